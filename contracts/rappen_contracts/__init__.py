@@ -1,0 +1,18 @@
+"""The events of the Rappen billing platform: models, CloudEvents codec, topics."""
+
+from rappen_contracts.codec import Event, Record, decode, decode_structured, encode, encode_structured
+from rappen_contracts.errors import ContractError
+from rappen_contracts.registry import EVENTS, SOURCES, TOPICS
+
+__all__ = [
+    "EVENTS",
+    "SOURCES",
+    "TOPICS",
+    "ContractError",
+    "Event",
+    "Record",
+    "decode",
+    "decode_structured",
+    "encode",
+    "encode_structured",
+]

@@ -1,0 +1,141 @@
+"""Every topic and every version of every event: what is created, published, read and documented comes from here."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from rappen_contracts.billing.v1 import BalanceChanged
+from rappen_contracts.directory.v1 import DirectoryChanged
+from rappen_contracts.payment.v1 import PaymentSucceeded
+from rappen_contracts.subscription.v1 import SubscriptionChanged
+from rappen_contracts.types import Contract
+from rappen_contracts.usage.v1 import UsageRecorded
+
+__all__ = ["EVENTS", "RECORD_BYTES_MAX", "SOURCES", "TOPICS", "EventVersion", "SourceTopic", "Topic", "source_topic"]
+
+RECORD_BYTES_MAX: Final = 256 * 1024
+# A dead letter carries the whole original record and its headers.
+_DEAD_LETTER_BYTES_MAX: Final = 1024 * 1024
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class EventVersion:
+    """One released major version of an event; `type` is the CloudEvents type."""
+
+    name: str
+    major: int
+    model: type[Contract]
+
+    @property
+    def type(self) -> str:
+        """The CloudEvents type, for example `ch.rappen.usage.recorded.v1`."""
+        return f"ch.rappen.{self.name}.v{self.major}"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it is created: name, number of partitions, configuration."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTopic:
+    """A topic that carries events, who reads it, and what its record key is."""
+
+    name: str
+    partitions: int
+    key: str
+    groups: tuple[str, ...]
+    events: tuple[EventVersion, ...]
+    description: str
+    compacted: bool = False
+    retention_ms: int = 14 * _DAY_MS
+
+    def topic(self) -> Topic:
+        """How the topic is created. Retention is longer than the longest outage a consumer may have."""
+        config = {"max.message.bytes": str(_DEAD_LETTER_BYTES_MAX)}
+        if self.compacted:
+            config["cleanup.policy"] = "compact"
+        else:
+            config |= {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+        return Topic(self.name, self.partitions, config)
+
+    def dead_letters(self, group: str) -> Topic:
+        """The dead-letter topic of one consumer group."""
+        if group not in self.groups:
+            raise ValueError(f"{group} does not read {self.name}")
+        config = {
+            "max.message.bytes": str(_DEAD_LETTER_BYTES_MAX),
+            "cleanup.policy": "delete",
+            "retention.ms": str(90 * _DAY_MS),
+        }
+        return Topic(f"{self.name}.{group}.dlq", 1, config)
+
+
+USAGE_RECORDED_V1: Final = EventVersion("usage.recorded", 1, UsageRecorded)
+PAYMENT_SUCCEEDED_V1: Final = EventVersion("payment.succeeded", 1, PaymentSucceeded)
+SUBSCRIPTION_CHANGED_V1: Final = EventVersion("subscription.changed", 1, SubscriptionChanged)
+BALANCE_CHANGED_V1: Final = EventVersion("balance.changed", 1, BalanceChanged)
+DIRECTORY_CHANGED_V1: Final = EventVersion("directory.changed", 1, DirectoryChanged)
+
+SOURCES: Final[tuple[SourceTopic, ...]] = (
+    SourceTopic(
+        name="usage.recorded",
+        partitions=12,
+        key="mandate id",
+        groups=("billing",),
+        events=(USAGE_RECORDED_V1,),
+        description="AI and storage usage that happened, from AI services and the gateway.",
+    ),
+    SourceTopic(
+        name="payment.succeeded",
+        partitions=6,
+        key="mandate id",
+        groups=("billing",),
+        events=(PAYMENT_SUCCEEDED_V1,),
+        description="Money that arrived at Stripe, from payments.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="subscription.changed",
+        partitions=6,
+        key="mandate id",
+        groups=("billing",),
+        events=(SUBSCRIPTION_CHANGED_V1,),
+        description="Every transition and renewal of a subscription, from subscriptions.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="balance.changed",
+        partitions=6,
+        key="mandate id / account id",
+        groups=(),
+        events=(BALANCE_CHANGED_V1,),
+        description="The newest balance of every account, compacted, from billing.",
+        compacted=True,
+    ),
+    SourceTopic(
+        name="directory.changed",
+        partitions=6,
+        key="mandate id (user id for users)",
+        groups=("billing", "subscriptions"),
+        events=(DIRECTORY_CHANGED_V1,),
+        description="Mandates, users, memberships, accesses and permissions as they are now, from the gateway.",
+        # Kept for ever: a new reader builds its directory from the beginning of the topic.
+        retention_ms=-1,
+    ),
+)
+
+EVENTS: Final[dict[str, EventVersion]] = {event.type: event for source in SOURCES for event in source.events}
+
+TOPICS: Final[tuple[Topic, ...]] = tuple(
+    topic for source in SOURCES for topic in (source.topic(), *(source.dead_letters(group) for group in source.groups))
+)
+
+
+def source_topic(name: str) -> SourceTopic:
+    """The topic of that name; an unknown one is a programming error."""
+    return next(source for source in SOURCES if source.name == name)

@@ -1,0 +1,53 @@
+"""subscription.changed v1: every transition and renewal of a mandate's subscription."""
+
+from typing import Literal
+
+from rappen_contracts.types import (
+    Contract,
+    Count,
+    EventId,
+    Identifier,
+    Name,
+    NonNegativeDecimal,
+    NonNegativeMoney,
+    Text,
+    Timestamp,
+)
+
+__all__ = ["Plan", "SubscriptionChanged", "SubscriptionState"]
+
+SubscriptionState = Literal["PENDING", "TRIALING", "SCHEDULED", "ACTIVE", "PAST_DUE", "CANCELED", "EXPIRED"]
+
+
+class Plan(Contract):
+    """The terms of the plan in force; null means no limit, and no markup of its own."""
+
+    key: Name
+    budget: NonNegativeMoney
+    budget_per: Literal["mandate", "member"] = "mandate"
+    rollover: bool = False
+    max_users: Count | None = None
+    max_feature_instances: Count | None = None
+    max_data_volume_mb: Count | None = None
+    markup_percent: NonNegativeDecimal | None = None
+
+
+class SubscriptionChanged(Contract):
+    """A subscription's new state with the plan and period it has now.
+
+    `operative` tells whether it may be used now. `budget_due` tells that the plan's budget of the period is to be
+    credited; its identity is the subscription and the period's start, so saying it twice credits once. `version`
+    counts the changes of one subscription, so that a reader can drop what is older than what it has.
+    """
+
+    mandate_id: Identifier
+    subscription_id: EventId
+    version: Count
+    from_state: SubscriptionState | None = None
+    to_state: SubscriptionState
+    operative: bool
+    budget_due: bool = False
+    plan: Plan
+    period_start: Timestamp | None = None
+    period_end: Timestamp | None = None
+    cause: Text

@@ -1,0 +1,223 @@
+"""Ids, text, decimals, money and times as every event uses them.
+
+Refusals raise `PydanticCustomError`, whose type becomes the stable code of the `ContractError` that a reader sees.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow, Rounded
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+__all__ = [
+    "CURRENCIES",
+    "EXACT",
+    "Contract",
+    "Count",
+    "Description",
+    "EventId",
+    "Identifier",
+    "Money",
+    "Name",
+    "NonNegativeDecimal",
+    "NonNegativeMoney",
+    "SignedDecimal",
+    "Text",
+    "Timestamp",
+    "parse_decimal",
+    "parse_time",
+    "parse_uuid",
+]
+
+# Large enough for every sum, product and carry of contract decimals; what does not fit raises instead of rounding.
+EXACT = Context(prec=200, traps=[Inexact, Rounded, InvalidOperation, Overflow])
+
+INTEGER_MAX = 2**53 - 1
+DECIMAL_PLACES_MAX = 24
+INTEGER_DIGITS_MAX = 14
+CURRENCIES = frozenset(
+    [
+        "AUD",
+        "BRL",
+        "CAD",
+        "CHF",
+        "CNY",
+        "CZK",
+        "DKK",
+        "EUR",
+        "GBP",
+        "HKD",
+        "HUF",
+        "INR",
+        "JPY",
+        "KRW",
+        "MXN",
+        "NOK",
+        "NZD",
+        "PLN",
+        "SEK",
+        "SGD",
+        "TRY",
+        "USD",
+        "ZAR",
+    ]
+)
+
+_DECIMAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
+_DECIMAL_PATTERN = r"^[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?$"
+_UUID = re.compile(
+    r"(?:urn:uuid:)?\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?",
+    re.ASCII | re.IGNORECASE,
+)
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+
+
+def parse_decimal(value: object) -> Decimal:
+    """Reads a decimal from its string; a JSON number is refused because a parser may already have rounded it."""
+    if isinstance(value, Decimal):
+        number = value
+        if not number.is_finite():
+            raise PydanticCustomError("NOT_FINITE", "a decimal must be finite")
+    elif isinstance(value, str):
+        if len(value) > 64 or not _DECIMAL.fullmatch(value):
+            raise PydanticCustomError("BAD_DECIMAL", "a decimal is ASCII digits with optional sign, point, exponent")
+        number = Decimal(value)
+    else:
+        raise PydanticCustomError("NOT_A_STRING", "a decimal travels as a JSON string")
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or (exponent < -DECIMAL_PLACES_MAX and not _fits(number)):
+        raise PydanticCustomError("TOO_MANY_DECIMALS", "at most 24 decimals")
+    if number and number.adjusted() >= INTEGER_DIGITS_MAX:
+        raise PydanticCustomError("TOO_LARGE", "at most 14 digits before the point")
+    return number if number else Decimal(0).scaleb(max(min(exponent, 0), -DECIMAL_PLACES_MAX))
+
+
+def _fits(number: Decimal) -> bool:
+    """Tells whether the digits past the limit are all zeros, which changes nothing."""
+    if number.adjusted() < -DECIMAL_PLACES_MAX:
+        return not number
+    exponent = number.normalize(EXACT).as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -DECIMAL_PLACES_MAX
+
+
+def _not_negative(number: Decimal) -> Decimal:
+    if number < 0:
+        raise PydanticCustomError("NEGATIVE", "must not be negative")
+    return number
+
+
+def _decimal_text(number: Decimal, info: SerializationInfo) -> str:
+    """Plain notation; the canonical form (for digests) also drops trailing zeros, so 1.0 and 1.00 are one value."""
+    if info.context is not None and info.context.get("canonical"):
+        number = number.normalize(EXACT)
+    return format(number, "f")
+
+
+def parse_uuid(value: object) -> UUID:
+    """Reads a UUID in any usual textual form (hyphens, braces, urn:uuid:, either case)."""
+    if isinstance(value, UUID):
+        return value
+    if isinstance(value, str):
+        found = _UUID.fullmatch(value)
+        if found:
+            return UUID(int=int("".join(found.groups()), 16))
+    raise PydanticCustomError("BAD_UUID", "not a UUID")
+
+
+def parse_time(value: object) -> datetime:
+    """Reads an RFC 3339 time with an offset; nanoseconds are cut to microseconds, the result is UTC."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise PydanticCustomError("NAIVE_TIME", "a time needs an offset")
+        return value.astimezone(UTC)
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        raise PydanticCustomError("BAD_TIME", "a time is RFC 3339 with an offset")
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise PydanticCustomError("BAD_TIME", "no such time") from None
+
+
+def _time_text(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise PydanticCustomError("BAD_TEXT", "text must not contain NUL")
+    return text
+
+
+def _known_currency(code: str) -> str:
+    if code not in CURRENCIES:
+        raise PydanticCustomError("UNKNOWN_CURRENCY", "unknown currency")
+    return code
+
+
+def _sorted(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """One order, so that the digest of equal objects is equal."""
+    return dict(sorted(entries.items()))
+
+
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:@|\-]+$")]
+Text = Annotated[str, AfterValidator(_no_nul)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=120), AfterValidator(_no_nul)]
+Description = Annotated[str, StringConstraints(max_length=500), AfterValidator(_no_nul)]
+Count = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
+EventId = Annotated[UUID, BeforeValidator(parse_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
+Timestamp = Annotated[
+    datetime,
+    BeforeValidator(parse_time),
+    PlainSerializer(_time_text, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+_decimal_schema = WithJsonSchema({"type": "string", "pattern": _DECIMAL_PATTERN, "maxLength": 64})
+SignedDecimal = Annotated[
+    Decimal, BeforeValidator(parse_decimal), PlainSerializer(_decimal_text, when_used="json"), _decimal_schema
+]
+NonNegativeDecimal = Annotated[
+    Decimal,
+    BeforeValidator(parse_decimal),
+    AfterValidator(_not_negative),
+    PlainSerializer(_decimal_text, when_used="json"),
+    _decimal_schema,
+]
+Currency = Annotated[
+    str, AfterValidator(_known_currency), WithJsonSchema({"type": "string", "enum": sorted(CURRENCIES)})
+]
+Strings = Annotated[dict[Text, Text], AfterValidator(_sorted)]
+Quantities = Annotated[dict[Name, NonNegativeDecimal], AfterValidator(_sorted)]
+
+
+class Contract(BaseModel):
+    """Base of everything on the wire: strict types, unknown fields ignored, immutable."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False, ser_json_inf_nan="strings")
+
+
+class Money(Contract):
+    """An exact amount in a currency; on the wire the amount is a decimal string."""
+
+    amount: SignedDecimal
+    currency: Currency
+
+
+class NonNegativeMoney(Contract):
+    """An exact amount of zero or more."""
+
+    amount: NonNegativeDecimal
+    currency: Currency

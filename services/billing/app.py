@@ -1,0 +1,48 @@
+"""The only wiring of the billing service: what each role is made of."""
+
+from fastapi import FastAPI
+
+from services.billing import api, jobs, subscribers
+from services.billing.settings import BillingSettings
+from services.chassis.caller import CallerVerifier
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
+from services.chassis.health import Health, health_routes
+from services.chassis.problems import install_problems
+from services.chassis.process import Part, run_process
+from services.chassis.relay import Relay
+
+__all__ = ["serve"]
+
+
+def serve(settings: BillingSettings, role: str) -> None:
+    """Runs one role until the process is told to stop."""
+    database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
+    health = Health()
+    health.register("database", database.ping)
+
+    app = FastAPI(title="Rappen billing", docs_url=None, redoc_url=None, openapi_url=None)
+    install_problems(app)
+    app.include_router(health_routes(health))
+    parts: list[Part] = []
+    if role in ("api", "all"):
+        caller = CallerVerifier(audience="billing", secret=settings.internal_secret.get_secret_value())
+        app.include_router(api.build(settings, database=database, caller=caller, clock=system_clock))
+    if role in ("worker", "all"):
+        parts += _worker(settings, database, health)
+    run_process(app, http=settings.http, health=health, resources=[database], parts=parts)
+
+
+def _worker(settings: BillingSettings, database: Database, health: Health) -> list[Part]:
+    faults = FaultPoints(settings.faults_folder)
+    relay = Relay(
+        database,
+        settings.kafka,
+        client_id=f"billing-relay-{settings.instance}",
+        source="/rappen/billing",
+        clock=system_clock,
+        faults=faults,
+    )
+    consumers = subscribers.build(settings, database=database, clock=system_clock, faults=faults, health=health)
+    return [*consumers, relay, *jobs.build(settings, database=database, clock=system_clock)]

@@ -1,0 +1,26 @@
+"""What the billing service is configured with (`BILLING_*`)."""
+
+from decimal import Decimal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.chassis.settings import ServiceSettings
+
+__all__ = ["BillingSettings"]
+
+
+class BillingSettings(ServiceSettings):
+    """Beside what all services share: the global markup, the providers, where the platform's periods begin."""
+
+    model_config = SettingsConfigDict(env_prefix="BILLING_", env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    # P4: percent on top of the provider's cost, where neither mandate nor plan says otherwise.
+    default_markup_percent: Decimal = Field(default=Decimal(50), ge=0)
+    # G5: providers beside those of the price book, and the roles that may use every provider by default.
+    additional_providers: tuple[str, ...] = ()
+    provider_roles: tuple[str, ...] = ("admin", "member")
+    # CHF amounts that checkout/create accepts.
+    top_up_amounts: tuple[Decimal, ...] = tuple(map(Decimal, (10, 25, 50, 100, 250, 500)))
+    page_size_max: int = Field(default=1000, ge=1)
+    database_pool_size: int = Field(default=8, ge=2, le=100)

@@ -1,0 +1,288 @@
+"""The tables of the schema `billing`, as the migrations make them.
+
+Amounts are integer micro-francs (CHF x 1,000,000). Every table of the ledger carries the mandate's narrow key, so it
+can be spread by mandate. Text ids are compared byte by byte (collation C).
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from services.chassis.migrations import service_metadata
+from services.chassis.outbox import outbox_table
+from services.chassis.quarantine import quarantine_table
+
+__all__ = [
+    "accounts",
+    "audit_log",
+    "dimensions",
+    "directory_mandates",
+    "directory_members",
+    "directory_users",
+    "mandates",
+    "metadata",
+    "outbox",
+    "price_book",
+    "prices",
+    "provider_permissions",
+    "quarantine",
+    "rates",
+    "rollups",
+    "subscription_budgets",
+    "transactions",
+    "uncharged_events",
+]
+
+metadata = service_metadata("billing")
+
+_Id = sa.Text(collation="C")
+_Time = sa.DateTime(timezone=True)
+_now = sa.text("now()")
+
+# A mandate that has money or settings here, with its narrow key, its settings and the terms of its plan.
+mandates = sa.Table(
+    "mandates",
+    metadata,
+    sa.Column("no", sa.Integer, sa.Identity(), primary_key=True),
+    sa.Column("id", _Id, nullable=False, unique=True),
+    sa.Column("billing_model", sa.Text, nullable=False, server_default="PREPAY_MANDATE"),
+    sa.Column("default_user_credit", sa.BigInteger, nullable=False, server_default="10000000"),
+    sa.Column("warning_threshold_percent", sa.Numeric, nullable=False, server_default="10"),
+    sa.Column("block_on_zero_balance", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("billing_address", JSONB),
+    sa.Column("notify_emails", ARRAY(sa.Text), nullable=False, server_default="{}"),
+    sa.Column("notify_on_warning", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("auto_recharge_enabled", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("recharge_amount", sa.BigInteger, nullable=False, server_default="10000000"),
+    sa.Column("recharge_max_per_month", sa.Integer, nullable=False, server_default="3"),
+    sa.Column("markup_percent", sa.Numeric),
+    sa.Column("time_zone", sa.Text, nullable=False, server_default="Europe/Zurich"),
+    sa.Column("late_events", sa.Text, nullable=False, server_default="own"),
+    sa.Column("late_event_days", sa.Integer, nullable=False, server_default="0"),
+    # What subscription.changed told last; null means that there never was a subscription.
+    sa.Column("subscription_id", sa.Uuid),
+    sa.Column("subscription_version", sa.BigInteger),
+    sa.Column("subscription_operative", sa.Boolean),
+    sa.Column("plan_key", sa.Text),
+    sa.Column("plan_markup_percent", sa.Numeric),
+    # Grows with every change, so that a charge can tell that its terms are still those it priced by.
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("created_at", _Time, nullable=False, server_default=_now),
+)
+
+# Pool, member and counter accounts. Revenue has no row here, because every charge would lock it: it is the sum of the
+# rollups. `carry` is the exact remainder of the roundings so far, in micro-francs' own unit CHF.
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("no", sa.BigInteger, sa.Identity(), nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("user_id", _Id),
+    sa.Column("balance", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("held", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("carry", sa.Numeric, nullable=False, server_default="0"),
+    sa.Column("seq", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("credit_limit", sa.BigInteger),
+    # The balance right after the last credit, of which the warning threshold is a percentage.
+    sa.Column("level", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("last_warning_at", _Time),
+    sa.Column("opening_credit_at", _Time),
+    sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("created_at", _Time, nullable=False, server_default=_now),
+    sa.PrimaryKeyConstraint("mandate_no", "no"),
+    sa.UniqueConstraint("mandate_no", "type", "user_id", postgresql_nulls_not_distinct=True),
+    postgresql_with={"fillfactor": "50"},
+)
+
+# The ledger. A row moves `amount` between `moved_account_no` and the counter-account named by `counter`; it is never
+# updated or deleted. The key is the identity of the event that caused it, which is what makes a charge happen once.
+transactions = sa.Table(
+    "transactions",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("event_id", sa.Uuid, nullable=False),
+    sa.Column("account_no", sa.BigInteger, nullable=False),
+    sa.Column("moved_account_no", sa.BigInteger, nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("transaction_type", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("balance_after", sa.BigInteger, nullable=False),
+    sa.Column("counter", sa.Text, nullable=False),
+    sa.Column("reference_type", sa.Text, nullable=False),
+    sa.Column("reference_id", sa.Text),
+    sa.Column("description", sa.Text),
+    sa.Column("occurred_at", _Time, nullable=False),
+    sa.Column("recorded_at", _Time, nullable=False),
+    sa.Column("period_day", sa.Date, nullable=False),
+    sa.Column("dimension_no", sa.Integer),
+    sa.Column("workflow_id", sa.Text),
+    sa.Column("created_by_user_id", sa.Text),
+    sa.Column("processing_time_ms", sa.BigInteger),
+    sa.Column("bytes_sent", sa.BigInteger),
+    sa.Column("bytes_received", sa.BigInteger),
+    sa.Column("error_count", sa.BigInteger),
+    sa.Column("input_tokens", sa.BigInteger),
+    sa.Column("output_tokens", sa.BigInteger),
+    sa.Column("derivation", sa.Text),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "event_id"),
+    sa.UniqueConstraint("mandate_no", "moved_account_no", "seq"),
+    sa.Index("ix_transactions_mandate_no_occurred_at", "mandate_no", "occurred_at"),
+    sa.CheckConstraint("amount >= 0 OR transaction_type = 'ADJUSTMENT'", name="amount"),
+)
+
+# What usage was for, once per combination, so that ledger and rollups carry one number instead of four texts.
+dimensions = sa.Table(
+    "dimensions",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("no", sa.Integer, sa.Identity(), nullable=False),
+    sa.Column("provider", sa.Text),
+    sa.Column("model", sa.Text),
+    sa.Column("feature_code", sa.Text),
+    sa.Column("feature_instance_id", sa.Text),
+    sa.PrimaryKeyConstraint("mandate_no", "no"),
+    sa.UniqueConstraint(
+        "mandate_no", "provider", "model", "feature_code", "feature_instance_id", postgresql_nulls_not_distinct=True
+    ),
+)
+
+# Cost and count of each member, day (in the mandate's time zone) and dimension, in step with the ledger.
+rollups = sa.Table(
+    "rollups",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("account_no", sa.BigInteger, nullable=False),
+    sa.Column("day", sa.Date, nullable=False),
+    sa.Column("dimension_no", sa.Integer, nullable=False),
+    sa.Column("cost", sa.BigInteger, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "account_no", "day", "dimension_no"),
+    postgresql_with={"fillfactor": "70"},
+)
+
+# Usage that was claimed without a transaction: FREE (it cost nothing), or parked for want of a price or rate.
+uncharged_events = sa.Table(
+    "uncharged_events",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("event_id", sa.Uuid, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("currency", sa.Text),
+    sa.Column("provider", sa.Text),
+    sa.Column("model", sa.Text),
+    sa.Column("occurred_at", _Time, nullable=False),
+    sa.Column("recorded_at", _Time, nullable=False),
+    # The whole event of a parked one, null for a free one.
+    sa.Column("event", sa.Text),
+    sa.Column("price_revision", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "event_id"),
+    sa.Index("ix_uncharged_events_parked", "price_revision", postgresql_where=sa.text("reason <> 'FREE'")),
+)
+
+# Versions of prices, in the form of domain/prices; a correction is a new version, never an edit.
+prices = sa.Table(
+    "prices",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("valid_from", _Time, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("created_by_user_id", sa.Text),
+    sa.Column("created_at", _Time, nullable=False, server_default=_now),
+)
+
+# CHF for one unit of a currency, from a time on.
+rates = sa.Table(
+    "rates",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("valid_from", _Time, nullable=False),
+    sa.Column("rate", sa.Numeric, nullable=False),
+    sa.Column("created_by_user_id", sa.Text),
+    sa.Column("created_at", _Time, nullable=False, server_default=_now),
+)
+
+# One row: the revision that every change of prices or rates raises, read by each batch.
+price_book = sa.Table(
+    "price_book",
+    metadata,
+    sa.Column("one", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+)
+
+# Budgets that were credited, one per subscription and period.
+subscription_budgets = sa.Table(
+    "subscription_budgets",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("subscription_id", sa.Uuid, nullable=False),
+    sa.Column("period_start", _Time, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("credited_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "subscription_id", "period_start"),
+)
+
+# Who changed settings, credit and accounts, from what to what.
+audit_log = sa.Table(
+    "audit_log",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("mandate_no", sa.Integer),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("before", JSONB),
+    sa.Column("after", JSONB),
+    sa.Column("at", _Time, nullable=False),
+)
+
+directory_mandates = sa.Table(
+    "directory_mandates",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("name", sa.Text),
+    sa.Column("label", sa.Text),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("is_system", sa.Boolean, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+
+directory_users = sa.Table(
+    "directory_users",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("username", sa.Text),
+    sa.Column("display_name", sa.Text, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+
+directory_members = sa.Table(
+    "directory_members",
+    metadata,
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("user_id", _Id, nullable=False),
+    sa.Column("roles", ARRAY(sa.Text), nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_id", "user_id"),
+    sa.Index("ix_directory_members_user_id", "user_id"),
+)
+
+provider_permissions = sa.Table(
+    "provider_permissions",
+    metadata,
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    # Null after a row was taken away again: the platform's default holds.
+    sa.Column("providers", ARRAY(sa.Text)),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_id", "role"),
+)
+
+outbox = outbox_table(metadata)
+quarantine = quarantine_table(metadata)

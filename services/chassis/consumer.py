@@ -1,0 +1,215 @@
+"""The consumer runner: raw batches in, one settled batch out, nothing lost whatever is in a record.
+
+A batch is decoded record by record; what cannot be read is refused with its own code. The service's handler settles
+the good events and the refused records in one transaction. Transient errors are tried again with the same batch.
+Anything else is isolated by halving until one event stands alone; that one is refused, its neighbours are settled.
+Offsets are committed only after the handler has returned, so every crash ends in a redelivery, which the identity of
+each event makes harmless.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from aiokafka import TopicPartition
+
+from rappen_contracts import ContractError, Event, decode
+from services.chassis.clock import Clock
+from services.chassis.database import is_transient
+from services.chassis.faults import FaultPoints
+from services.chassis.health import Health
+from services.chassis.kafka import BatchSubscription, KafkaRecord, RebalanceListener
+from services.chassis.logging import get_logger
+from services.chassis.metrics import (
+    BATCH_DURATION_SECONDS,
+    BATCH_RECORDS,
+    CONSUMER_LAG_RECORDS,
+    EVENT_AGE_SECONDS,
+    TRANSIENT_RETRIES,
+)
+from services.chassis.process import pause
+from services.chassis.quarantine import Refused
+from services.chassis.settings import KafkaSettings
+
+__all__ = ["Consumer", "Handler", "Received"]
+
+# Well under the poll interval after which the group would expel us; then the records are given back and come again.
+RETRY_BUDGET_S = 60.0
+RETRY_DELAY_S_MAX = 5.0
+ISOLATED_TRIES = 3
+# Decoding yields to heartbeats and health this often.
+DECODE_SLICE = 100
+WATCH_INTERVAL_S = 5.0
+STUCK_AFTER_S = 120.0
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A decoded event and the record it came in, which a later refusal still needs."""
+
+    event: Event
+    record: KafkaRecord
+
+
+# Settles events and refused records in one transaction of its own; raises only when nothing was committed.
+Handler = Callable[[Sequence[Received], Sequence[Refused]], Awaitable[None]]
+
+
+class Consumer:
+    """One consumer group of a service on some topics, as a part of its worker process."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        client_id: str,
+        group: str,
+        topics: Sequence[str],
+        handler: Handler,
+        clock: Clock,
+        faults: FaultPoints,
+        health: Health,
+    ) -> None:
+        self.name = f"consumer {','.join(topics)}"
+        self._handler = handler
+        self._clock = clock
+        self._faults = faults
+        self._topics = tuple(topics)
+        self._busy = asyncio.Lock()
+        self._joined = False
+        self._subscription = BatchSubscription(
+            settings,
+            client_id=client_id,
+            group=group,
+            topics=topics,
+            handler=self._consume,
+            listener=_Drain(self._busy, faults),
+            logger=None,
+        )
+        health.register(self.name, self._ready)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consumes until told to stop; raises when the client is alive but stuck."""
+        await self._subscription.start()
+        self._joined = True
+        try:
+            await self._watch(stop)
+        finally:
+            self._joined = False
+            await self._subscription.stop()
+
+    async def _ready(self) -> bool:
+        return self._joined
+
+    async def _consume(self, records: Sequence[KafkaRecord]) -> None:
+        async with self._busy:
+            started = time.perf_counter()
+            topic = records[0].topic
+            events, refused = await self._decode(records)
+            self._faults.reach("before_transaction")
+            await self._settle(events, refused)
+            BATCH_RECORDS.labels(topic).observe(len(records))
+            BATCH_DURATION_SECONDS.labels(topic).observe(time.perf_counter() - started)
+            EVENT_AGE_SECONDS.labels(topic).set(max(0.0, time.time() - records[-1].timestamp / 1000))
+            self._faults.reach("after_commit")
+
+    async def _decode(self, records: Sequence[KafkaRecord]) -> tuple[list[Received], list[Refused]]:
+        events: list[Received] = []
+        refused: list[Refused] = []
+        now = self._clock()
+        for number, record in enumerate(records):
+            try:
+                events.append(Received(decode(record.headers, record.value, now=now), record))
+            except ContractError as error:
+                refused.append(Refused(record, error.code, error.detail))
+            if number % DECODE_SLICE == DECODE_SLICE - 1:
+                await asyncio.sleep(0)
+        return events, refused
+
+    async def _settle(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+        """Settles a batch; a fault of the data is narrowed down to the one event that causes it."""
+        error = await self._try(events, refused)
+        if error is None:
+            return
+        if not events:
+            raise error
+        if len(events) == 1:
+            await self._settle_single(events[0], refused, error)
+            return
+        middle = len(events) // 2
+        await self._settle(events[:middle], refused)
+        await self._settle(events[middle:], ())
+
+    async def _settle_single(self, received: Received, refused: Sequence[Refused], error: Exception) -> None:
+        for attempt in range(2, ISOLATED_TRIES + 1):
+            again = await self._try([received], ())
+            if again is None:
+                await self._settle((), refused)
+                return
+            error = again
+            await asyncio.sleep(0.05 * attempt)
+        _log.error("event refused", code="UNPROCESSABLE", error=type(error).__name__, event_id=str(received.event.id))
+        entry = Refused(received.record, "UNPROCESSABLE", type(error).__name__, ISOLATED_TRIES)
+        await self._settle((), [*refused, entry])
+
+    async def _try(self, events: Sequence[Received], refused: Sequence[Refused]) -> Exception | None:
+        """Runs the handler; transient errors are tried again here, what remains is returned as the data's fault."""
+        deadline = time.monotonic() + RETRY_BUDGET_S
+        delay_s = 0.05
+        while True:
+            try:
+                await self._handler(events, refused)
+            except Exception as error:
+                if not is_transient(error):
+                    _log.warning("batch failed", records=len(events), error=type(error).__name__, exc_info=error)
+                    return error
+                TRANSIENT_RETRIES.labels(self._topics[0], type(error).__name__).inc()
+                _log.warning("batch tried again", records=len(events), error=type(error).__name__)
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+                delay_s = min(delay_s * 2, RETRY_DELAY_S_MAX)
+            else:
+                return None
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Measures lag, and ends a process whose positions stand still while records wait and nothing is in flight."""
+        moved_at = time.monotonic()
+        last: dict[TopicPartition, int] = {}
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(WATCH_INTERVAL_S * 4):
+                    lag = await self._subscription.lag()
+            except Exception as error:  # noqa: BLE001 - the broker is away; standing still is then no fault of ours.
+                _log.warning("lag unknown", error=type(error).__name__)
+                lag, last, moved_at = {}, {}, time.monotonic()
+            positions = {partition: position for partition, (position, _) in lag.items()}
+            waiting = sum(max(0, end - position) for position, end in lag.values())
+            CONSUMER_LAG_RECORDS.labels(self._topics[0]).set(waiting)
+            if positions != last or waiting == 0 or self._busy.locked():
+                moved_at = time.monotonic()
+            if time.monotonic() - moved_at > STUCK_AFTER_S:
+                raise RuntimeError(f"{self.name} stands still with {waiting} records waiting")
+            last = positions
+            await pause(stop, WATCH_INTERVAL_S)
+
+
+class _Drain(RebalanceListener):  # type: ignore[misc]
+    """Holds a rebalance back until the batch in flight is committed; fewer duplicates, never needed for correctness."""
+
+    def __init__(self, busy: asyncio.Lock, faults: FaultPoints) -> None:
+        self._busy = busy
+        self._faults = faults
+
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        if revoked:
+            self._faults.reach("revoke")
+        async with self._busy:
+            return
+
+    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        _log.info("partitions assigned", partitions=sorted(f"{entry.topic}-{entry.partition}" for entry in assigned))

@@ -1,0 +1,86 @@
+"""JSON over HTTP without floats: numbers are read as exact decimals from their literals and written from decimals."""
+
+import json
+from collections.abc import Callable, Coroutine
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from services.chassis.problems import Problem
+
+__all__ = ["ExactJsonResponse", "ExactJsonRoute", "MalformedJson", "read_json"]
+
+BODY_BYTES_MAX = 4 * 1024 * 1024
+
+
+class MalformedJson(Problem):
+    """The body is no JSON text."""
+
+    status = 422
+    code = "MALFORMED_JSON"
+    title = "Malformed JSON"
+    texts = {"en": "The body is not valid JSON.", "de": "Der Inhalt ist kein gültiges JSON."}  # noqa: RUF012
+
+
+class BodyTooLarge(Problem):
+    """The body is larger than any request needs."""
+
+    status = 413
+    code = "BODY_TOO_LARGE"
+    title = "Too large"
+    texts = {"en": "The request is too large.", "de": "Die Anfrage ist zu gross."}  # noqa: RUF012
+
+
+def _refuse_constant(name: str) -> object:
+    raise MalformedJson(code="MALFORMED_JSON")
+
+
+def read_json(body: bytes) -> Any:
+    """Parses a body; NaN, Infinity and what is no JSON are refused, numbers with a point become `Decimal`."""
+    if len(body) > BODY_BYTES_MAX:
+        raise BodyTooLarge
+    try:
+        return json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedJson from error
+
+
+class _ExactRequest(Request):
+    async def json(self) -> Any:
+        if not hasattr(self, "_exact"):
+            self._exact = read_json(await self.body())
+        return self._exact
+
+
+class ExactJsonRoute(APIRoute):
+    """A route whose body's numbers never pass through a float."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, given a request that parses exactly."""
+        handler = super().get_route_handler()
+
+        async def exact(request: Request) -> Response:
+            return await handler(_ExactRequest(request.scope, request.receive))
+
+        return exact
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f").encode())
+    if isinstance(value, frozenset | set):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+class ExactJsonResponse(Response):
+    """JSON whose decimals are written as number literals with all their digits, and times in UTC with `Z`."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Writes the content; a float in it is a programming error that a test finds."""
+        return orjson.dumps(content, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)

@@ -1,0 +1,149 @@
+"""The only file that knows FastStream's broker and aiokafka's producer; every setting that matters is explicit.
+
+FastStream's defaults commit before the work is done, start at the newest record and decode headers so that one
+undecodable byte loses a batch. What is set here closes those holes; the consumer runner relies on it.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from faststream import AckPolicy, NoCast
+from faststream.kafka import KafkaBroker
+from faststream.kafka.message import KafkaMessage
+
+from services.chassis.settings import KafkaSettings
+
+__all__ = ["BatchSubscription", "KafkaRecord", "RebalanceListener", "make_producer"]
+
+KafkaRecord: TypeAlias = ConsumerRecord
+RebalanceListener: TypeAlias = ConsumerRebalanceListener
+
+HEARTBEAT_INTERVAL_MS = 5_000
+# Longer than the longest batch, so that a batch in flight is finished and committed before partitions move.
+REBALANCE_TIMEOUT_MS = 60_000
+MAX_POLL_INTERVAL_MS = 180_000
+# How long an empty poll waits; it is also the delay of the first record after a pause.
+POLL_MS = 25
+FETCH_WAIT_MS_MAX = 100
+# Bounds what one consumer holds decompressed, whatever the backlog.
+FETCH_BYTES_MAX = 4 * 1024 * 1024
+PARTITION_FETCH_BYTES_MAX = 512 * 1024
+STOP_GRACE_S = 30.0
+REQUEST_TIMEOUT_MS = 15_000
+RETRY_BACKOFF_MS = 100
+METADATA_AGE_MS_MAX = 60_000
+# Larger than the largest dead letter with its headers.
+PRODUCE_BYTES_MAX = 1024 * 1024
+
+
+async def _tolerant_parser(
+    records: tuple[KafkaRecord, ...], original: Callable[[tuple[KafkaRecord, ...]], Awaitable[KafkaMessage]]
+) -> KafkaMessage:
+    """Lets no header be decoded before our own codec does it: a null or non-UTF-8 one would lose the whole batch."""
+    message = await original((replace(records[0], headers=(), value=b""),))
+    message.raw_message = records
+    return message
+
+
+async def _raw_records(message: KafkaMessage) -> Sequence[KafkaRecord]:
+    records: Sequence[KafkaRecord] = message.raw_message
+    return records
+
+
+class BatchSubscription:
+    """Batches of raw records of one group, acknowledged only after the handler has returned.
+
+    A handler that raises gets the same records again; it must have waited before, because the client does not.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        client_id: str,
+        group: str,
+        topics: Sequence[str],
+        handler: Callable[[Sequence[KafkaRecord]], Awaitable[None]],
+        listener: RebalanceListener,
+        logger: Any,
+    ) -> None:
+        self._broker = KafkaBroker(
+            settings.bootstrap_servers,
+            client_id=client_id,
+            acks="all",
+            enable_idempotence=True,
+            allow_auto_create_topics=False,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
+            metadata_max_age_ms=METADATA_AGE_MS_MAX,
+            graceful_timeout=STOP_GRACE_S,
+            logger=logger,
+        )
+        self._subscriber = self._broker.subscriber(
+            *topics,
+            group_id=group,
+            batch=True,
+            max_records=settings.batch_records_max,
+            batch_timeout_ms=POLL_MS,
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            auto_offset_reset="earliest",
+            # Records of aborted transactions of foreign producers must not be charged.
+            isolation_level="read_committed",
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+            fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
+            fetch_max_bytes=FETCH_BYTES_MAX,
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
+            listener=listener,
+            parser=_tolerant_parser,
+            decoder=_raw_records,
+        )
+
+        @self._subscriber
+        async def consume(records: NoCast[Any]) -> None:
+            await handler(records)
+
+    async def start(self) -> None:
+        """Joins the group; raises when the broker cannot be reached."""
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        """Stops fetching, lets the batch in flight finish and be committed, leaves the group."""
+        await self._broker.stop()
+
+    @property
+    def consumer(self) -> AIOKafkaConsumer | None:
+        """The client below, for positions and end offsets."""
+        return self._subscriber.consumer
+
+    async def lag(self) -> dict[TopicPartition, tuple[int, int]]:
+        """Position and end offset of every partition this process has now."""
+        consumer = self.consumer
+        if consumer is None:
+            return {}
+        assigned = list(consumer.assignment())
+        if not assigned:
+            return {}
+        ends = await consumer.end_offsets(assigned)
+        return {partition: (await consumer.position(partition), ends[partition]) for partition in assigned}
+
+
+def make_producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:
+    """An idempotent producer that acknowledges only what every replica has."""
+    return AIOKafkaProducer(
+        bootstrap_servers=settings.bootstrap_servers,
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=True,
+        compression_type="lz4",
+        linger_ms=5,
+        max_batch_size=256 * 1024,
+        max_request_size=PRODUCE_BYTES_MAX,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        retry_backoff_ms=RETRY_BACKOFF_MS,
+        metadata_max_age_ms=METADATA_AGE_MS_MAX,
+    )

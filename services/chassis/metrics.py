@@ -1,0 +1,35 @@
+"""Every metric that the shared parts keep, by name; labels are bounded (topic, code), never a tenant or an event."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = [
+    "BATCH_DURATION_SECONDS",
+    "BATCH_RECORDS",
+    "CONSUMER_LAG_RECORDS",
+    "EVENTS_CONSUMED",
+    "EVENT_AGE_SECONDS",
+    "OUTBOX_OLDEST_SECONDS",
+    "OUTBOX_PUBLISHED",
+    "OUTBOX_ROWS",
+    "QUARANTINED",
+    "TRANSIENT_RETRIES",
+]
+
+# Records by what became of them: charged, repeated, free, parked, applied ... and refused.
+EVENTS_CONSUMED = Counter("rappen_events_consumed_total", "Records by outcome.", ["topic", "outcome"])
+BATCH_RECORDS = Histogram(
+    "rappen_batch_records", "Records in a batch.", ["topic"], buckets=(1, 10, 50, 100, 250, 500, 1000, 2000, 5000)
+)
+BATCH_DURATION_SECONDS = Histogram(
+    "rappen_batch_duration_seconds",
+    "Decode to commit of a batch.",
+    ["topic"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
+)
+EVENT_AGE_SECONDS = Gauge("rappen_event_age_seconds", "Age of the newest processed record.", ["topic"])
+CONSUMER_LAG_RECORDS = Gauge("rappen_consumer_lag_records", "End offset less position, own partitions.", ["topic"])
+QUARANTINED = Counter("rappen_dead_letters_total", "Records put into quarantine.", ["topic", "code"])
+TRANSIENT_RETRIES = Counter("rappen_transient_retries_total", "Batches tried again.", ["topic", "error"])
+OUTBOX_ROWS = Gauge("rappen_outbox_rows", "Rows waiting for the relay at its last look.")
+OUTBOX_OLDEST_SECONDS = Gauge("rappen_outbox_oldest_seconds", "Age of the oldest waiting row.")
+OUTBOX_PUBLISHED = Counter("rappen_outbox_published_total", "Records the relay got acknowledged.", ["topic"])

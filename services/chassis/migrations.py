@@ -1,0 +1,68 @@
+"""Alembic, configured in code: each service migrates its own schema as that schema's owner."""
+
+import asyncio
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+__all__ = ["NAMING_CONVENTION", "migrate", "service_metadata"]
+
+# A migration that cannot get its lock must not queue every charge behind it.
+LOCK_TIMEOUT = "4s"
+STATEMENT_TIMEOUT = "60s"
+
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def service_metadata(schema: str) -> sa.MetaData:
+    """The metadata that a service's tables belong to."""
+    return sa.MetaData(schema=schema, naming_convention=NAMING_CONVENTION)
+
+
+def migrate(owner_url: str, *, schema: str, folder: Path) -> str:
+    """Brings the schema to the newest revision in one transaction and returns it. Safe to run again and at once."""
+    return asyncio.run(_migrate(owner_url, schema, folder))
+
+
+async def _migrate(owner_url: str, schema: str, folder: Path) -> str:
+    url = make_url(owner_url).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(_upgrade, schema, folder)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: sa.Connection, schema: str, folder: Path) -> str:
+    scripts = ScriptDirectory(str(folder), version_locations=[str(folder)])
+    head = scripts.get_current_head()
+    if head is None:
+        raise RuntimeError(f"{folder} holds no revision")
+    # Two processes that migrate at once take turns.
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext(:schema))"), {"schema": schema})
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.execute(sa.text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
+    migration = MigrationContext.configure(
+        connection,
+        opts={
+            "fn": lambda revision, _: scripts._upgrade_revs(head, revision),  # noqa: SLF001 - Alembic's own way in.
+            "version_table_schema": schema,
+            "transactional_ddl": True,
+        },
+    )
+    with Operations.context(migration):
+        migration.run_migrations()
+    return head

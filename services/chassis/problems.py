@@ -1,0 +1,206 @@
+"""Errors over HTTP: RFC 9457 problem documents with a stable code, a readable detail and the request's id.
+
+No text of an exception leaves the process: what is not a `Problem` becomes a constant sentence.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.chassis.database import is_transient
+from services.chassis.logging import get_logger
+
+__all__ = ["FieldError", "Problem", "install_problems", "problem_response"]
+
+TYPE_BASE = "urn:rappen:problem:"
+REQUEST_ID_HEADER = "X-Request-Id"
+
+FieldError = Mapping[str, str]
+
+_log = get_logger(__name__)
+
+
+class Problem(Exception):  # noqa: N818 - the field's term is problem, not error.
+    """An expected refusal. Subclasses are one line each: status, code and the texts in English and German."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "INTERNAL"
+    title: ClassVar[str] = "Internal error"
+    texts: ClassVar[Mapping[str, str]] = {
+        "en": "Something went wrong on our side.",
+        "de": "Bei uns ist etwas schiefgegangen.",
+    }
+
+    def __init__(
+        self,
+        *,
+        code: str | None = None,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        **values: object,
+    ) -> None:
+        super().__init__(self.code)
+        self.actual_code = code or self.code
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+        self.extra = dict(extra or {})
+        self.values = values
+
+    def detail(self, language: str) -> str:
+        """The sentence for people, in that language."""
+        return self.texts.get(language, self.texts["en"]).format(**self.values)
+
+
+class Unavailable(Problem):
+    """A dependency is away; trying again later can succeed."""
+
+    status = 503
+    code = "UNAVAILABLE"
+    title = "Temporarily unavailable"
+    texts: ClassVar[Mapping[str, str]] = {
+        "en": "A part of the platform is not reachable; please try again.",
+        "de": "Ein Teil der Plattform ist nicht erreichbar; bitte noch einmal versuchen.",
+    }
+
+
+class InvalidBody(Problem):
+    """Fields of the request have the wrong type or range."""
+
+    status = 422
+    code = "VALIDATION"
+    title = "Invalid request"
+    texts: ClassVar[Mapping[str, str]] = {
+        "en": "The request is not valid: {summary}.",
+        "de": "Die Anfrage ist ungültig: {summary}.",
+    }
+
+
+_STATUS_TEXTS: dict[int, tuple[str, str, str, str]] = {
+    400: ("BAD_REQUEST", "Bad request", "The request is malformed.", "Die Anfrage ist fehlerhaft."),
+    401: ("UNAUTHENTICATED", "Not authenticated", "A valid token is needed.", "Ein gültiges Token ist nötig."),
+    403: ("FORBIDDEN", "Not allowed", "This is not allowed.", "Das ist nicht erlaubt."),
+    404: ("NOT_FOUND", "Not found", "There is nothing here.", "Hier ist nichts."),
+    405: ("METHOD_NOT_ALLOWED", "Method not allowed", "Use another method.", "Eine andere Methode ist nötig."),
+    413: ("TOO_LARGE", "Too large", "The request is too large.", "Die Anfrage ist zu gross."),
+    415: ("UNSUPPORTED_MEDIA_TYPE", "Unsupported type", "Send JSON.", "Bitte JSON senden."),
+}
+
+
+def language_of(request: Request) -> str:
+    """`de` or `en`, by Accept-Language; the first of the two that is named wins."""
+    for part in request.headers.get("accept-language", "").lower().split(","):
+        tag = part.split(";", 1)[0].strip()[:2]
+        if tag in ("de", "en"):
+            return tag
+    return "en"
+
+
+def problem_response(request: Request, problem: Problem) -> Response:
+    """The problem document of one refusal."""
+    document: dict[str, Any] = {
+        "type": TYPE_BASE + problem.actual_code.lower().replace("_", "-"),
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail(language_of(request)),
+        "code": problem.actual_code,
+        "requestId": request_id_of(request),
+        **problem.extra,
+    }
+    if problem.errors or problem.status == 422:
+        document["errors"] = problem.errors
+    return Response(
+        orjson.dumps(document, default=str),
+        status_code=problem.status,
+        media_type="application/problem+json",
+        headers=problem.headers,
+    )
+
+
+def request_id_of(request: Request) -> str:
+    """The id under which this request is logged; the gateway's is taken over by the services."""
+    return str(getattr(request.state, "request_id", ""))
+
+
+class _Identify:
+    """Gives each request its id and answers what nobody else caught; plain ASGI, because it is on every path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        given = request.headers.get(REQUEST_ID_HEADER, "")
+        valid = given.isascii() and 0 < len(given) <= 64 and given.isprintable()
+        request_id = given if valid else str(uuid4())
+        request.state.request_id = request_id
+        started = False
+
+        async def send_identified(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER.lower().encode(), request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_identified)
+        except Exception as error:
+            if started:
+                raise
+            await _unexpected(request, error)(scope, receive, send_identified)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Maps every way a request can fail to a problem document and gives each request its id."""
+    app.add_middleware(_Identify)
+
+    @app.exception_handler(Problem)
+    async def refused(request: Request, error: Problem) -> Response:
+        return problem_response(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return problem_response(request, _invalid(error))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        return problem_response(request, _plain(error.status_code, error.headers))
+
+
+def _plain(status: int, headers: Mapping[str, str] | None) -> Problem:
+    code, title, english, german = _STATUS_TEXTS.get(status, _STATUS_TEXTS[400])
+    plain = type("Plain", (Problem,), {"status": status, "title": title, "texts": {"en": english, "de": german}})
+    problem: Problem = plain(code=code, headers=headers)
+    return problem
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    errors = [
+        {
+            "field": ".".join(str(part) for part in fault["loc"] if part != "body") or "body",
+            "message": str(fault["msg"]),
+        }
+        for fault in error.errors()
+    ][:50]
+    summary = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors[:3])
+    return InvalidBody(errors=errors, summary=summary)
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    if is_transient(error):
+        _log.warning(
+            "dependency away", request_id=request_id_of(request), path=request.url.path, error=type(error).__name__
+        )
+        return problem_response(request, Unavailable(headers={"Retry-After": "1"}))
+    _log.error("request failed", request_id=request_id_of(request), path=request.url.path, exc_info=error)
+    return problem_response(request, Problem())

@@ -1,0 +1,141 @@
+"""Records that were refused, with their original bytes, written in the transaction that settles their neighbours."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+import asyncpg
+import orjson
+import sqlalchemy as sa
+
+from rappen_contracts.registry import RECORD_BYTES_MAX
+from services.chassis.kafka import KafkaRecord
+from services.chassis.metrics import QUARANTINED
+
+__all__ = ["Refused", "quarantine", "quarantine_table"]
+
+# What is kept of a record over the limit of its topic.
+OVERSIZED_KEPT_BYTES = 64 * 1024
+HEADER_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that can never be processed as it is, and why."""
+
+    record: KafkaRecord
+    code: str
+    detail: str
+    attempts: int = 1
+
+
+def quarantine_table(metadata: sa.MetaData) -> sa.Table:
+    """The table of refused records; position and group are unique, so a redelivery adds nothing."""
+    return sa.Table(
+        "quarantine",
+        metadata,
+        sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+        sa.Column("group_id", sa.Text, nullable=False),
+        sa.Column("topic", sa.Text, nullable=False),
+        sa.Column("partition", sa.Integer, nullable=False),
+        sa.Column("offset", sa.BigInteger, nullable=False),
+        sa.Column("key", sa.LargeBinary),
+        sa.Column("headers", sa.LargeBinary, nullable=False),
+        sa.Column("value", sa.LargeBinary),
+        sa.Column("length", sa.BigInteger, nullable=False),
+        sa.Column("sha256", sa.LargeBinary, nullable=False),
+        sa.Column("error_code", sa.Text, nullable=False),
+        sa.Column("error_detail", sa.Text, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("quarantined_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("relayed_at", sa.DateTime(timezone=True)),
+        sa.Column("replayed_at", sa.DateTime(timezone=True)),
+        sa.UniqueConstraint("topic", "partition", "offset", "group_id"),
+    )
+
+
+_COLUMNS = (
+    'group_id, topic, partition, "offset", key, headers, value, length, sha256, error_code, error_detail, attempts,'
+    " quarantined_at"
+)
+
+
+async def quarantine(connection: asyncpg.Connection, refused: Sequence[Refused], *, group: str, now: datetime) -> None:
+    """Writes the refused records. Part of the caller's transaction."""
+    if not refused:
+        return
+    await connection.executemany(
+        f"INSERT INTO quarantine ({_COLUMNS}) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13)"  # noqa: S608
+        " ON CONFLICT DO NOTHING",
+        [_row(entry, group, now) for entry in refused],
+    )
+    for entry in refused:
+        QUARANTINED.labels(entry.record.topic, entry.code).inc()
+
+
+def _row(entry: Refused, group: str, now: datetime) -> tuple[object, ...]:
+    record = entry.record
+    value: bytes | None = record.value
+    length = len(value) if value is not None else 0
+    kept = value[:OVERSIZED_KEPT_BYTES] if value is not None and length > RECORD_BYTES_MAX else value
+    detail = entry.detail.replace("\x00", "").encode("utf-8", "replace")[:1000].decode("utf-8", "ignore")
+    return (
+        group,
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key,
+        pack_headers(record.headers),
+        kept,
+        length,
+        sha256(value or b"").digest(),
+        entry.code,
+        detail,
+        entry.attempts,
+        now,
+    )
+
+
+def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+    """Headers as JSON with hexadecimal values, because values may be null or no text at all."""
+    packed: list[tuple[str, str | None]] = []
+    size = 0
+    for name, raw in headers:
+        size += len(name) + len(raw or b"")
+        if size > HEADER_BYTES_MAX:
+            break
+        packed.append((name.encode("utf-8", "replace").decode(), None if raw is None else raw.hex()))
+    return orjson.dumps(packed)
+
+
+def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
+    """The headers as they came."""
+    return [(name, None if raw is None else bytes.fromhex(raw)) for name, raw in orjson.loads(packed)]
+
+
+def dead_letter_headers(row: Mapping[str, object]) -> list[tuple[str, bytes | None]]:
+    """The original headers and what was wrong, in the names of the contract."""
+    added = {
+        "dlq_topic": row["topic"],
+        "dlq_partition": row["partition"],
+        "dlq_offset": row["offset"],
+        "dlq_group": row["group_id"],
+        "dlq_error_code": row["error_code"],
+        "dlq_error_detail": row["error_detail"],
+        "dlq_attempts": row["attempts"],
+        "dlq_at": _time_text(row["quarantined_at"]),
+        "dlq_length": row["length"],
+        "dlq_sha256": _hex(row["sha256"]),
+    }
+    packed = row["headers"]
+    original = unpack_headers(packed) if isinstance(packed, bytes) else []
+    return [*original, *((name, str(entry).encode()) for name, entry in added.items())]
+
+
+def _time_text(time: object) -> str:
+    return time.isoformat().replace("+00:00", "Z") if isinstance(time, datetime) else ""
+
+
+def _hex(raw: object) -> str:
+    return raw.hex() if isinstance(raw, bytes) else ""

@@ -1,0 +1,89 @@
+"""Waiting, for a bounded time, until every group that reads a topic has read what was just published.
+
+An answer that depends on another service's worker is given after that, so a caller that asks the other service next
+sees its own change. The wait is a courtesy: when it runs out, the answer is still true and the change still arrives.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from rappen_contracts.registry import source_topic
+from services.chassis.database import Database
+from services.chassis.logging import get_logger
+from services.chassis.settings import KafkaSettings
+
+__all__ = ["Readers"]
+
+POLL_S = 0.01
+WAIT_S_MAX = 3.0
+REQUEST_TIMEOUT_MS = 2_000
+
+_log = get_logger(__name__)
+
+
+class Readers:
+    """Asks Kafka how far the groups of a topic are. `start` before use, `stop` at the end."""
+
+    def __init__(self, kafka: KafkaSettings, database: Database, *, client_id: str) -> None:
+        self._database = database
+        common = {
+            "bootstrap_servers": kafka.bootstrap_servers,
+            "client_id": f"{client_id}-readers",
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        }
+        self._admin = AIOKafkaAdminClient(**common)
+        self._ends = AIOKafkaConsumer(**common, group_id=None, enable_auto_commit=False)
+
+    async def start(self) -> None:
+        """Connects; raises when the broker cannot be reached."""
+        await self._admin.start()
+        await self._ends.start()
+
+    async def stop(self) -> None:
+        """Disconnects."""
+        await self._ends.stop()
+        await self._admin.close()
+
+    async def caught_up(self, topic: str) -> bool:
+        """Whether, within the limit, the outbox was relayed and every group has read the topic to its present end."""
+        try:
+            async with asyncio.timeout(WAIT_S_MAX):
+                await self._relayed()
+                await self._read(topic)
+        except (TimeoutError, OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            _log.warning("readers not caught up", topic=topic, error=type(error).__name__)
+            return False
+        return True
+
+    async def _relayed(self) -> None:
+        async with self._database.bare() as connection:
+            last = await connection.fetchval("SELECT max(id) FROM outbox")
+            if last is not None:
+                await _until(lambda: _gone(connection, last))
+
+    async def _read(self, topic: str) -> None:
+        partitions = [TopicPartition(topic, number) for number in range(source_topic(topic).partitions)]
+        ends = {at: end for at, end in (await self._ends.end_offsets(partitions)).items() if end > 0}
+        for group in source_topic(topic).groups:
+            await _until(lambda group=group: self._passed(group, ends))  # type: ignore[misc]
+
+    async def _passed(self, group: str, ends: dict[TopicPartition, int]) -> bool:
+        committed = await self._admin.list_consumer_group_offsets(group, partitions=list(ends))
+        return all(at in committed and committed[at].offset >= end for at, end in ends.items())
+
+
+async def _gone(connection: asyncpg.Connection, last: int) -> bool:
+    return not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM outbox WHERE id <= $1)", last)
+
+
+async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+    delay_s, started = POLL_S, time.monotonic()
+    while not await condition():
+        await asyncio.sleep(delay_s)
+        delay_s = POLL_S if time.monotonic() - started < 0.5 else POLL_S * 5

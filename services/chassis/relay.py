@@ -1,0 +1,173 @@
+"""The relay: outbox rows and quarantined records to Kafka, at least once, in the order in which they were written.
+
+There is no cursor: rows become visible out of the order of their ids, and a position would skip the late ones. A row
+is deleted only after Kafka has acknowledged it, so a crash in between publishes it again with the same event id. One
+relay works at a time, held by an advisory lock, so that the order of an account's events is kept.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC
+
+import asyncpg
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from rappen_contracts.registry import source_topic
+from services.chassis.clock import Clock
+from services.chassis.database import Database, is_transient
+from services.chassis.faults import FaultPoints
+from services.chassis.kafka import make_producer
+from services.chassis.logging import get_logger
+from services.chassis.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_PUBLISHED, OUTBOX_ROWS
+from services.chassis.process import pause
+from services.chassis.quarantine import dead_letter_headers
+from services.chassis.settings import KafkaSettings
+
+__all__ = ["Relay"]
+
+ROWS_MAX = 2_000
+DEAD_LETTERS_MAX = 100
+IDLE_S = 0.1
+RETRY_S = 1.0
+# While the broker is away a produce call would wait for ever, because idempotent batches never expire.
+ACKNOWLEDGE_TIMEOUT_S = 20.0
+_LOCK_KEY = 7_262_001
+
+_log = get_logger(__name__)
+
+
+class Relay:
+    """Brings one service's outbox and quarantine to Kafka, as a part of its worker process."""
+
+    name = "relay"
+
+    def __init__(
+        self,
+        database: Database,
+        kafka: KafkaSettings,
+        *,
+        client_id: str,
+        source: str,
+        clock: Clock,
+        faults: FaultPoints,
+    ) -> None:
+        self._database = database
+        self._kafka = kafka
+        self._client_id = client_id
+        self._source = source.encode()
+        self._clock = clock
+        self._faults = faults
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Relays until told to stop; a broker or database that is away is waited for."""
+        while not stop.is_set():
+            try:
+                await self._relay(stop)
+            except Exception as error:
+                # A client that failed once may fail for ever (sequence numbers), so each try begins with a new one.
+                if not is_transient(error) and not isinstance(error, KafkaError):
+                    raise
+                _log.warning("relay tries again", error=type(error).__name__)
+                await pause(stop, RETRY_S)
+
+    async def _relay(self, stop: asyncio.Event) -> None:
+        producer = make_producer(self._kafka, client_id=self._client_id)
+        await producer.start()
+        try:
+            async with self._database.bare() as connection:
+                await self._work(connection, producer, stop)
+        finally:
+            await _close(producer)
+
+    async def _work(self, connection: asyncpg.Connection, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
+        """Works while this session holds the lock; another process's relay waits here without one."""
+        while not stop.is_set():
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):
+                await pause(stop, RETRY_S)
+                continue
+            try:
+                while not stop.is_set():
+                    moved = await self._move_outbox(connection, producer)
+                    moved += await self._move_dead_letters(connection, producer)
+                    if moved < ROWS_MAX:
+                        await pause(stop, IDLE_S)
+            finally:
+                if not connection.is_closed():
+                    await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK_KEY)
+
+    async def _move_outbox(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> int:
+        rows = await connection.fetch(
+            "SELECT id, topic, key, type, event_id, occurred_at, data, traceparent, created_at"
+            " FROM outbox ORDER BY id LIMIT $1",
+            ROWS_MAX,
+        )
+        OUTBOX_ROWS.set(len(rows))
+        OUTBOX_OLDEST_SECONDS.set(max(0.0, time.time() - rows[0]["created_at"].timestamp()) if rows else 0.0)
+        if not rows:
+            return 0
+        # On a compacted topic only the newest state of a key counts; what it supersedes need not travel.
+        newest = {(row["topic"], row["key"]): row["id"] for row in rows}
+        sent = []
+        for row in rows:
+            if source_topic(row["topic"]).compacted and newest[row["topic"], row["key"]] != row["id"]:
+                continue
+            future = await producer.send(
+                row["topic"], key=row["key"].encode(), value=row["data"].encode(), headers=self._headers(row)
+            )
+            sent.append(future)
+            OUTBOX_PUBLISHED.labels(row["topic"]).inc()
+        await _acknowledged(sent)
+        self._faults.reach("relay_produced")
+        await connection.execute("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
+        return len(rows)
+
+    def _headers(self, row: asyncpg.Record) -> list[tuple[str, bytes]]:
+        time_text = row["occurred_at"].astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        headers = [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", str(row["event_id"]).encode()),
+            ("ce_source", self._source),
+            ("ce_type", row["type"].encode()),
+            ("ce_time", time_text.encode()),
+            ("content-type", b"application/json"),
+        ]
+        if row["traceparent"] is not None:
+            headers.append(("traceparent", row["traceparent"].encode()))
+        return headers
+
+    async def _move_dead_letters(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> int:
+        rows = await connection.fetch(
+            "SELECT * FROM quarantine WHERE relayed_at IS NULL ORDER BY id LIMIT $1", DEAD_LETTERS_MAX
+        )
+        if not rows:
+            return 0
+        sent = [
+            await producer.send(
+                f"{row['topic']}.{row['group_id']}.dlq",
+                key=row["key"],
+                value=row["value"],
+                headers=dead_letter_headers(row),
+            )
+            for row in rows
+        ]
+        await _acknowledged(sent)
+        await connection.execute(
+            "UPDATE quarantine SET relayed_at = $2 WHERE id = ANY($1)", [row["id"] for row in rows], self._clock()
+        )
+        return len(rows)
+
+
+async def _acknowledged(sent: Sequence[asyncio.Future[object]]) -> None:
+    async with asyncio.timeout(ACKNOWLEDGE_TIMEOUT_S):
+        await asyncio.gather(*sent)
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    """Closes the client in bounded time: unsent batches are still rows, so nothing waits for them."""
+    try:
+        async with asyncio.timeout(RETRY_S * 2):
+            await producer.stop()
+    except (TimeoutError, KafkaError) as error:
+        _log.warning("producer closed hard", error=type(error).__name__)

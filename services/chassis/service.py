@@ -1,0 +1,53 @@
+"""What every service's `__main__` does: settings from the environment, one of the roles, an exit code."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from services.chassis.logging import configure_logging
+from services.chassis.migrations import migrate
+from services.chassis.settings import ServiceSettings
+
+__all__ = ["run_service"]
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def run_service(
+    name: str,
+    settings_class: type[S],
+    *,
+    roles: Sequence[str],
+    serve: Callable[[S, str], None],
+    commands: Mapping[str, Callable[[S, Sequence[str]], int]],
+    migrations: Path,
+) -> int:
+    """Runs `python -m services.<name> <role or command>`; returns the exit code."""
+    words = [*roles, "migrate", *commands]
+    if len(sys.argv) < 2 or sys.argv[1] not in words:
+        print(f"usage: python -m services.{name} {'|'.join(words)}", file=sys.stderr)  # noqa: T201
+        return 2
+    word = sys.argv[1]
+    try:
+        settings = settings_class()
+    except ValidationError as error:
+        # The values are not shown: some are secrets.
+        for fault in error.errors(include_input=False, include_url=False):
+            variable = "__".join([name, *(str(part) for part in fault["loc"])]).upper()
+            print(f"{variable.replace('__', '_', 1)}: {fault['msg']}", file=sys.stderr)  # noqa: T201
+        return 2
+    if word == "migrate":
+        if settings.database_owner_url is None:
+            print(f"{name.upper()}_DATABASE_OWNER_URL is needed to migrate", file=sys.stderr)  # noqa: T201
+            return 2
+        revision = migrate(settings.database_owner_url.get_secret_value(), schema=name, folder=migrations)
+        print(f"{name}: at revision {revision}")  # noqa: T201
+        return 0
+    if word in commands:
+        return commands[word](settings, sys.argv[2:])
+    configure_logging(service=name, role=word, instance=settings.instance)
+    serve(settings, word)
+    return 0

@@ -1,0 +1,54 @@
+"""What every service is configured with: environment variables `<SERVICE>_<NAME>`, groups nested by `__`."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings
+
+__all__ = ["HttpSettings", "KafkaSettings", "ServiceSettings"]
+
+Environment = Literal["development", "production"]
+
+
+class KafkaSettings(BaseModel):
+    """The broker; a client name per replica is made from the service and its instance."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bootstrap_servers: str
+    # Redelivery after a rebalance is harmless, so a session is long enough to survive a busy moment of the machine.
+    session_timeout_ms: int = 30_000
+    batch_records_max: int = Field(default=2_000, ge=1, le=10_000)
+
+
+class HttpSettings(BaseModel):
+    """Where this process listens; port 0 is refused because others are told the port beforehand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+
+
+class ServiceSettings(BaseSettings):
+    """The settings that all four services share. Built once in `__main__` and passed down."""
+
+    environment: Environment = "production"
+    instance: str = "1"
+    # The application role: no DDL, no other schema.
+    database_url: SecretStr
+    # The owner of the schema; only `migrate` uses it.
+    database_owner_url: SecretStr | None = None
+    kafka: KafkaSettings
+    http: HttpSettings
+    # Signs the caller context between the gateway and the services.
+    internal_secret: SecretStr = Field(min_length=32)
+    # Placed faults of the tests: a folder in which a file arms a point. Never in production.
+    faults_folder: Path | None = None
+
+    @model_validator(mode="after")
+    def _production_is_real(self) -> Self:
+        if self.environment == "production" and self.faults_folder is not None:
+            raise ValueError("faults_folder is for development")
+        return self
