@@ -1,0 +1,54 @@
+"""`audit [--json]`: whether the books add up; exit code 1 when anything fails."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+
+import asyncpg
+
+from services.billing.queries.audit import AuditCheck, audit
+from services.billing.settings import BillingSettings
+
+__all__ = ["run"]
+
+
+def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
+    """Prints every check with the number of accounts looked at and those that fail."""
+    if set(arguments) - {"--json"}:
+        print("usage: audit [--json]", file=sys.stderr)
+        return 2
+    checks = asyncio.run(_audit(settings))
+    failing = sum(check.failing_count for check in checks)
+    if "--json" in arguments:
+        print(json.dumps(_document(checks), indent=2))
+    else:
+        for check in checks:
+            print(f"{check.name:<10} {check.looked_at:>9} looked at   {check.failing_count:>6} failing")
+            for entry in check.failing:
+                print(f"           mandate {entry['mandateId']}  account {entry['accountId']}: {entry['detail']}")
+        print("the books add up" if not failing else f"{failing} failures")
+    return 1 if failing else 0
+
+
+async def _audit(settings: BillingSettings) -> list[AuditCheck]:
+    connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=10)
+    try:
+        return await audit(connection)
+    finally:
+        await connection.close()
+
+
+def _document(checks: Sequence[AuditCheck]) -> dict[str, object]:
+    return {
+        "ok": not any(check.failing_count for check in checks),
+        "checks": [
+            {
+                "check": check.name,
+                "accounts": check.looked_at,
+                "failing": check.failing_count,
+                "failures": check.failing,
+            }
+            for check in checks
+        ],
+    }

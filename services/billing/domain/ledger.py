@@ -1,0 +1,101 @@
+"""What a ledger row is and how it moves a balance: pure, exact, the same for every kind of movement."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+__all__ = [
+    "LEDGER_NAMESPACE",
+    "AccountType",
+    "BillingModel",
+    "Counter",
+    "CounterAccount",
+    "LockedAccount",
+    "ReferenceType",
+    "Transaction",
+    "TransactionType",
+    "charged_account_type",
+    "movement",
+]
+
+BillingModel = Literal["PREPAY_MANDATE", "PREPAY_USER", "CREDIT_POSTPAY", "UNLIMITED"]
+TransactionType = Literal["CREDIT", "DEBIT", "ADJUSTMENT"]
+ReferenceType = Literal["WORKFLOW", "PAYMENT", "ADMIN", "SYSTEM", "SUBSCRIPTION", "STORAGE"]
+# Where value comes from or goes to, as an account of each mandate.
+CounterAccount = Literal[
+    "PAYMENT_PROVIDER", "SUBSCRIPTION_GRANT", "PROMOTIONAL", "ADMIN", "INTERNAL", "TAKE_OVER", "TRANSFER"
+]
+# REVENUE has no account row, because every charge would lock it: its balance is the sum of the rollups.
+Counter = CounterAccount | Literal["REVENUE"]
+AccountType = Literal["MANDATE", "USER"] | CounterAccount
+
+# Event ids of movements that no event of its own caused are derived from what happened, so that it happens once.
+LEDGER_NAMESPACE = UUID("7e2f4a1c-52b7-5d0e-9c64-0b6f5b3f2a10")
+
+
+def charged_account_type(model: BillingModel) -> AccountType:
+    """Whose balance usage moves: the member's, the pool's, or the mandate's internal counter-account."""
+    if model == "PREPAY_USER":
+        return "USER"
+    return "INTERNAL" if model == "UNLIMITED" else "MANDATE"
+
+
+def movement(transaction_type: TransactionType, amount: int) -> int:
+    """How the moved balance changes, in micro-CHF: debits take, credits give, adjustments carry their own sign."""
+    return -amount if transaction_type == "DEBIT" else amount
+
+
+@dataclass(slots=True)
+class LockedAccount:
+    """An account under its row lock: nobody else moves it until this transaction ends."""
+
+    mandate_no: int
+    no: int
+    type: AccountType
+    user_id: str | None
+    balance: int
+    held: int
+    carry: Decimal
+    seq: int
+    moved: int = 0
+    rows: int = 0
+
+    def move(self, by: int) -> None:
+        """Applies one row: the balance changes, the account's sequence grows by one."""
+        self.balance += by
+        self.moved += by
+        self.seq += 1
+        self.rows += 1
+
+
+class Transaction(NamedTuple):
+    """One row of the ledger, in the order of its columns. Amounts are micro-CHF."""
+
+    mandate_no: int
+    event_id: UUID
+    account_no: int
+    moved_account_no: int
+    seq: int
+    transaction_type: TransactionType
+    amount: int
+    balance_after: int
+    counter: Counter
+    reference_type: ReferenceType
+    occurred_at: datetime
+    recorded_at: datetime
+    period_day: date
+    digest: bytes
+    reference_id: str | None = None
+    description: str | None = None
+    dimension_no: int | None = None
+    workflow_id: str | None = None
+    created_by_user_id: str | None = None
+    processing_time_ms: int | None = None
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
+    error_count: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    derivation: str | None = None

@@ -1,0 +1,80 @@
+"""Exact money: one decimal context that never rounds, micro-CHF, markup, and the one rounding of a charge (P8).
+
+Ledger amounts are whole micro-CHF (a millionth of a franc) as `int`; everything before the ledger is an exact
+`Decimal`. Nothing here uses the thread's own decimal context, so no caller can change how money is computed.
+"""
+
+from __future__ import annotations
+
+from decimal import (
+    ROUND_HALF_EVEN,
+    Clamped,
+    Context,
+    Decimal,
+    DivisionByZero,
+    FloatOperation,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+    Rounded,
+    Underflow,
+)
+
+__all__ = ["EXACT", "MICRO", "MICRO_PLACES", "converted", "from_micro", "post", "to_micro", "with_markup"]
+
+# Counts have 16 digits, prices, quantities and rates at most 38, factors 10 each: every product and sum of them fits
+# many times over. What would not fit raises instead of being rounded.
+EXACT = Context(
+    prec=400,
+    rounding=ROUND_HALF_EVEN,
+    Emin=-999_999,
+    Emax=999_999,
+    capitals=1,
+    clamp=0,
+    flags=[],
+    traps=[Clamped, DivisionByZero, FloatOperation, Inexact, InvalidOperation, Overflow, Rounded, Underflow],
+)
+
+MICRO_PLACES = 6
+MICRO = Decimal("0.000001")
+
+_add = EXACT.add
+_subtract = EXACT.subtract
+_multiply = EXACT.multiply
+
+
+def to_micro(amount: Decimal) -> int:
+    """Micro-CHF of an amount in CHF; ValueError when it has more than six decimals, never a rounding."""
+    if not amount.is_finite():
+        raise ValueError(f"{amount} is not an amount")
+    scaled = amount.scaleb(MICRO_PLACES, EXACT)
+    micros = int(scaled)
+    if micros != scaled:
+        raise ValueError(f"{amount} has more than six decimals")
+    return micros
+
+
+def from_micro(micros: int) -> Decimal:
+    """The amount in CHF of so many micro-CHF, always written with six decimals."""
+    return Decimal(micros).scaleb(-MICRO_PLACES, EXACT)
+
+
+def converted(amount: Decimal, rate: Decimal) -> Decimal:
+    """The exact CHF of a foreign amount, by the CHF for one unit of its currency."""
+    return _multiply(amount, rate)
+
+
+def with_markup(cost_chf: Decimal, percent: Decimal) -> Decimal:
+    """The exact price of a cost with so many percent on top."""
+    return _multiply(cost_chf, _add(100, percent)).scaleb(-2, EXACT)
+
+
+def post(exact: Decimal, carry: Decimal) -> tuple[int, Decimal]:
+    """Rounds an exact price (CHF) plus the account's carry once, half-even: the micro-CHF to post and the new carry.
+
+    The new carry (CHF) is exactly what the rounding left over, at most half a micro-CHF either way, so the posted
+    amounts of an account and its last carry add up to the exact prices to the last digit.
+    """
+    total = _add(exact, carry)
+    micros = int(total.scaleb(MICRO_PLACES, EXACT).to_integral_value(ROUND_HALF_EVEN, EXACT))
+    return micros, _subtract(total, _multiply(micros, MICRO))

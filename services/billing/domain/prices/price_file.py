@@ -1,0 +1,77 @@
+"""What both import formats share: strict JSON, and an answer that names everything that could not be read."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from services.billing.domain.prices.version import PriceVersion
+
+__all__ = ["FILE_BYTES_MAX", "PriceFile", "PriceFileError", "Unreadable", "load_json"]
+
+FILE_BYTES_MAX = 32 * 1024 * 1024
+_ENTRY_MAX = 300
+_WHY_MAX = 1000
+
+
+class PriceFileError(ValueError):
+    """A file that is no price file at all, so that nothing in it can be taken."""
+
+
+class Unreadable(NamedTuple):
+    """An entry, or a part of one, that was not taken, and why."""
+
+    entry: str
+    why: str
+
+    @classmethod
+    def of(cls, entry: str, why: str) -> Unreadable:
+        """Cuts and escapes what came from the file, so that it can be stored and sent whatever it was."""
+        return cls(_plain(entry, _ENTRY_MAX), _plain(why, _WHY_MAX))
+
+
+class PriceFile(NamedTuple):
+    """The prices of a file, and everything in it that is not among them."""
+
+    versions: tuple[PriceVersion, ...]
+    unreadable: tuple[Unreadable, ...]
+
+
+def load_json(data: bytes) -> dict[str, Any]:
+    """The JSON object of a file, with every number that has a point or an exponent as the decimal it says.
+
+    A float would change prices like 1.3E-10, and of a key given twice one price would be lost.
+    """
+    if len(data) > FILE_BYTES_MAX:
+        raise PriceFileError(f"the file is larger than {FILE_BYTES_MAX} bytes")
+    try:
+        text = data.decode("utf-8-sig")
+        parsed = json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_once)
+    except RecursionError:
+        raise PriceFileError("the file is nested too deeply") from None
+    except PriceFileError:
+        raise
+    except ValueError as error:
+        raise PriceFileError(f"the file is not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise PriceFileError("the file is not a JSON object")
+    return parsed
+
+
+def _refuse(constant: str) -> None:
+    raise PriceFileError(f"{constant} is not a number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise PriceFileError(f"the key {doubled!r} is given twice in one object")
+    return fields
+
+
+def _plain(text: str, length_max: int) -> str:
+    kept = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    return kept[:length_max]

@@ -1,0 +1,99 @@
+"""Writes of the ledger: lock accounts, insert rows, update balances, add to the rollups. Fixed statements, any size."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from services.billing.domain.ledger import LockedAccount, Transaction
+
+__all__ = [
+    "RollupKey",
+    "add_to_rollups",
+    "insert_transactions",
+    "lock_accounts",
+    "recorded_digests",
+    "update_accounts",
+]
+
+
+class RollupKey(NamedTuple):
+    """One row of the rollups."""
+
+    mandate_no: int
+    account_no: int
+    day: date
+    dimension_no: int
+
+
+async def lock_accounts(connection: asyncpg.Connection, numbers: Iterable[tuple[int, int]]) -> dict[int, LockedAccount]:
+    """Locks accounts, given as (mandate, account), in the order of their numbers, so that no two batches deadlock."""
+    ordered = sorted(set(numbers), key=lambda pair: pair[1])
+    rows = await connection.fetch(
+        "SELECT a.mandate_no, a.no, a.type, a.user_id, a.balance, a.held, a.carry, a.seq"
+        " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, no)"
+        " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.no = given.no"
+        " ORDER BY a.no FOR UPDATE OF a",
+        [mandate_no for mandate_no, _ in ordered],
+        [no for _, no in ordered],
+    )
+    return {row["no"]: LockedAccount(*row) for row in rows}
+
+
+async def insert_transactions(connection: asyncpg.Connection, rows: Sequence[Transaction]) -> None:
+    """Appends rows to the ledger; raises `UniqueViolationError` when one of the events has a row already."""
+    if rows:
+        await connection.copy_records_to_table("transactions", records=rows, columns=Transaction._fields)
+
+
+async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[LockedAccount]) -> None:
+    """Moves the balances of locked accounts by what their rows sum to, one statement for all."""
+    if not accounts:
+        return
+    await connection.execute(
+        "UPDATE accounts a SET balance = a.balance + moved.by, carry = moved.carry, seq = moved.seq"
+        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[])"
+        " AS moved (mandate_no, no, by, carry, seq)"
+        " WHERE a.mandate_no = moved.mandate_no AND a.no = moved.no",
+        [account.mandate_no for account in accounts],
+        [account.no for account in accounts],
+        [account.moved for account in accounts],
+        [account.carry for account in accounts],
+        [account.seq for account in accounts],
+    )
+
+
+async def add_to_rollups(connection: asyncpg.Connection, sums: Mapping[RollupKey, tuple[int, int]]) -> None:
+    """Adds cost (micro-CHF) and count to the rollups; rows in one order, so that no two batches deadlock."""
+    if not sums:
+        return
+    ordered = sorted(sums)
+    await connection.execute(
+        "INSERT INTO rollups AS r (mandate_no, account_no, day, dimension_no, cost, count)"
+        " SELECT * FROM unnest($1::int[], $2::bigint[], $3::date[], $4::int[], $5::bigint[], $6::bigint[])"
+        " ON CONFLICT (mandate_no, account_no, day, dimension_no)"
+        " DO UPDATE SET cost = r.cost + excluded.cost, count = r.count + excluded.count",
+        [key.mandate_no for key in ordered],
+        [key.account_no for key in ordered],
+        [key.day for key in ordered],
+        [key.dimension_no for key in ordered],
+        [sums[key][0] for key in ordered],
+        [sums[key][1] for key in ordered],
+    )
+
+
+async def recorded_digests(
+    connection: asyncpg.Connection, table: str, identities: Sequence[tuple[int, UUID]]
+) -> dict[tuple[int, UUID], bytes]:
+    """The digests of those events that `table` (the ledger, or the uncharged events) has already."""
+    if not identities:
+        return {}
+    rows = await connection.fetch(
+        "SELECT t.mandate_no, t.event_id, t.digest FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
+        f" JOIN {table} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id",
+        [mandate_no for mandate_no, _ in identities],
+        [event_id for _, event_id in identities],
+    )
+    return {(row["mandate_no"], row["event_id"]): row["digest"] for row in rows}

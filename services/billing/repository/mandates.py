@@ -1,0 +1,42 @@
+"""Terms and settings of mandates."""
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+import asyncpg
+
+from services.billing.domain.charging import Terms
+
+__all__ = ["changed_terms", "read_terms"]
+
+
+async def read_terms(
+    connection: asyncpg.Connection, numbers: Iterable[int], *, default_markup: Decimal
+) -> tuple[dict[int, Terms], int]:
+    """The terms of mandates, with the markup in force (the mandate's, else the plan's, else the default), and the
+    revision of the price book, in one statement."""
+    rows = await connection.fetch(
+        "SELECT m.no, m.id, m.billing_model, coalesce(m.markup_percent, m.plan_markup_percent, $2) AS markup_percent,"
+        " m.time_zone, m.version, b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
+        sorted(set(numbers)),
+        default_markup,
+    )
+    terms = {
+        row["no"]: Terms(
+            row["no"], row["id"], row["billing_model"], row["markup_percent"], row["time_zone"], row["version"]
+        )
+        for row in rows
+        if row["no"] is not None
+    }
+    return terms, rows[0]["revision"]
+
+
+async def changed_terms(connection: asyncpg.Connection, terms: Sequence[Terms]) -> bool:
+    """Whether a mandate's settings have changed since they were read; asked under the locks of its accounts."""
+    changed: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT 1 FROM unnest($1::int[], $2::bigint[]) AS given (no, version)"
+        " JOIN mandates m ON m.no = given.no WHERE m.version <> given.version)",
+        [term.mandate_no for term in terms],
+        [term.version for term in terms],
+    )
+    return changed

@@ -1,0 +1,114 @@
+"""Posting everything that is not usage: credits, deductions, adjustments. The caller owns the transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from uuid import UUID
+
+import asyncpg
+
+from services.billing.domain.charging import period_day
+from services.billing.domain.ledger import CounterAccount, ReferenceType, Transaction, TransactionType, movement
+from services.billing.publications import balances_changed
+from services.billing.repository.keys import AccountKey, ensure_accounts
+from services.billing.repository.ledger import insert_transactions, lock_accounts, update_accounts
+from services.chassis.outbox import append_outbox
+
+__all__ = ["Movement", "post_movements"]
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Value between an account and a counter-account, in micro-CHF; `about_no` is the member it is for, if another."""
+
+    mandate_no: int
+    event_id: UUID
+    account_no: int
+    transaction_type: TransactionType
+    amount: int
+    counter: CounterAccount
+    reference_type: ReferenceType
+    description: str
+    occurred_at: datetime
+    about_no: int | None = None
+    reference_id: str | None = None
+    created_by_user_id: str | None = None
+
+    @property
+    def by(self) -> int:
+        """How the account's balance changes."""
+        return movement(self.transaction_type, self.amount)
+
+
+async def post_movements(
+    connection: asyncpg.Connection, movements: Sequence[Movement], *, now: datetime
+) -> list[Transaction]:
+    """Writes one row each, moves both accounts, tells the new balances. Raises `UniqueViolationError` for an event
+    that has its row already, so a caller that may repeat looks first, under the account's lock."""
+    if not movements:
+        return []
+    counters = await ensure_accounts(connection, [AccountKey(entry.mandate_no, entry.counter) for entry in movements])
+    accounts = await lock_accounts(
+        connection,
+        [
+            *((entry.mandate_no, entry.account_no) for entry in movements),
+            *((key.mandate_no, no) for key, no in counters.items()),
+        ],
+    )
+    zones = {
+        row["no"]: (row["id"], row["time_zone"])
+        for row in await connection.fetch(
+            "SELECT no, id, time_zone FROM mandates WHERE no = ANY($1)", sorted({m.mandate_no for m in movements})
+        )
+    }
+    rows = []
+    for entry in movements:
+        account = accounts[entry.account_no]
+        account.move(entry.by)
+        accounts[counters[AccountKey(entry.mandate_no, entry.counter)]].move(-entry.by)
+        rows.append(
+            Transaction(
+                mandate_no=entry.mandate_no,
+                event_id=entry.event_id,
+                account_no=entry.about_no or entry.account_no,
+                moved_account_no=entry.account_no,
+                seq=account.seq,
+                transaction_type=entry.transaction_type,
+                amount=entry.amount,
+                balance_after=account.balance,
+                counter=entry.counter,
+                reference_type=entry.reference_type,
+                occurred_at=entry.occurred_at,
+                recorded_at=now,
+                period_day=period_day(entry.occurred_at, zones[entry.mandate_no][1]),
+                digest=_digest(entry),
+                reference_id=entry.reference_id,
+                description=entry.description,
+                created_by_user_id=entry.created_by_user_id,
+            )
+        )
+    await insert_transactions(connection, rows)
+    await update_accounts(connection, list(accounts.values()))
+    await _raise_levels(connection, [entry for entry in movements if entry.transaction_type == "CREDIT"])
+    mandate_ids = {no: mandate_id for no, (mandate_id, _) in zones.items()}
+    await append_outbox(connection, balances_changed(accounts.values(), mandate_ids, now))
+    return rows
+
+
+async def _raise_levels(connection: asyncpg.Connection, given: Sequence[Movement]) -> None:
+    """Remembers the balance right after a credit: the level of which the warning threshold is a percentage."""
+    if given:
+        await connection.execute(
+            "UPDATE accounts a SET level = a.balance"
+            " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, account_no)"
+            " WHERE a.mandate_no = given.mandate_no AND a.no = given.account_no",
+            [entry.mandate_no for entry in given],
+            [entry.account_no for entry in given],
+        )
+
+
+def _digest(entry: Movement) -> bytes:
+    """What tells a repeat of the movement from another one under the same id."""
+    text = f"{entry.account_no}|{entry.transaction_type}|{entry.amount}|{entry.counter}|{entry.reference_id}"
+    return blake2b(text.encode(), digest_size=16).digest()

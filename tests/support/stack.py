@@ -1,0 +1,69 @@
+"""One real PostgreSQL and one real Kafka for a test session, and services as real processes upon them."""
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deploy.local.kafka import LocalKafka
+from deploy.local.postgres import LocalPostgres
+from deploy.local.topics import ensure_topics
+from deploy.postgres.bootstrap import RolePasswords, bootstrap, database_dsn
+from rappen_contracts.registry import TOPICS
+
+__all__ = ["ROOT", "SERVICES", "ServerPair"]
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("gateway", "billing", "payments", "subscriptions")
+
+
+class ServerPair:
+    """The two servers with databases, roles, schemas and topics ready, shared by every test of a session."""
+
+    def __init__(self, folder: Path) -> None:
+        self.postgres = LocalPostgres(folder / "postgres")
+        self.kafka = LocalKafka(folder / "kafka")
+        self._passwords = {name: RolePasswords(secrets.token_hex(8), secrets.token_hex(8)) for name in SERVICES}
+        self.secret = secrets.token_hex(32)
+
+    def start(self, services: Sequence[str] = SERVICES) -> None:
+        """Starts both, makes roles and topics, migrates the services that the tests need."""
+        self.postgres.start()
+        self.kafka.start()
+        asyncio.run(bootstrap(self.postgres.admin_dsn, self._passwords))
+        asyncio.run(ensure_topics(self.kafka.bootstrap_servers, TOPICS))
+        for name in services:
+            self.migrate(name)
+
+    def stop(self) -> None:
+        """Stops both."""
+        self.kafka.stop()
+        self.postgres.stop(mode="immediate")
+
+    def migrate(self, service: str) -> None:
+        """Brings a schema to its newest revision."""
+        command = [sys.executable, "-m", f"services.{service}", "migrate"]
+        subprocess.run(command, check=True, env=self.environment(service, port=1), cwd=ROOT, capture_output=True)
+
+    def dsn(self, service: str, *, owner: bool = False) -> str:
+        """The address of the database for a service's role."""
+        passwords = self._passwords[service]
+        role, password = ("owner", passwords.owner) if owner else ("app", passwords.app)
+        return database_dsn(self.postgres.admin_dsn, f"{service}_{role}", password)
+
+    def environment(self, service: str, *, port: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of a service process."""
+        prefix = service.upper()
+        return {
+            **os.environ,
+            f"{prefix}_ENVIRONMENT": "development",
+            f"{prefix}_DATABASE_URL": self.dsn(service),
+            f"{prefix}_DATABASE_OWNER_URL": self.dsn(service, owner=True),
+            f"{prefix}_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            f"{prefix}_HTTP__PORT": str(port),
+            f"{prefix}_INTERNAL_SECRET": self.secret,
+            **(more or {}),
+        }
