@@ -18,9 +18,18 @@ class BillingSettings(ServiceSettings):
     # P4: percent on top of the provider's cost, where neither mandate nor plan says otherwise.
     default_markup_percent: Decimal = Field(default=Decimal(50), ge=0)
     # G5: providers beside those of the price book, and the roles that may use every provider by default.
-    additional_providers: tuple[str, ...] = ()
+    additional_providers: tuple[str, ...] = (
+        "anthropic",
+        "azure",
+        "bedrock",
+        "cohere",
+        "deepseek",
+        "google",
+        "groq",
+        "mistral",
+        "openai",
+        "openrouter",
+        "xai",
+    )
     provider_roles: tuple[str, ...] = ("admin", "member")
-    # CHF amounts that checkout/create accepts.
-    top_up_amounts: tuple[Decimal, ...] = tuple(map(Decimal, (10, 25, 50, 100, 250, 500)))
-    page_size_max: int = Field(default=1000, ge=1)
     database_pool_size: int = Field(default=8, ge=2, le=100)

@@ -91,6 +91,7 @@ accounts = sa.Table(
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
     sa.PrimaryKeyConstraint("mandate_no", "no"),
     sa.UniqueConstraint("mandate_no", "type", "user_id", postgresql_nulls_not_distinct=True),
+    sa.Index("ix_accounts_no", "no"),
     postgresql_with={"fillfactor": "50"},
 )
 

@@ -66,7 +66,7 @@ async def quarantine(connection: asyncpg.Connection, refused: Sequence[Refused],
     if not refused:
         return
     await connection.executemany(
-        f"INSERT INTO quarantine ({_COLUMNS}) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13)"  # noqa: S608
+        f"INSERT INTO quarantine ({_COLUMNS}) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13)"
         " ON CONFLICT DO NOTHING",
         [_row(entry, group, now) for entry in refused],
     )

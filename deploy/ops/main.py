@@ -1,0 +1,39 @@
+"""Wires the commands of `rappen`; each group lives in a module of its own."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from deploy.local.errors import StackError
+from deploy.ops.services import add_service_commands
+from deploy.ops.stack import down, status, up
+from deploy.ops.tokens import token
+
+
+def make_app() -> typer.Typer:
+    """Make the command line."""
+    app = typer.Typer(
+        help="Rappen on this machine: the stack, and the operator's commands.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for command in (up, status, down, token):
+        app.command()(command)
+    add_service_commands(app)
+    return app
+
+
+def run() -> None:
+    """Run the command line; an expected failure is its message on standard error and exit code 1."""
+    try:
+        make_app()()
+    except StackError as error:
+        print(f"rappen: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,116 @@
+"""Accounts and manual credit: /api/billing/admin/accounts, /admin/credit, /admin/unknown, /internal/top-up-target."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query
+from pydantic import AfterValidator, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from services.billing.api.context import ApiContext, Body, ChfNumber, Identifier, mandate_parameter, router
+from services.billing.errors import NoAccount
+from services.billing.queries.accounts import account_json, list_accounts, read_account
+from services.billing.queries.mandates import ensure_known, unknown_usage
+from services.billing.repository.accounts import set_enabled
+from services.billing.repository.audit_log import record_change
+from services.billing.use_cases.credit_by_hand import HandCredit, credit_by_hand, credited_account
+from services.chassis.caller import Caller
+
+__all__ = ["routes"]
+
+UNKNOWN_MAX = 1000
+ACCOUNT_NUMBER_MAX = 2**60
+
+
+def _said(text: str) -> str:
+    if "\x00" in text or not text.strip():
+        raise PydanticCustomError("text", "a text that is not blank and has no NUL")
+    return text
+
+
+class CreditBody(Body):
+    """A signed amount: positive credits, negative deducts."""
+
+    user_id: Identifier | None = None
+    amount: ChfNumber
+    description: Annotated[str, StringConstraints(max_length=500), AfterValidator(_said)] | None = None
+
+
+class AccountBody(Body):
+    """What can be set on an account."""
+
+    enabled: bool
+
+
+def routes(context: ApiContext) -> APIRouter:
+    """What administrators see of accounts and do to them."""
+    api = router()
+    Who = Annotated[Caller, Depends(context.caller)]
+
+    async def system_admin(caller: Who) -> None:
+        caller.require_system_admin()
+
+    @api.get("/api/billing/admin/accounts/{mandate_id}")
+    async def accounts(caller: Who, mandate_id: str) -> list[dict[str, Any]]:
+        caller.require_admin(mandate_parameter(mandate_id))
+        async with context.database.bare() as connection:
+            return await list_accounts(connection, await ensure_known(connection, mandate_id))
+
+    @api.put("/api/billing/admin/accounts/{account_id}", dependencies=[Depends(system_admin)])
+    async def set_account(caller: Who, account_id: str, body: AccountBody) -> dict[str, Any]:
+        number = _account_number(account_id)
+        async with context.database.bare() as connection, connection.transaction():
+            before = await read_account(connection, number)
+            if before is None:
+                raise NoAccount
+            if before["enabled"] != body.enabled:
+                mandate_no = await set_enabled(connection, number, enabled=body.enabled)
+                await record_change(
+                    connection,
+                    mandate_no=mandate_no,
+                    actor=caller.user_id,
+                    action="account",
+                    before={"id": account_id, "enabled": before["enabled"]},
+                    after={"id": account_id, "enabled": body.enabled},
+                    now=context.clock(),
+                )
+            after = await read_account(connection, number)
+            if after is None:
+                raise NoAccount
+            return account_json(after)
+
+    @api.post("/api/billing/admin/credit/{mandate_id}", dependencies=[Depends(system_admin)])
+    async def credit(
+        caller: Who,
+        mandate_id: str,
+        body: CreditBody,
+        key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)] = None,
+    ) -> dict[str, Any]:
+        given = HandCredit(body.user_id, body.amount, body.description or "Manual credit", key)
+        async with context.database.bare() as connection, connection.transaction():
+            number = await ensure_known(connection, mandate_parameter(mandate_id))
+            return await credit_by_hand(connection, number, given, caller=caller, now=context.clock())
+
+    @api.get("/api/billing/admin/unknown")
+    async def unknown(caller: Who) -> dict[str, Any]:
+        caller.require_system_admin()
+        async with context.database.bare() as connection:
+            return {"items": await unknown_usage(connection, limit=UNKNOWN_MAX)}
+
+    @api.get("/internal/top-up-target/{mandate_id}")
+    async def top_up_target(
+        caller: Who, mandate_id: str, user_id: Annotated[str | None, Query(alias="userId")] = None
+    ) -> dict[str, Any]:
+        """Whether a top-up can be for this user, asked by the gateway before a checkout is made."""
+        caller.require_admin(mandate_parameter(mandate_id))
+        async with context.database.bare() as connection, connection.transaction():
+            number = await ensure_known(connection, mandate_id)
+            await credited_account(connection, number, user_id, now=context.clock())
+        return {"mandateId": mandate_id, "userId": user_id}
+
+    return api
+
+
+def _account_number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < ACCOUNT_NUMBER_MAX):
+        raise NoAccount
+    return int(text)

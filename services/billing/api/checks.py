@@ -1,0 +1,91 @@
+"""POST /api/billing/check: the question before an AI call."""
+
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from rappen_contracts.types import Name, NonNegativeMoney, Quantities, Strings
+from rappen_contracts.usage.v1 import Tokens
+from services.billing.api.context import ApiContext, Body, Identifier, router
+from services.billing.domain.charging import Estimate
+from services.billing.use_cases.check_funds import CheckFunds, Question
+from services.chassis.caller import Caller
+
+__all__ = ["routes"]
+
+
+class EstimateBody(BaseModel):
+    """A part of a usage event's data, with its own names."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    cost: NonNegativeMoney | None = None
+    provider: Name | None = None
+    model: Name | None = None
+    tokens: Tokens | None = None
+    quantities: Quantities | None = None
+    service_tier: Name | None = None
+    conditions: Strings | None = None
+
+    @model_validator(mode="after")
+    def _can_be_priced(self) -> Self:
+        metered = self.provider and self.model and (self.tokens is not None or self.quantities is not None)
+        if self.cost is None and not metered:
+            raise PydanticCustomError("estimate", "cost, or provider and model with tokens or quantities")
+        return self
+
+    def estimate(self) -> Estimate:
+        """What decides the price."""
+        return Estimate(
+            self.provider,
+            self.model,
+            (self.cost.amount, self.cost.currency) if self.cost is not None else None,
+            self.tokens.counts() if self.tokens is not None else {},
+            self.quantities or {},
+            self.service_tier,
+            self.conditions,
+        )
+
+
+class CheckBody(Body):
+    """Exactly one of estimatedCost (final CHF) and estimate (priced here)."""
+
+    mandate_id: Identifier
+    user_id: Identifier
+    estimated_cost: NonNegativeMoney | None = None
+    estimate: EstimateBody | None = None
+    provider: Name | None = None
+    model: Name | None = None
+    feature_instance_id: Identifier | None = Field(default=None)
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        if (self.estimated_cost is None) == (self.estimate is None):
+            raise PydanticCustomError("estimate", "exactly one of estimatedCost and estimate")
+        if self.estimated_cost is not None and self.estimated_cost.currency != "CHF":
+            raise PydanticCustomError("currency", "estimatedCost is in CHF")
+        return self
+
+
+def routes(context: ApiContext) -> APIRouter:
+    """Checks."""
+    api = router()
+    check_funds = CheckFunds(context.database, context.tariffs, context.settings, context.clock)
+
+    @api.post("/api/billing/check")
+    async def check(caller: Annotated[Caller, Depends(context.caller)], body: CheckBody) -> dict[str, Any]:
+        caller.require_scope("usage:check")
+        answer = await check_funds(
+            Question(
+                mandate_id=body.mandate_id,
+                user_id=body.user_id,
+                estimated_cost=body.estimated_cost.amount if body.estimated_cost is not None else None,
+                estimate=body.estimate.estimate() if body.estimate is not None else None,
+                provider=body.provider or (body.estimate.provider if body.estimate is not None else None),
+            )
+        )
+        return answer.json()
+
+    return api

@@ -1,0 +1,83 @@
+"""What every route is given, and how parameters are read."""
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from services.billing.domain.money import MICRO_PLACES
+from services.billing.errors import MalformedParameter
+from services.billing.repository.prices import Tariffs
+from services.billing.settings import BillingSettings
+from services.chassis.caller import CallerVerifier
+from services.chassis.clock import Clock
+from services.chassis.database import Database
+from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
+
+__all__ = ["ApiContext", "Body", "ChfNumber", "Identifier", "integer_parameter", "mandate_parameter", "router"]
+
+# Amounts of one request: far more than anybody pays, far less than the ledger's integers hold.
+AMOUNT_DIGITS_MAX = 11
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@|\-]{1,64}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """What the routes work with."""
+
+    settings: BillingSettings
+    database: Database
+    caller: CallerVerifier
+    clock: Clock
+    tariffs: Tariffs
+
+
+class Body(BaseModel):
+    """Base of request bodies: camelCase, strict types, unknown names ignored."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=False, strict=True, extra="ignore", frozen=True
+    )
+
+
+def _exact_number(value: Any) -> Decimal:
+    """A JSON number with at most six decimals, as the exact decimal of its literal."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise PydanticCustomError("number", "a JSON number is expected")
+    number = Decimal(value)
+    exponent = number.normalize().as_tuple().exponent if number.is_finite() and len(str(value)) <= 64 else None
+    if not isinstance(exponent, int) or exponent < -MICRO_PLACES or number.adjusted() >= AMOUNT_DIGITS_MAX:
+        raise PydanticCustomError("number", "at most 11 digits before the point and six decimals")
+    return number
+
+
+ChfNumber = Annotated[Decimal, BeforeValidator(_exact_number), WithJsonSchema({"type": "number"})]
+
+
+def router() -> APIRouter:
+    """A router whose numbers never pass through a float."""
+    return APIRouter(route_class=ExactJsonRoute, default_response_class=ExactJsonResponse)
+
+
+def mandate_parameter(mandate_id: str) -> str:
+    """A mandate id out of a path or query; what cannot be one names nobody's mandate."""
+    if not _IDENTIFIER.fullmatch(mandate_id):
+        raise MalformedParameter(name="mandateId", why="not an id")
+    return mandate_id
+
+
+def integer_parameter(name: str, text: str | None, *, default: int, least: int, most: int) -> int:
+    """A whole number out of the query, or its default."""
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
+        raise MalformedParameter(name=name, why=f"a whole number from {least} to {most} is expected")
+    return int(text)

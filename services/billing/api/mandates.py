@@ -1,0 +1,170 @@
+"""Settings, terms and billing model of a mandate: /api/billing/admin/settings, /terms, /model."""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
+
+from fastapi import APIRouter, Depends
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from rappen_contracts.types import NonNegativeMoney
+from services.billing.api.context import ApiContext, Body, ChfNumber, mandate_parameter, router
+from services.billing.domain.ledger import BillingModel
+from services.billing.domain.money import from_micro, to_micro
+from services.billing.errors import InvalidField
+from services.billing.queries.mandates import ensure_known, read_settings
+from services.billing.repository.keys import AccountKey, ensure_accounts
+from services.billing.use_cases.change_settings import change_settings, change_terms, settings_json
+from services.billing.use_cases.switch_model import switch_model
+from services.chassis.caller import Caller
+
+__all__ = ["routes"]
+
+
+def _time_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise PydanticCustomError("time_zone", "no such time zone")
+    return name
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise PydanticCustomError("text", "text must not contain NUL")
+    return text
+
+
+Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_no_nul)]
+Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")]
+Percent = Annotated[ChfNumber, Field(ge=0, le=100)]
+MarkupPercent = Annotated[ChfNumber, Field(ge=0, le=10_000)]
+Amount = Annotated[ChfNumber, Field(ge=0)]
+
+
+class AddressBody(Body):
+    """A billing address."""
+
+    company: Line
+    street: Line
+    zip: Line
+    city: Line
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = "CH"
+    vat_number: Line | None = None
+
+
+class SettingsBody(Body):
+    """Any subset of the settings; a missing or null name leaves its value."""
+
+    billing_model: BillingModel | None = None
+    default_user_credit: Amount | None = None
+    warning_threshold_percent: Percent | None = None
+    block_on_zero_balance: bool | None = None
+    billing_address: AddressBody | None = None
+    notify_emails: Annotated[list[Email], Field(max_length=50)] | None = None
+    notify_on_warning: bool | None = None
+    auto_recharge_enabled: bool | None = None
+    recharge_amount: Annotated[ChfNumber, Field(gt=0, alias="rechargeAmountCHF")] | None = Field(
+        default=None, alias="rechargeAmountCHF"
+    )
+    recharge_max_per_month: Annotated[int, Field(ge=0, le=1000)] | None = None
+    markup_percent: MarkupPercent | None = None
+    time_zone: Annotated[str, AfterValidator(_time_zone)] | None = None
+    late_events: Literal["own", "next", "refuse"] | None = None
+    late_event_days: Annotated[int, Field(ge=0, le=100_000)] | None = None
+
+
+class TermsBody(Body):
+    """Both are replaced; null is the plan's or global markup, and no credit limit."""
+
+    markup_percent: MarkupPercent | None
+    credit_limit: NonNegativeMoney | None
+
+
+class ModelBody(Body):
+    """The model to switch to."""
+
+    billing_model: BillingModel
+
+
+def routes(context: ApiContext) -> APIRouter:
+    """What administrators set."""
+    api = router()
+    Who = Annotated[Caller, Depends(context.caller)]
+
+    @api.get("/api/billing/admin/settings/{mandate_id}")
+    async def read(caller: Who, mandate_id: str) -> dict[str, Any]:
+        caller.require_admin(mandate_parameter(mandate_id))
+        async with context.database.bare() as connection:
+            number = await ensure_known(connection, mandate_id)
+            return settings_json(await read_settings(connection, number))
+
+    @api.post("/api/billing/admin/settings/{mandate_id}", dependencies=[Depends(_admin(context))])
+    async def change(caller: Who, mandate_id: str, body: SettingsBody) -> dict[str, Any]:
+        async with context.database.bare() as connection, connection.transaction():
+            number = await ensure_known(connection, mandate_id)
+            given = body.model_dump(by_alias=True)
+            return await change_settings(connection, number, given, caller=caller, now=context.clock())
+
+    @api.put("/api/billing/admin/terms/{mandate_id}", dependencies=[Depends(_system_admin(context))])
+    async def terms(caller: Who, mandate_id: str, body: TermsBody) -> dict[str, Any]:
+        limit = None
+        if body.credit_limit is not None:
+            if body.credit_limit.currency != "CHF":
+                raise InvalidField("creditLimit.currency", "a credit limit is in CHF")
+            limit = _micros("creditLimit.amount", body.credit_limit.amount)
+        async with context.database.bare() as connection, connection.transaction():
+            number = await ensure_known(connection, mandate_id)
+            pool = AccountKey(number, "MANDATE")
+            pool_no = (await ensure_accounts(connection, [pool]))[pool]
+            await change_terms(
+                connection,
+                number,
+                markup_percent=body.markup_percent,
+                credit_limit=limit,
+                pool_no=pool_no,
+                caller=caller,
+                now=context.clock(),
+            )
+        money = None if limit is None else {"amount": format(from_micro(limit), "f"), "currency": "CHF"}
+        return {"markupPercent": body.markup_percent, "creditLimit": money}
+
+    @api.post("/api/billing/admin/model/{mandate_id}", dependencies=[Depends(_system_admin(context))])
+    async def model(caller: Who, mandate_id: str, body: ModelBody) -> dict[str, Any]:
+        async with context.database.bare() as connection, connection.transaction():
+            number = await ensure_known(connection, mandate_id)
+            done = await switch_model(connection, number, body.billing_model, caller=caller, now=context.clock())
+        return {
+            "oldModel": done.old_model,
+            "newModel": done.new_model,
+            "migratedAmount": {"amount": format(from_micro(done.migrated), "f"), "currency": "CHF"},
+            "userCount": done.user_count,
+        }
+
+    return api
+
+
+def _micros(field: str, amount: Decimal) -> int:
+    """An amount of the ledger; more than six decimals are no amount."""
+    try:
+        return to_micro(amount)
+    except ValueError:
+        raise InvalidField(field, "at most six decimals") from None
+
+
+def _admin(context: ApiContext) -> Any:
+    """Access is decided before the body is looked at."""
+
+    async def require(caller: Annotated[Caller, Depends(context.caller)], mandate_id: str) -> None:
+        caller.require_admin(mandate_parameter(mandate_id))
+
+    return require
+
+
+def _system_admin(context: ApiContext) -> Any:
+    """Access is decided before the body is looked at."""
+
+    async def require(caller: Annotated[Caller, Depends(context.caller)], mandate_id: str) -> None:
+        caller.require_system_admin()
+        mandate_parameter(mandate_id)
+
+    return require

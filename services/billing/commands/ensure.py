@@ -1,0 +1,30 @@
+"""`ensure`: settings for every enabled mandate, an account for every enabled member (L12). Safe to run again."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from services.billing.settings import BillingSettings
+from services.billing.use_cases.apply_directory import ApplyDirectory
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+
+__all__ = ["run"]
+
+
+def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
+    """Prints how many members were looked at."""
+    if arguments:
+        print("usage: ensure", file=sys.stderr)
+        return 2
+    print(f"{asyncio.run(_ensure(settings))} members have their accounts")
+    return 0
+
+
+async def _ensure(settings: BillingSettings) -> int:
+    database = Database(settings.database_url.get_secret_value(), pool_size=2)
+    await database.start()
+    try:
+        return await ApplyDirectory(database, clock=system_clock).resync()
+    finally:
+        await database.stop()

@@ -1,0 +1,79 @@
+"""Reads of mandates: settings, names, whether somebody is a member."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+
+from services.billing.errors import MandateUnknown
+from services.billing.repository.keys import ensure_mandates
+
+__all__ = ["display_name", "ensure_known", "is_member", "markup_in_force", "read_settings", "unknown_usage"]
+
+# G3: label, else name, else id.
+DISPLAY_NAME = "coalesce(nullif(dm.label, ''), nullif(dm.name, ''), m.id)"
+
+
+def display_name(label: str | None, name: str | None, mandate_id: str) -> str:
+    """How a mandate is called."""
+    return label or name or mandate_id
+
+
+async def ensure_known(connection: asyncpg.Connection, mandate_id: str) -> int:
+    """The number of a mandate that the directory or the ledger knows; its settings are made where they are missing."""
+    number = await connection.fetchval("SELECT no FROM mandates WHERE id = $1", mandate_id)
+    if number is not None:
+        return int(number)
+    if not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM directory_mandates WHERE id = $1)", mandate_id):
+        raise MandateUnknown
+    return (await ensure_mandates(connection, [mandate_id]))[mandate_id]
+
+
+async def read_settings(connection: asyncpg.Connection, mandate_no: int, *, lock: bool = False) -> asyncpg.Record:
+    """The row of a mandate's settings."""
+    return await connection.fetchrow(
+        "SELECT * FROM mandates WHERE no = $1" + (" FOR UPDATE" if lock else ""), mandate_no
+    )
+
+
+async def markup_in_force(connection: asyncpg.Connection, mandate_no: int, default: Decimal) -> Decimal:
+    """P4: the mandate's percent, else the plan's, else the platform's."""
+    percent: Decimal = await connection.fetchval(
+        "SELECT coalesce(markup_percent, plan_markup_percent, $2) FROM mandates WHERE no = $1", mandate_no, default
+    )
+    return percent
+
+
+async def is_member(connection: asyncpg.Connection, mandate_id: str, user_id: str) -> bool:
+    """Whether somebody is an enabled member."""
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT 1 FROM directory_members WHERE mandate_id = $1 AND user_id = $2 AND enabled)",
+        mandate_id,
+        user_id,
+    )
+    return found
+
+
+async def unknown_usage(connection: asyncpg.Connection, *, limit: int) -> Sequence[dict[str, Any]]:
+    """L5: mandates and members with usage that the directory does not know."""
+    rows = await connection.fetch(
+        "SELECT m.id AS mandate_id, a.user_id, dm.id IS NULL AS mandate_unknown,"
+        " coalesce(sum(r.count), 0)::bigint AS usage_count"
+        " FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
+        " LEFT JOIN directory_mandates dm ON dm.id = m.id"
+        " LEFT JOIN directory_members s ON s.mandate_id = m.id AND s.user_id = a.user_id"
+        " LEFT JOIN rollups r ON r.mandate_no = a.mandate_no AND r.account_no = a.no"
+        " WHERE a.type = 'USER' AND (dm.id IS NULL OR s.user_id IS NULL)"
+        " GROUP BY 1, 2, 3 ORDER BY 1, 2 LIMIT $1",
+        limit,
+    )
+    return [
+        {
+            "mandateId": row["mandate_id"],
+            "userId": row["user_id"],
+            "mandateUnknown": row["mandate_unknown"],
+            "usageCount": row["usage_count"],
+        }
+        for row in rows
+    ]

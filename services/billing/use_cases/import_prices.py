@@ -1,0 +1,100 @@
+"""Adding prices and rates (P2, P3): a preview of what a file changes, and new versions, never edits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import asyncpg
+
+from rappen_contracts.types import CURRENCIES
+from services.billing.domain.prices import (
+    Preview,
+    PriceFile,
+    PriceFileError,
+    PriceVersion,
+    Unreadable,
+    diff,
+    read_litellm_file,
+    read_rappen_file,
+    version_to_text,
+)
+from services.billing.repository.prices import Tariffs, add_rate, add_versions, raise_revision
+
+__all__ = ["PriceFileError", "PriceFormat", "PriceImport", "import_prices", "read_price_file", "set_rate"]
+
+PriceFormat = Literal["rappen", "litellm"]
+
+
+@dataclass(frozen=True, slots=True)
+class PriceImport:
+    """What a file changes, what of it could not be read, and which parked events it would settle."""
+
+    preview: Preview
+    unreadable: Sequence[Unreadable]
+    settles: Sequence[dict[str, Any]]
+    applied: bool
+
+    def json(self) -> dict[str, Any]:
+        """The body of an answer."""
+        return {
+            "applied": self.applied,
+            "new": [_name(version) for version in self.preview.new],
+            "changed": [_name(change.after) for change in self.preview.changed],
+            "unchanged": len(self.preview.unchanged),
+            "unreadable": [{"entry": entry.entry, "why": entry.why} for entry in self.unreadable],
+            "settles": list(self.settles),
+        }
+
+
+def _name(version: PriceVersion) -> dict[str, str]:
+    return {
+        "provider": version.provider,
+        "model": version.model,
+        "currency": version.currency,
+        "validFrom": version.valid_from.isoformat().replace("+00:00", "Z"),
+    }
+
+
+def read_price_file(content: bytes, form: PriceFormat, valid_from: datetime) -> PriceFile:
+    """Reads a file; `PriceFileError` when it is no price file at all. A currency nobody knows is not read."""
+    read = read_litellm_file if form == "litellm" else read_rappen_file
+    found = read(content, valid_from)
+    known = tuple(version for version in found.versions if version.currency in CURRENCIES)
+    strange = [
+        Unreadable.of(f"{version.provider} {version.model}", f"unknown currency {version.currency}")
+        for version in found.versions
+        if version.currency not in CURRENCIES
+    ]
+    return PriceFile(known, (*found.unreadable, *strange))
+
+
+async def import_prices(
+    connection: asyncpg.Connection, file: PriceFile, *, tariffs: Tariffs, apply: bool, actor: str | None
+) -> PriceImport:
+    """Compares a file with the book and, when asked to, adds what is new in the caller's transaction."""
+    # One import at a time: the second sees what the first has added and adds nothing again.
+    revision = await connection.fetchval("SELECT revision FROM price_book FOR UPDATE")
+    tariff = await tariffs.at(connection, revision)
+    preview = diff(tariff.book, file.versions)
+    added = preview.additions()
+    settles = await connection.fetch(
+        "SELECT e.provider, e.model, count(*) AS events FROM uncharged_events e"
+        " JOIN unnest($1::text[], $2::text[]) AS added (provider, model) USING (provider, model)"
+        " WHERE e.reason = 'NO_PRICE' GROUP BY 1, 2 ORDER BY 1, 2",
+        [version.provider for version in added],
+        [version.model for version in added],
+    )
+    if apply and added:
+        await add_versions(connection, [(version, version_to_text(version)) for version in added], actor)
+        await raise_revision(connection)
+    return PriceImport(preview, file.unreadable, [dict(row) for row in settles], apply)
+
+
+async def set_rate(
+    connection: asyncpg.Connection, *, currency: str, rate: Decimal, valid_from: datetime, actor: str
+) -> None:
+    """Adds a rate in the caller's transaction; of equal times the last recorded holds."""
+    await add_rate(connection, currency=currency, rate=rate, valid_from=valid_from, actor=actor)
+    await raise_revision(connection)
