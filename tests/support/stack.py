@@ -67,3 +67,9 @@ class ServerPair:
             f"{prefix}_INTERNAL_SECRET": self.secret,
             **(more or {}),
         }
+
+    @property
+    def admin_dsn(self) -> str:
+        """The database as its administrator sees it."""
+        parts = self.postgres.admin_dsn.rpartition("/")
+        return f"{parts[0]}/rappen"

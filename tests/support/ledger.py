@@ -1,0 +1,93 @@
+"""Looking at billing's books from outside: counts by mandate, balances, and the audit."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import asyncpg
+
+from services.billing.queries.audit import audit
+
+__all__ = ["Books", "eventually"]
+
+
+async def eventually(
+    condition: Callable[[], Awaitable[bool]], *, timeout_s: float = 60.0, what: str = "the condition"
+) -> None:
+    """Waits until something is true; fails by name."""
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not become true in {timeout_s} s")
+        await asyncio.sleep(0.1)
+
+
+class Books:
+    """A connection as the database's administrator, to look at everything."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        """Rows of one statement."""
+        connection = await asyncpg.connect(self._dsn)
+        try:
+            await connection.execute("SET search_path = billing")
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
+            return rows
+        finally:
+            await connection.close()
+
+    async def value(self, statement: str, *values: object) -> Any:
+        """The first value of the first row."""
+        rows = await self.fetch(statement, *values)
+        return rows[0][0] if rows else None
+
+    async def charged(self, mandates: Sequence[str]) -> int:
+        """How many usage rows the ledger has of these mandates."""
+        return int(
+            await self.value(
+                "SELECT count(*) FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
+                " WHERE m.id = ANY($1) AND t.counter = 'REVENUE'",
+                list(mandates),
+            )
+        )
+
+    async def cost(self, mandates: Sequence[str]) -> int:
+        """What they were charged, in micro-CHF."""
+        return int(
+            await self.value(
+                "SELECT coalesce(sum(t.amount), 0) FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
+                " WHERE m.id = ANY($1) AND t.counter = 'REVENUE'",
+                list(mandates),
+            )
+        )
+
+    async def quarantined(self) -> dict[str, int]:
+        """Dead letters by code, of all topics."""
+        rows = await self.fetch("SELECT error_code, count(*) FROM quarantine GROUP BY 1")
+        return {row[0]: row[1] for row in rows}
+
+    async def parked(self, mandates: Sequence[str]) -> int:
+        """Events that wait for a price or a rate."""
+        return int(
+            await self.value(
+                "SELECT count(*) FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no"
+                " WHERE m.id = ANY($1) AND e.reason <> 'FREE'",
+                list(mandates),
+            )
+        )
+
+    async def failing(self) -> dict[str, int]:
+        """The audit's failures by check; empty when the books add up."""
+        connection = await asyncpg.connect(self._dsn)
+        try:
+            await connection.execute("SET search_path = billing")
+            return {check.name: check.failing_count for check in await audit(connection) if check.failing_count}
+        finally:
+            await connection.close()
+
+    async def outbox_rows(self) -> int:
+        """Events that were not relayed yet."""
+        return int(await self.value("SELECT count(*) FROM outbox"))
