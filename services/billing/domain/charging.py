@@ -1,6 +1,5 @@
 """From a usage event to its exact price: the provider's cost or the price book, the rate, the markup. Pure."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -16,7 +15,6 @@ from services.billing.domain.prices import Metered, PriceBook, Priced, RateTable
 
 __all__ = ["Estimate", "Parked", "Priced", "RatedUsage", "Tariff", "Terms", "derivation", "period_day", "rate_usage"]
 
-_NO_TOKENS: Mapping[str, int] = {}
 _NO_QUANTITIES: Mapping[str, Decimal] = {}
 
 
@@ -72,13 +70,13 @@ class Estimate(NamedTuple):
     conditions: Mapping[str, str] | None
 
     @classmethod
-    def of(cls, data: UsageRecorded) -> "Estimate":
-        """The priced part of an event."""
+    def of(cls, data: UsageRecorded, tokens: Mapping[str, int]) -> "Estimate":
+        """The priced part of an event, with the token kinds that occurred."""
         return cls(
             data.provider,
             data.model,
             (data.cost.amount, data.cost.currency) if data.cost is not None else None,
-            data.tokens.counts() if data.tokens is not None else _NO_TOKENS,
+            tokens,
             data.quantities if data.quantities is not None else _NO_QUANTITIES,
             data.service_tier,
             data.conditions,
@@ -118,8 +116,8 @@ def _price(usage: Estimate, at: datetime, tariff: Tariff) -> Priced | Unpriced:
 
 def derivation(
     data: UsageRecorded, rated: RatedUsage, carry_before: Decimal, carry_after: Decimal, tokens: Mapping[str, int]
-) -> str:
-    """Everything that explains an amount, as JSON text; decimals are strings."""
+) -> dict[str, object]:
+    """Everything that explains an amount; decimals are strings, so that no reader rounds them."""
     parts: dict[str, object] = {
         "cost": str(rated.cost),
         "currency": rated.currency,
@@ -131,16 +129,20 @@ def derivation(
     }
     if rated.price is not None:
         parts["price"] = rated.price.version_id
-        parts["lines"] = [[name, *map(str, numbers)] for name, *numbers in rated.price.lines]
+        parts["lines"] = [(name, str(count), str(unit), str(factor)) for name, count, unit, factor in rated.price.lines]
     if tokens:
         parts["tokens"] = tokens
-    for name in ("quantities", "service_tier", "conditions", "response_id", "hold_id", "metadata"):
+        if data.tokens is not None and data.tokens.provider_total is not None:
+            parts["provider_total"] = data.tokens.provider_total
+    if data.quantities is not None:
+        parts["quantities"] = {name: str(quantity) for name, quantity in data.quantities.items()}
+    if data.hold_id is not None:
+        parts["hold_id"] = str(data.hold_id)
+    for name in ("service_tier", "conditions", "response_id", "metadata"):
         value = getattr(data, name)
         if value is not None:
             parts[name] = value
-    if data.tokens is not None and data.tokens.provider_total is not None:
-        parts["provider_total"] = data.tokens.provider_total
-    return json.dumps(parts, default=str, separators=(",", ":"))
+    return parts
 
 
 @lru_cache(maxsize=1000)

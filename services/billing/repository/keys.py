@@ -4,17 +4,26 @@ A number never changes once it is given, so workers keep what they have seen. Wh
 transaction of its own before the charge; a number that nothing uses does no harm.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import asyncpg
 
-from services.billing.domain.ledger import AccountType
+from services.billing.domain.ledger import AccountType, BillingModel, charged_account_type
 
-__all__ = ["AccountKey", "DimensionKey", "Keys", "ensure_accounts", "ensure_mandates"]
+__all__ = [
+    "AccountKey",
+    "DimensionKey",
+    "Place",
+    "PlaceName",
+    "Places",
+    "ensure_accounts",
+    "ensure_mandates",
+    "make_places",
+]
 
-# Bounds the memory of a worker: about 200 bytes an entry.
-ENTRIES_MAX = 200_000
+# Bounds the memory of a worker: about 500 bytes an entry.
+PLACES_MAX = 50_000
 
 
 class AccountKey(NamedTuple):
@@ -35,62 +44,72 @@ class DimensionKey(NamedTuple):
     feature_instance_id: str | None
 
 
-K = TypeVar("K", bound=Hashable)
+class PlaceName(NamedTuple):
+    """Everything in an event that decides where in the ledger it belongs."""
+
+    mandate_id: str
+    user_id: str
+    provider: str | None
+    model: str | None
+    feature_code: str | None
+    feature_instance_id: str | None
 
 
-class _Numbers(Generic[K]):
-    """A bounded map; the oldest half goes when it is full, because what is in use comes back at once."""
+class Place(NamedTuple):
+    """The numbers of an event's place: mandate, the accounts that may pay, and what it was for."""
+
+    mandate_no: int
+    member_no: int
+    pool_no: int
+    internal_no: int
+    dimension_no: int
+
+    def charged_no(self, model: BillingModel) -> int:
+        """The account that pays under a billing model."""
+        kind = charged_account_type(model)
+        if kind == "USER":
+            return self.member_no
+        return self.pool_no if kind == "MANDATE" else self.internal_no
+
+
+class Places:
+    """The places a worker has seen, for itself alone."""
 
     def __init__(self) -> None:
-        self._numbers: dict[K, int] = {}
+        self._places: dict[PlaceName, Place] = {}
 
-    def missing(self, keys: Iterable[K]) -> list[K]:
-        return [key for key in dict.fromkeys(keys) if key not in self._numbers]
+    def get(self, name: PlaceName) -> Place | None:
+        """The place, if this worker has seen it."""
+        return self._places.get(name)
 
-    def add(self, found: Iterable[tuple[K, int]]) -> None:
-        self._numbers.update(found)
-
-    def trim(self) -> None:
-        if len(self._numbers) > ENTRIES_MAX:
-            for key in list(self._numbers)[: ENTRIES_MAX // 2]:
-                del self._numbers[key]
-
-    def __getitem__(self, key: K) -> int:
-        return self._numbers[key]
+    def remember(self, found: Iterable[tuple[PlaceName, Place]]) -> None:
+        """Keeps places whose numbers are committed. When full, the older half goes; what is in use comes back."""
+        if len(self._places) > PLACES_MAX:
+            for name in list(self._places)[: PLACES_MAX // 2]:
+                del self._places[name]
+        self._places.update(found)
 
 
-class Keys:
-    """The numbers a worker has seen. `trim` between batches, never inside one."""
-
-    def __init__(self) -> None:
-        self.mandates: _Numbers[str] = _Numbers()
-        self.accounts: _Numbers[AccountKey] = _Numbers()
-        self.dimensions: _Numbers[DimensionKey] = _Numbers()
-
-    def trim(self) -> None:
-        """Keeps memory bounded."""
-        self.mandates.trim()
-        self.accounts.trim()
-        self.dimensions.trim()
-
-    async def learn_mandates(self, connection: asyncpg.Connection, ids: Iterable[str]) -> None:
-        """Finds or makes the mandates."""
-        missing = self.mandates.missing(ids)
-        if missing:
-            self.mandates.add((await ensure_mandates(connection, missing)).items())
-
-    async def learn_accounts(self, connection: asyncpg.Connection, keys: Iterable[AccountKey]) -> list[AccountKey]:
-        """Finds or makes the accounts; returns those that were not known to this worker."""
-        missing = self.accounts.missing(keys)
-        if missing:
-            self.accounts.add((await ensure_accounts(connection, missing)).items())
-        return missing
-
-    async def learn_dimensions(self, connection: asyncpg.Connection, keys: Iterable[DimensionKey]) -> None:
-        """Finds or makes the dimensions."""
-        missing = self.dimensions.missing(keys)
-        if missing:
-            self.dimensions.add(await _ensure_dimensions(connection, missing))
+async def make_places(connection: asyncpg.Connection, names: Sequence[PlaceName]) -> dict[PlaceName, Place]:
+    """Finds or makes the numbers of places, in the caller's transaction."""
+    mandates = await ensure_mandates(connection, [name.mandate_id for name in names])
+    own: tuple[AccountType, ...] = ("MANDATE", "INTERNAL")
+    accounts = await ensure_accounts(
+        connection,
+        [
+            *(AccountKey(no, kind) for no in mandates.values() for kind in own),
+            *(AccountKey(mandates[name.mandate_id], "USER", name.user_id) for name in names),
+        ],
+    )
+    keys = {name: DimensionKey(mandates[name.mandate_id], *name[2:]) for name in names}
+    dimensions = await _ensure_dimensions(connection, list(keys.values()))
+    places = {}
+    for name, key in keys.items():
+        no = key.mandate_no
+        member = accounts[AccountKey(no, "USER", name.user_id)]
+        pool, internal = accounts[AccountKey(no, "MANDATE")], accounts[AccountKey(no, "INTERNAL")]
+        places[name] = Place(no, member, pool, internal, dimensions[key])
+    return places
 
 
 async def ensure_mandates(connection: asyncpg.Connection, ids: Sequence[str]) -> dict[str, int]:
@@ -126,26 +145,26 @@ async def ensure_accounts(connection: asyncpg.Connection, keys: Sequence[Account
     return {AccountKey(row["mandate_no"], row["type"], row["user_id"]): row["no"] for row in rows}
 
 
-async def _ensure_dimensions(
-    connection: asyncpg.Connection, keys: Sequence[DimensionKey]
-) -> list[tuple[DimensionKey, int]]:
+async def _ensure_dimensions(connection: asyncpg.Connection, keys: Sequence[DimensionKey]) -> dict[DimensionKey, int]:
     ordered = sorted(set(keys), key=lambda key: tuple(str(part or "") for part in key))
     columns = [list(column) for column in zip(*ordered, strict=True)]
     given = (
         "unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[])"
         " AS given (mandate_no, provider, model, feature_code, feature_instance_id)"
     )
-    await connection.execute(
-        "INSERT INTO dimensions (mandate_no, provider, model, feature_code, feature_instance_id)"
-        f" SELECT * FROM {given} ON CONFLICT DO NOTHING",
-        *columns,
-    )
-    rows = await connection.fetch(
+    found = (
         "SELECT d.mandate_no, d.provider, d.model, d.feature_code, d.feature_instance_id, d.no"
         f" FROM {given} JOIN dimensions d ON d.mandate_no = given.mandate_no"
         " AND d.provider IS NOT DISTINCT FROM given.provider AND d.model IS NOT DISTINCT FROM given.model"
         " AND d.feature_code IS NOT DISTINCT FROM given.feature_code"
-        " AND d.feature_instance_id IS NOT DISTINCT FROM given.feature_instance_id",
-        *columns,
+        " AND d.feature_instance_id IS NOT DISTINCT FROM given.feature_instance_id"
     )
-    return [(DimensionKey(*tuple(row)[:5]), row["no"]) for row in rows]
+    rows = await connection.fetch(found, *columns)
+    if len(rows) < len(ordered):
+        await connection.execute(
+            "INSERT INTO dimensions (mandate_no, provider, model, feature_code, feature_instance_id)"
+            f" SELECT * FROM {given} ON CONFLICT DO NOTHING",
+            *columns,
+        )
+        rows = await connection.fetch(found, *columns)
+    return {DimensionKey(*tuple(row)[:5]): row["no"] for row in rows}

@@ -1,22 +1,22 @@
 """Charging usage: a batch of events becomes ledger rows, balances, rollups and facts, in one transaction.
 
-Read `ChargeUsage.__call__` from top to bottom: that is the whole charge. It is exactly once in effect because the
-identity of an event (its id within its mandate) is the key of its ledger row or of its row among the uncharged
-events, and because everything a charge does stands or falls with that one transaction.
+Read `ChargeUsage.__call__` and then `Charges.charge` from top to bottom: that is the whole charge. It is exactly once
+in effect because the identity of an event (its id within its mandate) is the key of its ledger row, or of its row
+among the uncharged events, and because everything a charge does stands or falls with that one transaction.
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 import asyncpg
+import orjson
 from asyncpg.exceptions import UniqueViolationError
 
 from rappen_contracts import Event
-from rappen_contracts.usage.v1 import TOKEN_KINDS, UsageRecorded
+from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.domain.charging import (
     Estimate,
     Parked,
@@ -27,11 +27,11 @@ from services.billing.domain.charging import (
     period_day,
     rate_usage,
 )
-from services.billing.domain.ledger import LockedAccount, Transaction, charged_account_type
+from services.billing.domain.ledger import LockedAccount, Transaction
 from services.billing.domain.money import post
 from services.billing.domain.prices import PROMPT_KINDS
 from services.billing.publications import balances_changed
-from services.billing.repository.keys import AccountKey, DimensionKey, Keys
+from services.billing.repository.keys import Place, PlaceName, Places, make_places
 from services.billing.repository.ledger import (
     RollupKey,
     add_to_rollups,
@@ -52,30 +52,37 @@ from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.outbox import append_outbox
 from services.chassis.quarantine import Refused, quarantine
 
-__all__ = ["GROUP", "ChargeUsage", "TermsChanged", "Usage", "charge", "resolve_keys"]
+__all__ = ["ChargeUsage", "Charges", "TermsChanged", "Usage"]
 
 GROUP = "billing"
 TOPIC = "usage.recorded"
 
-_INPUT_KINDS = tuple(kind for kind in TOKEN_KINDS if kind in PROMPT_KINDS)
-_OUTPUT_KINDS = tuple(kind for kind in TOKEN_KINDS if kind not in PROMPT_KINDS)
 
-
-@dataclass(slots=True)
 class Usage:
-    """A usage event on its way through the charge, with the narrow keys that stand for it in the ledger."""
+    """A usage event on its way through the charge: what was done, and where in the ledger it belongs."""
 
-    event: Event
-    data: UsageRecorded
-    received: Received | None = None
-    mandate_no: int = 0
-    member_no: int = 0
-    dimension_no: int = 0
+    __slots__ = ("data", "event", "identity", "name", "place", "received", "tokens")
 
-    @property
-    def identity(self) -> tuple[int, UUID]:
-        """What makes two deliveries the same event."""
-        return self.mandate_no, self.event.id
+    place: Place
+    # What makes two deliveries the same event: the mandate and the event's id.
+    identity: tuple[int, UUID]
+
+    def __init__(self, event: Event, received: Received | None = None) -> None:
+        data = event.data
+        if not isinstance(data, UsageRecorded):
+            raise TypeError(f"{type(data).__name__} is not usage")
+        self.event = event
+        self.data = data
+        self.received = received
+        self.tokens = data.tokens.counts() if data.tokens is not None else {}
+        self.name = PlaceName(
+            data.mandate_id, data.user_id, data.provider, data.model, data.feature_code, data.feature_instance_id
+        )
+
+    def put(self, place: Place) -> None:
+        """Gives the event its place."""
+        self.place = place
+        self.identity = place.mandate_no, self.event.id
 
 
 class TermsChanged(Exception):  # noqa: N818 - a signal to begin again, not an error.
@@ -87,28 +94,27 @@ class ChargeUsage:
 
     def __init__(self, database: Database, *, default_markup: Decimal, clock: Clock, faults: FaultPoints) -> None:
         self._database = database
-        self._default_markup = default_markup
         self._clock = clock
         self._faults = faults
-        self._keys = Keys()
-        self._tariffs = Tariffs()
+        self._charges = Charges(default_markup)
 
     async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
         """Settles a batch: every event is charged, free, parked, a repeat, or refused; nothing else can happen."""
+        now = self._clock()
+        usages = [Usage(received.event, received) for received in events]
         async with self._database.bare() as connection:
-            usages = [_usage(received) for received in events]
-            await self._resolve(connection, usages)
+            await self._charges.find_places(connection, usages, now)
             usages, repeats, conflicts = _distinct(usages)
             known: dict[tuple[int, UUID], bytes] = {}
             while True:
                 fresh, again, other = _compare(usages, known)
                 try:
                     async with connection.transaction():
-                        seen = await recorded_digests(connection, "uncharged_events", [u.identity for u in fresh])
-                        fresh, again_uncharged, other_uncharged = _compare(fresh, seen)
-                        outcome = await self._charge(connection, fresh)
+                        claimed = await recorded_digests(connection, "uncharged_events", [u.identity for u in fresh])
+                        fresh, again_uncharged, other_uncharged = _compare(fresh, claimed)
+                        outcome = await self._charges.charge(connection, fresh, now)
                         rejected = [*refused, *conflicts, *other, *other_uncharged]
-                        await quarantine(connection, rejected, group=GROUP, now=self._clock())
+                        await quarantine(connection, rejected, group=GROUP, now=now)
                         self._faults.reach("before_commit")
                 except UniqueViolationError as error:
                     # Somebody recorded some of these events already. Look which, then write the rest.
@@ -120,100 +126,104 @@ class ChargeUsage:
                     await asyncio.sleep(0)
                 else:
                     break
-        self._keys.trim()
         outcome["repeated"] = repeats + len(again) + len(again_uncharged)
         outcome["refused"] = len(rejected)
         for name, count in outcome.items():
             if count:
                 EVENTS_CONSUMED.labels(TOPIC, name).inc(count)
 
-    async def _resolve(self, connection: asyncpg.Connection, usages: Sequence[Usage]) -> None:
-        """Finds or makes the numbers of mandates, accounts and dimensions, before and outside of the charge."""
-        await resolve_keys(connection, self._keys, usages, now=self._clock())
 
-    async def _charge(self, connection: asyncpg.Connection, usages: Sequence[Usage]) -> dict[str, int]:
-        return await charge(
-            connection,
-            usages,
-            keys=self._keys,
-            tariffs=self._tariffs,
-            default_markup=self._default_markup,
-            now=self._clock(),
-        )
+class Charges:
+    """The charge itself, with the places and prices that a worker has seen."""
 
+    def __init__(self, default_markup: Decimal) -> None:
+        self._default_markup = default_markup
+        self._places = Places()
+        self._tariffs = Tariffs()
 
-async def charge(
-    connection: asyncpg.Connection,
-    usages: Sequence[Usage],
-    *,
-    keys: Keys,
-    tariffs: Tariffs,
-    default_markup: Decimal,
-    now: datetime,
-) -> dict[str, int]:
-    """Charges events that nobody has claimed yet, in the caller's transaction; counts them by outcome.
+    async def find_places(self, connection: asyncpg.Connection, usages: Sequence[Usage], now: datetime) -> None:
+        """Gives each event its place; what is new is committed by itself, before the charge that needs it."""
+        unknown: dict[PlaceName, None] = {}
+        for usage in usages:
+            place = self._places.get(usage.name)
+            if place is None:
+                unknown[usage.name] = None
+            else:
+                usage.put(place)
+        if unknown:
+            async with connection.transaction():
+                made = await make_places(connection, list(unknown))
+                await give_opening_credit(connection, {place.mandate_no for place in made.values()}, now=now)
+            self._places.remember(made.items())
+            for usage in usages:
+                if usage.name in made:
+                    usage.put(made[usage.name])
 
-    Statements: terms, tariff revision and locks are read, rows, balances, rollups and facts are written; their number
-    does not depend on the number of events.
-    """
-    terms, revision = await read_terms(connection, {u.mandate_no for u in usages}, default_markup=default_markup)
-    tariff = await tariffs.at(connection, revision)
-    priced, uncharged = _price(usages, terms, tariff, now)
-    accounts = await lock_accounts(
-        connection, {(usage.mandate_no, _moved_no(usage, terms, keys)) for usage, _ in priced}
-    )
-    if priced and await changed_terms(connection, list(terms.values())):
-        raise TermsChanged
-    rows: list[Transaction] = []
-    sums: dict[RollupKey, tuple[int, int]] = {}
-    for usage, rated in priced:
-        account = accounts[_moved_no(usage, terms, keys)]
-        row = _post(usage, rated, account, terms[usage.mandate_no], now)
-        rows.append(row)
-        key = RollupKey(usage.mandate_no, usage.member_no, row.period_day, usage.dimension_no)
-        cost, count = sums.get(key, (0, 0))
-        sums[key] = cost + row.amount, count + 1
-    # In the order of the key, so that two workers with the same events wait for each other instead of deadlocking.
-    rows.sort(key=lambda row: (row.mandate_no, row.event_id))
-    await insert_transactions(connection, rows)
-    await update_accounts(connection, list(accounts.values()))
-    await add_to_rollups(connection, sums)
-    mandate_ids = {term.mandate_no: term.mandate_id for term in terms.values()}
-    await append_outbox(connection, balances_changed(accounts.values(), mandate_ids, now))
-    await insert_uncharged(connection, uncharged)
-    free = sum(1 for event in uncharged if event.reason == "FREE")
-    return {"charged": len(rows), "free": free, "parked": len(uncharged) - free}
+    async def charge(self, connection: asyncpg.Connection, usages: Sequence[Usage], now: datetime) -> dict[str, int]:
+        """Charges events that nobody has claimed yet, in the caller's transaction; counts them by outcome.
+
+        Terms and prices are read, accounts are locked, then rows, balances, rollups and facts are written. The number
+        of statements does not depend on the number of events.
+        """
+        numbers = {usage.place.mandate_no for usage in usages}
+        terms, revision = await read_terms(connection, numbers, default_markup=self._default_markup)
+        tariff = await self._tariffs.at(connection, revision)
+        priced, uncharged = _price(usages, terms, tariff, now)
+        accounts = await lock_accounts(connection, {(usage.place.mandate_no, no) for usage, _, no in priced})
+        if priced and await changed_terms(connection, list(terms.values())):
+            raise TermsChanged
+        rows: list[Transaction] = []
+        sums: dict[RollupKey, tuple[int, int]] = {}
+        for usage, rated, account_no in priced:
+            row = _post(usage, rated, accounts[account_no], terms[usage.place.mandate_no], now)
+            rows.append(row)
+            key = RollupKey(row.mandate_no, row.account_no, row.period_day, usage.place.dimension_no)
+            cost, count = sums.get(key, (0, 0))
+            sums[key] = cost + row.amount, count + 1
+        # In the order of the key, so that two workers with the same events wait for each other, not for ever.
+        rows.sort(key=lambda row: (row.mandate_no, row.event_id.int))
+        await insert_transactions(connection, rows)
+        await update_accounts(connection, list(accounts.values()))
+        await add_to_rollups(connection, sums)
+        mandate_ids = {term.mandate_no: term.mandate_id for term in terms.values()}
+        await append_outbox(connection, balances_changed(accounts.values(), mandate_ids, now))
+        await insert_uncharged(connection, uncharged)
+        free = sum(1 for event in uncharged if event.reason == "FREE")
+        return {"charged": len(rows), "free": free, "parked": len(uncharged) - free}
 
 
 def _price(
     usages: Iterable[Usage], terms: dict[int, Terms], tariff: Tariff, now: datetime
-) -> tuple[list[tuple[Usage, RatedUsage]], list[UnchargedEvent]]:
-    """Splits usage into what is charged and what is claimed without a charge: free, or parked until it has a price."""
-    priced: list[tuple[Usage, RatedUsage]] = []
+) -> tuple[list[tuple[Usage, RatedUsage, int]], list[UnchargedEvent]]:
+    """Splits usage into what is charged, with the account that pays, and what is claimed without a charge: free, or
+    parked until it has a price."""
+    priced: list[tuple[Usage, RatedUsage, int]] = []
     uncharged: list[UnchargedEvent] = []
     for usage in usages:
-        at = usage.event.time
-        rated = rate_usage(Estimate.of(usage.data), at, tariff, terms[usage.mandate_no].markup_percent)
+        place = usage.place
+        term = terms[place.mandate_no]
+        estimate = Estimate.of(usage.data, usage.tokens)
+        rated = rate_usage(estimate, usage.event.time, tariff, term.markup_percent)
         if isinstance(rated, Parked):
-            uncharged.append(UnchargedEvent.parked(usage.mandate_no, usage.event, rated, now, tariff.revision))
+            uncharged.append(UnchargedEvent.parked(place.mandate_no, usage.event, rated, now, tariff.revision))
         elif not rated.exact:
-            uncharged.append(UnchargedEvent.free(usage.mandate_no, usage.event, now, tariff.revision))
+            uncharged.append(UnchargedEvent.free(place.mandate_no, usage.event, now, tariff.revision))
         else:
-            priced.append((usage, rated))
+            priced.append((usage, rated, place.charged_no(term.billing_model)))
     return priced, uncharged
 
 
 def _post(usage: Usage, rated: RatedUsage, account: LockedAccount, terms: Terms, now: datetime) -> Transaction:
     """Rounds once with the account's carry, moves the balance, and writes down how the amount came about."""
-    data = usage.data
+    data, event, tokens = usage.data, usage.event, usage.tokens
     carry_before = account.carry
     amount, account.carry = post(rated.exact, carry_before)
     account.move(-amount)
-    tokens = data.tokens.counts() if data.tokens is not None else {}
+    sent = sum(count for kind, count in tokens.items() if kind in PROMPT_KINDS)
     return Transaction(
-        mandate_no=usage.mandate_no,
-        event_id=usage.event.id,
-        account_no=usage.member_no,
+        mandate_no=usage.place.mandate_no,
+        event_id=event.id,
+        account_no=usage.place.member_no,
         moved_account_no=account.no,
         seq=account.seq,
         transaction_type="DEBIT",
@@ -221,62 +231,21 @@ def _post(usage: Usage, rated: RatedUsage, account: LockedAccount, terms: Terms,
         balance_after=account.balance,
         counter="REVENUE",
         reference_type="WORKFLOW" if data.kind == "ai" else "STORAGE",
-        occurred_at=usage.event.time,
+        occurred_at=event.time,
         recorded_at=now,
-        period_day=period_day(usage.event.time, terms.time_zone),
-        digest=usage.event.digest,
+        period_day=period_day(event.time, terms.time_zone),
+        digest=event.digest,
         description=data.description,
-        dimension_no=usage.dimension_no,
+        dimension_no=usage.place.dimension_no,
         workflow_id=data.workflow_id,
         processing_time_ms=data.processing_time_ms,
         bytes_sent=data.bytes_sent,
         bytes_received=data.bytes_received,
         error_count=data.error_count,
-        input_tokens=sum(tokens.get(kind, 0) for kind in _INPUT_KINDS) if tokens else None,
-        output_tokens=sum(tokens.get(kind, 0) for kind in _OUTPUT_KINDS) if tokens else None,
-        derivation=derivation(data, rated, carry_before, account.carry, tokens),
+        input_tokens=sent if tokens else None,
+        output_tokens=sum(tokens.values()) - sent if tokens else None,
+        derivation=orjson.dumps(derivation(data, rated, carry_before, account.carry, tokens)).decode(),
     )
-
-
-def _moved_no(usage: Usage, terms: dict[int, Terms], keys: Keys) -> int:
-    """The number of the account that pays, by the mandate's billing model."""
-    kind = charged_account_type(terms[usage.mandate_no].billing_model)
-    return usage.member_no if kind == "USER" else keys.accounts[AccountKey(usage.mandate_no, kind)]
-
-
-async def resolve_keys(connection: asyncpg.Connection, keys: Keys, usages: Sequence[Usage], *, now: datetime) -> None:
-    """Gives each event its narrow keys; what is new is committed by itself, before the charge that needs it."""
-    async with connection.transaction():
-        await keys.learn_mandates(connection, {usage.data.mandate_id for usage in usages})
-        for usage in usages:
-            usage.mandate_no = keys.mandates[usage.data.mandate_id]
-        mandate_numbers = {usage.mandate_no for usage in usages}
-        new_accounts = await keys.learn_accounts(
-            connection,
-            [
-                *(AccountKey(no, kind) for no in mandate_numbers for kind in ("MANDATE", "INTERNAL")),
-                *(AccountKey(usage.mandate_no, "USER", usage.data.user_id) for usage in usages),
-            ],
-        )
-        await keys.learn_dimensions(connection, map(_dimension, usages))
-        members = [key for key in new_accounts if key.type == "USER"]
-        if members:
-            await give_opening_credit(connection, {key.mandate_no for key in members}, now=now)
-    for usage in usages:
-        usage.member_no = keys.accounts[AccountKey(usage.mandate_no, "USER", usage.data.user_id)]
-        usage.dimension_no = keys.dimensions[_dimension(usage)]
-
-
-def _usage(received: Received) -> Usage:
-    data = received.event.data
-    if not isinstance(data, UsageRecorded):
-        raise TypeError(f"{type(data).__name__} is not usage")
-    return Usage(received.event, data, received)
-
-
-def _dimension(usage: Usage) -> DimensionKey:
-    data = usage.data
-    return DimensionKey(usage.mandate_no, data.provider, data.model, data.feature_code, data.feature_instance_id)
 
 
 def _distinct(usages: Sequence[Usage]) -> tuple[list[Usage], int, list[Refused]]:

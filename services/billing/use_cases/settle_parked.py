@@ -9,12 +9,11 @@ from asyncpg.exceptions import UniqueViolationError
 from rappen_contracts import Event, decode
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.repository.keys import Keys
 from services.billing.repository.ledger import recorded_digests
 from services.billing.repository.mandates import read_terms
 from services.billing.repository.prices import Tariffs
 from services.billing.repository.uncharged import insert_uncharged, take_parked
-from services.billing.use_cases.charge_usage import TermsChanged, Usage, charge, resolve_keys
+from services.billing.use_cases.charge_usage import Charges, TermsChanged, Usage
 from services.billing.use_cases.credit_payment import credit_payment
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -34,7 +33,7 @@ class SettleParked:
         self._database = database
         self._default_markup = default_markup
         self._clock = clock
-        self._keys = Keys()
+        self._charges = Charges(default_markup)
         self._tariffs = Tariffs()
 
     async def __call__(self) -> int:
@@ -45,9 +44,9 @@ class SettleParked:
                 async with connection.transaction():
                     return await self._settle(connection, now)
             except (UniqueViolationError, TermsChanged):
-                # A redelivery charged one of them at the same moment, or settings moved: the next run sees it. Numbers
-                # that were learned in the transaction that is gone are forgotten.
-                self._keys = Keys()
+                # A redelivery charged one of them at the same moment, or settings moved: the next run sees it. Places
+                # that were made in the transaction that is gone are forgotten.
+                self._charges = Charges(self._default_markup)
                 return BATCH
 
     async def _settle(self, connection: asyncpg.Connection, now: datetime) -> int:
@@ -60,8 +59,9 @@ class SettleParked:
             connection, "transactions", [(row["mandate_no"], row["event_id"]) for row in rows]
         )
         events = [_event(row["event"], now) for row in rows if (row["mandate_no"], row["event_id"]) not in charged]
-        usages = [Usage(event, event.data) for event in events if isinstance(event.data, UsageRecorded)]
-        outcome = await self._charge(connection, usages, now)
+        usages = [Usage(event) for event in events if isinstance(event.data, UsageRecorded)]
+        await self._charges.find_places(connection, usages, now)
+        outcome = await self._charges.charge(connection, usages, now)
         tariff = await self._tariffs.at(connection, revision)
         for event in events:
             if isinstance(event.data, PaymentSucceeded):
@@ -70,17 +70,6 @@ class SettleParked:
                     await insert_uncharged(connection, [parked])
         _log.info("parked events looked at", events=len(rows), **outcome)
         return len(rows)
-
-    async def _charge(self, connection: asyncpg.Connection, usages: list[Usage], now: datetime) -> dict[str, int]:
-        await resolve_keys(connection, self._keys, usages, now=now)
-        return await charge(
-            connection,
-            usages,
-            keys=self._keys,
-            tariffs=self._tariffs,
-            default_markup=self._default_markup,
-            now=now,
-        )
 
 
 def _event(text: str, now: datetime) -> Event:

@@ -1,0 +1,58 @@
+# Everything a developer does. Python 3.11 or newer is all that has to be there.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+
+.PHONY: setup demo test bench lint up down generate lock format
+
+# The environment, exactly as locked. Done again only when the lock has changed.
+setup: $(VENV)/.locked
+
+$(VENV)/.locked: requirements.lock pyproject.toml contracts/pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --python $(VENV) --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(VENV) --no-deps -e . -e contracts
+	touch $@
+
+# PostgreSQL, Kafka, all services, a demo tenant, simulated AI usage and a live view; Ctrl-C stops everything.
+demo: setup
+	$(BIN)/rappen demo
+
+# The whole suite, on a real PostgreSQL and a real Kafka that it starts itself.
+test: setup
+	$(BIN)/python -m pytest
+
+# The figures of speed and memory, as ratios to a baseline of the same run.
+bench: setup
+	$(BIN)/python -m tests.bench
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict compose.yaml
+	$(BIN)/python -m rappen_contracts.generate --check
+	$(BIN)/python -m rappen_contracts.compatibility --check
+
+up: setup
+	$(BIN)/rappen up
+
+down: setup
+	$(BIN)/rappen down
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generate: setup
+	$(BIN)/python -m rappen_contracts.generate
+
+# Resolves the newest versions that pyproject.toml allows, and writes them with their hashes.
+lock: setup
+	$(BIN)/uv lock --upgrade
+	$(BIN)/uv export --frozen --all-groups --no-emit-workspace --no-annotate --no-header --quiet \
+		--format requirements-txt --output-file requirements.lock

@@ -1,0 +1,171 @@
+"""The control surface real Stripe does not have: pay sessions, send events, move the clock, make faults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from deploy.fakestripe.api import Api, Fault
+from deploy.fakestripe.objects.checkout import Conflict, Outcome, settle
+from deploy.fakestripe.store import Json
+from deploy.fakestripe.webhooks import Dispatcher, Disturbance
+
+MAX_ADVANCE_S = 10 * 366 * 24 * 3600
+_INTERNAL_MEMBERS = frozenset(("batch", "payload"))
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Webhooks(_Body):
+    """How the webhooks of a payment go wrong: extra copies, seconds of delay, another order, or none at all."""
+
+    duplicate: int = Field(default=0, ge=0, le=100)
+    delay_s: float = Field(default=0.0, ge=0, le=30 * 24 * 3600, allow_inf_nan=False)
+    shuffle: bool = False
+    drop: bool = False
+
+
+class Pay(_Body):
+    """What the customer or the bank does with a checkout session."""
+
+    outcome: Outcome
+    webhooks: Webhooks = Field(default_factory=Webhooks)
+
+
+class Advance(_Body):
+    """By how much the fake's own time moves, forward only."""
+
+    seconds: int = Field(ge=0, le=MAX_ADVANCE_S)
+
+
+class FaultBody(_Body):
+    """Which requests are answered how; see `api.Fault`."""
+
+    path: str = Field(min_length=1, max_length=500, pattern="^/")
+    status: Literal[200] | Annotated[int, Field(ge=400, le=599)]
+    times: int = Field(default=1, ge=1, le=100_000)
+    method: Annotated[str | None, Field(pattern="^(GET|POST|DELETE)$")] = None
+    after_effect: bool = False
+    delay_s: float = Field(default=0.0, ge=0, le=120, allow_inf_nan=False)
+
+
+class EventBody(BaseModel):
+    """An event object as Stripe sends it; whatever else it has is sent on as it is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str = Field(min_length=1, max_length=255)
+    type: str = Field(min_length=1, max_length=255)
+
+
+class ControlError(Exception):
+    """An answer of the control surface that is not a success."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def answer_control_error(_request: Request, error: Exception) -> JSONResponse:
+    """Answer 404 and 409."""
+    status = error.status if isinstance(error, ControlError) else 500
+    return JSONResponse({"error": {"message": str(error)}}, status)
+
+
+async def answer_bad_body(_request: Request, error: Exception) -> JSONResponse:
+    """Answer 422 and name each member that is wrong."""
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    message = "; ".join(f"{_place(problem['loc'])}: {problem['msg']}" for problem in problems)
+    return JSONResponse({"error": {"message": message}}, 422)
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(step) for step in location[1:]) or "body"
+
+
+class Control:
+    """Carries out what the control surface is asked."""
+
+    def __init__(self, api: Api, dispatcher: Dispatcher) -> None:
+        self._api = api
+        self._store = api.store
+        self._dispatcher = dispatcher
+
+    def router(self) -> APIRouter:
+        """Return the routes under /_control."""
+        router = APIRouter(prefix="/_control")
+        router.add_api_route("/checkout/sessions", self.sessions, methods=["GET"])
+        router.add_api_route("/checkout/sessions/{session_id}/pay", self.pay, methods=["POST"])
+        router.add_api_route("/events", self.send_event, methods=["POST"])
+        router.add_api_route("/clock/advance", self.advance, methods=["POST"])
+        router.add_api_route("/faults", self.add_fault, methods=["POST"])
+        router.add_api_route("/deliveries", self.deliveries, methods=["GET"])
+        router.add_api_route("/state", self.state, methods=["GET"])
+        return router
+
+    async def sessions(self) -> list[Json]:
+        """List every checkout session, newest last."""
+        return list(self._store.table("checkout_session").values())
+
+    async def pay(self, session_id: str, body: Pay) -> Json:
+        """Let a session be paid, declined, or paid later."""
+        session = self._store.table("checkout_session").get(session_id)
+        if session is None:
+            raise ControlError(404, f"no such checkout session: {session_id}")
+        call = self._api.begin()
+        try:
+            settle(call, session, body.outcome)
+        except Conflict as conflict:
+            raise ControlError(409, str(conflict)) from conflict
+        finally:
+            # A session may have expired on the way to the conflict, which is to be told as well.
+            self._api.finish(call, Disturbance(**body.webhooks.model_dump()))
+            await self._store.saved()
+        return session
+
+    async def send_event(self, body: EventBody) -> Json:
+        """Deliver an event object as if Stripe had sent it, unchanged and signed."""
+        event = body.model_dump()
+        try:
+            orjson.dumps(event)
+        except TypeError as error:
+            raise ControlError(422, f"the event cannot be sent: {error}") from error
+        deliveries = self._api.outbox.schedule_given(event)
+        await self._store.saved()
+        return {"event": body.id, "deliveries": deliveries}
+
+    async def advance(self, body: Advance) -> Json:
+        """Move the fake's own time forward, and let happen what is due then."""
+        self._store.advance(body.seconds)
+        self._store.touch()
+        self._dispatcher.run_timers()
+        self._api.outbox.changed.set()
+        await self._store.saved()
+        return {"now": self._store.now()}
+
+    async def add_fault(self, body: FaultBody) -> Json:
+        """Answer the next requests to a path otherwise."""
+        fault = body.model_dump()
+        self._api.faults.append(Fault(**fault))
+        return fault
+
+    async def deliveries(self) -> list[Json]:
+        """List every delivery of a webhook, newest last."""
+        rows = self._store.table("delivery").values()
+        return [{name: value for name, value in row.items() if name not in _INTERNAL_MEMBERS} for row in rows]
+
+    async def state(self) -> Json:
+        """Summarise what the fake holds."""
+        return {
+            "now": self._store.now(),
+            "rows": self._store.tables(),
+            "undelivered": len(self._api.outbox.pending),
+            "faults": [vars(fault) for fault in self._api.faults],
+        }

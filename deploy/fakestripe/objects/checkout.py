@@ -1,0 +1,137 @@
+"""What happens to a checkout session after it was made: paid, declined, paid later, expired.
+
+A mode (payment, and later subscription or setup) says what paying means; the session's own states are here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from deploy.fakestripe.objects import checkout_payment
+from deploy.fakestripe.objects.payment_intents import CANCELABLE, cancel_intent
+from deploy.fakestripe.objects.payment_methods import DECLINED_CARD, GOOD_CARD, TestCard
+from deploy.fakestripe.operation import Call
+from deploy.fakestripe.store import Json
+from deploy.fakestripe.wire import invalid, missing
+
+Outcome = Literal["paid", "declined", "unpaid", "async_paid", "async_failed"]
+
+DEFAULT_EMAIL = "customer@example.com"
+
+
+class Conflict(Exception):  # noqa: N818 - it names the answer 409, as the others name theirs
+    """The session is not in a state where this can happen."""
+
+
+class Mode(Protocol):
+    """What a mode of Checkout does; each is a module with these functions."""
+
+    def check(self, params: Json) -> None:
+        """Refuse parameters that belong to another mode."""
+
+    def terms(self, params: Json) -> Json:
+        """Return what paying needs to know later and the session does not show."""
+
+    def charge(self, call: Call, session: Json, card: TestCard) -> bool:
+        """Pay at once; tell whether the card was accepted."""
+
+    def start_later(self, call: Call, session: Json) -> None:
+        """Begin a payment that is decided later."""
+
+    def finish_later(self, call: Call, session: Json, *, paid: bool) -> None:
+        """Decide the payment begun before."""
+
+
+MODES: dict[str, Mode] = {"payment": checkout_payment}
+
+
+def mode_of(params: Json) -> Mode:
+    """Return the mode a request asks for."""
+    if "mode" not in params:
+        raise missing("mode")
+    if params["mode"] not in MODES:
+        known = ", ".join(MODES)
+        raise invalid(f"The fake Stripe has the mode {known} only.", "mode", "unsupported_by_fake")
+    return MODES[params["mode"]]
+
+
+def settle(call: Call, session: Json, outcome: Outcome, card: TestCard | None = None) -> bool:
+    """Let the customer or the bank act; tell whether the session is complete now. Raises Conflict.
+
+    `card` is the one typed in on the hosted page; by default one that brings the outcome is used.
+    """
+    if session["status"] == "open" and session["expires_at"] <= call.now:
+        expire(call, session)
+    mode = MODES[session["mode"]]
+    if outcome in ("async_paid", "async_failed"):
+        _settle_later(call, session, mode, paid=outcome == "async_paid")
+        return True
+    if session["status"] != "open":
+        raise Conflict(f"session {session['id']} is {session['status']} and cannot be paid")
+    if outcome == "unpaid":
+        _begin_later(call, session, mode)
+        return True
+    if session["amount_total"] == 0:
+        if outcome == "declined":
+            raise Conflict(f"session {session['id']} costs nothing, so nothing can be declined")
+        _complete(call, session, "no_payment_required")
+        return True
+    if not mode.charge(call, session, card or (GOOD_CARD if outcome == "paid" else DECLINED_CARD)):
+        return False
+    _complete(call, session, "paid")
+    return True
+
+
+def expire(call: Call, session: Json) -> None:
+    """Close an open session without payment, and tell of it."""
+    session |= {"status": "expired", "url": None}
+    if session["payment_intent"] is not None:
+        intent = call.store.table("payment_intent")[session["payment_intent"]]
+        if intent["status"] in CANCELABLE:
+            cancel_intent(call, intent, "automatic")
+    call.emit("checkout.session.expired", session)
+
+
+def customer_details(email: str | None) -> Json | None:
+    """Build what a session shows of its customer; nothing before the address for mail is known."""
+    if email is None:
+        return None
+    address = {"city": None, "country": None, "line1": None, "line2": None, "postal_code": None, "state": None}
+    return {
+        "address": address,
+        "business_name": None,
+        "email": email,
+        "individual_name": None,
+        "name": None,
+        "phone": None,
+        "tax_exempt": "none",
+        "tax_ids": [],
+    }
+
+
+def _begin_later(call: Call, session: Json, mode: Mode) -> None:
+    if session["amount_total"] == 0:
+        raise Conflict(f"session {session['id']} costs nothing, so nothing can be paid later")
+    mode.start_later(call, session)
+    _complete(call, session, "unpaid")
+    call.store.add("pending_checkout", {"id": session["id"]})
+
+
+def _settle_later(call: Call, session: Json, mode: Mode, *, paid: bool) -> None:
+    if session["status"] == "open":
+        _begin_later(call, session, mode)
+    if call.store.table("pending_checkout").pop(session["id"], None) is None:
+        raise Conflict(f"session {session['id']} does not wait for a payment")
+    mode.finish_later(call, session, paid=paid)
+    if paid:
+        session["payment_status"] = "paid"
+        call.emit("checkout.session.async_payment_succeeded", session)
+    else:
+        call.emit("checkout.session.async_payment_failed", session)
+
+
+def _complete(call: Call, session: Json, payment_status: str) -> None:
+    email = (session["customer_details"] or {}).get("email") or DEFAULT_EMAIL
+    details = customer_details(email)
+    session |= {"status": "complete", "payment_status": payment_status, "url": None, "customer_details": details}
+    call.emit("checkout.session.completed", session)

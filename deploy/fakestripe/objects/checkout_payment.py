@@ -1,0 +1,75 @@
+"""Checkout in mode `payment`: one payment intent, made when the customer first tries to pay."""
+
+from __future__ import annotations
+
+from deploy.fakestripe.objects.customers import new_customer
+from deploy.fakestripe.objects.payment_attempts import attempt, finish_bank_debit, start_bank_debit
+from deploy.fakestripe.objects.payment_intents import new_intent
+from deploy.fakestripe.objects.payment_methods import TestCard, new_bank_debit, new_card
+from deploy.fakestripe.operation import Call, merged_metadata, one_of, refuse
+from deploy.fakestripe.store import Json
+
+_DATA_UNSUPPORTED = ("application_fee_amount", "on_behalf_of", "transfer_data", "transfer_group")
+_DATA = (
+    "description",
+    "metadata",
+    "receipt_email",
+    "setup_future_usage",
+    "statement_descriptor",
+    "statement_descriptor_suffix",
+)
+
+
+def check(params: Json) -> None:
+    """Refuse what belongs to other modes or is not supported."""
+    refuse(params, ("subscription_data", "setup_intent_data"))
+    data = params.get("payment_intent_data", {})
+    refuse(data, _DATA_UNSUPPORTED)
+    one_of(data, "capture_method", ("automatic", "automatic_async"))
+    one_of(data, "setup_future_usage", ("off_session", "on_session"))
+    merged_metadata({}, data.get("metadata"))
+
+
+def terms(params: Json) -> Json:
+    """Keep what the payment intent will be made with."""
+    data = params.get("payment_intent_data", {})
+    return {name: data[name] for name in _DATA if name in data}
+
+
+def charge(call: Call, session: Json, card: TestCard) -> bool:
+    """Charge a card; the customer is at the page, so an authentication succeeds there."""
+    intent = _intent(call, session)
+    method = new_card(call, card, _email(session))
+    return attempt(call, intent, method, authenticated=True) is None
+
+
+def start_later(call: Call, session: Json) -> None:
+    """Begin a bank debit."""
+    intent = _intent(call, session)
+    start_bank_debit(call, intent, new_bank_debit(call, _email(session)))
+
+
+def finish_later(call: Call, session: Json, *, paid: bool) -> None:
+    """Let the bank tell whether the money came."""
+    finish_bank_debit(call, call.store.table("payment_intent")[session["payment_intent"]], paid=paid)
+
+
+def _intent(call: Call, session: Json) -> Json:
+    """Return the session's payment intent; the first attempt makes it, and a customer when one is needed."""
+    intents = call.store.table("payment_intent")
+    if session["payment_intent"] is not None:
+        return intents[session["payment_intent"]]
+    given = {name: value for name, value in call.store.table("checkout_terms")[session["id"]].items() if name != "id"}
+    wants_customer = session["customer_creation"] == "always" or "setup_future_usage" in given
+    if session["customer"] is None and wants_customer:
+        session["customer"] = new_customer(call, {"email": _email(session)})["id"]
+    members = {**given, "customer": session["customer"]}
+    intent = new_intent(call, session["amount_total"], session["currency"], members)
+    intent["payment_method_types"] = session["payment_method_types"]
+    session["payment_intent"] = intent["id"]
+    return intent
+
+
+def _email(session: Json) -> str | None:
+    email: str | None = (session["customer_details"] or {}).get("email")
+    return email

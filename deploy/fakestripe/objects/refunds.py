@@ -1,0 +1,94 @@
+"""Refunds, whole or in part."""
+
+from __future__ import annotations
+
+from deploy.fakestripe.listing import table_page
+from deploy.fakestripe.operation import Call, Operation, merged_metadata, one_of, refuse, retrieval, update
+from deploy.fakestripe.store import Json
+from deploy.fakestripe.wire import invalid
+
+_UNSUPPORTED = ("currency", "customer", "instructions_email", "origin", "refund_application_fee", "reverse_transfer")
+
+
+def _create(call: Call) -> Json:
+    params = call.params
+    refuse(params, _UNSUPPORTED)
+    one_of(params, "reason", ("duplicate", "fraudulent", "requested_by_customer"))
+    charge = _charge(call)
+    open_amount = charge["amount"] - charge["amount_refunded"]
+    if charge["status"] != "succeeded":
+        raise invalid(f"Charge {charge['id']} has the status {charge['status']} and cannot be refunded.")
+    if open_amount == 0:
+        raise invalid(f"Charge {charge['id']} has already been refunded.", code="charge_already_refunded")
+    amount = params.get("amount", open_amount)
+    if amount < 1:
+        raise invalid("Invalid positive integer", "amount", "parameter_invalid_integer")
+    if amount > open_amount:
+        message = f"Refund amount ({amount}) is greater than unrefunded amount on charge ({open_amount})"
+        raise invalid(message, "amount")
+    refund = _new_refund(call, charge, amount, merged_metadata({}, params.get("metadata")))
+    before = {"amount_refunded": charge["amount_refunded"], "refunded": charge["refunded"]}
+    charge["amount_refunded"] += amount
+    charge["refunded"] = charge["amount_refunded"] == charge["amount"]
+    call.emit("refund.created", refund)
+    call.emit("charge.refunded", charge, {name: old for name, old in before.items() if charge[name] != old})
+    return refund
+
+
+def _new_refund(call: Call, charge: Json, amount: int, metadata: Json) -> Json:
+    kind = charge["payment_method_details"]["type"]
+    details: Json = {"type": kind}
+    if kind == "card":
+        reference = "acquirer_reference_number"
+        details["card"] = {"reference_status": "pending", "reference_type": reference, "type": "refund"}
+    return call.store.add(
+        "refund",
+        {
+            "id": call.store.new_id("re_"),
+            "object": "refund",
+            "amount": amount,
+            "balance_transaction": None,
+            "charge": charge["id"],
+            "created": call.now,
+            "currency": charge["currency"],
+            "destination_details": details,
+            "metadata": metadata,
+            "payment_intent": charge["payment_intent"],
+            "reason": call.params.get("reason"),
+            "receipt_number": None,
+            "source_transfer_reversal": None,
+            "status": "succeeded",
+            "transfer_reversal": None,
+        },
+    )
+
+
+def _charge(call: Call) -> Json:
+    """Return the charge the request names, directly or by the payment intent it paid."""
+    params = call.params
+    if ("charge" in params) == ("payment_intent" in params):
+        raise invalid("One of the following params should be provided: `payment_intent` or `charge`.")
+    if "charge" in params:
+        return call.refer("charge", "charge", params["charge"], "charge")
+    intent = call.refer("payment_intent", "payment_intent", params["payment_intent"], "payment_intent")
+    if intent["latest_charge"] is None or intent["status"] != "succeeded":
+        message = f"This PaymentIntent ({intent['id']}) does not have a successful charge to refund."
+        raise invalid(message, "payment_intent", "payment_intent_unexpected_state")
+    return call.refer("charge", "charge", intent["latest_charge"], "payment_intent")
+
+
+def _update(call: Call) -> Json:
+    refund = call.find("refund", "refund", call.path["refund"])
+    return update(call, refund, (), "refund.updated")
+
+
+def _list(call: Call) -> Json:
+    return table_page(call, "refund", equal=("charge", "payment_intent"))
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/refunds", "RefundCreateParams", _create),
+    Operation("GET", "/v1/refunds", "RefundListParams", _list),
+    retrieval("/v1/refunds/{refund}", "RefundRetrieveParams", "refund", "refund"),
+    Operation("POST", "/v1/refunds/{refund}", "RefundUpdateParams", _update),
+)

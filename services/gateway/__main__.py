@@ -1,0 +1,20 @@
+"""`python -m services.gateway api|worker|all|migrate`."""
+
+import sys
+from pathlib import Path
+
+from services.chassis.service import run_service
+from services.gateway.app import serve
+from services.gateway.settings import GatewaySettings
+
+if __name__ == "__main__":
+    sys.exit(
+        run_service(
+            "gateway",
+            GatewaySettings,
+            roles=("api", "worker", "all"),
+            serve=serve,
+            commands={},
+            migrations=Path(__file__).parent / "migrations",
+        )
+    )

@@ -1,0 +1,219 @@
+"""The public operations that the billing service answers."""
+
+from services.gateway.api.documents import billing as documents
+from services.gateway.api.documents.common import Loose
+from services.gateway.api.forwarding import add_forwarded
+from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation, Surface, Who
+from services.gateway.clients import ServiceClient
+
+__all__ = ["OPERATIONS", "add_billing"]
+
+_BASE = "/api/billing"
+_BODY_FAULTS = (413, 415, 422)
+
+_MEMBERS = (
+    Operation(
+        "GET",
+        f"{_BASE}/balance",
+        "billing-list-balances",
+        "The caller's balance in each of their mandates.",
+        answer=list[documents.Balance],
+    ),
+    Operation(
+        "GET",
+        f"{_BASE}/balance/{{mandateId}}",
+        "billing-get-balance",
+        "The caller's balance in a mandate.",
+        answer=documents.Balance,
+        refusals=(404, 422),
+    ),
+    Operation(
+        "GET",
+        f"{_BASE}/transactions",
+        "billing-list-transactions",
+        "The transactions in the caller's scope, newest first.",
+        limit=30,
+        query=documents.TransactionsQuery,
+        answer=list[documents.Transaction],
+        refusals=(422,),
+    ),
+    Operation(
+        "GET",
+        f"{_BASE}/providers",
+        "billing-list-providers",
+        "The AI providers that the caller, or for a program the named member, may use.",
+        who=Who.ANYBODY,
+        scope="usage:check",
+        query=documents.ProvidersQuery,
+        answer=list[str],
+        refusals=(404, 422),
+    ),
+    Operation(
+        "GET",
+        f"{_BASE}/markup",
+        "billing-get-markup",
+        "The markup in force for a mandate.",
+        who=Who.ANYBODY,
+        scope="usage:check",
+        query=documents.MarkupQuery,
+        answer=documents.Markup,
+        refusals=(404, 422),
+    ),
+    Operation(
+        "POST",
+        f"{_BASE}/check",
+        "billing-check",
+        "Whether a member may spend an amount now.",
+        who=Who.PROGRAM,
+        scope="usage:check",
+        limit=None,
+        body=Body(documents.Check),
+        answer=documents.CheckAnswer,
+        refusals=(404, *_BODY_FAULTS),
+    ),
+)
+
+_MANDATE_ADMINS = (
+    Operation(
+        "GET",
+        f"{_BASE}/admin/settings/{{mandateId}}",
+        "billing-get-settings",
+        "A mandate's settings.",
+        limit=30,
+        answer=documents.Settings,
+        refusals=(404, 422),
+    ),
+    Operation(
+        "POST",
+        f"{_BASE}/admin/settings/{{mandateId}}",
+        "billing-change-settings",
+        "Change a mandate's settings.",
+        limit=10,
+        body=Body(documents.SettingsChange, required=False),
+        answer=documents.Settings,
+        refusals=(404, 409, *_BODY_FAULTS),
+    ),
+    Operation(
+        "GET",
+        f"{_BASE}/admin/accounts/{{mandateId}}",
+        "billing-list-accounts",
+        "A mandate's accounts, the pool first.",
+        limit=30,
+        answer=list[documents.Account],
+        refusals=(404, 422),
+    ),
+)
+
+_SYSTEM_ADMINS = (
+    Operation(
+        "POST",
+        f"{_BASE}/admin/credit/{{mandateId}}",
+        "billing-credit",
+        "Give credit, or take it with a negative amount.",
+        who=Who.SYSTEM_ADMIN,
+        limit=10,
+        body=Body(documents.Credit),
+        answer=documents.Transaction,
+        refusals=(400, 404, *_BODY_FAULTS),
+    ),
+    Operation(
+        "PUT",
+        f"{_BASE}/admin/accounts/{{accountId}}",
+        "billing-change-account",
+        "Enable or disable an account.",
+        who=Who.SYSTEM_ADMIN,
+        limit=CHANGES_PER_MINUTE,
+        body=Body(documents.AccountChange),
+        answer=documents.Account,
+        refusals=(404, *_BODY_FAULTS),
+    ),
+    Operation(
+        "GET",
+        f"{_BASE}/admin/prices",
+        "billing-list-prices",
+        "The price book.",
+        who=Who.SYSTEM_ADMIN,
+        answer=Loose,
+        refusals=(422,),
+    ),
+    Operation(
+        "POST",
+        f"{_BASE}/admin/prices",
+        "billing-import-prices",
+        "Import a price file, which is the body; with preview only say what would change.",
+        who=Who.SYSTEM_ADMIN,
+        limit=CHANGES_PER_MINUTE,
+        query=documents.PriceImport,
+        body=Body(Loose),
+        answer=documents.PricePreview,
+        refusals=(400, *_BODY_FAULTS),
+    ),
+    Operation(
+        "GET",
+        f"{_BASE}/admin/rates",
+        "billing-list-rates",
+        "The exchange rates.",
+        who=Who.SYSTEM_ADMIN,
+        answer=documents.RateBook,
+        refusals=(422,),
+    ),
+    Operation(
+        "POST",
+        f"{_BASE}/admin/rates",
+        "billing-set-rate",
+        "Set an exchange rate from a time on.",
+        who=Who.SYSTEM_ADMIN,
+        limit=CHANGES_PER_MINUTE,
+        body=Body(documents.RateChange),
+        answer=Loose,
+        refusals=(409, *_BODY_FAULTS),
+    ),
+    Operation(
+        "GET",
+        f"{_BASE}/admin/unpriced",
+        "billing-list-unpriced",
+        "Usage that no price or rate covers yet.",
+        who=Who.SYSTEM_ADMIN,
+        query=documents.UnpricedQuery,
+        answer=documents.UnpricedPage,
+        refusals=(400, 422),
+    ),
+    Operation(
+        "GET",
+        f"{_BASE}/admin/unknown",
+        "billing-list-unknown",
+        "Mandates and members with usage that the directory does not know.",
+        who=Who.SYSTEM_ADMIN,
+        answer=documents.Unknown,
+        refusals=(422,),
+    ),
+    Operation(
+        "POST",
+        f"{_BASE}/admin/model/{{mandateId}}",
+        "billing-change-model",
+        "Change a mandate's billing model and move its money.",
+        who=Who.SYSTEM_ADMIN,
+        limit=CHANGES_PER_MINUTE,
+        body=Body(documents.ModelChange),
+        answer=documents.ModelChanged,
+        refusals=(404, 409, *_BODY_FAULTS),
+    ),
+    Operation(
+        "PUT",
+        f"{_BASE}/admin/terms/{{mandateId}}",
+        "billing-set-terms",
+        "Replace a mandate's markup and credit limit.",
+        who=Who.SYSTEM_ADMIN,
+        limit=CHANGES_PER_MINUTE,
+        body=Body(documents.Terms),
+        answer=documents.Terms,
+        refusals=(404, 409, *_BODY_FAULTS),
+    ),
+)
+
+OPERATIONS = (*_MEMBERS, *_MANDATE_ADMINS, *_SYSTEM_ADMINS)
+
+
+def add_billing(surface: Surface, billing: ServiceClient) -> None:
+    """Serves them."""
+    add_forwarded(surface, billing, OPERATIONS)

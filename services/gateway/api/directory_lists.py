@@ -1,0 +1,82 @@
+"""Lists of the directory: by cursor, for programs that read all of it, or by page, for people."""
+
+import base64
+import binascii
+import json
+
+from fastapi import Response
+from pydantic import TypeAdapter, ValidationError
+
+from rappen_contracts.types import Name
+from services.chassis.database import Database
+from services.chassis.exact_json import ExactJsonResponse
+from services.gateway import queries
+from services.gateway.api.documents.directory import ListQuery
+from services.gateway.domain.entries import Entry, Kind
+from services.gateway.domain.pagination import PaginationFault, parse_pagination
+from services.gateway.errors import InvalidPagination
+from services.gateway.queries import View
+
+__all__ = ["list_entries"]
+
+
+async def list_entries(database: Database, kind: Kind, view: View, query: ListQuery, *, page_size_max: int) -> Response:
+    """The entries of the view, in the form that the query asks for."""
+    if query.pagination:
+        if query.cursor is not None:
+            raise InvalidPagination(fault="a list has a cursor or a pagination")
+        return await _by_page(database, kind, view, query.pagination, page_size_max)
+    if query.limit > page_size_max:
+        raise InvalidPagination(fault=f"limit is at most {page_size_max}")
+    after = None if query.cursor is None else _key_in(query.cursor, kind)
+    async with database.reading() as connection:
+        entries, more = await queries.entry_slice(connection, kind, view, after=after, limit=query.limit)
+    cursor = _cursor_behind(entries[-1], kind) if more else None
+    return ExactJsonResponse({"items": [_wire(entry) for entry in entries], "nextCursor": cursor})
+
+
+async def _by_page(database: Database, kind: Kind, view: View, text: str, page_size_max: int) -> Response:
+    try:
+        request = parse_pagination(text, queries.columns_of(kind), page_size_max=page_size_max)
+    except PaginationFault as fault:
+        raise InvalidPagination(fault=fault) from None
+    async with database.reading() as connection:
+        entries, total = await queries.page_of_entries(connection, kind, view, request)
+    given = request.given
+    return ExactJsonResponse(
+        {
+            "items": [_wire(entry) for entry in entries],
+            "pagination": {
+                "currentPage": given.page,
+                "pageSize": given.page_size,
+                "totalItems": total,
+                "totalPages": -(-total // given.page_size),
+                "sort": [sort.model_dump() for sort in given.sort],
+                "filters": given.model_dump(mode="json", by_alias=True)["filters"],
+            },
+        }
+    )
+
+
+def _wire(entry: Entry) -> dict[str, object]:
+    return entry.model_dump(mode="json", by_alias=True)
+
+
+def _cursor_behind(entry: Entry, kind: Kind) -> str:
+    return base64.urlsafe_b64encode(json.dumps(kind.key_of(entry.row())).encode()).decode().rstrip("=")
+
+
+def _key_in(cursor: str, kind: Kind) -> list[str]:
+    """The key that a cursor stands behind; it is opaque to callers, and checked like everything they send."""
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        key = _key_reader().validate_json(text)
+    except (ValidationError, binascii.Error, ValueError):
+        raise InvalidPagination(fault="the cursor is none of ours") from None
+    if len(key) != len(kind.key):
+        raise InvalidPagination(fault="the cursor is another list's")
+    return key
+
+
+def _key_reader() -> TypeAdapter[list[str]]:
+    return TypeAdapter(list[Name])

@@ -1,0 +1,71 @@
+"""Parts that many documented bodies share; kept paths write money as JSON numbers, new ones as objects."""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from rappen_contracts.types import Money
+
+__all__ = [
+    "Amount",
+    "Currency",
+    "Document",
+    "Loose",
+    "MoneyObject",
+    "PageInfo",
+    "ProblemDocument",
+    "Time",
+]
+
+# Exact decimals on both sides; the schema says what stands on the wire.
+Amount = Annotated[Decimal, WithJsonSchema({"type": "number"})]
+Currency = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$"})]
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+MoneyObject = Money
+# An object whose members the operation's text explains.
+Loose = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
+
+
+class Document(BaseModel):
+    """Base of bodies that a service reads or writes and the gateway only documents."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class FieldFault(Document):
+    """One fault and where it is."""
+
+    field: str
+    message: str
+
+
+class ProblemDocument(Document):
+    """RFC 9457; `errors` with 422 alone."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[FieldFault] = []
+
+
+class SortRule(Document):
+    """One column to sort by."""
+
+    field: str
+    direction: Literal["asc", "desc"] = "asc"
+
+
+class PageInfo(Document):
+    """Which page an answer holds."""
+
+    current_page: int
+    page_size: int
+    total_items: int
+    total_pages: int
+    sort: list[SortRule]
+    filters: Loose

@@ -1,0 +1,75 @@
+"""Queries and bodies of the directory beside its entries."""
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from rappen_contracts.types import Identifier
+from services.gateway.api.documents.common import PageInfo
+from services.gateway.domain.entries import Wire
+
+__all__ = ["Imported", "ListQuery", "Lookup", "LookupAnswer", "PageAnswer", "ProvidersReset", "SliceAnswer"]
+
+LOOKUP_IDS_MAX = 1000
+
+
+class ListQuery(Wire):
+    """How a list is asked for."""
+
+    # Query values are text, which becomes numbers here.
+    model_config = ConfigDict(frozen=True, strict=False, extra="ignore", alias_generator=to_camel)
+
+    mandate_id: Identifier | None = None
+    user_id: Identifier | None = None
+    cursor: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    # JSON in the query; its own reader names every fault.
+    pagination: str | None = None
+
+
+class SliceAnswer(Wire):
+    """Entries by cursor."""
+
+    next_cursor: str | None
+
+
+class PageAnswer(Wire):
+    """A page of a list."""
+
+    pagination: PageInfo
+
+
+class Lookup(Wire):
+    """Whose names are wanted."""
+
+    ids: Annotated[list[Identifier], Field(max_length=LOOKUP_IDS_MAX)]
+
+
+class NamedUser(Wire):
+    """A user's names."""
+
+    id: str
+    username: str | None
+    display_name: str
+
+
+class LookupAnswer(Wire):
+    """The users that exist and may be seen."""
+
+    items: list[NamedUser]
+
+
+class Imported(Wire):
+    """How many lines there were, and how many entries they made or changed."""
+
+    lines: int
+    changed: int
+
+
+class ProvidersReset(Wire):
+    """A role with the platform's default providers."""
+
+    mandate_id: str
+    role: str
+    providers: None

@@ -1,0 +1,38 @@
+"""Usage events over HTTP, as the OpenAPI document shows them."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
+
+from rappen_contracts.usage.v1 import UsageRecorded
+
+__all__ = ["StructuredEvent", "UsageResults"]
+
+
+class StructuredEvent(BaseModel):
+    """A CloudEvent in structured mode; its data is the contract's own (ch.rappen.usage.recorded.v1)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+    source: str
+    type: str
+    time: Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+    data: UsageRecorded
+
+
+class UsageResult(BaseModel):
+    """What became of one event; `id` as it was sent, null when it had none."""
+
+    id: str | None
+    status: Literal["accepted", "invalid"]
+    code: str | None = None
+    detail: str | None = None
+
+
+class UsageResults(BaseModel):
+    """What became of the events, in their order."""
+
+    accepted: int
+    results: list[UsageResult]

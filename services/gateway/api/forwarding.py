@@ -1,0 +1,72 @@
+"""Operations that a service behind the gateway answers: the request as it came, with the caller signed for it."""
+
+import httpx
+from fastapi import Request, Response
+
+from services.chassis.caller import Caller
+from services.chassis.logging import get_logger
+from services.chassis.problems import Unavailable, request_id_of
+from services.gateway.api.bodies import read_body
+from services.gateway.api.operations import Body, Call, Operation, Surface
+from services.gateway.clients import ServiceClient, path_of
+
+__all__ = ["FORWARDED_HEADERS", "add_forwarded", "answer_of", "forward", "forward_raw", "headers_of"]
+
+TIMEOUT_S = 10.0
+# Everything else stays here, the token above all. What the gateway itself has read is not repeated either.
+FORWARDED_HEADERS = ("content-type", "accept-language", "idempotency-key")
+ANSWERED_HEADERS = ("content-type", "retry-after")
+
+_log = get_logger(__name__)
+
+
+def add_forwarded(surface: Surface, client: ServiceClient, operations: tuple[Operation, ...]) -> None:
+    """Serves operations by one service."""
+    for operation in operations:
+        _add(surface, client, operation)
+
+
+def _add(surface: Surface, client: ServiceClient, operation: Operation) -> None:
+    async def handler(call: Call) -> Response:
+        body = await read_body(call.request, operation.body) if operation.body is not None else b""
+        return await forward(client, operation, call, body)
+
+    surface.add(operation, handler)
+
+
+async def forward(client: ServiceClient, operation: Operation, call: Call, body: bytes) -> Response:
+    """The service's answer to this request."""
+    answer = await client.send(
+        operation.method,
+        path_of(operation.path, call.path),
+        caller=call.caller,
+        query=call.request.scope["query_string"],
+        body=body,
+        headers=headers_of(call.request),
+        timeout_s=TIMEOUT_S,
+    )
+    return answer_of(answer, call.caller)
+
+
+async def forward_raw(client: ServiceClient, path: str, request: Request, body: Body, *headers: str) -> Response:
+    """The service's answer to a request without a caller: the bytes as they came, and the named headers with them."""
+    content = await read_body(request, body)
+    sent = {**headers_of(request), **{name: request.headers[name] for name in headers if name in request.headers}}
+    answer = await client.send("POST", path, caller=None, body=content, headers=sent, timeout_s=TIMEOUT_S)
+    return answer_of(answer, None)
+
+
+def headers_of(request: Request) -> dict[str, str]:
+    """The headers that go along, and the request's id."""
+    kept = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
+    return {**kept, "x-request-id": request_id_of(request)}
+
+
+def answer_of(answer: httpx.Response, caller: Caller | None) -> Response:
+    """A service's answer for the caller: status, body, type, when to try again; no other header of it."""
+    if caller is not None and answer.status_code == 401:
+        # The caller's token was good, so it is our own signature that the service does not accept.
+        _log.error("caller context refused", url=answer.request.url.path)
+        raise Unavailable(headers={"Retry-After": "5"})
+    headers = {name: answer.headers[name] for name in ANSWERED_HEADERS if name in answer.headers}
+    return Response(answer.content, status_code=answer.status_code, headers=headers)

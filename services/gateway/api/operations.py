@@ -1,0 +1,171 @@
+"""The public operations: one description from which each is routed, guarded, limited and documented."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from rappen_contracts.types import Identifier, Name
+from services.chassis.caller import Caller, Forbidden
+from services.chassis.problems import InvalidBody
+from services.gateway.identity import TokenVerifier
+from services.gateway.limits import RateLimits
+from services.gateway.scope import ScopeReader
+
+__all__ = ["Body", "Call", "Gate", "Operation", "Surface", "Who", "refusal"]
+
+READS_PER_MINUTE = 60
+CHANGES_PER_MINUTE = 20
+
+
+class Who(Enum):
+    """The kind of caller an operation is for; what of it they see is decided by what they ask."""
+
+    NOBODY = "no token"
+    PERSON = "any person"
+    SYSTEM_ADMIN = "system administrators"
+    PROGRAM = "programs"
+    ANYBODY = "people and programs"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request carries; `model` documents it, and the media types are enforced."""
+
+    model: Any
+    media_types: tuple[str, ...] = ("application/json",)
+    bytes_max: int = 4 * 1024 * 1024
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one path. `id` is the operation id, tag first; `limit` is a person's requests a minute."""
+
+    method: str
+    path: str
+    id: str
+    summary: str
+    who: Who = Who.PERSON
+    scope: str | None = None
+    limit: int | None = READS_PER_MINUTE
+    query: type[BaseModel] | None = None
+    body: Body | None = None
+    answer: Any = None
+    status: int = 200
+    # Further answers that are no problem documents, and the statuses of those that are.
+    more_answers: Mapping[int, Any] = field(default_factory=dict)
+    refusals: Sequence[int] = ()
+    # What a path value is, where it is no id.
+    path_types: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tag(self) -> str:
+        """The group of the operation."""
+        return self.id.split("-", 1)[0]
+
+    @property
+    def path_names(self) -> list[str]:
+        """The names in the path, in their order."""
+        return [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
+
+    def path_type(self, name: str) -> Any:
+        """The type of a path value."""
+        return self.path_types.get(name, Name if name == "role" else Identifier)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that was let in: who calls, the values of the path, the query where the operation has one."""
+
+    request: Request
+    caller: Caller
+    path: dict[str, str]
+    query: Any = None
+
+
+class Gate:
+    """Lets a request in: token, rate limit, scope, kind of caller, in this order, before anything else is told."""
+
+    def __init__(self, *, tokens: TokenVerifier, limits: RateLimits, scopes: ScopeReader) -> None:
+        self._tokens = tokens
+        self._limits = limits
+        self._scopes = scopes
+
+    async def admit(self, request: Request, operation: Operation) -> Caller:
+        """The caller, or a refusal."""
+        identity = await self._tokens.verify(request.headers.get("authorization"))
+        request.state.rate_limit = await self._limits.take(identity, operation.id, operation.limit)
+        caller = await self._scopes.read(identity, request)
+        if operation.who is Who.SYSTEM_ADMIN:
+            caller.require_system_admin()
+        elif operation.who is Who.PERSON:
+            caller.require_person()
+        elif operation.who is Who.PROGRAM and not caller.service:
+            raise Forbidden
+        if operation.scope is not None and (caller.service or operation.who is Who.PROGRAM):
+            caller.require_scope(operation.scope)
+        return caller
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+class Surface:
+    """Collects the operations and their routes."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self.router = APIRouter(include_in_schema=False)
+        self.operations: list[Operation] = []
+
+    def add(self, operation: Operation, handler: Handler) -> None:
+        """Serves an operation to callers that the gate lets in."""
+        types = {name: TypeAdapter(operation.path_type(name)) for name in operation.path_names}
+        query_type = TypeAdapter(operation.query) if operation.query is not None else None
+
+        async def endpoint(request: Request) -> Response:
+            caller = await self._gate.admit(request, operation)
+            path = {name: str(_value(types[name], name, request.path_params[name])) for name in types}
+            query = None if query_type is None else _value(query_type, None, dict(request.query_params))
+            return await handler(Call(request, caller, path, query))
+
+        self._route(operation, endpoint)
+
+    def add_open(self, operation: Operation, handler: Callable[[Request], Awaitable[Response]]) -> None:
+        """Serves an operation to everybody, without a token."""
+
+        async def endpoint(request: Request) -> Response:
+            return await handler(request)
+
+        self._route(operation, endpoint)
+
+    def _route(self, operation: Operation, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+        self.operations.append(operation)
+        self.router.add_api_route(
+            operation.path, endpoint, methods=[operation.method], response_model=None, name=operation.id
+        )
+
+
+def _value(type_: TypeAdapter[Any], name: str | None, given: object) -> Any:
+    try:
+        return type_.validate_python(given, strict=False)
+    except ValidationError as error:
+        raise refusal(error, prefix=name) from None
+
+
+def refusal(error: ValidationError, *, prefix: str | None = None) -> InvalidBody:
+    """422 with every fault and its field; values are not repeated."""
+    errors = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False)[:50]:
+        place = [*([prefix] if prefix else []), *(str(part)[:120] for part in fault["loc"])]
+        errors.append({"field": ".".join(place) or "body", "message": _printable(str(fault["msg"]))})
+    summary = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors[:3])
+    return InvalidBody(errors=errors, summary=summary)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

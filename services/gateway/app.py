@@ -1,0 +1,139 @@
+"""The only wiring of the gateway: what each role is made of."""
+
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
+from services.chassis.health import Health, health_routes
+from services.chassis.problems import REQUEST_ID_HEADER, install_problems
+from services.chassis.process import Part, Resource, run_process
+from services.chassis.relay import Relay
+from services.gateway.api.billing import add_billing
+from services.gateway.api.directory import add_directory
+from services.gateway.api.operations import Gate, Surface
+from services.gateway.api.payments import add_payments
+from services.gateway.api.subscriptions import add_subscriptions
+from services.gateway.api.usage import add_usage
+from services.gateway.api.well_known import well_known_routes
+from services.gateway.clients import HttpClient, ServiceClient
+from services.gateway.cors import Cors
+from services.gateway.identity import TokenVerifier, TrustedIssuer
+from services.gateway.key_sets import DevelopmentKey, RemoteKeySet
+from services.gateway.late_readers import LateReaders
+from services.gateway.limits import RATE_LIMIT_HEADERS, RateLimitHeaders, RateLimits
+from services.gateway.openapi import build_document
+from services.gateway.scope import ScopeReader
+from services.gateway.settings import GatewaySettings
+from services.gateway.usage_publisher import UsagePublisher
+
+__all__ = ["serve"]
+
+METHODS = ("GET", "POST", "PUT", "DELETE")
+REQUEST_HEADERS = ("Authorization", "Content-Type", "Accept-Language", "Idempotency-Key", "Last-Event-ID")
+EXPOSED_HEADERS = ("Retry-After", REQUEST_ID_HEADER, *RATE_LIMIT_HEADERS)
+
+
+def serve(settings: GatewaySettings, role: str) -> None:
+    """Runs one role until the process is told to stop."""
+    database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
+    health = Health()
+    health.register("database", database.ping)
+
+    # A path that is not one of ours is 404, with and without a slash at its end.
+    app = FastAPI(title="Rappen", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.include_router(health_routes(health))
+    resources: list[Resource] = [database]
+    parts: list[Part] = []
+    if role in ("api", "all"):
+        resources += _add_api(app, settings, database)
+    if role in ("worker", "all"):
+        parts.append(_relay(settings, database))
+    install_problems(app)
+    _add_edge(app, settings)
+    run_process(app, http=settings.http, health=health, resources=resources, parts=parts)
+
+
+def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> list[Resource]:
+    http = HttpClient()
+    readers = LateReaders(settings.kafka, database, client_id=f"gateway-{settings.instance}")
+    publisher = UsagePublisher(
+        settings.kafka, client_id=f"gateway-usage-{settings.instance}", in_flight_max=settings.usage_in_flight_max
+    )
+    issuers = _issuers(settings, http)
+    gate = Gate(
+        tokens=TokenVerifier(issuers.trusted),
+        limits=RateLimits(settings.rate_limits),
+        scopes=ScopeReader(database, context_header=settings.context_header),
+    )
+    surface = Surface(gate)
+    billing, payments, subscriptions = (
+        ServiceClient(
+            http.client, name=name, url=url, secret=settings.internal_secret.get_secret_value(), clock=system_clock
+        )
+        for name, url in (
+            ("billing", settings.billing_url),
+            ("payments", settings.payments_url),
+            ("subscriptions", settings.subscriptions_url),
+        )
+    )
+    add_billing(surface, billing)
+    add_payments(surface, payments=payments, billing=billing)
+    add_subscriptions(surface, subscriptions)
+    add_usage(surface, publisher=publisher, clock=system_clock)
+    add_directory(surface, database=database, readers=readers, clock=system_clock, page_size_max=settings.page_size_max)
+    app.include_router(surface.router)
+    document = build_document(surface.operations, version=version("rappen"), context_header=settings.context_header)
+    app.include_router(well_known_routes(document, issuers.development_key))
+    return [http, readers, publisher]
+
+
+def _relay(settings: GatewaySettings, database: Database) -> Relay:
+    return Relay(
+        database,
+        settings.kafka,
+        client_id=f"gateway-relay-{settings.instance}",
+        source="/rappen/gateway",
+        clock=system_clock,
+        faults=FaultPoints(settings.faults_folder),
+    )
+
+
+def _add_edge(app: FastAPI, settings: GatewaySettings) -> None:
+    """What is on every answer, also on those to requests that failed unexpectedly; the last one added is outermost."""
+    app.add_middleware(RateLimitHeaders)
+    app.add_middleware(
+        Cors,
+        origins=settings.frontend_origins,
+        methods=METHODS,
+        headers=(*REQUEST_HEADERS, settings.context_header),
+        exposed=EXPOSED_HEADERS,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Issuers:
+    trusted: list[TrustedIssuer]
+    development_key: dict[str, object] | None
+
+
+def _issuers(settings: GatewaySettings, http: HttpClient) -> _Issuers:
+    trusted: list[TrustedIssuer] = []
+    development_key = None
+    if settings.oidc is not None:
+        keys = RemoteKeySet(
+            http.client, issuer=settings.oidc.issuer, jwks_url=settings.oidc.jwks_url, monotonic=time.monotonic
+        )
+        oidc = settings.oidc
+        trusted.append(TrustedIssuer(oidc.issuer, oidc.audience, oidc.algorithms, keys))
+    if settings.dev_issuer is not None:
+        own = DevelopmentKey(settings.dev_issuer.private_key_file)
+        trusted.append(TrustedIssuer(settings.dev_issuer.issuer, settings.dev_issuer.audience, ("ES256",), own))
+        development_key = own.public
+    if not trusted:
+        raise ValueError("GATEWAY_OIDC__ISSUER is needed: without it nobody could sign in")
+    return _Issuers(trusted, development_key)

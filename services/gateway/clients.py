@@ -1,0 +1,96 @@
+"""The services behind the gateway, over internal HTTP: one client each, with the caller signed for that service."""
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import httpx
+
+from services.chassis.caller import CALLER_HEADER, Caller, sign_caller
+from services.chassis.clock import Clock
+from services.chassis.logging import get_logger
+from services.chassis.problems import Unavailable
+
+__all__ = ["HttpClient", "ServiceClient", "path_of"]
+
+CONNECT_TIMEOUT_S = 1.0
+CONNECTIONS_MAX = 100
+CONNECTIONS_KEPT = 20
+# Shorter than the services keep an idle connection, so that none is used at the moment it is closed.
+IDLE_S = 30.0
+
+_log = get_logger(__name__)
+
+
+class HttpClient:
+    """The process's one HTTP client, as a resource: pooled, without redirects, deaf to proxy variables."""
+
+    def __init__(self) -> None:
+        self.client = httpx.AsyncClient(
+            timeout=httpx.Timeout(10.0, connect=CONNECT_TIMEOUT_S),
+            limits=httpx.Limits(
+                max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_KEPT, keepalive_expiry=IDLE_S
+            ),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def start(self) -> None:
+        """Nothing to do: connections are made when they are needed."""
+
+    async def stop(self) -> None:
+        """Closes every connection."""
+        await self.client.aclose()
+
+
+class ServiceClient:
+    """One service: `name` is the audience that its caller contexts are signed for."""
+
+    def __init__(self, client: httpx.AsyncClient, *, name: str, url: str, secret: str, clock: Clock) -> None:
+        self._client = client
+        self._name = name
+        self._url = httpx.URL(url)
+        self._secret = secret
+        self._clock = clock
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        caller: Caller | None,
+        query: bytes = b"",
+        body: bytes = b"",
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> httpx.Response:
+        """The service's answer, whatever its status; `Unavailable` when there is none within the time."""
+        sent = dict(headers)
+        if caller is not None:
+            sent[CALLER_HEADER] = sign_caller(caller, audience=self._name, secret=self._secret, now=self._clock())
+        prefix = self._url.raw_path.rstrip(b"/")
+        url = self._url.copy_with(raw_path=prefix + path.encode() + (b"?" + query if query else b""))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._request(method, url, body, sent)
+        except (httpx.TransportError, TimeoutError) as error:
+            _log.warning("service away", service=self._name, method=method, error=type(error).__name__)
+            raise Unavailable(headers={"Retry-After": "1"}) from error
+
+    async def _request(self, method: str, url: httpx.URL, body: bytes, headers: dict[str, str]) -> httpx.Response:
+        try:
+            return await self._client.request(method, url, content=body, headers=headers)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            # Nothing was sent; still only reads are tried again, so that a change has one attempt and one outcome.
+            if method != "GET":
+                raise
+            return await self._client.request(method, url, content=body, headers=headers)
+
+
+def path_of(template: str, values: Mapping[str, str]) -> str:
+    """The path of a template, each value as one segment: `.` and `..` are ids here and no steps of a path."""
+    path = template
+    for name, value in values.items():
+        segment = value.replace(".", "%2E") if not value.strip(".") else quote(value, safe=":@")
+        path = path.replace(f"{{{name}}}", segment)
+    return path

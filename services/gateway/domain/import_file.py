@@ -1,0 +1,105 @@
+"""An import of the directory as newline-delimited JSON: read completely, every fault kept with its line."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from services.gateway.domain.entries import KIND_BY_NAME, Entry, Kind
+
+__all__ = ["Fault", "ImportFile", "Line", "read_import"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One entry and where it stands."""
+
+    number: int
+    kind: Kind
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a line, for people."""
+
+    line: int
+    message: str
+
+
+@dataclass(slots=True)
+class ImportFile:
+    """The lines that can be read, and the faults of the others."""
+
+    lines: list[Line] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    # Ids that faulty lines were to make: what refers to them is not at fault itself.
+    attempted: dict[str, set[str]] = field(default_factory=dict)
+    _places: dict[tuple[str, ...], int] = field(default_factory=dict)
+
+    def of(self, kind_name: str) -> list[Line]:
+        """The lines of one kind."""
+        return [line for line in self.lines if line.kind.name == kind_name]
+
+    def ids(self, kind_name: str) -> set[str]:
+        """The ids of one kind that the file makes, or tries to."""
+        return {line.entry.row()["id"] for line in self.of(kind_name)} | self.attempted.get(kind_name, set())
+
+    def add(self, line: Line) -> None:
+        """Takes a line; an entry that stood before is a fault, because one of the two would be lost."""
+        place = (line.kind.name, *line.kind.key_of(line.entry.row()))
+        first = self._places.setdefault(place, line.number)
+        if first == line.number:
+            self.lines.append(line)
+        else:
+            self.faults.append(Fault(line.number, f"the same entry as line {first}"))
+
+    def refuse(self, number: int, message: str, given: object = None) -> None:
+        """Notes a fault; `given` is what the line held, as far as it was JSON."""
+        self.faults.append(Fault(number, message))
+        if isinstance(given, dict) and isinstance(given.get("kind"), str) and isinstance(given.get("id"), str):
+            self.attempted.setdefault(given["kind"], set()).add(given["id"])
+
+
+def read_import(body: bytes) -> ImportFile:
+    """Reads the lines; empty ones are counted and skipped."""
+    file = ImportFile()
+    for number, raw in enumerate(body.split(b"\n"), 1):
+        if raw.strip():
+            _read_line(file, number, raw)
+    return file
+
+
+def _read_line(file: ImportFile, number: int, raw: bytes) -> None:
+    given: Any = None
+    try:
+        given = json.loads(raw.decode(), object_pairs_hook=_object)
+        if not isinstance(given, dict):
+            raise _NoEntryError("not a JSON object")
+        kind = KIND_BY_NAME.get(given["kind"]) if isinstance(given.get("kind"), str) else None
+        if kind is None:
+            raise _NoEntryError(f"kind is one of {', '.join(KIND_BY_NAME)}")
+        file.add(Line(number, kind, kind.entry.model_validate(given)))
+    except _NoEntryError as error:
+        file.refuse(number, str(error), given)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        file.refuse(number, "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in faults[:5]), given)
+    except (ValueError, RecursionError):
+        file.refuse(number, "not valid JSON")
+
+
+class _NoEntryError(Exception):
+    """A line that is JSON and no entry."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise _NoEntryError("an object has a key twice")
+    return dict(pairs)
+
+
+def _place(location: Iterable[int | str]) -> str:
+    return ".".join(str(part) for part in location) or "line"

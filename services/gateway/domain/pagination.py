@@ -1,0 +1,147 @@
+"""The `pagination` of a list: read from its JSON, every fault named, columns checked against those the list has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+
+from rappen_contracts.types import Text
+
+__all__ = [
+    "OPERATORS",
+    "ColumnType",
+    "Filter",
+    "PageRequest",
+    "Pagination",
+    "PaginationFault",
+    "Sort",
+    "parse_pagination",
+]
+
+ColumnType = Literal["text", "flag", "names"]
+Operator = Literal[
+    "equals", "notEquals", "contains", "startsWith", "gt", "gte", "lt", "lte", "between", "in", "isEmpty"
+]
+
+_ALL = ("equals", "notEquals", "contains", "startsWith", "gt", "gte", "lt", "lte", "between", "in", "isEmpty")
+# What each type of column can be asked. A list of names is asked for one of its members.
+OPERATORS: Mapping[ColumnType, tuple[str, ...]] = {
+    "text": _ALL,
+    "flag": ("equals", "notEquals", "in", "isEmpty"),
+    "names": ("equals", "notEquals", "contains", "in", "isEmpty"),
+}
+VALUES_MAX = 1000
+# Keeps the offset within what the database counts with.
+PAGE_MAX = 1_000_000_000
+
+Scalar = Annotated[Text, Field(max_length=500)] | bool | None
+
+
+class PaginationFault(Exception):  # noqa: N818 - it becomes a refusal; the field's word is fault.
+    """What is wrong with the pagination, as a phrase for people."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", alias_generator=to_camel, validate_by_name=False
+    )
+
+
+class Sort(_Part):
+    """One column to sort by."""
+
+    field: Text
+    direction: Literal["asc", "desc"] = "asc"
+
+
+class Condition(_Part):
+    """A filter with an operator of its own."""
+
+    operator: Operator
+    value: Scalar | Annotated[list[Scalar], Field(max_length=VALUES_MAX)] = None
+
+
+class Pagination(_Part):
+    """Which page of a list, in which order, of which rows."""
+
+    page: Annotated[int, Field(ge=1, le=PAGE_MAX)] = 1
+    page_size: Annotated[int, Field(ge=1)] = 50
+    sort: Annotated[list[Sort], Field(max_length=10)] = []
+    filters: Annotated[
+        dict[Text, Condition | Scalar | Annotated[list[Scalar], Field(max_length=VALUES_MAX)]], Field(max_length=50)
+    ] = {}
+    search: Annotated[Text, Field(max_length=200)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One condition on a column; `values` are of the column's type."""
+
+    column: str
+    operator: str
+    values: tuple[str | bool | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """A pagination that fits its list; `given` is echoed in the answer."""
+
+    given: Pagination
+    filters: tuple[Filter, ...]
+
+
+_reader = TypeAdapter(Pagination)
+
+
+def parse_pagination(text: str, columns: Mapping[str, ColumnType], *, page_size_max: int) -> PageRequest:
+    """Reads the query parameter; raises `PaginationFault`."""
+    try:
+        given = _reader.validate_json(text)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(str(part) for part in fault["loc"]) or "pagination"
+        raise PaginationFault(f"{place}: {fault['msg']}") from None
+    if given.page_size > page_size_max:
+        raise PaginationFault(f"pageSize is at most {page_size_max}")
+    for sort in given.sort:
+        _known(sort.field, columns)
+    return PageRequest(given, tuple(_filter(name, entry, columns) for name, entry in given.filters.items()))
+
+
+def _known(name: str, columns: Mapping[str, ColumnType]) -> ColumnType:
+    if name not in columns:
+        raise PaginationFault(f"{name[:100]} is no column; there are {', '.join(columns)}")
+    return columns[name]
+
+
+def _filter(name: str, given: Any, columns: Mapping[str, ColumnType]) -> Filter:
+    type_ = _known(name, columns)
+    if isinstance(given, Condition):
+        operator: str = given.operator
+        value = given.value
+    else:
+        operator, value = ("in" if isinstance(given, list) else "equals"), given
+    if operator not in OPERATORS[type_]:
+        raise PaginationFault(f"{name} cannot be asked {operator}")
+    values = tuple(value) if isinstance(value, list) else (value,)
+    _check_values(name, operator, type_, value, values)
+    return Filter(name, operator, values)
+
+
+def _check_values(name: str, operator: str, type_: ColumnType, value: object, values: tuple[object, ...]) -> None:
+    if operator == "isEmpty":
+        if value is not None and not isinstance(value, bool):
+            raise PaginationFault(f"{name}: isEmpty takes true or false")
+        return
+    if operator == "between":
+        if not isinstance(value, list) or len(values) != 2:
+            raise PaginationFault(f"{name}: between takes two values")
+    elif isinstance(value, list) != (operator == "in"):
+        raise PaginationFault(f"{name}: {operator} takes {'a list' if operator == 'in' else 'one value'}")
+    expected = bool if type_ == "flag" else str
+    # Null is a value only where equality is asked.
+    allowed = (expected, type(None)) if operator in ("equals", "notEquals", "in") else (expected,)
+    if not all(isinstance(entry, allowed) for entry in values):
+        raise PaginationFault(f"{name} is compared with {'true or false' if type_ == 'flag' else 'text'}")

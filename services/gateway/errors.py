@@ -1,0 +1,192 @@
+"""Every refusal of the gateway, one class each."""
+# ruff: noqa: RUF012
+
+from services.chassis.problems import Problem
+
+__all__ = [
+    "AmbiguousEntry",
+    "BodyTooLarge",
+    "InstanceElsewhere",
+    "InvalidContext",
+    "InvalidEvents",
+    "InvalidImport",
+    "InvalidPagination",
+    "InvalidToken",
+    "NotFound",
+    "RateLimited",
+    "TokenNeeded",
+    "TooManyInFlight",
+    "UnknownReference",
+    "UnsupportedMediaType",
+    "UserDisabled",
+]
+
+# ---- Who calls
+
+
+class TokenNeeded(Problem):
+    """There is no bearer token."""
+
+    status = 401
+    code = "UNAUTHENTICATED"
+    title = "Not authenticated"
+    texts = {"en": "A bearer token is needed.", "de": "Ein Bearer-Token ist nötig."}
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": "Bearer"})
+
+
+class InvalidToken(Problem):
+    """The bearer token does not hold; why is for nobody but its issuer."""
+
+    status = 401
+    code = "INVALID_TOKEN"
+    title = "Invalid token"
+    texts = {"en": "The token is not valid or has expired.", "de": "Das Token ist ungültig oder abgelaufen."}
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+class UserDisabled(Problem):
+    """The directory has disabled this person."""
+
+    status = 403
+    code = "USER_DISABLED"
+    title = "Not allowed"
+    texts = {"en": "This account is disabled.", "de": "Dieses Konto ist gesperrt."}
+
+
+class InvalidContext(Problem):
+    """The header that names the context mandate holds no id."""
+
+    status = 400
+    code = "INVALID_CONTEXT"
+    title = "Bad request"
+    texts = {"en": "{header} is not the id of a mandate.", "de": "{header} ist keine Mandats-Id."}
+
+
+class RateLimited(Problem):
+    """The caller has used up this operation's requests of the minute."""
+
+    status = 429
+    code = "RATE_LIMITED"
+    title = "Too many requests"
+    texts = {
+        "en": "Too many requests; try again in {seconds} seconds.",
+        "de": "Zu viele Anfragen; bitte in {seconds} Sekunden noch einmal versuchen.",
+    }
+
+
+# ---- What is asked
+
+
+class NotFound(Problem):
+    """No such entry, or none that the caller may see."""
+
+    status = 404
+    code = "NOT_FOUND"
+    title = "Not found"
+    texts = {"en": "There is no such entry.", "de": "Diesen Eintrag gibt es nicht."}
+
+
+class UnknownReference(Problem):
+    """The path names a mandate, user or feature instance that the directory does not have."""
+
+    status = 404
+    code = "UNKNOWN_REFERENCE"
+    title = "Not found"
+    texts = {
+        "en": "The directory has no {kind} {id}; make it first.",
+        "de": "Das Verzeichnis kennt {kind} {id} nicht; bitte zuerst anlegen.",
+    }
+
+
+class InvalidPagination(Problem):
+    """The list's paging, sorting or filtering is malformed or names an unknown column."""
+
+    status = 400
+    code = "INVALID_PAGINATION"
+    title = "Bad request"
+    texts = {"en": "The list cannot be read so: {fault}.", "de": "So lässt sich die Liste nicht lesen: {fault}."}
+
+
+class InstanceElsewhere(Problem):
+    """A feature instance belongs to one mandate for ever: its ledger rows do."""
+
+    status = 409
+    code = "INSTANCE_OF_ANOTHER_MANDATE"
+    title = "Conflict"
+    texts = {
+        "en": "This feature instance belongs to another mandate.",
+        "de": "Diese Feature-Instanz gehört zu einem anderen Mandat.",
+    }
+
+
+class AmbiguousEntry(Problem):
+    """The body says another id than the path."""
+
+    status = 422
+    code = "AMBIGUOUS_ENTRY"
+    title = "Invalid request"
+    texts = {
+        "en": "The body names another {field} than the path.",
+        "de": "Inhalt und Pfad nennen verschiedene {field}.",
+    }
+
+
+class InvalidImport(Problem):
+    """Lines of the import cannot be taken, so none was."""
+
+    status = 422
+    code = "INVALID_IMPORT"
+    title = "Invalid import"
+    texts = {
+        "en": "Nothing was imported: {count} faults, the first in {first}.",
+        "de": "Nichts wurde importiert: {count} Fehler, der erste in {first}.",
+    }
+
+
+class InvalidEvents(Problem):
+    """No event of the request is one; each fault is in `results`."""
+
+    status = 422
+    code = "INVALID_EVENTS"
+    title = "Invalid events"
+    texts = {"en": "No event was accepted: {first}.", "de": "Kein Ereignis wurde angenommen: {first}."}
+
+
+class TooManyInFlight(Problem):
+    """More events wait for Kafka than may."""
+
+    status = 429
+    code = "TOO_MANY_IN_FLIGHT"
+    title = "Too many requests"
+    texts = {
+        "en": "Too many events are being written; try again in a second.",
+        "de": "Zu viele Ereignisse werden gerade geschrieben; bitte in einer Sekunde noch einmal versuchen.",
+    }
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
+
+
+class BodyTooLarge(Problem):
+    """The body is larger than this operation takes."""
+
+    status = 413
+    code = "BODY_TOO_LARGE"
+    title = "Too large"
+    texts = {
+        "en": "At most {bytes_max} bytes are taken here.",
+        "de": "Hier werden höchstens {bytes_max} Bytes angenommen.",
+    }
+
+
+class UnsupportedMediaType(Problem):
+    """The body has another content type than this operation takes."""
+
+    status = 415
+    code = "UNSUPPORTED_MEDIA_TYPE"
+    title = "Unsupported media type"
+    texts = {"en": "Send {expected}.", "de": "Bitte {expected} senden."}

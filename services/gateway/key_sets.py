@@ -1,0 +1,130 @@
+"""The public keys that tokens are verified with: an identity provider's, or the development issuer's."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from jwt import PyJWK, PyJWKSet
+from jwt.exceptions import PyJWKSetError
+
+from services.chassis.logging import get_logger
+from services.chassis.problems import Unavailable
+
+__all__ = ["DevelopmentKey", "KeySet", "RemoteKeySet"]
+
+# An unknown key id asks the provider again, at most this often: anybody can invent key ids.
+REFRESH_INTERVAL_S = 30.0
+# A key that the provider has withdrawn stops counting after this.
+KEYS_AGE_S_MAX = 600.0
+FETCH_TIMEOUT_S = 3.0
+
+_log = get_logger(__name__)
+
+
+class KeySet(Protocol):
+    """Where an issuer's keys come from."""
+
+    async def find(self, key_id: str | None) -> PyJWK | None:
+        """The key of that id; None when the issuer has no such key."""
+        ...
+
+
+class DevelopmentKey:
+    """The one key of a development stack."""
+
+    def __init__(self, private_key_file: Path) -> None:
+        key = load_pem_private_key(private_key_file.read_bytes(), password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise ValueError(f"{private_key_file} holds no EC P-256 key")
+        numbers = key.public_key().public_numbers()
+        x, y = (_base64url(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
+        # RFC 7638: the members in this order, without white space.
+        thumbprint = hashlib.sha256(f'{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}'.encode()).digest()
+        self.public: dict[str, Any] = {
+            "kty": "EC",
+            "crv": "P-256",
+            "x": x,
+            "y": y,
+            "alg": "ES256",
+            "use": "sig",
+            "kid": _base64url(thumbprint),
+        }
+        self._key = PyJWK(self.public)
+
+    async def find(self, key_id: str | None) -> PyJWK | None:
+        """The key, by its thumbprint."""
+        return self._key if key_id == self.public["kid"] else None
+
+
+class RemoteKeySet:
+    """An identity provider's keys, cached; `monotonic` gives the time in seconds by which they age."""
+
+    def __init__(
+        self, client: httpx.AsyncClient, *, issuer: str, jwks_url: str | None, monotonic: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._issuer = issuer.rstrip("/")
+        self._jwks_url = jwks_url
+        self._monotonic = monotonic
+        self._keys: dict[str | None, PyJWK] = {}
+        self._fetched_at: float | None = None
+        self._tried_at: float | None = None
+        self._refreshing = asyncio.Lock()
+
+    async def find(self, key_id: str | None) -> PyJWK | None:
+        """The key of that id; raises `Unavailable` when the provider's keys were never reached or are too old."""
+        if key_id not in self._keys or self._expired():
+            await self._refresh(key_id)
+        if self._expired():
+            raise Unavailable(headers={"Retry-After": "5"})
+        return self._keys.get(key_id)
+
+    def _expired(self) -> bool:
+        return self._fetched_at is None or self._monotonic() - self._fetched_at > KEYS_AGE_S_MAX
+
+    async def _refresh(self, key_id: str | None) -> None:
+        async with self._refreshing:
+            # Whoever waited here may find that another request has just fetched them.
+            if key_id in self._keys and not self._expired():
+                return
+            if self._tried_at is not None and self._monotonic() - self._tried_at < self._pause_s():
+                return
+            self._tried_at = self._monotonic()
+            try:
+                self._keys = await self._fetch()
+                self._fetched_at = self._monotonic()
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, PyJWKSetError) as error:
+                # Keys that are not too old go on counting while the provider is away.
+                _log.warning("signing keys not refreshed", issuer=self._issuer, error=type(error).__name__)
+
+    def _pause_s(self) -> float:
+        """Without any valid key nobody can sign in, so that is tried again sooner."""
+        return 1.0 if self._expired() else REFRESH_INTERVAL_S
+
+    async def _fetch(self) -> dict[str | None, PyJWK]:
+        if self._jwks_url is None:
+            document = await self._get(f"{self._issuer}/.well-known/openid-configuration")
+            if str(document["issuer"]).rstrip("/") != self._issuer:
+                raise ValueError("the discovery document is another issuer's")
+            url = str(document["jwks_uri"])
+        else:
+            url = self._jwks_url
+        return {key.key_id: key for key in PyJWKSet.from_dict(await self._get(url)).keys}
+
+    async def _get(self, url: str) -> dict[str, Any]:
+        answer = await self._client.get(url, timeout=FETCH_TIMEOUT_S)
+        answer.raise_for_status()
+        document = answer.json()
+        if not isinstance(document, dict):
+            raise TypeError("not an object")
+        return document
+
+
+def _base64url(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")

@@ -1,0 +1,179 @@
+"""Reads of the directory: entries by key, lists by cursor or by page, names for many ids. Each within a view."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.gateway import tables
+from services.gateway.domain.entries import Entry, Kind, User
+from services.gateway.domain.pagination import ColumnType, Filter, PageRequest
+from services.gateway.repository import TABLES
+
+__all__ = ["View", "columns_of", "entry", "entry_slice", "instance_mandate", "page_of_entries", "users_named"]
+
+_Condition = sa.ColumnElement[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a list may show: the administered mandates' entries (None: all), narrowed to a mandate or a user."""
+
+    administered: tuple[str, ...] | None
+    mandate_id: str | None = None
+    user_id: str | None = None
+
+
+def columns_of(kind: Kind) -> dict[str, ColumnType]:
+    """The columns that a list of the kind can be sorted and filtered by, by their JSON names."""
+    return {name: _TYPES[column.type.python_type] for name, column in _columns(kind).items()}
+
+
+async def entry(connection: AsyncConnection, kind: Kind, key: Sequence[str], view: View) -> Entry | None:
+    """The entry of that key, or None when there is none in the view."""
+    table = TABLES[kind.name]
+    same = [table.c[column] == value for column, value in zip(kind.key, key, strict=True)]
+    row = (await connection.execute(_select(kind, view).where(*same))).mappings().one_or_none()
+    return None if row is None else kind.entry.of_row(dict(row))
+
+
+async def entry_slice(
+    connection: AsyncConnection, kind: Kind, view: View, *, after: Sequence[str] | None, limit: int
+) -> tuple[list[Entry], bool]:
+    """Up to `limit` entries behind a key, in the order of their keys, and whether there are more."""
+    table = TABLES[kind.name]
+    key = [table.c[column] for column in kind.key]
+    statement = _select(kind, view).order_by(*key).limit(limit + 1)
+    if after is not None:
+        statement = statement.where(sa.tuple_(*key) > sa.tuple_(*after))
+    rows = (await connection.execute(statement)).mappings().all()
+    return [kind.entry.of_row(dict(row)) for row in rows[:limit]], len(rows) > limit
+
+
+async def page_of_entries(
+    connection: AsyncConnection, kind: Kind, view: View, request: PageRequest
+) -> tuple[list[Entry], int]:
+    """One page of the entries that the pagination asks for, and how many there are in all."""
+    table, columns, given = TABLES[kind.name], _columns(kind), request.given
+    statement = _select(kind, view).where(*(_matches(columns[entry.column], entry) for entry in request.filters))
+    if given.search:
+        texts = [column for column in columns.values() if isinstance(column.type, sa.Text)]
+        statement = statement.where(sa.or_(*(column.icontains(given.search, autoescape=True) for column in texts)))
+    total = await connection.scalar(sa.select(sa.func.count()).select_from(statement.subquery()))
+    order = [columns[sort.field].desc() if sort.direction == "desc" else columns[sort.field] for sort in given.sort]
+    statement = statement.order_by(*order, *(table.c[column] for column in kind.key))
+    rows = await connection.execute(statement.limit(given.page_size).offset((given.page - 1) * given.page_size))
+    return [kind.entry.of_row(dict(row)) for row in rows.mappings()], total or 0
+
+
+async def users_named(connection: AsyncConnection, kind: Kind, ids: Sequence[str], view: View) -> list[User]:
+    """The users of those ids that are in the view, in id order."""
+    statement = _select(kind, view).where(tables.users.c.id.in_(ids)).order_by(tables.users.c.id)
+    return [User.of_row(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
+async def instance_mandate(connection: AsyncConnection, instance_id: str) -> str | None:
+    """The mandate of a feature instance, or None."""
+    found = tables.feature_instances.c
+    mandate_id: str | None = await connection.scalar(sa.select(found.mandate_id).where(found.id == instance_id))
+    return mandate_id
+
+
+def _select(kind: Kind, view: View) -> sa.Select[tuple[object, ...]]:
+    table = TABLES[kind.name]
+    statement = sa.select(table)
+    if kind.name == "provider_permissions":
+        statement = statement.where(table.c.providers.is_not(None))
+    if view.administered is not None:
+        statement = statement.where(_in_mandates(kind, view.administered))
+    if view.mandate_id is not None:
+        statement = statement.where(_in_mandates(kind, (view.mandate_id,)))
+    if view.user_id is not None:
+        statement = statement.where(_of_user(kind, view.user_id))
+    return statement
+
+
+def _in_mandates(kind: Kind, mandates: Sequence[str]) -> _Condition:
+    """A user belongs to the mandates in which they are a member or have access to a feature, enabled or not."""
+    table = TABLES[kind.name]
+    if kind.name == "mandate":
+        return table.c.id.in_(mandates)
+    if kind.name != "user":
+        return table.c.mandate_id.in_(mandates)
+    belonging = (tables.memberships, tables.feature_access)
+    return sa.or_(
+        *(table.c.id.in_(sa.select(each.c.user_id).where(each.c.mandate_id.in_(mandates))) for each in belonging)
+    )
+
+
+def _of_user(kind: Kind, user_id: str) -> _Condition:
+    table = TABLES[kind.name]
+    member, access = tables.memberships.c, tables.feature_access.c
+    if kind.name == "user":
+        return table.c.id == user_id
+    if kind.name == "feature_instance":
+        return table.c.id.in_(sa.select(access.instance_id).where(access.user_id == user_id))
+    if "user_id" in table.c:
+        return table.c.user_id == user_id
+    mandate = table.c.id if kind.name == "mandate" else table.c.mandate_id
+    return mandate.in_(sa.select(member.mandate_id).where(member.user_id == user_id))
+
+
+def _columns(kind: Kind) -> dict[str, sa.ColumnElement[object]]:
+    table = TABLES[kind.name]
+    columns: dict[str, sa.ColumnElement[object]] = {
+        str(field.alias): table.c[name] for name, field in kind.entry.model_fields.items()
+    }
+    if kind.name == "user":
+        columns["displayName"] = _display_name()
+    return columns
+
+
+def _display_name() -> sa.ColumnElement[object]:
+    """The same as `User.display_name`."""
+    user = tables.users.c
+    parts = (sa.func.nullif(user.first_name, ""), sa.func.nullif(user.last_name, ""))
+    full = sa.func.nullif(sa.func.btrim(sa.func.concat_ws(" ", *parts)), "")
+    return sa.func.coalesce(full, sa.func.nullif(user.username, ""), user.id, type_=sa.Text())
+
+
+def _matches(column: sa.ColumnElement[object], given: Filter) -> _Condition:
+    value = given.values[0]
+    if given.operator == "isEmpty":
+        empty: _Condition = column.is_(None)
+        if isinstance(column.type, sa.ARRAY):
+            empty = sa.or_(empty, sa.func.cardinality(column) == 0)
+        elif isinstance(column.type, sa.Text):
+            empty = sa.or_(empty, column == "")
+        return sa.not_(empty) if value is False else empty
+    equal = sa.or_(sa.false(), *(_equals(column, each) for each in given.values))
+    if given.operator in ("equals", "in"):
+        return equal
+    if given.operator == "notEquals":
+        # A row without a value differs from every value.
+        return sa.not_(sa.func.coalesce(equal, sa.false()))
+    if isinstance(column.type, sa.ARRAY):
+        return equal
+    text = str(value)
+    compared: dict[str, _Condition] = {
+        "contains": column.icontains(text, autoescape=True),
+        "startsWith": column.istartswith(text, autoescape=True),
+        "gt": column > text,
+        "gte": column >= text,
+        "lt": column < text,
+        "lte": column <= text,
+        "between": column.between(text, str(given.values[-1])),
+    }
+    return compared[given.operator]
+
+
+def _equals(column: sa.ColumnElement[object], value: object) -> _Condition:
+    if value is None:
+        return column.is_(None)
+    if isinstance(column.type, sa.ARRAY):
+        return sa.literal(value) == sa.func.any(column)
+    return column == value
+
+
+_TYPES: dict[type, ColumnType] = {str: "text", bool: "flag", list: "names"}

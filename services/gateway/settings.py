@@ -1,0 +1,80 @@
+"""What the gateway is configured with (`GATEWAY_*`)."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.chassis.settings import ServiceSettings
+
+__all__ = ["DevIssuerSettings", "GatewaySettings", "OidcSettings", "RateLimitSettings", "SigningAlgorithm"]
+
+# Asymmetric ones alone: with a shared secret whoever verifies could also sign.
+SigningAlgorithm = Literal["ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+$")]
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#*]+$")]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OidcSettings(_Group):
+    """The identity provider whose bearer tokens are accepted; its keys are found by discovery unless named."""
+
+    issuer: HttpUrl
+    audience: str = "rappen"
+    jwks_url: HttpUrl | None = None
+    algorithms: tuple[SigningAlgorithm, ...] = Field(default=("ES256", "RS256", "EdDSA"), min_length=1)
+
+
+class DevIssuerSettings(_Group):
+    """The issuer of a development stack: only the public half of its EC P-256 key (PEM) is used here."""
+
+    issuer: str
+    private_key_file: Path
+    audience: str = "rappen"
+
+
+class RateLimitSettings(_Group):
+    """Requests a minute; a person's differ by operation, where `overrides` (by operation id) replaces them."""
+
+    enabled: bool = True
+    overrides: dict[str, Annotated[int, Field(ge=1)]] = {}
+    # One limit per operation for each program; none unless set.
+    program: int | None = Field(default=None, ge=1)
+
+
+class GatewaySettings(ServiceSettings):
+    """Beside what all services share: who issues tokens, where the services and the frontend are, limits."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    oidc: OidcSettings | None = None
+    dev_issuer: DevIssuerSettings | None = None
+    # The names of the services in compose.yaml.
+    billing_url: HttpUrl = "http://billing:8000"
+    payments_url: HttpUrl = "http://payments:8000"
+    subscriptions_url: HttpUrl = "http://subscriptions:8000"
+    frontend_origins: tuple[Origin, ...] = ()
+    context_header: str = "X-Mandate-Id"
+    rate_limits: RateLimitSettings = RateLimitSettings()
+    page_size_max: int = Field(default=1000, ge=1)
+    # Events taken over HTTP and not yet acknowledged by Kafka; beyond it callers are told to slow down.
+    usage_in_flight_max: int = Field(default=20_000, ge=1)
+    database_pool_size: int = Field(default=8, ge=2, le=100)
+
+    @model_validator(mode="after")
+    def _issuer_is_trustworthy(self) -> Self:
+        if self.environment != "production":
+            return self
+        if self.dev_issuer is not None:
+            raise ValueError("dev_issuer is for development")
+        if not self.rate_limits.enabled:
+            raise ValueError("rate limits may be lifted in development only")
+        if self.oidc is not None and not all(
+            url.startswith("https://") for url in (self.oidc.issuer, self.oidc.jwks_url or self.oidc.issuer)
+        ):
+            raise ValueError("the identity provider is reached by https")
+        return self

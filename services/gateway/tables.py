@@ -1,0 +1,123 @@
+"""The tables of the schema `gateway`, as the migrations make them: the directory and its outbox.
+
+Every entry carries the version of its last change, from one sequence for the whole directory, drawn while the entry's
+row is locked. Nothing is ever deleted: what ends is disabled. Text ids are compared byte by byte (collation C).
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.schema import SchemaItem
+
+from services.chassis.migrations import service_metadata
+from services.chassis.outbox import outbox_table
+from services.chassis.quarantine import quarantine_table
+
+__all__ = [
+    "directory_version",
+    "feature_access",
+    "feature_instances",
+    "mandates",
+    "memberships",
+    "metadata",
+    "outbox",
+    "provider_permissions",
+    "quarantine",
+    "users",
+]
+
+metadata = service_metadata("gateway")
+
+directory_version = sa.Sequence("directory_version", metadata=metadata)
+
+_Id = sa.Text(collation="C")
+
+
+def _entry_table(name: str, *columns: sa.Column[Any], more: tuple[SchemaItem, ...] = ()) -> sa.Table:
+    """A table of entries: its own columns, and what every entry has."""
+    return sa.Table(
+        name,
+        metadata,
+        *columns,
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+        *more,
+    )
+
+
+def _enabled() -> sa.Column[bool]:
+    return sa.Column("enabled", sa.Boolean, nullable=False)
+
+
+def _roles() -> sa.Column[list[str]]:
+    return sa.Column("roles", ARRAY(sa.Text, dimensions=1), nullable=False)
+
+
+mandates = _entry_table(
+    "mandates",
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("name", sa.Text),
+    sa.Column("label", sa.Text),
+    _enabled(),
+    sa.Column("is_system", sa.Boolean, nullable=False),
+)
+
+users = _entry_table(
+    "users",
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("username", sa.Text),
+    sa.Column("email", sa.Text),
+    sa.Column("first_name", sa.Text),
+    sa.Column("last_name", sa.Text),
+    sa.Column("language", sa.Text),
+    _enabled(),
+)
+
+memberships = _entry_table(
+    "memberships",
+    sa.Column("mandate_id", _Id, sa.ForeignKey(mandates.c.id), primary_key=True),
+    sa.Column("user_id", _Id, sa.ForeignKey(users.c.id), primary_key=True),
+    _roles(),
+    _enabled(),
+    more=(sa.Index(None, "user_id"),),
+)
+
+feature_instances = _entry_table(
+    "feature_instances",
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("mandate_id", _Id, sa.ForeignKey(mandates.c.id), nullable=False),
+    sa.Column("feature_code", sa.Text, nullable=False),
+    sa.Column("label", sa.Text),
+    _enabled(),
+    more=(sa.UniqueConstraint("id", "mandate_id"), sa.Index(None, "mandate_id")),
+)
+
+# The instance's mandate stands here too; an instance never changes its mandate.
+feature_access = _entry_table(
+    "feature_access",
+    sa.Column("instance_id", _Id, primary_key=True),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("user_id", _Id, sa.ForeignKey(users.c.id), primary_key=True),
+    _roles(),
+    _enabled(),
+    more=(
+        sa.ForeignKeyConstraint(
+            ["instance_id", "mandate_id"], [feature_instances.c.id, feature_instances.c.mandate_id]
+        ),
+        sa.Index(None, "user_id"),
+        sa.Index(None, "mandate_id"),
+    ),
+)
+
+# Null providers: the platform's default again. The row stays, because its version must go on growing.
+provider_permissions = _entry_table(
+    "provider_permissions",
+    sa.Column("mandate_id", _Id, sa.ForeignKey(mandates.c.id), primary_key=True),
+    sa.Column("role", sa.Text(collation="C"), primary_key=True),
+    sa.Column("providers", ARRAY(sa.Text, dimensions=1)),
+)
+
+outbox = outbox_table(metadata)
+# The relay looks here for dead letters; the gateway's own consumers write them.
+quarantine = quarantine_table(metadata)

@@ -1,0 +1,80 @@
+"""One entry of the directory made, changed or disabled, with its event, in one transaction."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from services.chassis.database import Database
+from services.chassis.outbox import append_outbox
+from services.chassis.problems import InvalidBody
+from services.gateway import repository
+from services.gateway.domain.entries import KIND_BY_NAME, Entry, Kind
+from services.gateway.errors import InstanceElsewhere, NotFound, UnknownReference
+from services.gateway.publications import directory_changed
+
+__all__ = ["disable_entry", "put_entry", "reset_provider_permissions"]
+
+
+async def put_entry(database: Database, kind: Kind, entry: Entry, *, cause: str, now: datetime) -> bool:
+    """Makes the entry as given; returns whether that changed anything. What it refers to must exist."""
+    async with database.bare() as connection, connection.transaction():
+        row = await _with_references(connection, kind, entry.row())
+        changed = await repository.upsert(connection, kind, [row])
+        await append_outbox(connection, directory_changed(kind, changed, cause=cause, now=now))
+    return bool(changed)
+
+
+async def disable_entry(
+    database: Database, kind: Kind, key: Sequence[str], *, cause: str, now: datetime
+) -> tuple[Entry, bool]:
+    """Disables the entry; returns it and whether that changed it."""
+    async with database.bare() as connection, connection.transaction():
+        found = await repository.disable(connection, kind, key)
+        if found is None:
+            raise NotFound
+        row, changed = found
+        if changed:
+            await append_outbox(connection, directory_changed(kind, [row], cause=cause, now=now))
+    return kind.entry.of_row(row), changed
+
+
+async def reset_provider_permissions(
+    database: Database, mandate_id: str, role: str, *, cause: str, now: datetime
+) -> None:
+    """Gives the role the platform's default providers again."""
+    async with database.bare() as connection, connection.transaction():
+        row = await repository.reset_providers(connection, mandate_id, role)
+        if row is None:
+            raise NotFound
+        kind = KIND_BY_NAME["provider_permissions"]
+        await append_outbox(connection, directory_changed(kind, [row], cause=cause, now=now))
+
+
+async def _with_references(connection: asyncpg.Connection, kind: Kind, row: dict[str, Any]) -> dict[str, Any]:
+    """The row with what follows from its references; 404 for those of the path, 422 for those of the body."""
+    if kind.name == "feature_instance":
+        if await repository.missing(connection, KIND_BY_NAME["mandate"], [row["mandate_id"]]):
+            raise InvalidBody(
+                errors=[{"field": "mandateId", "message": "there is no such mandate"}],
+                summary="mandateId: there is no such mandate",
+            )
+        standing = await repository.instance_mandates(connection, [row["id"]])
+        if standing.get(row["id"], row["mandate_id"]) != row["mandate_id"]:
+            raise InstanceElsewhere
+    if kind.name in ("membership", "provider_permissions"):
+        await _require(connection, "mandate", row["mandate_id"])
+    if kind.name == "feature_access":
+        mandates = await repository.instance_mandates(connection, [row["instance_id"]])
+        if row["instance_id"] not in mandates:
+            raise UnknownReference(kind="feature instance", id=row["instance_id"])
+        row["mandate_id"] = mandates[row["instance_id"]]
+    if "user_id" in kind.key:
+        await _require(connection, "user", row["user_id"])
+    return row
+
+
+async def _require(connection: asyncpg.Connection, kind_name: str, id_: str) -> None:
+    if await repository.missing(connection, KIND_BY_NAME[kind_name], [id_]):
+        raise UnknownReference(kind=kind_name, id=id_)

@@ -1,0 +1,83 @@
+"""Usage events taken over HTTP: each judged by itself, the valid ones in Kafka before the answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rappen_contracts import ContractError, Event, Record, decode, decode_batch_text, encode
+from rappen_contracts.registry import source_topic
+from services.gateway.usage_publisher import TOPIC, UsagePublisher
+
+__all__ = ["Verdict", "read_batch", "read_event", "record_usage"]
+
+STRUCTURED_HEADERS = [("content-type", b"application/cloudevents+json")]
+
+# An event, or why it is none.
+Given = Event | ContractError
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one event; `code` is None when it is accepted, `id` when it has none that can be read."""
+
+    id: str | None
+    code: str | None = None
+    detail: str | None = None
+
+    def wire(self) -> dict[str, str | None]:
+        """The result as the answer tells it."""
+        if self.code is None:
+            return {"id": self.id, "status": "accepted"}
+        return {"id": self.id, "status": "invalid", "code": self.code, "detail": self.detail}
+
+
+def read_event(body: bytes, *, now: datetime) -> list[Given]:
+    """The one event of a body."""
+    try:
+        return [decode(STRUCTURED_HEADERS, body, now=now)]
+    except ContractError as error:
+        return [error]
+
+
+def read_batch(body: bytes, *, now: datetime) -> list[Given]:
+    """The events of a batch; raises `ContractError` for what is no batch at all."""
+    events = decode_batch_text(body, now=now)
+    if not events:
+        raise ContractError("EMPTY", "a batch has at least one event")
+    return events
+
+
+async def record_usage(publisher: UsagePublisher, events: Sequence[Given]) -> list[Verdict]:
+    """Publishes the valid events; returns when Kafka has them, with a verdict for each event."""
+    verdicts: list[Verdict] = []
+    records: list[Record] = []
+    for event in events:
+        id_ = str(event.id) if isinstance(event, Event) else event.event_id
+        try:
+            records.append(_record(event))
+            verdicts.append(Verdict(id_))
+        except ContractError as error:
+            verdicts.append(Verdict(id_, error.code, error.detail))
+    if records:
+        await publisher.publish(records)
+    return verdicts
+
+
+def _record(event: Given) -> Record:
+    if isinstance(event, ContractError):
+        raise event
+    # Whoever may write usage may not thereby write payments or a directory.
+    if event.type not in {version.type for version in source_topic(TOPIC).events}:
+        raise ContractError("UNKNOWN_TYPE", "this event is not usage")
+    mandate_id = getattr(event.data, "mandate_id", None)
+    if not isinstance(mandate_id, str):
+        raise TypeError(f"{event.type} has no mandate id")
+    return encode(
+        event.data,
+        type=event.type,
+        id=event.id,
+        source=event.source,
+        time=event.time,
+        key=mandate_id,
+        traceparent=event.traceparent,
+    )

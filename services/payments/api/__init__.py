@@ -1,0 +1,1 @@
+"""The HTTP surface of payments: the same paths as the public one."""

@@ -1,0 +1,97 @@
+"""The only wiring of the payments service: what each role is made of."""
+
+from fastapi import FastAPI
+
+from services.chassis.caller import CallerVerifier
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
+from services.chassis.health import Health, health_routes
+from services.chassis.problems import install_problems
+from services.chassis.process import Part, Resource, run_process
+from services.chassis.relay import Relay
+from services.payments.api.checkouts import checkout_routes
+from services.payments.api.webhook import webhook_routes
+from services.payments.jobs import Inbox
+from services.payments.published import LateReaders
+from services.payments.settings import PaymentsSettings
+from services.payments.stripe_gateway import StripeGateway
+from services.payments.use_cases.confirm_checkout import ConfirmCheckout
+from services.payments.use_cases.create_checkout import CreateCheckout
+from services.payments.use_cases.process_event import ProcessEvents
+from services.payments.use_cases.receive_event import ReceiveEvent
+
+__all__ = ["serve"]
+
+
+def serve(settings: PaymentsSettings, role: str) -> None:
+    """Runs one role until the process is told to stop."""
+    database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
+    health = Health()
+    health.register("database", database.ping)
+    faults = FaultPoints(settings.faults_folder)
+    api_key = settings.stripe.api_key
+    stripe = StripeGateway(
+        api_key.get_secret_value() if api_key is not None else None,
+        api_base=settings.stripe.api_base,
+        timeout_s=settings.stripe.timeout_s,
+    )
+
+    app = FastAPI(title="Rappen payments", docs_url=None, redoc_url=None, openapi_url=None)
+    install_problems(app)
+    app.include_router(health_routes(health))
+    resources: list[Resource] = [database, stripe]
+    parts: list[Part] = []
+    if role in ("api", "all"):
+        readers = LateReaders(settings.kafka, database, client_id=f"payments-{settings.instance}")
+        resources.append(readers)
+        _add_routes(app, settings, database=database, stripe=stripe, readers=readers, faults=faults)
+    if role in ("worker", "all"):
+        parts += _worker(settings, database=database, stripe=stripe, faults=faults)
+    run_process(app, http=settings.http, health=health, resources=resources, parts=parts)
+
+
+def _add_routes(
+    app: FastAPI,
+    settings: PaymentsSettings,
+    *,
+    database: Database,
+    stripe: StripeGateway,
+    readers: LateReaders,
+    faults: FaultPoints,
+) -> None:
+    create = CreateCheckout(
+        database,
+        stripe,
+        amounts=settings.top_up_amounts,
+        return_origins=settings.return_origins,
+        marks=settings.return_marks,
+        clock=system_clock,
+        faults=faults,
+    )
+    confirm = ConfirmCheckout(database, stripe, readers, clock=system_clock, faults=faults)
+    receive = ReceiveEvent(
+        database,
+        secrets=[secret.get_secret_value() for secret in settings.stripe.webhook_secrets],
+        livemode=settings.livemode,
+        clock=system_clock,
+        wall_clock=system_clock,
+    )
+    caller = CallerVerifier(audience="payments", secret=settings.internal_secret.get_secret_value())
+    app.include_router(checkout_routes(caller=caller, create=create, confirm=confirm, amounts=settings.top_up_amounts))
+    app.include_router(webhook_routes(receive))
+
+
+def _worker(
+    settings: PaymentsSettings, *, database: Database, stripe: StripeGateway, faults: FaultPoints
+) -> list[Part]:
+    events = ProcessEvents(database, stripe, clock=system_clock, faults=faults)
+    relay = Relay(
+        database,
+        settings.kafka,
+        client_id=f"payments-relay-{settings.instance}",
+        source="/rappen/payments",
+        clock=system_clock,
+        faults=faults,
+    )
+    return [Inbox(database, events), relay]

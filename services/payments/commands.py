@@ -1,0 +1,62 @@
+"""What an operator can do: look at the webhook's inbox and have events processed again."""
+
+import argparse
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+from services.payments.queries import list_events
+from services.payments.repository import reopen_events
+from services.payments.settings import PaymentsSettings
+
+__all__ = ["COMMANDS"]
+
+
+def _events(settings: PaymentsSettings, arguments: Sequence[str]) -> int:
+    """`events list [--unfinished] [--limit N]` and `events retry EVENT_ID...`."""
+    parser = argparse.ArgumentParser(prog="python -m services.payments events")
+    actions = parser.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="the newest stored events of Stripe's")
+    listing.add_argument("--unfinished", action="store_true", help="only what waits, fails or was set aside")
+    listing.add_argument("--limit", type=int, default=50)
+    retry = actions.add_parser("retry", help="have stored events processed again, now")
+    retry.add_argument("event_id", nargs="+")
+    options = parser.parse_args(arguments)
+    database = Database(settings.database_url.get_secret_value(), pool_size=1)
+    if options.action == "list":
+        return asyncio.run(_list(database, unfinished=options.unfinished, limit=options.limit))
+    return asyncio.run(_retry(database, options.event_id))
+
+
+async def _list(database: Database, *, unfinished: bool, limit: int) -> int:
+    try:
+        async with database.reading() as connection:
+            rows = await list_events(connection, unfinished=unfinished, limit=limit)
+    finally:
+        await database.stop()
+    for row in rows:
+        print(_line(row))
+    return 0
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    state = row["outcome"] or f"WAITING until {row['next_attempt_at']:%Y-%m-%dT%H:%M:%SZ}"
+    words = [row["event_id"], row["type"], row["object_id"] or "-", f"{row['received_at']:%Y-%m-%dT%H:%M:%SZ}", state]
+    words += [f"attempts={row['attempts']}"] + ([f"error={row['error']}"] if row["error"] else [])
+    return "  ".join(words)
+
+
+async def _retry(database: Database, event_ids: Sequence[str]) -> int:
+    try:
+        async with database.transaction() as connection:
+            reopened = await reopen_events(connection, event_ids, system_clock())
+    finally:
+        await database.stop()
+    for event_id in event_ids:
+        print(f"{event_id}  {'is processed again' if event_id in reopened else 'is not stored'}")
+    return 0 if set(reopened) == set(event_ids) else 1
+
+
+COMMANDS: Mapping[str, Callable[[PaymentsSettings, Sequence[str]], int]] = {"events": _events}

@@ -1,0 +1,89 @@
+"""What a Checkout session, as Stripe has it now, means for us: whether it is paid, how much, and its state.
+
+The type of the event that told of it plays no part, so the order in which events arrive cannot matter.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from services.payments.domain.minor_units import from_minor
+from services.payments.domain.stripe_objects import CheckoutSession
+
+__all__ = ["CheckoutState", "ReceivedPayment", "advanced", "observed_state", "received_payment", "session_id_is_valid"]
+
+PAID = "paid"
+_SUCCEEDED = "succeeded"
+# An intent of a completed session that stands here will not be paid any more: the bank has said no.
+_FAILED_INTENTS = frozenset(("requires_payment_method", "canceled"))
+
+_SESSION_ID = re.compile(r"cs_(?:test|live)_[A-Za-z0-9]{1,200}", re.ASCII)
+
+
+class CheckoutState(StrEnum):
+    """Where a checkout of ours stands, in the only direction it can go."""
+
+    OPEN = "OPEN"
+    # Completed, and the money is on its way (TWINT, bank debits).
+    WAITING = "WAITING"
+    EXPIRED = "EXPIRED"
+    FAILED = "FAILED"
+    PAID = "PAID"
+
+
+_RANK = {
+    CheckoutState.OPEN: 0,
+    CheckoutState.WAITING: 1,
+    CheckoutState.EXPIRED: 2,
+    CheckoutState.FAILED: 2,
+    CheckoutState.PAID: 3,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedPayment:
+    """Money that Stripe says it has: the amount as paid, the currency in capitals."""
+
+    amount: Decimal
+    currency: str
+    intent_id: str | None
+    paid_at: datetime
+
+
+def session_id_is_valid(session_id: str) -> bool:
+    """Whether this can be the id of a session at all; nothing else may become a part of a URL of Stripe's."""
+    return _SESSION_ID.fullmatch(session_id) is not None
+
+
+def received_payment(session: CheckoutSession) -> ReceivedPayment | None:
+    """The money of a session, or None while it is not paid; the amount is zero when nothing was to be paid."""
+    if session.payment_status != PAID:
+        return None
+    intent = session.payment_intent
+    if intent is None:
+        currency = (session.currency or "").upper()
+        return ReceivedPayment(from_minor(session.amount_total or 0, currency), currency, None, session.created_at)
+    if intent.status != _SUCCEEDED:
+        return None
+    currency = intent.currency.upper()
+    return ReceivedPayment(from_minor(intent.amount_received, currency), currency, intent.id, intent.paid_at)
+
+
+def observed_state(session: CheckoutSession) -> CheckoutState:
+    """The state that the session shows."""
+    if received_payment(session) is not None or session.payment_status == "no_payment_required":
+        return CheckoutState.PAID
+    if session.status == "expired":
+        return CheckoutState.EXPIRED
+    if session.status == "complete":
+        intent = session.payment_intent
+        failed = intent is not None and intent.status in _FAILED_INTENTS
+        return CheckoutState.FAILED if failed else CheckoutState.WAITING
+    return CheckoutState.OPEN
+
+
+def advanced(current: CheckoutState, observed: CheckoutState) -> CheckoutState:
+    """The later of two states: what was read from Stripe earlier and is written later takes nothing back."""
+    return observed if _RANK[observed] > _RANK[current] else current

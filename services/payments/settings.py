@@ -1,0 +1,112 @@
+"""What the payments service is configured with (`PAYMENTS_*`)."""
+
+import re
+from decimal import Decimal
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.chassis.settings import ServiceSettings
+from services.payments.domain.minor_units import to_minor
+from services.payments.domain.return_url import Marks, origin_of
+
+__all__ = ["PaymentsSettings", "StripeSettings"]
+
+_API_KEY = re.compile(r"(?:sk|rk)_(test|live)_[A-Za-z0-9_]+", re.ASCII)
+
+
+def _api_key(key: SecretStr) -> SecretStr:
+    if not _API_KEY.fullmatch(key.get_secret_value()):
+        raise ValueError("an API key begins with sk_test_, rk_test_, sk_live_ or rk_live_")
+    return key
+
+
+def _webhook_secret(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().strip():
+        raise ValueError("a blank secret would let anybody sign")
+    return secret
+
+
+def _origin(text: str) -> str:
+    origin = origin_of(text)
+    if origin is None or urlsplit(text).path not in ("", "/") or urlsplit(text).query or urlsplit(text).fragment:
+        raise ValueError("an origin is http(s)://host or http(s)://host:port")
+    return origin
+
+
+def _offered(amounts: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
+    for amount in amounts:
+        if to_minor(amount, "CHF") <= 0:
+            raise ValueError("an amount is above zero")
+    return tuple(sorted(set(amounts)))
+
+
+Parameter = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class StripeSettings(BaseModel):
+    """The account at Stripe. Two webhook secrets are accepted while one is being replaced by the other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Without one nothing can be paid, and everything else runs.
+    api_key: Annotated[SecretStr, AfterValidator(_api_key)] | None = None
+    # Another address than Stripe's own: the fake of development.
+    api_base: str | None = None
+    webhook_secrets: tuple[Annotated[SecretStr, AfterValidator(_webhook_secret)], ...] = Field(default=(), max_length=2)
+    # Whether real money is meant; unset: exactly in production. A rehearsal in production says false.
+    livemode: bool | None = None
+    timeout_s: float = Field(default=10, gt=0, le=80)
+
+    @property
+    def key_is_live(self) -> bool | None:
+        """Whether the key moves real money; None without a key."""
+        found = _API_KEY.fullmatch(self.api_key.get_secret_value()) if self.api_key is not None else None
+        return None if found is None else found[1] == "live"
+
+
+class PaymentsSettings(ServiceSettings):
+    """Beside what all services share: Stripe, what can be topped up, and where payers may be sent back to."""
+
+    model_config = SettingsConfigDict(env_prefix="PAYMENTS_", env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    stripe: StripeSettings = StripeSettings()
+    return_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+    # CHF that checkout/create accepts.
+    top_up_amounts: Annotated[tuple[Decimal, ...], AfterValidator(_offered)] = Field(
+        default=tuple(map(Decimal, (10, 25, 50, 100, 250, 500))), min_length=1
+    )
+    # The parameters added to a return URL.
+    return_success_parameter: Parameter = "success"
+    return_session_parameter: Parameter = "session_id"
+    return_canceled_parameter: Parameter = "canceled"
+    database_pool_size: int = Field(default=10, ge=4, le=100)
+
+    @property
+    def return_marks(self) -> Marks:
+        """The names of the parameters added to a return URL."""
+        return Marks(
+            success=self.return_success_parameter,
+            session_id=self.return_session_parameter,
+            canceled=self.return_canceled_parameter,
+        )
+
+    @property
+    def livemode(self) -> bool:
+        """Whether real money is meant here."""
+        return self.stripe.livemode if self.stripe.livemode is not None else self.environment == "production"
+
+    @model_validator(mode="after")
+    def _money_is_meant(self) -> Self:
+        """Real money moves exactly where it is meant to, and never by way of another address than Stripe's."""
+        live = self.stripe.key_is_live
+        if self.stripe.api_base is not None:
+            if self.environment == "production":
+                raise ValueError("stripe.api_base is for development")
+            if live is not False:
+                raise ValueError("stripe.api_base needs a test key")
+        if live is not None and live != self.livemode:
+            raise ValueError(f"stripe.api_key is a {'live' if live else 'test'} key, and the other kind is expected")
+        return self

@@ -1,0 +1,196 @@
+"""The only file that knows Stripe's client: calls in our words, plain values out, every failure one of ours.
+
+Nothing of Stripe's own texts leaves this file: they can hold what a payer typed.
+"""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID
+
+import stripe
+
+from services.chassis.logging import get_logger
+from services.chassis.problems import Problem
+from services.payments.domain.stripe_objects import CheckoutSession, OpenedSession, PaymentIntent
+from services.payments.errors import (
+    StripeBusy,
+    StripeDeclined,
+    StripeFailed,
+    StripeNotConfigured,
+    StripeObjectUnknown,
+    StripeRefused,
+    StripeUnavailable,
+)
+
+if TYPE_CHECKING:
+    from stripe.checkout import SessionService
+    from stripe.params.checkout import SessionCreateParams
+
+__all__ = ["StripeGateway", "TopUp"]
+
+# Requests and answers have the shape of this version, whatever the account's own default is.
+API_VERSION: Final = "2026-10-28.endive"
+NETWORK_RETRIES_MAX: Final = 2
+
+T = TypeVar("T")
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TopUp:
+    """A payment to ask Stripe for; `unit_amount` is in minor units, `currency` in capitals."""
+
+    checkout_id: UUID
+    mandate_id: str
+    user_id: str | None
+    unit_amount: int
+    currency: str
+    name: str
+    description: str
+    language: str
+    success_url: str
+    cancel_url: str
+
+
+class StripeGateway:
+    """Stripe, through one account. `stop` at the end; without an API key every call raises StripeNotConfigured."""
+
+    def __init__(self, api_key: str | None, *, api_base: str | None, timeout_s: float) -> None:
+        # The client has no option of its own for it.
+        stripe.enable_telemetry = False
+        self._http = stripe.HTTPXClient(timeout=timeout_s)
+        self._client = None
+        if api_key is not None:
+            self._client = stripe.StripeClient(
+                api_key,
+                stripe_version=API_VERSION,
+                base_addresses={"api": api_base} if api_base is not None else {},
+                # Off unless it is given.
+                max_network_retries=NETWORK_RETRIES_MAX,
+                http_client=self._http,
+            )
+
+    async def start(self) -> None:
+        """Nothing to connect: a Stripe that is away must not keep the webhook from storing events."""
+
+    async def stop(self) -> None:
+        """Closes the connections."""
+        await self._http.close_async()  # type: ignore[no-untyped-call]
+
+    async def open_top_up(self, top_up: TopUp, *, idempotency_key: str) -> OpenedSession:
+        """Makes the session in which a top-up is paid; the same key and top-up give the same session."""
+        params = _top_up_params(top_up)
+        session = await _answer(self._sessions.create_async(params, {"idempotency_key": idempotency_key}))
+        if session.url is None:
+            _log.error("stripe gave a session without an address", session_id=session.id)
+            raise StripeRefused
+        return OpenedSession(id=session.id, url=session.url)
+
+    async def checkout_session(self, session_id: str) -> CheckoutSession:
+        """The session as Stripe has it now, with its payment; raises StripeObjectUnknown."""
+        session = await _answer(self._sessions.retrieve_async(session_id, {"expand": ["payment_intent.latest_charge"]}))
+        return _session(session.to_dict(for_json=True))
+
+    @property
+    def _sessions(self) -> "SessionService":
+        if self._client is None:
+            raise StripeNotConfigured
+        return self._client.v1.checkout.sessions
+
+
+def _top_up_params(top_up: TopUp) -> "SessionCreateParams":
+    # For people who look at Stripe's dashboard, and for the take-over of another system one day; we never read an
+    # amount out of it.
+    metadata = {"mandateId": top_up.mandate_id, "checkoutId": str(top_up.checkout_id)}
+    if top_up.user_id is not None:
+        metadata["userId"] = top_up.user_id
+    return {
+        "mode": "payment",
+        "client_reference_id": str(top_up.checkout_id),
+        "line_items": [
+            {
+                "quantity": 1,
+                "price_data": {
+                    "currency": top_up.currency.lower(),
+                    "unit_amount": top_up.unit_amount,
+                    "product_data": {"name": top_up.name},
+                },
+            }
+        ],
+        "metadata": metadata,
+        "payment_intent_data": {"description": top_up.description, "metadata": metadata},
+        "locale": "de" if top_up.language == "de" else "en",
+        "success_url": top_up.success_url,
+        "cancel_url": top_up.cancel_url,
+    }
+
+
+def _session(session: dict[str, Any]) -> CheckoutSession:
+    intent = session.get("payment_intent")
+    return CheckoutSession(
+        id=session["id"],
+        mode=session["mode"],
+        status=session.get("status"),
+        payment_status=session["payment_status"],
+        amount_total=session.get("amount_total"),
+        currency=session.get("currency"),
+        client_reference_id=session.get("client_reference_id"),
+        metadata=session.get("metadata") or {},
+        created_at=_time(session["created"]),
+        payment_intent=_payment_intent(intent) if isinstance(intent, dict) else None,
+    )
+
+
+def _payment_intent(intent: dict[str, Any]) -> PaymentIntent:
+    charge = intent.get("latest_charge")
+    return PaymentIntent(
+        id=intent["id"],
+        status=intent["status"],
+        amount_received=intent["amount_received"],
+        currency=intent["currency"],
+        paid_at=_time(charge["created"] if isinstance(charge, dict) else intent["created"]),
+    )
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+async def _answer(call: Awaitable[T]) -> T:
+    """Stripe's answer, or one of our errors."""
+    try:
+        return await call
+    except stripe.StripeError as error:
+        raise _translated(error) from None
+
+
+def _translated(error: stripe.StripeError) -> Problem:
+    problem = _problem(error)
+    # A refusal is a fault of ours or of the configuration; the others come and go.
+    log = _log.error if type(problem) is StripeRefused else _log.warning
+    log(
+        "stripe call failed",
+        error=type(error).__name__,
+        http_status=error.http_status,
+        code=error.code,
+        stripe_request_id=error.request_id,
+    )
+    return problem
+
+
+def _problem(error: stripe.StripeError) -> Problem:
+    if isinstance(error, stripe.CardError):
+        return StripeDeclined()
+    if error.http_status == 404 or error.code == "resource_missing":
+        return StripeObjectUnknown()
+    if error.http_status == 409:
+        return StripeBusy()
+    if isinstance(error, stripe.APIConnectionError | stripe.RateLimitError):
+        return StripeUnavailable()
+    # A mismatch means that this release sends other parameters than the one that used the key first.
+    if isinstance(error, stripe.APIError | stripe.IdempotencyError):
+        return StripeFailed()
+    return StripeRefused()

@@ -1,0 +1,97 @@
+"""The tables of the schema `payments`, as the migrations make them.
+
+Amounts are exact decimals in units of their currency, as Stripe says they were paid. Text ids are compared byte by
+byte (collation C).
+"""
+
+import sqlalchemy as sa
+
+from services.chassis.migrations import service_metadata
+from services.chassis.outbox import outbox_table
+from services.chassis.quarantine import quarantine_table
+
+__all__ = ["checkouts", "metadata", "outbox", "payments", "quarantine", "webhook_events"]
+
+metadata = service_metadata("payments")
+
+_Id = sa.Text(collation="C")
+_Time = sa.DateTime(timezone=True)
+_Amount = sa.Numeric(24, 6)
+
+# What somebody set out to pay. The row is there before Stripe is called, and everything that Stripe is told comes from
+# it, so that a try cut off by a crash can be repeated with the same idempotency key and the same parameters.
+checkouts = sa.Table(
+    "checkouts",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("mandate_id", _Id, nullable=False),
+    # Whose account in PREPAY_USER; never who did it.
+    sa.Column("user_id", _Id),
+    sa.Column("created_by_user_id", _Id, nullable=False),
+    sa.Column("language", sa.Text, nullable=False),
+    sa.Column("amount", _Amount, nullable=False),
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("success_url", sa.Text, nullable=False),
+    sa.Column("cancel_url", sa.Text, nullable=False),
+    sa.Column("idempotency_key", _Id),
+    sa.Column("request_digest", sa.LargeBinary, nullable=False),
+    # A part of the key sent to Stripe; raised when Stripe answered with a fault, which it would repeat for a day.
+    sa.Column("stripe_attempt", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("stripe_session_id", _Id, unique=True),
+    sa.Column("redirect_url", sa.Text),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("created_at", _Time, nullable=False),
+    sa.Column("updated_at", _Time, nullable=False),
+    sa.UniqueConstraint("created_by_user_id", "purpose", "idempotency_key"),
+    sa.CheckConstraint("state IN ('OPEN', 'WAITING', 'EXPIRED', 'FAILED', 'PAID')", name="state"),
+)
+
+# Money that Stripe says it has, once each: the two unique keys are what makes webhook and confirm credit once.
+# Append-only. `event_id` is that of the published payment.succeeded.
+payments = sa.Table(
+    "payments",
+    metadata,
+    sa.Column("event_id", sa.Uuid, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("user_id", _Id),
+    sa.Column("created_by_user_id", _Id),
+    sa.Column("amount", _Amount, nullable=False),
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("requested_amount", _Amount),
+    sa.Column("requested_currency", sa.Text),
+    sa.Column("mismatch", sa.Boolean, nullable=False),
+    sa.Column("checkout_id", sa.Uuid, sa.ForeignKey(checkouts.c.id)),
+    sa.Column("stripe_session_id", _Id, unique=True),
+    sa.Column("stripe_payment_intent_id", _Id, unique=True),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("paid_at", _Time, nullable=False),
+    sa.Column("recorded_at", _Time, nullable=False),
+    sa.CheckConstraint("amount > 0", name="amount"),
+)
+
+# The webhook's inbox: every signed event as it came, before it was answered. `next_attempt_at` is also the lease of
+# the worker that has it: one that dies lets the event come again by itself.
+webhook_events = sa.Table(
+    "webhook_events",
+    metadata,
+    sa.Column("event_id", _Id, primary_key=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("object_type", sa.Text),
+    sa.Column("object_id", _Id),
+    sa.Column("api_version", sa.Text),
+    sa.Column("livemode", sa.Boolean, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("received_at", _Time, nullable=False),
+    sa.Column("processed_at", _Time),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_attempt_at", _Time, nullable=False),
+    sa.Column("outcome", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Index("ix_webhook_events_due", "next_attempt_at", postgresql_where=sa.text("processed_at IS NULL")),
+    sa.Index("ix_webhook_events_object_id", "object_id"),
+)
+
+outbox = outbox_table(metadata)
+quarantine = quarantine_table(metadata)

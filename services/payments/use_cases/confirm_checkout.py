@@ -1,0 +1,99 @@
+"""Confirming a top-up after the redirect: the session is fetched from Stripe and settled as the webhook settles it."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from services.chassis.caller import Caller
+from services.chassis.clock import Clock
+from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
+from services.payments.domain.checkouts import received_payment, session_id_is_valid
+from services.payments.domain.stripe_objects import CheckoutSession
+from services.payments.errors import NotPaid, StripeObjectUnknown, UnknownSession
+from services.payments.published import LateReaders
+from services.payments.repository import find_checkout
+from services.payments.stripe_gateway import StripeGateway
+from services.payments.use_cases.settle_checkout import Settlement, report, settle_checkout
+
+__all__ = ["ConfirmCheckout", "Confirmation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What confirm answers; `amount` is in CHF, None where the payment's currency is still to be converted."""
+
+    credited: bool
+    already_credited: bool
+    session_id: str
+    mandate_id: str
+    amount: Decimal | None
+
+
+class ConfirmCheckout:
+    """Credits a paid session once, whether the webhook was here before or not."""
+
+    def __init__(
+        self, database: Database, stripe: StripeGateway, readers: LateReaders, *, clock: Clock, faults: FaultPoints
+    ) -> None:
+        self._database = database
+        self._stripe = stripe
+        self._readers = readers
+        self._clock = clock
+        self._faults = faults
+
+    async def __call__(self, session_id: str, *, caller: Caller, cause: str) -> Confirmation:
+        """Unknown is told before the role, the role before the payment status, so neither tells more than it must."""
+        caller.require_person()
+        session = await self._fetched(session_id)
+        await self._authorize(session, caller)
+        settlement = await self._settled(session, cause)
+        if received_payment(session) is None:
+            raise NotPaid(payment_status=_status(session))
+        # The caller asks billing for the balance next.
+        await self._readers.caught_up("payment.succeeded")
+        return _confirmation(session.id, settlement)
+
+    async def _fetched(self, session_id: str) -> CheckoutSession:
+        if not session_id_is_valid(session_id):
+            raise UnknownSession
+        try:
+            return await self._stripe.checkout_session(session_id)
+        except StripeObjectUnknown as error:
+            raise UnknownSession from error
+
+    async def _authorize(self, session: CheckoutSession, caller: Caller) -> None:
+        async with self._database.reading() as connection:
+            checkout = await find_checkout(connection, session.id, session.client_reference_id)
+        if checkout is None:
+            raise UnknownSession
+        caller.require_admin(checkout.mandate_id)
+
+    async def _settled(self, session: CheckoutSession, cause: str) -> Settlement:
+        async with self._database.transaction() as connection:
+            settlement = await settle_checkout(connection, session, cause=cause, now=self._clock())
+            self._faults.reach("payments_before_commit")
+        if settlement is None:
+            raise UnknownSession
+        report(settlement)
+        return settlement
+
+
+def _status(session: CheckoutSession) -> str:
+    """The session's payment status, or the intent's where a session says paid and its money is not there."""
+    intent = session.payment_intent
+    return intent.status if session.payment_status == "paid" and intent is not None else session.payment_status
+
+
+def _confirmation(session_id: str, settlement: Settlement) -> Confirmation:
+    payment = settlement.payment
+    if payment is None:
+        amount: Decimal | None = Decimal(0)
+    else:
+        amount = payment.amount if payment.currency == "CHF" else None
+    return Confirmation(
+        credited=settlement.credited,
+        already_credited=payment is not None and not settlement.credited,
+        session_id=session_id,
+        mandate_id=settlement.checkout.mandate_id,
+        amount=amount,
+    )

@@ -1,0 +1,114 @@
+"""What a checkout session of Stripe's does to our books: the one way for webhook, confirm and reconciliation."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID, uuid5
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rappen_contracts.types import CURRENCIES
+from services.chassis.logging import get_logger
+from services.chassis.outbox import add_to_outbox
+from services.payments.domain.checkouts import (
+    CheckoutState,
+    ReceivedPayment,
+    advanced,
+    observed_state,
+    received_payment,
+)
+from services.payments.domain.records import Checkout, Payment
+from services.payments.domain.stripe_objects import CheckoutSession
+from services.payments.domain.texts import PAYMENT, text
+from services.payments.errors import PaymentNotPlaceable
+from services.payments.metrics import AMOUNT_MISMATCHES, PAYMENTS_CREDITED
+from services.payments.publications import payment_succeeded
+from services.payments.repository import add_payment, lock_checkout, save_state
+
+__all__ = ["Settlement", "report", "settle_checkout"]
+
+# Event ids come from the session's id, so that a payment has one id whoever tells of it.
+_NAMESPACE = UUID("6f0d1c36-52d5-5c0b-9f5e-6d3f6f6e0a11")
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a session of ours; `payment` is the one in the books, None while nothing was paid."""
+
+    checkout: Checkout
+    state: CheckoutState
+    credited: bool
+    payment: Payment | None
+
+
+async def settle_checkout(
+    connection: AsyncConnection, session: CheckoutSession, *, cause: str, now: datetime
+) -> Settlement | None:
+    """Settles the session in the caller's transaction; None when it is not ours. Repeats change nothing.
+
+    The checkout's row is held meanwhile, so that webhook and confirm take turns; the unique keys of payments would
+    keep a second credit out without it.
+    """
+    checkout = await lock_checkout(connection, session.id, session.client_reference_id)
+    if checkout is None:
+        return None
+    received = received_payment(session)
+    payment, credited = None, False
+    if received is not None and received.amount > 0:
+        new = _payment(checkout, session, received, cause=cause, now=now)
+        recorded = await add_payment(connection, new)
+        payment, credited = recorded or new, recorded is None
+        if credited:
+            description = text(PAYMENT, checkout.language)
+            await add_to_outbox(connection, payment_succeeded(new, reference=session.id, description=description))
+    state = advanced(CheckoutState(checkout.state), observed_state(session))
+    if state != checkout.state or checkout.stripe_session_id is None:
+        await save_state(connection, checkout.id, state=state, session_id=session.id, now=now)
+    return Settlement(checkout, state, credited, payment)
+
+
+def report(settlement: Settlement) -> None:
+    """Counts and logs what was credited; called after the commit."""
+    payment = settlement.payment
+    if payment is None or not settlement.credited:
+        return
+    PAYMENTS_CREDITED.labels(payment.reason).inc()
+    if payment.mismatch:
+        AMOUNT_MISMATCHES.inc()
+        _log.error(
+            "payment differs from what was asked for",
+            session_id=payment.stripe_session_id,
+            paid=str(payment.amount),
+            paid_currency=payment.currency,
+            requested=str(payment.requested_amount),
+            requested_currency=payment.requested_currency,
+        )
+
+
+def _payment(
+    checkout: Checkout, session: CheckoutSession, received: ReceivedPayment, *, cause: str, now: datetime
+) -> Payment:
+    if received.currency not in CURRENCIES:
+        raise PaymentNotPlaceable
+    asked: tuple[Decimal, str] = (checkout.amount, checkout.currency)
+    return Payment(
+        event_id=uuid5(_NAMESPACE, session.id),
+        reason=checkout.purpose,
+        mandate_id=checkout.mandate_id,
+        user_id=checkout.user_id,
+        created_by_user_id=checkout.created_by_user_id,
+        amount=received.amount,
+        currency=received.currency,
+        requested_amount=checkout.amount,
+        requested_currency=checkout.currency,
+        mismatch=(received.amount, received.currency) != asked,
+        checkout_id=checkout.id,
+        stripe_session_id=session.id,
+        stripe_payment_intent_id=received.intent_id,
+        cause=cause,
+        # Stripe's clock may be ahead of ours; no reader takes an event from the future.
+        paid_at=min(received.paid_at, now),
+        recorded_at=now,
+    )

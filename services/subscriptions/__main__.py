@@ -1,0 +1,20 @@
+"""`python -m services.subscriptions api|worker|all|migrate`."""
+
+import sys
+from pathlib import Path
+
+from services.chassis.service import run_service
+from services.subscriptions.app import serve
+from services.subscriptions.settings import SubscriptionsSettings
+
+if __name__ == "__main__":
+    sys.exit(
+        run_service(
+            "subscriptions",
+            SubscriptionsSettings,
+            roles=("api", "worker", "all"),
+            serve=serve,
+            commands={},
+            migrations=Path(__file__).parent / "migrations",
+        )
+    )

@@ -1,0 +1,50 @@
+"""GET /api/subscriptions/plans."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+
+from services.chassis.caller import Caller, CallerVerifier
+from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
+from services.subscriptions.catalogue import Catalogue
+from services.subscriptions.domain.plan import Plan
+
+__all__ = ["build"]
+
+
+def build(*, catalogue: Catalogue, caller: CallerVerifier) -> APIRouter:
+    """The catalogue, to every person."""
+    router = APIRouter(route_class=ExactJsonRoute)
+
+    @router.get("/plans")
+    async def plans(person: Annotated[Caller, Depends(caller)]) -> ExactJsonResponse:
+        person.require_person()
+        return ExactJsonResponse([_form(plan) for plan in catalogue.plans])
+
+    return router
+
+
+def _form(plan: Plan) -> dict[str, Any]:
+    return {
+        "planKey": plan.key,
+        "label": {"de": plan.label_de, "en": plan.label_en},
+        "pricePerUser": _money(plan.price_per_user),
+        "pricePerFeatureInstance": _money(plan.price_per_feature_instance),
+        "storagePricePerGbMonth": _money(plan.storage_price_per_gb_month),
+        "billingPeriod": plan.billing_period,
+        "maxUsers": plan.max_users,
+        "maxFeatureInstances": plan.max_feature_instances,
+        "maxDataVolumeMB": plan.max_data_volume_mb,
+        "budgetAi": _money(plan.budget_ai),
+        "budgetPer": plan.budget_per,
+        "rollover": plan.rollover,
+        "trialDays": plan.trial_days,
+        "requiresStripe": plan.requires_stripe,
+        "markupPercent": plan.markup_percent,
+        "operatorOnly": plan.operator_only,
+    }
+
+
+def _money(amount: Decimal) -> dict[str, str]:
+    return {"amount": format(amount, "f"), "currency": "CHF"}

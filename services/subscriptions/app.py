@@ -1,0 +1,68 @@
+"""The only wiring of the subscriptions service: what each role is made of."""
+
+import sys
+
+from fastapi import FastAPI
+
+from services.chassis.caller import CallerVerifier
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
+from services.chassis.health import Health, health_routes
+from services.chassis.problems import install_problems
+from services.chassis.process import Part, Resource, run_process
+from services.chassis.relay import Relay
+from services.subscriptions import api, jobs, subscribers
+from services.subscriptions.catalogue import Catalogue, CatalogueInvalid, read_catalogue
+from services.subscriptions.published import LateReaders
+from services.subscriptions.settings import SubscriptionsSettings
+
+__all__ = ["serve"]
+
+
+def serve(settings: SubscriptionsSettings, role: str) -> None:
+    """Runs one role until the process is told to stop."""
+    try:
+        catalogue = read_catalogue(settings.plans_file)
+    except CatalogueInvalid as error:
+        sys.exit(f"SUBSCRIPTIONS_PLANS_FILE: {error}")
+    database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
+    health = Health()
+    health.register("database", database.ping)
+
+    app = FastAPI(title="Rappen subscriptions", docs_url=None, redoc_url=None, openapi_url=None)
+    install_problems(app)
+    app.include_router(health_routes(health))
+    resources: list[Resource] = [database]
+    parts: list[Part] = []
+    if role in ("api", "all"):
+        readers = LateReaders(settings.kafka, database, client_id=f"subscriptions-{settings.instance}")
+        resources.append(readers)
+        caller = CallerVerifier(audience="subscriptions", secret=settings.internal_secret.get_secret_value())
+        app.include_router(
+            api.build(
+                prefix=settings.path_prefix,
+                database=database,
+                catalogue=catalogue,
+                caller=caller,
+                readers=readers,
+                clock=system_clock,
+            )
+        )
+    if role in ("worker", "all"):
+        parts += _worker(settings, database, catalogue, health)
+    run_process(app, http=settings.http, health=health, resources=resources, parts=parts)
+
+
+def _worker(settings: SubscriptionsSettings, database: Database, catalogue: Catalogue, health: Health) -> list[Part]:
+    faults = FaultPoints(settings.faults_folder)
+    relay = Relay(
+        database,
+        settings.kafka,
+        client_id=f"subscriptions-relay-{settings.instance}",
+        source="/rappen/subscriptions",
+        clock=system_clock,
+        faults=faults,
+    )
+    consumers = subscribers.build(settings, database=database, clock=system_clock, faults=faults, health=health)
+    return [*consumers, relay, *jobs.build(settings, database=database, catalogue=catalogue, clock=system_clock)]

@@ -1,0 +1,69 @@
+"""The plan catalogue: read from its file once, when the process starts."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.subscriptions.domain.plan import Plan
+from services.subscriptions.errors import UnknownPlan
+from services.subscriptions.plan_form import PlanForm
+
+__all__ = ["Catalogue", "CatalogueInvalid", "read_catalogue"]
+
+
+class CatalogueInvalid(Exception):  # noqa: N818 - what it says of the catalogue.
+    """The file is no catalogue; the text names the file and every fault."""
+
+
+class Catalogue:
+    """The plans on offer, in the order of the file."""
+
+    def __init__(self, plans: Iterable[Plan]) -> None:
+        self._plans = {plan.key: plan for plan in plans}
+
+    @property
+    def plans(self) -> list[Plan]:
+        """All of them."""
+        return list(self._plans.values())
+
+    def plan(self, key: str) -> Plan:
+        """The plan of that key; a key that is not in the catalogue is an error, never a plan without limits."""
+        found = self._plans.get(key)
+        if found is None:
+            raise UnknownPlan(key)
+        return found
+
+    def next_terms(self, plan: Plan) -> Plan:
+        """The terms of the next period of a plan that our own clock renews.
+
+        They are the catalogue's, unless the plan was taken out of it or now needs a payment or a trial: nobody agreed
+        to that, so the mandate keeps the terms it has.
+        """
+        current = self._plans.get(plan.key)
+        if current is None or current.requires_stripe or current.is_trial:
+            return plan
+        return current
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    plans: list[PlanForm] = Field(min_length=1, max_length=1000)
+
+
+def read_catalogue(path: Path) -> Catalogue:
+    """Reads and checks the file."""
+    try:
+        forms = _File.model_validate_json(path.read_bytes()).plans
+    except OSError as error:
+        raise CatalogueInvalid(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False)
+        lines = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in faults]
+        raise CatalogueInvalid(f"{path}: {'; '.join(lines)}") from error
+    keys = [form.plan_key for form in forms]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise CatalogueInvalid(f"{path}: more than one plan with the key {', '.join(twice)}")
+    return Catalogue(form.plan() for form in forms)

@@ -1,0 +1,115 @@
+"""A subscription and what can happen to it; pure, so every rule about states and periods is testable as it stands.
+
+A change is made from a subscription as it is and yields it as it will be, one version later. Who wrote it down, and
+why, is added where it is recorded.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from rappen_contracts.subscription.v1 import SubscriptionState
+from services.subscriptions.domain.periods import Period, period_of_days, period_of_plan
+from services.subscriptions.domain.plan import Plan
+from services.subscriptions.domain.states import is_operative, transition_name
+
+__all__ = ["Change", "Subscription", "advance", "begin", "end"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """A mandate's subscription with the terms of the period it is in, whatever the catalogue says by now.
+
+    What waits (for a checkout, for its predecessor) has no period yet. `effective_from` is when it began to count; its
+    day of the month is the day on which periods change.
+    """
+
+    id: UUID
+    mandate_id: str
+    plan: Plan
+    state: SubscriptionState
+    version: int
+    effective_from: datetime | None
+    period: Period | None
+    trial_ends_at: datetime | None
+    grace_ends_at: datetime | None
+    recurring: bool
+    created_by: str
+    created_at: datetime
+
+    def operative_at(self, now: datetime) -> bool:
+        """Whether it may be used at that time."""
+        period_end = self.period.end if self.period else None
+        return is_operative(self.state, period_end=period_end, grace_ends_at=self.grace_ends_at, now=now)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When our own clock has something to do with it; null while only Stripe or a person moves it."""
+        if self.plan.requires_stripe or self.period is None or self.state not in ("TRIALING", "ACTIVE"):
+            return None
+        return self.period.end
+
+
+class Change(NamedTuple):
+    """A transition or a renewal; `before` is null for a new subscription.
+
+    `budget_due` tells that a period began whose budget is to be credited.
+    """
+
+    before: Subscription | None
+    after: Subscription
+    name: str
+    occurred_at: datetime
+    budget_due: bool = False
+
+
+def begin(plan: Plan, *, subscription_id: UUID, mandate_id: str, user_id: str, now: datetime) -> Change:
+    """Starts a plan that needs no payment: a trial for its days, any other for its first period."""
+    if plan.requires_stripe:
+        raise ValueError(f"{plan.key} needs a checkout")
+    if plan.is_trial:
+        period = period_of_days(now, plan.trial_days)
+    else:
+        period = period_of_plan(now, plan.billing_period, anchor=now)
+    state: SubscriptionState = "TRIALING" if plan.is_trial else "ACTIVE"
+    started = Subscription(
+        id=subscription_id,
+        mandate_id=mandate_id,
+        plan=plan,
+        state=state,
+        version=1,
+        effective_from=period.start,
+        period=period,
+        trial_ends_at=period.end if plan.is_trial else None,
+        grace_ends_at=None,
+        recurring=not plan.is_trial,
+        created_by=user_id,
+        created_at=now,
+    )
+    return Change(None, started, transition_name(None, state), period.start, budget_due=True)
+
+
+def end(subscription: Subscription, *, at: datetime) -> Change:
+    """Expires it, within its period; a period that is cut short ends then."""
+    name = transition_name(subscription.state, "EXPIRED")
+    period = subscription.period
+    if period is not None:
+        # Another machine's clock may be a little ahead of the one that started it.
+        at = max(period.start, min(at, period.end))
+        period = Period(period.start, at)
+    expired = replace(subscription, state="EXPIRED", version=subscription.version + 1, period=period, recurring=False)
+    return Change(subscription, expired, name, at)
+
+
+def advance(subscription: Subscription, plan: Plan) -> Change:
+    """Does the one thing that is due: a trial expires, any other plan gets its next period on the terms given."""
+    period = subscription.period
+    if period is None or subscription.due_at is None:
+        raise ValueError(f"nothing is ever due with {subscription.id} by itself")
+    if subscription.state == "TRIALING":
+        return end(subscription, at=period.end)
+    name = transition_name(subscription.state, "ACTIVE")
+    following = period_of_plan(period.end, plan.billing_period, anchor=subscription.effective_from or period.start)
+    renewed = replace(subscription, plan=plan, version=subscription.version + 1, period=following)
+    return Change(subscription, renewed, name, following.start, budget_due=True)

@@ -1,0 +1,98 @@
+"""Everything this service refuses, one class each."""
+
+from typing import ClassVar
+
+from services.chassis.problems import Problem
+
+__all__ = [
+    "MandateUnknown",
+    "OtherPlanRunning",
+    "PlanNeedsCheckout",
+    "PlanRunning",
+    "StartedMeanwhile",
+    "TrialUsed",
+    "UnknownPlan",
+]
+
+# --- what is named does not exist ---
+
+
+class MandateUnknown(Problem):
+    """The directory knows no such mandate; only a system administrator is told so."""
+
+    status = 404
+    code = "MANDATE_UNKNOWN"
+    title = "Unknown mandate"
+    texts: ClassVar = {"en": "There is no such mandate.", "de": "Diesen Mandanten gibt es nicht."}
+
+
+class UnknownPlan(Problem):
+    """The catalogue has no plan of that key."""
+
+    status = 422
+    code = "UNKNOWN_PLAN"
+    title = "Unknown plan"
+    texts: ClassVar = {"en": "There is no such plan.", "de": "Diesen Plan gibt es nicht."}
+
+    def __init__(self, key: str) -> None:
+        super().__init__(errors=[{"field": "planKey", "message": f"{key[:64]!r} is not in the catalogue"}])
+
+
+# --- the plan cannot start now ---
+
+
+class PlanRunning(Problem):
+    """The mandate is on that plan already."""
+
+    status = 409
+    code = "PLAN_RUNNING"
+    title = "Plan already running"
+    texts: ClassVar = {"en": "This plan is running already.", "de": "Dieser Plan läuft bereits."}
+
+
+class OtherPlanRunning(Problem):
+    """The mandate is on a plan that does not end for another."""
+
+    status = 409
+    code = "OTHER_PLAN_RUNNING"
+    title = "Another plan is running"
+    texts: ClassVar = {
+        "en": "Another plan is running; it has to end before this one can start.",
+        "de": "Ein anderer Plan läuft; er muss enden, bevor dieser beginnen kann.",
+    }
+
+
+class StartedMeanwhile(Problem):
+    """Another start for the same mandate came first."""
+
+    status = 409
+    code = "STARTED_MEANWHILE"
+    title = "Plan started meanwhile"
+    texts: ClassVar = {
+        "en": "A plan was started for this mandate at the same moment.",
+        "de": "Für diesen Mandanten wurde im selben Moment ein Plan begonnen.",
+    }
+
+
+class TrialUsed(Problem):
+    """The person or the mandate had a trial before."""
+
+    status = 409
+    code = "TRIAL_USED"
+    title = "Trial already used"
+    texts: ClassVar = {
+        "en": "A trial can be started only once.",
+        "de": "Eine Testphase kann nur einmal begonnen werden.",
+    }
+
+
+class PlanNeedsCheckout(Problem):
+    """The plan is paid through a checkout."""
+
+    status = 409
+    code = "PLAN_NEEDS_CHECKOUT"
+    title = "Plan needs a checkout"
+    texts: ClassVar = {
+        "en": "This plan needs a payment method and cannot be started without a checkout.",
+        "de": "Dieser Plan braucht ein Zahlungsmittel und kann nicht ohne Bezahlvorgang beginnen.",
+    }

@@ -1,0 +1,31 @@
+"""A row of the table of subscriptions as the subscription that the rules work with."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from services.subscriptions.domain.periods import Period
+from services.subscriptions.domain.subscription import Subscription
+from services.subscriptions.plan_form import PlanForm
+
+__all__ = ["subscription_of"]
+
+
+def subscription_of(row: Mapping[str, Any]) -> Subscription:
+    """The subscription of a row, whose terms are text."""
+    start, end = row["period_start"], row["period_end"]
+    return Subscription(
+        # The driver's own kind of UUID has no JSON form.
+        id=UUID(bytes=row["id"].bytes),
+        mandate_id=row["mandate_id"],
+        plan=PlanForm.plan_of(row["terms"]),
+        state=row["state"],
+        version=row["version"],
+        effective_from=row["effective_from"],
+        period=None if start is None or end is None else Period(start, end),
+        trial_ends_at=row["trial_ends_at"],
+        grace_ends_at=row["grace_ends_at"],
+        recurring=row["recurring"],
+        created_by=row["created_by"],
+        created_at=row["created_at"],
+    )

@@ -1,0 +1,119 @@
+"""The tables of the schema `subscriptions`, as the migrations make them. Text ids are compared byte by byte (C)."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from services.chassis.migrations import service_metadata
+from services.chassis.outbox import outbox_table
+from services.chassis.quarantine import quarantine_table
+
+__all__ = [
+    "directory_feature_instances",
+    "directory_mandates",
+    "directory_members",
+    "metadata",
+    "outbox",
+    "quarantine",
+    "subscriptions",
+    "transitions",
+    "trials",
+]
+
+metadata = service_metadata("subscriptions")
+
+_Id = sa.Text(collation="C")
+_Time = sa.DateTime(timezone=True)
+
+# A subscription as it is now. `terms` are the plan's at the start of the period, so a changed catalogue changes no
+# period that runs. `due_at` is when our own clock has something to do.
+subscriptions = sa.Table(
+    "subscriptions",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("plan_key", _Id, nullable=False),
+    sa.Column("terms", JSONB, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("effective_from", _Time),
+    sa.Column("period_start", _Time),
+    sa.Column("period_end", _Time),
+    sa.Column("trial_ends_at", _Time),
+    sa.Column("grace_ends_at", _Time),
+    sa.Column("recurring", sa.Boolean, nullable=False),
+    sa.Column("due_at", _Time),
+    sa.Column("created_by", _Id, nullable=False),
+    sa.Column("created_at", _Time, nullable=False),
+    sa.Index("ix_subscriptions_mandate_id_created_at", "mandate_id", "created_at"),
+    # B10: one operative subscription per mandate, whatever the service does.
+    sa.Index(
+        "uq_subscriptions_operative",
+        "mandate_id",
+        unique=True,
+        postgresql_where=sa.text("state IN ('TRIALING', 'ACTIVE', 'PAST_DUE', 'CANCELED')"),
+    ),
+    sa.Index("ix_subscriptions_due_at", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+)
+
+# Every transition and renewal, for ever: the application role can only add. A null actor is the platform itself.
+transitions = sa.Table(
+    "transitions",
+    metadata,
+    sa.Column("subscription_id", sa.Uuid, sa.ForeignKey(subscriptions.c.id), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("from_state", sa.Text),
+    sa.Column("to_state", sa.Text, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("actor", _Id),
+    sa.Column("occurred_at", _Time, nullable=False),
+    sa.Column("recorded_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("subscription_id", "version"),
+)
+
+# Who had a trial: a mandate once, a user once. A trial that the operator gave is no user's, so its user is null.
+trials = sa.Table(
+    "trials",
+    metadata,
+    sa.Column("mandate_id", _Id, primary_key=True),
+    sa.Column("user_id", _Id, unique=True),
+    sa.Column("subscription_id", sa.Uuid, sa.ForeignKey(subscriptions.c.id), nullable=False),
+    sa.Column("started_at", _Time, nullable=False),
+)
+
+directory_mandates = sa.Table(
+    "directory_mandates",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("name", sa.Text),
+    sa.Column("label", sa.Text),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("is_system", sa.Boolean, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+
+directory_members = sa.Table(
+    "directory_members",
+    metadata,
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("user_id", _Id, nullable=False),
+    sa.Column("roles", ARRAY(sa.Text), nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_id", "user_id"),
+)
+
+directory_feature_instances = sa.Table(
+    "directory_feature_instances",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("feature_code", sa.Text, nullable=False),
+    sa.Column("label", sa.Text),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Index("ix_directory_feature_instances_mandate_id", "mandate_id"),
+)
+
+outbox = outbox_table(metadata)
+quarantine = quarantine_table(metadata)

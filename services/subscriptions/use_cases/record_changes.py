@@ -1,0 +1,21 @@
+"""Writing changes down together with the events that tell of them; nothing changes a subscription in another way."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+
+from services.chassis.outbox import append_outbox
+from services.subscriptions.domain.subscription import Change
+from services.subscriptions.publications import subscription_changed
+from services.subscriptions.repository import save
+
+__all__ = ["record_changes"]
+
+
+async def record_changes(
+    connection: asyncpg.Connection, changes: Sequence[Change], *, cause: str, actor: str | None, now: datetime
+) -> None:
+    """Writes and publishes changes in the caller's transaction; a null actor is the platform itself."""
+    await save(connection, changes, cause=cause, actor=actor, now=now)
+    await append_outbox(connection, [subscription_changed(change, cause=cause) for change in changes])

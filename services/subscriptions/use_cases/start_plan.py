@@ -1,0 +1,76 @@
+"""Starting a plan that needs no payment; a trial that runs ends for it in the same transaction."""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from services.chassis.caller import Caller
+from services.chassis.database import Database
+from services.chassis.problems import Problem
+from services.subscriptions.catalogue import Catalogue
+from services.subscriptions.domain.plan import Plan
+from services.subscriptions.domain.subscription import Change, Subscription, begin, end
+from services.subscriptions.errors import OtherPlanRunning, PlanNeedsCheckout, PlanRunning, StartedMeanwhile, TrialUsed
+from services.subscriptions.repository import lock_occupying, use_trial
+from services.subscriptions.use_cases.record_changes import record_changes
+
+__all__ = ["start_plan"]
+
+# What the database refuses: uniqueness is its business, so of many starts at once exactly one gets through.
+_VIOLATIONS: dict[str, type[Problem]] = {
+    "uq_subscriptions_operative": StartedMeanwhile,
+    "pk_trials": TrialUsed,
+    "uq_trials_user_id": TrialUsed,
+}
+
+
+async def start_plan(
+    database: Database,
+    catalogue: Catalogue,
+    *,
+    caller: Caller,
+    mandate_id: str,
+    plan_key: str,
+    subscription_id: UUID,
+    cause: str,
+    now: datetime,
+) -> Subscription:
+    """Starts the plan for the mandate, at once, and returns the new subscription."""
+    caller.require_admin(mandate_id)
+    plan = catalogue.plan(plan_key)
+    if plan.operator_only:
+        caller.require_system_admin()
+    if plan.requires_stripe:
+        raise PlanNeedsCheckout
+    begun = begin(plan, subscription_id=subscription_id, mandate_id=mandate_id, user_id=caller.user_id, now=now)
+    # A trial that the operator gives to somebody else's mandate is not the operator's own.
+    trial_user = caller.user_id if mandate_id in caller.mandates else None
+    try:
+        async with database.bare() as connection, connection.transaction():
+            ended = _replaced(await lock_occupying(connection, mandate_id), plan, now)
+            await record_changes(connection, [*ended, begun], cause=cause, actor=caller.user_id, now=now)
+            if plan.is_trial:
+                await use_trial(connection, begun.after, user_id=trial_user, now=now)
+    except asyncpg.UniqueViolationError as error:
+        refusal = _VIOLATIONS.get(error.constraint_name or "")
+        if refusal is None:
+            raise
+        raise refusal from error
+    return begun.after
+
+
+def _replaced(running: Subscription | None, plan: Plan, now: datetime) -> list[Change]:
+    """The end of what runs now, where it ends for another plan."""
+    if running is None:
+        return []
+    if running.plan.key == plan.key:
+        # The end of a trial that is over by the clock may not be written down yet.
+        raise TrialUsed if _is_over(running, now) else PlanRunning
+    if running.state != "TRIALING":
+        raise OtherPlanRunning
+    return [end(running, at=now)]
+
+
+def _is_over(running: Subscription, now: datetime) -> bool:
+    return running.state == "TRIALING" and running.period is not None and running.period.end <= now

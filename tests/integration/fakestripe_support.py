@@ -1,0 +1,298 @@
+"""What the tests of the fake Stripe need: its process, a receiver of webhooks, and the SDK's own object shapes."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib
+import inspect
+import itertools
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+import typing
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import stripe
+import stripe.checkout
+from stripe import StripeObject
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "sk_test_integration"
+SECRET = "whsec_integration_secret"
+START_TIMEOUT_S = 30.0
+WAIT_TIMEOUT_S = 15.0
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(read: Callable[[], T | None], what: str, timeout_s: float = WAIT_TIMEOUT_S) -> T:
+    """Return the first true answer, or fail and say what did not happen."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        answer = read()
+        if answer:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"did not happen within {timeout_s} s: {what}")
+
+
+class Receiver:
+    """A web server that keeps every webhook it is sent and answers as it is told (200 by default)."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[bytes, str]] = []
+        self.answers: list[int] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.received.append((body, self.headers["Stripe-Signature"]))
+                self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+                """Keep the test's output clean."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def events(self, text: str = "") -> list[stripe.Event]:
+        """Return the events whose body has the text, in order of arrival, each signature checked by the SDK."""
+        return [
+            stripe.Webhook.construct_event(body, signature, SECRET)
+            for body, signature in list(self.received)
+            if text.encode() in body
+        ]
+
+    def types(self, text: str = "") -> list[str]:
+        """Return the types of those events."""
+        return [event.type for event in self.events(text)]
+
+    def wait(self, text: str, *event_types: str) -> list[stripe.Event]:
+        """Wait until every type has come about the text, and return all events about it."""
+        wait_for(lambda: set(event_types) <= set(self.types(text)), f"{event_types} about {text}: {self.types(text)}")
+        return self.events(text)
+
+
+class FakeStripeProcess:
+    """The fake Stripe as the real process it is."""
+
+    def __init__(self, webhook_url: str, *more: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        options = ["--port", str(self.port), "--webhook-url", webhook_url, "--webhook-secret", SECRET, *more]
+        self._process = subprocess.Popen([sys.executable, "-m", "deploy.fakestripe", *options], cwd=ROOT)
+        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=10.0, auth=(KEY, ""))
+        try:
+            wait_for(self._ready, "the fake Stripe is ready", START_TIMEOUT_S)
+        except AssertionError:
+            self.kill()
+            raise
+
+    def _ready(self) -> bool:
+        if self._process.poll() is not None:
+            raise AssertionError(f"the fake Stripe ended with {self._process.returncode}")
+        try:
+            return self.http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """End it the hard way, as a crash would."""
+        self._process.kill()
+        self._process.wait(10)
+        self.http.close()
+
+    def stop(self) -> None:
+        """End it as an operator would."""
+        self._process.terminate()
+        self._process.wait(10)
+        self.http.close()
+
+    def control(self, path: str, body: Json, status: int = 200) -> Json:
+        """Use the control surface, expecting a status."""
+        answer = self.http.post(f"/_control/{path}", json=body)
+        assert answer.status_code == status, answer.text
+        result: Json = answer.json()
+        return result
+
+    def pay(self, session_id: str, outcome: str, status: int = 200, **webhooks: object) -> Json:
+        """Let a checkout session be paid (or not)."""
+        body = {"outcome": outcome, **({"webhooks": webhooks} if webhooks else {})}
+        return self.control(f"checkout/sessions/{session_id}/pay", body, status)
+
+    def deliveries(self, event_id: str) -> list[Json]:
+        """Return the log of an event's deliveries."""
+        rows: list[Json] = self.http.get("/_control/deliveries").json()
+        return [row for row in rows if row["event"] == event_id]
+
+
+# Makes ids, keys and addresses of one test run differ from each other.
+numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def receiver() -> Iterator[Receiver]:
+    """The receiver of the shared fake's webhooks."""
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def fake(receiver: Receiver) -> Iterator[FakeStripeProcess]:
+    """One fake Stripe for all tests that leave its clock alone."""
+    made = FakeStripeProcess(receiver.url)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(fake: FakeStripeProcess) -> stripe.StripeClient:
+    """The official client, pointed at the shared fake."""
+    return client_of(fake)
+
+
+def client_of(fake: FakeStripeProcess, *, retries: int = 0, key: str = KEY) -> stripe.StripeClient:
+    """Return the official client, pointed at a fake."""
+    http = stripe.HTTPXClient(timeout=10)
+    return stripe.StripeClient(key, http_client=http, max_network_retries=retries, base_addresses={"api": fake.url})
+
+
+def checkout_params(unit_amount: int = 2500, **more: Any) -> Any:
+    """Return the parameters of a checkout in CHF, in the smallest unit; `more` replaces members."""
+    return {
+        "mode": "payment",
+        "client_reference_id": f"top-up-{next(numbers)}",
+        "line_items": [
+            {
+                "quantity": 1,
+                "price_data": {
+                    "currency": "chf",
+                    "unit_amount": unit_amount,
+                    "product_data": {"name": "Guthaben & <mehr>"},
+                },
+            }
+        ],
+        "metadata": {"mandateId": "m1", "0": "zero"},
+        "payment_intent_data": {"metadata": {"kind": "top_up"}, "description": "Guthaben"},
+        "success_url": "https://shop.example/back?session={CHECKOUT_SESSION_ID}",
+        "cancel_url": "https://shop.example/cancel",
+        "locale": "de",
+        **more,
+    }
+
+
+def with_changes(params: Any, **changes: Any) -> Any:
+    """Return parameters with some members added or replaced."""
+    return {**params, **changes}
+
+
+async def open_session(client: stripe.StripeClient, **more: Any) -> stripe.checkout.Session:
+    """Make a checkout session with those parameters."""
+    return await client.v1.checkout.sessions.create_async(checkout_params(**more))
+
+
+async def arrived(receiver: Receiver, text: str, *event_types: str) -> list[stripe.Event]:
+    """Wait for events about a text without holding up the test's own loop."""
+    return await asyncio.to_thread(receiver.wait, text, *event_types)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the members a class of the SDK declares, with the imports it makes for type checkers only."""
+    module = inspect.getmodule(kind)
+    assert module is not None
+    names = {"StripeObject": StripeObject, **vars(module)}
+    for node in ast.parse(inspect.getsource(module)).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for line in node.body:
+                if isinstance(line, ast.ImportFrom) and line.module is not None:
+                    source = importlib.import_module(line.module)
+                    names |= {alias.asname or alias.name: getattr(source, alias.name) for alias in line.names}
+    hints = typing.get_type_hints(kind, globalns=names)
+    return {
+        name: hint
+        for name, hint in hints.items()
+        if not name.startswith("_") and typing.get_origin(hint) is not typing.ClassVar
+    }
+
+
+def shape_problems(value: Any, hint: Any, at: str) -> list[str]:
+    """Name every place where JSON does not have the shape of a class or type of the SDK."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in {typing.Union, types.UnionType}:
+        found = [shape_problems(value, argument, at) for argument in arguments]
+        return min(found, key=len)
+    if origin is typing.Literal:
+        return [] if value in arguments else [f"{at}: {value!r} is none of {arguments}"]
+    if inspect.isclass(origin or hint) and issubclass(origin or hint, StripeObject):
+        return _object_problems(value, origin or hint, arguments, at)
+    if origin is list:
+        items = value if isinstance(value, list) else [f"{value!r} instead of a list"]
+        return [p for i, item in enumerate(items) for p in shape_problems(item, arguments[0], f"{at}[{i}]")]
+    return _scalar_problems(value, hint, at)
+
+
+def _scalar_problems(value: Any, hint: Any, at: str) -> list[str]:
+    if hint is Any or isinstance(hint, TypeVar):
+        return []
+    # Exact decimals are sent as text.
+    wanted: Any = str if hint is Decimal else hint
+    fits = isinstance(value, wanted) and (hint is bool or not isinstance(value, bool))
+    return [] if fits else [f"{at}: {value!r} is no {hint}"]
+
+
+def _object_problems(value: Any, kind: type, arguments: tuple[Any, ...], at: str) -> list[str]:
+    if not isinstance(value, dict):
+        # One step into the object counts more than none, so that a union reports the branch that was meant.
+        return [f"{at}: {value!r} is no {kind.__name__}"] * 3
+    if kind.__name__ == "UntypedStripeObject":
+        return []
+    hints = _hints(kind)
+    if arguments:
+        # A list: its class declares `object` for the SDK's own use only.
+        hints = {**hints, "object": str, "data": list[arguments[0]]}  # type: ignore[valid-type]
+    problems = [f"{at}.{name}: the SDK does not know it" for name in value.keys() - hints.keys()]
+    for name, hint in hints.items():
+        if name in value:
+            problems += shape_problems(value[name], hint, f"{at}.{name}")
+        elif type(None) not in typing.get_args(hint):
+            problems.append(f"{at}.{name}: missing")
+    return problems
+
+
+def plain(subject: StripeObject) -> Json:
+    """Return an SDK object as plain JSON."""
+    result: Json = json.loads(json.dumps(subject.to_dict(for_json=True)))
+    return result
