@@ -29,7 +29,7 @@ async def lock_occupying(connection: asyncpg.Connection, mandate_id: str) -> Sub
 async def lock_due(connection: asyncpg.Connection, *, now: datetime, limit: int) -> list[Subscription]:
     """Subscriptions with which our clock has something to do, the longest due first; another worker's are left out."""
     rows = await connection.fetch(
-        f"{_READ} WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2 FOR UPDATE", now, limit
+        f"{_READ} WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2 FOR UPDATE SKIP LOCKED", now, limit
     )
     return [subscription_of(row) for row in rows]
 
