@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Coroutine
 from decimal import Decimal
+from functools import wraps
 from typing import Any
 
 import orjson
@@ -56,7 +57,11 @@ class _ExactRequest(Request):
 
 
 class ExactJsonRoute(APIRoute):
-    """A route whose body's numbers never pass through a float."""
+    """A route whose numbers never pass through a float: neither those of its body nor those of its answer."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        # FastAPI's own encoding of answers would turn decimals into floats or strings.
+        super().__init__(path, _exactly(endpoint), **{**options, "response_model": None})
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, given a request that parses exactly."""
@@ -66,6 +71,17 @@ class ExactJsonRoute(APIRoute):
             return await handler(_ExactRequest(request.scope, request.receive))
 
         return exact
+
+
+def _exactly(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """The endpoint with its answer already written; its parameters stay as they are."""
+
+    @wraps(endpoint)
+    async def written(*arguments: Any, **values: Any) -> Response:
+        answer = await endpoint(*arguments, **values)
+        return answer if isinstance(answer, Response) else ExactJsonResponse(answer)
+
+    return written
 
 
 def _plain(value: object) -> object:

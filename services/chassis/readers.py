@@ -32,23 +32,27 @@ class Readers:
 
     def __init__(self, kafka: KafkaSettings, database: Database, *, client_id: str) -> None:
         self._database = database
-        common = {
+        self._options = {
             "bootstrap_servers": kafka.bootstrap_servers,
             "client_id": f"{client_id}-readers",
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
         }
-        self._admin = AIOKafkaAdminClient(**common)
-        self._ends = AIOKafkaConsumer(**common, group_id=None, enable_auto_commit=False)
+        self._admin: AIOKafkaAdminClient | None = None
+        self._ends: AIOKafkaConsumer | None = None
 
     async def start(self) -> None:
-        """Connects; raises when the broker cannot be reached."""
+        """Connects; raises when the broker cannot be reached. The clients belong to the loop that is running here."""
+        self._admin = AIOKafkaAdminClient(**self._options)
+        self._ends = AIOKafkaConsumer(**self._options, group_id=None, enable_auto_commit=False)
         await self._admin.start()
         await self._ends.start()
 
     async def stop(self) -> None:
         """Disconnects."""
-        await self._ends.stop()
-        await self._admin.close()
+        if self._ends is not None:
+            await self._ends.stop()
+        if self._admin is not None:
+            await self._admin.close()
 
     async def caught_up(self, topic: str) -> bool:
         """Whether, within the limit, the outbox was relayed and every group has read the topic to its present end."""
@@ -68,12 +72,16 @@ class Readers:
                 await _until(lambda: _gone(connection, last))
 
     async def _read(self, topic: str) -> None:
+        if self._ends is None:
+            raise RuntimeError("start() comes first")
         partitions = [TopicPartition(topic, number) for number in range(source_topic(topic).partitions)]
         ends = {at: end for at, end in (await self._ends.end_offsets(partitions)).items() if end > 0}
         for group in source_topic(topic).groups:
             await _until(lambda group=group: self._passed(group, ends))  # type: ignore[misc]
 
     async def _passed(self, group: str, ends: dict[TopicPartition, int]) -> bool:
+        if self._admin is None:
+            raise RuntimeError("start() comes first")
         committed = await self._admin.list_consumer_group_offsets(group, partitions=list(ends))
         return all(at in committed and committed[at].offset >= end for at, end in ends.items())
 

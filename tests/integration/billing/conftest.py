@@ -1,0 +1,72 @@
+"""A billing api process, and a directory that knows a few people."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from services.billing.use_cases.apply_directory import ApplyDirectory
+from services.chassis.caller import Caller
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+from tests.support.callers import headers
+from tests.support.directory import directory_events
+from tests.support.events import new_mandate
+from tests.support.ledger import Books
+from tests.support.processes import ServiceProcess
+from tests.support.stack import ServerPair
+
+
+@dataclass
+class BillingApi:
+    """HTTP at the billing api as somebody."""
+
+    client: httpx.AsyncClient
+    secret: str
+    database: Database
+
+    async def call(self, caller: Caller | None, method: str, path: str, **request: Any) -> httpx.Response:
+        """One request; without a caller it carries no context."""
+        given = {} if caller is None else headers(caller, audience="billing", secret=self.secret)
+        if "content" in request:
+            given["Content-Type"] = "application/json"
+        return await self.client.request(method, path, headers={**given, **request.pop("headers", {})}, **request)
+
+    async def directory(self, mandate: str, members: dict[str, list[str]], **more: Any) -> None:
+        """Tells billing about a mandate and its members, as the gateway's events would."""
+        await ApplyDirectory(self.database, clock=system_clock)(directory_events(mandate, members, **more), [])
+
+
+@pytest.fixture(scope="session")
+async def database(servers: ServerPair) -> AsyncIterator[Database]:
+    made = Database(servers.dsn("billing"), pool_size=4)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture(scope="session")
+async def api(
+    servers: ServerPair, database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[BillingApi]:
+    process = ServiceProcess(servers, "billing", "api", tmp_path_factory.mktemp("log") / "api.log")
+    process.start()
+    await process.ready()
+    async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=20) as client:
+        yield BillingApi(client, servers.secret, database)
+    process.stop()
+
+
+@pytest.fixture
+async def mandate(api: BillingApi) -> str:
+    """A mandate with an administrator and two members."""
+    made = new_mandate()
+    await api.directory(made, {"admin-1": ["admin"], "user-1": ["member"], "user-2": ["member"]})
+    return made
+
+
+@pytest.fixture
+def books(servers: ServerPair) -> Books:
+    return Books(servers.admin_dsn)

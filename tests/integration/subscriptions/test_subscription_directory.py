@@ -1,0 +1,105 @@
+"""The copy of the directory: the newest version wins, repeats change nothing, what cannot be read is kept aside."""
+
+import asyncio
+from decimal import Decimal
+from uuid import uuid4
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from rappen_contracts.codec import encode
+from rappen_contracts.directory.v1 import (
+    DirectoryEntry,
+    FeatureAccess,
+    FeatureInstance,
+    Mandate,
+    Membership,
+    ProviderPermissions,
+    User,
+)
+from rappen_contracts.payment.v1 import PaymentSucceeded
+from rappen_contracts.registry import PAYMENT_SUCCEEDED_V1
+from rappen_contracts.types import NonNegativeMoney
+from tests.integration.subscriptions.harness import BEGINNING, WAIT_S, Service, new_mandate
+
+
+async def known(service: Service, mandate_id: str) -> list[list[tuple[object, ...]]]:
+    """Everything known of a mandate."""
+    statements = (
+        "SELECT * FROM directory_mandates WHERE id = $1",
+        "SELECT * FROM directory_members WHERE mandate_id = $1 AND user_id NOT LIKE 'marker-%' ORDER BY user_id",
+        "SELECT * FROM directory_feature_instances WHERE mandate_id = $1 ORDER BY id",
+    )
+    return [[tuple(row) for row in await service.fetch(statement, mandate_id)] for statement in statements]
+
+
+async def test_the_newest_version_wins_in_whatever_order_and_a_replay_changes_nothing(service: Service) -> None:
+    mandate_id = new_mandate()
+    history: list[tuple[int, DirectoryEntry]] = [
+        (5, Mandate(id=mandate_id, name="new", label="New", is_system=True)),
+        (3, Mandate(id=mandate_id, name="old", enabled=False)),
+        (6, Membership(mandate_id=mandate_id, user_id="a", roles=["member"])),
+        (9, Membership(mandate_id=mandate_id, user_id="a", roles=["admin", "member"], enabled=False)),
+        (8, Membership(mandate_id=mandate_id, user_id="a", roles=["admin"])),
+        (7, FeatureInstance(id=f"{mandate_id}-i", mandate_id=mandate_id, feature_code="chat", label="Chat")),
+        (10, FeatureInstance(id=f"{mandate_id}-i", mandate_id=mandate_id, feature_code="chat", enabled=False)),
+        # Of no use to this service.
+        (11, User(id="a", display_name="A")),
+        (12, FeatureAccess(instance_id=f"{mandate_id}-i", mandate_id=mandate_id, user_id="a", roles=["admin"])),
+        (13, ProviderPermissions(mandate_id=mandate_id, role="admin", providers=None)),
+    ]
+    expected = [
+        [(mandate_id, "new", "New", True, True, 5)],
+        [(mandate_id, "a", ["admin", "member"], False, 9)],
+        [(f"{mandate_id}-i", mandate_id, "chat", None, False, 10)],
+    ]
+    await service.publish_directory(mandate_id, history)
+    assert await known(service, mandate_id) == expected
+    await service.publish_directory(mandate_id, history)
+    assert await known(service, mandate_id) == expected
+    assert not await service.fetch("SELECT 1 FROM quarantine WHERE key = $1", mandate_id.encode())
+
+
+async def test_what_cannot_be_read_is_set_aside_and_its_neighbours_are_not_held_up(service: Service) -> None:
+    mandate_id = new_mandate()
+    key = mandate_id.encode()
+    await service.producer.send_and_wait("directory.changed", key=key, value=b"no json", headers=[("odd", b"\xff")])
+    foreign = encode(
+        PaymentSucceeded(
+            mandate_id=mandate_id,
+            amount=NonNegativeMoney(amount=Decimal(1), currency="CHF"),
+            reason="top_up",
+            reference="r",
+            paid_at=BEGINNING,
+            cause="test",
+        ),
+        type=PAYMENT_SUCCEEDED_V1.type,
+        id=uuid4(),
+        source="/test",
+        time=BEGINNING,
+        key=mandate_id,
+    )
+    await service.producer.send_and_wait("directory.changed", key=key, value=foreign.value, headers=foreign.headers)
+    await service.publish_directory(mandate_id, [(1, Mandate(id=mandate_id))])
+
+    assert len((await known(service, mandate_id))[0]) == 1
+    aside = await service.fetch(
+        "SELECT group_id, topic, value, error_code FROM quarantine WHERE key = $1 ORDER BY id", key
+    )
+    assert [tuple(row) for row in aside] == [
+        ("subscriptions", "directory.changed", b"no json", "NOT_JSON"),
+        ("subscriptions", "directory.changed", foreign.value, "WRONG_TOPIC"),
+    ]
+    assert await dead_letter(service, key) == b"no json"
+
+
+async def dead_letter(service: Service, key: bytes) -> bytes | None:
+    """The first dead letter of a key."""
+    topic = "directory.changed.subscriptions.dlq"
+    consumer = AIOKafkaConsumer(bootstrap_servers=service.servers.kafka.bootstrap_servers, auto_offset_reset="earliest")
+    async with consumer, asyncio.timeout(WAIT_S):
+        consumer.assign([TopicPartition(topic, 0)])
+        async for record in consumer:
+            if record.key == key:
+                value: bytes | None = record.value
+                return value
+    return None
