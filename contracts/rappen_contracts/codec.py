@@ -4,39 +4,58 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
-from pydantic import ValidationError
-from pydantic_core import PydanticCustomError, from_json, to_json
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError, to_json
 
 from rappen_contracts.errors import ContractError
-from rappen_contracts.registry import EVENTS, RECORD_BYTES_MAX
+from rappen_contracts.json_text import parse_json, split_array
+from rappen_contracts.registry import EVENTS, RECORD_BYTES_MAX, EventVersion
 from rappen_contracts.types import Contract, parse_time, parse_uuid
 
-__all__ = ["Event", "Record", "decode", "decode_structured", "encode", "encode_structured"]
+__all__ = [
+    "BATCH_EVENTS_MAX",
+    "Event",
+    "Record",
+    "decode",
+    "decode_batch_text",
+    "decode_structured",
+    "encode",
+    "encode_structured",
+]
 
 Headers = Iterable[tuple[str, bytes | None]]
+Events = Mapping[str, EventVersion]
 
+BATCH_EVENTS_MAX = 1000
 FUTURE_MAX = timedelta(minutes=5)
+JSON = "application/json"
 STRUCTURED = "application/cloudevents+json"
 
 # Required CloudEvents attributes, as they stand in binary headers.
 _REQUIRED = ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time")
 _KNOWN_HEADERS = frozenset((*_REQUIRED, "content-type", "traceparent"))
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
-_TYPE = re.compile(r"(ch\.rappen\.[a-z._]+)\.v(\d{1,9})", re.ASCII)
-_SPACED_COLON = re.compile(rb"[ \t\r\n]:")
+# W3C Trace Context: version ff and identifiers of zeros only are invalid.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_TYPE = re.compile(r"(ch\.rappen\.[a-z._]+)\.v\d{1,9}", re.ASCII)
 _SOURCE_LENGTH_MAX = 1024
+_SHOWN_ID_LENGTH_MAX = 100
+_CANONICAL = {"canonical": True}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A decoded event: CloudEvents attributes, the data as its model, and the digest of its canonical data."""
+    """A decoded event: CloudEvents attributes, the data as its model, and the digest of its canonical data.
+
+    `type` and `data` are of the newest version, also where the record was of an older one.
+    """
 
     id: UUID
     type: str
@@ -56,78 +75,109 @@ class Record:
     headers: list[tuple[str, bytes]]
 
 
-def decode(headers: Headers, value: bytes | None, *, now: datetime) -> Event:
+def decode(headers: Headers, value: bytes | None, *, now: datetime, events: Events = EVENTS) -> Event:
     """Reads one record; `now` bounds how far ahead an event's time may be."""
     try:
-        if value is None:
+        if not value:
             raise ContractError("EMPTY", "the record has no value")
         if len(value) > RECORD_BYTES_MAX:
             raise ContractError("RECORD_TOO_LARGE", f"at most {RECORD_BYTES_MAX} bytes")
         attributes = _attributes(headers)
-        payload = _parse(value)
+        payload = parse_json(value)
         if _is_structured(attributes, payload):
-            return _structured(payload, attributes.get("traceparent"), now)
-        return _event(attributes, payload, now)
+            return _structured(payload, attributes.get("traceparent"), now, events)
+        return _event(attributes, payload, now, events)
     except ContractError:
         raise
-    except PydanticCustomError as error:
-        raise ContractError(error.type, error.message()) from None
     except Exception as error:  # The promise of this function; what arrives here is a fault of its own code.
         raise ContractError("UNDECODABLE", type(error).__name__) from error
 
 
-def decode_structured(payload: object, *, now: datetime) -> Event:
-    """Reads one structured-mode event that was parsed already (HTTP batches)."""
+def decode_structured(payload: object, *, now: datetime, events: Events = EVENTS) -> Event:
+    """Reads one structured-mode event that was parsed already; only `decode` can tell of duplicate keys."""
     try:
-        return _structured(payload, None, now)
-    except PydanticCustomError as error:
-        raise ContractError(error.type, error.message()) from None
+        return _structured(payload, None, now, events)
+    except ContractError:
+        raise
+    except Exception as error:  # The same promise as that of `decode`.
+        raise ContractError("UNDECODABLE", type(error).__name__) from error
+
+
+def decode_batch_text(body: bytes, *, now: datetime, events: Events = EVENTS) -> list[Event | ContractError]:
+    """Reads an `application/cloudevents-batch+json` body; a refused element is its error, at its place.
+
+    Raises `ContractError` when the body as a whole cannot be read. The size of a body is for the caller to limit.
+    """
+    return [_element(seen, text, now, events) for seen, text in split_array(body, BATCH_EVENTS_MAX)]
 
 
 def encode(
     data: Contract,
     *,
-    type: str,
-    id: UUID,
+    type: str,  # noqa: A002 - the attributes have the names of CloudEvents.
+    id: UUID,  # noqa: A002
     source: str,
     time: datetime,
     key: str,
-    traceparent: str | None = None,  # noqa: A002
+    traceparent: str | None = None,
+    events: Events = EVENTS,
 ) -> Record:
-    """Writes one event in binary mode. The model has already refused what the contract refuses."""
-    if type not in EVENTS or not isinstance(data, EVENTS[type].model):
+    """Writes one event in binary mode; `ContractError` for what no reader would accept."""
+    version = events.get(type)
+    if version is None or not isinstance(data, version.model):
         raise ContractError("UNKNOWN_TYPE", f"{type} does not carry this data")
+    if time.tzinfo is None:
+        raise ContractError("NAIVE_TIME", "time: a time needs an offset")
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", str(id).encode()),
-        ("ce_source", source.encode()),
+        ("ce_source", _checked_source(source).encode()),
         ("ce_type", type.encode()),
         ("ce_time", _time_text(time).encode()),
-        ("content-type", b"application/json"),
+        ("content-type", JSON.encode()),
     ]
     mandate_id = getattr(data, "mandate_id", None)
     if mandate_id is not None:
         headers.append(("ce_subject", mandate_id.encode()))
     if traceparent is not None:
         headers.append(("traceparent", traceparent.encode()))
-    return Record(key=key.encode(), value=to_json(data, exclude_none=True), headers=headers)
+    value = to_json(data, exclude_none=True)
+    if len(value) > RECORD_BYTES_MAX:
+        raise ContractError("RECORD_TOO_LARGE", f"at most {RECORD_BYTES_MAX} bytes")
+    return Record(key=key.encode(), value=value, headers=headers)
 
 
 def encode_structured(event: Event) -> dict[str, Any]:
     """The structured form of an event, for HTTP and for samples."""
-    return {
+    attributes: dict[str, Any] = {
         "specversion": "1.0",
         "id": str(event.id),
         "source": event.source,
         "type": event.type,
         "time": _time_text(event.time),
-        "datacontenttype": "application/json",
-        "data": event.data.model_dump(mode="json", exclude_none=True),
+        "datacontenttype": JSON,
     }
+    mandate_id = getattr(event.data, "mandate_id", None)
+    if mandate_id is not None:
+        attributes["subject"] = mandate_id
+    if event.traceparent is not None:
+        attributes["traceparent"] = event.traceparent
+    return attributes | {"data": event.data.model_dump(mode="json", exclude_none=True)}
 
 
 def _time_text(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _element(seen: object, text: bytes, now: datetime, events: Events) -> Event | ContractError:
+    """One element of a batch; where it is refused but has an id, the error names it."""
+    try:
+        return decode((("content-type", STRUCTURED.encode()),), text, now=now, events=events)
+    except ContractError as error:
+        id_ = seen.get("id") if isinstance(seen, dict) else None
+        if isinstance(id_, str):
+            error.event_id = id_[:_SHOWN_ID_LENGTH_MAX].encode("utf-8", "replace").decode()
+        return error
 
 
 def _attributes(headers: Headers) -> dict[str, str]:
@@ -136,64 +186,32 @@ def _attributes(headers: Headers) -> dict[str, str]:
     for name, raw in headers:
         if name in _KNOWN_HEADERS and raw is not None:
             try:
-                attributes[name] = raw.decode()
+                text = raw.decode()
             except UnicodeDecodeError:
                 if name in _REQUIRED:
                     raise ContractError("BAD_HEADER", f"{name} is not UTF-8") from None
+                continue
+            if attributes.setdefault(name, text) != text and name in _REQUIRED:
+                raise ContractError("DUPLICATE_HEADER", f"{name} has two values")
     return attributes
 
 
 def _is_structured(attributes: Mapping[str, str], payload: object) -> bool:
-    content_type = attributes.get("content-type", "").split(";", 1)[0].strip().lower()
-    if content_type == STRUCTURED:
+    content_type = attributes.get("content-type", JSON)
+    if content_type != JSON and content_type.partition(";")[0].strip().lower() == STRUCTURED:
         return True
     # Some SDKs label structured events application/json and send no ce_ header.
     return isinstance(payload, dict) and "specversion" in payload and not any(name in attributes for name in _REQUIRED)
 
 
-def _parse(value: bytes) -> object:
-    """JSON with every duplicate key refused, at any depth."""
-    try:
-        payload = from_json(value, allow_inf_nan=False, cache_strings="keys")
-    except ValueError as error:
-        raise ContractError("NOT_JSON", str(error)) from None
-    # Every key of the text ends in `":` unless white space stands before a colon, so where there is none, as many `":`
-    # as parsed keys means that no key was lost to a duplicate. A string that holds `":` only leads to the slow look.
-    if value.count(b'":') != _key_count(payload) or _SPACED_COLON.search(value):
-        _refuse_duplicate_keys(value)
-    return payload
-
-
-def _key_count(payload: object) -> int:
-    if isinstance(payload, dict):
-        count = len(payload)
-        for entry in payload.values():
-            if isinstance(entry, dict | list):
-                count += _key_count(entry)
-        return count
-    if isinstance(payload, list):
-        return sum(_key_count(entry) for entry in payload)
-    return 0
-
-
-def _refuse_duplicate_keys(value: bytes) -> None:
-    import json  # noqa: PLC0415 - the slow look only
-
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        if len({name for name, _ in pairs}) != len(pairs):
-            raise ContractError("DUPLICATE_KEY", "an object has a key twice")
-
-    json.loads(value, object_pairs_hook=check)
-
-
-def _structured(payload: object, traceparent: str | None, now: datetime) -> Event:
+def _structured(payload: object, traceparent: str | None, now: datetime, events: Events) -> Event:
     if not isinstance(payload, dict):
         raise ContractError("NOT_AN_OBJECT", "a structured event is a JSON object")
     attributes: dict[str, str] = {}
     for required in _REQUIRED:
         text = payload.get(required.removeprefix("ce_"))
         if text is None:
-            raise ContractError("MISSING_ATTRIBUTE", f"{required.removeprefix('ce_')} is required")
+            raise _missing(required)
         if not isinstance(text, str):
             raise ContractError("BAD_ATTRIBUTE", f"{required.removeprefix('ce_')} is a string")
         attributes[required] = text
@@ -203,32 +221,38 @@ def _structured(payload: object, traceparent: str | None, now: datetime) -> Even
         attributes["traceparent"] = trace
     if "data" not in payload:
         raise ContractError("MISSING_FIELD", "data is required")
-    return _event(attributes, payload["data"], now)
+    return _event(attributes, payload["data"], now, events)
 
 
-def _event(attributes: Mapping[str, str], payload: object, now: datetime) -> Event:
+def _event(attributes: Mapping[str, str], payload: object, now: datetime, events: Events) -> Event:
     for required in _REQUIRED:
         if required not in attributes:
-            raise ContractError("MISSING_ATTRIBUTE", f"{required} is required")
+            raise _missing(required)
     if attributes["ce_specversion"] != "1.0":
-        raise ContractError("BAD_ATTRIBUTE", "specversion is 1.0")
+        raise ContractError("BAD_SPECVERSION", "specversion is 1.0")
     type_ = attributes["ce_type"]
-    version = EVENTS.get(type_)
+    version = events.get(type_)
     if version is None:
-        raise _unknown(type_)
-    source = attributes["ce_source"]
-    if not source or len(source) > _SOURCE_LENGTH_MAX or "\x00" in source:
-        raise ContractError("BAD_ATTRIBUTE", "source is a URI reference of 1 to 1024 characters")
-    event_id = parse_uuid(attributes["ce_id"])
-    time = parse_time(attributes["ce_time"])
+        raise _unknown(type_, events)
+    source = _checked_source(attributes["ce_source"])
+    field = "id"
+    try:
+        event_id = parse_uuid(attributes["ce_id"])
+        field = "time"
+        time = parse_time(attributes["ce_time"])
+    except PydanticCustomError as error:
+        raise ContractError(error.type, f"{field}: {error.message()}") from None
     if time > now + FUTURE_MAX:
-        raise ContractError("TIME_IN_FUTURE", "more than 5 minutes ahead")
+        raise ContractError("TIME_IN_FUTURE", "time: more than 5 minutes ahead")
     if not isinstance(payload, dict):
         raise ContractError("NOT_AN_OBJECT", "data is a JSON object")
     try:
         data = version.model.model_validate(payload)
+        while version.upcast is not None:
+            data, type_ = version.upcast(data), version.next_type
+            version = events[type_]
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise _refusal(error, version.model) from None
     trace = attributes.get("traceparent")
     return Event(
         id=event_id,
@@ -236,21 +260,35 @@ def _event(attributes: Mapping[str, str], payload: object, now: datetime) -> Eve
         source=source,
         time=time,
         data=data,
-        digest=_digest(type_, data),
+        digest=_digest(version.name, data),
         traceparent=trace if trace is not None and _TRACEPARENT.fullmatch(trace) else None,
     )
 
 
-def _digest(type_: str, data: Contract) -> bytes:
-    """16 bytes over the canonical data: model order, sorted entries, no absent fields, decimals without trailing zeros."""
-    canonical = to_json(data, exclude_none=True, context={"canonical": True})
-    return blake2b(canonical, digest_size=16, person=type_[-16:].encode()).digest()
+def _missing(attribute: str) -> ContractError:
+    return ContractError("MISSING_ATTRIBUTE", f"{attribute.removeprefix('ce_')} is required")
 
 
-def _unknown(type_: str) -> ContractError:
+def _checked_source(source: str) -> str:
+    if not source or len(source) > _SOURCE_LENGTH_MAX or not source.isprintable():
+        raise ContractError("BAD_SOURCE", "source is a URI reference of 1 to 1024 printable characters")
+    return source
+
+
+def _digest(name: str, data: Contract) -> bytes:
+    """16 bytes over the canonical data: model order, sorted entries, decimals without trailing zeros, no defaults.
+
+    Defaults are left out so that a field added to a contract later does not change the digest of what is stored.
+    """
+    # The serializer itself, because `model_dump_json` around it takes as long again.
+    canonical = data.__pydantic_serializer__.to_json(data, exclude_defaults=True, context=_CANONICAL)
+    return blake2b(canonical, digest_size=16, person=name[-16:].encode()).digest()
+
+
+def _unknown(type_: str, events: Events) -> ContractError:
     found = _TYPE.fullmatch(type_)
-    if found and any(known.startswith(f"{found[1]}.v") for known in EVENTS):
-        return ContractError("UNKNOWN_VERSION", f"major version {found[2]} is not known")
+    if found and any(known.startswith(f"{found[1]}.v") for known in events):
+        return ContractError("UNKNOWN_VERSION", "this major version of the event is not known")
     return ContractError("UNKNOWN_TYPE", "no such event type")
 
 
@@ -262,18 +300,40 @@ _CODES = {
     "finite_number": "NOT_FINITE",
     "string_too_long": "TOO_LONG",
     "string_too_short": "TOO_SHORT",
-    "too_long": "TOO_LONG",
     "string_pattern_mismatch": "BAD_ID",
+    "string_unicode": "BAD_TEXT",
+    "too_long": "TOO_MANY_ENTRIES",
     "literal_error": "UNKNOWN_VALUE",
     "union_tag_invalid": "UNKNOWN_VALUE",
     "union_tag_not_found": "MISSING_FIELD",
 }
 
 
-def _refusal(error: ValidationError) -> ContractError:
-    """The first fault with its field; the value itself is never repeated, because details travel and are logged."""
+def _refusal(error: ValidationError, model: type[BaseModel]) -> ContractError:
+    """The first fault with its field; nothing of the payload is repeated, because details travel and are logged."""
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     kind = fault["type"]
     code = _CODES.get(kind) or (kind if kind.isupper() else "WRONG_TYPE")
-    field = ".".join(str(part)[:120] for part in fault["loc"]) or "data"
-    return ContractError(code, f"{field}: {fault['msg']}")
+    # The keys of free objects (metadata, quantities) are the publisher's text; pydantic repeats an unknown tag.
+    ours = _names(model)
+    field = ".".join(str(part) if isinstance(part, int) or part in ours else "*" for part in fault["loc"]) or "data"
+    message = "no such kind" if kind == "union_tag_invalid" else fault["msg"]
+    return ContractError(code, f"{field}: {message}")
+
+
+@cache
+def _names(model: type[BaseModel]) -> frozenset[str]:
+    """Every field name and literal value that the contract itself defines, at any depth."""
+    return frozenset(_walk_names(model))
+
+
+def _walk_names(annotation: object) -> Iterator[str]:
+    if isinstance(annotation, str):
+        yield annotation
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            yield name
+            yield from _walk_names(field.annotation)
+    else:
+        for argument in get_args(annotation):
+            yield from _walk_names(argument)

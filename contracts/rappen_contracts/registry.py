@@ -1,5 +1,6 @@
 """Every topic and every version of every event: what is created, published, read and documented comes from here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,16 +21,26 @@ _DAY_MS: Final = 24 * 60 * 60 * 1000
 
 @dataclass(frozen=True, slots=True)
 class EventVersion:
-    """One released major version of an event; `type` is the CloudEvents type."""
+    """One released major version of an event; `type` is the CloudEvents type.
+
+    `upcast` turns its data into the data of the next major version; the newest version has none. Readers see the
+    newest only, so two versions can be published at once while every handler knows one.
+    """
 
     name: str
     major: int
     model: type[Contract]
+    upcast: Callable[[Contract], Contract] | None = None
 
     @property
     def type(self) -> str:
         """The CloudEvents type, for example `ch.rappen.usage.recorded.v1`."""
         return f"ch.rappen.{self.name}.v{self.major}"
+
+    @property
+    def next_type(self) -> str:
+        """The CloudEvents type that `upcast` leads to."""
+        return f"ch.rappen.{self.name}.v{self.major + 1}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,14 @@ __all__ = [
     "Description",
     "EventId",
     "Identifier",
+    "Metadata",
     "Money",
     "Name",
     "NonNegativeDecimal",
     "NonNegativeMoney",
+    "Quantities",
     "SignedDecimal",
+    "Strings",
     "Text",
     "Timestamp",
     "parse_decimal",
@@ -48,6 +51,7 @@ EXACT = Context(prec=200, traps=[Inexact, Rounded, InvalidOperation, Overflow])
 
 INTEGER_MAX = 2**53 - 1
 DECIMAL_PLACES_MAX = 24
+DECIMAL_LENGTH_MAX = 64
 INTEGER_DIGITS_MAX = 14
 CURRENCIES = frozenset(
     [
@@ -78,40 +82,46 @@ CURRENCIES = frozenset(
 )
 
 _DECIMAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
+_NOT_FINITE = frozenset(["nan", "snan", "inf", "infinity"])
 _DECIMAL_PATTERN = r"^[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?$"
 _UUID = re.compile(
     r"(?:urn:uuid:)?\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?",
     re.ASCII | re.IGNORECASE,
 )
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:[0-5]\d)?", re.ASCII)
 
 
 def parse_decimal(value: object) -> Decimal:
     """Reads a decimal from its string; a JSON number is refused because a parser may already have rounded it."""
-    if isinstance(value, Decimal):
-        number = value
-        if not number.is_finite():
-            raise PydanticCustomError("NOT_FINITE", "a decimal must be finite")
-    elif isinstance(value, str):
-        if len(value) > 64 or not _DECIMAL.fullmatch(value):
-            raise PydanticCustomError("BAD_DECIMAL", "a decimal is ASCII digits with optional sign, point, exponent")
+    if isinstance(value, str):
+        if len(value) > DECIMAL_LENGTH_MAX or not _DECIMAL.fullmatch(value):
+            raise _bad_decimal(value)
         number = Decimal(value)
+    # A subclass marks a number that a parser made of a JSON number.
+    elif type(value) is Decimal:
+        number = value
     else:
         raise PydanticCustomError("NOT_A_STRING", "a decimal travels as a JSON string")
-    exponent = number.as_tuple().exponent
-    if not isinstance(exponent, int) or (exponent < -DECIMAL_PLACES_MAX and not _fits(number)):
-        raise PydanticCustomError("TOO_MANY_DECIMALS", "at most 24 decimals")
-    if number and number.adjusted() >= INTEGER_DIGITS_MAX:
+    sign, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int):
+        raise PydanticCustomError("NOT_FINITE", "a decimal must be finite")
+    if not number:
+        return Decimal((0, (0,), max(min(exponent, 0), -DECIMAL_PLACES_MAX)))
+    if number.adjusted() >= INTEGER_DIGITS_MAX:
         raise PydanticCustomError("TOO_LARGE", "at most 14 digits before the point")
-    return number if number else Decimal(0).scaleb(max(min(exponent, 0), -DECIMAL_PLACES_MAX))
+    if exponent >= -DECIMAL_PLACES_MAX:
+        return number
+    # Zeros past the last place change nothing, so they are cut off instead of refused.
+    excess = exponent + DECIMAL_PLACES_MAX
+    if any(digits[excess:]):
+        raise PydanticCustomError("TOO_MANY_DECIMALS", "at most 24 decimals")
+    return Decimal((sign, digits[:excess], -DECIMAL_PLACES_MAX))
 
 
-def _fits(number: Decimal) -> bool:
-    """Tells whether the digits past the limit are all zeros, which changes nothing."""
-    if number.adjusted() < -DECIMAL_PLACES_MAX:
-        return not number
-    exponent = number.normalize(EXACT).as_tuple().exponent
-    return isinstance(exponent, int) and exponent >= -DECIMAL_PLACES_MAX
+def _bad_decimal(text: str) -> PydanticCustomError:
+    if text.strip(" +-").lower() in _NOT_FINITE:
+        return PydanticCustomError("NOT_FINITE", "a decimal must be finite")
+    return PydanticCustomError("BAD_DECIMAL", "a decimal is ASCII digits with optional sign, point, exponent")
 
 
 def _not_negative(number: Decimal) -> Decimal:
@@ -139,17 +149,25 @@ def parse_uuid(value: object) -> UUID:
 
 
 def parse_time(value: object) -> datetime:
-    """Reads an RFC 3339 time with an offset; nanoseconds are cut to microseconds, the result is UTC."""
+    """Reads an RFC 3339 time with an offset; nanoseconds are cut to microseconds, the result is UTC.
+
+    A leap second (`:60`) is refused: no clock of ours can hold it, and moving it would change what was said.
+    """
     if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise PydanticCustomError("NAIVE_TIME", "a time needs an offset")
-        return value.astimezone(UTC)
-    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        time = value
+    elif isinstance(value, str) and _TIME.fullmatch(value):
+        try:
+            time = datetime.fromisoformat(value.upper())
+        except ValueError:
+            raise PydanticCustomError("BAD_TIME", "no such time") from None
+    else:
         raise PydanticCustomError("BAD_TIME", "a time is RFC 3339 with an offset")
+    if time.tzinfo is None:
+        raise PydanticCustomError("NAIVE_TIME", "a time needs an offset")
     try:
-        return datetime.fromisoformat(value).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise PydanticCustomError("BAD_TIME", "no such time") from None
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("BAD_TIME", "no such time in UTC") from None
 
 
 def _time_text(time: datetime) -> str:
@@ -200,6 +218,7 @@ Currency = Annotated[
     str, AfterValidator(_known_currency), WithJsonSchema({"type": "string", "enum": sorted(CURRENCIES)})
 ]
 Strings = Annotated[dict[Text, Text], AfterValidator(_sorted)]
+Metadata = Annotated[dict[Text, Text], Field(max_length=20), AfterValidator(_sorted)]
 Quantities = Annotated[dict[Name, NonNegativeDecimal], AfterValidator(_sorted)]
 
 

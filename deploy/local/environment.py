@@ -130,7 +130,8 @@ class Environments:
             "STRIPE__API_KEY": self.identity.stripe_api_key,
             "STRIPE__API_BASE": self.addresses.stripe,
             "STRIPE__WEBHOOK_SECRETS": json.dumps([self.identity.webhook_secret]),
-            "RETURN_ORIGINS": json.dumps(self.frontend_origins),
+            # Without a frontend at hand a payer comes back to a page of the stack itself.
+            "RETURN_ORIGINS": json.dumps([*self.frontend_origins, self.addresses.gateway, self.addresses.mail]),
         }
 
 

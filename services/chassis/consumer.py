@@ -13,9 +13,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import asyncpg
 from aiokafka import TopicPartition
 
 from rappen_contracts import ContractError, Event, decode
+from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.clock import Clock
 from services.chassis.database import is_transient
 from services.chassis.faults import FaultPoints
@@ -31,6 +33,7 @@ from services.chassis.metrics import (
 )
 from services.chassis.process import pause
 from services.chassis.quarantine import Refused
+from services.chassis.records import CutValue
 from services.chassis.settings import KafkaSettings
 
 __all__ = ["Consumer", "Handler", "Received"]
@@ -43,6 +46,8 @@ ISOLATED_TRIES = 3
 DECODE_SLICE = 100
 WATCH_INTERVAL_S = 5.0
 STUCK_AFTER_S = 120.0
+# SQLSTATE classes: invalid authorization, invalid catalog or schema name, syntax error or access rule violation.
+_SCHEMA_CLASSES = ("28", "3D", "3F", "42")
 
 _log = get_logger(__name__)
 
@@ -81,6 +86,7 @@ class Consumer:
         self._topics = tuple(topics)
         self._busy = asyncio.Lock()
         self._joined = False
+        self._stopping = False
         self._subscription = BatchSubscription(
             settings,
             client_id=client_id,
@@ -100,6 +106,7 @@ class Consumer:
             await self._watch(stop)
         finally:
             self._joined = False
+            self._stopping = True
             await self._subscription.stop()
 
     async def _ready(self) -> bool:
@@ -122,6 +129,9 @@ class Consumer:
         refused: list[Refused] = []
         now = self._clock()
         for number, record in enumerate(records):
+            if isinstance(record.value, CutValue):
+                refused.append(Refused(record, "RECORD_TOO_LARGE", f"at most {RECORD_BYTES_MAX} bytes"))
+                continue
             try:
                 events.append(Received(decode(record.headers, record.value, now=now), record))
             except ContractError as error:
@@ -157,19 +167,22 @@ class Consumer:
         await self._settle((), [*refused, entry])
 
     async def _try(self, events: Sequence[Received], refused: Sequence[Refused]) -> Exception | None:
-        """Runs the handler; transient errors are tried again here, what remains is returned as the data's fault."""
+        """Runs the handler; transient errors are tried again here, what remains is returned as the data's fault.
+
+        When the process stops or the time is up, the error is raised: nothing was committed, the batch comes again.
+        """
         deadline = time.monotonic() + RETRY_BUDGET_S
         delay_s = 0.05
         while True:
             try:
                 await self._handler(events, refused)
             except Exception as error:
-                if not is_transient(error):
+                if not is_transient(error) and not _is_of_the_schema(error):
                     _log.warning("batch failed", records=len(events), error=type(error).__name__, exc_info=error)
                     return error
                 TRANSIENT_RETRIES.labels(self._topics[0], type(error).__name__).inc()
                 _log.warning("batch tried again", records=len(events), error=type(error).__name__)
-                if time.monotonic() > deadline:
+                if self._stopping or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
                 delay_s = min(delay_s * 2, RETRY_DELAY_S_MAX)
@@ -196,6 +209,11 @@ class Consumer:
                 raise RuntimeError(f"{self.name} stands still with {waiting} records waiting")
             last = positions
             await pause(stop, WATCH_INTERVAL_S)
+
+
+def _is_of_the_schema(error: Exception) -> bool:
+    """Whether a right, table or column is missing: an operator mends that, and no event is refused for it."""
+    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in _SCHEMA_CLASSES
 
 
 class _Drain(RebalanceListener):  # type: ignore[misc]

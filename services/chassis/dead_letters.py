@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import asyncpg
+from aiokafka import AIOKafkaProducer
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.kafka import make_producer
-from services.chassis.quarantine import unpack_headers
+from services.chassis.quarantine import sent_key, unpack_headers
 from services.chassis.settings import ServiceSettings
 
 __all__ = ["run"]
 
 SHOWN_BYTES_MAX = 4096
+REPLAYED_AT_ONCE = 200
 
 
 def run(settings: ServiceSettings, arguments: Sequence[str]) -> int:
@@ -88,26 +90,41 @@ async def _replay(
     settings: ServiceSettings, connection: asyncpg.Connection, numbers: Sequence[int], code: str | None
 ) -> int:
     """Publishes the original key, headers and bytes; the identity of each event makes a second replay harmless."""
-    rows = await connection.fetch(
-        "SELECT * FROM quarantine WHERE (cardinality($1::bigint[]) = 0 AND replayed_at IS NULL OR id = ANY($1))"
-        " AND ($2::text IS NULL OR error_code = $2) ORDER BY id",
-        list(numbers),
-        code,
-    )
-    whole = [row for row in rows if row["length"] <= RECORD_BYTES_MAX]
+    replayed = cut = last = 0
     producer = make_producer(settings.kafka, client_id="dead-letter-replay")
     await producer.start()
     try:
-        for row in whole:
-            await producer.send(
-                row["topic"], key=row["key"], value=row["value"], headers=unpack_headers(row["headers"])
+        # What a replay puts into quarantine again is younger than `newest` and not taken along.
+        newest = await connection.fetchval("SELECT coalesce(max(id), 0) FROM quarantine")
+        while rows := await connection.fetch(
+            "SELECT * FROM quarantine WHERE (cardinality($1::bigint[]) = 0 AND replayed_at IS NULL OR id = ANY($1))"
+            " AND ($2::text IS NULL OR error_code = $2) AND id > $3 AND id <= $4 ORDER BY id LIMIT $5",
+            list(numbers),
+            code,
+            last,
+            newest,
+            REPLAYED_AT_ONCE,
+        ):
+            last = rows[-1]["id"]
+            whole = [row for row in rows if row["length"] <= RECORD_BYTES_MAX]
+            cut += len(rows) - len(whole)
+            await _publish(producer, whole)
+            await connection.execute(
+                "UPDATE quarantine SET replayed_at = $2 WHERE id = ANY($1)",
+                [row["id"] for row in whole],
+                datetime.now(UTC),
             )
-        await producer.flush()
+            replayed += len(whole)
     finally:
         await producer.stop()
-    await connection.execute(
-        "UPDATE quarantine SET replayed_at = $2 WHERE id = ANY($1)", [row["id"] for row in whole], datetime.now(UTC)
-    )
-    cut = len(rows) - len(whole)
-    print(f"{len(whole)} records replayed" + (f", {cut} were too large to be kept whole" if cut else ""))
-    return 0 if rows else 1
+    print(f"{replayed} records replayed" + (f", {cut} were too large to be kept whole" if cut else ""))
+    return 0 if replayed or cut else 1
+
+
+async def _publish(producer: AIOKafkaProducer, rows: Sequence[asyncpg.Record]) -> None:
+    """Returns when Kafka has all of them; raises when it refuses one, so that none is marked which is not there."""
+    sent = [
+        await producer.send(row["topic"], key=sent_key(row), value=row["value"], headers=unpack_headers(row["headers"]))
+        for row in rows
+    ]
+    await asyncio.gather(*sent)

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 
 from services.chassis.problems import Problem
 
-__all__ = ["ExactJsonResponse", "ExactJsonRoute", "MalformedJson", "read_json"]
+__all__ = ["ExactJsonResponse", "ExactJsonRoute", "JsonNumber", "MalformedJson", "read_json"]
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 
@@ -35,16 +35,20 @@ class BodyTooLarge(Problem):
     texts = {"en": "The request is too large.", "de": "Die Anfrage ist zu gross."}  # noqa: RUF012
 
 
+class JsonNumber(Decimal):
+    """A decimal that was a JSON number: fine on the kept paths, refused where money travels as a string."""
+
+
 def _refuse_constant(name: str) -> object:
     raise MalformedJson(code="MALFORMED_JSON")
 
 
 def read_json(body: bytes) -> Any:
-    """Parses a body; NaN, Infinity and what is no JSON are refused, numbers with a point become `Decimal`."""
+    """Parses a body; NaN, Infinity and what is no JSON are refused, numbers with a point become exact."""
     if len(body) > BODY_BYTES_MAX:
         raise BodyTooLarge
     try:
-        return json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+        return json.loads(body, parse_float=JsonNumber, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise MalformedJson from error
 

@@ -6,18 +6,19 @@ undecodable byte loses a batch. What is set here closes those holes; the consume
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from faststream import AckPolicy, NoCast
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
 
+from services.chassis.records import KafkaRecord, RecordReader
 from services.chassis.settings import KafkaSettings
 
 __all__ = ["BatchSubscription", "KafkaRecord", "RebalanceListener", "make_producer"]
 
-KafkaRecord: TypeAlias = ConsumerRecord
 RebalanceListener: TypeAlias = ConsumerRebalanceListener
 
 HEARTBEAT_INTERVAL_MS = 5_000
@@ -109,6 +110,10 @@ class BatchSubscription:
 
     async def start(self) -> None:
         """Joins the group; raises when the broker cannot be reached."""
+        await self._broker.connect()
+        config = self._broker.config.broker_config
+        made: Any = config.builder
+        config.builder = partial(RecordReader, **made.keywords)
         await self._broker.start()
 
     async def stop(self) -> None:

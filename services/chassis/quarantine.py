@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.kafka import KafkaRecord
 from services.chassis.metrics import QUARANTINED
+from services.chassis.records import CUT_BYTES, CutValue
 
-__all__ = ["Refused", "quarantine", "quarantine_table"]
+__all__ = ["Refused", "quarantine", "quarantine_table", "sent_key"]
 
-# What is kept of a record over the limit of its topic.
-OVERSIZED_KEPT_BYTES = 64 * 1024
 HEADER_BYTES_MAX = 64 * 1024
+# A header costs more than its bytes; counting it so bounds the number of empty ones.
+HEADER_OVERHEAD_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,8 @@ async def quarantine(connection: asyncpg.Connection, refused: Sequence[Refused],
 def _row(entry: Refused, group: str, now: datetime) -> tuple[object, ...]:
     record = entry.record
     value: bytes | None = record.value
-    length = len(value) if value is not None else 0
-    kept = value[:OVERSIZED_KEPT_BYTES] if value is not None and length > RECORD_BYTES_MAX else value
+    length, digest = _measure(value)
+    kept = value[:CUT_BYTES] if value is not None and length > RECORD_BYTES_MAX else value
     detail = entry.detail.replace("\x00", "").encode("utf-8", "replace")[:1000].decode("utf-8", "ignore")
     return (
         group,
@@ -89,7 +90,7 @@ def _row(entry: Refused, group: str, now: datetime) -> tuple[object, ...]:
         pack_headers(record.headers),
         kept,
         length,
-        sha256(value or b"").digest(),
+        digest,
         entry.code,
         detail,
         entry.attempts,
@@ -97,12 +98,19 @@ def _row(entry: Refused, group: str, now: datetime) -> tuple[object, ...]:
     )
 
 
+def _measure(value: bytes | None) -> tuple[int, bytes]:
+    """Length and digest of the whole value, of which a large one has arrived here cut."""
+    if isinstance(value, CutValue):
+        return value.length, value.digest
+    return len(value or b""), sha256(value or b"").digest()
+
+
 def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
     """Headers as JSON with hexadecimal values, because values may be null or no text at all."""
     packed: list[tuple[str, str | None]] = []
     size = 0
     for name, raw in headers:
-        size += len(name) + len(raw or b"")
+        size += len(name) + len(raw or b"") + HEADER_OVERHEAD_BYTES
         if size > HEADER_BYTES_MAX:
             break
         packed.append((name.encode("utf-8", "replace").decode(), None if raw is None else raw.hex()))
@@ -112,6 +120,12 @@ def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
 def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
     """The headers as they came."""
     return [(name, None if raw is None else bytes.fromhex(raw)) for name, raw in orjson.loads(packed)]
+
+
+def sent_key(row: Mapping[str, object]) -> bytes | None:
+    """The key as it came; empty where key and value are null both, because the client refuses to send such a record."""
+    key = row["key"]
+    return key if isinstance(key, bytes) else b"" if row["value"] is None else None
 
 
 def dead_letter_headers(row: Mapping[str, object]) -> list[tuple[str, bytes | None]]:

@@ -30,6 +30,8 @@ CUT_BYTES = 64 * 1024
 POLL_BYTES_MAX = 8 * 1024 * 1024
 # Records are taken in steps, small ones first, so that few have been unpacked when the first large one is seen.
 STEP_FIRST, STEP_MAX = 16, 256
+# An unreadable record is at most a step ahead; some of the polls find nothing because records are fetched again.
+CAREFUL_POLLS = STEP_MAX * 2
 _READ_COMMITTED = 1
 # A batch begins with its first offset (8 bytes) and its length (4 bytes), which counts from there on.
 _LENGTH = struct.Struct(">8xi")
@@ -55,7 +57,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
 
     def __init__(self, *topics: str, **options: Any) -> None:
         super().__init__(*topics, key_deserializer=_cut_key, value_deserializer=_cut_value, **options)
-        self._careful = False
+        self._careful_polls = 0
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
@@ -65,7 +67,13 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         left = max_records if max_records is not None else STEP_MAX
         size, step = 0, STEP_FIRST
         while left > 0 and size < POLL_BYTES_MAX:
-            taken = await self._step(partitions, 0 if found else timeout_ms, min(step, left))
+            try:
+                taken = await self._step(partitions, 0 if found else timeout_ms, min(step, left))
+            except KafkaError:
+                # What was taken before is not to be lost; the client will say again what is wrong.
+                if not found:
+                    raise
+                break
             if not taken:
                 break
             for partition, records in taken.items():
@@ -78,18 +86,21 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     async def _step(
         self, partitions: Sequence[TopicPartition], timeout_ms: int, count: int
     ) -> Mapping[TopicPartition, list[KafkaRecord]]:
-        if self._careful:
+        if self._careful_polls:
+            self._careful_polls -= 1
             return await self._one_by_one(timeout_ms)
         before = self._positions()
         try:
             taken: dict[TopicPartition, list[KafkaRecord]] = await super().getmany(
                 *partitions, timeout_ms=timeout_ms, max_records=count
             )
-        except UnicodeDecodeError:
-            # What was unpacked before the unreadable record is gone, of this and of other partitions: begin again.
+        except Exception as error:
+            # What was unpacked before the fault is gone, of this and of other partitions: begin again.
             for partition, position in before.items():
                 self._rewind(partition, position)
-            self._careful = True
+            if not isinstance(error, UnicodeDecodeError):
+                raise
+            self._careful_polls = CAREFUL_POLLS
             return {}
         return taken
 
@@ -98,16 +109,25 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         taken: dict[TopicPartition, list[KafkaRecord]] = {}
         for partition in sorted(self.assignment()):
             try:
-                taken.update(await super().getmany(partition, max_records=1))
-            except UnicodeDecodeError:
-                # Asked again, the client moves its position to exactly the record that it could not read.
-                await super().getmany(partition, max_records=1)
-                record = await self._read_leniently(partition, await self.position(partition))
-                self._rewind(partition, record.offset + 1)
-                taken[partition] = [record]
-                self._careful = False
+                taken.update(await self._single(partition))
+            except KafkaError:
+                if not taken:
+                    raise
+                break
         if not taken:
             await asyncio.sleep(timeout_ms / 1000)
+        return taken
+
+    async def _single(self, partition: TopicPartition) -> Mapping[TopicPartition, list[KafkaRecord]]:
+        try:
+            taken: dict[TopicPartition, list[KafkaRecord]] = await super().getmany(partition, max_records=1)
+        except UnicodeDecodeError:
+            # Asked again, the client moves its position to exactly the record that it could not read.
+            await super().getmany(partition, max_records=1)
+            record = await self._read_leniently(partition, await self.position(partition))
+            self._rewind(partition, record.offset + 1)
+            self._careful_polls = 0
+            return {partition: [record]}
         return taken
 
     def _positions(self) -> dict[TopicPartition, int]:
@@ -155,7 +175,8 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
     """A batch of records whose text is decoded with escapes in place of errors."""
 
     def __init__(self, batch: bytes) -> None:
-        super().__init__(bytearray(batch))
+        self._buffer: Any
+        super().__init__(batch)
 
     def _maybe_uncompress(self) -> None:
         super()._maybe_uncompress()
@@ -167,7 +188,7 @@ class _LenientBytes(bytearray):
         part = super().__getitem__(at)
         return _LenientBytes(part) if isinstance(at, slice) else part
 
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - the point of the class.
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return super().decode(encoding, "backslashreplace")
 
 

@@ -22,7 +22,7 @@ from services.chassis.kafka import make_producer
 from services.chassis.logging import get_logger
 from services.chassis.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_PUBLISHED, OUTBOX_ROWS
 from services.chassis.process import pause
-from services.chassis.quarantine import dead_letter_headers
+from services.chassis.quarantine import dead_letter_headers, sent_key
 from services.chassis.settings import KafkaSettings
 
 __all__ = ["Relay"]
@@ -146,7 +146,7 @@ class Relay:
         sent = [
             await producer.send(
                 f"{row['topic']}.{row['group_id']}.dlq",
-                key=row["key"],
+                key=sent_key(row),
                 value=row["value"],
                 headers=dead_letter_headers(row),
             )

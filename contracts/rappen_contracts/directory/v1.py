@@ -77,7 +77,7 @@ class ProviderPermissions(Contract):
     kind: Literal["provider_permissions"] = "provider_permissions"
     mandate_id: Identifier
     role: Name
-    providers: list[Name] | None
+    providers: list[Name] | None = None
 
 
 DirectoryEntry = Annotated[

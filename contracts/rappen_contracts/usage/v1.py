@@ -1,8 +1,9 @@
 """usage.recorded v1: AI or storage usage that happened, published by the service that did the work."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import (
@@ -11,6 +12,7 @@ from rappen_contracts.types import (
     Description,
     EventId,
     Identifier,
+    Metadata,
     Name,
     NonNegativeMoney,
     Quantities,
@@ -71,8 +73,26 @@ class Tokens(Contract):
 _KINDS = frozenset(TOKEN_KINDS)
 
 
+def _given(*fields: str) -> JsonDict:
+    """JSON Schema for: these fields are there and not null."""
+    return {"required": list(fields), "properties": {field: {"not": {"type": "null"}} for field in fields}}
+
+
+# What `UsageRecorded._complete` checks, for publishers that build from the schema.
+_COMPLETE: JsonDict = {
+    "if": {"properties": {"kind": {"const": "storage"}}, "required": ["kind"]},
+    "then": _given("feature_instance_id", "bytes_in_use"),
+    "else": {
+        "allOf": [_given("provider", "model")],
+        "anyOf": [_given("cost"), _given("tokens"), _given("quantities")],
+    },
+}
+
+
 class UsageRecorded(Contract):
     """One unit of usage of a member of a mandate; `cost` is what the provider charged, before markup."""
+
+    model_config = ConfigDict(json_schema_extra=_COMPLETE)
 
     mandate_id: Identifier
     user_id: Identifier
@@ -95,7 +115,7 @@ class UsageRecorded(Contract):
     bytes_received: Count | None = None
     error_count: Count | None = None
     bytes_in_use: Count | None = None
-    metadata: Annotated[Strings, Field(max_length=20)] | None = None
+    metadata: Metadata | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "UsageRecorded":

@@ -52,7 +52,7 @@ from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.outbox import append_outbox
 from services.chassis.quarantine import Refused, quarantine
 
-__all__ = ["ChargeUsage", "Charges", "TermsChanged", "Usage"]
+__all__ = ["AlreadyCharged", "ChargeUsage", "Charges", "TermsChanged", "Usage"]
 
 GROUP = "billing"
 TOPIC = "usage.recorded"
@@ -83,6 +83,14 @@ class Usage:
         """Gives the event its place."""
         self.place = place
         self.identity = place.mandate_no, self.event.id
+
+
+class AlreadyCharged(Exception):  # noqa: N818 - a signal to begin again, not an error.
+    """The ledger has some of the events that would be claimed without a charge."""
+
+    def __init__(self, digests: dict[tuple[int, UUID], bytes]) -> None:
+        super().__init__(len(digests))
+        self.digests = digests
 
 
 class TermsChanged(Exception):  # noqa: N818 - a signal to begin again, not an error.
@@ -122,6 +130,8 @@ class ChargeUsage:
                     if error.table_name == "transactions" and found.keys() <= known.keys():
                         raise
                     known |= found
+                except AlreadyCharged as found_charged:
+                    known |= found_charged.digests
                 except TermsChanged:
                     await asyncio.sleep(0)
                 else:
@@ -169,6 +179,12 @@ class Charges:
         terms, revision = await read_terms(connection, numbers, default_markup=self._default_markup)
         tariff = await self._tariffs.at(connection, revision)
         priced, uncharged = _price(usages, terms, tariff, now)
+        if uncharged:
+            # Their claim is in another table than the ledger, so no key of it would tell.
+            identities = [(entry.mandate_no, entry.event_id) for entry in uncharged]
+            charged = await recorded_digests(connection, "transactions", identities)
+            if charged:
+                raise AlreadyCharged(charged)
         accounts = await lock_accounts(connection, {(usage.place.mandate_no, no) for usage, _, no in priced})
         if priced and await changed_terms(connection, list(terms.values())):
             raise TermsChanged

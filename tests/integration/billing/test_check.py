@@ -1,0 +1,172 @@
+"""POST /api/billing/check: allowed, or the first reason against it, with exact figures (L8)."""
+
+from typing import Any
+
+import pytest
+
+from services.chassis.caller import Caller
+from tests.integration.billing.conftest import BillingApi
+from tests.support.callers import admin_of, checker, member_of, system_admin
+from tests.support.events import new_mandate
+from tests.support.ledger import Books
+
+
+def chf(amount: str) -> dict[str, str]:
+    return {"amount": amount, "currency": "CHF"}
+
+
+async def check(api: BillingApi, mandate: str, user: str = "user-1", **body: Any) -> dict[str, Any]:
+    body.setdefault("estimatedCost", chf("1"))
+    answer = await api.call(
+        checker(), "POST", "/api/billing/check", json={"mandateId": mandate, "userId": user, **body}
+    )
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def credit(api: BillingApi, mandate: str, amount: float) -> None:
+    answer = await api.call(system_admin(), "POST", f"/api/billing/admin/credit/{mandate}", json={"amount": amount})
+    assert answer.status_code == 200
+
+
+async def test_a_covered_call_is_allowed(api: BillingApi, mandate: str) -> None:
+    await credit(api, mandate, 2)
+    assert await check(api, mandate) == {
+        "allowed": True,
+        "reason": None,
+        "currentBalance": chf("2.000000"),
+        "heldAmount": chf("0.000000"),
+        "requiredAmount": chf("1.000000"),
+        "shortfall": chf("0.000000"),
+        "billingModel": "PREPAY_MANDATE",
+    }
+
+
+async def test_an_uncovered_call_is_refused_with_its_shortfall(api: BillingApi, mandate: str) -> None:
+    await credit(api, mandate, 0.25)
+    answer = await check(api, mandate)
+    assert (answer["allowed"], answer["reason"], answer["shortfall"]) == (
+        False,
+        "INSUFFICIENT_BALANCE",
+        chf("0.750000"),
+    )
+
+
+async def test_a_balance_of_zero_refuses_even_an_estimate_of_zero(api: BillingApi, mandate: str) -> None:
+    assert (await check(api, mandate, estimatedCost=chf("0")))["reason"] == "INSUFFICIENT_BALANCE"
+
+
+async def test_without_blocking_the_shortfall_is_still_told(api: BillingApi, mandate: str) -> None:
+    await api.call(system_admin(), "POST", f"/api/billing/admin/settings/{mandate}", json={"blockOnZeroBalance": False})
+    answer = await check(api, mandate)
+    assert (answer["allowed"], answer["shortfall"]) == (True, chf("1.000000"))
+
+
+async def test_reasons_come_in_their_order(api: BillingApi, mandate: str) -> None:
+    assert (await check(api, mandate, "stranger", provider="openai"))["reason"] == "NOT_A_MEMBER"
+    await api.directory(mandate, {"user-1": ["member"]}, providers={"member": ["anthropic"]})
+    accounts = (await api.call(admin_of(mandate), "GET", f"/api/billing/admin/accounts/{mandate}")).json()
+    own = next(account["id"] for account in accounts if account["userId"] == "user-1")
+    path = f"/api/billing/admin/accounts/{own}"
+    assert (await api.call(system_admin(), "PUT", path, json={"enabled": False})).json()["enabled"] is False
+    assert (await check(api, mandate, provider="openai"))["reason"] == "ACCOUNT_DISABLED"
+    await api.call(system_admin(), "PUT", path, json={"enabled": True})
+    assert (await check(api, mandate, provider="openai"))["reason"] == "PROVIDER_NOT_ALLOWED"
+    assert (await check(api, mandate, provider="anthropic"))["reason"] == "INSUFFICIENT_BALANCE"
+
+
+async def test_a_disabled_member_or_mandate_is_no_member(api: BillingApi, mandate: str) -> None:
+    await credit(api, mandate, 5)
+    await api.directory(mandate, {"user-1": ["member"]}, disabled=("user-1",))
+    assert (await check(api, mandate))["reason"] == "NOT_A_MEMBER"
+    await api.directory(mandate, {}, enabled=False)
+    assert (await check(api, mandate, "user-2"))["reason"] == "NOT_A_MEMBER"
+
+
+async def test_a_role_without_rows_may_use_the_catalogue_and_others_nothing(api: BillingApi, mandate: str) -> None:
+    await credit(api, mandate, 5)
+    assert (await check(api, mandate, provider="openai"))["allowed"] is True
+    assert (await check(api, mandate, provider="nobody-knows"))["reason"] == "PROVIDER_NOT_ALLOWED"
+    await api.directory(mandate, {"guest": ["viewer"]})
+    assert (await check(api, mandate, "guest", provider="openai"))["reason"] == "PROVIDER_NOT_ALLOWED"
+
+
+async def test_a_credit_limit_bounds_postpaid_usage(api: BillingApi, mandate: str) -> None:
+    address = {"company": "Acme AG", "street": "Weg 1", "zip": "8000", "city": "Zürich"}
+    await api.call(
+        admin_of(mandate), "POST", f"/api/billing/admin/settings/{mandate}", json={"billingAddress": address}
+    )
+    model = f"/api/billing/admin/model/{mandate}"
+    assert (await api.call(system_admin(), "POST", model, json={"billingModel": "CREDIT_POSTPAY"})).status_code == 200
+    assert (await check(api, mandate, estimatedCost=chf("1000000")))["allowed"] is True
+    terms = {"markupPercent": None, "creditLimit": chf("5")}
+    assert (await api.call(system_admin(), "PUT", f"/api/billing/admin/terms/{mandate}", json=terms)).json() == {
+        "markupPercent": None,
+        "creditLimit": chf("5.000000"),
+    }
+    assert (await check(api, mandate, estimatedCost=chf("5")))["allowed"] is True
+    refused = await check(api, mandate, estimatedCost=chf("5.000001"))
+    assert (refused["reason"], refused["shortfall"]) == ("CREDIT_LIMIT_EXCEEDED", chf("0.000001"))
+    zero = {"markupPercent": None, "creditLimit": chf("0")}
+    await api.call(system_admin(), "PUT", f"/api/billing/admin/terms/{mandate}", json=zero)
+    assert (await check(api, mandate))["reason"] == "CREDIT_LIMIT_EXCEEDED"
+
+
+async def test_unlimited_is_never_blocked_for_money(api: BillingApi, mandate: str) -> None:
+    await api.call(system_admin(), "POST", f"/api/billing/admin/model/{mandate}", json={"billingModel": "UNLIMITED"})
+    answer = await check(api, mandate, estimatedCost=chf("999"))
+    assert (answer["allowed"], answer["currentBalance"]) == (True, chf("0.000000"))
+
+
+async def test_an_estimate_is_priced_with_markup(api: BillingApi, mandate: str) -> None:
+    await credit(api, mandate, 5)
+    answer = await check(api, mandate, estimatedCost=None, estimate={"cost": chf("0.1")})
+    assert answer["requiredAmount"] == chf("0.150000")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"estimate": {"provider": "none", "model": "such", "tokens": {"input": 1}}}, "PRICE_UNKNOWN"),
+        ({"estimate": {"cost": {"amount": "1", "currency": "JPY"}}}, "PRICE_UNKNOWN"),
+        ({"estimate": {"provider": "none"}}, "VALIDATION"),
+        ({}, "VALIDATION"),
+        ({"estimatedCost": chf("1"), "estimate": {"cost": chf("1")}}, "VALIDATION"),
+        ({"estimatedCost": {"amount": 1, "currency": "CHF"}}, "VALIDATION"),
+        ({"estimatedCost": {"amount": 1.5, "currency": "CHF"}}, "VALIDATION"),
+        ({"estimatedCost": {"amount": "-1", "currency": "CHF"}}, "VALIDATION"),
+        ({"estimatedCost": {"amount": "1", "currency": "USD"}}, "VALIDATION"),
+        ({"estimatedCost": chf("0.0000001")}, "VALIDATION"),
+        ({"estimatedCost": chf("1"), "userId": ""}, "VALIDATION"),
+        ({"estimatedCost": chf("1"), "provider": "\u0000"}, "VALIDATION"),
+    ],
+)
+async def test_what_cannot_be_checked_is_a_problem(
+    api: BillingApi, mandate: str, body: dict[str, Any], code: str
+) -> None:
+    answer = await api.call(
+        checker(), "POST", "/api/billing/check", json={"mandateId": mandate, "userId": "user-1", **body}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+
+
+async def test_an_unknown_mandate_is_404_to_a_program(api: BillingApi) -> None:
+    body = {"mandateId": new_mandate(), "userId": "user-1", "estimatedCost": chf("1")}
+    answer = await api.call(checker(), "POST", "/api/billing/check", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (404, "MANDATE_UNKNOWN")
+
+
+@pytest.mark.parametrize("caller", [system_admin(), checker({"usage:write": True}), member_of("m")])
+async def test_only_a_program_with_the_scope_checks(api: BillingApi, mandate: str, caller: Caller) -> None:
+    body = {"mandateId": mandate, "userId": "user-1", "estimatedCost": chf("1")}
+    assert (await api.call(caller, "POST", "/api/billing/check", json=body)).status_code == 403
+
+
+async def test_a_check_makes_the_missing_account_with_its_opening_credit_once(
+    api: BillingApi, mandate: str, books: Books
+) -> None:
+    await api.call(system_admin(), "POST", f"/api/billing/admin/model/{mandate}", json={"billingModel": "PREPAY_USER"})
+    for _ in range(3):
+        assert (await check(api, mandate, "user-2"))["currentBalance"] == chf("10.000000")
+    assert await books.failing() == {}

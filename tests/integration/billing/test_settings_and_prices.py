@@ -1,0 +1,170 @@
+"""Settings (L13), prices (P2), rates (P3) and what waits for them, over HTTP."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.integration.billing.conftest import BillingApi
+from tests.support.callers import admin_of, member_of, system_admin
+from tests.support.events import new_mandate
+from tests.support.ledger import Books
+from tests.support.stack import ROOT
+
+SETTINGS = "/api/billing/admin/settings/{}"
+DEFAULTS = {
+    "billingModel": "PREPAY_MANDATE",
+    "defaultUserCredit": 10,
+    "warningThresholdPercent": 10,
+    "blockOnZeroBalance": True,
+    "billingAddress": None,
+    "notifyEmails": [],
+    "notifyOnWarning": True,
+    "autoRechargeEnabled": False,
+    "rechargeAmountCHF": 10,
+    "rechargeMaxPerMonth": 3,
+    "markupPercent": None,
+    "timeZone": "Europe/Zurich",
+    "lateEvents": "own",
+    "lateEventDays": 0,
+}
+
+
+async def test_a_new_mandate_has_the_defaults(api: BillingApi, mandate: str) -> None:
+    settings = (await api.call(admin_of(mandate), "GET", SETTINGS.format(mandate))).json()
+    assert {name: settings[name] for name in DEFAULTS} == DEFAULTS
+    assert settings["mandateId"] == mandate
+
+
+async def test_settings_change_in_part_and_are_audited(api: BillingApi, mandate: str, books: Books) -> None:
+    given = {"warningThresholdPercent": 12.5, "notifyEmails": ["a@example.org"], "rechargeAmountCHF": 25}
+    after = (await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), json=given)).json()
+    assert {name: after[name] for name in given} == given
+    assert after["rechargeMaxPerMonth"] == 3
+    (row,) = await books.fetch(
+        "SELECT actor, before, after FROM audit_log l JOIN mandates m ON m.no = l.mandate_no WHERE m.id = $1", mandate
+    )
+    assert row["actor"] == "admin-1"
+    assert json.loads(row["before"])["notifyEmails"] == []
+    assert json.loads(row["after"])["notifyEmails"] == ["a@example.org"]
+    emptied = (await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), json={"notifyEmails": []})).json()
+    assert emptied["notifyEmails"] == []
+
+
+async def test_the_whole_object_may_be_sent_back(api: BillingApi, mandate: str, books: Books) -> None:
+    whole = (await api.call(admin_of(mandate), "GET", SETTINGS.format(mandate))).json()
+    answer = await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), json={**whole, "unknown": 1})
+    assert (answer.status_code, answer.json()) == (200, whole)
+    assert (
+        await books.value(
+            "SELECT count(*) FROM audit_log l JOIN mandates m ON m.no = l.mandate_no WHERE m.id = $1", mandate
+        )
+        == 0
+    )
+
+
+@pytest.mark.parametrize("given", [{"markupPercent": 10}, {"defaultUserCredit": 1}, {"blockOnZeroBalance": False}])
+async def test_what_is_the_operators_is_403_for_a_mandate_admin(
+    api: BillingApi, mandate: str, given: dict[str, Any]
+) -> None:
+    assert (await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), json=given)).status_code == 403
+    assert (await api.call(system_admin(), "POST", SETTINGS.format(mandate), json=given)).status_code == 200
+
+
+async def test_the_billing_model_is_switched_elsewhere(api: BillingApi, mandate: str) -> None:
+    given = {"billingModel": "UNLIMITED"}
+    refused = await api.call(system_admin(), "POST", SETTINGS.format(mandate), json=given)
+    assert (refused.status_code, refused.json()["code"]) == (409, "BILLING_MODEL_FIXED")
+    assert mandate in refused.json()["detail"]
+    assert (await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), json=given)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"warningThresholdPercent": 101},
+        {"warningThresholdPercent": -1},
+        {"warningThresholdPercent": "10"},
+        {"rechargeAmountCHF": 0},
+        {"rechargeMaxPerMonth": 1.5},
+        {"rechargeMaxPerMonth": -1},
+        {"notifyEmails": ["nobody"]},
+        {"notifyEmails": "a@b.ch"},
+        {"timeZone": "Mars/Olympus"},
+        {"lateEvents": "never"},
+        {"billingAddress": {"company": "x"}},
+        {"billingAddress": {"company": "\u0000", "street": "", "zip": "", "city": ""}},
+        {"markupPercent": 1e300},
+        {"defaultUserCredit": 0.0000001},
+    ],
+)
+async def test_settings_out_of_range_are_422_with_their_field(
+    api: BillingApi, mandate: str, given: dict[str, Any]
+) -> None:
+    answer = await api.call(system_admin(), "POST", SETTINGS.format(mandate), json=given)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["field"].startswith(next(iter(given)))
+
+
+async def test_settings_are_for_administrators(api: BillingApi, mandate: str) -> None:
+    assert (await api.call(member_of(mandate), "GET", SETTINGS.format(mandate))).status_code == 403
+    assert (await api.call(member_of(mandate), "POST", SETTINGS.format(mandate), json={"x": []})).status_code == 403
+    assert (await api.call(system_admin(), "GET", SETTINGS.format(new_mandate()))).status_code == 404
+
+
+async def test_errors_speak_german_when_asked(api: BillingApi, mandate: str) -> None:
+    answer = await api.call(
+        member_of(mandate), "GET", SETTINGS.format(mandate), headers={"Accept-Language": "de-CH,de;q=0.9"}
+    )
+    assert answer.json()["detail"] == "Sie dürfen das nicht."
+
+
+async def test_prices_and_rates_are_the_operators(api: BillingApi, mandate: str) -> None:
+    for path in ("prices", "rates", "unpriced", "unknown"):
+        answer = await api.call(admin_of(mandate), "GET", f"/api/billing/admin/{path}")
+        assert answer.status_code == 403
+
+
+async def test_a_price_file_is_previewed_and_applied_once(api: BillingApi) -> None:
+    content = (ROOT / "deploy" / "simulator" / "prices.json").read_bytes()
+    path = "/api/billing/admin/prices"
+    preview = (await api.call(system_admin(), "POST", path, content=content, params={"preview": "true"})).json()
+    assert len(preview["new"]) > 10
+    assert (preview["applied"], preview["unreadable"]) == (False, [])
+    applied = (await api.call(system_admin(), "POST", path, content=content)).json()
+    assert applied["new"] == preview["new"]
+    again = (await api.call(system_admin(), "POST", path, content=content)).json()
+    assert (again["new"], again["changed"], again["unchanged"]) == ([], [], len(preview["new"]))
+    listed = (await api.call(system_admin(), "GET", path, params={"limit": "5"})).json()
+    assert len(listed["items"]) == 5
+    assert listed["nextCursor"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"a":NaN}', b"\xff", b'{"format":"x"}'])
+async def test_what_is_no_price_file_is_a_problem(api: BillingApi, content: bytes) -> None:
+    answer = await api.call(system_admin(), "POST", "/api/billing/admin/prices", content=content)
+    assert (answer.status_code, answer.json()["code"]) == (422, "PRICE_FILE")
+
+
+async def test_a_rate_is_added_and_listed(api: BillingApi) -> None:
+    given = {"currency": "SEK", "rate": "0.0853", "validFrom": "2026-01-01T00:00:00+01:00"}
+    answer = await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=given)
+    assert answer.json() == {"currency": "SEK", "rate": "0.0853", "validFrom": "2025-12-31T23:00:00Z"}
+    listed = (await api.call(system_admin(), "GET", "/api/billing/admin/rates")).json()["items"]
+    assert answer.json() in listed
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"currency": "CHF", "rate": "1", "validFrom": "2026-01-01T00:00:00Z"},
+        {"currency": "XXX", "rate": "1", "validFrom": "2026-01-01T00:00:00Z"},
+        {"currency": "USD", "rate": 0.9, "validFrom": "2026-01-01T00:00:00Z"},
+        {"currency": "USD", "rate": "0", "validFrom": "2026-01-01T00:00:00Z"},
+        {"currency": "USD", "rate": "-1", "validFrom": "2026-01-01T00:00:00Z"},
+        {"currency": "USD", "rate": "1", "validFrom": "2026-01-01T00:00:00"},
+    ],
+)
+async def test_a_bad_rate_is_422(api: BillingApi, given: dict[str, Any]) -> None:
+    answer = await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=given)
+    assert answer.status_code == 422

@@ -1,0 +1,72 @@
+"""One gateway with its peers for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.gateway.support import DirectoryReaders, GatewayProcess, Issuer, Peer
+from tests.support.stack import ServerPair
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPair]:
+    pair = ServerPair(tmp_path_factory.mktemp("servers"))
+    try:
+        pair.start()
+        yield pair
+    finally:
+        pair.stop()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gateway")
+
+
+@pytest.fixture(scope="session")
+def issuer(folder: Path) -> Issuer:
+    return Issuer(folder)
+
+
+@pytest.fixture(scope="session")
+async def peers(servers: ServerPair) -> AsyncIterator[dict[str, Peer]]:
+    started = {name: Peer(name, servers.secret) for name in ("billing", "payments", "subscriptions")}
+    for peer in started.values():
+        await peer.start()
+    yield started
+    for peer in started.values():
+        await peer.stop()
+
+
+@pytest.fixture(scope="session")
+async def readers(servers: ServerPair) -> AsyncIterator[DirectoryReaders]:
+    reading = DirectoryReaders(servers.kafka.bootstrap_servers)
+    await reading.start()
+    yield reading
+    await reading.stop()
+
+
+@pytest.fixture(scope="session")
+async def gateway(
+    servers: ServerPair, issuer: Issuer, peers: dict[str, Peer], readers: DirectoryReaders, folder: Path
+) -> AsyncIterator[GatewayProcess]:
+    process = GatewayProcess(servers, issuer, peers, folder)
+    await process.start()
+    yield process
+    await process.stop()
+
+
+@pytest.fixture(scope="session")
+async def client(gateway: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=20, trust_env=False) as http:
+        yield http
+
+
+@pytest.fixture(scope="session")
+def admin(issuer: Issuer) -> dict[str, str]:
+    """The headers of a system administrator."""
+    return issuer.person("root", system_admin=True)

@@ -1,0 +1,200 @@
+"""What is on every answer: limits, cross-origin headers, the described surface, and no word of the inside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.gateway.support import GatewayProcess, Issuer, Peer, assert_problem, unique
+from tests.support.stack import ServerPair
+
+Headers = dict[str, str]
+PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization"}
+
+
+@pytest.fixture(scope="module")
+async def limited(
+    servers: ServerPair, issuer: Issuer, peers: dict[str, Peer], gateway: GatewayProcess, tmp_path_factory: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    folder: Path = tmp_path_factory.mktemp("limited")
+    process = GatewayProcess(servers, issuer, peers, folder)
+    more = {
+        "GATEWAY_RATE_LIMITS__ENABLED": "true",
+        "GATEWAY_RATE_LIMITS__OVERRIDES": '{"billing-list-balances": 3}',
+    }
+    await process.start(role="api", more=more)
+    async with httpx.AsyncClient(base_url=process.url, timeout=20, trust_env=False) as http:
+        yield http
+    await process.stop()
+
+
+async def test_a_person_has_so_many_requests_a_minute_of_each_operation(
+    limited: httpx.AsyncClient, issuer: Issuer, peers: dict[str, Peer]
+) -> None:
+    me, other = issuer.person(unique("user")), issuer.person(unique("user"))
+    before = peers["billing"].requests
+    answers = [await limited.get("/api/billing/balance", headers=me) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer.headers["ratelimit"].split(";")[1] for answer in answers] == ["r=2", "r=1", "r=0", "r=0"]
+    assert answers[0].headers["ratelimit-policy"] == '"default";q=3;w=60'
+    assert_problem(answers[3], 429, "RATE_LIMITED")
+    assert 1 <= int(answers[3].headers["retry-after"]) <= 60
+    assert peers["billing"].requests == before + 3
+    # Neither another operation nor another caller is concerned.
+    assert (await limited.get("/api/billing/transactions", headers=me)).status_code == 200
+    assert (await limited.get("/api/billing/balance", headers=other)).status_code == 200
+
+
+async def test_the_limits_of_the_operations_are_those_of_the_reference(
+    limited: httpx.AsyncClient, issuer: Issuer, admin: Headers
+) -> None:
+    me = issuer.person(unique("user"))
+    for path, limit, headers in (
+        ("/api/billing/transactions", 30, me),
+        ("/api/billing/providers", 60, me),
+        ("/api/subscriptions/plans", 60, me),
+        ("/api/billing/admin/settings/m", 30, admin),
+        ("/api/directory/users", 60, admin),
+    ):
+        answer = await limited.get(path, headers=headers)
+        assert answer.headers["ratelimit-policy"] == f'"default";q={limit};w=60', path
+    changed = await limited.post("/api/billing/admin/credit/m", json={}, headers=admin)
+    assert changed.headers["ratelimit-policy"] == '"default";q=10;w=60'
+
+
+async def test_a_program_has_no_limit_unless_one_is_set(limited: httpx.AsyncClient, issuer: Issuer) -> None:
+    program = issuer.program("usage:check")
+    answers = await asyncio.gather(*(limited.post("/api/billing/check", json={}, headers=program) for _ in range(80)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert "ratelimit" not in answers[0].headers
+
+
+async def test_the_frontend_may_call_from_its_origin(client: httpx.AsyncClient) -> None:
+    origin = {"Origin": "https://app.test"}
+    preflight = await client.options("/api/billing/balance", headers={**origin, **PREFLIGHT})
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == "https://app.test"
+    assert preflight.headers["access-control-allow-methods"] == "GET, POST, PUT, DELETE"
+    assert preflight.headers["access-control-allow-headers"].split(", ") == [
+        "Authorization",
+        "Content-Type",
+        "Accept-Language",
+        "Idempotency-Key",
+        "Last-Event-ID",
+        "X-Mandate-Id",
+    ]
+    # Refusals too: without the headers the frontend could not read them.
+    answer = await client.get("/api/billing/balance", headers=origin)
+    assert answer.status_code == 401
+    assert answer.headers["access-control-allow-origin"] == "https://app.test"
+    exposed = answer.headers["access-control-expose-headers"]
+    assert exposed.split(", ") == ["Retry-After", "X-Request-Id", "RateLimit", "RateLimit-Policy"]
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+@pytest.mark.parametrize("origin", ["https://app.test.evil", "http://app.test", "https://APP.test", "null", "*", ""])
+async def test_every_other_origin_gets_no_cross_origin_header(
+    client: httpx.AsyncClient, admin: Headers, origin: str
+) -> None:
+    for answer in (
+        await client.options("/api/billing/balance", headers={"Origin": origin, **PREFLIGHT}),
+        await client.get("/api/billing/balance", headers={"Origin": origin, **admin}),
+    ):
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+async def test_the_described_surface_is_the_one_that_is_served(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    operations = [
+        (method, path, described) for path, each in document["paths"].items() for method, described in each.items()
+    ]
+    assert len(operations) > 45
+    ids = [described["operationId"] for _, _, described in operations]
+    assert len(ids) == len(set(ids))
+    for method, path, described in operations:
+        if described["security"]:
+            filled = path.replace("{", "").replace("}", "")
+            answer = await client.request(method, filled)
+            assert answer.status_code == 401, (method, path)
+            assert {"401", "403", "429", "503"} <= described["responses"].keys()
+        names = {part[1:-1] for part in path.split("/") if part.startswith("{")}
+        assert names == {each["name"] for each in described["parameters"] if each["in"] == "path"}
+    references: set[str] = set()
+    _collect(document, references)
+    missing = {name for name in references if name.rpartition("/")[2] not in document["components"]["schemas"]}
+    assert not missing
+
+
+def _collect(node: Any, references: set[str]) -> None:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            references.add(node["$ref"])
+        for each in node.values():
+            _collect(each, references)
+    elif isinstance(node, list):
+        for each in node:
+            _collect(each, references)
+
+
+@pytest.mark.parametrize("request_id", ["x" * 65, "a\x01b", ""])
+async def test_a_request_id_of_the_caller_is_kept_only_when_it_is_one(
+    client: httpx.AsyncClient, request_id: str
+) -> None:
+    answer = await client.get("/api/billing/balance", headers=[(b"X-Request-Id", request_id.encode())])
+    if answer.status_code == 400 and "x-request-id" not in answer.headers:
+        return  # The server refused the header before the application saw it.
+    assert answer.headers["x-request-id"] != request_id
+    kept = await client.get("/api/billing/balance", headers={"X-Request-Id": "frontend-7"})
+    assert kept.headers["x-request-id"] == "frontend-7"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"\xff",
+        b'{"label": NaN}',
+        b"[" * 50_000,
+        b'{"label": ' + b"9" * 6000 + b"}",
+        b'{"label": "\\ud800"}',
+        b'{"label": {"a": []}}',
+        b'{"id": {}}',
+    ],
+)
+async def test_no_body_makes_the_gateway_fail(client: httpx.AsyncClient, admin: Headers, body: bytes) -> None:
+    given = {**admin, "Content-Type": "application/json"}
+    document = assert_problem(await client.put("/api/directory/mandates/m", content=body, headers=given), 422)
+    assert isinstance(document["errors"], list)
+    for path in ("users/u", "memberships/m/u", "feature-instances/i", "provider-permissions/m/r"):
+        answer = await client.put(f"/api/directory/{path}", content=body, headers=given)
+        assert answer.status_code in (200, 404, 422), answer.text
+
+
+async def test_no_answer_tells_of_the_inside(
+    client: httpx.AsyncClient, admin: Headers, gateway: GatewayProcess
+) -> None:
+    hostile = ("'; DROP TABLE users; --", "%27%22%3E", "${jndi:x}", "{0.__class__}", "\u202e", "\U0001f4a9" * 20)
+    for text in hostile:
+        for answer in (
+            await client.get("/api/directory/users", params={"mandateId": text}, headers=admin),
+            await client.get("/api/directory/users", params={"cursor": text}, headers=admin),
+            await client.get("/api/directory/users", params={"limit": text}, headers=admin),
+            await client.get("/api/directory/users", params={"pagination": text}, headers=admin),
+        ):
+            document = assert_problem(answer, answer.status_code)
+            assert answer.status_code in (400, 422)
+            for word in ("Traceback", "asyncpg", "sqlalchemy", "pydantic", "SELECT"):
+                assert word not in str(document)
+    found = await client.get("/api/directory/users", params={"pagination": '{"search": "\'; --%_\\\\"}'}, headers=admin)
+    assert found.status_code == 200
+    assert "request failed" not in gateway.log()

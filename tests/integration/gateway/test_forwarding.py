@@ -1,0 +1,205 @@
+"""Requests that a service answers: what goes there, what comes back, and what neither does."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from tests.integration.gateway.support import GatewayProcess, Issuer, Peer, assert_problem, unique
+from tests.integration.gateway.test_directory import a_tenant
+
+Headers = dict[str, str]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "service"),
+    [
+        ("GET", "/api/billing/balance", "billing"),
+        ("GET", "/api/billing/balance/m1", "billing"),
+        ("GET", "/api/billing/transactions", "billing"),
+        ("GET", "/api/billing/providers", "billing"),
+        ("GET", "/api/billing/markup", "billing"),
+        ("GET", "/api/billing/admin/settings/m1", "billing"),
+        ("POST", "/api/billing/admin/settings/m1", "billing"),
+        ("POST", "/api/billing/admin/credit/m1", "billing"),
+        ("GET", "/api/billing/admin/accounts/m1", "billing"),
+        ("PUT", "/api/billing/admin/accounts/a1", "billing"),
+        ("GET", "/api/billing/admin/prices", "billing"),
+        ("POST", "/api/billing/admin/prices", "billing"),
+        ("GET", "/api/billing/admin/rates", "billing"),
+        ("POST", "/api/billing/admin/rates", "billing"),
+        ("GET", "/api/billing/admin/unpriced", "billing"),
+        ("GET", "/api/billing/admin/unknown", "billing"),
+        ("POST", "/api/billing/admin/model/m1", "billing"),
+        ("PUT", "/api/billing/admin/terms/m1", "billing"),
+        ("GET", "/api/billing/checkout/options", "payments"),
+        ("POST", "/api/billing/checkout/create/m1", "payments"),
+        ("POST", "/api/billing/checkout/confirm", "payments"),
+        ("GET", "/api/subscriptions/plans", "subscriptions"),
+        ("GET", "/api/subscriptions/m1", "subscriptions"),
+        ("POST", "/api/subscriptions/m1", "subscriptions"),
+    ],
+)
+async def test_each_operation_reaches_its_service_under_the_same_path(
+    client: httpx.AsyncClient, admin: Headers, method: str, path: str, service: str
+) -> None:
+    content = None if method == "GET" else b'{"amount": 10.000001}'
+    given = {**admin, "Content-Type": "application/json"} if content else admin
+    answer = await client.request(method, f"{path}?userId=a%26b&limit=5", content=content, headers=given)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert (told["service"], told["method"], told["path"]) == (service, method, path)
+    assert told["query"] == "userId=a%26b&limit=5"
+    assert told["body"] == (content or b"").decode()
+    # The context was signed for this service: it has verified that itself.
+    assert told["caller"]["user_id"] == "root"
+    assert told["caller"]["system_admin"] is True
+
+
+async def test_only_the_named_headers_go_there_and_come_back(client: httpx.AsyncClient, admin: Headers) -> None:
+    given = {
+        **admin,
+        "Content-Type": "application/json; charset=utf-8",
+        "Accept-Language": "de",
+        "Idempotency-Key": "key-1",
+        "X-Request-Id": "request-1",
+        "Cookie": "session=1",
+        "X-Rappen-Caller": "forged",
+        "X-Forwarded-For": "1.2.3.4",
+        "Connection": "close",
+        "Stripe-Signature": "t=1",
+    }
+    answer = await client.post("/api/billing/admin/credit/m1", content=b"{}", headers=given)
+    sent = answer.json()["headers"]
+    assert {
+        name: sent.get(name) for name in ("content-type", "accept-language", "idempotency-key", "x-request-id")
+    } == {
+        "content-type": "application/json; charset=utf-8",
+        "accept-language": "de",
+        "idempotency-key": "key-1",
+        "x-request-id": "request-1",
+    }
+    assert not {"authorization", "cookie", "x-forwarded-for", "stripe-signature"} & sent.keys()
+    assert sent["x-rappen-caller"] != "forged"
+    assert answer.headers["retry-after"] == "7"
+    assert answer.headers["x-request-id"] == "request-1"
+    assert "x-internal" not in answer.headers
+    assert "server" not in answer.headers
+
+
+async def test_a_refusal_of_the_service_is_passed_on(
+    client: httpx.AsyncClient, admin: Headers, peers: dict[str, Peer]
+) -> None:
+    path = f"/api/billing/balance/{unique('m')}"
+    peers["billing"].answers[path] = (409, {"code": "CONFLICT"})
+    answer = await client.get(path, headers=admin)
+    assert (answer.status_code, answer.json()) == (409, {"code": "CONFLICT"})
+
+
+async def test_ids_that_look_like_steps_of_a_path_stay_ids(client: httpx.AsyncClient, admin: Headers) -> None:
+    answer = await client.get("/api/billing/balance/%2E%2E", headers=admin)
+    assert answer.json()["path"] == "/api/billing/balance/.."
+    for hostile in ("%2E%2E%2Finternal", "a%2Fb", "..%2f..%2finternal%2fx"):
+        assert_problem(await client.get(f"/api/billing/balance/{hostile}", headers=admin), 404)
+    for hostile in ("a%00b", "a%20b", "a%3Fb", "a%23b", "%C3%BC", "x" * 65):
+        assert_problem(await client.get(f"/api/billing/balance/{hostile}", headers=admin), 422, "VALIDATION")
+
+
+async def test_internal_paths_of_the_services_are_not_public(client: httpx.AsyncClient, admin: Headers) -> None:
+    for path in ("/internal/top-up-target/m1", "/api/billing/../../internal/top-up-target/m1"):
+        assert_problem(await client.get(path, headers=admin), 404)
+
+
+async def test_a_service_that_is_away_or_too_slow_is_503_and_comes_back(
+    client: httpx.AsyncClient, admin: Headers, peers: dict[str, Peer]
+) -> None:
+    peer = peers["subscriptions"]
+    await peer.stop()
+    try:
+        for method in ("GET", "POST"):
+            answer = await client.request(method, "/api/subscriptions/m1", json={}, headers=admin)
+            assert_problem(answer, 503, "UNAVAILABLE")
+            assert int(answer.headers["retry-after"]) >= 1
+    finally:
+        await peer.start()
+    assert (await client.get("/api/subscriptions/plans", headers=admin)).status_code == 200
+    peer.delay_s = 11.0
+    try:
+        started = time.monotonic()
+        assert_problem(await client.get("/api/subscriptions/plans", headers=admin), 503, "UNAVAILABLE")
+        assert time.monotonic() - started < 10.9
+    finally:
+        peer.delay_s = 0.0
+
+
+async def test_our_own_signature_refused_is_no_fault_of_the_callers_token(
+    client: httpx.AsyncClient, admin: Headers, peers: dict[str, Peer]
+) -> None:
+    path = f"/api/billing/balance/{unique('m')}"
+    peers["billing"].answers[path] = (401, {"code": "UNAUTHENTICATED"})
+    assert_problem(await client.get(path, headers=admin), 503, "UNAVAILABLE")
+
+
+async def test_a_body_over_the_limit_or_of_another_type_never_reaches_the_service(
+    client: httpx.AsyncClient, admin: Headers, peers: dict[str, Peer]
+) -> None:
+    before = peers["billing"].requests
+    path = "/api/billing/admin/credit/m1"
+    large = b'{"description": "' + b"x" * 4 * 1024 * 1024 + b'"}'
+
+    async def chunks() -> object:
+        for start in range(0, len(large), 65536):
+            yield large[start : start + 65536]
+
+    given = {**admin, "Content-Type": "application/json"}
+    assert_problem(await client.post(path, content=large, headers=given), 413, "BODY_TOO_LARGE")
+    assert_problem(await client.post(path, content=chunks(), headers=given), 413, "BODY_TOO_LARGE")  # type: ignore[arg-type]
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", ""):
+        given = {**admin, "Content-Type": media_type}
+        assert_problem(await client.post(path, content=b"{}", headers=given), 415, "UNSUPPORTED_MEDIA_TYPE")
+    assert peers["billing"].requests == before
+
+
+async def test_a_checkout_asks_billing_for_whom_the_money_is_before_payments_hears_of_it(
+    client: httpx.AsyncClient, admin: Headers, issuer: Issuer, peers: dict[str, Peer]
+) -> None:
+    mandate, user = await a_tenant(client, admin, "admin")
+    me = issuer.person(user)
+    path, target = f"/api/billing/checkout/create/{mandate}", f"/internal/top-up-target/{mandate}"
+    billing, payments = peers["billing"].requests, peers["payments"].requests
+    accepted = await client.post(path, json={"userId": "a&b", "amount": 10, "returnUrl": "x"}, headers=me)
+    assert accepted.json()["service"] == "payments"
+    assert (peers["billing"].requests, peers["payments"].requests) == (billing + 1, payments + 1)
+    peers["billing"].answers[target] = (422, {"code": "NOT_A_MEMBER"})
+    refused = await client.post(path, json={"userId": "x", "amount": 10}, headers=me)
+    assert (refused.status_code, refused.json()) == (422, {"code": "NOT_A_MEMBER"})
+    assert_problem(await client.post(path, json={"userId": 7}, headers=me), 422, "VALIDATION")
+    malformed = await client.post(path, content=b"{", headers={**me, "Content-Type": "application/json"})
+    assert_problem(malformed, 422, "MALFORMED_JSON")
+    stranger = issuer.person(unique("stranger"))
+    assert_problem(await client.post(path, json={"amount": 10}, headers=stranger), 403)
+    assert peers["payments"].requests == payments + 1
+
+
+async def test_stripes_webhook_passes_byte_for_byte_without_a_token(client: httpx.AsyncClient) -> None:
+    body = b'{ "id" : "evt_1",\r\n "a":1.50, "\xc3\xbc": "\\u00e9" }\n'
+    given = {"Stripe-Signature": "t=1,v1=abc", "Content-Type": "application/json; charset=utf-8"}
+    told = (await client.post("/api/billing/webhook/stripe", content=body, headers=given)).json()
+    assert told["service"] == "payments"
+    assert told["body"].encode("latin-1") == body
+    assert told["headers"]["stripe-signature"] == "t=1,v1=abc"
+    assert "x-rappen-caller" not in told["headers"]
+    assert told["caller"] is None
+
+
+async def test_unknown_paths_and_methods_are_problems_too(
+    client: httpx.AsyncClient, admin: Headers, gateway: GatewayProcess
+) -> None:
+    assert_problem(await client.get("/api/nothing", headers=admin), 404, "NOT_FOUND")
+    assert_problem(await client.get("/api/billing/balance/", headers=admin), 404, "NOT_FOUND")
+    assert_problem(await client.delete("/api/billing/balance", headers=admin), 405, "METHOD_NOT_ALLOWED")
+    german = await client.get("/api/nothing", headers={**admin, "Accept-Language": "de"})
+    assert german.json()["detail"] == "Hier ist nichts."
+    assert "Traceback" not in gateway.log()

@@ -1,0 +1,234 @@
+"""Usage over HTTP: accepted only when Kafka has it, each event judged by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from rappen_contracts import decode
+from rappen_contracts.usage.v1 import UsageRecorded
+from services.chassis.clock import system_clock
+from tests.integration.gateway.support import GatewayProcess, Issuer, assert_problem, read_topic, unique
+from tests.support.stack import ServerPair
+
+Headers = dict[str, str]
+BATCH = "application/cloudevents-batch+json"
+
+
+@pytest.fixture(scope="session")
+def program(issuer: Issuer) -> Headers:
+    return issuer.program("usage:write")
+
+
+def an_event(mandate: str, **changes: Any) -> dict[str, Any]:
+    data = {
+        "mandate_id": mandate,
+        "user_id": "user-1",
+        "provider": "anthropic",
+        "model": "claude",
+        "cost": {"amount": "0.000001230000000000000001", "currency": "USD"},
+    }
+    event = {
+        "specversion": "1.0",
+        "id": str(uuid4()),
+        "source": "/tests",
+        "type": "ch.rappen.usage.recorded.v1",
+        "time": "2026-01-02T03:04:05.678901Z",
+        "data": data,
+    }
+    return {**event, **changes}
+
+
+async def send(client: httpx.AsyncClient, headers: Headers, event: object) -> httpx.Response:
+    body = event if isinstance(event, bytes) else json.dumps(event).encode()
+    given = {**headers, "Content-Type": "application/cloudevents+json; charset=utf-8"}
+    return await client.post("/api/usage", content=body, headers=given)
+
+
+async def send_batch(client: httpx.AsyncClient, headers: Headers, events: object) -> httpx.Response:
+    body = events if isinstance(events, bytes) else json.dumps(events).encode()
+    return await client.post("/api/usage/batch", content=body, headers={**headers, "Content-Type": BATCH})
+
+
+async def test_an_accepted_event_is_in_kafka_exactly_as_it_was_sent(
+    client: httpx.AsyncClient, program: Headers, servers: ServerPair
+) -> None:
+    mandate = unique("m")
+    event = an_event(mandate, traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    answer = await send(client, program, event)
+    assert answer.status_code == 202
+    assert answer.json() == {"accepted": 1, "results": [{"id": event["id"], "status": "accepted"}]}
+    (record,) = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", 1, key=mandate)
+    headers = dict(record.headers)
+    assert headers["ce_id"] == event["id"].encode()
+    assert headers["ce_source"] == b"/tests"
+    assert headers["traceparent"] == event["traceparent"].encode()
+    read = decode(record.headers, record.value, now=system_clock())
+    assert isinstance(read.data, UsageRecorded)
+    assert read.data.cost is not None
+    assert str(read.data.cost.amount) == "0.000001230000000000000001"
+    assert read.time.isoformat() == "2026-01-02T03:04:05.678901+00:00"
+
+
+async def test_in_a_batch_each_event_is_judged_by_itself(
+    client: httpx.AsyncClient, program: Headers, servers: ServerPair
+) -> None:
+    mandate = unique("m")
+    good, twice = an_event(mandate), an_event(mandate)
+    negative = an_event(mandate)
+    negative["data"] = {**negative["data"], "cost": {"amount": "-1", "currency": "CHF"}}
+    foreign = an_event(mandate, type="ch.rappen.payment.succeeded.v1")
+    duplicate = json.dumps(an_event(mandate)).replace('"user_id"', '"user_id": "other", "user_id"', 1)
+    parts = [json.dumps(each) for each in (good, negative, twice, foreign, "text", twice, an_event(mandate, id=7))]
+    body = f"[{','.join(parts)}, {duplicate}]".encode()
+    answer = await send_batch(client, program, body)
+    assert answer.status_code == 207, answer.text
+    results = answer.json()["results"]
+    assert answer.json()["accepted"] == 3
+    assert [result["status"] for result in results] == [
+        *("accepted", "invalid", "accepted", "invalid", "invalid", "accepted", "invalid", "invalid")
+    ]
+    assert (results[1]["id"], results[1]["code"]) == (negative["id"], "NEGATIVE")
+    assert results[7]["code"] == "DUPLICATE_KEY"
+    assert all(result["detail"] for result in results if result["status"] == "invalid")
+    records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", 3, key=mandate)
+    assert [dict(record.headers)["ce_id"].decode() for record in records] == [good["id"], twice["id"], twice["id"]]
+
+
+async def test_a_payment_cannot_be_written_through_the_usage_endpoint(
+    client: httpx.AsyncClient, program: Headers
+) -> None:
+    data = {
+        "mandate_id": "m",
+        "user_id": None,
+        "amount": {"amount": "1000.000000", "currency": "CHF"},
+        "reason": "top_up",
+        "stripe_payment_intent_id": "pi_1",
+        "paid_at": "2026-01-01T00:00:00Z",
+    }
+    refused = await send(client, program, an_event("m", type="ch.rappen.payment.succeeded.v1", data=data))
+    document = assert_problem(refused, 422, "INVALID_EVENTS")
+    assert document["results"][0]["status"] == "invalid"
+
+
+async def test_when_nothing_is_valid_the_answer_is_a_problem_with_every_result(
+    client: httpx.AsyncClient, program: Headers
+) -> None:
+    event = an_event("m", specversion="0.3")
+    for answer in (await send(client, program, event), await send_batch(client, program, [event])):
+        document = assert_problem(answer, 422, "INVALID_EVENTS")
+        assert document["accepted"] == 0
+        assert [result["status"] for result in document["results"]] == ["invalid"]
+        assert document["errors"][0]["field"] == "0"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"{}",
+        b'"text"',
+        b"\xff\xfe",
+        b'{"id": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"id": 1e999}',
+        b"NaN",
+        json.dumps(an_event("m\x00")).encode(),
+        json.dumps(an_event("m", source="/\x00")).encode(),
+        json.dumps(an_event("m", source="\ud800")).encode(),
+        json.dumps(an_event("m", id="\x00" * 50)).encode(),
+        json.dumps(an_event("m", time="9999-12-31T23:59:59Z")).encode(),
+        json.dumps(an_event("m", time="0000-00-00T00:00:00Z")).encode(),
+        json.dumps(an_event("m", data=None)).encode(),
+    ],
+)
+async def test_hostile_bodies_are_refused_one_by_one_and_in_batches(
+    client: httpx.AsyncClient, program: Headers, body: bytes
+) -> None:
+    assert_problem(await send(client, program, body), 422, "INVALID_EVENTS")
+    assert_problem(await send_batch(client, program, b"[" + body + b"]"), 422)
+    assert_problem(await send_batch(client, program, body), 422)
+
+
+async def test_the_size_of_a_batch_and_of_a_body_is_limited(client: httpx.AsyncClient, program: Headers) -> None:
+    assert_problem(await send_batch(client, program, [{}] * 1001), 422, "TOO_MANY_EVENTS")
+    large = an_event("m", comment="x" * 300_000)
+    assert_problem(await send(client, program, large), 413, "BODY_TOO_LARGE")
+    mixed = await send_batch(client, program, [an_event("m"), large])
+    assert mixed.status_code == 207
+    assert mixed.json()["results"][1]["code"] == "RECORD_TOO_LARGE"
+    assert_problem(await send_batch(client, program, b" " * (8 * 1024 * 1024 + 1)), 413, "BODY_TOO_LARGE")
+
+
+async def test_another_content_type_is_415(client: httpx.AsyncClient, program: Headers) -> None:
+    for path, media_type in (("/api/usage", BATCH), ("/api/usage/batch", "application/json"), ("/api/usage", "")):
+        given = {**program, "Content-Type": media_type}
+        assert_problem(await client.post(path, content=b"[]", headers=given), 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+async def test_only_a_program_with_the_scope_may_write_usage(
+    client: httpx.AsyncClient, issuer: Issuer, admin: Headers
+) -> None:
+    for headers in (issuer.program("usage:check"), issuer.program(""), issuer.person("somebody"), admin):
+        assert_problem(await send(client, headers, an_event("m")), 403)
+        assert_problem(await send_batch(client, headers, b"{"), 403)
+
+
+async def test_a_full_batch_is_accepted_quickly(
+    client: httpx.AsyncClient, program: Headers, servers: ServerPair
+) -> None:
+    mandate = unique("m")
+    events = [an_event(mandate) for _ in range(1000)]
+    answer = await send_batch(client, program, events)
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 1000)
+    records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", 1000, key=mandate)
+    assert [dict(record.headers)["ce_id"].decode() for record in records] == [event["id"] for event in events]
+
+
+async def test_too_many_events_in_flight_are_429(
+    servers: ServerPair, issuer: Issuer, program: Headers, tmp_path: Path
+) -> None:
+    small = GatewayProcess(servers, issuer, {}, tmp_path)
+    await small.start(role="api", more={"GATEWAY_USAGE_IN_FLIGHT_MAX": "5"})
+    try:
+        async with httpx.AsyncClient(base_url=small.url, trust_env=False) as client:
+            refused = await send_batch(client, program, [an_event("m") for _ in range(6)])
+            assert_problem(refused, 429, "TOO_MANY_IN_FLIGHT")
+            assert refused.headers["retry-after"] == "1"
+            assert (await send_batch(client, program, [an_event("m") for _ in range(5)])).status_code == 202
+    finally:
+        await small.stop()
+
+
+async def test_zz_while_kafka_is_away_usage_is_503_and_afterwards_accepted_again(
+    client: httpx.AsyncClient, program: Headers, servers: ServerPair
+) -> None:
+    mandate = unique("m")
+    await asyncio.to_thread(servers.kafka.kill)
+    try:
+        started = time.monotonic()
+        answer = await send(client, program, an_event(mandate))
+        assert_problem(answer, 503, "UNAVAILABLE")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert time.monotonic() - started < 15
+        again = await send_batch(client, program, [an_event(mandate)])
+        assert_problem(again, 503, "UNAVAILABLE")
+    finally:
+        await asyncio.to_thread(servers.kafka.start)
+    event = an_event(mandate)
+    async with asyncio.timeout(60):
+        while (await send(client, program, event)).status_code != 202:  # noqa: ASYNC110 - a client can only try again.
+            await asyncio.sleep(0.5)
+    records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", 1, key=mandate)
+    assert event["id"] in {dict(record.headers)["ce_id"].decode() for record in records}

@@ -1,0 +1,36 @@
+"""The servers, the fake Stripe and the payments service, once for all tests of payments."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from tests.integration.payments.world import World
+from tests.support.stack import ServerPair
+
+
+@pytest.fixture(scope="session")
+def payments_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    servers = ServerPair(tmp_path_factory.mktemp("servers"))
+    servers.start(["payments"])
+    world = World(servers, tmp_path_factory.mktemp("payments"))
+    try:
+        world.fake.start()
+        world.service.start()
+        yield world
+        world.service.end()
+        world.fake.end()
+    finally:
+        servers.stop()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def world(payments_processes: World) -> AsyncIterator[World]:
+    stop = asyncio.Event()
+    reading = asyncio.create_task(payments_processes.read_topic(stop))
+    yield payments_processes
+    stop.set()
+    await reading
+    await payments_processes.http.aclose()
+    await payments_processes.control.aclose()

@@ -1,0 +1,162 @@
+"""What Stripe delivers: who may, what is stored, and what becomes of it."""
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import stripe
+
+from deploy.local.ports import free_port
+from tests.integration.payments.world import OTHER_SECRET, SECRET, WEBHOOK, World
+
+
+def event(**more: Any) -> dict[str, Any]:
+    """An event of a type that nothing listens to."""
+    return {
+        "id": f"evt_{uuid4().hex}",
+        "object": "event",
+        "type": "customer.created",
+        "livemode": False,
+        "api_version": "2026-10-28.endive",
+        "created": 1,
+        "data": {"object": {"id": "cus_1", "object": "customer"}},
+        **more,
+    }
+
+
+def signed(body: bytes, *, secret: str = SECRET, age_s: int = 0) -> str:
+    timestamp = int(time.time()) - age_s
+    return str(stripe.WebhookSignature.generate_signature_header(body.decode(), secret, timestamp=timestamp))
+
+
+async def stored(world: World, event_id: str) -> list[dict[str, Any]]:
+    return await world.rows("SELECT * FROM webhook_events WHERE event_id = $1", event_id)
+
+
+async def test_an_event_is_stored_as_it_came_before_it_is_acknowledged(world: World) -> None:
+    body = json.dumps(event(unknown={"nested": ["ü", None]}), indent=2).encode()
+    answer = await world.deliver(body)
+    assert (answer.status_code, answer.json()) == (200, {"received": True})
+    (row,) = await stored(world, json.loads(body)["id"])
+    assert row["payload"] == body
+    assert (row["type"], row["object_id"], row["livemode"]) == ("customer.created", "cus_1", False)
+
+
+async def test_an_unknown_type_is_marked_and_needs_no_more(world: World) -> None:
+    for unknown in (event(), event(type="invoice.upcoming", data={"object": {"object": "invoice"}})):
+        assert (await world.deliver(json.dumps(unknown).encode())).status_code == 200
+        assert await world.event_outcome(unknown["id"]) == "IGNORED"
+
+
+async def test_copies_of_an_event_are_acknowledged_and_stored_once(world: World) -> None:
+    body = json.dumps(event()).encode()
+    answers = await asyncio.gather(*(world.deliver(body) for _ in range(10)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(await stored(world, json.loads(body)["id"])) == 1
+
+
+async def test_either_secret_signs_while_they_are_exchanged(world: World) -> None:
+    for secret in (SECRET, OTHER_SECRET):
+        body = json.dumps(event()).encode()
+        assert (await world.deliver(body, secret=secret)).status_code == 200
+        assert len(await stored(world, json.loads(body)["id"])) == 1
+
+
+async def test_every_delivery_that_is_not_stripes_gets_the_same_400_and_is_not_stored(world: World) -> None:
+    body = json.dumps(event()).encode()
+    live = json.dumps(event(livemode=True)).encode()
+    large = json.dumps(event(padding="x" * 600_000)).encode()
+    deliveries = [
+        (body, signed(body, secret="whsec_of_nobody")),
+        (body, signed(body, age_s=301)),
+        (body, signed(body, age_s=-120)),
+        (body.replace(b"cus_1", b"cus_2"), signed(body)),
+        (body, "t=1,v1=00"),
+        (body, "nonsense"),
+        (b"no json", signed(b"no json")),
+        (b"{}", signed(b"{}")),
+        (live, signed(live)),
+        (large, signed(large)),
+    ]
+    answers = [await world.deliver(content, header) for content, header in deliveries]
+    answers.append(await world.http.post(WEBHOOK, content=body))
+    assert {answer.status_code for answer in answers} == {400}
+    documents = [{name: text for name, text in answer.json().items() if name != "requestId"} for answer in answers]
+    assert all(document == documents[0] for document in documents)
+    assert await stored(world, json.loads(body)["id"]) == []
+    assert await stored(world, json.loads(live)["id"]) == []
+
+
+async def test_an_event_that_cannot_be_stored_is_answered_503(world: World) -> None:
+    body = json.dumps(event()).encode()
+    await world.rows("REVOKE INSERT ON webhook_events FROM payments_app")
+    try:
+        refused = await world.deliver(body)
+    finally:
+        await world.rows("GRANT INSERT ON webhook_events TO payments_app")
+    assert (refused.status_code, refused.json()["code"]) == (503, "WEBHOOK_NOT_STORED")
+    assert (await world.deliver(body)).status_code == 200
+
+
+async def test_without_key_and_secrets_payments_say_so_and_nothing_is_lost(world: World) -> None:
+    bare = world.process("api", port=free_port(), stripe_settings={})
+    await asyncio.to_thread(bare.start)
+    try:
+        body = json.dumps(event()).encode()
+        answer = await world.http.post(bare.url + WEBHOOK, content=body, headers={"Stripe-Signature": signed(body)})
+        assert (answer.status_code, answer.json()["code"]) == (503, "WEBHOOK_NOT_CONFIGURED")
+        person = world.person()
+        created = await world.http.post(
+            f"{bare.url}/api/billing/checkout/create/{person.mandate_id}",
+            json={"amount": 10, "returnUrl": "https://app.example.ch"},
+            headers=person.headers,
+        )
+        assert (created.status_code, created.json()["code"]) == (503, "STRIPE_NOT_CONFIGURED")
+    finally:
+        assert bare.end() == 0
+
+
+async def test_the_order_in_which_events_arrive_does_not_matter(world: World) -> None:
+    person = world.person()
+    session_id = await person.session()
+    await world.pay(session_id, "async_paid", drop=True)
+    events = [
+        event(type=name, data={"object": {"id": session_id, "object": "checkout.session", "payment_status": claimed}})
+        for name, claimed in (
+            ("checkout.session.expired", "unpaid"),
+            ("checkout.session.async_payment_failed", "unpaid"),
+            ("checkout.session.async_payment_succeeded", "paid"),
+            ("checkout.session.completed", "unpaid"),
+        )
+    ]
+    for late in events:
+        assert (await world.deliver(json.dumps(late).encode())).status_code == 200
+        await world.event_outcome(late["id"])
+    assert sorted(await world.processed(session_id, count=4)) == ["ALREADY_CREDITED"] * 3 + ["CREDITED"]
+    assert (await world.checkout_of(session_id))["state"] == "PAID"
+    (payment,) = await world.published(person.mandate_id)
+    assert payment.time <= datetime.now(UTC)
+
+
+async def test_what_an_event_claims_is_not_believed(world: World) -> None:
+    person = world.person()
+    session_id = await person.session()
+    claimed = {"id": session_id, "object": "checkout.session", "payment_status": "paid", "amount_total": 50000}
+    lie = event(type="checkout.session.completed", data={"object": claimed})
+    await world.deliver(json.dumps(lie).encode())
+    assert await world.event_outcome(lie["id"]) == "OPEN"
+    assert await world.published(person.mandate_id, count=0) == []
+
+
+async def test_a_webhook_is_answered_quickly(world: World) -> None:
+    """V7 is measured by the bench; here only that no call to Stripe is on the way (it would take a second)."""
+    await world.control.post("/faults", json={"path": "/v1/checkout/sessions/", "status": 200, "delay_s": 1})
+    session_id = await world.person().session()
+    body = json.dumps(event(type="checkout.session.completed", data={"object": {"id": session_id}})).encode()
+    started = time.perf_counter()
+    assert (await world.deliver(body)).status_code == 200
+    assert time.perf_counter() - started < 0.5
+    assert await world.event_outcome(json.loads(body)["id"]) == "OPEN"
