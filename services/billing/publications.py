@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from uuid import UUID, uuid5
 
 from rappen_contracts.billing.v1 import BalanceChanged
 from rappen_contracts.registry import BALANCE_CHANGED_V1
 from rappen_contracts.types import Money, NonNegativeMoney
-from services.billing.domain.ledger import LEDGER_NAMESPACE, LockedAccount
+from services.billing.domain.ledger import LockedAccount, transaction_id
 from services.billing.domain.money import from_micro
 from services.chassis.outbox import OutboxRow, outbox_row
 
@@ -36,7 +35,8 @@ def balances_changed(accounts: Iterable[LockedAccount], mandate_ids: dict[int, s
                 outbox_row(
                     BALANCE_CHANGED_V1,
                     data,
-                    event_id=_event_id(account.no, account.seq),
+                    # The row after which the balance was this.
+                    event_id=transaction_id(account.no, account.seq),
                     occurred_at=now,
                     key=f"{mandate_id}/{account.no}",
                 )
@@ -47,6 +47,3 @@ def balances_changed(accounts: Iterable[LockedAccount], mandate_ids: dict[int, s
 def _money(micros: int) -> Money:
     return Money(amount=from_micro(micros), currency="CHF")
 
-
-def _event_id(account_no: int, seq: int) -> UUID:
-    return uuid5(LEDGER_NAMESPACE, f"balance/{account_no}/{seq}")

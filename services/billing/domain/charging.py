@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -145,16 +144,21 @@ def derivation(
     return parts
 
 
-@lru_cache(maxsize=1000)
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)
-
-
-@lru_cache(maxsize=10_000)
-def _day(zone: str, hour: datetime) -> date:
-    return hour.astimezone(_zone(zone)).date()
+# The day a zone is in, by name: its first moment, the next day's first moment (both UTC), and the date.
+_days: dict[str, tuple[datetime, datetime, date]] = {}
 
 
 def period_day(at: datetime, zone: str) -> date:
-    """The day of a time in a zone. Borders fall on quarters of an hour in every zone, so those are remembered."""
-    return _day(zone, at.replace(minute=at.minute - at.minute % 15, second=0, microsecond=0))
+    """The day of a time in a zone, [start, next start). The last day asked for is remembered for each zone, because
+    events come in the order of time."""
+    known = _days.get(zone)
+    if known is not None and known[0] <= at < known[1]:
+        return known[2]
+    place = ZoneInfo(zone)
+    day = at.astimezone(place).date()
+    _days[zone] = _first_moment(day, place), _first_moment(day + timedelta(days=1), place), day
+    return day
+
+
+def _first_moment(day: date, place: ZoneInfo) -> datetime:
+    return datetime.combine(day, time.min, place).astimezone(UTC)

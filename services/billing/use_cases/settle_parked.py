@@ -1,19 +1,22 @@
 """Charging what was parked, once a price or rate has been added: through the same charge, exactly once."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 import asyncpg
-from asyncpg.exceptions import UniqueViolationError
+import orjson
+from asyncpg.exceptions import CheckViolationError, DataError, UniqueViolationError
 
-from rappen_contracts import Event, decode
+from rappen_contracts import Event, decode_structured
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from rappen_contracts.usage.v1 import UsageRecorded
+from services.billing.domain.charging import Parked
 from services.billing.repository.ledger import recorded_digests
 from services.billing.repository.mandates import read_terms
 from services.billing.repository.prices import Tariffs
-from services.billing.repository.uncharged import insert_uncharged, take_parked
-from services.billing.use_cases.charge_usage import Charges, TermsChanged, Usage
+from services.billing.repository.uncharged import UnchargedEvent, insert_uncharged, take_parked
+from services.billing.use_cases.charge_usage import AlreadyCharged, Charges, TermsChanged, Usage
 from services.billing.use_cases.credit_payment import credit_payment
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -22,6 +25,8 @@ from services.chassis.logging import get_logger
 __all__ = ["SettleParked"]
 
 BATCH = 500
+# An amount or a balance that the ledger cannot hold, or text that the database refuses.
+_FAULTS_OF_DATA = (ArithmeticError, ValueError, DataError, CheckViolationError)
 
 _log = get_logger(__name__)
 
@@ -35,6 +40,7 @@ class SettleParked:
         self._clock = clock
         self._charges = Charges(default_markup)
         self._tariffs = Tariffs()
+        self._limit = BATCH
 
     async def __call__(self) -> int:
         """Settles one batch in one transaction; returns how many events were looked at."""
@@ -42,21 +48,52 @@ class SettleParked:
         async with self._database.bare() as connection:
             try:
                 async with connection.transaction():
-                    return await self._settle(connection, now)
-            except (UniqueViolationError, TermsChanged):
+                    looked_at = await self._settle(connection, now)
+            except (UniqueViolationError, AlreadyCharged, TermsChanged):
                 # A redelivery charged one of them at the same moment, or settings moved: the next run sees it. Places
                 # that were made in the transaction that is gone are forgotten.
                 self._charges = Charges(self._default_markup)
                 return BATCH
+            except _FAULTS_OF_DATA as error:
+                # Fewer at once, until the one that cannot be charged is alone and its neighbours are settled.
+                _log.warning("parked events isolated", events=self._limit, error=type(error).__name__)
+                self._charges = Charges(self._default_markup)
+                self._limit = max(1, self._limit // 2)
+                return BATCH
+        self._limit = min(BATCH, self._limit * 2)
+        return looked_at
 
     async def _settle(self, connection: asyncpg.Connection, now: datetime) -> int:
         _, revision = await read_terms(connection, (), default_markup=self._default_markup)
-        rows = await take_parked(connection, revision=revision, limit=BATCH)
+        rows = await take_parked(connection, revision=revision, limit=self._limit)
+        try:
+            async with connection.transaction():
+                await self._charge(connection, rows, revision, now)
+        except _FAULTS_OF_DATA as error:
+            if len(rows) > 1:
+                raise
+            _log.error("parked event cannot be charged", event_id=str(rows[0]["event_id"]), error=type(error).__name__)
+            why = Parked("UNPROCESSABLE", type(error).__name__, None)
+            await insert_uncharged(connection, [_parked(rows[0], why, revision, now)])
+        return len(rows)
+
+    async def _charge(
+        self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record], revision: int, now: datetime
+    ) -> None:
         if not rows:
-            return 0
-        # One that a redelivery has charged meanwhile only leaves the parking place.
+            return
+        # One that a redelivery has charged meanwhile only leaves the parking place; what contradicts it stays there.
         charged = await recorded_digests(
             connection, "transactions", [(row["mandate_no"], row["event_id"]) for row in rows]
+        )
+        contradicts = Parked("CONFLICT", "the event was recorded with other data", None)
+        await insert_uncharged(
+            connection,
+            [
+                _parked(row, contradicts, revision, now)
+                for row in rows
+                if charged.get((row["mandate_no"], row["event_id"]), row["digest"]) != row["digest"]
+            ],
         )
         events = [_event(row["event"], now) for row in rows if (row["mandate_no"], row["event_id"]) not in charged]
         usages = [Usage(event) for event in events if isinstance(event.data, UsageRecorded)]
@@ -69,10 +106,13 @@ class SettleParked:
                 if not isinstance(parked, str):
                     await insert_uncharged(connection, [parked])
         _log.info("parked events looked at", events=len(rows), **outcome)
-        return len(rows)
+
+
+def _parked(row: asyncpg.Record, why: Parked, revision: int, now: datetime) -> UnchargedEvent:
+    """The event parked again, for another reason."""
+    return UnchargedEvent.parked(row["mandate_no"], _event(row["event"], now), why, now, revision)
 
 
 def _event(text: str, now: datetime) -> Event:
-    """The stored event; it was valid when it was parked, so it is valid now."""
-    headers = [("content-type", b"application/cloudevents+json")]
-    return decode(headers, text.encode(), now=now)
+    """The stored event; it was valid when it was parked, whatever its envelope adds to its length."""
+    return decode_structured(orjson.loads(text), now=now)
