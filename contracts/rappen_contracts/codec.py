@@ -122,7 +122,7 @@ def encode(
     traceparent: str | None = None,
     events: Events = EVENTS,
 ) -> Record:
-    """Writes one event in binary mode; `ContractError` for what no reader would accept."""
+    """Writes one event in binary mode; `ContractError` for what no reader would accept, no invalid traceparent."""
     version = events.get(type)
     if version is None or not isinstance(data, version.model):
         raise ContractError("UNKNOWN_TYPE", f"{type} does not carry this data")
@@ -139,7 +139,7 @@ def encode(
     mandate_id = getattr(data, "mandate_id", None)
     if mandate_id is not None:
         headers.append(("ce_subject", mandate_id.encode()))
-    if traceparent is not None:
+    if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
         headers.append(("traceparent", traceparent.encode()))
     value = to_json(data, exclude_none=True)
     if len(value) > RECORD_BYTES_MAX:

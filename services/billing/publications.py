@@ -46,4 +46,3 @@ def balances_changed(accounts: Iterable[LockedAccount], mandate_ids: dict[int, s
 
 def _money(micros: int) -> Money:
     return Money(amount=from_micro(micros), currency="CHF")
-

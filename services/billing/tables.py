@@ -144,7 +144,13 @@ dimensions = sa.Table(
     sa.Column("feature_instance_id", sa.Text),
     sa.PrimaryKeyConstraint("mandate_no", "no"),
     sa.UniqueConstraint(
-        "mandate_no", "provider", "model", "feature_code", "feature_instance_id", postgresql_nulls_not_distinct=True
+        "mandate_no",
+        "provider",
+        "model",
+        "feature_code",
+        "feature_instance_id",
+        name="uq_dimensions_names",
+        postgresql_nulls_not_distinct=True,
     ),
 )
 

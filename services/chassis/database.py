@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 __all__ = ["Database", "is_transient"]
@@ -85,6 +86,8 @@ def is_transient(error: BaseException) -> bool:
 
     What is not known to be transient is not: a data error repeated for ever would stop a partition.
     """
+    if isinstance(error, PoolTimeoutError):
+        return True
     if isinstance(error, DBAPIError) and error.orig is not None:
         if error.connection_invalidated:
             return True

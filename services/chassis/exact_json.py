@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from services.chassis.problems import Problem
 
@@ -72,7 +73,13 @@ class ExactJsonRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def exact(request: Request) -> Response:
-            return await handler(_ExactRequest(request.scope, request.receive))
+            try:
+                return await handler(_ExactRequest(request.scope, request.receive))
+            except HTTPException as error:
+                # FastAPI wraps what parsing a body raises; our own refusals say more.
+                if isinstance(error.__cause__, Problem):
+                    raise error.__cause__ from None
+                raise
 
         return exact
 

@@ -41,11 +41,23 @@ class Readers:
         self._ends: AIOKafkaConsumer | None = None
 
     async def start(self) -> None:
-        """Connects; raises when the broker cannot be reached. The clients belong to the loop that is running here."""
-        self._admin = AIOKafkaAdminClient(**self._options)
-        self._ends = AIOKafkaConsumer(**self._options, group_id=None, enable_auto_commit=False)
-        await self._admin.start()
-        await self._ends.start()
+        """Connects; a broker that is away is tried again when somebody waits, because the wait is only a courtesy."""
+        try:
+            await self._connect()
+        except (OSError, KafkaError) as error:
+            _log.warning("readers not connected", error=type(error).__name__)
+
+    async def _connect(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
+        """The clients, made by the loop that uses them."""
+        if self._admin is None:
+            admin = AIOKafkaAdminClient(**self._options)
+            await admin.start()
+            self._admin = admin
+        if self._ends is None:
+            ends = AIOKafkaConsumer(**self._options, group_id=None, enable_auto_commit=False)
+            await ends.start()
+            self._ends = ends
+        return self._admin, self._ends
 
     async def stop(self) -> None:
         """Disconnects."""
@@ -72,18 +84,16 @@ class Readers:
                 await _until(lambda: _gone(connection, last))
 
     async def _read(self, topic: str) -> None:
-        if self._ends is None:
-            raise RuntimeError("start() comes first")
+        admin, consumer = await self._connect()
         partitions = [TopicPartition(topic, number) for number in range(source_topic(topic).partitions)]
-        ends = {at: end for at, end in (await self._ends.end_offsets(partitions)).items() if end > 0}
+        ends = {at: end for at, end in (await consumer.end_offsets(partitions)).items() if end > 0}
         for group in source_topic(topic).groups:
-            await _until(lambda group=group: self._passed(group, ends))  # type: ignore[misc]
+            await _until(lambda group=group: _passed(admin, group, ends))  # type: ignore[misc]
 
-    async def _passed(self, group: str, ends: dict[TopicPartition, int]) -> bool:
-        if self._admin is None:
-            raise RuntimeError("start() comes first")
-        committed = await self._admin.list_consumer_group_offsets(group, partitions=list(ends))
-        return all(at in committed and committed[at].offset >= end for at, end in ends.items())
+
+async def _passed(admin: AIOKafkaAdminClient, group: str, ends: dict[TopicPartition, int]) -> bool:
+    committed = await admin.list_consumer_group_offsets(group, partitions=list(ends))
+    return all(at in committed and committed[at].offset >= end for at, end in ends.items())
 
 
 async def _gone(connection: asyncpg.Connection, last: int) -> bool:

@@ -9,11 +9,11 @@ from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
 from services.chassis.problems import install_problems
 from services.chassis.process import Part, Resource, run_process
+from services.chassis.readers import Readers
 from services.chassis.relay import Relay
 from services.payments.api.checkouts import checkout_routes
 from services.payments.api.webhook import webhook_routes
 from services.payments.jobs import Inbox
-from services.payments.published import LateReaders
 from services.payments.settings import PaymentsSettings
 from services.payments.stripe_gateway import StripeGateway
 from services.payments.use_cases.confirm_checkout import ConfirmCheckout
@@ -43,7 +43,7 @@ def serve(settings: PaymentsSettings, role: str) -> None:
     resources: list[Resource] = [database, stripe]
     parts: list[Part] = []
     if role in ("api", "all"):
-        readers = LateReaders(settings.kafka, database, client_id=f"payments-{settings.instance}")
+        readers = Readers(settings.kafka, database, client_id=f"payments-{settings.instance}")
         resources.append(readers)
         _add_routes(app, settings, database=database, stripe=stripe, readers=readers, faults=faults)
     if role in ("worker", "all"):
@@ -57,7 +57,7 @@ def _add_routes(
     *,
     database: Database,
     stripe: StripeGateway,
-    readers: LateReaders,
+    readers: Readers,
     faults: FaultPoints,
 ) -> None:
     create = CreateCheckout(

@@ -7,10 +7,10 @@ from services.chassis.caller import Caller
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
+from services.chassis.readers import Readers
 from services.payments.domain.checkouts import received_payment, session_id_is_valid
 from services.payments.domain.stripe_objects import CheckoutSession
 from services.payments.errors import NotPaid, StripeObjectUnknown, UnknownSession
-from services.payments.published import LateReaders
 from services.payments.repository import find_checkout
 from services.payments.stripe_gateway import StripeGateway
 from services.payments.use_cases.settle_checkout import Settlement, report, settle_checkout
@@ -33,7 +33,7 @@ class ConfirmCheckout:
     """Credits a paid session once, whether the webhook was here before or not."""
 
     def __init__(
-        self, database: Database, stripe: StripeGateway, readers: LateReaders, *, clock: Clock, faults: FaultPoints
+        self, database: Database, stripe: StripeGateway, readers: Readers, *, clock: Clock, faults: FaultPoints
     ) -> None:
         self._database = database
         self._stripe = stripe

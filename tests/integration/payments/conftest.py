@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 
 import pytest
 import pytest_asyncio
@@ -13,16 +14,14 @@ from tests.support.stack import ServerPair
 @pytest.fixture(scope="session")
 def payments_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     servers = ServerPair(tmp_path_factory.mktemp("servers"))
-    servers.start(["payments"])
-    world = World(servers, tmp_path_factory.mktemp("payments"))
-    try:
-        world.fake.start()
-        world.service.start()
+    with ExitStack() as stack:
+        stack.callback(servers.stop)
+        servers.start(["payments"])
+        world = World(servers, tmp_path_factory.mktemp("payments"))
+        for process in (world.fake, world.service):
+            stack.callback(process.end)
+            process.start()
         yield world
-        world.service.end()
-        world.fake.end()
-    finally:
-        servers.stop()
 
 
 @pytest_asyncio.fixture(scope="session")

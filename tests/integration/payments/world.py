@@ -56,21 +56,24 @@ class Process:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._env, cwd=ROOT, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
-        while True:
+        deadline = time.monotonic() + 60
+        while not self._answers():
             assert self._process.poll() is None, f"{self._name} ended: {self._log.read_text()[-3000:]}"
-            try:
-                if httpx.get(self.url + self._ready, timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                assert time.monotonic() < deadline, f"{self._name} is not ready: {self._log.read_text()[-3000:]}"
+            assert time.monotonic() < deadline, f"{self._name} is not ready: {self._log.read_text()[-3000:]}"
             time.sleep(0.1)
 
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(self.url + self._ready, timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        assert self._process is not None
+        if self._process is None:
+            return 0
         if self._process.poll() is None:
             self._process.send_signal(how)
-        return self._process.wait(30)
+        return self._process.wait(60)
 
     async def died(self) -> int:
         """Waits until the process has ended by itself."""
