@@ -21,7 +21,7 @@ __all__ = ["BatchSubscription", "KafkaRecord", "RebalanceListener", "make_produc
 
 RebalanceListener: TypeAlias = ConsumerRebalanceListener
 
-HEARTBEAT_INTERVAL_MS = 5_000
+HEARTBEAT_INTERVAL_MS = 2_000
 # Longer than the longest batch, so that a batch in flight is finished and committed before partitions move.
 REBALANCE_TIMEOUT_MS = 60_000
 MAX_POLL_INTERVAL_MS = 180_000

@@ -56,7 +56,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     """The client's consumer with a `getmany` that is bounded in bytes and loses nothing to an unreadable record."""
 
     def __init__(self, *topics: str, **options: Any) -> None:
-        super().__init__(*topics, key_deserializer=_cut_key, value_deserializer=_cut_value, **options)
+        super().__init__(*topics, **options | {"key_deserializer": _cut_key, "value_deserializer": _cut_value})
         self._careful_polls = 0
 
     async def getmany(

@@ -33,7 +33,10 @@ IDLE_S = 0.1
 RETRY_S = 1.0
 # While the broker is away a produce call would wait for ever, because idempotent batches never expire.
 ACKNOWLEDGE_TIMEOUT_S = 20.0
-_LOCK_KEY = 7_262_001
+_LOCK_KEY = 7_262
+# One database holds the schemas of several services, each with a relay of its own.
+_LOCK = "SELECT pg_try_advisory_lock($1, hashtext(current_schema()))"
+_UNLOCK = "SELECT pg_advisory_unlock($1, hashtext(current_schema()))"
 
 _log = get_logger(__name__)
 
@@ -84,7 +87,7 @@ class Relay:
     async def _work(self, connection: asyncpg.Connection, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
         """Works while this session holds the lock; another process's relay waits here without one."""
         while not stop.is_set():
-            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):
+            if not await connection.fetchval(_LOCK, _LOCK_KEY):
                 await pause(stop, RETRY_S)
                 continue
             try:
@@ -95,7 +98,7 @@ class Relay:
                         await pause(stop, IDLE_S)
             finally:
                 if not connection.is_closed():
-                    await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK_KEY)
+                    await connection.execute(_UNLOCK, _LOCK_KEY)
 
     async def _move_outbox(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> int:
         rows = await connection.fetch(

@@ -17,8 +17,8 @@ class KafkaSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bootstrap_servers: str
-    # Redelivery after a rebalance is harmless, so a session is long enough to survive a busy moment of the machine.
-    session_timeout_ms: int = 30_000
+    # After a kill the group waits this long for the dead member. An expulsion by mistake only costs a redelivery.
+    session_timeout_ms: int = 8_000
     batch_records_max: int = Field(default=2_000, ge=1, le=10_000)
 
 
