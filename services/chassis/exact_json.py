@@ -49,9 +49,13 @@ def read_json(body: bytes) -> Any:
     if len(body) > BODY_BYTES_MAX:
         raise BodyTooLarge
     try:
-        return json.loads(body, parse_float=JsonNumber, parse_constant=_refuse_constant)
+        content = json.loads(body, parse_float=JsonNumber, parse_constant=_refuse_constant)
+        if b"\\u" in body:
+            # An escape can stand for half a character, which nothing after this can write.
+            json.dumps(content, ensure_ascii=False, default=str).encode()
     except (ValueError, RecursionError) as error:
         raise MalformedJson from error
+    return content
 
 
 class _ExactRequest(Request):

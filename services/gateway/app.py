@@ -12,6 +12,7 @@ from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
 from services.chassis.problems import REQUEST_ID_HEADER, install_problems
 from services.chassis.process import Part, Resource, run_process
+from services.chassis.readers import Readers
 from services.chassis.relay import Relay
 from services.gateway.api.billing import add_billing
 from services.gateway.api.directory import add_directory
@@ -24,7 +25,6 @@ from services.gateway.clients import HttpClient, ServiceClient
 from services.gateway.cors import Cors
 from services.gateway.identity import TokenVerifier, TrustedIssuer
 from services.gateway.key_sets import DevelopmentKey, RemoteKeySet
-from services.gateway.late_readers import LateReaders
 from services.gateway.limits import RATE_LIMIT_HEADERS, RateLimitHeaders, RateLimits
 from services.gateway.openapi import build_document
 from services.gateway.scope import ScopeReader
@@ -60,7 +60,7 @@ def serve(settings: GatewaySettings, role: str) -> None:
 
 def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> list[Resource]:
     http = HttpClient()
-    readers = LateReaders(settings.kafka, database, client_id=f"gateway-{settings.instance}")
+    readers = Readers(settings.kafka, database, client_id=f"gateway-{settings.instance}")
     publisher = UsagePublisher(
         settings.kafka, client_id=f"gateway-usage-{settings.instance}", in_flight_max=settings.usage_in_flight_max
     )
@@ -86,7 +86,7 @@ def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> lis
     add_subscriptions(surface, subscriptions)
     add_usage(surface, publisher=publisher, clock=system_clock)
     add_directory(surface, database=database, readers=readers, clock=system_clock, page_size_max=settings.page_size_max)
-    app.include_router(surface.router)
+    app.include_router(surface.router())
     document = build_document(surface.operations, version=version("rappen"), context_header=settings.context_header)
     app.include_router(well_known_routes(document, issuers.development_key))
     return [http, readers, publisher]

@@ -91,7 +91,7 @@ class NotFound(Problem):
 
 
 class UnknownReference(Problem):
-    """The path names a mandate, user or feature instance that the directory does not have."""
+    """An entry refers to a mandate, user or feature instance that the directory does not have."""
 
     status = 404
     code = "UNKNOWN_REFERENCE"

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,8 +21,9 @@ __all__ = ["DevelopmentKey", "KeySet", "RemoteKeySet"]
 
 # An unknown key id asks the provider again, at most this often: anybody can invent key ids.
 REFRESH_INTERVAL_S = 30.0
-# A key that the provider has withdrawn stops counting after this.
-KEYS_AGE_S_MAX = 600.0
+# Keys are fetched again when they are this old, and count until the other age while the provider is away.
+KEYS_AGE_S_FRESH = 300.0
+KEYS_AGE_S_MAX = 3600.0
 FETCH_TIMEOUT_S = 3.0
 
 _log = get_logger(__name__)
@@ -79,19 +81,25 @@ class RemoteKeySet:
 
     async def find(self, key_id: str | None) -> PyJWK | None:
         """The key of that id; raises `Unavailable` when the provider's keys were never reached or are too old."""
-        if key_id not in self._keys or self._expired():
+        if not self._fresh(key_id):
             await self._refresh(key_id)
         if self._expired():
             raise Unavailable(headers={"Retry-After": "5"})
         return self._keys.get(key_id)
 
+    def _age_s(self) -> float:
+        return math.inf if self._fetched_at is None else self._monotonic() - self._fetched_at
+
+    def _fresh(self, key_id: str | None) -> bool:
+        return key_id in self._keys and self._age_s() <= KEYS_AGE_S_FRESH
+
     def _expired(self) -> bool:
-        return self._fetched_at is None or self._monotonic() - self._fetched_at > KEYS_AGE_S_MAX
+        return self._age_s() > KEYS_AGE_S_MAX
 
     async def _refresh(self, key_id: str | None) -> None:
         async with self._refreshing:
             # Whoever waited here may find that another request has just fetched them.
-            if key_id in self._keys and not self._expired():
+            if self._fresh(key_id):
                 return
             if self._tried_at is not None and self._monotonic() - self._tried_at < self._pause_s():
                 return

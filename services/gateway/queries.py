@@ -139,7 +139,7 @@ def _display_name() -> sa.ColumnElement[object]:
 
 
 def _matches(column: sa.ColumnElement[object], given: Filter) -> _Condition:
-    value = given.values[0]
+    value = given.values[0] if given.values else None
     if given.operator == "isEmpty":
         empty: _Condition = column.is_(None)
         if isinstance(column.type, sa.ARRAY):

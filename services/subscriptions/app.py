@@ -11,10 +11,10 @@ from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
 from services.chassis.problems import install_problems
 from services.chassis.process import Part, Resource, run_process
+from services.chassis.readers import Readers
 from services.chassis.relay import Relay
 from services.subscriptions import api, jobs, subscribers
 from services.subscriptions.catalogue import Catalogue, CatalogueInvalid, read_catalogue
-from services.subscriptions.published import LateReaders
 from services.subscriptions.settings import SubscriptionsSettings
 
 __all__ = ["serve"]
@@ -36,7 +36,7 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
     resources: list[Resource] = [database]
     parts: list[Part] = []
     if role in ("api", "all"):
-        readers = LateReaders(settings.kafka, database, client_id=f"subscriptions-{settings.instance}")
+        readers = Readers(settings.kafka, database, client_id=f"subscriptions-{settings.instance}")
         resources.append(readers)
         caller = CallerVerifier(audience="subscriptions", secret=settings.internal_secret.get_secret_value())
         app.include_router(

@@ -6,7 +6,15 @@ from fastapi import APIRouter, Depends, Header, Query
 from pydantic import AfterValidator, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from services.billing.api.context import ApiContext, Body, ChfNumber, Identifier, mandate_parameter, router
+from services.billing.api.context import (
+    ApiContext,
+    Body,
+    ChfNumber,
+    Identifier,
+    id_parameter,
+    mandate_parameter,
+    router,
+)
 from services.billing.errors import NoAccount
 from services.billing.queries.accounts import account_json, list_accounts, read_account
 from services.billing.queries.mandates import ensure_known, unknown_usage
@@ -104,7 +112,8 @@ def routes(context: ApiContext) -> APIRouter:
         caller.require_admin(mandate_parameter(mandate_id))
         async with context.database.bare() as connection, connection.transaction():
             number = await ensure_known(connection, mandate_id)
-            await credited_account(connection, number, user_id, now=context.clock())
+            target = None if user_id is None else id_parameter("userId", user_id)
+            await credited_account(connection, number, target, now=context.clock())
         return {"mandateId": mandate_id, "userId": user_id}
 
     return api

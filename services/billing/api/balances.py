@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
-from services.billing.api.context import ApiContext, mandate_parameter, router
+from services.billing.api.context import ApiContext, id_parameter, mandate_parameter, router
 from services.billing.errors import MalformedParameter
 from services.billing.queries.accounts import own_balances
 from services.billing.queries.mandates import ensure_known, markup_in_force
@@ -83,4 +83,4 @@ def _user(caller: Caller, named: str | None) -> str:
         return caller.user_id
     if named is None:
         raise MalformedParameter(name="userId", why="a program names a user")
-    return named
+    return id_parameter("userId", named)

@@ -19,7 +19,16 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 
-__all__ = ["ApiContext", "Body", "ChfNumber", "Identifier", "integer_parameter", "mandate_parameter", "router"]
+__all__ = [
+    "ApiContext",
+    "Body",
+    "ChfNumber",
+    "Identifier",
+    "id_parameter",
+    "integer_parameter",
+    "mandate_parameter",
+    "router",
+]
 
 # Amounts of one request: far more than anybody pays, far less than the ledger's integers hold.
 AMOUNT_DIGITS_MAX = 11
@@ -69,9 +78,14 @@ def router() -> APIRouter:
 
 def mandate_parameter(mandate_id: str) -> str:
     """A mandate id out of a path or query; what cannot be one names nobody's mandate."""
-    if not _IDENTIFIER.fullmatch(mandate_id):
-        raise MalformedParameter(name="mandateId", why="not an id")
-    return mandate_id
+    return id_parameter("mandateId", mandate_id)
+
+
+def id_parameter(name: str, text: str) -> str:
+    """An id out of a path or query."""
+    if not _IDENTIFIER.fullmatch(text):
+        raise MalformedParameter(name=name, why="not an id")
+    return text
 
 
 def integer_parameter(name: str, text: str | None, *, default: int, least: int, most: int) -> int:

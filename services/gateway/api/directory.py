@@ -15,6 +15,7 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.exact_json import ExactJsonResponse
 from services.chassis.problems import request_id_of
+from services.chassis.readers import Readers
 from services.gateway import queries
 from services.gateway.api.bodies import read_body, read_model, read_object
 from services.gateway.api.directory_lists import list_entries
@@ -32,7 +33,6 @@ from services.gateway.api.documents.directory import ListQuery, Lookup
 from services.gateway.api.operations import Body, Call, Surface, refusal
 from services.gateway.domain.entries import KIND_BY_NAME, KINDS, Entry, Kind
 from services.gateway.errors import AmbiguousEntry, NotFound
-from services.gateway.late_readers import LateReaders
 from services.gateway.publications import TOPIC
 from services.gateway.queries import View
 from services.gateway.use_cases.change_directory import disable_entry, put_entry, reset_provider_permissions
@@ -44,9 +44,7 @@ __all__ = ["add_directory"]
 CHANGED_BY_MANDATE_ADMINS = ("membership", "feature_access")
 
 
-def add_directory(
-    surface: Surface, *, database: Database, readers: LateReaders, clock: Clock, page_size_max: int
-) -> None:
+def add_directory(surface: Surface, *, database: Database, readers: Readers, clock: Clock, page_size_max: int) -> None:
     """Serves the whole directory."""
     changes = _Changes(database, readers, clock)
     for kind in KINDS:
@@ -84,7 +82,7 @@ def view_of(caller: Caller, query: ListQuery | None = None) -> View:
 class _Changes:
     """Changes, after which every service has read them before the caller is answered."""
 
-    def __init__(self, database: Database, readers: LateReaders, clock: Clock) -> None:
+    def __init__(self, database: Database, readers: Readers, clock: Clock) -> None:
         self._database = database
         self._readers = readers
         self._clock = clock

@@ -31,7 +31,7 @@ def _add(surface: Surface, client: ServiceClient, operation: Operation) -> None:
         body = await read_body(call.request, operation.body) if operation.body is not None else b""
         return await forward(client, operation, call, body)
 
-    surface.add(operation, handler)
+    surface.add(operation, handler, reads_query=False)
 
 
 async def forward(client: ServiceClient, operation: Operation, call: Call, body: bytes) -> Response:

@@ -112,6 +112,7 @@ class Gate:
 
 
 Handler = Callable[[Call], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Surface:
@@ -119,13 +120,13 @@ class Surface:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self.router = APIRouter(include_in_schema=False)
         self.operations: list[Operation] = []
+        self._endpoints: dict[str, dict[str, Endpoint]] = {}
 
-    def add(self, operation: Operation, handler: Handler) -> None:
-        """Serves an operation to callers that the gate lets in."""
+    def add(self, operation: Operation, handler: Handler, *, reads_query: bool = True) -> None:
+        """Serves an operation to callers that the gate lets in; a service behind reads its query itself."""
         types = {name: TypeAdapter(operation.path_type(name)) for name in operation.path_names}
-        query_type = TypeAdapter(operation.query) if operation.query is not None else None
+        query_type = TypeAdapter(operation.query) if reads_query and operation.query is not None else None
 
         async def endpoint(request: Request) -> Response:
             caller = await self._gate.admit(request, operation)
@@ -135,19 +136,32 @@ class Surface:
 
         self._route(operation, endpoint)
 
-    def add_open(self, operation: Operation, handler: Callable[[Request], Awaitable[Response]]) -> None:
+    def add_open(self, operation: Operation, handler: Endpoint) -> None:
         """Serves an operation to everybody, without a token."""
 
-        async def endpoint(request: Request) -> Response:
-            return await handler(request)
+        self._route(operation, handler)
 
-        self._route(operation, endpoint)
+    def router(self) -> APIRouter:
+        """The routes, one for each path, so that a method that is not there is answered with all that are.
 
-    def _route(self, operation: Operation, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+        Literal paths come first: what they do not serve is then still tried as a value in a path.
+        """
+        router = APIRouter(include_in_schema=False)
+        for path in sorted(self._endpoints, key=lambda path: ("{" in path, path)):
+            methods = self._endpoints[path]
+            router.add_api_route(path, _by_method(methods), methods=list(methods), response_model=None)
+        return router
+
+    def _route(self, operation: Operation, endpoint: Endpoint) -> None:
         self.operations.append(operation)
-        self.router.add_api_route(
-            operation.path, endpoint, methods=[operation.method], response_model=None, name=operation.id
-        )
+        self._endpoints.setdefault(operation.path, {})[operation.method] = endpoint
+
+
+def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        return await endpoints[request.method](request)
+
+    return endpoint
 
 
 def _value(type_: TypeAdapter[Any], name: str | None, given: object) -> Any:

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, computed_field
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
-from rappen_contracts.types import Identifier, Name, Text
+from rappen_contracts.types import Identifier, Name
 
 __all__ = [
     "KINDS",
@@ -26,11 +27,18 @@ __all__ = [
     "Wire",
 ]
 
-ADMIN_ROLE = "admin"
 NAMES_MAX = 50
 
-Label = Annotated[Text, Field(max_length=200)]
-Email = Annotated[Text, StringConstraints(max_length=254, pattern=r"^[^\s@]+@[^\s@]+$")]
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise PydanticCustomError("BAD_TEXT", "text must not contain NUL")
+    return text
+
+
+# The constraint comes first: it is what refuses a lone surrogate.
+Label = Annotated[str, StringConstraints(max_length=200), AfterValidator(_no_nul)]
+Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^\s@\x00-\x1f]+@[^\s@\x00-\x1f]+$")]
 Language = Annotated[str, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$")]
 
 

@@ -8,7 +8,6 @@ import asyncpg
 
 from services.chassis.database import Database
 from services.chassis.outbox import append_outbox
-from services.chassis.problems import InvalidBody
 from services.gateway import repository
 from services.gateway.domain.entries import KIND_BY_NAME, Entry, Kind
 from services.gateway.errors import InstanceElsewhere, NotFound, UnknownReference
@@ -53,18 +52,13 @@ async def reset_provider_permissions(
 
 
 async def _with_references(connection: asyncpg.Connection, kind: Kind, row: dict[str, Any]) -> dict[str, Any]:
-    """The row with what follows from its references; 404 for those of the path, 422 for those of the body."""
+    """The row with what follows from its references, each of which must exist."""
+    if kind.name in ("membership", "feature_instance", "provider_permissions"):
+        await _require(connection, "mandate", row["mandate_id"])
     if kind.name == "feature_instance":
-        if await repository.missing(connection, KIND_BY_NAME["mandate"], [row["mandate_id"]]):
-            raise InvalidBody(
-                errors=[{"field": "mandateId", "message": "there is no such mandate"}],
-                summary="mandateId: there is no such mandate",
-            )
         standing = await repository.instance_mandates(connection, [row["id"]])
         if standing.get(row["id"], row["mandate_id"]) != row["mandate_id"]:
             raise InstanceElsewhere
-    if kind.name in ("membership", "provider_permissions"):
-        await _require(connection, "mandate", row["mandate_id"])
     if kind.name == "feature_access":
         mandates = await repository.instance_mandates(connection, [row["instance_id"]])
         if row["instance_id"] not in mandates:

@@ -5,9 +5,9 @@ from fastapi import APIRouter
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import Clock
 from services.chassis.database import Database
+from services.chassis.readers import Readers
 from services.subscriptions.api import plans, subscriptions
 from services.subscriptions.catalogue import Catalogue
-from services.subscriptions.published import LateReaders
 
 __all__ = ["build"]
 
@@ -18,7 +18,7 @@ def build(
     database: Database,
     catalogue: Catalogue,
     caller: CallerVerifier,
-    readers: LateReaders,
+    readers: Readers,
     clock: Clock,
 ) -> APIRouter:
     """Every route. The plans come first, because their path also reads as that of a mandate called `plans`."""

@@ -11,9 +11,9 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.problems import request_id_of
+from services.chassis.readers import Readers
 from services.subscriptions.catalogue import Catalogue
 from services.subscriptions.domain.subscription import Subscription
-from services.subscriptions.published import LateReaders
 from services.subscriptions.queries import MandateView, require_known, view_of_mandate
 from services.subscriptions.use_cases.start_plan import start_plan
 
@@ -32,7 +32,7 @@ class PlanStart(BaseModel):
 
 
 def build(
-    *, database: Database, catalogue: Catalogue, caller: CallerVerifier, readers: LateReaders, clock: Clock
+    *, database: Database, catalogue: Catalogue, caller: CallerVerifier, readers: Readers, clock: Clock
 ) -> APIRouter:
     """A mandate's subscription, to its members; a change of it, to its admins."""
     router = APIRouter(route_class=ExactJsonRoute)

@@ -162,7 +162,7 @@ async def test_what_an_entry_refers_to_must_exist(client: httpx.AsyncClient, adm
     for path, body, status, code in (
         (f"memberships/{nobody}/{user}", {"roles": []}, 404, "UNKNOWN_REFERENCE"),
         (f"memberships/{mandate}/{nobody}", {"roles": []}, 404, "UNKNOWN_REFERENCE"),
-        (f"feature-instances/{unique('i')}", {"mandateId": nobody, "featureCode": "c"}, 422, "VALIDATION"),
+        (f"feature-instances/{unique('i')}", {"mandateId": nobody, "featureCode": "c"}, 404, "UNKNOWN_REFERENCE"),
         (f"feature-access/{nobody}/{user}", {"roles": []}, 404, "UNKNOWN_REFERENCE"),
         (f"provider-permissions/{nobody}/member", {"providers": []}, 404, "UNKNOWN_REFERENCE"),
     ):

@@ -200,6 +200,14 @@ async def test_unknown_paths_and_methods_are_problems_too(
     assert_problem(await client.get("/api/nothing", headers=admin), 404, "NOT_FOUND")
     assert_problem(await client.get("/api/billing/balance/", headers=admin), 404, "NOT_FOUND")
     assert_problem(await client.delete("/api/billing/balance", headers=admin), 405, "METHOD_NOT_ALLOWED")
+    for path, methods in (
+        ("/api/billing/admin/settings/m", {"GET", "POST"}),
+        ("/api/directory/users/u", {"GET", "PUT", "DELETE"}),
+        ("/api/directory/users/lookup", {"POST"}),
+    ):
+        refused = await client.patch(path, headers=admin)
+        assert_problem(refused, 405, "METHOD_NOT_ALLOWED")
+        assert set(refused.headers["allow"].split(", ")) == methods
     german = await client.get("/api/nothing", headers={**admin, "Accept-Language": "de"})
     assert german.json()["detail"] == "Hier ist nichts."
     assert "Traceback" not in gateway.log()

@@ -4,9 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
+from rappen_contracts.registry import source_topic
 from rappen_contracts.usage.v1 import UsageRecorded
 
 __all__ = ["StructuredEvent", "UsageResults"]
+
+USAGE_EVENTS = source_topic("usage.recorded").events
 
 
 class StructuredEvent(BaseModel):
@@ -16,8 +19,10 @@ class StructuredEvent(BaseModel):
 
     specversion: Literal["1.0"]
     id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
-    source: str
-    type: str
+    source: Annotated[
+        str, WithJsonSchema({"type": "string", "format": "uri-reference", "minLength": 1, "maxLength": 1024})
+    ]
+    type: Annotated[str, WithJsonSchema({"type": "string", "enum": [event.type for event in USAGE_EVENTS]})]
     time: Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
     data: UsageRecorded
 

@@ -1,0 +1,126 @@
+"""Tokens of an identity provider: its keys found, cached, exchanged and withdrawn, over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
+
+from services.chassis.problems import Unavailable
+from services.gateway.errors import InvalidToken
+from services.gateway.identity import TokenVerifier, TrustedIssuer
+from services.gateway.key_sets import KEYS_AGE_S_MAX, REFRESH_INTERVAL_S, RemoteKeySet
+from tests.integration.gateway.support import Peer
+
+
+class Provider:
+    """An identity provider on a server of its own."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.private: dict[str, Any] = {}
+        self.now_s = 1000.0
+        peer.answers["/.well-known/openid-configuration"] = (
+            200,
+            {"issuer": peer.url, "jwks_uri": f"{peer.url}/keys"},
+        )
+
+    def publish(self, **keys: Any) -> None:
+        self.private |= keys
+        public = []
+        for key_id, key in keys.items():
+            algorithm = RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else OKPAlgorithm
+            public.append({**json.loads(algorithm.to_jwk(key.public_key())), "kid": key_id})
+        self.peer.answers["/keys"] = (200, {"keys": public})
+
+    def token(self, key_id: str, algorithm: str) -> str:
+        claims = {"iss": self.peer.url, "aud": "rappen", "sub": "u", "exp": int(time.time()) + 60}
+        return jwt.encode(claims, self.private[key_id], algorithm=algorithm, headers={"kid": key_id})
+
+    def verifier(self, client: httpx.AsyncClient) -> TokenVerifier:
+        keys = RemoteKeySet(client, issuer=self.peer.url, jwks_url=None, monotonic=lambda: self.now_s)
+        return TokenVerifier([TrustedIssuer(self.peer.url, "rappen", ("RS256", "EdDSA"), keys)])
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    peer = Peer("provider", "not used by a provider, but long enough")
+    await peer.start()
+    yield Provider(peer)
+    await peer.stop()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        yield client
+
+
+def rsa_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+async def test_keys_are_discovered_once_and_of_every_pinned_kind(provider: Provider, http: httpx.AsyncClient) -> None:
+    provider.publish(one=rsa_key(), two=ed25519.Ed25519PrivateKey.generate())
+    verifier = provider.verifier(http)
+    for key_id, algorithm in (("one", "RS256"), ("two", "EdDSA"), ("one", "RS256")):
+        identity = await verifier.verify(f"Bearer {provider.token(key_id, algorithm)}")
+        assert identity.subject == "u"
+    assert provider.peer.requests == 2
+    with pytest.raises(InvalidToken):
+        await verifier.verify(f"Bearer {provider.token('one', 'RS512')}")
+
+
+async def test_an_unknown_key_id_asks_again_but_not_as_often_as_strangers_like(
+    provider: Provider, http: httpx.AsyncClient
+) -> None:
+    provider.publish(old=rsa_key())
+    verifier = provider.verifier(http)
+    await verifier.verify(f"Bearer {provider.token('old', 'RS256')}")
+    provider.publish(new=rsa_key())
+    for _ in range(5):
+        with pytest.raises(InvalidToken):
+            await verifier.verify(f"Bearer {provider.token('new', 'RS256')}")
+    assert provider.peer.requests == 2
+    provider.now_s += REFRESH_INTERVAL_S
+    assert (await verifier.verify(f"Bearer {provider.token('new', 'RS256')}")).subject == "u"
+    # The provider has withdrawn it.
+    with pytest.raises(InvalidToken):
+        await verifier.verify(f"Bearer {provider.token('old', 'RS256')}")
+
+
+async def test_while_the_provider_is_away_its_keys_count_until_they_are_too_old(
+    provider: Provider, http: httpx.AsyncClient
+) -> None:
+    provider.publish(one=rsa_key())
+    verifier = provider.verifier(http)
+    token = f"Bearer {provider.token('one', 'RS256')}"
+    await verifier.verify(token)
+    provider.peer.answers["/keys"] = (500, {})
+    provider.now_s += KEYS_AGE_S_MAX
+    assert (await verifier.verify(token)).subject == "u"
+    provider.now_s += 1
+    with pytest.raises(Unavailable):
+        await verifier.verify(token)
+    provider.publish(one=provider.private["one"])
+    provider.now_s += 2
+    assert (await verifier.verify(token)).subject == "u"
+
+
+@pytest.mark.parametrize(
+    "discovered", [{}, {"issuer": "http://other"}, {"issuer": 7, "jwks_uri": 7}, {"issuer": None, "jwks_uri": ""}]
+)
+async def test_a_provider_that_makes_no_sense_is_as_good_as_away(
+    provider: Provider, http: httpx.AsyncClient, discovered: dict[str, Any]
+) -> None:
+    provider.publish(one=rsa_key())
+    provider.peer.answers["/.well-known/openid-configuration"] = (200, discovered)
+    with pytest.raises(Unavailable):
+        await provider.verifier(http).verify(f"Bearer {provider.token('one', 'RS256')}")

@@ -1,0 +1,41 @@
+"""Imports line by line: what is read, and what is said about the lines that are not."""
+
+from __future__ import annotations
+
+from services.gateway.domain.entries import Mandate
+from services.gateway.domain.import_file import Fault, read_import
+
+
+def test_entries_keep_their_line_and_empty_lines_count() -> None:
+    file = read_import(b'\n{"kind": "mandate", "id": "a", "label": "A"}\r\n  \n{"kind": "user", "id": "a"}')
+    assert [(line.number, line.kind.name) for line in file.lines] == [(2, "mandate"), (4, "user")]
+    assert file.lines[0].entry == Mandate(id="a", label="A")
+    assert file.faults == []
+
+
+def test_each_fault_has_its_line_and_a_reason() -> None:
+    file = read_import(
+        b'{"kind": "mandate"}\n{"kind": "mandate", "id": "a"}\n{"kind": "mandate", "id": "a"}\n\xff\n7\n'
+        b'{"kind": "user", "id": "b", "enabled": 1}\n{"kind": "user", "kind": "user", "id": "c"}'
+    )
+    assert file.faults == [
+        Fault(1, "id: Field required"),
+        Fault(3, "the same entry as line 2"),
+        Fault(4, "not valid JSON"),
+        Fault(5, "not a JSON object"),
+        Fault(6, "enabled: Input should be a valid boolean"),
+        Fault(7, "an object has a key twice"),
+    ]
+
+
+def test_what_a_faulty_line_was_to_make_is_not_missed_by_others() -> None:
+    file = read_import(b'{"kind": "user", "id": "b", "enabled": 1}')
+    assert file.ids("user") == {"b"}
+    assert file.of("user") == []
+
+
+def test_roles_are_a_set_whatever_their_order() -> None:
+    line = b'{"kind": "membership", "mandateId": "m", "userId": "u", "roles": %b}'
+    first, second = (read_import(line % roles).lines[0].entry for roles in (b'["b", "a", "b"]', b'["a", "b"]'))
+    assert first == second
+    assert first.row()["roles"] == ["a", "b"]
