@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import blake2b
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
@@ -50,8 +50,7 @@ _SHOWN_ID_LENGTH_MAX = 100
 _CANONICAL = {"canonical": True}
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A decoded event: CloudEvents attributes, the data as its model, and the digest of its canonical data.
 
     `type` and `data` are of the newest version, also where the record was of an older one.

@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import asyncpg
 from aiokafka import TopicPartition
@@ -52,8 +52,7 @@ _SCHEMA_CLASSES = ("28", "3D", "3F", "42")
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A decoded event and the record it came in, which a later refusal still needs."""
 
     event: Event
