@@ -33,6 +33,8 @@ _SEED_TIMEOUT_S = 120.0
 _MIGRATE_TIMEOUT_S = 120.0
 
 Report = Callable[[str], None]
+# What is done upon a stack that is ready, for as long as it runs; it is given the content of `stack.json`.
+Work = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
 
 
 class Stack:
@@ -199,8 +201,14 @@ class Stack:
         }
 
 
-async def run_stack(home: Home, options: Options, report: Report, on_ready: Callable[[dict[str, Any]], None]) -> None:
-    """Bring the stack up, and return after SIGTERM or SIGINT has taken it down again.
+async def run_stack(
+    home: Home,
+    options: Options,
+    report: Report,
+    on_ready: Callable[[dict[str, Any]], None],
+    work: Work | None = None,
+) -> None:
+    """Bring the stack up, and return after SIGTERM, SIGINT or the end of `work` has taken it down again.
 
     Raises StackError, with everything stopped again, if it does not come up, or if one is up already.
     """
@@ -211,7 +219,7 @@ async def run_stack(home: Home, options: Options, report: Report, on_ready: Call
         if left_over:
             report(f"stopped what a supervisor that was killed had left running: {', '.join(left_over)}")
         try:
-            await _run_until_told(home, options, report, on_ready)
+            await _run_until_told(home, options, report, on_ready, work)
         except StackError as error:
             # For whoever waits for a detached stack.
             write_json(home.supervisor_file, {"phase": "failed", "message": str(error), "processes": []})
@@ -222,7 +230,11 @@ async def run_stack(home: Home, options: Options, report: Report, on_ready: Call
 
 
 async def _run_until_told(
-    home: Home, options: Options, report: Report, on_ready: Callable[[dict[str, Any]], None]
+    home: Home,
+    options: Options,
+    report: Report,
+    on_ready: Callable[[dict[str, Any]], None],
+    work: Work | None,
 ) -> None:
     told_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -232,7 +244,10 @@ async def _run_until_told(
         stack = Stack(home, options, Plan(home, options, load_identity(home), client), report)
         try:
             await _start_unless_told(stack, told_to_stop, on_ready)
-            await told_to_stop.wait()
+            if work is None:
+                await told_to_stop.wait()
+            elif not told_to_stop.is_set():
+                await _work_until_told(work(stack.describe()), told_to_stop)
         finally:
             await stack.stop()
 
@@ -250,6 +265,18 @@ async def _start_unless_told(
         return
     starting.cancel()
     await asyncio.wait({starting})
+
+
+async def _work_until_told(work: Coroutine[Any, Any, None], told_to_stop: asyncio.Event) -> None:
+    """Do the work until it ends by itself, fails, or is cut off because the stack is to stop."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(told_to_stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    working.cancel()
+    await asyncio.wait({working})
+    if not working.cancelled():
+        working.result()
 
 
 async def _together(*work: Coroutine[Any, Any, None]) -> None:

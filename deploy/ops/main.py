@@ -7,6 +7,7 @@ import sys
 import typer
 
 from deploy.local.errors import StackError
+from deploy.ops.demo import demo, simulate
 from deploy.ops.services import add_service_commands
 from deploy.ops.stack import down, status, up
 from deploy.ops.tokens import token
@@ -20,7 +21,7 @@ def make_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (up, status, down, token):
+    for command in (demo, up, status, down, token, simulate):
         app.command()(command)
     add_service_commands(app)
     return app

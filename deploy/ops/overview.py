@@ -111,14 +111,16 @@ async def _assignments(
 ) -> dict[str, dict[str, list[TopicPartition]]]:
     """Give by group and process which partitions it reads; a client belongs to the process that its id names."""
     found: dict[str, dict[str, list[TopicPartition]]] = {}
-    for response in await admin.describe_consumer_groups(groups):
-        for group in response.to_object()["groups"]:
-            for member in group["members"]:
-                name = _process_of(member["client_id"], names)
-                if name is None or not member["member_assignment"]:
-                    continue
-                assignment = ConsumerProtocolMemberAssignment.decode(member["member_assignment"])
-                found.setdefault(group["group"], {}).setdefault(name, []).extend(assignment.partitions())
+    for group in groups:
+        # One at a time: the client cannot read an answer about several.
+        (response,) = await admin.describe_consumer_groups([group])
+        (described,) = response.to_object()["groups"]
+        for member in described["members"]:
+            name = _process_of(member["client_id"], names)
+            if name is None or not member["member_assignment"]:
+                continue
+            assignment = ConsumerProtocolMemberAssignment.decode(member["member_assignment"])
+            found.setdefault(group, {}).setdefault(name, []).extend(assignment.partitions())
     return found
 
 

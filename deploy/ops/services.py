@@ -37,7 +37,6 @@ def add_service_commands(app: typer.Typer) -> None:
     app.command()(migrate)
     for passed in _COMMANDS:
         _add(app, passed)
-    app.command("simulate", context_settings=_PASS_ON, add_help_option=False)(simulate)
 
 
 def migrate() -> None:
@@ -55,16 +54,6 @@ def migrate() -> None:
     failed = [service for service, code in codes.items() if code != 0]
     print(f"failed: {', '.join(failed)}" if failed else f"migrated {', '.join(codes)}")
     raise typer.Exit(1 if failed else 0)
-
-
-def simulate(context: typer.Context) -> None:
-    """Simulate AI traffic."""
-    from deploy.local.control import running_stack
-    from deploy.local.home import find_home
-
-    home = find_home()
-    running_stack(home)
-    raise typer.Exit(_run(["deploy.simulator", *context.args], {"RAPPEN_HOME": str(home.root)}, home))
 
 
 def _add(app: typer.Typer, passed: Passed) -> None:

@@ -18,6 +18,14 @@ from deploy.local.errors import StackError
 if TYPE_CHECKING:
     from deploy.local.home import Home
     from deploy.local.plan import Options
+    from deploy.local.stack import Work
+
+Workers = Annotated[int, typer.Option(min=1, max=16, help="Number of billing workers.")]
+Ports = Annotated[
+    list[str] | None, typer.Option(help="Port of a process, as NAME=PORT; may be repeated. Free ones otherwise.")
+]
+
+DEFAULT_WORKERS = 2
 
 _POLL_S = 0.1
 # Beyond the supervisor's own limits for readiness and the demo tenant, for a supervisor that hangs.
@@ -28,35 +36,21 @@ def up(
     *,
     detach: Annotated[bool, typer.Option("--detach", help="Return when everything is ready.")] = False,
     empty: Annotated[bool, typer.Option("--empty", help="Make no demo tenant.")] = False,
-    workers: Annotated[int, typer.Option(min=1, max=16, help="Number of billing workers.")] = 2,
+    workers: Workers = DEFAULT_WORKERS,
     no_limits: Annotated[bool, typer.Option("--no-limits", help="Lift the rate limits.")] = False,
-    port: Annotated[
-        list[str] | None, typer.Option(help="Port of a process, as NAME=PORT; may be repeated. Free ones otherwise.")
-    ] = None,
+    port: Ports = None,
     frontend_origin: Annotated[
         list[str] | None, typer.Option(help="Origin of a frontend that may call the gateway; may be repeated.")
     ] = None,
 ) -> None:
     """Start the whole platform: PostgreSQL, Kafka, the services, a fake Stripe and a mail catcher."""
-    from deploy.local.control import is_held
-    from deploy.local.environment import DEFAULT_FRONTEND_ORIGINS
-    from deploy.local.home import find_home
-    from deploy.local.plan import Options
-
-    home = find_home()
-    options = Options(
-        empty=empty,
-        workers=workers,
-        rate_limits=not no_limits,
-        ports=dict(_port(text) for text in port or ()),
-        frontend_origins=tuple(frontend_origin or DEFAULT_FRONTEND_ORIGINS),
+    options = make_options(
+        empty=empty, workers=workers, rate_limits=not no_limits, port=port, frontend_origin=frontend_origin
     )
-    if is_held(home):
-        raise StackError(f"a stack is already running in {home.root}; see: rappen status, stop it with: rappen down")
     if detach:
-        _up_detached(home, options)
+        _up_detached(_free_home(), options)
     else:
-        _up_in_foreground(home, options)
+        run_in_foreground(options)
 
 
 def status() -> None:
@@ -87,11 +81,34 @@ def down(
         print(f"deleted {home.folder}")
 
 
-def _up_in_foreground(home: Home, options: Options) -> None:
+def make_options(
+    *,
+    empty: bool = False,
+    workers: int,
+    rate_limits: bool = True,
+    port: list[str] | None,
+    frontend_origin: list[str] | None = None,
+) -> Options:
+    """Give the options of a stack from those of the command line."""
+    from deploy.local.environment import DEFAULT_FRONTEND_ORIGINS
+    from deploy.local.plan import Options
+
+    return Options(
+        empty=empty,
+        workers=workers,
+        rate_limits=rate_limits,
+        ports=dict(_port(text) for text in port or ()),
+        frontend_origins=tuple(frontend_origin or DEFAULT_FRONTEND_ORIGINS),
+    )
+
+
+def run_in_foreground(options: Options, work: Work | None = None) -> None:
+    """Run a stack until Ctrl-C, or until the work done upon it ends."""
     from rich.console import Console
 
     from deploy.local.stack import run_stack
 
+    home = _free_home()
     console = Console()
     with console.status("starting") as line:
 
@@ -101,12 +118,26 @@ def _up_in_foreground(home: Home, options: Options) -> None:
             console.print("Ctrl-C stops everything.")
 
         def report(message: str) -> None:
-            line.update(message)
-            if not console.is_terminal or message == "stopping":
-                console.print(message, highlight=False)
+            try:
+                line.update(message)
+                if not console.is_terminal or message == "stopping":
+                    console.print(message, highlight=False)
+            except OSError:
+                return  # The terminal was closed: nobody reads this, and the stack is to be stopped all the same.
 
         _log_to_standard_error()
-        asyncio.run(run_stack(home, options, report, ready))
+        asyncio.run(run_stack(home, options, report, ready, work))
+
+
+def _free_home() -> Home:
+    """Give the home, unless a stack runs in it."""
+    from deploy.local.control import is_held
+    from deploy.local.home import find_home
+
+    home = find_home()
+    if is_held(home):
+        raise StackError(f"a stack is already running in {home.root}; see: rappen status, stop it with: rappen down")
+    return home
 
 
 def _up_detached(home: Home, options: Options) -> None:

@@ -1,17 +1,33 @@
 """Builders of usage events as a foreign publisher would send them, and a producer that keeps their order."""
 
+import asyncio
 import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from aiokafka import AIOKafkaProducer
 
-__all__ = ["RawRecord", "new_mandate", "publish", "usage_record", "uuid7"]
+__all__ = [
+    "USAGE_PARTITIONS",
+    "RawRecord",
+    "envelope",
+    "new_mandate",
+    "publish",
+    "scattered",
+    "stream",
+    "structured_record",
+    "usage_record",
+    "uuid7",
+]
+
+USAGE_PARTITIONS = 12
+# A publisher of ours may send records over the contract's limit, to see what becomes of them.
+REQUEST_BYTES_MAX = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -22,6 +38,11 @@ class RawRecord:
     headers: list[tuple[str, bytes | None]] = field(default_factory=list)
     key: bytes | None = None
     partition: int | None = None
+
+    @property
+    def event_id(self) -> UUID:
+        """The id in the headers of an event in binary mode."""
+        return UUID((dict(self.headers)["ce_id"] or b"").decode())
 
 
 def uuid7() -> UUID:
@@ -54,41 +75,87 @@ def usage_record(
         "feature_code": "chat",
         **data,
     }
-    time_text = (at or datetime.now(UTC)).isoformat()
     return RawRecord(
         value=json.dumps({name: value for name, value in body.items() if value is not None}).encode(),
-        headers=[
-            ("ce_specversion", b"1.0"),
-            ("ce_id", str(event_id or uuid7()).encode()),
-            ("ce_source", b"/tests"),
-            ("ce_type", b"ch.rappen.usage.recorded.v1"),
-            ("ce_time", time_text.encode()),
-            ("content-type", b"application/json"),
-            *headers,
-        ],
+        headers=[*envelope(event_id=event_id, at=at), *headers],
         key=mandate_id.encode(),
         partition=partition,
     )
 
 
-async def publish(bootstrap_servers: str, records: Sequence[RawRecord], topic: str = "usage.recorded") -> None:
-    """Produces the records in order, durably."""
+def envelope(
+    *, event_id: UUID | None = None, event_type: str = "ch.rappen.usage.recorded.v1", at: datetime | None = None
+) -> list[tuple[str, bytes | None]]:
+    """The headers of an event in binary mode."""
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", str(event_id or uuid7()).encode()),
+        ("ce_source", b"/tests"),
+        ("ce_type", event_type.encode()),
+        ("ce_time", (at or datetime.now(UTC)).isoformat().encode()),
+        ("content-type", b"application/json"),
+    ]
+
+
+def structured_record(record: RawRecord, content_type: bytes | None) -> RawRecord:
+    """The same event in structured mode, with or without a content type."""
+    attributes = {name.removeprefix("ce_"): raw.decode() for name, raw in record.headers if raw and name[:3] == "ce_"}
+    event = {**attributes, "data": json.loads(record.value or b"null")}
+    headers: list[tuple[str, bytes | None]] = [] if content_type is None else [("content-type", content_type)]
+    return replace(record, value=json.dumps(event).encode(), headers=headers)
+
+
+def stream(mandates: Sequence[str], count: int) -> tuple[list[RawRecord], list[UUID]]:
+    """Events of a few members of each mandate with amounts that leave remainders, and their ids."""
+    ids = [uuid7() for _ in range(count)]
+    records = [
+        usage_record(
+            random.choice(mandates), f"user-{number % 5}", event_id=event_id, amount=f"0.00{random.randrange(10**7)}"
+        )
+        for number, event_id in enumerate(ids)
+    ]
+    return records, ids
+
+
+def scattered(records: Sequence[RawRecord]) -> list[RawRecord]:
+    """The records without keys and over all partitions in turn, contrary to the contract."""
+    return [
+        replace(record, key=None, partition=number % USAGE_PARTITIONS) for number, record in enumerate(records)
+    ]
+
+
+async def publish(
+    bootstrap_servers: str,
+    records: Sequence[RawRecord],
+    topic: str = "usage.recorded",
+    *,
+    compression: str | None = None,
+    batch_bytes: int = 256 * 1024,
+    pause_s: float = 0.0,
+) -> None:
+    """Produces the records in order, durably; idempotent, so a broker that comes back gets each of them once.
+
+    With a pause it rests so long after every 500 records.
+    """
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         acks="all",
         enable_idempotence=True,
+        compression_type=compression,
         linger_ms=5,
-        max_batch_size=256 * 1024,
-        max_request_size=1024 * 1024,
+        max_batch_size=batch_bytes,
+        max_request_size=REQUEST_BYTES_MAX,
     )
     await producer.start()
     try:
-        sent = [
-            await producer.send(
+        sent = []
+        for number, record in enumerate(records, start=1):
+            future = await producer.send(
                 topic, value=record.value, key=record.key, headers=record.headers, partition=record.partition
             )
-            for record in records
-        ]
+            sent.append(future)
+            if pause_s and number % 500 == 0:
+                await asyncio.sleep(pause_s)
         for future in sent:
             await future
     finally:

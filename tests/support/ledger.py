@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -78,6 +79,42 @@ class Books:
                 list(mandates),
             )
         )
+
+    async def refused(self, mandate: str) -> dict[str, int]:
+        """Dead letters by code, of the records that were published with the mandate as their key."""
+        rows = await self.fetch(
+            "SELECT error_code, count(*) FROM quarantine WHERE key = $1 GROUP BY 1", mandate.encode()
+        )
+        return {row[0]: row[1] for row in rows}
+
+    async def event_ids(self, mandates: Sequence[str]) -> list[UUID]:
+        """The ids of all usage events that these mandates were charged for or have among the uncharged, sorted; one
+        that is in both places stands here twice."""
+        rows = await self.fetch(
+            "SELECT t.event_id FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
+            " WHERE m.id = ANY($1) AND t.counter = 'REVENUE'"
+            " UNION ALL SELECT e.event_id FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no"
+            " WHERE m.id = ANY($1)",
+            list(mandates),
+        )
+        return sorted(row[0] for row in rows)
+
+    async def wait_charged(self, mandates: Sequence[str], count: int, *, timeout_s: float = 60.0) -> None:
+        """Waits until the mandates have so many charges."""
+
+        async def there() -> bool:
+            return await self.charged(mandates) >= count
+
+        await eventually(there, timeout_s=timeout_s, what=f"{count} charges")
+
+    async def settled(self, mandates: Sequence[str], ids: Iterable[UUID]) -> None:
+        """Asserts what must hold after every fault: each event is there once, the books add up, the outbox drains."""
+        assert await self.event_ids(mandates) == sorted(ids)
+        assert await self.failing() == {}
+        await eventually(self._relayed, timeout_s=30, what="an empty outbox")
+
+    async def _relayed(self) -> bool:
+        return await self.outbox_rows() == 0
 
     async def failing(self) -> dict[str, int]:
         """The audit's failures by check; empty when the books add up."""

@@ -6,15 +6,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.ports import free_port
 from tests.support.stack import ROOT, ServerPair
 
-__all__ = ["FaultFolder", "ServiceProcess"]
+__all__ = ["Crew", "FaultFolder", "ServiceProcess", "run_command"]
+
+# The shortest session the broker allows, so that the partitions of a killed worker move on soon.
+SHORT_SESSION = {"BILLING_KAFKA__SESSION_TIMEOUT_MS": "6000"}
 
 
 class ServiceProcess:
@@ -102,7 +107,100 @@ class ServiceProcess:
 
     def log_tail(self, lines: int = 30) -> str:
         """The end of the log."""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.log_text().splitlines()[-lines:])
+
+    def log_text(self) -> str:
+        """The whole log."""
+        return self._log.read_text(errors="replace")
+
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over its labels."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            text = (await client.get(f"{self.url}/metrics", timeout=5.0)).text
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+class Crew:
+    """Billing workers and their supervisor, which starts again what dies."""
+
+    def __init__(self, servers: ServerPair, folder: Path, *, more: Mapping[str, str] | None = None) -> None:
+        self._servers = servers
+        self._folder = folder
+        self._more = {**SHORT_SESSION, **(more or {})}
+        self.workers: list[ServiceProcess] = []
+        self.restarts = 0
+
+    def hire(self) -> ServiceProcess:
+        """Starts one more worker, without waiting for it."""
+        name = f"worker-{len(self.workers) + 1}"
+        worker = ServiceProcess(
+            self._servers,
+            "billing",
+            "worker",
+            self._folder / f"{name}.log",
+            more={**self._more, "BILLING_INSTANCE": name},
+        )
+        worker.start()
+        self.workers.append(worker)
+        return worker
+
+    async def supervise(self) -> None:
+        """Starts dead workers again, until cancelled."""
+        while True:
+            for worker in self.workers:
+                if worker.exit_code is not None:
+                    self.restarts += 1
+                    worker.start()
+            await asyncio.sleep(0.1)
+
+    @asynccontextmanager
+    async def at_work(self, count: int) -> AsyncIterator["Crew"]:
+        """So many workers under supervision; stopped at the end."""
+        for _ in range(count):
+            self.hire()
+        supervisor = asyncio.create_task(self.supervise())
+        try:
+            yield self
+        finally:
+            supervisor.cancel()
+            self.stop()
+
+    def stop(self) -> None:
+        """Stops all of them, at the same time."""
+        for worker in self.workers:
+            if worker.running:
+                worker.terminate()
+        for worker in self.workers:
+            worker.stop()
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over the workers that live; each counts from its last start."""
+        total = 0.0
+        for worker in self.workers:
+            try:
+                total += await worker.metric(name, **labels)
+            except httpx.TransportError:
+                continue  # It is dead or only begins: nothing is counted yet.
+        return total
+
+
+def run_command(servers: ServerPair, service: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs an operator's command of a service to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", f"services.{service}", *words],
+        env=servers.environment(service, port=1),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 class FaultFolder:

@@ -112,7 +112,7 @@ class ChargeUsage:
         usages = [Usage(received.event, received) for received in events]
         async with self._database.bare() as connection:
             await self._charges.find_places(connection, usages, now)
-            usages, repeats, conflicts = _distinct(usages)
+            usages, repeats, others = _distinct(usages)
             known: dict[tuple[int, UUID], bytes] = {}
             while True:
                 fresh, again, other = _compare(usages, known)
@@ -121,6 +121,7 @@ class ChargeUsage:
                         claimed = await recorded_digests(connection, "uncharged_events", [u.identity for u in fresh])
                         fresh, again_uncharged, other_uncharged = _compare(fresh, claimed)
                         outcome = await self._charges.charge(connection, fresh, now)
+                        conflicts = _contradicting(others, known | claimed)
                         rejected = [*refused, *conflicts, *other, *other_uncharged]
                         await quarantine(connection, rejected, group=GROUP, now=now)
                         self._faults.reach("before_commit")
@@ -136,7 +137,7 @@ class ChargeUsage:
                     await asyncio.sleep(0)
                 else:
                     break
-        outcome["repeated"] = repeats + len(again) + len(again_uncharged)
+        outcome["repeated"] = repeats + len(again) + len(again_uncharged) + len(others) - len(conflicts)
         outcome["refused"] = len(rejected)
         for name, count in outcome.items():
             if count:
@@ -264,18 +265,23 @@ def _post(usage: Usage, rated: RatedUsage, account: LockedAccount, terms: Terms,
     )
 
 
-def _distinct(usages: Sequence[Usage]) -> tuple[list[Usage], int, list[Refused]]:
-    """The first of each identity within the batch, the number of its repeats, and what contradicts it."""
+def _distinct(usages: Sequence[Usage]) -> tuple[list[Usage], int, list[Usage]]:
+    """The first of each identity within the batch, the number of its repeats, and those with other data."""
     first: dict[tuple[int, UUID], Usage] = {}
-    repeats, conflicts = 0, []
+    repeats, others = 0, []
     for usage in usages:
         known = first.setdefault(usage.identity, usage)
         if known is not usage:
             if known.event.digest == usage.event.digest:
                 repeats += 1
             else:
-                conflicts.append(_conflict(usage))
-    return list(first.values()), repeats, conflicts
+                others.append(usage)
+    return list(first.values()), repeats, others
+
+
+def _contradicting(others: Sequence[Usage], recorded: dict[tuple[int, UUID], bytes]) -> list[Refused]:
+    """Those that differ from the first of their identity; that is what is recorded, or else the first in the batch."""
+    return [_conflict(usage) for usage in others if recorded.get(usage.identity) != usage.event.digest]
 
 
 def _compare(

@@ -25,11 +25,11 @@ from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.problems import install_problems
 from services.chassis.process import Part
+from services.chassis.readers import Readers
 from services.chassis.relay import Relay
 from services.chassis.settings import HttpSettings, KafkaSettings
 from services.subscriptions import api, subscribers
 from services.subscriptions.catalogue import Catalogue, read_catalogue
-from services.subscriptions.published import LateReaders
 from services.subscriptions.settings import SubscriptionsSettings
 from services.subscriptions.use_cases.advance_due import AdvanceDue
 from tests.support.stack import ServerPair
@@ -169,7 +169,7 @@ async def running_service(servers: ServerPair) -> AsyncIterator[Service]:
     catalogue = read_catalogue(settings.plans_file)
     async with AsyncExitStack() as stack:
         database = Database(servers.dsn("subscriptions"), pool_size=8)
-        readers = LateReaders(settings.kafka, database, client_id="test")
+        readers = Readers(settings.kafka, database, client_id="test")
         for resource in (database, readers):
             await resource.start()
             stack.push_async_callback(resource.stop)
@@ -192,7 +192,7 @@ async def running_service(servers: ServerPair) -> AsyncIterator[Service]:
 
 
 def _transport(
-    database: Database, catalogue: Catalogue, readers: LateReaders, clock: MovingClock, servers: ServerPair
+    database: Database, catalogue: Catalogue, readers: Readers, clock: MovingClock, servers: ServerPair
 ) -> httpx.ASGITransport:
     app = FastAPI()
     install_problems(app)

@@ -1,0 +1,55 @@
+"""What well-behaved AI services do before a call: ask whether the member may spend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from deploy.simulator.platform import Platform, PlatformError, program
+from deploy.simulator.traffic import Place
+
+__all__ = ["Guard"]
+
+_AS = program("demo-simulator", "usage:check")
+_ESTIMATE = {"amount": "0.010000", "currency": "CHF"}
+_EVERY_S = 5.0
+_FIRST_ANSWER_S = 60.0
+
+
+class Guard:
+    """Asks for every member now and then, and knows who has to wait and why.
+
+    Real services ask before each call. Here the answer of a few seconds ago does, so that the simulated traffic is
+    usage events and not checks; and while the platform cannot be asked, the last answer holds.
+    """
+
+    def __init__(self, platform: Platform, places: Sequence[Place]) -> None:
+        self._platform = platform
+        self._places = places
+        # Reason by mandate and user, of those who may not spend.
+        self.waiting: dict[tuple[str, str], str] = {}
+
+    async def ask(self) -> None:
+        """Ask once, patiently; `PlatformError` when there is no answer at all."""
+        for place in self._places:
+            await self._ask(place, patience_s=_FIRST_ANSWER_S)
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            try:
+                for place in self._places:
+                    await self._ask(place, patience_s=0)
+            except PlatformError:
+                # Nothing to tell: the view shows what is away, and usage that happens is charged when it is back.
+                continue
+
+    async def _ask(self, place: Place, *, patience_s: float) -> None:
+        key = (place.tenant.id, place.member.id)
+        body = {"mandateId": place.tenant.id, "userId": place.member.id, "estimatedCost": _ESTIMATE}
+        answer = await self._platform.call("POST", "/api/billing/check", _AS, body=body, patience_s=patience_s)
+        if answer["allowed"]:
+            self.waiting.pop(key, None)
+        else:
+            self.waiting[key] = answer["reason"]

@@ -1,0 +1,117 @@
+"""One run of the simulator: usage goes out, the view shows what becomes of it, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.live import Live
+
+from deploy.simulator.guard import Guard
+from deploy.simulator.pay_page import open_pay_page
+from deploy.simulator.platform import Platform
+from deploy.simulator.publisher import Publisher
+from deploy.simulator.seed import is_seeded, seed
+from deploy.simulator.tenants import TOP_UP
+from deploy.simulator.traffic import Traffic
+from deploy.simulator.watch import plain
+from deploy.simulator.watch.observers import Observers
+from deploy.simulator.watch.picture import Notice, Picture
+from deploy.simulator.watch.screen import screen
+
+__all__ = ["run_session"]
+
+_FRAME_S = 0.5
+_LINE_S = 3.0
+_PATIENCE_S = 60.0
+
+
+async def run_session(stack: Mapping[str, Any], *, rate: float, seconds: float | None) -> None:
+    """Simulate and show until cancelled, or for so many seconds; `stack` is the content of `stack.json`."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        platform = Platform(client, stack)
+        if not await is_seeded(platform):
+            await seed(stack)
+        picture = Picture(gateway=stack["gateway"], mail=stack["mail"], top_up=_label())
+        picture.pay_page = await open_pay_page(platform, client, stack, TOP_UP, patience_s=_PATIENCE_S)
+        traffic = Traffic(Random())
+        guard = Guard(platform, traffic.places)
+        await guard.ask()
+        publisher = Publisher(stack["kafka"], traffic, guard, rate=rate, clock=lambda: datetime.now(UTC))
+        observers = Observers(picture, stack=stack, client=client, platform=platform, guard=guard)
+        view = _show_screen(picture) if sys.stdout.isatty() else _print_lines(picture)
+        try:
+            with _noticing(picture):
+                await _all([publisher.run(), guard.run(), *observers.tasks(), view], seconds)
+        finally:
+            await observers.close()
+            print(plain.summary(picture), flush=True)
+
+
+async def _all(work: list[Awaitable[None]], seconds: float | None) -> None:
+    """Do all of it at once; the first failure, the end of the time or a cancellation ends everything."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _show_screen(picture: Picture) -> None:
+    console = Console()
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(screen(picture, width=console.width, height=console.height), refresh=True)
+            await asyncio.sleep(_FRAME_S)
+
+
+async def _print_lines(picture: Picture) -> None:
+    print(plain.addresses(picture), flush=True)
+    while True:
+        await asyncio.sleep(_LINE_S)
+        print(plain.line(picture, datetime.now().astimezone()), flush=True)
+
+
+def _label() -> str:
+    return f"top up {TOP_UP.tenant.label}, CHF {TOP_UP.amount}"
+
+
+class _Notices(logging.Handler):
+    """Keeps the newest warnings of the supervisor, such as a process that died, for the foot of the view."""
+
+    def __init__(self, picture: Picture) -> None:
+        super().__init__(logging.WARNING)
+        self._picture = picture
+        # What clients log of a server that is away follows from that, and would push it out of sight.
+        self.addFilter(logging.Filter("deploy"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a warning."""
+        at = datetime.fromtimestamp(record.created).astimezone()
+        self._picture.notices.append(Notice(time.monotonic(), f"{at:%H:%M:%S} {record.getMessage()}"))
+
+
+@contextmanager
+def _noticing(picture: Picture) -> Iterator[None]:
+    """Warnings go into the view as long as it owns the terminal."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    if sys.stdout.isatty():
+        root.handlers[:] = [_Notices(picture)]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before

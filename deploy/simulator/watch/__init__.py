@@ -1,0 +1,1 @@
+"""The live view: what is looked at, and how it is shown."""

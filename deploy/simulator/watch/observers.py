@@ -1,0 +1,183 @@
+"""Looks at the running platform, each thing at its own pace, and puts what it sees into the picture.
+
+Balances and charges come through the public surface, how far the workers are from their metrics, and the totals from
+the ledger itself, read only: counters of a worker begin anew when it is started again, the ledger does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.local.errors import StackError
+from deploy.simulator.guard import Guard
+from deploy.simulator.pay_page import open_pay_page
+from deploy.simulator.platform import Platform, operator, person
+from deploy.simulator.tenants import OPERATOR, TENANTS, TOP_UP, Tenant
+from deploy.simulator.watch.picture import POOL, Account, Audit, Picture, Totals, Worker
+from services.billing.queries.audit import audit
+
+__all__ = ["Observers"]
+
+_TIMEOUT_S = 5.0
+# The surface takes 30 reads a minute of these lists from a person.
+_LISTS_EVERY_S = 2.5
+_TOTALS_EVERY_S = 1.0
+_AUDIT_EVERY_S = 10.0
+_AUDIT_TIMEOUT_S = 120.0
+_PAY_PAGE_EVERY_S = 10.0
+_TRANSACTIONS = 40
+# How much longer than a look took, the pause after it is at least.
+_REST = 4.0
+
+_TOTALS = """
+SELECT (SELECT coalesce(sum(cost), 0) FROM billing.rollups) AS micros,
+       (SELECT coalesce(sum(count), 0) FROM billing.rollups) AS charges,
+       (SELECT count(*) FROM billing.uncharged_events WHERE reason <> 'FREE') AS unpriced,
+       ARRAY(SELECT (error_code, count(*)) FROM billing.quarantine GROUP BY error_code ORDER BY error_code) AS refused
+"""
+
+
+class Observers:
+    """What keeps a picture up to date."""
+
+    def __init__(
+        self,
+        picture: Picture,
+        *,
+        stack: Mapping[str, Any],
+        client: httpx.AsyncClient,
+        platform: Platform,
+        guard: Guard,
+    ) -> None:
+        self._picture = picture
+        self._stack = stack
+        self._client = client
+        self._platform = platform
+        self._guard = guard
+        self._database: asyncpg.Connection | None = None
+
+    def tasks(self) -> list[Awaitable[None]]:
+        """Everything that is looked at, each until cancelled."""
+        return [
+            self._repeat("billing", self._look_at_totals, _TOTALS_EVERY_S),
+            self._repeat("workers", self._look_at_workers, _TOTALS_EVERY_S),
+            self._repeat("gateway", self._look_at_lists, _LISTS_EVERY_S),
+            self._repeat("audit", self._look_at_books, _AUDIT_EVERY_S),
+            self._repeat("top-up", self._look_at_pay_page, _PAY_PAGE_EVERY_S),
+        ]
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._database is not None:
+            await self._database.close(timeout=_TIMEOUT_S)
+
+    async def _repeat(self, name: str, look: Callable[[], Awaitable[None]], every_s: float) -> None:
+        while True:
+            begin = time.monotonic()
+            try:
+                await look()
+                self._picture.troubles.pop(name, None)
+            except (StackError, httpx.HTTPError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                # Whatever is away comes back, or the supervisor says why not; until then the view says so.
+                self._picture.troubles[name] = str(error) or type(error).__name__
+            # The view never takes more than a small part of what it looks at.
+            await asyncio.sleep(max(every_s, _REST * (time.monotonic() - begin)))
+
+    async def _look_at_totals(self) -> None:
+        if self._database is None or self._database.is_closed():
+            self._database = await self._connect(timeout_s=_TIMEOUT_S)
+        row = await self._database.fetchrow(_TOTALS)
+        totals = Totals(
+            charges=int(row["charges"]),
+            amount=Decimal(int(row["micros"])).scaleb(-6),
+            dead_letters=dict(row["refused"]),
+            unpriced=row["unpriced"],
+        )
+        self._picture.count(totals, time.monotonic())
+
+    async def _look_at_workers(self) -> None:
+        names = [process for process in self._stack["processes"] if process["name"].startswith("billing-worker-")]
+        self._picture.workers = list(await asyncio.gather(*(self._worker(process) for process in names)))
+
+    async def _worker(self, process: Mapping[str, Any]) -> Worker:
+        address = process["health"].removesuffix("/readyz") + "/metrics"
+        try:
+            answer = await self._client.get(address, timeout=_TIMEOUT_S)
+            answer.raise_for_status()
+        except httpx.HTTPError:
+            return Worker(process["name"], None)
+        families: Iterable[Any] = text_string_to_metric_families(answer.text)
+        samples = [sample for family in families for sample in family.samples]
+        behind = [sample.value for sample in samples if sample.name == "rappen_consumer_lag_records"]
+        return Worker(process["name"], int(sum(behind)) if behind else None)
+
+    async def _look_at_lists(self) -> None:
+        path = f"/api/billing/transactions?limit={_TRANSACTIONS}"
+        self._picture.transactions = await self._platform.call("GET", path, operator(OPERATOR))
+        self._picture.accounts = [account for tenant in TENANTS for account in await self._accounts(tenant)]
+
+    async def _accounts(self, tenant: Tenant) -> list[Account]:
+        """The accounts that are charged: the pool, or in PREPAY_USER the members' own, as their administrator."""
+        who = person(tenant.admin.id)
+        balance = await self._platform.call("GET", f"/api/billing/balance/{tenant.id}", who)
+        rows = await self._platform.call("GET", f"/api/billing/admin/accounts/{tenant.id}", who)
+        own = balance["billingModel"] == "PREPAY_USER"
+        names = {member.id: member.name for member in tenant.members}
+        before = {(account.tenant, account.owner): account.level for account in self._picture.accounts}
+        found = []
+        for row in rows:
+            if (row["userId"] is not None) != own:
+                continue
+            owner = names.get(row["userId"], row["userId"]) if own else POOL
+            held = Decimal(row["balance"])
+            found.append(
+                Account(
+                    tenant=tenant.label,
+                    owner=owner,
+                    balance=held,
+                    level=max(held, before.get((tenant.label, owner), held)),
+                    warning=held <= row["warningThreshold"],
+                    waits=self._waits(tenant, row["userId"]),
+                )
+            )
+        return found
+
+    def _waits(self, tenant: Tenant, user_id: str | None) -> str | None:
+        """Why who spends from an account has to wait: the member, or for a pool everybody."""
+        users = [user_id] if user_id is not None else [member.id for member in tenant.members]
+        reasons = [self._guard.waiting.get((tenant.id, user)) for user in users]
+        return reasons[0] if all(reasons) else None
+
+    async def _look_at_books(self) -> None:
+        """What `rappen audit` does, without the seconds that a process of its own takes to start."""
+        connection = await self._connect(timeout_s=_AUDIT_TIMEOUT_S)
+        try:
+            checks = await audit(connection)
+        finally:
+            await connection.close(timeout=_TIMEOUT_S)
+        self._picture.audit = Audit(
+            at=datetime.now().astimezone(),
+            checks=len(checks),
+            accounts=max(check.looked_at for check in checks),
+            differences=sum(check.failing_count for check in checks),
+        )
+
+    async def _connect(self, *, timeout_s: float) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            self._stack["postgres"]["billing"],
+            timeout=_TIMEOUT_S,
+            command_timeout=timeout_s,
+            server_settings={"default_transaction_read_only": "on", "application_name": "rappen-watch"},
+        )
+
+    async def _look_at_pay_page(self) -> None:
+        self._picture.pay_page = await open_pay_page(self._platform, self._client, self._stack, TOP_UP)

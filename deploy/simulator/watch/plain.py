@@ -1,0 +1,43 @@
+"""The picture as plain lines, for a pipe, a log or a terminal without a cursor."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from deploy.simulator.watch.picture import Picture
+
+__all__ = ["addresses", "line", "summary"]
+
+
+def addresses(picture: Picture) -> str:
+    """Where to look, in lines."""
+    return f"gateway {picture.gateway}\nmails {picture.mail}\n{picture.top_up}: {picture.pay_page}"
+
+
+def line(picture: Picture, now: datetime) -> str:
+    """What there is to tell at a moment, in one line."""
+    parts = [now.strftime("%H:%M:%S"), f"{picture.charges_per_s:.0f} events/s", *_totals(picture)]
+    if picture.lag is not None:
+        parts.append(f"{picture.lag} records behind")
+    parts += [f"{name}: {trouble}" for name, trouble in picture.troubles.items()]
+    return ", ".join(parts)
+
+
+def summary(picture: Picture) -> str:
+    """What was seen last, in one line."""
+    return ", ".join(_totals(picture)) or "nothing was seen"
+
+
+def _totals(picture: Picture) -> list[str]:
+    parts = []
+    if picture.totals is not None:
+        codes = ", ".join(f"{code} {count}" for code, count in picture.totals.dead_letters.items())
+        parts += [
+            f"{picture.totals.charges} charges",
+            f"CHF {picture.totals.amount:.6f}",
+            f"{sum(picture.totals.dead_letters.values())} dead letters" + (f" ({codes})" if codes else ""),
+            f"{picture.totals.unpriced} unpriced",
+        ]
+    if picture.audit is not None:
+        parts.append(f"books: {picture.audit.differences} differences in {picture.audit.accounts} accounts")
+    return parts

@@ -1,0 +1,179 @@
+"""The picture on a terminal, with rich; rows and columns follow the size of the window."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.layout import Layout
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from deploy.simulator.tenants import TENANTS
+from deploy.simulator.watch.picture import POOL, Account, Picture
+
+__all__ = ["screen"]
+
+_FIGURE_ROWS = 3
+# The frame of a panel, and with it the headings of its table.
+_FRAME_ROWS, _FRAME_CELLS = 2, 4
+_TABLE_ROWS = _FRAME_ROWS + 1
+_NARROW_CELLS = 110
+_BAR_CELLS, _BAR_CELLS_NARROW = 12, 5
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_NAMES = {member.id: member.name for tenant in TENANTS for member in tenant.members}
+
+
+def screen(picture: Picture, *, width: int, height: int) -> Layout:
+    """Give the whole view for a window of so many cells and rows."""
+    head, foot = _addresses(picture, width - _FRAME_CELLS), _foot(picture)
+    head_rows = len(head) + _FRAME_ROWS
+    rows = max(3, height - head_rows - _FIGURE_ROWS - len(foot) - _TABLE_ROWS)
+    narrow = width < _NARROW_CELLS
+    body = Layout()
+    body.split_row(
+        Layout(Panel(_charges(picture, rows, narrow=narrow), title="Newest charges", title_align="left"), ratio=3),
+        Layout(Panel(_balances(picture, rows, narrow=narrow), title="Balances", title_align="left"), ratio=2),
+    )
+    layout = Layout()
+    layout.split_column(
+        Layout(Panel(Group(*head), title="Rappen", title_align="left"), size=head_rows),
+        Layout(_figures(picture), size=_FIGURE_ROWS),
+        body,
+        Layout(Group(*foot), size=len(foot)),
+    )
+    return layout
+
+
+def _addresses(picture: Picture, width: int) -> list[Text]:
+    """Where to look, each line no longer than the window, so that a link stays whole where it fits."""
+    lines = [Text.assemble("gateway ", _linked(picture.gateway), "   mails ", _linked(picture.mail))]
+    page = picture.pay_page
+    label = f"{picture.top_up}: "
+    if len(label) + len(page) <= width:
+        return [*lines, Text.assemble(label, _linked(page))]
+    parts = [page[start : start + width] for start in range(0, len(page), width)]
+    return [*lines, Text(label), *(Text(part, f"cyan link {page}") for part in parts)]
+
+
+def _figures(picture: Picture) -> RenderableType:
+    totals, audit = picture.totals, picture.audit
+    refused = sum(totals.dead_letters.values()) if totals else None
+    figures = (
+        ("events/s", Text(f"{picture.charges_per_s:.0f}", "bold")),
+        ("charges", Text(_number(totals.charges if totals else None), "bold")),
+        ("CHF charged", Text(f"{totals.amount:,.6f}" if totals else "-", "bold green")),
+        ("behind", _figure(picture.lag, "yellow")),
+        ("unpriced", _figure(totals.unpriced if totals else None, "yellow")),
+        ("refused", _figure(refused, "red")),
+        ("differences", _figure(audit.differences if audit else None, "bold red", good="bold green")),
+    )
+    grid = Table.grid(expand=True)
+    for _ in figures:
+        grid.add_column(justify="center", ratio=1, no_wrap=True)
+    grid.add_row(*(figure for _, figure in figures))
+    grid.add_row(*(Text(label, "dim") for label, _ in figures))
+    return grid
+
+
+def _charges(picture: Picture, rows: int, *, narrow: bool) -> RenderableType:
+    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("time", no_wrap=True, width=8)
+    for heading, ratio in (("member", 3), ("model", 4)) if narrow else (("tenant", 3), ("member", 3), ("model", 5)):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=ratio)
+    table.add_column("tokens", justify="right", no_wrap=True, width=6)
+    table.add_column("CHF", justify="right", no_wrap=True, width=9)
+    for row in picture.transactions[:rows]:
+        who = row["createdByUserId"] or "-"
+        tenant = () if narrow else (row["mandateName"],)
+        what = row["aicoreModel"] or row["description"]
+        colour = "" if row["aicoreModel"] else "green"
+        cells = (_time(row["createdAt"]), *tenant, _NAMES.get(who, who), what, _tokens(row), _amount(row))
+        table.add_row(*(Text(cell) for cell in cells), style=colour)
+    return table
+
+
+def _balances(picture: Picture, rows: int, *, narrow: bool) -> RenderableType:
+    cells = _BAR_CELLS_NARROW if narrow else _BAR_CELLS
+    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("account", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("", no_wrap=True, width=cells)
+    table.add_column("CHF", justify="right", no_wrap=True, width=11)
+    for account in picture.accounts[:rows]:
+        table.add_row(Text(_holder(account)), _bar(account, cells), Text(f"{account.balance:,.6f}", _colour(account)))
+    waiting = [account for account in picture.accounts if account.waits]
+    room = rows - len(picture.accounts)
+    return Group(table, *(Text(f"{_holder(each)} waits: {each.waits}", "red") for each in waiting[: max(0, room)]))
+
+
+def _holder(account: Account) -> str:
+    return account.tenant if account.owner == POOL else f"{account.owner}, {account.tenant}"
+
+
+def _foot(picture: Picture) -> list[Text]:
+    """How the workers are, what was refused, who looked at the books, and what is wrong, a line each."""
+    workers = [
+        f"{worker.name}: " + ("away" if worker.lag is None else f"{worker.lag} behind") for worker in picture.workers
+    ]
+    seen = (
+        [", ".join(f"{count} x {code}" for code, count in picture.totals.dead_letters.items())]
+        if picture.totals
+        else []
+    )
+    if picture.audit is not None:
+        seen.append(
+            f"books: {picture.audit.checks} checks of {picture.audit.accounts} accounts at {picture.audit.at:%H:%M:%S}"
+        )
+    lines = ["   ".join(workers), "   ".join(part for part in seen if part)]
+    troubles = [f"{name}: {trouble}" for name, trouble in picture.troubles.items()]
+    return [
+        *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines),
+        *(Text(line, "red", no_wrap=True, overflow="ellipsis") for line in troubles),
+        *(Text(line, "yellow", no_wrap=True, overflow="ellipsis") for line in picture.recent_notices(time.monotonic())),
+        Text("Ctrl-C to stop", "dim"),
+    ]
+
+
+def _bar(account: Account, cells: int) -> Text:
+    """The balance as a share of the highest it was, to an eighth of a cell."""
+    share = account.balance / account.level if account.level > 0 else Decimal(0)
+    eighths = int(max(Decimal(0), min(share, Decimal(1))) * cells * 8)
+    full, rest = divmod(eighths, 8)
+    blocks = "█" * full + (_EIGHTHS[rest] if rest else "")
+    return Text(blocks.ljust(cells), f"{_colour(account)} on grey15")
+
+
+def _colour(account: Account) -> str:
+    if account.waits or account.balance <= 0:
+        return "red"
+    return "yellow" if account.warning else "green"
+
+
+def _time(text: str) -> str:
+    return datetime.fromisoformat(text).astimezone().strftime("%H:%M:%S")
+
+
+def _tokens(row: dict[str, Any]) -> str:
+    counted = [row[name] for name in ("inputTokens", "outputTokens") if row[name] is not None]
+    return f"{sum(counted):,}" if counted else "-"
+
+
+def _amount(row: dict[str, Any]) -> str:
+    sign = "+" if row["transactionType"] == "CREDIT" else ""
+    return f"{sign}{Decimal(row['amount']):.6f}"
+
+
+def _figure(number: int | None, bad: str, *, good: str = "") -> Text:
+    return Text(_number(number), bad if number else good)
+
+
+def _number(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _linked(address: str) -> Text:
+    return Text(address, f"cyan link {address}")

@@ -1,0 +1,205 @@
+"""The measured runs. Each leaves the books in order: every event charged once, the audit empty, or it raises."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from services.chassis.caller import CALLER_HEADER, Caller
+from tests.bench.checks import CheckOrder
+from tests.bench.child import Child
+from tests.bench.cpu import CpuMeter, CpuUse
+from tests.bench.measure import Latency, Ledger, Progress, Rate, memory_peak_mb
+from tests.bench.naive import NaiveOutcome, naive_run
+from tests.bench.probe import ProbeOrder
+from tests.bench.session import Session
+from tests.support.ledger import eventually
+from tests.support.processes import ServiceProcess
+
+__all__ = ["FULL", "QUICK", "Charged", "Checked", "Probed", "Scale", "Scenarios"]
+
+# How far the live producer may be ahead of the ledger: several batches of each worker, a second of work.
+LIVE_WINDOW = 20_000
+WORKERS = 2
+HOT_WARM_UP_EVENTS = 5_000
+PROBES_PER_S = 60.0
+CHECKS_PER_S = 1_000.0
+# What is charged beside the checks, in events a second.
+CHARGED_BESIDE_CHECKS = 2_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How long the bench takes."""
+
+    repeats: int
+    warm_up_events: int
+    live_events: int
+    backlog_events: int
+    memory_events: int
+    naive_s: float
+    latency_s: float
+    checks_s: float
+
+
+FULL = Scale(3, 100_000, 200_000, 200_000, 1_000_000, 6.0, 40.0, 30.0)
+QUICK = Scale(1, 20_000, 50_000, 50_000, 100_000, 3.0, 10.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """A run in which so many events were charged."""
+
+    events: int
+    rate: Rate
+    cpu: CpuUse
+    memory_peaks_mb: list[float]
+    value_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """Latency from event to visible balance, at a rate."""
+
+    events_per_s: float
+    latency: Latency
+    cpu: CpuUse
+    behind_s_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Checks at a rate, beside so many events a second."""
+
+    checks_per_s: float
+    events_per_s: float
+    latency: Latency
+    outcomes: Mapping[str, int]
+    cpu: CpuUse
+
+
+class Scenarios:
+    """The runs upon one session."""
+
+    def __init__(self, session: Session, scale: Scale) -> None:
+        self._session = session
+        self._scale = scale
+        self._ledger = Ledger(session.connection, session.books)
+
+    async def warm_up(self) -> None:
+        """Lets members, dimensions and groups come into being and the broker compile itself: later is steady work."""
+        async with self._session.workers(WORKERS):
+            await self._live(self._scale.warm_up_events, [])
+            await self._live(HOT_WARM_UP_EVENTS, [], hot=True)
+
+    async def live(self) -> list[Charged]:
+        """V1: the producer and two workers at once, for as long as it takes."""
+        async with self._session.workers(WORKERS) as workers:
+            return [await self._live(self._scale.live_events, workers) for _ in range(self._scale.repeats)]
+
+    async def backlog(self, workers: int = WORKERS, events: int | None = None, **settings: Any) -> Charged:
+        """V1, V3, V8: what was produced before the workers start."""
+        events = events or self._scale.backlog_events
+        before = await self._ledger.figures()
+        load = await self._session.load(events, encode_first=False, **settings)
+        load.tell()
+        produced = await load.result()
+        async with self._session.connection() as connection:
+            progress = await Progress.begin(connection)
+            # Not waiting until all are ready, because the first begins to charge before.
+            async with self._session.workers(workers, wait=False) as running:
+                first = await progress.first()
+                meter = self._meter(running)
+                rate = await progress.until(events, first)
+                use = meter.read()
+                peaks = [memory_peak_mb(worker.pid) for worker in running]
+        await self._ledger.require(before, events)
+        return Charged(events, rate, use, peaks, produced["value_bytes"])
+
+    async def memory(self) -> Charged:
+        """V8: the large backlog."""
+        return await self.backlog(events=self._scale.memory_events)
+
+    async def naive(self, workers: int) -> list[NaiveOutcome]:
+        """V2: the replaced system's path."""
+        dsn = self._session.servers.admin_dsn
+        async with self._session.connection() as connection:
+            return [
+                await naive_run(connection, dsn, workers=workers, seconds=self._scale.naive_s)
+                for _ in range(self._scale.repeats)
+            ]
+
+    async def latency(self, events_per_s: float) -> Probed:
+        """V5: probes among usage at a steady rate."""
+        seconds, servers = self._scale.latency_s, self._session.servers
+        events, probes = int(events_per_s * seconds), int(PROBES_PER_S * seconds)
+        before = await self._ledger.figures()
+        async with self._session.workers(WORKERS) as workers:
+            load = await self._session.load(events, rate=events_per_s)
+            order = ProbeOrder(servers.kafka.bootstrap_servers, servers.admin_dsn, probes, PROBES_PER_S)
+            probing = await Child.start(order.command())
+            meter = self._meter(workers)
+            load.tell()
+            probing.tell()
+            latency = Latency(**await probing.result())
+            loaded = await load.result()
+            use = meter.read({"load": loaded["cpu_s"]})
+            await self._settled(before.charged + events + probes)
+        await self._ledger.require(before, events + probes)
+        return Probed(events_per_s, latency, use, loaded["behind_s_max"])
+
+    async def checks(self, *, charging: bool) -> Checked:
+        """V4: checks at the billing api, alone or while usage is charged."""
+        seconds, session = self._scale.checks_s, self._session
+        events = int(CHARGED_BESIDE_CHECKS * seconds) if charging else 0
+        before = await self._ledger.figures()
+        caller = Caller(user_id="publisher", service=True, scopes=frozenset({"usage:check"}))
+        async with session.workers(WORKERS) as workers:
+            load = await session.load(events, rate=CHARGED_BESIDE_CHECKS) if charging else None
+            signed = session.caller_header(caller)[CALLER_HEADER]
+            order = CheckOrder(session.api.port, CALLER_HEADER, signed, int(CHECKS_PER_S * seconds), CHECKS_PER_S)
+            checking = await Child.start(order.command())
+            meter = self._meter(workers)
+            if load is not None:
+                load.tell()
+            checking.tell()
+            checked = await checking.result()
+            ended = {"checks": checked["cpu_s"]}
+            if load is not None:
+                ended["load"] = (await load.result())["cpu_s"]
+            use = meter.read(ended)
+            await self._settled(before.charged + events)
+        await self._ledger.require(before, events)
+        return Checked(checked["sent_per_s"], events / seconds, Latency(**checked["latency"]), checked["outcomes"], use)
+
+    async def _live(self, events: int, workers: list[ServiceProcess], **settings: Any) -> Charged:
+        before = await self._ledger.figures()
+        load = await self._session.load(events, window=LIVE_WINDOW, **settings)
+        async with self._session.connection() as connection:
+            progress = await Progress.begin(connection)
+            meter = self._meter(workers)
+            load.tell()
+            first = await progress.first()
+            rate = await progress.until(events, first, lambda count: load.tell(str(count)))
+            produced = await load.result()
+            use = meter.read({"load": produced["cpu_s"]})
+        await self._ledger.require(before, events)
+        return Charged(events, rate, use, [memory_peak_mb(worker.pid) for worker in workers], produced["value_bytes"])
+
+    async def _settled(self, charged: int) -> None:
+        """Waits until the ledger has so many charges, before the workers are stopped."""
+
+        async def reached() -> bool:
+            return (await self._ledger.figures()).charged >= charged
+
+        await eventually(reached, what="the last charge")
+
+    def _meter(self, workers: list[ServiceProcess]) -> CpuMeter:
+        servers = self._session.servers
+        return CpuMeter(
+            {
+                "workers": [worker.pid for worker in workers],
+                "postgres": [servers.postgres.pid],
+                "kafka": [servers.kafka.pid],
+                "api": [self._session.api.pid],
+            }
+        )

@@ -1,0 +1,161 @@
+"""The servers, the services and the books of one bench: real processes on this machine, and nothing beside them."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+
+from services.billing.use_cases.import_prices import set_rate
+from services.chassis.caller import CALLER_HEADER, Caller, sign_caller
+from tests.bench.child import Child
+from tests.bench.load import LoadOrder
+from tests.bench.population import HOT, MANDATES, MEMBERS, POOL_MANDATES, PROBES, Member
+from tests.support.ledger import Books
+from tests.support.processes import ServiceProcess
+from tests.support.stack import ROOT, ServerPair
+
+__all__ = ["Session"]
+
+PRICES = ROOT / "deploy" / "simulator" / "prices.json"
+USD_IN_CHF = Decimal("0.80")
+PRICES_FROM = datetime(2026, 1, 1, tzinfo=UTC)
+CREDIT_CHF = 1_000_000
+CREDITS_AT_ONCE = 8
+
+
+class Session:
+    """A stack with prices, a directory and funds; workers come and go with each run, the api stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.servers = ServerPair(folder)
+        self.api = ServiceProcess(self.servers, "billing", "api", folder / "api.log")
+        self._seed = 0
+
+    async def start(self) -> None:
+        """Servers, schema, prices, members, api, credit for everybody."""
+        # The fixture of the tests runs event loops of its own.
+        await asyncio.to_thread(self.servers.start, ["billing"])
+        await self._price()
+        async with self.connection() as connection:
+            await _enrol(connection)
+        self.api.start()
+        await self.api.ready()
+        await self._credit()
+
+    async def stop(self) -> None:
+        """Everything, in order."""
+        await asyncio.to_thread(self.api.stop)
+        await asyncio.to_thread(self.servers.stop)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection of the database's administrator, which looks at billing's tables."""
+        connection = await asyncpg.connect(
+            self.servers.admin_dsn, server_settings={"search_path": "billing"}, command_timeout=600
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    @property
+    def books(self) -> Books:
+        """The ledger from outside."""
+        return Books(self.servers.admin_dsn)
+
+    @asynccontextmanager
+    async def workers(self, count: int = 2, *, wait: bool = True) -> AsyncIterator[list[ServiceProcess]]:
+        """So many billing workers, started and, unless told otherwise, ready; stopped in good order at the end."""
+        workers = [self._worker(number) for number in range(1, count + 1)]
+        try:
+            for worker in workers:
+                worker.start()
+            if wait:
+                await asyncio.gather(*(worker.ready() for worker in workers))
+            yield workers
+        except Exception as error:
+            for worker in workers:
+                if not worker.running:
+                    error.add_note(f"a worker had ended with {worker.exit_code}:\n{worker.log_tail()}")
+            raise
+        finally:
+            await asyncio.gather(*(asyncio.to_thread(worker.stop) for worker in workers))
+
+    def _worker(self, number: int) -> ServiceProcess:
+        more = {"BILLING_INSTANCE": str(number)}
+        return ServiceProcess(self.servers, "billing", "worker", self.folder / f"worker-{number}.log", more=more)
+
+    async def load(self, count: int, **settings: Any) -> Child:
+        """A load process with its events encoded; each has new members, models and quantities."""
+        self._seed += 1
+        order = LoadOrder(self.servers.kafka.bootstrap_servers, count, self._seed, **settings)
+        return await Child.start(order.command())
+
+    def caller_header(self, caller: Caller) -> dict[str, str]:
+        """The signed context that the gateway would send."""
+        signed = sign_caller(caller, audience="billing", secret=self.servers.secret, now=datetime.now(UTC))
+        return {CALLER_HEADER: signed}
+
+    async def _price(self) -> None:
+        command = [sys.executable, "-m", "services.billing", "prices", "import", str(PRICES), "--apply"]
+        environment = self.servers.environment("billing", port=1)
+        await asyncio.to_thread(
+            subprocess.run, command, check=True, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL
+        )
+        async with self.connection() as connection, connection.transaction():
+            await set_rate(connection, currency="USD", rate=USD_IN_CHF, valid_from=PRICES_FROM, actor="operator")
+
+    async def _credit(self) -> None:
+        """By the api, so that checks have funds to find: every pool, and every member that has a budget."""
+        administrator = Caller(user_id="operator", system_admin=True)
+        headers = self.caller_header(administrator) | {"Content-Type": "application/json"}
+        pools = set(POOL_MANDATES)
+        wanted: list[tuple[str, str | None]] = [(id_, None) for id_ in (*POOL_MANDATES, HOT[0].mandate_id)]
+        wanted += [(member.mandate_id, member.user_id) for member in MEMBERS if member.mandate_id not in pools]
+        gate = asyncio.Semaphore(CREDITS_AT_ONCE)
+        async with httpx.AsyncClient(base_url=self.api.url, headers=headers, trust_env=False, timeout=30.0) as client:
+
+            async def credit(mandate_id: str, user_id: str | None) -> None:
+                async with gate:
+                    body = json.dumps({"userId": user_id, "amount": CREDIT_CHF, "description": "Funds"})
+                    answer = await client.post(f"/api/billing/admin/credit/{mandate_id}", content=body)
+                    answer.raise_for_status()
+
+            await asyncio.gather(*(credit(*entry) for entry in wanted))
+
+
+async def _enrol(connection: asyncpg.Connection) -> None:
+    """Writes the directory and the billing models as they stand after the directory's events were applied."""
+    members: list[Member] = [*MEMBERS, *HOT, *PROBES]
+    mandates = sorted({member.mandate_id for member in members})
+    own_budget = set(MANDATES) - set(POOL_MANDATES)
+    await connection.copy_records_to_table(
+        "directory_mandates",
+        records=[(id_, id_[:8], id_[:8], True, False, 1) for id_ in mandates],
+        columns=["id", "name", "label", "enabled", "is_system", "version"],
+    )
+    await connection.copy_records_to_table(
+        "directory_users",
+        records=[(member.user_id, member.user_id[:8], member.user_id[:8], True, 1) for member in members],
+        columns=["id", "username", "display_name", "enabled", "version"],
+    )
+    await connection.copy_records_to_table(
+        "directory_members",
+        records=[(member.mandate_id, member.user_id, ["member"], True, 1) for member in members],
+        columns=["mandate_id", "user_id", "roles", "enabled", "version"],
+    )
+    await connection.copy_records_to_table(
+        "mandates",
+        records=[(id_, "PREPAY_USER" if id_ in own_budget else "PREPAY_MANDATE") for id_ in mandates],
+        columns=["id", "billing_model"],
+    )

@@ -1,0 +1,201 @@
+"""The stack on one machine from outside, to the letter of the contracts: the command, `stack.json`, and what it says.
+
+The tests of this module are one story, in their order, upon one stack: starting it takes longer than all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.machine import Machine, wait_until
+from tests.support.events import publish, usage_record
+
+# Starting takes longest, and how long depends on what else the machine does.
+pytestmark = pytest.mark.timeout(300)
+
+MANDATE, ADMIN = "e2e-mandate", "e2e-admin"
+RETURN_URL = "http://localhost:5173/billing?tab=top-up#form"
+PROCESSES = {
+    "postgres",
+    "kafka",
+    "fakestripe",
+    "mail",
+    "billing-api",
+    "billing-worker-1",
+    "billing-worker-2",
+    "payments",
+    "subscriptions",
+    "gateway",
+}
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    machine = Machine(tmp_path_factory.mktemp("home"))
+    yield machine
+    machine.close()
+
+
+@pytest.fixture(scope="module")
+def up(machine: Machine) -> Machine:
+    machine.succeed("up", "--detach", "--empty")
+    return machine
+
+
+@pytest.fixture(scope="module")
+def operator(up: Machine) -> str:
+    return up.token("--user", "e2e-operator", "--system-admin")
+
+
+@pytest.fixture(scope="module")
+def admin(up: Machine, operator: str) -> str:
+    """The administrator of a mandate that the directory has been told of."""
+    up.call(
+        "PUT", f"/api/directory/mandates/{MANDATE}", operator, {"name": "e2e", "label": "End to End", "enabled": True}
+    )
+    user = {"username": "ada", "email": "ada@example.org", "firstName": "Ada", "lastName": "Amsler", "language": "de"}
+    up.call("PUT", f"/api/directory/users/{ADMIN}", operator, {**user, "enabled": True})
+    up.call("PUT", f"/api/directory/memberships/{MANDATE}/{ADMIN}", operator, {"roles": ["admin"], "enabled": True})
+    return up.token("--user", ADMIN)
+
+
+def balance(machine: Machine, admin: str) -> Decimal:
+    return Decimal(machine.call("GET", f"/api/billing/balance/{MANDATE}", admin)["balance"])
+
+
+def test_up_writes_a_stack_file_with_everything_a_program_needs(up: Machine) -> None:
+    stack = up.stack
+    for name in ("gateway", "payments_webhook", "stripe", "mail"):
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+(/[a-z/]+)?", stack[name])
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", stack["kafka"])
+    assert set(stack["postgres"]) == {"admin", "gateway", "billing", "payments", "subscriptions"}
+    assert all(dsn.startswith("postgresql://") for dsn in stack["postgres"].values())
+    assert {process["name"] for process in stack["processes"]} == PROCESSES
+    for process in stack["processes"]:
+        assert psutil.pid_exists(process["pid"])
+        assert Path(process["log"]).is_file()
+
+
+def test_every_process_is_ready_and_status_has_a_line_for_each(up: Machine) -> None:
+    assert [name for name in PROCESSES if not up.ready(name)] == []
+    lines = {line.split()[0]: line.split() for line in up.succeed("status").splitlines()[1:]}
+    assert lines.keys() == PROCESSES
+    for process in up.stack["processes"]:
+        _, role, port, pid, ready, restarts, lag = lines[process["name"]]
+        assert (role, port, pid) == (process["role"], str(process["port"]), str(process["pid"]))
+        assert (ready, restarts) == ("yes", "0")
+        assert (lag == "0") == (process["name"] in ("billing-worker-1", "billing-worker-2", "subscriptions"))
+
+
+def test_the_webhook_address_takes_only_what_stripe_signed(up: Machine) -> None:
+    assert up.http("POST", up.stack["payments_webhook"], {"id": "evt_1"}).status_code == 400
+
+
+async def test_usage_on_kafka_falls_from_the_balance_that_the_gateway_tells(
+    up: Machine, operator: str, admin: str
+) -> None:
+    up.call("POST", f"/api/billing/admin/credit/{MANDATE}", operator, {"amount": 10, "description": "for the test"})
+    assert balance(up, admin) == 10
+    event = usage_record(MANDATE, ADMIN, amount="0.10")
+    await publish(up.stack["kafka"], [event, event])
+    wait_until(lambda: balance(up, admin) < 10, timeout_s=20, what="the charge")
+    # Half as much again is the markup of a mandate without a plan.
+    assert balance(up, admin) == Decimal("9.85")
+    (charge,) = [row for row in up.call("GET", "/api/billing/transactions", admin) if row["transactionType"] == "DEBIT"]
+    assert (charge["amount"], charge["createdByUserId"]) == (Decimal("0.15"), ADMIN)
+
+
+def test_a_program_with_its_token_may_ask_and_nothing_else(up: Machine) -> None:
+    program = up.token("--service", "guard", "--scope", "usage:check")
+    question = {"mandateId": MANDATE, "userId": ADMIN, "estimatedCost": {"amount": "9.850001", "currency": "CHF"}}
+    answer = up.call("POST", "/api/billing/check", program, question)
+    assert (answer["allowed"], answer["reason"]) == (False, "INSUFFICIENT_BALANCE")
+    assert answer["shortfall"] == {"amount": "0.000001", "currency": "CHF"}
+    up.call("GET", "/api/billing/balance", program, expect=403)
+
+
+def test_a_checkout_paid_at_the_fake_stripe_raises_the_balance_once(up: Machine, admin: str) -> None:
+    before = balance(up, admin)
+    body = {"amount": 25, "returnUrl": RETURN_URL}
+    redirect = up.call("POST", f"/api/billing/checkout/create/{MANDATE}", admin, body)["redirectUrl"]
+    sessions = f"{up.stack['stripe']}/_control/checkout/sessions"
+    session = up.http("GET", sessions).json()[-1]
+    assert session["url"] == redirect
+    assert up.http("GET", redirect).status_code == 200
+    paid = {"outcome": "paid", "webhooks": {"duplicate": 2, "shuffle": True}}
+    assert up.http("POST", f"{sessions}/{session['id']}/pay", paid).status_code == 200
+    wait_until(lambda: balance(up, admin) > before, timeout_s=20, what="the credit")
+    confirmed = up.call("POST", "/api/billing/checkout/confirm", admin, {"sessionId": session["id"]})
+    assert (confirmed["credited"], confirmed["alreadyCredited"], confirmed["amountChf"]) == (False, True, 25)
+    assert balance(up, admin) == before + 25
+
+
+def test_prices_are_previewed_and_then_imported(up: Machine, operator: str) -> None:
+    file = str(Path(__file__).parents[2] / "deploy" / "simulator" / "prices.json")
+    up.succeed("prices", "import", file)
+    assert up.call("GET", "/api/billing/admin/prices", operator)["items"] == []
+    up.succeed("prices", "import", file, "--apply")
+    assert len(up.call("GET", "/api/billing/admin/prices", operator)["items"]) == 23
+
+
+async def test_a_killed_worker_is_started_again_under_a_new_pid_and_goes_on_charging(up: Machine, admin: str) -> None:
+    before, killed = balance(up, admin), {}
+    for name in ("billing-worker-1", "billing-worker-2"):
+        killed[name] = up.kill(name)
+    await publish(up.stack["kafka"], [usage_record(MANDATE, ADMIN, amount="0.20")])
+    for name, pid in killed.items():
+        wait_until(lambda n=name, p=pid: up.process(n)["pid"] not in (p, None), timeout_s=20, what=f"{name} again")
+        wait_until(lambda n=name: up.ready(n), timeout_s=40, what=f"{name} ready")
+        assert psutil.pid_exists(up.process(name)["pid"])
+    wait_until(lambda: balance(up, admin) < before, timeout_s=30, what="the charge")
+    assert balance(up, admin) == before - Decimal("0.30")
+
+
+def test_the_audit_finds_the_books_right(up: Machine) -> None:
+    told = json.loads(up.succeed("audit", "--json"))
+    assert told["ok"] is True
+    assert len(told["checks"]) >= 5
+    assert all(check["accounts"] > 0 and check["failing"] == 0 for check in told["checks"])
+
+
+def test_down_leaves_no_process_and_no_stack_file(up: Machine) -> None:
+    pids = [process["pid"] for process in up.stack["processes"]]
+    up.succeed("down")
+    assert not up.stack_file.exists()
+    assert up.running() == []
+    assert [pid for pid in pids if psutil.pid_exists(pid)] == []
+    assert up.run("status").returncode == 1
+
+
+def test_the_demo_shows_charges_without_a_terminal_and_ctrl_c_leaves_nothing(machine: Machine, tmp_path: Path) -> None:
+    output = tmp_path / "demo.txt"
+    demo = machine.start("demo", "--rate", "30", output=output)
+    try:
+        wait_until(
+            lambda: _seen(output, r"(\d+) charges") >= 100 or demo.poll() is not None, timeout_s=90, what="charges"
+        )
+        wait_until(
+            lambda: "0 differences" in output.read_text() or demo.poll() is not None, timeout_s=20, what="the audit"
+        )
+        page = re.search(r"http://127\.0\.0\.1:\d+/pay/cs_test_\w+", output.read_text())
+        assert page, output.read_text()
+        assert machine.http("GET", page[0]).status_code == 200
+    finally:
+        demo.send_signal(signal.SIGINT)
+        code = demo.wait(60)
+    assert code == 0, output.read_text()
+    assert machine.running() == []
+
+
+def _seen(output: Path, pattern: str) -> int:
+    """The last number that was told."""
+    found = re.findall(pattern, output.read_text())
+    return int(found[-1]) if found else 0

@@ -1,0 +1,85 @@
+"""Stopping in good order: the batch in flight ends as a whole, and the next worker goes on within seconds."""
+
+import asyncio
+import time
+
+import asyncpg
+
+from tests.support.events import new_mandate, publish, stream
+from tests.support.ledger import Books, eventually
+from tests.support.processes import Crew
+from tests.support.stack import ServerPair
+
+STOP_S = 10.0
+
+
+async def test_sigterm_in_mid_batch_finishes_it_and_nothing_is_delivered_again(
+    servers: ServerPair, bootstrap_servers: str, books: Books, crew: Crew
+) -> None:
+    mandate = new_mandate()
+    worker = crew.hire()
+    await worker.ready()
+    first, first_ids = stream([mandate], 10)
+    await publish(bootstrap_servers, first)
+    await books.wait_charged([mandate], 10)
+    blocker = await asyncpg.connect(servers.admin_dsn)
+    try:
+        # The lock of another on the pool holds the batch inside its transaction: that is the proof of mid-batch.
+        async with blocker.transaction():
+            await blocker.execute(
+                "SELECT 1 FROM billing.accounts a JOIN billing.mandates m ON m.no = a.mandate_no WHERE m.id = $1"
+                " FOR UPDATE OF a",
+                mandate,
+            )
+            second, second_ids = stream([mandate], 200)
+            await publish(bootstrap_servers, second)
+            await eventually(lambda: _somebody_waits(books), what="a batch that waits for the lock")
+            worker.terminate()
+            await asyncio.sleep(0.5)
+            assert worker.running, "it did not finish its batch"
+        started = time.monotonic()
+    finally:
+        await blocker.close()
+    assert await asyncio.to_thread(worker.wait) == 0
+    assert time.monotonic() - started < STOP_S
+    charged = await books.charged([mandate])
+    assert charged > 10
+    third, third_ids = stream([mandate], 10)
+    started = time.monotonic()
+    async with crew.at_work(1):
+        await publish(bootstrap_servers, third)
+        await books.wait_charged([mandate], 220)
+        assert await crew.metric("rappen_events_consumed_total", topic="usage.recorded", outcome="repeated") == 0
+        await books.settled([mandate], first_ids + second_ids + third_ids)
+    assert time.monotonic() - started < 30
+
+
+async def test_sigterm_while_the_database_is_away_ends_in_seconds_and_loses_nothing(
+    servers: ServerPair, bootstrap_servers: str, books: Books, crew: Crew
+) -> None:
+    mandate = new_mandate()
+    worker = crew.hire()
+    await worker.ready()
+    servers.postgres.stop(mode="immediate")
+    try:
+        records, ids = stream([mandate], 100)
+        await publish(bootstrap_servers, records)
+        await eventually(lambda: _tried_again(crew), what="a batch that is tried again")
+        started = time.monotonic()
+        worker.terminate()
+        await asyncio.to_thread(worker.wait)
+        assert time.monotonic() - started < STOP_S
+    finally:
+        await asyncio.to_thread(servers.postgres.start)
+    async with crew.at_work(1):
+        await books.wait_charged([mandate], 100)
+        await books.settled([mandate], ids)
+    assert await books.refused(mandate) == {}
+
+
+async def _somebody_waits(books: Books) -> bool:
+    return bool(await books.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+
+
+async def _tried_again(crew: Crew) -> bool:
+    return await crew.metric("rappen_transient_retries_total", topic="usage.recorded") > 0

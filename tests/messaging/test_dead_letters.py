@@ -1,0 +1,116 @@
+"""The operator's way with dead letters: list, show, mend the cause, replay; and the charge happens once."""
+
+import math
+from uuid import uuid4
+
+import asyncpg
+
+from tests.support.events import RawRecord, envelope, new_mandate, publish, usage_record
+from tests.support.ledger import Books, eventually
+from tests.support.processes import ServiceProcess, run_command
+from tests.support.stack import ServerPair
+
+BATCH = 512
+
+
+async def test_what_the_database_refuses_is_found_by_halving_and_charged_once_after_the_cause_is_mended(
+    servers: ServerPair, bootstrap_servers: str, worker: ServiceProcess, books: Books
+) -> None:
+    mandate, cursed = new_mandate(), f"cursed-{uuid4()}"
+    records = [usage_record(mandate) for _ in range(BATCH)]
+    records[77] = usage_record(mandate, workflow_id=cursed, headers=[("x-mark", None)])
+    owner = await asyncpg.connect(servers.dsn("billing", owner=True))
+    try:
+        await owner.execute(
+            f"ALTER TABLE transactions ADD CONSTRAINT cursed CHECK (workflow_id <> '{cursed}') NOT VALID"
+        )
+        try:
+            before = worker.log_text().count('"batch failed"')
+            await publish(bootstrap_servers, [*records, *records])
+            await books.wait_charged([mandate], BATCH - 1)
+            await eventually(lambda: _refused(books, mandate, {"UNPROCESSABLE": 2}), what="both refusals")
+            failed = worker.log_text().count('"batch failed"') - before
+            # One event, delivered twice, each time alone at the end of a path of halves; its three tries included.
+            assert 2 < failed <= 2 * (2 * math.log2(2 * BATCH) + 4)
+        finally:
+            await owner.execute("ALTER TABLE transactions DROP CONSTRAINT cursed")
+    finally:
+        await owner.close()
+    assert await books.charged([mandate]) == BATCH - 1
+
+    numbers = [str(row["id"]) for row in await books.fetch("SELECT id FROM quarantine WHERE key = $1", mandate.encode())]
+    listed = run_command(servers, "billing", "dlq", "list", "--code", "UNPROCESSABLE", "--limit", "1000")
+    assert listed.returncode == 0
+    assert all(any(line.split()[0] == number for line in listed.stdout.splitlines()) for number in numbers)
+    shown = run_command(servers, "billing", "dlq", "show", numbers[0])
+    assert cursed in shown.stdout
+    assert "x-mark = None" in shown.stdout
+    assert "UNPROCESSABLE" in shown.stdout
+
+    for turn in range(2):
+        replayed = run_command(servers, "billing", "dlq", "replay", *numbers)
+        assert replayed.stdout == "2 records replayed\n", replayed.stderr
+        await publish(bootstrap_servers, [usage_record(mandate)])
+        await books.wait_charged([mandate], BATCH + 1 + turn)
+        await eventually(lambda: _lag_is_zero(worker), what="no lag")
+        assert await books.charged([mandate]) == BATCH + 1 + turn
+    assert await books.refused(mandate) == {"UNPROCESSABLE": 2}
+    assert await books.failing() == {}
+
+
+async def test_an_event_of_a_type_that_is_not_known_yet_is_kept_and_can_be_replayed(
+    servers: ServerPair, bootstrap_servers: str, worker: ServiceProcess, books: Books
+) -> None:
+    mandate = new_mandate()
+    headers = envelope(event_type="ch.rappen.usage.rerated.v1")
+    await publish(bootstrap_servers, [RawRecord(b'{"mandate_id": "m"}', headers, mandate.encode())])
+    await eventually(lambda: _refused(books, mandate, {"UNKNOWN_TYPE": 1}), what="the refusal")
+    number = await books.value("SELECT id FROM quarantine WHERE key = $1", mandate.encode())
+    assert run_command(servers, "billing", "dlq", "replay", str(number)).returncode == 0
+    # Nobody has learned the type meanwhile, so it is refused again, as another dead letter with the same bytes.
+    await eventually(lambda: _refused(books, mandate, {"UNKNOWN_TYPE": 2}), what="the second refusal")
+    rows = await books.fetch("SELECT value, headers, replayed_at FROM quarantine WHERE key = $1 ORDER BY id", mandate.encode())
+    assert rows[0]["value"] == rows[1]["value"]
+    assert rows[0]["headers"] == rows[1]["headers"]
+    assert rows[0]["replayed_at"] is not None
+    assert rows[1]["replayed_at"] is None
+
+
+async def test_a_record_that_was_cut_is_not_replayed_and_its_key_and_headers_are_bounded(
+    servers: ServerPair, bootstrap_servers: str, worker: ServiceProcess, books: Books
+) -> None:
+    mandate = new_mandate()
+    cut = usage_record(mandate, padding="x" * 300_000)
+    many = usage_record(mandate, headers=[(f"h{number}", b"v" * 1000) for number in range(300)], user_id=None)
+    large_key = RawRecord(b"{", envelope(), (mandate + "k" * 500_000).encode())
+    await publish(bootstrap_servers, [cut, many, large_key], compression="lz4")
+    await eventually(lambda: _refused(books, mandate, {"RECORD_TOO_LARGE": 1, "MISSING_FIELD": 1}), what="refusals")
+    number = await books.value(
+        "SELECT id FROM quarantine WHERE key = $1 AND error_code = 'RECORD_TOO_LARGE'", mandate.encode()
+    )
+    replayed = run_command(servers, "billing", "dlq", "replay", str(number))
+    assert replayed.stdout == "0 records replayed, 1 were too large to be kept whole\n"
+    assert await books.value("SELECT replayed_at FROM quarantine WHERE id = $1", number) is None
+    await eventually(lambda: _relayed(books), what="relayed dead letters")
+    sizes = await books.fetch(
+        "SELECT length(key) AS key, length(headers) AS headers, length(value) AS value FROM quarantine"
+        " WHERE convert_from(key, 'UTF8') LIKE $1",
+        f"{mandate}%",
+    )
+    assert len(sizes) == 3
+    assert max(row["key"] for row in sizes) == 64 * 1024
+    # In the database header values are hexadecimal.
+    assert max(row["headers"] for row in sizes) < 3 * 64 * 1024
+    assert max(row["value"] for row in sizes) == 64 * 1024
+
+
+async def _refused(books: Books, mandate: str, wanted: dict[str, int]) -> bool:
+    return await books.refused(mandate) == wanted
+
+
+async def _relayed(books: Books) -> bool:
+    return not await books.value("SELECT count(*) FROM quarantine WHERE relayed_at IS NULL")
+
+
+async def _lag_is_zero(worker: ServiceProcess) -> bool:
+    return await worker.metric("rappen_consumer_lag_records", topic="usage.recorded") == 0

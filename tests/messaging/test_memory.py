@@ -1,0 +1,56 @@
+"""A worker's memory is bounded, however much waits and whatever it decompresses to."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.support.events import USAGE_PARTITIONS, RawRecord, new_mandate, publish, usage_record, uuid7
+from tests.support.ledger import Books
+from tests.support.processes import SHORT_SESSION, ServiceProcess
+from tests.support.stack import ServerPair
+
+MEMORY_BYTES_MAX = 300 * 1024 * 1024
+BACKLOG = 200_000
+BOMB_BYTES = 10 * 1024 * 1024
+
+
+@pytest.mark.timeout(240)
+async def test_a_backlog_with_bombs_in_it_is_charged_in_bounded_memory(
+    servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    mandates, bombed = [new_mandate() for _ in range(100)], new_mandate()
+    bomb = usage_record(bombed, padding="x" * BOMB_BYTES)
+    bombs = [replace(bomb, partition=number % USAGE_PARTITIONS) for number in range(60)]
+    half = BACKLOG // 2
+    await publish(bootstrap_servers, _many(mandates, half), compression="lz4")
+    await publish(bootstrap_servers, bombs, compression="zstd")
+    await publish(bootstrap_servers, bombs, compression="lz4")
+    await publish(bootstrap_servers, _many(mandates, half), compression="lz4")
+    log = tmp_path_factory.mktemp("log") / "worker.log"
+    worker = ServiceProcess(servers, "billing", "worker", log, more=SHORT_SESSION)
+    worker.start()
+    try:
+        largest = 0
+        while await books.charged(mandates) < BACKLOG:
+            for _ in range(10):
+                assert worker.running, worker.log_tail()
+                largest = max(largest, worker.memory_bytes())
+                await asyncio.sleep(0.1)
+    finally:
+        worker.stop()
+    assert await books.refused(bombed) == {"RECORD_TOO_LARGE": 120}
+    assert await books.value("SELECT max(length) FROM quarantine WHERE key = $1", bombed.encode()) > BOMB_BYTES
+    assert await books.charged(mandates) == BACKLOG
+    assert largest < MEMORY_BYTES_MAX, f"{largest / 1024 / 1024:.0f} MiB"
+
+
+def _many(mandates: list[str], count: int) -> list[RawRecord]:
+    """Events that differ in their ids alone, because making them must not take longer than charging them."""
+    templates = [usage_record(mandate) for mandate in mandates]
+    records = []
+    for number in range(count):
+        template = templates[number % len(templates)]
+        headers = [(name, str(uuid7()).encode() if name == "ce_id" else raw) for name, raw in template.headers]
+        records.append(RawRecord(template.value, headers, template.key))
+    return records
