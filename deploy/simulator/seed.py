@@ -26,7 +26,7 @@ from deploy.simulator.tenants import OPERATOR, TENANTS, TOP_UP, Tenant
 __all__ = ["is_seeded", "seed"]
 
 _PRICES = Path(__file__).parent / "prices.json"
-# From the same day on as the prices; the values are those of a day in 2026, and close enough for a demo.
+# Valid from the same day on as the prices; round values of that year.
 _RATES = {"USD": "0.79", "EUR": "0.93"}
 _RATES_FROM = "2026-01-01T00:00:00Z"
 

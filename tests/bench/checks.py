@@ -20,7 +20,8 @@ from tests.bench.population import MEMBERS, Usages
 __all__ = ["CheckOrder"]
 
 BODIES = 2_000
-LAST_S = 20.0
+# An api that cannot keep up is to be told by its latencies, not by a bench that gives up.
+LAST_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)

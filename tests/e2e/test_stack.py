@@ -10,6 +10,7 @@ import re
 import signal
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -152,8 +153,8 @@ async def test_a_killed_worker_is_started_again_under_a_new_pid_and_goes_on_char
         killed[name] = up.kill(name)
     await publish(up.stack["kafka"], [usage_record(MANDATE, ADMIN, amount="0.20")])
     for name, pid in killed.items():
-        wait_until(lambda n=name, p=pid: up.process(n)["pid"] not in (p, None), timeout_s=20, what=f"{name} again")
-        wait_until(lambda n=name: up.ready(n), timeout_s=40, what=f"{name} ready")
+        wait_until(partial(_started_again, up, name, pid), timeout_s=20, what=f"{name} again")
+        wait_until(partial(up.ready, name), timeout_s=40, what=f"{name} ready")
         assert psutil.pid_exists(up.process(name)["pid"])
     wait_until(lambda: balance(up, admin) < before, timeout_s=30, what="the charge")
     assert balance(up, admin) == before - Decimal("0.30")
@@ -193,6 +194,11 @@ def test_the_demo_shows_charges_without_a_terminal_and_ctrl_c_leaves_nothing(mac
         code = demo.wait(60)
     assert code == 0, output.read_text()
     assert machine.running() == []
+
+
+def _started_again(machine: Machine, name: str, killed: int) -> bool:
+    """Whether `stack.json` names another process than the one that was killed."""
+    return machine.process(name)["pid"] not in (killed, None)
 
 
 def _seen(output: Path, pattern: str) -> int:

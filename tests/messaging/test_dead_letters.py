@@ -38,7 +38,9 @@ async def test_what_the_database_refuses_is_found_by_halving_and_charged_once_af
         await owner.close()
     assert await books.charged([mandate]) == BATCH - 1
 
-    numbers = [str(row["id"]) for row in await books.fetch("SELECT id FROM quarantine WHERE key = $1", mandate.encode())]
+    numbers = [
+        str(row["id"]) for row in await books.fetch("SELECT id FROM quarantine WHERE key = $1", mandate.encode())
+    ]
     listed = run_command(servers, "billing", "dlq", "list", "--code", "UNPROCESSABLE", "--limit", "1000")
     assert listed.returncode == 0
     assert all(any(line.split()[0] == number for line in listed.stdout.splitlines()) for number in numbers)
@@ -69,7 +71,9 @@ async def test_an_event_of_a_type_that_is_not_known_yet_is_kept_and_can_be_repla
     assert run_command(servers, "billing", "dlq", "replay", str(number)).returncode == 0
     # Nobody has learned the type meanwhile, so it is refused again, as another dead letter with the same bytes.
     await eventually(lambda: _refused(books, mandate, {"UNKNOWN_TYPE": 2}), what="the second refusal")
-    rows = await books.fetch("SELECT value, headers, replayed_at FROM quarantine WHERE key = $1 ORDER BY id", mandate.encode())
+    rows = await books.fetch(
+        "SELECT value, headers, replayed_at FROM quarantine WHERE key = $1 ORDER BY id", mandate.encode()
+    )
     assert rows[0]["value"] == rows[1]["value"]
     assert rows[0]["headers"] == rows[1]["headers"]
     assert rows[0]["replayed_at"] is not None

@@ -119,9 +119,7 @@ def stream(mandates: Sequence[str], count: int) -> tuple[list[RawRecord], list[U
 
 def scattered(records: Sequence[RawRecord]) -> list[RawRecord]:
     """The records without keys and over all partitions in turn, contrary to the contract."""
-    return [
-        replace(record, key=None, partition=number % USAGE_PARTITIONS) for number, record in enumerate(records)
-    ]
+    return [replace(record, key=None, partition=number % USAGE_PARTITIONS) for number, record in enumerate(records)]
 
 
 async def publish(

@@ -113,7 +113,6 @@ class ServiceProcess:
         """The whole log."""
         return self._log.read_text(errors="replace")
 
-
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric over its labels."""
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -86,7 +86,7 @@ def _charges(picture: Picture, rows: int, *, narrow: bool) -> RenderableType:
     for heading, ratio in (("member", 3), ("model", 4)) if narrow else (("tenant", 3), ("member", 3), ("model", 5)):
         table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=ratio)
     table.add_column("tokens", justify="right", no_wrap=True, width=6)
-    table.add_column("CHF", justify="right", no_wrap=True, width=9)
+    table.add_column("CHF", justify="right", no_wrap=True, width=11)
     for row in picture.transactions[:rows]:
         who = row["createdByUserId"] or "-"
         tenant = () if narrow else (row["mandateName"],)
@@ -116,26 +116,28 @@ def _holder(account: Account) -> str:
 
 def _foot(picture: Picture) -> list[Text]:
     """How the workers are, what was refused, who looked at the books, and what is wrong, a line each."""
-    workers = [
+    workers = (
         f"{worker.name}: " + ("away" if worker.lag is None else f"{worker.lag} behind") for worker in picture.workers
-    ]
-    seen = (
-        [", ".join(f"{count} x {code}" for code, count in picture.totals.dead_letters.items())]
-        if picture.totals
-        else []
     )
+    seen = []
+    if picture.totals is not None and picture.totals.dead_letters:
+        seen.append(", ".join(f"{count} x {code}" for code, count in picture.totals.dead_letters.items()))
     if picture.audit is not None:
-        seen.append(
-            f"books: {picture.audit.checks} checks of {picture.audit.accounts} accounts at {picture.audit.at:%H:%M:%S}"
-        )
-    lines = ["   ".join(workers), "   ".join(part for part in seen if part)]
-    troubles = [f"{name}: {trouble}" for name, trouble in picture.troubles.items()]
+        audit = picture.audit
+        seen.append(f"books: {audit.checks} checks of {audit.accounts} accounts at {audit.at:%H:%M:%S}")
+    troubles = (f"{name}: {trouble}" for name, trouble in picture.troubles.items())
     return [
-        *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines),
-        *(Text(line, "red", no_wrap=True, overflow="ellipsis") for line in troubles),
-        *(Text(line, "yellow", no_wrap=True, overflow="ellipsis") for line in picture.recent_notices(time.monotonic())),
-        Text("Ctrl-C to stop", "dim"),
+        _line("   ".join(workers)),
+        _line("   ".join(seen)),
+        *(_line(text, "red") for text in troubles),
+        *(_line(text, "yellow") for text in picture.recent_notices(time.monotonic())),
+        _line("Ctrl-C to stop", "dim"),
     ]
+
+
+def _line(text: str, colour: str = "") -> Text:
+    """A text that takes one row, whatever is in it."""
+    return Text(" ".join(text.split("\n")), colour, no_wrap=True, overflow="ellipsis")
 
 
 def _bar(account: Account, cells: int) -> Text:

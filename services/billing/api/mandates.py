@@ -63,9 +63,7 @@ class SettingsBody(Body):
     notify_emails: Annotated[list[Email], Field(max_length=50)] | None = None
     notify_on_warning: bool | None = None
     auto_recharge_enabled: bool | None = None
-    recharge_amount: Annotated[ChfNumber, Field(gt=0, alias="rechargeAmountCHF")] | None = Field(
-        default=None, alias="rechargeAmountCHF"
-    )
+    recharge_amount: Annotated[ChfNumber, Field(gt=0)] | None = Field(default=None, alias="rechargeAmountCHF")
     recharge_max_per_month: Annotated[int, Field(ge=0, le=1000)] | None = None
     markup_percent: MarkupPercent | None = None
     time_zone: Annotated[str, AfterValidator(_time_zone)] | None = None

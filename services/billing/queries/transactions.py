@@ -12,23 +12,28 @@ from services.chassis.caller import Caller
 
 __all__ = ["Scope", "list_transactions", "read_transaction", "transaction_json"]
 
-_SELECT = (
-    "SELECT t.*, m.id AS mandate_id, a.user_id AS member_id, d.provider, d.model, d.feature_code,"
-    f" d.feature_instance_id, {DISPLAY_NAME} AS mandate_name, moved.type AS moved_type"
+# The rows of one mandate, newest first. Each gives its newest by its own index before they are merged, so that a list
+# costs the same whatever the size of the ledger.
+_ROWS = (
+    "SELECT t.*, a.user_id AS member_id, moved.type AS moved_type, d.provider, d.model, d.feature_code,"
+    " d.feature_instance_id"
     " FROM transactions t"
-    " JOIN mandates m ON m.no = t.mandate_no"
     " JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.account_no"
     " JOIN accounts moved ON moved.mandate_no = t.mandate_no AND moved.no = t.moved_account_no"
     " LEFT JOIN dimensions d ON d.mandate_no = t.mandate_no AND d.no = t.dimension_no"
-    " LEFT JOIN directory_mandates dm ON dm.id = m.id"
+    " WHERE t.mandate_no = m.no"
 )
+_ORDER = "ORDER BY t.occurred_at DESC, t.moved_account_no, t.seq DESC"
+_FROM = f"SELECT t.*, m.id AS mandate_id, {DISPLAY_NAME} AS mandate_name FROM mandates m"
+_NAMES = "LEFT JOIN directory_mandates dm ON dm.id = m.id"
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a caller may see of the ledger, as a condition: G4 in one place."""
+    """What a caller may see of the ledger (G4): which mandates, and which of their rows, as conditions."""
 
-    condition: str
+    mandates: str
+    rows: str
     values: tuple[object, ...]
 
     @classmethod
@@ -36,12 +41,12 @@ class Scope:
         """Everything for a system administrator; else administered mandates, own rows, and administered instances."""
         only = caller.context_mandate
         if caller.system_admin:
-            return cls("($1::text IS NULL OR m.id = $1)", (only,))
+            return cls("$1::text IS NULL OR m.id = $1", "true", (only,))
         mandates = [mandate for mandate in caller.mandates if only is None or mandate == only]
         administered = [mandate for mandate in mandates if caller.mandates[mandate]]
         return cls(
-            "t.mandate_no IN (SELECT no FROM mandates WHERE id = ANY($1)) AND ("
-            " m.id = ANY($2) OR coalesce(t.created_by_user_id, a.user_id) = $3 OR d.feature_instance_id = ANY($4))",
+            "m.id = ANY($1)",
+            "m.id = ANY($2) OR coalesce(t.created_by_user_id, a.user_id) = $3 OR d.feature_instance_id = ANY($4)",
             (sorted(mandates), sorted(administered), caller.user_id, sorted(caller.instances)),
         )
 
@@ -50,10 +55,10 @@ async def list_transactions(
     connection: asyncpg.Connection, scope: Scope, *, limit: int, offset: int
 ) -> list[dict[str, Any]]:
     """A page of the scope's rows, the newest first."""
-    place = len(scope.values)
+    size, start = f"${len(scope.values) + 1}", f"${len(scope.values) + 2}"
     rows = await connection.fetch(
-        f"{_SELECT} WHERE {scope.condition} ORDER BY t.occurred_at DESC, t.moved_account_no, t.seq DESC"
-        f" LIMIT ${place + 1} OFFSET ${place + 2}",
+        f"{_FROM} CROSS JOIN LATERAL ({_ROWS} AND ({scope.rows}) {_ORDER} LIMIT {size}::bigint + {start}::bigint) t"
+        f" {_NAMES} WHERE {scope.mandates} {_ORDER} LIMIT {size} OFFSET {start}",
         *scope.values,
         limit,
         offset,
@@ -66,7 +71,7 @@ async def read_transaction(
 ) -> dict[str, Any]:
     """One row by its place in its account's chain."""
     row = await connection.fetchrow(
-        f"{_SELECT} WHERE t.mandate_no = $1 AND t.moved_account_no = $2 AND t.seq = $3",
+        f"{_FROM} CROSS JOIN LATERAL ({_ROWS} AND t.moved_account_no = $2 AND t.seq = $3) t {_NAMES} WHERE m.no = $1",
         mandate_no,
         moved_account_no,
         seq,

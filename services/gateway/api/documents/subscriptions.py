@@ -34,7 +34,7 @@ class StartSubscription(Document):
     """The plan to start, and where the payer comes back to."""
 
     plan_key: str
-    return_url: str
+    return_url: str | None = None
 
 
 class Started(Document):

@@ -1,0 +1,96 @@
+"""The live view: what it shows, in windows of several sizes, and while things go wrong."""
+
+from datetime import datetime
+from decimal import Decimal
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from deploy.simulator.watch import plain
+from deploy.simulator.watch.picture import POOL, Account, Audit, Notice, Picture, Totals, Worker
+from deploy.simulator.watch.screen import screen
+
+NOW = datetime(2026, 6, 1, 12, 30, 5).astimezone()
+PAGE = "http://127.0.0.1:20003/pay/cs_test_" + "a" * 58
+
+
+def transaction(**changes: Any) -> dict[str, Any]:
+    return {
+        "createdAt": "2026-06-01T10:30:00.123456Z",
+        "mandateName": "Acme AG",
+        "createdByUserId": "anna.keller",
+        "aicoreModel": "gpt-5.4",
+        "description": "AI Usage: openai",
+        "transactionType": "DEBIT",
+        "amount": Decimal("0.012345"),
+        "inputTokens": 1000,
+        "outputTokens": 234,
+        **changes,
+    }
+
+
+def account(owner: str, balance: str, *, waits: str | None = None) -> Account:
+    return Account("Acme AG", owner, Decimal(balance), Decimal(100), warning=False, waits=waits)
+
+
+@pytest.fixture
+def picture() -> Picture:
+    made = Picture("http://127.0.0.1:20001", "http://127.0.0.1:20002", "top up Acme AG, CHF 25", PAGE)
+    for at, charges in ((0.0, 100), (2.0, 180)):
+        made.count(Totals(charges, Decimal("1.5"), {"NOT_JSON": 2, "TOTAL_MISMATCH": 1}, 4), at)
+    made.accounts = [account(POOL, "50"), account("Anna Keller", "-0.5", waits="INSUFFICIENT_BALANCE")]
+    top_up = {"aicoreModel": None, "description": "Stripe payment", "transactionType": "CREDIT", "amount": Decimal(25)}
+    made.transactions = [transaction(), transaction(**top_up, inputTokens=None, outputTokens=None)] * 30
+    made.workers = [Worker("billing-worker-1", 3), Worker("billing-worker-2", None)]
+    made.audit = Audit(NOW, checks=5, accounts=22, differences=0)
+    return made
+
+
+def shown(picture: Picture, width: int, height: int) -> list[str]:
+    console = Console(file=StringIO(), width=width, height=height, record=True)
+    console.print(screen(picture, width=width, height=height), height=height)
+    return console.export_text().splitlines()
+
+
+def test_everything_is_on_a_wide_screen(picture: Picture) -> None:
+    lines = shown(picture, 140, 30)
+    text = "\n".join(lines)
+    assert len(lines) == 30
+    for part in (PAGE, "40", "180", "1.500000", "Anna Keller", "gpt-5.4", "1,234", "0.012345", "+25.000000"):
+        assert part in text
+    assert "██████      " in text
+    assert "Anna Keller, Acme AG waits: INSUFFICIENT_BALANCE" in text
+    assert "billing-worker-1: 3 behind   billing-worker-2: away" in text
+    assert "2 x NOT_JSON, 1 x TOTAL_MISMATCH   books: 5 checks of 22 accounts at 12:30:05" in text
+    assert lines[-1].startswith("Ctrl-C to stop")
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (100, 40), (200, 60)])
+def test_a_trouble_and_the_last_line_fit_into_any_window(picture: Picture, width: int, height: int) -> None:
+    picture.troubles["gateway"] = "no answer\nat all " * 40
+    lines = shown(picture, width, height)
+    assert len(lines) == height
+    assert max(map(len, lines)) <= width
+    assert any(line.startswith("gateway: no answer at all") for line in lines)
+    assert lines[-1].startswith("Ctrl-C to stop")
+
+
+def test_an_empty_picture_can_be_shown_too() -> None:
+    empty = Picture("http://127.0.0.1:1", "http://127.0.0.1:2", "top up")
+    assert "events/s" in "\n".join(shown(empty, 80, 24))
+    assert plain.summary(empty) == "nothing was seen"
+
+
+def test_notices_are_shown_for_a_minute(picture: Picture) -> None:
+    picture.notices.append(Notice(1_000.0, "billing-worker-1 ended"))
+    assert picture.recent_notices(1_030.0) == ["billing-worker-1 ended"]
+    assert picture.recent_notices(1_061.0) == []
+
+
+def test_a_plain_line_tells_the_same_figures(picture: Picture) -> None:
+    assert plain.line(picture, NOW) == (
+        "12:30:05, 40 events/s, 180 charges, CHF 1.500000, 3 dead letters (NOT_JSON 2, TOTAL_MISMATCH 1), 4 unpriced,"
+        " books: 0 differences in 22 accounts, 3 records behind"
+    )

@@ -1,0 +1,331 @@
+"""The charge against a model of the ledger: any order of usage, repeats, conflicts, crashes, credits and switches.
+
+The real handler works on a real PostgreSQL, without Kafka. After every step each balance, remainder, rollup and claim
+is what the model says, to the last digit, and the audit finds nothing.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal, localcontext
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
+
+import asyncpg
+import hypothesis.strategies as st
+import pytest
+from aiokafka import ConsumerRecord
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from deploy.local.postgres import LocalPostgres
+from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
+from rappen_contracts import decode
+from services.billing.domain.ledger import BillingModel
+from services.billing.domain.prices import read_rappen_file
+from services.billing.errors import ModelUnchanged
+from services.billing.queries.audit import audit
+from services.billing.repository.prices import Tariffs
+from services.billing.use_cases.apply_directory import ApplyDirectory
+from services.billing.use_cases.charge_usage import ChargeUsage
+from services.billing.use_cases.credit_by_hand import HandCredit, credit_by_hand
+from services.billing.use_cases.import_prices import import_prices, set_rate
+from services.billing.use_cases.settle_parked import SettleParked
+from services.billing.use_cases.switch_model import switch_model
+from services.chassis.caller import Caller
+from services.chassis.consumer import Received
+from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
+from services.chassis.migrations import migrate
+from tests.support.directory import directory_events
+from tests.support.events import RawRecord, usage_record
+from tests.support.model_ledger import MARKUP, MICRO, MODELS, RATES, TOKEN_PRICE, USERS, ModelLedger, Used
+
+T = TypeVar("T")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ADMIN = Caller(user_id="system-admin", system_admin=True)
+FOLDER = Path(__file__).resolve().parents[2] / "services" / "billing" / "migrations"
+
+
+class Crash(Exception):  # noqa: N818 - it stands for a crash, not for an error.
+    """The process would have died here."""
+
+
+class CrashPoint(FaultPoints):
+    """Raises once instead of killing, because the test lives in the same process."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.armed = False
+        self.hits = 0
+
+    def reach(self, point: str) -> None:
+        if self.armed and point == "before_commit":
+            self.armed = False
+            self.hits += 1
+            raise Crash
+
+
+class World:
+    """The database, its loop, and what all runs of the machine count together."""
+
+    def __init__(self, runner: asyncio.Runner, dsn: str, admin_dsn: str) -> None:
+        self._runner = runner
+        self.database = Database(dsn, pool_size=4)
+        self.admin_dsn = admin_dsn
+        self.seen: defaultdict[str, int] = defaultdict(int)
+
+    def wait(self, work: Awaitable[T]) -> T:
+        async def waited() -> T:
+            return await work
+
+        return self._runner.run(waited())
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """An empty ledger on a PostgreSQL of its own."""
+    passwords = {name: RolePasswords(uuid4().hex, uuid4().hex) for name in SERVICES}
+    with LocalPostgres(tmp_path / "postgres") as server, asyncio.Runner() as runner:
+        runner.run(bootstrap(server.admin_dsn, passwords))
+        owner_dsn = database_dsn(server.admin_dsn, "billing_owner", passwords["billing"].owner)
+        migrate(owner_dsn, schema="billing", folder=FOLDER)
+        app_dsn = database_dsn(server.admin_dsn, "billing_app", passwords["billing"].app)
+        made = World(runner, app_dsn, owner_dsn)
+        made.wait(made.database.start())
+        yield made
+        made.wait(made.database.stop())
+
+
+amounts = st.decimals(0, 50, places=9) | st.decimals(0, Decimal("0.0001"), places=12) | st.just(Decimal(0))
+usages = st.builds(
+    Used,
+    mandate=st.integers(0, 3),
+    user=st.sampled_from(USERS),
+    amount=amounts,
+    currency=st.sampled_from(sorted(RATES)),
+) | st.builds(
+    Used,
+    mandate=st.integers(0, 3),
+    user=st.sampled_from(USERS),
+    amount=st.none(),
+    model=st.sampled_from(["new-0", "new-1"]),
+    tokens=st.integers(1, 1000),
+)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Does to the service and to the model the same."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.run = uuid4().hex[:12]
+        self.model = ModelLedger()
+        self.faults = CrashPoint()
+        self.clock: Callable[[], datetime] = lambda: START
+        self.charge = ChargeUsage(world.database, default_markup=MARKUP, clock=self.clock, faults=self.faults)
+        self.settle = SettleParked(world.database, default_markup=MARKUP, clock=self.clock)
+        self.records: dict[UUID, list[tuple[Used, RawRecord]]] = {}
+
+    @initialize()
+    def begin(self) -> None:
+        """Four mandates with members, each in a billing model of its own."""
+        world = self.world
+        apply = ApplyDirectory(world.database, clock=self.clock)
+        for number in range(len(MODELS)):
+            world.wait(apply(directory_events(self._mandate(number), {user: ["member"] for user in USERS}), []))
+        world.wait(self._prepare())
+        for number, model in enumerate(MODELS[1:], start=1):
+            self._switch(number, model)
+
+    @rule(batch=st.lists(usages, min_size=1, max_size=12))
+    def use(self, batch: list[Used]) -> None:
+        """New events."""
+        self._deliver([self._new(used) for used in batch])
+
+    @rule(data=st.data(), again=st.integers(1, 20), batch=st.lists(usages, max_size=5))
+    def repeat(self, data: st.DataObject, again: int, batch: list[Used]) -> None:
+        """Events of any time once more, in any order, among new ones."""
+        if self.records:
+            known = data.draw(st.lists(st.sampled_from(list(self.records)), max_size=again))
+            mixed = [*known, *(self._new(used) for used in batch)]
+            self._deliver(data.draw(st.permutations(mixed)))
+
+    @rule(data=st.data(), other=usages)
+    def contradict(self, data: st.DataObject, other: Used) -> None:
+        """Another event under an id that is known, in its mandate."""
+        if self.records:
+            event_id = data.draw(st.sampled_from(list(self.records)))
+            first = self.records[event_id][0][0]
+            used = Used(first.mandate, other.user, other.amount, other.currency, other.model, other.tokens)
+            self._record(event_id, used)
+            self._deliver([event_id], newest=True)
+            self.records[event_id].pop()
+
+    @rule(batch=st.lists(usages, min_size=1, max_size=12), later=st.lists(usages, max_size=3))
+    def crash_before_commit(self, batch: list[Used], later: list[Used]) -> None:
+        """A batch whose transaction dies; other events come before it is delivered again, in another order."""
+        ids = [self._new(used) for used in batch]
+        self.faults.armed = True
+        with pytest.raises(Crash):
+            self.world.wait(self.charge([self._received(event_id) for event_id in ids], []))
+        self.compare()
+        self._deliver([self._new(used) for used in later])
+        self._deliver(ids[::-1])
+        self.world.seen["crashes"] += 1
+
+    @rule(mandate=st.integers(0, 3), user=st.sampled_from(USERS), amount=st.decimals(-20, 100, places=6))
+    def credit(self, mandate: int, user: str, amount: Decimal) -> None:
+        """A credit or deduction by hand."""
+        if amount:
+            credit = HandCredit(user, amount, "machine", None)
+            self.world.wait(self._write(lambda c, no: credit_by_hand(c, no, credit, caller=ADMIN, now=START), mandate))
+            self.model.credit(mandate, user, amount)
+
+    @rule(mandate=st.integers(0, 3), model=st.sampled_from(MODELS))
+    def switch(self, mandate: int, model: BillingModel) -> None:
+        """A switch of the billing model, with its money."""
+        if self.model.models[mandate] == model:
+            with pytest.raises(ModelUnchanged):
+                self._switch(mandate, model)
+        else:
+            self._switch(mandate, model)
+            self.world.seen["switches"] += 1
+
+    @rule(model=st.sampled_from(["new-0", "new-1"]))
+    def add_price(self, model: str) -> None:
+        """The price that parked events wait for."""
+        if model not in self.model.priced:
+            self.world.seen["settled"] += sum(self.model.events[entry].model == model for entry in self.model.parked)
+            self.world.wait(self._add_price(model))
+            while self.world.wait(self.settle()):
+                pass
+            with localcontext(prec=60):
+                self.model.add_price(model)
+
+    @invariant()
+    def compare(self) -> None:
+        """Everything the model knows is so, and the audit finds nothing."""
+        self.world.wait(self._compare())
+
+    def _mandate(self, number: int) -> str:
+        return f"{self.run}-{number}"
+
+    def _new(self, used: Used) -> UUID:
+        event_id = uuid5(NAMESPACE_OID, str(len(self.records)))
+        self._record(event_id, used)
+        return event_id
+
+    def _record(self, event_id: UUID, used: Used) -> None:
+        data: dict[str, Any] = {"model": f"{self.run}-{used.model}"}
+        if used.amount is None:
+            data |= {"cost": None, "tokens": {"input": used.tokens}}
+        else:
+            data["cost"] = {"amount": format(used.amount, "f"), "currency": used.currency}
+        record = usage_record(self._mandate(used.mandate), used.user, event_id=event_id, at=START, **data)
+        self.records.setdefault(event_id, []).append((used, record))
+
+    def _received(self, event_id: UUID, *, newest: bool = False) -> Received:
+        _, record = self.records[event_id][-1 if newest else 0]
+        self.world.seen["records"] += 1
+        return Received(
+            decode(record.headers, record.value, now=START),
+            ConsumerRecord(
+                "usage.recorded",
+                0,
+                self.world.seen["records"],
+                0,
+                0,
+                self.run.encode(),
+                record.value,
+                None,
+                0,
+                0,
+                tuple(record.headers),
+            ),
+        )
+
+    def _deliver(self, ids: list[UUID], *, newest: bool = False) -> None:
+        self.world.wait(self.charge([self._received(event_id, newest=newest) for event_id in ids], []))
+        with localcontext(prec=60):
+            for event_id in ids:
+                self.model.deliver(event_id, self.records[event_id][-1 if newest else 0][0])
+
+    def _switch(self, mandate: int, model: BillingModel) -> None:
+        self.world.wait(self._write(lambda c, no: switch_model(c, no, model, caller=ADMIN, now=START), mandate))
+        self.model.switch(mandate, model)
+
+    async def _write(self, work: Callable[[asyncpg.Connection, int], Awaitable[T]], mandate: int) -> T:
+        async with self.world.database.bare() as connection, connection.transaction():
+            number = await connection.fetchval("SELECT no FROM mandates WHERE id = $1", self._mandate(mandate))
+            return await work(connection, number)
+
+    async def _prepare(self) -> None:
+        async with self.world.database.bare() as connection, connection.transaction():
+            await connection.execute("UPDATE mandates SET billing_address = '{}' WHERE id LIKE $1", f"{self.run}-%")
+            if not await connection.fetchval("SELECT count(*) FROM rates"):
+                await set_rate(connection, currency="USD", rate=RATES["USD"], valid_from=START, actor="machine")
+
+    async def _add_price(self, model: str) -> None:
+        text = (
+            f'{{"format": "rappen.prices.v1", "prices": [{{"provider": "anthropic", "model": "{self.run}-{model}",'
+            f' "currency": "CHF", "valid_from": "{START.isoformat()}", "lists": [{{"prices": {{"input":'
+            f' "{TOKEN_PRICE}"}}}}]}}]}}'
+        )
+        async with self.world.database.bare() as connection, connection.transaction():
+            file = read_rappen_file(text.encode(), START)
+            await import_prices(connection, file, tariffs=Tariffs(), apply=True, actor="machine")
+
+    async def _compare(self) -> None:
+        model, pattern = self.model, f"{self.run}-%"
+        async with self.world.database.bare() as connection:
+            accounts = await connection.fetch(
+                "SELECT m.id, a.type, a.user_id, a.balance, a.carry FROM accounts a"
+                " JOIN mandates m ON m.no = a.mandate_no"
+                " WHERE m.id LIKE $1 AND a.type IN ('MANDATE', 'USER', 'INTERNAL')",
+                pattern,
+            )
+            rollups = await connection.fetch(
+                "SELECT m.id, a.user_id, sum(r.cost) AS cost FROM rollups r JOIN accounts a ON a.no = r.account_no"
+                " JOIN mandates m ON m.no = r.mandate_no WHERE m.id LIKE $1 GROUP BY 1, 2",
+                pattern,
+            )
+            uncharged = await connection.fetch(
+                "SELECT e.event_id, e.reason FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no"
+                " WHERE m.id LIKE $1",
+                pattern,
+            )
+            refused = await connection.fetchval("SELECT count(*) FROM quarantine WHERE key = $1", self.run.encode())
+            failing = [check.name for check in await audit(connection) if check.failing_count]
+        names = {"MANDATE": "pool", "INTERNAL": "internal"}
+        for row in accounts:
+            key = (int(row["id"].rpartition("-")[2]), row["user_id"] or names[row["type"]])
+            assert Decimal(row["balance"]) * MICRO == model.balances[key], key
+            # What an UNLIMITED mandate's usage leaves over is compared too: its account rounds like every other.
+            assert row["carry"] == model.carries[key], key
+        told = {(int(row["id"].rpartition("-")[2]), row["user_id"]): row["cost"] * MICRO for row in rollups}
+        assert told == {key: cost for key, cost in model.costs.items() if key in told or cost}
+        assert {row["event_id"] for row in uncharged if row["reason"] == "FREE"} == model.free
+        assert {row["event_id"] for row in uncharged if row["reason"] != "FREE"} == model.parked
+        assert refused == model.conflicts
+        assert failing == []
+
+
+def test_the_ledger_is_what_its_model_says_after_every_step(world: World) -> None:
+    machine: Any = lambda: LedgerMachine(world)  # noqa: E731 - Hypothesis wants something to call.
+    limits = settings(
+        max_examples=15,
+        stateful_step_count=25,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=limits)
+    assert world.seen["crashes"] > 0
+    assert world.seen["switches"] > 0
+    assert world.seen["settled"] > 0
