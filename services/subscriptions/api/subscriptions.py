@@ -25,7 +25,7 @@ TOPIC = "subscription.changed"
 class PlanStart(BaseModel):
     """Which plan to start, and where a checkout returns to; a plan that needs none returns nowhere."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="ignore")
 
     plan_key: str = Field(alias="planKey", min_length=1, max_length=64)
     return_url: str | None = Field(alias="returnUrl", default=None, max_length=2048)

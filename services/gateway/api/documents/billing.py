@@ -269,7 +269,7 @@ class ModelChanged(Document):
 
     old_model: BillingModel
     new_model: BillingModel
-    migrated_amount: Amount
+    migrated_amount: Money
     user_count: int
 
 
