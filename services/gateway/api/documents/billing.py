@@ -269,7 +269,7 @@ class ModelChanged(Document):
 
     old_model: BillingModel
     new_model: BillingModel
-    migrated_amount: Money
+    migrated_amount: MoneyObject
     user_count: int
 
 
