@@ -97,7 +97,7 @@ async def test_every_person_sees_the_plans_and_no_program_does(service: Service)
 
 async def test_a_body_that_is_not_understood_is_422_to_an_admin(service: Service) -> None:
     mandate_id = new_mandate()
-    for body in ({}, {"planKey": 1}, {"planKey": "TRIAL_7D", "planky": 1}, {"planKey": "T", "returnUrl": 5}):
+    for body in ({}, {"planKey": 1}, {"planKey": "T", "returnUrl": 5}):
         answer = await service.post(mandate_id, admin_of(mandate_id), json=body)
         assert (answer.status_code, answer.json()["code"]) == (422, "VALIDATION")
 
