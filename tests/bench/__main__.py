@@ -30,10 +30,9 @@ class _Bench:
         self._scenarios = scenarios
         self.results = Results()
         self.runs: dict[str, Callable[[], Awaitable[None]]] = {
-            "live": self._live,
             "naive": self._naive,
+            "live": self._live,
             "backlog": self._backlog,
-            "hot": self._hot,
             "latency": self._latency,
             "checks": self._checks,
             "memory": self._memory,
@@ -44,19 +43,16 @@ class _Bench:
             self.results.live = await self._scenarios.live()
 
     async def _naive(self) -> None:
-        await self._live()
         self.results.naive = await self._scenarios.naive(1)
         self.results.naive_pair = await self._scenarios.naive(2)
 
     async def _backlog(self) -> None:
-        if not self.results.backlog:
-            self.results.backlog = [await self._scenarios.backlog()]
-            self.results.backlog_single = [await self._scenarios.backlog(workers=1)]
-
-    async def _hot(self) -> None:
-        await self._backlog()
-        self.results.hot = [await self._scenarios.backlog(hot=True)]
-        self.results.hot_shared = [await self._scenarios.backlog(hot=True, without_key=True)]
+        # By turns, so that a ratio is of runs that were near each other in time.
+        for _ in range(self._scenarios.scale.repeats):
+            self.results.backlog.append(await self._scenarios.backlog())
+            self.results.hot.append(await self._scenarios.backlog(hot=True))
+            self.results.hot_shared.append(await self._scenarios.backlog(hot=True, without_key=True))
+            self.results.backlog_single.append(await self._scenarios.backlog(workers=1))
 
     async def _latency(self) -> None:
         await self._live()
@@ -103,7 +99,7 @@ def _say(what: str) -> None:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    names = ["live", "naive", "backlog", "hot", "latency", "checks", "memory"]
+    names = ["naive", "live", "backlog", "latency", "checks", "memory"]
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

@@ -54,6 +54,8 @@ class Results:
             if runs:
                 run = _middle(runs)
                 found.append((name, run.cpu, run.rate.events))
+        if self.probed is not None:
+            found.append(("steady, half of live", self.probed.cpu, self.probed.events))
         if self.checks is not None:
             found.append(("checks", self.checks.cpu, self.checks.latency.count))
         return found

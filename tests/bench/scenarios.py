@@ -1,5 +1,7 @@
 """The measured runs. Each leaves the books in order: every event charged once, the audit empty, or it raises."""
 
+import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +62,7 @@ class Charged:
 class Probed:
     """Latency from event to visible balance, at a rate."""
 
+    events: int
     events_per_s: float
     latency: Latency
     cpu: CpuUse
@@ -82,27 +85,28 @@ class Scenarios:
 
     def __init__(self, session: Session, scale: Scale) -> None:
         self._session = session
-        self._scale = scale
+        self.scale = scale
         self._ledger = Ledger(session.connection, session.books)
 
     async def warm_up(self) -> None:
         """Lets members, dimensions and groups come into being and the broker compile itself: later is steady work."""
         async with self._session.workers(WORKERS):
-            await self._live(self._scale.warm_up_events, [])
+            await self._live(self.scale.warm_up_events, [])
             await self._live(HOT_WARM_UP_EVENTS, [], hot=True)
 
     async def live(self) -> list[Charged]:
         """V1: the producer and two workers at once, for as long as it takes."""
         async with self._session.workers(WORKERS) as workers:
-            return [await self._live(self._scale.live_events, workers) for _ in range(self._scale.repeats)]
+            return [await self._live(self.scale.live_events, workers) for _ in range(self.scale.repeats)]
 
     async def backlog(self, workers: int = WORKERS, events: int | None = None, **settings: Any) -> Charged:
         """V1, V3, V8: what was produced before the workers start."""
-        events = events or self._scale.backlog_events
+        events = events or self.scale.backlog_events
         before = await self._ledger.figures()
         load = await self._session.load(events, encode_first=False, **settings)
         load.tell()
         produced = await load.result()
+        await asyncio.to_thread(os.sync)
         async with self._session.connection() as connection:
             progress = await Progress.begin(connection)
             # Not waiting until all are ready, because the first begins to charge before.
@@ -117,20 +121,21 @@ class Scenarios:
 
     async def memory(self) -> Charged:
         """V8: the large backlog."""
-        return await self.backlog(events=self._scale.memory_events)
+        return await self.backlog(events=self.scale.memory_events)
 
     async def naive(self, workers: int) -> list[NaiveOutcome]:
-        """V2: the replaced system's path."""
+        """V2: the replaced system's path. What earlier runs left to be written must not slow its many commits."""
         dsn = self._session.servers.admin_dsn
         async with self._session.connection() as connection:
-            return [
-                await naive_run(connection, dsn, workers=workers, seconds=self._scale.naive_s)
-                for _ in range(self._scale.repeats)
-            ]
+            outcomes = []
+            for _ in range(self.scale.repeats):
+                await asyncio.to_thread(os.sync)
+                outcomes.append(await naive_run(connection, dsn, workers=workers, seconds=self.scale.naive_s))
+            return outcomes
 
     async def latency(self, events_per_s: float) -> Probed:
         """V5: probes among usage at a steady rate."""
-        seconds, servers = self._scale.latency_s, self._session.servers
+        seconds, servers = self.scale.latency_s, self._session.servers
         events, probes = int(events_per_s * seconds), int(PROBES_PER_S * seconds)
         before = await self._ledger.figures()
         async with self._session.workers(WORKERS) as workers:
@@ -145,11 +150,11 @@ class Scenarios:
             use = meter.read({"load": loaded["cpu_s"]})
             await self._settled(before.charged + events + probes)
         await self._ledger.require(before, events + probes)
-        return Probed(events_per_s, latency, use, loaded["behind_s_max"])
+        return Probed(events + probes, events_per_s, latency, use, loaded["behind_s_max"])
 
     async def checks(self, *, charging: bool) -> Checked:
         """V4: checks at the billing api, alone or while usage is charged."""
-        seconds, session = self._scale.checks_s, self._session
+        seconds, session = self.scale.checks_s, self._session
         events = int(CHARGED_BESIDE_CHECKS * seconds) if charging else 0
         before = await self._ledger.figures()
         caller = Caller(user_id="publisher", service=True, scopes=frozenset({"usage:check"}))
@@ -174,6 +179,7 @@ class Scenarios:
     async def _live(self, events: int, workers: list[ServiceProcess], **settings: Any) -> Charged:
         before = await self._ledger.figures()
         load = await self._session.load(events, window=LIVE_WINDOW, **settings)
+        await asyncio.to_thread(os.sync)
         async with self._session.connection() as connection:
             progress = await Progress.begin(connection)
             meter = self._meter(workers)

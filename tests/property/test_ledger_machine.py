@@ -164,6 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self._record(event_id, used)
             self._deliver([event_id], newest=True)
             self.records[event_id].pop()
+            self.world.seen["conflicts"] += self.model.conflicts
 
     @rule(batch=st.lists(usages, min_size=1, max_size=12), later=st.lists(usages, max_size=3))
     def crash_before_commit(self, batch: list[Used], later: list[Used]) -> None:
@@ -317,7 +318,7 @@ class LedgerMachine(RuleBasedStateMachine):
 def test_the_ledger_is_what_its_model_says_after_every_step(world: World) -> None:
     machine: Any = lambda: LedgerMachine(world)  # noqa: E731 - Hypothesis wants something to call.
     limits = settings(
-        max_examples=15,
+        max_examples=30,
         stateful_step_count=25,
         deadline=None,
         database=None,
@@ -327,5 +328,6 @@ def test_the_ledger_is_what_its_model_says_after_every_step(world: World) -> Non
     )
     run_state_machine_as_test(machine, settings=limits)
     assert world.seen["crashes"] > 0
+    assert world.seen["conflicts"] > 0
     assert world.seen["switches"] > 0
     assert world.seen["settled"] > 0
