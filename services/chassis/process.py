@@ -88,6 +88,8 @@ async def _serve(app: FastAPI, http: HttpSettings, health: Health, parts: Sequen
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            # The parser in C; the default falls back to a slower one where it is missing.
+            http="httptools",
             host=http.host,
             port=http.port,
             log_config=None,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer
 
-from tests.support.events import new_mandate, publish, scattered, stream
+from tests.support.events import USAGE_PARTITIONS, new_mandate, publish, scattered, stream
 from tests.support.ledger import Books, eventually
 from tests.support.processes import Crew
 
@@ -78,7 +78,16 @@ async def _has_some(guest: AIOKafkaConsumer) -> bool:
 
 
 async def _partitions_shared(crew: Crew) -> bool:
-    return all("partitions assigned" in worker.log_tail(50) for worker in crew.workers)
+    """Whether the newest assignment of each worker has some of the partitions and not all."""
+    newest = [
+        [
+            line
+            for line in worker.log_text().splitlines()
+            if "partitions assigned" in line and '"usage.recorded-' in line
+        ]
+        for worker in crew.workers
+    ]
+    return all(lines and lines[-1].count('"usage.recorded-') < USAGE_PARTITIONS for lines in newest)
 
 
 def _count(folder: Path, *texts: str) -> list[int]:

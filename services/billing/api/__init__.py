@@ -17,6 +17,7 @@ def build(settings: BillingSettings, *, database: Database, caller: CallerVerifi
     """All routes of the api role."""
     context = ApiContext(settings, database, caller, clock, Tariffs())
     router = APIRouter()
-    for resource in (balances, transactions, checks, mandates, accounts, prices):
+    # Checks first: routes are tried in their order, and this one is asked before every AI call.
+    for resource in (checks, balances, transactions, mandates, accounts, prices):
         router.include_router(resource.routes(context))
     return router

@@ -1,0 +1,43 @@
+"""The signed caller context: who can make one, for whom, and for how long."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.chassis.caller import Caller, CallerVerifier, Unauthenticated, sign_caller
+
+SECRET = "s" * 32
+CALLER = Caller(user_id="alice", mandates={"m-1": True, "m-2": False}, instances=frozenset({"i-1"}))
+verify = CallerVerifier(audience="billing", secret=SECRET)
+
+
+def signed(*, audience: str = "billing", secret: str = SECRET, age_s: float = 0) -> str:
+    return sign_caller(CALLER, audience=audience, secret=secret, now=datetime.now(UTC) - timedelta(seconds=age_s))
+
+
+async def test_a_context_carries_the_whole_caller() -> None:
+    assert await verify(signed()) == CALLER
+    assert await verify(signed(age_s=55)) == CALLER
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        None,
+        "",
+        ".",
+        "a.b",
+        "é.ü",
+        signed(audience="payments"),
+        signed(secret="t" * 32),
+        signed(age_s=70),
+        signed()[:-2],
+        signed() + "A",
+        "x" + signed(),
+        signed().replace(".", ""),
+        signed(audience="payments").split(".")[0] + "." + signed().split(".")[1],
+    ],
+)
+async def test_anything_else_is_nobody(context: str | None) -> None:
+    with pytest.raises(Unauthenticated):
+        await verify(context)
