@@ -60,8 +60,8 @@ class LocalKafka(LocalServer):
                 *self._java(heap_mb=128),
                 "kafka.tools.StorageTool",
                 "format",
-                "--cluster-id",
-                base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="),
+                # In one word, because an id may begin with a hyphen.
+                f"--cluster-id={base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")}",
                 "--config",
                 str(self._settings_file),
                 # A start that was cut off may have formatted without our having seen it end.
