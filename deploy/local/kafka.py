@@ -55,13 +55,14 @@ class LocalKafka(LocalServer):
         self._settings_file.write_text("".join(f"{key}={value}\n" for key, value in self._settings().items()))
         if (self._data / "meta.properties").exists():
             return
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         formatting = subprocess.run(
             [
                 *self._java(heap_mb=128),
                 "kafka.tools.StorageTool",
                 "format",
                 # In one word, because an id may begin with a hyphen.
-                f"--cluster-id={base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")}",
+                f"--cluster-id={cluster_id}",
                 "--config",
                 str(self._settings_file),
                 # A start that was cut off may have formatted without our having seen it end.
