@@ -68,6 +68,7 @@ CURRENCIES = frozenset(
 _DECIMAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
 _NOT_FINITE = frozenset(["nan", "snan", "inf", "infinity"])
 _DECIMAL_PATTERN = r"^[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?$"
+_UUID_CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _UUID = re.compile(
     r"(?:urn:uuid:)?\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?",
     re.ASCII | re.IGNORECASE,
@@ -126,6 +127,8 @@ def parse_uuid(value: object) -> UUID:
     if isinstance(value, UUID):
         return value
     if isinstance(value, str):
+        if _UUID_CANONICAL.fullmatch(value):
+            return UUID(int=int(value.replace("-", ""), 16))
         found = _UUID.fullmatch(value)
         if found:
             return UUID(int=int("".join(found.groups()), 16))
