@@ -15,6 +15,8 @@ from services.chassis.relay import Relay
 
 __all__ = ["serve"]
 
+BALANCES_GATHER_S = 0.5
+
 
 def serve(settings: BillingSettings, role: str) -> None:
     """Runs one role until the process is told to stop."""
@@ -43,6 +45,8 @@ def _worker(settings: BillingSettings, database: Database, health: Health) -> li
         source="/rappen/billing",
         clock=system_clock,
         faults=faults,
+        # Billing tells states, of which only the newest counts: the longer they gather, the fewer have to travel.
+        idle_s=BALANCES_GATHER_S,
     )
     consumers = subscribers.build(settings, database=database, clock=system_clock, faults=faults, health=health)
     return [*consumers, relay, *jobs.build(settings, database=database, clock=system_clock)]

@@ -13,6 +13,9 @@ from services.chassis.health import Health
 
 __all__ = ["build"]
 
+# How long usage may gather into a batch; part of the time from event to visible balance.
+USAGE_LINGER_S = 0.04
+
 
 def build(
     settings: BillingSettings, *, database: Database, clock: Clock, faults: FaultPoints, health: Health
@@ -36,6 +39,7 @@ def build(
             clock=clock,
             faults=faults if topic == "usage.recorded" else FaultPoints(None),
             health=health,
+            linger_s=USAGE_LINGER_S if topic == "usage.recorded" else 0.0,
         )
         for topic, handler in handlers.items()
     ]

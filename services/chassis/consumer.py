@@ -77,6 +77,7 @@ class Consumer:
         clock: Clock,
         faults: FaultPoints,
         health: Health,
+        linger_s: float = 0.0,
     ) -> None:
         self.name = f"consumer {','.join(topics)}"
         self._handler = handler
@@ -93,6 +94,7 @@ class Consumer:
             topics=topics,
             handler=self._consume,
             listener=_Drain(self._busy, faults),
+            linger_s=linger_s,
             logger=None,
         )
         health.register(self.name, self._ready)

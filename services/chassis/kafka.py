@@ -28,6 +28,8 @@ MAX_POLL_INTERVAL_MS = 180_000
 # How long an empty poll waits; it is also the delay of the first record after a pause.
 POLL_MS = 25
 FETCH_WAIT_MS_MAX = 100
+# A group that lingers lets the broker gather this much first, for as long as it lingers.
+FETCH_BYTES_MIN = 32 * 1024
 # Bounds what one consumer holds decompressed, whatever the backlog.
 FETCH_BYTES_MAX = 4 * 1024 * 1024
 PARTITION_FETCH_BYTES_MAX = 512 * 1024
@@ -68,8 +70,10 @@ class BatchSubscription:
         topics: Sequence[str],
         handler: Callable[[Sequence[KafkaRecord]], Awaitable[None]],
         listener: RebalanceListener,
+        linger_s: float,
         logger: Any,
     ) -> None:
+        self._linger_s = linger_s
         self._broker = KafkaBroker(
             settings.bootstrap_servers,
             client_id=client_id,
@@ -96,7 +100,8 @@ class BatchSubscription:
             heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
-            fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
+            fetch_min_bytes=FETCH_BYTES_MIN if linger_s else 1,
+            fetch_max_wait_ms=int(linger_s * 1000) if linger_s else FETCH_WAIT_MS_MAX,
             fetch_max_bytes=FETCH_BYTES_MAX,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
             listener=listener,
@@ -113,7 +118,7 @@ class BatchSubscription:
         await self._broker.connect()
         config = self._broker.config.broker_config
         made: Any = config.builder
-        config.builder = partial(RecordReader, **made.keywords)
+        config.builder = partial(RecordReader, linger_s=self._linger_s, **made.keywords)
         await self._broker.start()
 
     async def stop(self) -> None:

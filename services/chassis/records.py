@@ -7,6 +7,7 @@ one such record would hold its partition up for ever and lose what was polled wi
 
 import asyncio
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -55,14 +56,21 @@ class CutValue(bytes):
 class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     """The client's consumer with a `getmany` that is bounded in bytes and loses nothing to an unreadable record."""
 
-    def __init__(self, *topics: str, **options: Any) -> None:
+    def __init__(self, *topics: str, linger_s: float = 0.0, **options: Any) -> None:
         super().__init__(*topics, **options | {"key_deserializer": _cut_key, "value_deserializer": _cut_value})
         self._careful_polls = 0
+        self._linger_s = linger_s
+        self._gather_until = 0.0
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[KafkaRecord]]:
-        """Up to so many records, fewer when they are large; waits only while it has none."""
+        """Up to so many records, fewer when they are large; waits while it has none, and lingers after a small poll.
+
+        A batch costs a transaction and a commit whatever its size, so many small ones cost more than they are worth.
+        """
+        await asyncio.sleep(max(0.0, self._gather_until - time.monotonic()))
+        started = time.monotonic()
         found: dict[TopicPartition, list[KafkaRecord]] = {}
         left = max_records if max_records is not None else STEP_MAX
         size, step = 0, STEP_FIRST
@@ -81,6 +89,8 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 left -= len(records)
                 size += sum(map(_size, records))
             step = min(step * 2, STEP_MAX)
+        small = 0 < sum(map(len, found.values())) < (max_records or 0) // 2
+        self._gather_until = started + self._linger_s if small else 0.0
         return found
 
     async def _step(

@@ -27,7 +27,7 @@ from services.chassis.settings import KafkaSettings
 
 __all__ = ["Relay"]
 
-ROWS_MAX = 2_000
+ROWS_MAX = 5_000
 DEAD_LETTERS_MAX = 100
 IDLE_S = 0.1
 RETRY_S = 1.0
@@ -55,7 +55,9 @@ class Relay:
         source: str,
         clock: Clock,
         faults: FaultPoints,
+        idle_s: float = IDLE_S,
     ) -> None:
+        self._idle_s = idle_s
         self._database = database
         self._kafka = kafka
         self._client_id = client_id
@@ -95,7 +97,7 @@ class Relay:
                     moved = await self._move_outbox(connection, producer)
                     moved += await self._move_dead_letters(connection, producer)
                     if moved < ROWS_MAX:
-                        await pause(stop, IDLE_S)
+                        await pause(stop, self._idle_s)
             finally:
                 if not connection.is_closed():
                     await connection.execute(_UNLOCK, _LOCK_KEY)

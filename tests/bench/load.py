@@ -69,7 +69,7 @@ def make_producer(bootstrap_servers: str, failures: list[str]) -> Producer:
             "acks": "all",
             "enable.idempotence": True,
             "compression.type": "lz4",
-            "linger.ms": 5,
+            "linger.ms": 25,
             "batch.size": 256 * 1024,
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 200_000,

@@ -194,7 +194,7 @@ async def test_another_currency_is_published_as_paid_and_metadata_is_not_believe
 
 async def test_a_currency_that_cannot_be_booked_is_set_aside_and_told(world: World) -> None:
     person = world.person()
-    session_id = await foreign_session(world, person, currency="isk", units=250000)
+    session_id = await foreign_session(world, person, currency="xts", units=250000)
     await world.pay(session_id)
     assert await world.processed(session_id) == ["SET_ASIDE"]
     answer = await person.confirm(session_id)
