@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+import psutil
+
 from deploy.local.errors import StackError
 from deploy.local.home import Home, read_json
 from deploy.local.processes import RecordedProcess, end_recorded, recorded_processes
@@ -19,6 +21,7 @@ _POLL_S = 0.1
 _LOCK_TIMEOUT_S = 1.0
 # The graces of all tiers one after the other, and some more.
 _STOP_TIMEOUT_S = 150.0
+_END_TIMEOUT_S = 10.0
 
 
 @contextmanager
@@ -92,9 +95,19 @@ def _stop_supervisor(home: Home) -> None:
     while is_held(home):
         if time.monotonic() > deadline:
             process.kill()
-            process.wait(10)
-            return
+            break
         time.sleep(_POLL_S)
+    # It lets go of the stack a moment before it ends.
+    deadline = time.monotonic() + _END_TIMEOUT_S
+    while _lives(process) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _supervisor(home: Home) -> RecordedProcess | None:
