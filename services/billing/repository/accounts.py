@@ -1,8 +1,8 @@
-"""Changes of accounts that move no money."""
+"""Members' accounts by their owners, and changes of accounts that move no money."""
 
 import asyncpg
 
-__all__ = ["set_enabled"]
+__all__ = ["enabled_member_accounts", "member_account", "set_enabled"]
 
 
 async def set_enabled(connection: asyncpg.Connection, account_no: int, *, enabled: bool) -> int:
@@ -11,3 +11,23 @@ async def set_enabled(connection: asyncpg.Connection, account_no: int, *, enable
         "UPDATE accounts SET enabled = $2 WHERE no = $1 RETURNING mandate_no", account_no, enabled
     )
     return mandate_no
+
+
+async def member_account(connection: asyncpg.Connection, mandate_no: int, user_id: str) -> int | None:
+    """The number of a member's account, if there is one."""
+    number: int | None = await connection.fetchval(
+        "SELECT no FROM accounts WHERE mandate_no = $1 AND type = 'USER' AND user_id = $2", mandate_no, user_id
+    )
+    return number
+
+
+async def enabled_member_accounts(connection: asyncpg.Connection, mandate_no: int, mandate_id: str) -> list[int]:
+    """The numbers of the enabled members' accounts, in id order: those who share what concerns the whole mandate."""
+    rows = await connection.fetch(
+        "SELECT a.no FROM accounts a"
+        " JOIN directory_members d ON d.mandate_id = $2 AND d.user_id = a.user_id AND d.enabled"
+        " WHERE a.mandate_no = $1 AND a.type = 'USER' ORDER BY a.no",
+        mandate_no,
+        mandate_id,
+    )
+    return [row["no"] for row in rows]

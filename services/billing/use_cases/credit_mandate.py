@@ -8,6 +8,7 @@ import asyncpg
 
 from services.billing.domain.ledger import LEDGER_NAMESPACE, CounterAccount, ReferenceType, Transaction
 from services.billing.domain.sharing import share_equally
+from services.billing.repository.accounts import enabled_member_accounts, member_account
 from services.billing.repository.keys import AccountKey, ensure_accounts, ensure_mandates
 from services.billing.repository.ledger import lock_accounts, recorded_digests
 from services.billing.use_cases.open_accounts import open_member_accounts
@@ -44,7 +45,7 @@ async def credit_mandate(connection: asyncpg.Connection, credit: MandateCredit, 
     first_parts = [(mandate_no, event_id), *((mandate_no, each) for each in event_ids)]
     if credit.amount == 0 or await recorded_digests(connection, "transactions", first_parts):
         return []
-    about = await _member(connection, mandate_no, credit.user_id)
+    about = None if credit.user_id is None else await member_account(connection, mandate_no, credit.user_id)
     return await post_movements(
         connection,
         [
@@ -78,30 +79,12 @@ async def _targets(
         return [pool]
     if user_id is not None:
         await open_member_accounts(connection, [(mandate_no, user_id)], now=now)
-        return [
-            await connection.fetchval(
-                "SELECT no FROM accounts WHERE mandate_no = $1 AND type = 'USER' AND user_id = $2", mandate_no, user_id
-            )
-        ]
-    rows = await connection.fetch(
-        "SELECT a.no FROM accounts a"
-        " JOIN directory_members d ON d.mandate_id = $2 AND d.user_id = a.user_id AND d.enabled"
-        " WHERE a.mandate_no = $1 AND a.type = 'USER' ORDER BY a.no",
-        mandate_no,
-        mandate["id"],
-    )
+        own = await member_account(connection, mandate_no, user_id)
+        if own is None:
+            raise AssertionError("the account was opened a moment ago, in this transaction")
+        return [own]
     # A mandate without members has nobody to share with; the money waits on its pool.
-    return [row["no"] for row in rows] or [pool]
-
-
-async def _member(connection: asyncpg.Connection, mandate_no: int, user_id: str | None) -> int | None:
-    """The account of the member for whom a pool's credit is, if that member has one."""
-    if user_id is None:
-        return None
-    number: int | None = await connection.fetchval(
-        "SELECT no FROM accounts WHERE mandate_no = $1 AND type = 'USER' AND user_id = $2", mandate_no, user_id
-    )
-    return number
+    return await enabled_member_accounts(connection, mandate_no, mandate["id"]) or [pool]
 
 
 def _part(event_id: UUID, account_no: int) -> UUID:

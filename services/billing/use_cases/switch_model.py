@@ -11,6 +11,7 @@ from services.billing.domain.ledger import BillingModel
 from services.billing.domain.sharing import share_equally
 from services.billing.errors import AddressMissing, ModelUnchanged, NoMembers
 from services.billing.queries.mandates import read_settings
+from services.billing.repository.accounts import enabled_member_accounts
 from services.billing.repository.audit_log import record_change
 from services.billing.repository.keys import AccountKey, ensure_accounts
 from services.billing.use_cases.open_accounts import give_opening_credit
@@ -85,17 +86,11 @@ async def _share_out(
     connection: asyncpg.Connection, mandate_no: int, mandate_id: str, pool_no: int, balance: int
 ) -> list[tuple[int, int, int]]:
     """The pool in equal parts to the members' accounts, the remainder to the first in id order."""
-    rows = await connection.fetch(
-        "SELECT a.no FROM accounts a"
-        " JOIN directory_members d ON d.mandate_id = $2 AND d.user_id = a.user_id AND d.enabled"
-        " WHERE a.mandate_no = $1 AND a.type = 'USER' ORDER BY a.no",
-        mandate_no,
-        mandate_id,
-    )
-    if not rows:
+    members = await enabled_member_accounts(connection, mandate_no, mandate_id)
+    if not members:
         raise NoMembers
-    parts = share_equally(balance, len(rows))
-    return [(pool_no, row["no"], part) for row, part in zip(rows, parts, strict=True) if part]
+    parts = share_equally(balance, len(members))
+    return [(pool_no, no, part) for no, part in zip(members, parts, strict=True) if part]
 
 
 async def _set_model(connection: asyncpg.Connection, mandate_no: int, model: BillingModel) -> None:
