@@ -93,6 +93,7 @@ class LocalKafka(LocalServer):
             f"-Xmx{heap_mb}m",
             # On a small machine the collector with the fewest threads is the quickest to start and the leanest.
             "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",

@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from services.billing import api, jobs, subscribers
+from services.billing.publications import UntoldBalances
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import system_clock
@@ -45,7 +46,8 @@ def _worker(settings: BillingSettings, database: Database, health: Health) -> li
         source="/rappen/billing",
         clock=system_clock,
         faults=faults,
-        # Billing tells states, of which only the newest counts: the longer they gather, the fewer have to travel.
+        states=UntoldBalances(system_clock),
+        # Of balances only the newest counts: the longer they gather, the fewer have to travel.
         idle_s=BALANCES_GATHER_S,
     )
     consumers = subscribers.build(settings, database=database, clock=system_clock, faults=faults, health=health)

@@ -1,48 +1,55 @@
-"""Facts of billing as outbox rows."""
+"""Facts of billing, as they go to Kafka."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
+
+import asyncpg
 
 from rappen_contracts.billing.v1 import BalanceChanged
 from rappen_contracts.registry import BALANCE_CHANGED_V1
 from rappen_contracts.types import Money, NonNegativeMoney
-from services.billing.domain.ledger import LockedAccount, transaction_id
+from services.billing.domain.ledger import transaction_id
 from services.billing.domain.money import from_micro
+from services.billing.repository.untold import forget_told, read_untold
+from services.chassis.clock import Clock
 from services.chassis.outbox import OutboxRow, outbox_row
 
-__all__ = ["balances_changed"]
+__all__ = ["UntoldBalances"]
 
 
-def balances_changed(accounts: Iterable[LockedAccount], mandate_ids: dict[int, str], now: datetime) -> list[OutboxRow]:
-    """One row for each pool and member account that moved; counter-accounts are nobody's balance.
+class UntoldBalances:
+    """balance.changed: the newest balance of every account that moved, for the relay."""
 
-    The key is the account's, not only the mandate's, because the topic is compacted by account.
-    """
-    rows = []
-    for account in accounts:
-        if account.rows and account.type in ("MANDATE", "USER"):
-            mandate_id = mandate_ids[account.mandate_no]
-            data = BalanceChanged(
-                mandate_id=mandate_id,
-                account_id=str(account.no),
-                account_type=account.type,
-                user_id=account.user_id,
-                balance=_money(account.balance),
-                held=NonNegativeMoney(amount=from_micro(account.held), currency="CHF"),
-                version=account.seq,
-            )
-            rows.append(
-                outbox_row(
-                    BALANCE_CHANGED_V1,
-                    data,
-                    # The row after which the balance was this.
-                    event_id=transaction_id(account.no, account.seq),
-                    occurred_at=now,
-                    key=f"{mandate_id}/{account.no}",
-                )
-            )
-    return rows
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def read(self, connection: asyncpg.Connection, limit: int) -> Sequence[tuple[OutboxRow, asyncpg.Record]]:
+        """Balances that were not told, each with what `forget` needs."""
+        now = self._clock()
+        return [(_balance_changed(row, now), row) for row in await read_untold(connection, limit)]
+
+    async def forget(self, connection: asyncpg.Connection, told: Sequence[asyncpg.Record]) -> None:
+        """These were told."""
+        await forget_told(connection, told)
 
 
-def _money(micros: int) -> Money:
-    return Money(amount=from_micro(micros), currency="CHF")
+def _balance_changed(row: asyncpg.Record, now: datetime) -> OutboxRow:
+    """The key is the account's, not only the mandate's, because the topic is compacted by account."""
+    mandate_id, account_no = row["mandate_id"], row["no"]
+    data = BalanceChanged(
+        mandate_id=mandate_id,
+        account_id=str(account_no),
+        account_type=row["type"],
+        user_id=row["user_id"],
+        balance=Money(amount=from_micro(row["balance"]), currency="CHF"),
+        held=NonNegativeMoney(amount=from_micro(row["held"]), currency="CHF"),
+        version=row["seq"],
+    )
+    return outbox_row(
+        BALANCE_CHANGED_V1,
+        data,
+        # The row after which the balance was this.
+        event_id=transaction_id(account_no, row["seq"]),
+        occurred_at=now,
+        key=f"{mandate_id}/{account_no}",
+    )

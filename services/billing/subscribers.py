@@ -14,7 +14,7 @@ from services.chassis.health import Health
 __all__ = ["build"]
 
 # How long usage may gather into a batch; part of the time from event to visible balance.
-USAGE_LINGER_S = 0.04
+USAGE_LINGER_S = 0.08
 
 
 def build(

@@ -30,6 +30,7 @@ __all__ = [
     "subscription_budgets",
     "transactions",
     "uncharged_events",
+    "untold_balances",
 ]
 
 metadata = service_metadata("billing")
@@ -93,6 +94,18 @@ accounts = sa.Table(
     sa.UniqueConstraint("mandate_no", "type", "user_id", postgresql_nulls_not_distinct=True),
     sa.Index("ix_accounts_no", "no"),
     postgresql_with={"fillfactor": "50"},
+)
+
+# Accounts whose balance was not told since it moved: the outbox of balance.changed. Only the newest balance of an
+# account counts, so a row stands for the account, up to the row of its chain that `seq` says.
+untold_balances = sa.Table(
+    "untold_balances",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("account_no", sa.BigInteger, nullable=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "account_no"),
+    postgresql_with={"fillfactor": "30"},
 )
 
 # The ledger. A row moves `amount` between `moved_account_no` and the counter-account named by `counter`; it is never

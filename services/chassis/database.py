@@ -47,6 +47,9 @@ class Database:
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
             max_inactive_connection_lifetime=300.0,
+            # The statements are written so that one plan, by index, serves any number of rows; planning each anew costs
+            # more than most of them do.
+            server_settings={"plan_cache_mode": "force_generic_plan"},
             # Whoever borrows a connection closes what it opens on it; resetting it each time would cost a round trip.
             reset=_leave_as_it_is,
         )

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from faststream import AckPolicy, NoCast
+from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
 
@@ -25,11 +25,14 @@ HEARTBEAT_INTERVAL_MS = 2_000
 # Longer than the longest batch, so that a batch in flight is finished and committed before partitions move.
 REBALANCE_TIMEOUT_MS = 60_000
 MAX_POLL_INTERVAL_MS = 180_000
-# How long an empty poll waits; it is also the delay of the first record after a pause.
-POLL_MS = 25
-FETCH_WAIT_MS_MAX = 100
-# A group that lingers lets the broker gather this much first, for as long as it lingers.
-FETCH_BYTES_MIN = 32 * 1024
+# FastStream sleeps this long after an empty poll, during which a first record waits; the poll itself waits in the
+# reader, without such a delay.
+EMPTY_POLL_MS = 1
+# The broker answers as soon as there is a record, so that a long wait only spares idle requests.
+FETCH_WAIT_MS_MAX = 1_000
+# A group that lingers lets the broker gather this much first, for as long as it lingers: a batch costs a transaction
+# and a commit whatever its size, so many small ones cost more than they are worth.
+FETCH_BYTES_MIN = 512 * 1024
 # Bounds what one consumer holds decompressed, whatever the backlog.
 FETCH_BYTES_MAX = 4 * 1024 * 1024
 PARTITION_FETCH_BYTES_MAX = 512 * 1024
@@ -73,7 +76,6 @@ class BatchSubscription:
         linger_s: float,
         logger: Any,
     ) -> None:
-        self._linger_s = linger_s
         self._broker = KafkaBroker(
             settings.bootstrap_servers,
             client_id=client_id,
@@ -85,13 +87,15 @@ class BatchSubscription:
             metadata_max_age_ms=METADATA_AGE_MS_MAX,
             graceful_timeout=STOP_GRACE_S,
             logger=logger,
+            # The handler takes what the decoder gives; casting it would copy each batch.
+            apply_types=False,
         )
         self._subscriber = self._broker.subscriber(
             *topics,
             group_id=group,
             batch=True,
             max_records=settings.batch_records_max,
-            batch_timeout_ms=POLL_MS,
+            batch_timeout_ms=EMPTY_POLL_MS,
             ack_policy=AckPolicy.NACK_ON_ERROR,
             auto_offset_reset="earliest",
             # Records of aborted transactions of foreign producers must not be charged.
@@ -110,7 +114,7 @@ class BatchSubscription:
         )
 
         @self._subscriber
-        async def consume(records: NoCast[Any]) -> None:
+        async def consume(records: Any) -> None:
             await handler(records)
 
     async def start(self) -> None:
@@ -118,7 +122,7 @@ class BatchSubscription:
         await self._broker.connect()
         config = self._broker.config.broker_config
         made: Any = config.builder
-        config.builder = partial(RecordReader, linger_s=self._linger_s, **made.keywords)
+        config.builder = partial(RecordReader, **made.keywords)
         await self._broker.start()
 
     async def stop(self) -> None:

@@ -7,7 +7,6 @@ one such record would hold its partition up for ever and lose what was polled wi
 
 import asyncio
 import struct
-import time
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -27,12 +26,15 @@ KafkaRecord: TypeAlias = ConsumerRecord
 
 # What is kept of a value over the limit, and of a key.
 CUT_BYTES = 64 * 1024
+# A poll that finds nothing ends after this time; then the caller looks whether it should stop.
+POLL_WAIT_MS = 1_000
 # A poll ends when it holds this much, whatever number of records was asked for.
 POLL_BYTES_MAX = 8 * 1024 * 1024
 # Records are taken in steps, small ones first, so that few have been unpacked when the first large one is seen.
 STEP_FIRST, STEP_MAX = 16, 256
 # An unreadable record is at most a step ahead; some of the polls find nothing because records are fetched again.
 CAREFUL_POLLS = STEP_MAX * 2
+CAREFUL_WAIT_MS = 20
 _READ_COMMITTED = 1
 # A batch begins with its first offset (8 bytes) and its length (4 bytes), which counts from there on.
 _LENGTH = struct.Struct(">8xi")
@@ -56,27 +58,20 @@ class CutValue(bytes):
 class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     """The client's consumer with a `getmany` that is bounded in bytes and loses nothing to an unreadable record."""
 
-    def __init__(self, *topics: str, linger_s: float = 0.0, **options: Any) -> None:
+    def __init__(self, *topics: str, **options: Any) -> None:
         super().__init__(*topics, **options | {"key_deserializer": _cut_key, "value_deserializer": _cut_value})
         self._careful_polls = 0
-        self._linger_s = linger_s
-        self._gather_until = 0.0
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[KafkaRecord]]:
-        """Up to so many records, fewer when they are large; waits while it has none, and lingers after a small poll.
-
-        A batch costs a transaction and a commit whatever its size, so many small ones cost more than they are worth.
-        """
-        await asyncio.sleep(max(0.0, self._gather_until - time.monotonic()))
-        started = time.monotonic()
+        """Up to so many records, fewer when they are large; waits while it has none."""
         found: dict[TopicPartition, list[KafkaRecord]] = {}
         left = max_records if max_records is not None else STEP_MAX
         size, step = 0, STEP_FIRST
         while left > 0 and size < POLL_BYTES_MAX:
             try:
-                taken = await self._step(partitions, 0 if found else timeout_ms, min(step, left))
+                taken = await self._step(partitions, 0 if found else max(timeout_ms, POLL_WAIT_MS), min(step, left))
             except KafkaError:
                 # What was taken before is not to be lost; the client will say again what is wrong.
                 if not found:
@@ -89,8 +84,6 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 left -= len(records)
                 size += sum(map(_size, records))
             step = min(step * 2, STEP_MAX)
-        small = 0 < sum(map(len, found.values())) < (max_records or 0) // 2
-        self._gather_until = started + self._linger_s if small else 0.0
         return found
 
     async def _step(
@@ -98,7 +91,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     ) -> Mapping[TopicPartition, list[KafkaRecord]]:
         if self._careful_polls:
             self._careful_polls -= 1
-            return await self._one_by_one(timeout_ms)
+            return await self._one_by_one(min(timeout_ms, CAREFUL_WAIT_MS))
         before = self._positions()
         try:
             taken: dict[TopicPartition, list[KafkaRecord]] = await super().getmany(

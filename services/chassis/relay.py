@@ -1,4 +1,4 @@
-"""The relay: outbox rows and quarantined records to Kafka, at least once, in the order in which they were written.
+"""The relay: outbox rows, untold states and quarantined records to Kafka, at least once, in the order of writing.
 
 There is no cursor: rows become visible out of the order of their ids, and a position would skip the late ones. A row
 is deleted only after Kafka has acknowledged it, so a crash in between publishes it again with the same event id. One
@@ -9,23 +9,24 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC
+from typing import Any, Protocol
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from rappen_contracts.registry import source_topic
 from services.chassis.clock import Clock
 from services.chassis.database import Database, is_transient
 from services.chassis.faults import FaultPoints
 from services.chassis.kafka import make_producer
 from services.chassis.logging import get_logger
 from services.chassis.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_PUBLISHED, OUTBOX_ROWS
+from services.chassis.outbox import OutboxRow
 from services.chassis.process import pause
 from services.chassis.quarantine import dead_letter_headers, sent_key
 from services.chassis.settings import KafkaSettings
 
-__all__ = ["Relay"]
+__all__ = ["Relay", "States"]
 
 ROWS_MAX = 5_000
 DEAD_LETTERS_MAX = 100
@@ -39,6 +40,18 @@ _LOCK = "SELECT pg_try_advisory_lock($1, hashtext(current_schema()))"
 _UNLOCK = "SELECT pg_advisory_unlock($1, hashtext(current_schema()))"
 
 _log = get_logger(__name__)
+
+
+class States(Protocol):
+    """Things of which only the newest state is told, on a compacted topic: marked when they change, read when told."""
+
+    async def read(self, connection: asyncpg.Connection, limit: int) -> Sequence[tuple[OutboxRow, Any]]:
+        """Up to so many that were not told as they are now, each with what `forget` needs."""
+        ...
+
+    async def forget(self, connection: asyncpg.Connection, told: Sequence[Any]) -> None:
+        """Takes the marks of those away that have not changed since they were read."""
+        ...
 
 
 class Relay:
@@ -55,8 +68,10 @@ class Relay:
         source: str,
         clock: Clock,
         faults: FaultPoints,
+        states: States | None = None,
         idle_s: float = IDLE_S,
     ) -> None:
+        self._states = states
         self._idle_s = idle_s
         self._database = database
         self._kafka = kafka
@@ -95,7 +110,8 @@ class Relay:
             try:
                 while not stop.is_set():
                     moved = await self._move_outbox(connection, producer)
-                    moved += await self._move_dead_letters(connection, producer)
+                    moved = max(moved, await self._tell_states(connection, producer))
+                    moved = max(moved, await self._move_dead_letters(connection, producer))
                     if moved < ROWS_MAX:
                         await pause(stop, self._idle_s)
             finally:
@@ -104,42 +120,49 @@ class Relay:
 
     async def _move_outbox(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> int:
         rows = await connection.fetch(
-            "SELECT id, topic, key, type, event_id, occurred_at, data, traceparent, created_at"
+            "SELECT topic, key, type, event_id, occurred_at, data, traceparent, id, created_at"
             " FROM outbox ORDER BY id LIMIT $1",
             ROWS_MAX,
         )
         OUTBOX_ROWS.set(len(rows))
         OUTBOX_OLDEST_SECONDS.set(max(0.0, time.time() - rows[0]["created_at"].timestamp()) if rows else 0.0)
-        if not rows:
-            return 0
-        # On a compacted topic only the newest state of a key counts; what it supersedes need not travel.
-        newest = {(row["topic"], row["key"]): row["id"] for row in rows}
-        sent = []
-        for row in rows:
-            if source_topic(row["topic"]).compacted and newest[row["topic"], row["key"]] != row["id"]:
-                continue
-            future = await producer.send(
-                row["topic"], key=row["key"].encode(), value=row["data"].encode(), headers=self._headers(row)
-            )
-            sent.append(future)
-            OUTBOX_PUBLISHED.labels(row["topic"]).inc()
-        await _acknowledged(sent)
-        self._faults.reach("relay_produced")
-        await connection.execute("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
+        if rows:
+            await self._publish(producer, [OutboxRow(*row[:-2]) for row in rows])
+            await connection.execute("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
         return len(rows)
 
-    def _headers(self, row: asyncpg.Record) -> list[tuple[str, bytes]]:
-        time_text = row["occurred_at"].astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    async def _tell_states(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> int:
+        if self._states is None:
+            return 0
+        found = await self._states.read(connection, ROWS_MAX)
+        if found:
+            await self._publish(producer, [row for row, _ in found])
+            await self._states.forget(connection, [mark for _, mark in found])
+        return len(found)
+
+    async def _publish(self, producer: AIOKafkaProducer, rows: Sequence[OutboxRow]) -> None:
+        """Returns when Kafka has acknowledged all of them."""
+        sent = [
+            await producer.send(row.topic, key=row.key.encode(), value=row.data.encode(), headers=self._headers(row))
+            for row in rows
+        ]
+        await _acknowledged(sent)
+        for row in rows:
+            OUTBOX_PUBLISHED.labels(row.topic).inc()
+        self._faults.reach("relay_produced")
+
+    def _headers(self, row: OutboxRow) -> list[tuple[str, bytes]]:
+        time_text = row.occurred_at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         headers = [
             ("ce_specversion", b"1.0"),
-            ("ce_id", str(row["event_id"]).encode()),
+            ("ce_id", str(row.event_id).encode()),
             ("ce_source", self._source),
-            ("ce_type", row["type"].encode()),
+            ("ce_type", row.type.encode()),
             ("ce_time", time_text.encode()),
             ("content-type", b"application/json"),
         ]
-        if row["traceparent"] is not None:
-            headers.append(("traceparent", row["traceparent"].encode()))
+        if row.traceparent is not None:
+            headers.append(("traceparent", row.traceparent.encode()))
         return headers
 
     async def _move_dead_letters(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> int:

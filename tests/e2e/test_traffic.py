@@ -13,7 +13,7 @@ from deploy.simulator.tenants import TENANTS
 from deploy.simulator.traffic import Traffic, rate_at
 from rappen_contracts import ContractError, Event, Record, decode
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.domain.charging import Estimate
+from services.billing.domain.charging import billable
 from services.billing.domain.prices import Metered, PriceBook, Priced, Unpriced, read_rappen_file
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -26,17 +26,8 @@ def book() -> PriceBook:
 
 
 def price(book: PriceBook, usage: UsageRecorded) -> Priced | Unpriced:
-    estimate = Estimate.of(usage, usage.tokens.counts() if usage.tokens else {})
-    assert estimate.provider is not None
-    assert estimate.model is not None
-    metered = Metered(
-        estimate.provider,
-        estimate.model,
-        estimate.tokens,
-        estimate.quantities,
-        estimate.service_tier or "standard",
-        estimate.conditions or {},
-    )
+    metered = billable(usage, usage.tokens.counts() if usage.tokens else {})
+    assert isinstance(metered, Metered)
     return book.price(metered, NOW)
 
 

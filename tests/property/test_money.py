@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.billing.domain.money import EXACT, MICRO, converted, from_micro, post, to_micro, with_markup
+from services.billing.domain.money import EXACT, MICRO, Markup, converted, from_micro, post, to_micro, with_markup
 
 HALF_A_MICRO = MICRO / 2
 
@@ -71,7 +71,7 @@ def test_all_posted_amounts_and_the_last_carry_are_the_exact_total(prices: list[
 
 def test_a_million_micro_debits_sum_to_the_rated_total_to_the_last_digit() -> None:
     rated = [
-        with_markup(converted(Decimal(cost), Decimal("0.891273")), Decimal("50"))
+        with_markup(converted(Decimal(cost), Decimal("0.891273")), Markup.of(Decimal(50)))
         for cost in (
             "0.00000004",
             "0.00000000013",
@@ -134,14 +134,14 @@ def test_what_is_no_whole_number_of_micros_is_an_error(amount: str) -> None:
     exact_prices, st.decimals(min_value=0, max_value=1000, places=6), st.decimals(min_value=0, max_value=100, places=9)
 )
 def test_markup_and_rate_are_exact(cost: Decimal, percent: Decimal, rate: Decimal) -> None:
-    priced = with_markup(converted(cost, rate), percent)
+    priced = with_markup(converted(cost, rate), Markup.of(percent))
     assert Fraction(priced) == Fraction(cost) * Fraction(rate) * (1 + Fraction(percent) / 100)
 
 
 def test_the_callers_own_decimal_context_changes_nothing() -> None:
     with localcontext(Context(prec=3, rounding="ROUND_UP")):
         assert post(Decimal("123.4567895"), Decimal("0.0000001")) == (123_456_790, Decimal("-0.0000004"))
-        assert with_markup(Decimal("1.23456789"), Decimal("50")) == Decimal("1.851851835")
+        assert with_markup(Decimal("1.23456789"), Markup.of(Decimal(50))) == Decimal("1.851851835")
 
 
 def test_what_would_need_rounding_is_an_error() -> None:

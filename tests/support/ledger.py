@@ -111,10 +111,15 @@ class Books:
         """Asserts what must hold after every fault: each event is there once, the books add up, the outbox drains."""
         assert await self.event_ids(mandates) == sorted(ids)
         assert await self.failing() == {}
-        await eventually(self._relayed, timeout_s=30, what="an empty outbox")
+        await self.relayed()
 
-    async def _relayed(self) -> bool:
-        return await self.outbox_rows() == 0
+    async def relayed(self) -> None:
+        """Waits until nothing is left to be told."""
+
+        async def told() -> bool:
+            return await self.outbox_rows() == 0 and await self.untold_balances() == 0
+
+        await eventually(told, timeout_s=30, what="an empty outbox")
 
     async def failing(self) -> dict[str, int]:
         """The audit's failures by check; empty when the books add up."""
@@ -128,3 +133,7 @@ class Books:
     async def outbox_rows(self) -> int:
         """Events that were not relayed yet."""
         return int(await self.value("SELECT count(*) FROM outbox"))
+
+    async def untold_balances(self) -> int:
+        """Accounts whose newest balance was not relayed yet."""
+        return int(await self.value("SELECT count(*) FROM untold_balances"))

@@ -9,7 +9,8 @@ from pydantic_core import PydanticCustomError
 from rappen_contracts.types import Name, NonNegativeMoney, Quantities, Strings
 from rappen_contracts.usage.v1 import Tokens
 from services.billing.api.context import ApiContext, Body, Identifier, router
-from services.billing.domain.charging import Estimate
+from services.billing.domain.charging import Billable, ProviderCost
+from services.billing.domain.prices import Metered
 from services.billing.use_cases.check_funds import CheckFunds, Question
 from services.chassis.caller import Caller
 
@@ -36,16 +37,19 @@ class EstimateBody(BaseModel):
             raise PydanticCustomError("estimate", "cost, or provider and model with tokens or quantities")
         return self
 
-    def estimate(self) -> Estimate:
+    def billable(self) -> Billable:
         """What decides the price."""
-        return Estimate(
+        if self.cost is not None:
+            return ProviderCost(self.cost.amount, self.cost.currency)
+        if self.provider is None or self.model is None:
+            raise AssertionError("validated before")
+        return Metered(
             self.provider,
             self.model,
-            (self.cost.amount, self.cost.currency) if self.cost is not None else None,
             self.tokens.counts() if self.tokens is not None else {},
             self.quantities or {},
-            self.service_tier,
-            self.conditions,
+            self.service_tier or "standard",
+            self.conditions or {},
         )
 
 
@@ -82,7 +86,7 @@ def routes(context: ApiContext) -> APIRouter:
                 mandate_id=body.mandate_id,
                 user_id=body.user_id,
                 estimated_cost=body.estimated_cost.amount if body.estimated_cost is not None else None,
-                estimate=body.estimate.estimate() if body.estimate is not None else None,
+                estimate=body.estimate.billable() if body.estimate is not None else None,
                 provider=body.provider or (body.estimate.provider if body.estimate is not None else None),
             )
         )

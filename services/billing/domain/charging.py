@@ -9,12 +9,25 @@ from zoneinfo import ZoneInfo
 
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.domain.ledger import BillingModel
-from services.billing.domain.money import converted, with_markup
+from services.billing.domain.money import Markup, converted, with_markup
 from services.billing.domain.prices import Metered, PriceBook, Priced, RateTable, Unpriced
 
-__all__ = ["Estimate", "Parked", "Priced", "RatedUsage", "Tariff", "Terms", "derivation", "period_day", "rate_usage"]
+__all__ = [
+    "Billable",
+    "Parked",
+    "Priced",
+    "ProviderCost",
+    "RatedUsage",
+    "Tariff",
+    "Terms",
+    "billable",
+    "derivation",
+    "period_day",
+    "rate_usage",
+]
 
 _NO_QUANTITIES: Mapping[str, Decimal] = {}
+_NO_CONDITIONS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +39,16 @@ class Tariff:
     rates: RateTable
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """What a mandate's charges depend on; `version` tells when one of them has changed."""
 
     mandate_no: int
-    mandate_id: str
     billing_model: BillingModel
-    markup_percent: Decimal
+    markup: Markup
     time_zone: str
     version: int
+    # Whether any of its events was claimed without a charge, so that a new one has to be looked up among them.
+    has_uncharged: bool
 
 
 class RatedUsage(NamedTuple):
@@ -45,7 +58,7 @@ class RatedUsage(NamedTuple):
     cost: Decimal
     currency: str
     rate: Decimal
-    markup_percent: Decimal
+    markup: Markup
     price: Priced | None
 
 
@@ -57,78 +70,69 @@ class Parked(NamedTuple):
     currency: str | None
 
 
-class Estimate(NamedTuple):
-    """The part of a usage event that decides its price."""
+class ProviderCost(NamedTuple):
+    """What the provider charged, before markup."""
 
-    provider: str | None
-    model: str | None
-    cost: tuple[Decimal, str] | None
-    tokens: Mapping[str, int]
-    quantities: Mapping[str, Decimal]
-    service_tier: str | None
-    conditions: Mapping[str, str] | None
-
-    @classmethod
-    def of(cls, data: UsageRecorded, tokens: Mapping[str, int]) -> "Estimate":
-        """The priced part of an event, with the token kinds that occurred."""
-        return cls(
-            data.provider,
-            data.model,
-            (data.cost.amount, data.cost.currency) if data.cost is not None else None,
-            tokens,
-            data.quantities if data.quantities is not None else _NO_QUANTITIES,
-            data.service_tier,
-            data.conditions,
-        )
+    amount: Decimal
+    currency: str
 
 
-def rate_usage(usage: Estimate, at: datetime, tariff: Tariff, markup_percent: Decimal) -> RatedUsage | Parked:
+# What decides a price: the provider's own cost, or else what was metered. None: neither, as storage without a cost.
+Billable = ProviderCost | Metered | None
+
+
+def billable(data: UsageRecorded, tokens: Mapping[str, int]) -> Billable:
+    """The part of an event that decides its price; `tokens` are the kinds that occurred."""
+    if data.cost is not None:
+        return ProviderCost(data.cost.amount, data.cost.currency)
+    if data.provider is None or data.model is None:
+        return None
+    return Metered(
+        data.provider,
+        data.model,
+        tokens,
+        data.quantities or _NO_QUANTITIES,
+        data.service_tier or "standard",
+        data.conditions or _NO_CONDITIONS,
+    )
+
+
+def rate_usage(usage: Billable, at: datetime, tariff: Tariff, markup: Markup) -> RatedUsage | Parked:
     """The exact price by what was valid at the event's own time; what is missing is named, never guessed."""
     price: Priced | None = None
-    if usage.cost is not None:
-        cost, currency = usage.cost
-    else:
-        found = _price(usage, at, tariff)
+    if isinstance(usage, Metered):
+        found = tariff.book.price(usage, at)
         if isinstance(found, Unpriced):
             return Parked("NO_PRICE", found.reason, None)
         price, cost, currency = found, found.cost, found.currency
+    elif usage is None:
+        return Parked("NO_PRICE", "storage has no price here", None)
+    else:
+        cost, currency = usage
     rate = tariff.rates.at(currency, at)
     if rate is None:
         return Parked("NO_RATE", f"no rate of {currency} at that time", currency)
-    exact = with_markup(converted(cost, rate.rate), markup_percent)
-    return RatedUsage(exact, cost, currency, rate.rate, markup_percent, price)
-
-
-def _price(usage: Estimate, at: datetime, tariff: Tariff) -> Priced | Unpriced:
-    if usage.provider is None or usage.model is None:
-        return Unpriced("storage has no price here")
-    metered = Metered(
-        usage.provider,
-        usage.model,
-        usage.tokens,
-        usage.quantities,
-        usage.service_tier or "standard",
-        usage.conditions or {},
-    )
-    return tariff.book.price(metered, at)
+    exact = with_markup(converted(cost, rate.rate), markup)
+    return RatedUsage(exact, cost, currency, rate.rate, markup, price)
 
 
 def derivation(
     data: UsageRecorded, rated: RatedUsage, carry_before: Decimal, carry_after: Decimal, tokens: Mapping[str, int]
 ) -> dict[str, object]:
     """Everything that explains an amount; decimals are strings, so that no reader rounds them."""
+    price = rated.price
     parts: dict[str, object] = {
         "cost": str(rated.cost),
         "currency": rated.currency,
         "rate": str(rated.rate),
-        "markup": str(rated.markup_percent),
+        "markup": rated.markup.text,
         "exact": str(rated.exact),
         "carry_before": str(carry_before),
         "carry_after": str(carry_after),
     }
-    if rated.price is not None:
-        parts["price"] = rated.price.version_id
-        parts["lines"] = [(name, str(count), str(unit), str(factor)) for name, count, unit, factor in rated.price.lines]
+    if price is not None:
+        parts["price"] = price.version_id
+        parts["lines"] = [(name, str(count), unit, factor) for name, count, unit, factor in price.lines]
     if tokens:
         parts["tokens"] = tokens
         if data.tokens is not None and data.tokens.provider_total is not None:
@@ -137,10 +141,14 @@ def derivation(
         parts["quantities"] = {name: str(quantity) for name, quantity in data.quantities.items()}
     if data.hold_id is not None:
         parts["hold_id"] = str(data.hold_id)
-    for name in ("service_tier", "conditions", "response_id", "metadata"):
-        value = getattr(data, name)
-        if value is not None:
-            parts[name] = value
+    if data.service_tier is not None:
+        parts["service_tier"] = data.service_tier
+    if data.conditions is not None:
+        parts["conditions"] = data.conditions
+    if data.response_id is not None:
+        parts["response_id"] = data.response_id
+    if data.metadata is not None:
+        parts["metadata"] = data.metadata
     return parts
 
 

@@ -19,8 +19,9 @@ from decimal import (
     Rounded,
     Underflow,
 )
+from typing import NamedTuple
 
-__all__ = ["EXACT", "MICRO", "MICRO_PLACES", "converted", "from_micro", "post", "to_micro", "with_markup"]
+__all__ = ["EXACT", "MICRO", "MICRO_PLACES", "Markup", "converted", "from_micro", "post", "to_micro", "with_markup"]
 
 # Counts have 16 digits, prices, quantities and rates at most 38, factors 10 each: every product and sum of them fits
 # many times over. What would not fit raises instead of being rounded.
@@ -41,6 +42,24 @@ MICRO = Decimal("0.000001")
 _add = EXACT.add
 _subtract = EXACT.subtract
 _multiply = EXACT.multiply
+
+# The only context that rounds, and only for the one rounding of a charge; everything else in it still raises.
+_ROUNDING = EXACT.copy()
+_ROUNDING.traps[Inexact] = _ROUNDING.traps[Rounded] = False
+_quantize = _ROUNDING.quantize
+
+
+class Markup(NamedTuple):
+    """So many percent on top of a cost, as a number and as text, and the factor that this is."""
+
+    percent: Decimal
+    factor: Decimal
+    text: str
+
+    @classmethod
+    def of(cls, percent: Decimal) -> Markup:
+        """The markup of so many percent."""
+        return cls(percent, _add(100, percent).scaleb(-2, EXACT), str(percent))
 
 
 def to_micro(amount: Decimal) -> int:
@@ -64,9 +83,9 @@ def converted(amount: Decimal, rate: Decimal) -> Decimal:
     return _multiply(amount, rate)
 
 
-def with_markup(cost_chf: Decimal, percent: Decimal) -> Decimal:
-    """The exact price of a cost with so many percent on top."""
-    return _multiply(cost_chf, _add(100, percent)).scaleb(-2, EXACT)
+def with_markup(cost_chf: Decimal, markup: Markup) -> Decimal:
+    """The exact price of a cost with its markup on top."""
+    return _multiply(cost_chf, markup.factor)
 
 
 def post(exact: Decimal, carry: Decimal) -> tuple[int, Decimal]:
@@ -76,5 +95,5 @@ def post(exact: Decimal, carry: Decimal) -> tuple[int, Decimal]:
     amounts of an account and its last carry add up to the exact prices to the last digit.
     """
     total = _add(exact, carry)
-    micros = int(total.scaleb(MICRO_PLACES, EXACT).to_integral_value(ROUND_HALF_EVEN, EXACT))
-    return micros, _subtract(total, _multiply(micros, MICRO))
+    rounded = _quantize(total, MICRO)
+    return int(rounded.scaleb(MICRO_PLACES, EXACT)), _subtract(total, rounded)

@@ -76,9 +76,9 @@ class Places:
     """The places a worker has seen, for itself alone."""
 
     def __init__(self) -> None:
-        self._places: dict[PlaceName, Place] = {}
+        self._places: dict[tuple[str | None, ...], Place] = {}
 
-    def get(self, name: PlaceName) -> Place | None:
+    def get(self, name: tuple[str | None, ...]) -> Place | None:
         """The place, if this worker has seen it."""
         return self._places.get(name)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -19,13 +18,8 @@ __all__ = [
 ]
 
 
-class RollupKey(NamedTuple):
-    """One row of the rollups."""
-
-    mandate_no: int
-    account_no: int
-    day: date
-    dimension_no: int
+# One row of the rollups: mandate, the member's account, the day, the dimension.
+RollupKey = tuple[int, int, date, int]
 
 
 async def lock_accounts(connection: asyncpg.Connection, numbers: Iterable[tuple[int, int]]) -> dict[int, LockedAccount]:
@@ -49,14 +43,22 @@ async def insert_transactions(connection: asyncpg.Connection, rows: Sequence[Tra
 
 
 async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[LockedAccount]) -> None:
-    """Moves the balances of locked accounts by what their rows sum to, one statement for all."""
+    """Moves the balances of locked accounts by what their rows sum to, and marks them as untold; one statement.
+
+    A mark is the same row until the balance was told, however often it moves meanwhile. Counter-accounts are nobody's
+    balance and are not told.
+    """
     if not accounts:
         return
     await connection.execute(
-        "UPDATE accounts a SET balance = a.balance + moved.by, carry = moved.carry, seq = moved.seq"
+        "WITH moved AS (UPDATE accounts a SET balance = a.balance + given.by, carry = given.carry, seq = given.seq"
         " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[])"
-        " AS moved (mandate_no, no, by, carry, seq)"
-        " WHERE a.mandate_no = moved.mandate_no AND a.no = moved.no",
+        " AS given (mandate_no, no, by, carry, seq)"
+        " WHERE a.mandate_no = given.mandate_no AND a.no = given.no"
+        " RETURNING a.mandate_no, a.no, a.seq, a.type)"
+        " INSERT INTO untold_balances AS u (mandate_no, account_no, seq)"
+        " SELECT mandate_no, no, seq FROM moved WHERE type IN ('MANDATE', 'USER')"
+        " ON CONFLICT (mandate_no, account_no) DO UPDATE SET seq = excluded.seq",
         [account.mandate_no for account in accounts],
         [account.no for account in accounts],
         [account.moved for account in accounts],
@@ -65,20 +67,21 @@ async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[Loc
     )
 
 
-async def add_to_rollups(connection: asyncpg.Connection, sums: Mapping[RollupKey, tuple[int, int]]) -> None:
+async def add_to_rollups(connection: asyncpg.Connection, sums: Mapping[RollupKey, Sequence[int]]) -> None:
     """Adds cost (micro-CHF) and count to the rollups; rows in one order, so that no two batches deadlock."""
     if not sums:
         return
     ordered = sorted(sums)
+    mandates, accounts, days, dimensions = zip(*ordered, strict=True)
     await connection.execute(
         "INSERT INTO rollups AS r (mandate_no, account_no, day, dimension_no, cost, count)"
         " SELECT * FROM unnest($1::int[], $2::bigint[], $3::date[], $4::int[], $5::bigint[], $6::bigint[])"
         " ON CONFLICT (mandate_no, account_no, day, dimension_no)"
         " DO UPDATE SET cost = r.cost + excluded.cost, count = r.count + excluded.count",
-        [key.mandate_no for key in ordered],
-        [key.account_no for key in ordered],
-        [key.day for key in ordered],
-        [key.dimension_no for key in ordered],
+        mandates,
+        accounts,
+        days,
+        dimensions,
         [sums[key][0] for key in ordered],
         [sums[key][1] for key in ordered],
     )

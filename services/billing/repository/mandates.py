@@ -6,6 +6,7 @@ from decimal import Decimal
 import asyncpg
 
 from services.billing.domain.charging import Terms
+from services.billing.domain.money import Markup
 
 __all__ = ["changed_terms", "read_terms"]
 
@@ -16,17 +17,16 @@ async def read_terms(
     """The terms of mandates, with the markup in force (the mandate's, else the plan's, else the default), and the
     revision of the price book, in one statement."""
     rows = await connection.fetch(
-        "SELECT m.no, m.id, m.billing_model, coalesce(m.markup_percent, m.plan_markup_percent, $2) AS markup_percent,"
-        " m.time_zone, m.version, b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
+        "SELECT m.no, m.billing_model, coalesce(m.markup_percent, m.plan_markup_percent, $2) AS markup_percent,"
+        " m.time_zone, m.version, EXISTS (SELECT 1 FROM uncharged_events u WHERE u.mandate_no = m.no) AS has_uncharged,"
+        " b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
         sorted(set(numbers)),
         default_markup,
     )
     terms = {
-        row["no"]: Terms(
-            row["no"], row["id"], row["billing_model"], row["markup_percent"], row["time_zone"], row["version"]
-        )
-        for row in rows
-        if row["no"] is not None
+        no: Terms(no, model, Markup.of(percent), time_zone, version, has_uncharged)
+        for no, model, percent, time_zone, version, has_uncharged, _ in rows
+        if no is not None
     }
     return terms, rows[0]["revision"]
 

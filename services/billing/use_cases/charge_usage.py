@@ -6,9 +6,10 @@ among the uncharged events, and because everything a charge does stands or falls
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -18,24 +19,22 @@ from asyncpg.exceptions import UniqueViolationError
 from rappen_contracts import Event
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.domain.charging import (
-    Estimate,
     Parked,
     RatedUsage,
     Tariff,
     Terms,
+    billable,
     derivation,
     period_day,
     rate_usage,
 )
-from services.billing.domain.ledger import LockedAccount, Transaction
+from services.billing.domain.ledger import LockedAccount
 from services.billing.domain.money import post
 from services.billing.domain.prices import PROMPT_KINDS
-from services.billing.publications import balances_changed
 from services.billing.repository.keys import Place, PlaceName, Places, make_places
 from services.billing.repository.ledger import (
     RollupKey,
     add_to_rollups,
-    insert_transactions,
     lock_accounts,
     recorded_digests,
     update_accounts,
@@ -43,13 +42,13 @@ from services.billing.repository.ledger import (
 from services.billing.repository.mandates import changed_terms, read_terms
 from services.billing.repository.prices import Tariffs
 from services.billing.repository.uncharged import UnchargedEvent, insert_uncharged
+from services.billing.repository.usage_rows import insert_usage_rows, since_epoch, usage_row
 from services.billing.use_cases.open_accounts import give_opening_credit
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.metrics import EVENTS_CONSUMED
-from services.chassis.outbox import append_outbox
 from services.chassis.quarantine import Refused, quarantine
 
 __all__ = ["AlreadyCharged", "ChargeUsage", "Charges", "TermsChanged", "Usage"]
@@ -61,11 +60,9 @@ TOPIC = "usage.recorded"
 class Usage:
     """A usage event on its way through the charge: what was done, and where in the ledger it belongs."""
 
-    __slots__ = ("data", "event", "identity", "name", "place", "received", "tokens")
+    __slots__ = ("data", "event", "name", "place", "received", "tokens")
 
     place: Place
-    # What makes two deliveries the same event: the mandate and the event's id.
-    identity: tuple[int, UUID]
 
     def __init__(self, event: Event, received: Received | None = None) -> None:
         data = event.data
@@ -75,14 +72,20 @@ class Usage:
         self.data = data
         self.received = received
         self.tokens = data.tokens.counts() if data.tokens is not None else {}
-        self.name = PlaceName(
-            data.mandate_id, data.user_id, data.provider, data.model, data.feature_code, data.feature_instance_id
+        # Everything in the event that decides on its place; in the order of `PlaceName`.
+        self.name = (
+            data.mandate_id,
+            data.user_id,
+            data.provider,
+            data.model,
+            data.feature_code,
+            data.feature_instance_id,
         )
 
-    def put(self, place: Place) -> None:
-        """Gives the event its place."""
-        self.place = place
-        self.identity = place.mandate_no, self.event.id
+    @property
+    def identity(self) -> tuple[int, UUID]:
+        """What makes two deliveries the same event: the mandate and the event's id."""
+        return self.place.mandate_no, self.event.id
 
 
 class AlreadyCharged(Exception):  # noqa: N818 - a signal to begin again, not an error.
@@ -118,9 +121,10 @@ class ChargeUsage:
                 fresh, again, other = _compare(usages, known)
                 try:
                     async with connection.transaction():
-                        claimed = await recorded_digests(connection, "uncharged_events", [u.identity for u in fresh])
+                        basis = await self._charges.basis(connection, usages)
+                        claimed = await recorded_digests(connection, "uncharged_events", basis.to_look_up(fresh))
                         fresh, again_uncharged, other_uncharged = _compare(fresh, claimed)
-                        outcome = await self._charges.charge(connection, fresh, now)
+                        outcome = await self._charges.charge(connection, fresh, basis, now)
                         conflicts = _contradicting(others, known | claimed)
                         rejected = [*refused, *conflicts, *other, *other_uncharged]
                         await quarantine(connection, rejected, group=GROUP, now=now)
@@ -144,6 +148,18 @@ class ChargeUsage:
                 EVENTS_CONSUMED.labels(TOPIC, name).inc(count)
 
 
+class Basis(NamedTuple):
+    """What a batch is priced by: the terms of its mandates and the tariff."""
+
+    terms: dict[int, Terms]
+    tariff: Tariff
+
+    def to_look_up(self, usages: Iterable[Usage]) -> list[tuple[int, UUID]]:
+        """The events that may have been claimed without a charge, because others of their mandate were."""
+        claiming = {no for no, terms in self.terms.items() if terms.has_uncharged}
+        return [usage.identity for usage in usages if usage.place.mandate_no in claiming] if claiming else []
+
+
 class Charges:
     """The charge itself, with the places and prices that a worker has seen."""
 
@@ -158,9 +174,9 @@ class Charges:
         for usage in usages:
             place = self._places.get(usage.name)
             if place is None:
-                unknown[usage.name] = None
+                unknown[PlaceName(*usage.name)] = None
             else:
-                usage.put(place)
+                usage.place = place
         if unknown:
             async with connection.transaction():
                 made = await make_places(connection, list(unknown))
@@ -168,105 +184,114 @@ class Charges:
             self._places.remember(made.items())
             for usage in usages:
                 if usage.name in made:
-                    usage.put(made[usage.name])
+                    usage.place = made[PlaceName(*usage.name)]
 
-    async def charge(self, connection: asyncpg.Connection, usages: Sequence[Usage], now: datetime) -> dict[str, int]:
-        """Charges events that nobody has claimed yet, in the caller's transaction; counts them by outcome.
-
-        Terms and prices are read, accounts are locked, then rows, balances, rollups and facts are written. The number
-        of statements does not depend on the number of events.
-        """
+    async def basis(self, connection: asyncpg.Connection, usages: Iterable[Usage]) -> Basis:
+        """Reads what the events are priced by."""
         numbers = {usage.place.mandate_no for usage in usages}
         terms, revision = await read_terms(connection, numbers, default_markup=self._default_markup)
-        tariff = await self._tariffs.at(connection, revision)
-        priced, uncharged = _price(usages, terms, tariff, now)
+        return Basis(terms, await self._tariffs.at(connection, revision))
+
+    async def charge(
+        self, connection: asyncpg.Connection, usages: Sequence[Usage], basis: Basis, now: datetime
+    ) -> dict[str, int]:
+        """Charges events that nobody has claimed yet, in the caller's transaction; counts them by outcome.
+
+        Accounts are locked, then rows, balances and rollups are written, and the balances are marked to be told. The
+        number of statements does not depend on the number of events.
+        """
+        priced, uncharged = _price(usages, basis, now)
         if uncharged:
             # Their claim is in another table than the ledger, so no key of it would tell.
             identities = [(entry.mandate_no, entry.event_id) for entry in uncharged]
             charged = await recorded_digests(connection, "transactions", identities)
             if charged:
                 raise AlreadyCharged(charged)
-        accounts = await lock_accounts(connection, {(usage.place.mandate_no, no) for usage, _, no in priced})
-        if priced and await changed_terms(connection, list(terms.values())):
-            raise TermsChanged
-        rows: list[Transaction] = []
-        sums: dict[RollupKey, tuple[int, int]] = {}
-        for usage, rated, account_no in priced:
-            row = _post(usage, rated, accounts[account_no], terms[usage.place.mandate_no], now)
-            rows.append(row)
-            key = RollupKey(row.mandate_no, row.account_no, row.period_day, usage.place.dimension_no)
-            cost, count = sums.get(key, (0, 0))
-            sums[key] = cost + row.amount, count + 1
-        # In the order of the key, so that two workers with the same events wait for each other, not for ever.
-        rows.sort(key=lambda row: (row.mandate_no, row.event_id.int))
-        await insert_transactions(connection, rows)
-        await update_accounts(connection, list(accounts.values()))
-        await add_to_rollups(connection, sums)
-        mandate_ids = {term.mandate_no: term.mandate_id for term in terms.values()}
-        await append_outbox(connection, balances_changed(accounts.values(), mandate_ids, now))
+        if priced:
+            accounts = await lock_accounts(connection, {(usage.place.mandate_no, no) for usage, _, no in priced})
+            if await changed_terms(connection, list(basis.terms.values())):
+                raise TermsChanged
+            rows, sums = _post(priced, accounts, basis.terms, now)
+            await insert_usage_rows(connection, rows)
+            await update_accounts(connection, list(accounts.values()))
+            await add_to_rollups(connection, sums)
         await insert_uncharged(connection, uncharged)
         free = sum(1 for event in uncharged if event.reason == "FREE")
-        return {"charged": len(rows), "free": free, "parked": len(uncharged) - free}
+        return {"charged": len(priced), "free": free, "parked": len(uncharged) - free}
 
 
 def _price(
-    usages: Iterable[Usage], terms: dict[int, Terms], tariff: Tariff, now: datetime
+    usages: Iterable[Usage], basis: Basis, now: datetime
 ) -> tuple[list[tuple[Usage, RatedUsage, int]], list[UnchargedEvent]]:
     """Splits usage into what is charged, with the account that pays, and what is claimed without a charge: free, or
     parked until it has a price."""
+    terms, tariff = basis
     priced: list[tuple[Usage, RatedUsage, int]] = []
     uncharged: list[UnchargedEvent] = []
     for usage in usages:
-        place = usage.place
+        place, event = usage.place, usage.event
         term = terms[place.mandate_no]
-        estimate = Estimate.of(usage.data, usage.tokens)
-        rated = rate_usage(estimate, usage.event.time, tariff, term.markup_percent)
+        rated = rate_usage(billable(usage.data, usage.tokens), event.time, tariff, term.markup)
         if isinstance(rated, Parked):
-            uncharged.append(UnchargedEvent.parked(place.mandate_no, usage.event, rated, now, tariff.revision))
+            uncharged.append(UnchargedEvent.parked(place.mandate_no, event, rated, now, tariff.revision))
         elif not rated.exact:
-            uncharged.append(UnchargedEvent.free(place.mandate_no, usage.event, now, tariff.revision))
+            uncharged.append(UnchargedEvent.free(place.mandate_no, event, now, tariff.revision))
         else:
             priced.append((usage, rated, place.charged_no(term.billing_model)))
     return priced, uncharged
 
 
-def _post(usage: Usage, rated: RatedUsage, account: LockedAccount, terms: Terms, now: datetime) -> Transaction:
-    """Rounds once with the account's carry, moves the balance, and writes down how the amount came about."""
-    data, event, tokens = usage.data, usage.event, usage.tokens
-    carry_before = account.carry
-    amount, account.carry = post(rated.exact, carry_before)
-    account.move(-amount)
-    sent = sum(count for kind, count in tokens.items() if kind in PROMPT_KINDS)
-    return Transaction(
-        mandate_no=usage.place.mandate_no,
-        event_id=event.id,
-        account_no=usage.place.member_no,
-        moved_account_no=account.no,
-        seq=account.seq,
-        transaction_type="DEBIT",
-        amount=amount,
-        balance_after=account.balance,
-        counter="REVENUE",
-        reference_type="WORKFLOW" if data.kind == "ai" else "STORAGE",
-        occurred_at=event.time,
-        recorded_at=now,
-        period_day=period_day(event.time, terms.time_zone),
-        digest=event.digest,
-        description=data.description,
-        dimension_no=usage.place.dimension_no,
-        workflow_id=data.workflow_id,
-        processing_time_ms=data.processing_time_ms,
-        bytes_sent=data.bytes_sent,
-        bytes_received=data.bytes_received,
-        error_count=data.error_count,
-        input_tokens=sent if tokens else None,
-        output_tokens=sum(tokens.values()) - sent if tokens else None,
-        derivation=orjson.dumps(derivation(data, rated, carry_before, account.carry, tokens)).decode(),
-    )
+def _post(
+    priced: Iterable[tuple[Usage, RatedUsage, int]],
+    accounts: Mapping[int, LockedAccount],
+    terms: Mapping[int, Terms],
+    now: datetime,
+) -> tuple[list[bytes], dict[RollupKey, list[int]]]:
+    """Moves the locked accounts, one event after the other: each amount is rounded once with its account's carry, and
+    how it came about is written down. Returns the rows in the order of their key, so that two workers with the same
+    events wait for each other, not for ever; and the cost and count to add to the rollups."""
+    recorded_at = since_epoch(now)
+    rows: list[bytes] = []
+    sums: dict[RollupKey, list[int]] = {}
+    for usage, rated, account_no in priced:
+        event, data, place, tokens = usage.event, usage.data, usage.place, usage.tokens
+        account = accounts[account_no]
+        carry_before = account.carry
+        amount, account.carry = post(rated.exact, carry_before)
+        account.move(-amount)
+        day = period_day(event.time, terms[place.mandate_no].time_zone)
+        explained = derivation(data, rated, carry_before, account.carry, tokens)
+        rows.append(
+            usage_row(
+                event,
+                data,
+                place,
+                account,
+                amount=amount,
+                recorded_at=recorded_at,
+                period_day=day,
+                tokens=_sent_and_received(tokens),
+                derivation=orjson.dumps(explained),
+            )
+        )
+        added = sums.setdefault((place.mandate_no, place.member_no, day, place.dimension_no), [0, 0])
+        added[0] += amount
+        added[1] += 1
+    rows.sort()
+    return rows, sums
 
 
-def _distinct(usages: Sequence[Usage]) -> tuple[list[Usage], int, list[Usage]]:
+def _sent_and_received(tokens: Mapping[str, int]) -> tuple[int, int] | tuple[None, None]:
+    if not tokens:
+        return None, None
+    sent = sum([count for kind, count in tokens.items() if kind in PROMPT_KINDS])
+    return sent, sum(tokens.values()) - sent
+
+
+def _distinct(usages: list[Usage]) -> tuple[list[Usage], int, list[Usage]]:
     """The first of each identity within the batch, the number of its repeats, and those with other data."""
+    if len({usage.event.id.int for usage in usages}) == len(usages):
+        return usages, 0, []
     first: dict[tuple[int, UUID], Usage] = {}
     repeats, others = 0, []
     for usage in usages:

@@ -6,9 +6,9 @@ from typing import Any
 
 import asyncpg
 
-from services.billing.domain.charging import Estimate, Parked, rate_usage
+from services.billing.domain.charging import Billable, Parked, rate_usage
 from services.billing.domain.checks import Decision, Funds, Standing, decide
-from services.billing.domain.money import from_micro, post
+from services.billing.domain.money import Markup, from_micro, post
 from services.billing.errors import InvalidField, MandateUnknown, PriceUnknown
 from services.billing.queries.providers import allowed
 from services.billing.repository.keys import AccountKey, ensure_accounts, ensure_mandates
@@ -49,7 +49,7 @@ class Question:
     mandate_id: str
     user_id: str
     estimated_cost: Decimal | None
-    estimate: Estimate | None
+    estimate: Billable
     provider: str | None
 
 
@@ -141,7 +141,7 @@ class CheckFunds:
         if markup is None:
             markup = self._settings.default_markup_percent
         tariff = await self._tariffs.at(connection, row["revision"])
-        rated = rate_usage(question.estimate, self._clock(), tariff, markup)
+        rated = rate_usage(question.estimate, self._clock(), tariff, Markup.of(markup))
         if isinstance(rated, Parked):
             raise PriceUnknown(why=rated.detail)
         return post(rated.exact, Decimal(0))[0]

@@ -10,10 +10,8 @@ import asyncpg
 
 from services.billing.domain.charging import period_day
 from services.billing.domain.ledger import CounterAccount, ReferenceType, Transaction, TransactionType, movement
-from services.billing.publications import balances_changed
 from services.billing.repository.keys import AccountKey, ensure_accounts
 from services.billing.repository.ledger import insert_transactions, lock_accounts, update_accounts
-from services.chassis.outbox import append_outbox
 
 __all__ = ["Movement", "post_movements"]
 
@@ -44,8 +42,8 @@ class Movement:
 async def post_movements(
     connection: asyncpg.Connection, movements: Sequence[Movement], *, now: datetime
 ) -> list[Transaction]:
-    """Writes one row each, moves both accounts, tells the new balances. Raises `UniqueViolationError` for an event
-    that has its row already, so a caller that may repeat looks first, under the account's lock."""
+    """Writes one row each, moves both accounts, marks the new balances to be told. Raises `UniqueViolationError` for
+    an event that has its row already, so a caller that may repeat looks first, under the account's lock."""
     if not movements:
         return []
     counters = await ensure_accounts(connection, [AccountKey(entry.mandate_no, entry.counter) for entry in movements])
@@ -57,9 +55,9 @@ async def post_movements(
         ],
     )
     zones = {
-        row["no"]: (row["id"], row["time_zone"])
+        row["no"]: row["time_zone"]
         for row in await connection.fetch(
-            "SELECT no, id, time_zone FROM mandates WHERE no = ANY($1)", sorted({m.mandate_no for m in movements})
+            "SELECT no, time_zone FROM mandates WHERE no = ANY($1)", sorted({m.mandate_no for m in movements})
         )
     }
     rows = []
@@ -81,7 +79,7 @@ async def post_movements(
                 reference_type=entry.reference_type,
                 occurred_at=entry.occurred_at,
                 recorded_at=now,
-                period_day=period_day(entry.occurred_at, zones[entry.mandate_no][1]),
+                period_day=period_day(entry.occurred_at, zones[entry.mandate_no]),
                 digest=_digest(entry),
                 reference_id=entry.reference_id,
                 description=entry.description,
@@ -91,8 +89,6 @@ async def post_movements(
     await insert_transactions(connection, rows)
     await update_accounts(connection, list(accounts.values()))
     await _raise_levels(connection, [entry for entry in movements if entry.transaction_type == "CREDIT"])
-    mandate_ids = {no: mandate_id for no, (mandate_id, _) in zones.items()}
-    await append_outbox(connection, balances_changed(accounts.values(), mandate_ids, now))
     return rows
 
 

@@ -14,7 +14,6 @@ from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.domain.charging import Parked
 from services.billing.repository.ledger import recorded_digests
 from services.billing.repository.mandates import read_terms
-from services.billing.repository.prices import Tariffs
 from services.billing.repository.uncharged import UnchargedEvent, insert_uncharged, take_parked
 from services.billing.use_cases.charge_usage import AlreadyCharged, Charges, TermsChanged, Usage
 from services.billing.use_cases.credit_payment import credit_payment
@@ -39,7 +38,6 @@ class SettleParked:
         self._default_markup = default_markup
         self._clock = clock
         self._charges = Charges(default_markup)
-        self._tariffs = Tariffs()
         self._limit = BATCH
 
     async def __call__(self) -> int:
@@ -98,11 +96,11 @@ class SettleParked:
         events = [_event(row["event"], now) for row in rows if (row["mandate_no"], row["event_id"]) not in charged]
         usages = [Usage(event) for event in events if isinstance(event.data, UsageRecorded)]
         await self._charges.find_places(connection, usages, now)
-        outcome = await self._charges.charge(connection, usages, now)
-        tariff = await self._tariffs.at(connection, revision)
+        basis = await self._charges.basis(connection, usages)
+        outcome = await self._charges.charge(connection, usages, basis, now)
         for event in events:
             if isinstance(event.data, PaymentSucceeded):
-                parked = await credit_payment(connection, event, tariff, now=now)
+                parked = await credit_payment(connection, event, basis.tariff, now=now)
                 if not isinstance(parked, str):
                     await insert_uncharged(connection, [parked])
         _log.info("parked events looked at", events=len(rows), **outcome)

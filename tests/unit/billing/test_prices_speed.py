@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.billing.domain.money import converted, post, with_markup
+from services.billing.domain.money import Markup, converted, post, with_markup
 from services.billing.domain.prices import Metered, PriceBook, Priced, Rate, RateTable, read_rappen_file
 
 DEMO_FILE = Path(__file__).parents[3] / "deploy" / "simulator" / "prices.json"
@@ -42,7 +42,7 @@ class Till:
         rate = self.rates.at(found.currency, AT)
         if rate is None:
             raise LookupError(found.currency)
-        amount, self.carry = post(with_markup(converted(found.cost, rate.rate), Decimal(50)), self.carry)
+        amount, self.carry = post(with_markup(converted(found.cost, rate.rate), Markup.of(Decimal(50))), self.carry)
         return amount
 
 

@@ -33,11 +33,17 @@ _multiply = EXACT.multiply
 
 
 class _UnitPrice(NamedTuple):
-    """The listed price of one unit, the factor on it, and their product."""
+    """The listed price of one unit, the factor on it, their product, and the first two as text for derivations."""
 
     unit_price: Decimal
     factor: Decimal
     charged: Decimal
+    texts: tuple[str, str]
+
+    @classmethod
+    def of(cls, unit_price: Decimal, factor: Decimal, charged: Decimal) -> _UnitPrice:
+        """With the texts, made once for all usage at this price."""
+        return cls(unit_price, factor, charged, (str(unit_price), str(factor)))
 
 
 class _Situation(NamedTuple):
@@ -69,11 +75,13 @@ class PricedVersion:
         tiers = {tier for entry in version.lists for tier in entry.tiers}
         self._tiers = tiers | {factor.tier for factor in version.factors if factor.tier is not None}
         self._sheets: dict[_Situation, _Sheet] = {}
+        # Of most versions the tier alone decides: those need not look at anything else.
+        self._by_tier_alone = not (self._borders or self._conditions or self._week)
+        self._tier_sheets: dict[str, _Sheet] = {}
 
     def price(self, usage: Metered, at: datetime) -> Priced | Unpriced:
         """The exact cost of the usage, or what is missing for it; ValueError for a negative count."""
-        situation = self._situation(usage, at)
-        sheet = self._sheets.get(situation) or self._sheet(situation)
+        sheet = self._tier_sheets.get(usage.service_tier) or self._sheet_for(usage, at)
         cost = _ZERO
         lines: list[Line] = []
         for counts, prices in ((usage.tokens, sheet[0]), (usage.quantities, sheet[1])):
@@ -81,14 +89,20 @@ class PricedVersion:
                 if count > 0:
                     found = prices.get(component)
                     if found is None:
-                        return self._missing(component, usage, situation)
-                    unit_price, factor, charged = found
-                    cost = _fma(count, charged, cost)
-                    lines.append((component, count, unit_price, factor))
+                        return self._missing(component, usage, self._situation(usage, at))
+                    cost = _fma(count, found.charged, cost)
+                    lines.append((component, count, *found.texts))
                 elif count:
                     raise ValueError(f"the count of {component} is negative")
         version = self.version
-        return Priced(cost, version.currency, tuple(lines), version.valid_from, version.id)
+        return Priced(cost, version.currency, lines, version.valid_from, version.id)
+
+    def _sheet_for(self, usage: Metered, at: datetime) -> _Sheet:
+        situation = self._situation(usage, at)
+        sheet = self._sheets.get(situation) or self._sheet(situation)
+        if self._by_tier_alone and len(self._tier_sheets) < _SHEETS_MAX:
+            self._tier_sheets[usage.service_tier] = sheet
+        return sheet
 
     def _situation(self, usage: Metered, at: datetime) -> _Situation:
         tier = usage.service_tier
@@ -107,14 +121,14 @@ class PricedVersion:
     def _sheet(self, situation: _Situation) -> _Sheet:
         """Puts the lists that apply on top of each other and the factors on them; the last list that applies wins."""
         listed, hidden = self._listed(situation, situation.tier)
-        merged = {component: _UnitPrice(price, _ONE, price) for component, price in listed.items()}
+        merged = {component: _UnitPrice.of(price, _ONE, price) for component, price in listed.items()}
         for factor in self.version.factors:
             if factor.tier is not None and factor.tier == situation.tier:
                 standard, hidden_too = self._listed(situation, STANDARD)
                 hidden |= hidden_too
                 for component, price in standard.items():
                     if factor.covers(component) and component not in merged:
-                        merged[component] = _times(_UnitPrice(price, _ONE, price), factor.factor)
+                        merged[component] = _times(_UnitPrice.of(price, _ONE, price), factor.factor)
         for factor in self.version.factors:
             if factor.tier is None and self._selected(factor, situation):
                 merged = {
@@ -179,4 +193,4 @@ def _value(reported: str | None, named: frozenset[str]) -> str | None:
 
 
 def _times(found: _UnitPrice, factor: Decimal) -> _UnitPrice:
-    return _UnitPrice(found.unit_price, _multiply(found.factor, factor), _multiply(found.charged, factor))
+    return _UnitPrice.of(found.unit_price, _multiply(found.factor, factor), _multiply(found.charged, factor))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -11,8 +11,9 @@ from services.billing.domain.prices.version import STANDARD
 
 __all__ = ["Line", "Metered", "Priced", "Unpriced"]
 
-# Component, count, listed unit price, factor on it; the cost is the sum of count x unit price x factor.
-Line = tuple[str, int | Decimal, Decimal, Decimal]
+# Component, count, listed unit price, factor on it (the last two as text, exactly); the cost is the sum of
+# count x unit price x factor.
+Line = tuple[str, int | Decimal, str, str]
 
 _NOTHING: Mapping[str, str] = {}
 
@@ -33,7 +34,7 @@ class Priced(NamedTuple):
 
     cost: Decimal
     currency: str
-    lines: tuple[Line, ...]
+    lines: Sequence[Line]
     valid_from: datetime
     version_id: str
 

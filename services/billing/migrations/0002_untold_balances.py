@@ -1,0 +1,32 @@
+"""Balances that wait to be told, one row an account, in place of an outbox row for every movement."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+STATEMENTS = (
+    # Rows are updated all the time and never indexed by what changes, so there is room for their versions on the page.
+    """
+    CREATE TABLE billing.untold_balances (
+        mandate_no INTEGER NOT NULL,
+        account_no BIGINT NOT NULL,
+        seq BIGINT NOT NULL,
+        CONSTRAINT pk_untold_balances PRIMARY KEY (mandate_no, account_no)
+    ) WITH (fillfactor = 30)
+    """,
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON billing.untold_balances TO billing_app",
+)
+
+
+def upgrade() -> None:
+    """Makes the table; outbox rows that wait are still relayed."""
+    for statement in STATEMENTS:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Takes the table away again; only for an empty system."""
+    op.execute("DROP TABLE billing.untold_balances")
