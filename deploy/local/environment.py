@@ -28,6 +28,7 @@ class Addresses:
     payments_port: int
     subscriptions_port: int
     gateway_port: int
+    gateway_internal_port: int
 
     @property
     def stripe(self) -> str:
@@ -114,6 +115,8 @@ class Environments:
 
     def _gateway(self) -> dict[str, str]:
         return {
+            "INTERNAL_HTTP__HOST": LOOPBACK,
+            "INTERNAL_HTTP__PORT": str(self.addresses.gateway_internal_port),
             "BILLING_URL": self.addresses.billing,
             "PAYMENTS_URL": self.addresses.payments,
             "SUBSCRIPTIONS_URL": self.addresses.subscriptions,

@@ -20,6 +20,9 @@ from deploy.local.postgres import LocalPostgres, postgres_answers
 from deploy.local.server import LocalServer
 from deploy.local.supervisor import ProcessSpec
 
+# What --port may name beside the processes: what one of them listens on in addition, and the supervisor.
+_FURTHER_PORTS = frozenset({"smtp", "kafka-controller", "supervisor", "gateway-internal"})
+
 # The order of stopping, the highest first: whoever writes stops before what it writes to.
 TIER_POSTGRES, TIER_KAFKA, TIER_HELPERS, TIER_SERVICES = range(4)
 
@@ -62,12 +65,13 @@ class Plan:
             payments_port=ports.of("payments"),
             subscriptions_port=ports.of("subscriptions"),
             gateway_port=ports.of("gateway"),
+            gateway_internal_port=ports.of("gateway-internal"),
         )
         self.environments = Environments(self.addresses, identity, options.frontend_origins, options.rate_limits)
         self.infrastructure = self._infrastructure()
         self.helpers = self._helpers()
         self.services = self._services()
-        unknown = set(options.ports) - {spec.name for spec in self.all} - {"smtp", "kafka-controller", "supervisor"}
+        unknown = set(options.ports) - {spec.name for spec in self.all} - _FURTHER_PORTS
         if unknown:
             raise StackError(f"--port names no process of the stack: {', '.join(sorted(unknown))}")
 
@@ -147,6 +151,8 @@ class Plan:
                 self._ports.of(name),
                 [f"services.{service}", role],
                 environment=self.environments.of(service, instance=name, port=self._ports.of(name)),
+                # The gateway's own port is public, and tells nothing of its health.
+                health_port=self.addresses.gateway_internal_port if service == "gateway" else None,
                 tier=TIER_SERVICES,
                 grace_s=_SERVICES_GRACE_S,
             )
@@ -163,8 +169,9 @@ class Plan:
         tier: int,
         grace_s: float,
         environment: dict[str, str] | None = None,
+        health_port: int | None = None,
     ) -> ProcessSpec:
-        health = f"{url(port)}/readyz"
+        health = f"{url(health_port or port)}/readyz"
         return ProcessSpec(
             name=name,
             role=role,

@@ -1,4 +1,4 @@
-"""One process: parts (consumers, relay, jobs) beside a uvicorn server, crash-only, stopped without half-done work.
+"""One process: parts (consumers, relay, jobs) beside uvicorn, crash-only, stopped without half-done work.
 
 A part that ends by itself ends the process with a code: everything restarts from the database and Kafka.
 """
@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import uvicorn
@@ -18,7 +19,7 @@ from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.settings import HttpSettings
 
-__all__ = ["Part", "Resource", "pause", "run_process"]
+__all__ = ["Part", "Resource", "Site", "pause", "run_process"]
 
 # How long HTTP keeps serving after readiness went red, for callers that have not noticed yet.
 DRAIN_S = 0.2
@@ -50,17 +51,34 @@ class Resource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An application and where it is served."""
+
+    app: FastAPI
+    http: HttpSettings
+
+
 def run_process(
-    app: FastAPI, *, http: HttpSettings, health: Health, resources: Sequence[Resource], parts: Sequence[Part]
+    app: FastAPI,
+    *,
+    http: HttpSettings,
+    health: Health,
+    resources: Sequence[Resource],
+    parts: Sequence[Part],
+    public: Site | None = None,
 ) -> None:
-    """Runs until SIGTERM or SIGINT, or until a part fails; exits with 1 for the latter."""
+    """Runs until SIGTERM or SIGINT, or until a part fails; exits with 1 for the latter.
+
+    `app` is served on the internal port, which every process has; `public` beside it, on a port of its own.
+    """
     # What start-up made stays; batches make and drop many small objects without cycles, for which the default of a
     # collection every 700 objects is pure cost.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=_loop) as runner:
-        failed = runner.run(_run(app, http, health, resources, parts))
+        failed = runner.run(_run(Site(app, http), public, health, resources, parts))
     sys.exit(1 if failed else 0)
 
 
@@ -71,54 +89,73 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 async def _run(
-    app: FastAPI, http: HttpSettings, health: Health, resources: Sequence[Resource], parts: Sequence[Part]
+    internal: Site, public: Site | None, health: Health, resources: Sequence[Resource], parts: Sequence[Part]
 ) -> bool:
     async with AsyncExitStack() as stack:
         for resource in resources:
             await resource.start()
             stack.push_async_callback(resource.stop)
-        return await _serve(app, http, health, parts)
+        return await _serve(internal, public, health, parts)
 
 
-async def _serve(app: FastAPI, http: HttpSettings, health: Health, parts: Sequence[Part]) -> bool:
+async def _serve(internal: Site, public: Site | None, health: Health, parts: Sequence[Part]) -> bool:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            # The parser in C; the default falls back to a slower one where it is missing.
-            http="httptools",
-            host=http.host,
-            port=http.port,
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=10,
-            server_header=False,
-        )
-    )
-    serving = asyncio.create_task(_serve_http(server), name="http")
+    listeners = [_Listener("http", internal)]
+    if public is not None:
+        listeners.append(_Listener("public http", public))
+        # Health is told on the internal port, whose answering says nothing of this one.
+        health.register("public http", listeners[-1].listening)
     working = [asyncio.create_task(part.run(stop), name=part.name) for part in parts]
     stopping = asyncio.create_task(stop.wait(), name="stop")
     _log.info("started", parts=[part.name for part in parts])
-    done, _ = await asyncio.wait({serving, stopping, *working}, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(
+        {stopping, *working, *(listener.task for listener in listeners)}, return_when=asyncio.FIRST_COMPLETED
+    )
     failed = _report(done - {stopping}, expected=stop.is_set())
     health.draining = True
     await asyncio.sleep(DRAIN_S)
     stop.set()
     failed |= await _finish(working)
-    server.should_exit = True
-    failed |= await _finish([serving])
+    # Health is still told while the last callers of the public port are being answered.
+    for listener in reversed(listeners):
+        failed |= await listener.stop()
     _log.info("stopped", failed=failed)
     return failed
 
 
-async def _serve_http(server: uvicorn.Server) -> None:
-    # `_serve` of uvicorn does not touch the signal handlers that this process has set.
-    await server._serve()  # noqa: SLF001
+class _Listener:
+    """A uvicorn server as a task of this process; made in the running loop, where it begins at once."""
+
+    def __init__(self, name: str, site: Site) -> None:
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                site.app,
+                # The parser in C; the default falls back to a slower one where it is missing.
+                http="httptools",
+                host=site.http.host,
+                port=site.http.port,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=10,
+                server_header=False,
+            )
+        )
+        # `_serve` of uvicorn does not touch the signal handlers that this process has set.
+        self.task = asyncio.create_task(self._server._serve(), name=name)  # noqa: SLF001
+
+    async def listening(self) -> bool:
+        """Whether it takes connections."""
+        return self._server.started
+
+    async def stop(self) -> bool:
+        """Takes no more connections, answers the requests it has, and says whether it failed."""
+        self._server.should_exit = True
+        return await _finish([self.task])
 
 
 async def _finish(tasks: Sequence[asyncio.Task[Any]]) -> bool:

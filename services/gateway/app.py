@@ -11,7 +11,7 @@ from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
 from services.chassis.problems import REQUEST_ID_HEADER, install_problems
-from services.chassis.process import Part, Resource, run_process
+from services.chassis.process import Part, Resource, Site, run_process
 from services.chassis.readers import Readers
 from services.chassis.relay import Relay
 from services.gateway.api.billing import add_billing
@@ -44,18 +44,27 @@ def serve(settings: GatewaySettings, role: str) -> None:
     health = Health()
     health.register("database", database.ping)
 
-    # A path that is not one of ours is 404, with and without a slash at its end.
-    app = FastAPI(title="Rappen", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.include_router(health_routes(health))
+    # Health and metrics are for whoever runs the gateway, so they are nowhere on the public port.
+    internal = _empty("Rappen gateway")
+    internal.include_router(health_routes(health))
+    install_problems(internal)
     resources: list[Resource] = [database]
     parts: list[Part] = []
+    public: Site | None = None
     if role in ("api", "all"):
+        app = _empty("Rappen")
         resources += _add_api(app, settings, database)
+        install_problems(app)
+        _add_edge(app, settings)
+        public = Site(app, settings.http)
     if role in ("worker", "all"):
         parts.append(_relay(settings, database))
-    install_problems(app)
-    _add_edge(app, settings)
-    run_process(app, http=settings.http, health=health, resources=resources, parts=parts)
+    run_process(internal, http=settings.internal_http, health=health, resources=resources, parts=parts, public=public)
+
+
+def _empty(title: str) -> FastAPI:
+    """An application without a path; one that is not ours stays 404, with and without a slash at its end."""
+    return FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
 
 def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> list[Resource]:

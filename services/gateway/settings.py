@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.chassis.settings import ServiceSettings
+from services.chassis.settings import HttpSettings, ServiceSettings
 
 __all__ = ["DevIssuerSettings", "GatewaySettings", "OidcSettings", "RateLimitSettings", "SigningAlgorithm"]
 
@@ -51,6 +51,8 @@ class GatewaySettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_nested_delimiter="__", frozen=True, extra="forbid")
 
+    # Health and metrics, for whoever runs the gateway; `http` is the public port.
+    internal_http: HttpSettings
     oidc: OidcSettings | None = None
     dev_issuer: DevIssuerSettings | None = None
     # The names of the services in compose.yaml.

@@ -96,6 +96,14 @@ def test_every_process_is_ready_and_status_has_a_line_for_each(up: Machine) -> N
         assert (lag == "0") == (process["name"] in ("billing-worker-1", "billing-worker-2", "subscriptions"))
 
 
+def test_the_gateway_tells_of_its_health_at_its_health_address_and_not_to_the_public(up: Machine) -> None:
+    internal = up.process("gateway")["health"].removesuffix("/readyz")
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert up.http("GET", internal + path).status_code == 200
+        public = up.http("GET", up.stack["gateway"] + path)
+        assert (public.status_code, public.headers["content-type"]) == (404, "application/problem+json")
+
+
 def test_the_webhook_address_takes_only_what_stripe_signed(up: Machine) -> None:
     assert up.http("POST", up.stack["payments_webhook"], {"id": "evt_1"}).status_code == 400
 

@@ -335,7 +335,8 @@ class Ready(http.server.BaseHTTPRequestHandler):
         self.send_response(200 if self.path == "/readyz" else 404)
         self.end_headers()
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-http.server.HTTPServer((os.environ[name + "_HTTP__HOST"], int(os.environ[name + "_HTTP__PORT"])), Ready).serve_forever()
+http_is = name + ("_INTERNAL_HTTP__" if name == "GATEWAY" else "_HTTP__")
+http.server.HTTPServer((os.environ[http_is + "HOST"], int(os.environ[http_is + "PORT"])), Ready).serve_forever()
 """
 
 

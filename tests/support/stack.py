@@ -55,8 +55,9 @@ class ServerPair:
         return database_dsn(self.postgres.admin_dsn, f"{service}_{role}", password)
 
     def environment(self, service: str, *, port: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The environment of a service process."""
+        """The environment of a service process; the gateway's internal port is up to whoever starts one."""
         prefix = service.upper()
+        internal = {"GATEWAY_INTERNAL_HTTP__PORT": "1"} if service == "gateway" else {}
         return {
             **os.environ,
             f"{prefix}_ENVIRONMENT": "development",
@@ -65,6 +66,7 @@ class ServerPair:
             f"{prefix}_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             f"{prefix}_HTTP__PORT": str(port),
             f"{prefix}_INTERNAL_SECRET": self.secret,
+            **internal,
             **(more or {}),
         }
 

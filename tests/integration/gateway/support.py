@@ -160,13 +160,15 @@ class GatewayProcess:
         self._issuer = issuer
         self._peers = peers
         self._log = folder / f"gateway-{uuid4().hex}.log"
-        self.port = free_port()
+        self.port, self.internal_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.internal_url = f"http://127.0.0.1:{self.internal_port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         peers = {f"GATEWAY_{name.upper()}_URL": peer.url for name, peer in self._peers.items()}
         own = {
+            "GATEWAY_INTERNAL_HTTP__PORT": str(self.internal_port),
             "GATEWAY_DEV_ISSUER__ISSUER": ISSUER,
             "GATEWAY_DEV_ISSUER__PRIVATE_KEY_FILE": str(self._issuer.file),
             "GATEWAY_FRONTEND_ORIGINS": '["https://app.test"]',
@@ -187,7 +189,7 @@ class GatewayProcess:
         async with httpx.AsyncClient(trust_env=False) as client:
             while time.monotonic() < deadline and self._process.poll() is None:
                 try:
-                    if (await client.get(f"{self.url}/readyz")).status_code == 200:
+                    if (await client.get(f"{self.internal_url}/readyz")).status_code == 200:
                         return
                 except httpx.TransportError:
                     await asyncio.sleep(0.05)
@@ -198,6 +200,11 @@ class GatewayProcess:
             self._process.terminate()
             code = await asyncio.to_thread(self._process.wait, 60)
             assert code == 0, self.log()
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, or None."""
+        return None if self._process is None else self._process.poll()
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")[-20_000:]

@@ -97,6 +97,32 @@ async def test_the_frontend_may_call_from_its_origin(client: httpx.AsyncClient) 
     assert "access-control-allow-credentials" not in answer.headers
 
 
+async def test_a_frontend_may_use_every_method_and_header_that_the_surface_describes(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    preflight = await client.options("/api/billing/balance", headers={"Origin": "https://app.test", **PREFLIGHT})
+    methods = {method.upper() for each in document["paths"].values() for method in each}
+    assert set(preflight.headers["access-control-allow-methods"].split(", ")) == methods
+    described = {
+        parameter["name"]
+        for each in document["paths"].values()
+        for operation in each.values()
+        for parameter in operation["parameters"]
+        if parameter["in"] == "header"
+    }
+    assert described
+    assert described <= set(preflight.headers["access-control-allow-headers"].split(", "))
+
+
+async def test_a_frontend_can_read_how_long_it_has_to_wait(limited: httpx.AsyncClient, issuer: Issuer) -> None:
+    headers = {"Origin": "https://app.test", **issuer.person(unique("user"))}
+    answers = [await limited.get("/api/billing/balance", headers=headers) for _ in range(4)]
+    refused = answers[-1]
+    assert refused.status_code == 429
+    exposed = refused.headers["access-control-expose-headers"].split(", ")
+    assert exposed == ["Retry-After", "X-Request-Id", "RateLimit", "RateLimit-Policy"]
+    assert [name for name in exposed if name not in refused.headers] == []
+
+
 @pytest.mark.parametrize("origin", ["https://app.test.evil", "http://app.test", "https://APP.test", "null", "*", ""])
 async def test_every_other_origin_gets_no_cross_origin_header(
     client: httpx.AsyncClient, admin: Headers, origin: str

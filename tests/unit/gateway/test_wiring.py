@@ -14,7 +14,8 @@ BASE: dict[str, Any] = {
     "environment": "production",
     "database_url": "postgresql://gateway@localhost/rappen",
     "kafka": {"bootstrap_servers": "localhost:9092"},
-    "http": {"port": 8000},
+    "http": {"port": 8080},
+    "internal_http": {"port": 8000},
     "internal_secret": "s" * 32,
     "oidc": {"issuer": "https://id.example.test"},
 }
