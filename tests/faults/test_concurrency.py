@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer
 
-from tests.support.events import USAGE_PARTITIONS, new_mandate, publish, scattered, stream
+from tests.support.events import new_mandate, publish, scattered, stream
 from tests.support.ledger import Books, eventually
 from tests.support.processes import Crew
 
@@ -20,8 +20,7 @@ async def test_two_workers_on_one_hot_account_whose_events_are_on_all_partitions
     mandate = new_mandate()
     records, ids = stream([mandate], 10_000)
     async with crew.at_work(2):
-        await asyncio.gather(*(worker.ready() for worker in crew.workers))
-        await eventually(lambda: _partitions_shared(crew), what="partitions at both workers")
+        await crew.sharing()
         await publish(bootstrap_servers, scattered(records))
         await books.wait_charged([mandate], 10_000)
         shares = [await worker.metric(USAGE, topic="usage.recorded", outcome="charged") for worker in crew.workers]
@@ -75,19 +74,6 @@ async def _join_and_leave(bootstrap_servers: str) -> None:
 
 async def _has_some(guest: AIOKafkaConsumer) -> bool:
     return bool(guest.assignment())
-
-
-async def _partitions_shared(crew: Crew) -> bool:
-    """Whether the newest assignment of each worker has some of the partitions and not all."""
-    newest = [
-        [
-            line
-            for line in worker.log_text().splitlines()
-            if "partitions assigned" in line and '"usage.recorded-' in line
-        ]
-        for worker in crew.workers
-    ]
-    return all(lines and lines[-1].count('"usage.recorded-') < USAGE_PARTITIONS for lines in newest)
 
 
 def _count(folder: Path, *texts: str) -> list[int]:

@@ -19,9 +19,11 @@ async def test_a_worker_killed_around_its_commit_charges_every_event_once(
     mandates = [new_mandate() for _ in range(20)]
     first, first_ids = stream(mandates, 3000)
     second, second_ids = stream(mandates, 1000)
-    await publish(bootstrap_servers, first)
-    faults.arm(point, times=2)
     async with crew.at_work(2):
+        # Both die at once, so that the group waits for its dead members once.
+        await crew.sharing()
+        faults.arm(point, times=2)
+        await publish(bootstrap_servers, first)
         await eventually(lambda: _died(faults, point, 2), what="two kills")
         await publish(bootstrap_servers, second)
         await books.wait_charged(mandates, 4000)

@@ -14,6 +14,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.ports import free_port
+from tests.support.events import USAGE_PARTITIONS
+from tests.support.ledger import eventually
 from tests.support.stack import ROOT, ServerPair
 
 __all__ = ["Crew", "FaultFolder", "ServiceProcess", "run_command"]
@@ -169,6 +171,23 @@ class Crew:
         finally:
             supervisor.cancel()
             self.stop()
+
+    async def sharing(self) -> None:
+        """Waits until each of them is ready and has some of the partitions of usage, none of them all."""
+        await asyncio.gather(*(worker.ready() for worker in self.workers))
+        await eventually(self._partitions_shared, what="partitions at every worker")
+
+    async def _partitions_shared(self) -> bool:
+        # By the newest assignment that each has logged.
+        newest = [
+            [
+                line
+                for line in worker.log_text().splitlines()
+                if "partitions assigned" in line and '"usage.recorded-' in line
+            ]
+            for worker in self.workers
+        ]
+        return all(lines and lines[-1].count('"usage.recorded-') < USAGE_PARTITIONS for lines in newest)
 
     def stop(self) -> None:
         """Stops all of them, at the same time."""

@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deploy.local.kafka import LocalKafka
@@ -30,17 +31,25 @@ class ServerPair:
         self.secret = secrets.token_hex(32)
 
     def start(self, services: Sequence[str] = SERVICES) -> None:
-        """Starts both, makes roles and topics, migrates the services that the tests need."""
+        """Starts both side by side, makes roles and topics, migrates the services that the tests need."""
+        with ThreadPoolExecutor(max_workers=2) as starters:
+            starting = [starters.submit(self._start_postgres, services), starters.submit(self._start_kafka)]
+        for started in starting:
+            started.result()
+
+    def _start_postgres(self, services: Sequence[str]) -> None:
         self.postgres.start()
-        self.kafka.start()
         asyncio.run(bootstrap(self.postgres.admin_dsn, self._passwords))
+        with ThreadPoolExecutor() as migrations:
+            list(migrations.map(self.migrate, services))
+
+    def _start_kafka(self) -> None:
+        self.kafka.start()
         asyncio.run(ensure_topics(self.kafka.bootstrap_servers, TOPICS))
-        for name in services:
-            self.migrate(name)
 
     def stop(self) -> None:
-        """Stops both."""
-        self.kafka.stop()
+        """Ends both at once: nobody reads their data again."""
+        self.kafka.kill()
         self.postgres.stop(mode="immediate")
 
     def migrate(self, service: str) -> None:

@@ -39,7 +39,7 @@ class BillingApi:
         await ApplyDirectory(self.database, clock=system_clock)(directory_events(mandate, members, **more), [])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def database(servers: ServerPair) -> AsyncIterator[Database]:
     made = Database(servers.dsn("billing"), pool_size=4)
     await made.start()
@@ -47,7 +47,7 @@ async def database(servers: ServerPair) -> AsyncIterator[Database]:
     await made.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def api(
     servers: ServerPair, database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[BillingApi]:

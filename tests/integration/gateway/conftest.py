@@ -12,7 +12,7 @@ from tests.integration.gateway.support import DirectoryReaders, GatewayProcess, 
 from tests.support.stack import ServerPair
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPair]:
     pair = ServerPair(tmp_path_factory.mktemp("servers"))
     try:
@@ -22,17 +22,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPair]:
         pair.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("gateway")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def issuer(folder: Path) -> Issuer:
     return Issuer(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def peers(servers: ServerPair) -> AsyncIterator[dict[str, Peer]]:
     started = {name: Peer(name, servers.secret) for name in ("billing", "payments", "subscriptions")}
     for peer in started.values():
@@ -42,7 +42,7 @@ async def peers(servers: ServerPair) -> AsyncIterator[dict[str, Peer]]:
         await peer.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def readers(servers: ServerPair) -> AsyncIterator[DirectoryReaders]:
     reading = DirectoryReaders(servers.kafka.bootstrap_servers)
     await reading.start()
@@ -50,7 +50,7 @@ async def readers(servers: ServerPair) -> AsyncIterator[DirectoryReaders]:
     await reading.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def gateway(
     servers: ServerPair, issuer: Issuer, peers: dict[str, Peer], readers: DirectoryReaders, folder: Path
 ) -> AsyncIterator[GatewayProcess]:
@@ -60,13 +60,13 @@ async def gateway(
     await process.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def client(gateway: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=gateway.url, timeout=20, trust_env=False) as http:
         yield http
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def admin(issuer: Issuer) -> dict[str, str]:
     """The headers of a system administrator."""
     return issuer.person("root", system_admin=True)

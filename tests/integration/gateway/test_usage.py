@@ -22,7 +22,7 @@ Headers = dict[str, str]
 BATCH = "application/cloudevents-batch+json"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def program(issuer: Issuer) -> Headers:
     return issuer.program("usage:write")
 

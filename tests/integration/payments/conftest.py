@@ -11,7 +11,7 @@ from tests.integration.payments.world import World
 from tests.support.stack import ServerPair
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def payments_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     servers = ServerPair(tmp_path_factory.mktemp("servers"))
     with ExitStack() as stack:
@@ -24,7 +24,7 @@ def payments_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wor
         yield world
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def world(payments_processes: World) -> AsyncIterator[World]:
     stop = asyncio.Event()
     reading = asyncio.create_task(payments_processes.read_topic(stop))

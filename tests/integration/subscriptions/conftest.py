@@ -12,7 +12,7 @@ from tests.integration.subscriptions.harness import BEGINNING, Service, running_
 from tests.support.stack import ServerPair
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def subscription_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPair]:
     pair = ServerPair(tmp_path_factory.mktemp("subscriptions"))
     try:
@@ -22,7 +22,7 @@ def subscription_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         pair.stop()
 
 
-@pytest_asyncio.fixture(scope="session")
+@pytest_asyncio.fixture(scope="package")
 async def running(subscription_servers: ServerPair) -> AsyncIterator[Service]:
     async with running_service(subscription_servers) as service:
         yield service
