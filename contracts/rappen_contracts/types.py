@@ -124,14 +124,14 @@ def _decimal_text(number: Decimal, info: SerializationInfo) -> str:
 
 def parse_uuid(value: object) -> UUID:
     """Reads a UUID in any usual textual form (hyphens, braces, urn:uuid:, either case)."""
-    if isinstance(value, UUID):
-        return value
     if isinstance(value, str):
         if _UUID_CANONICAL.fullmatch(value):
             return UUID(int=int(value.replace("-", ""), 16))
         found = _UUID.fullmatch(value)
         if found:
             return UUID(int=int("".join(found.groups()), 16))
+    elif isinstance(value, UUID):
+        return value
     raise PydanticCustomError("BAD_UUID", "not a UUID")
 
 

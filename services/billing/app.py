@@ -1,6 +1,9 @@
 """The only wiring of the billing service: what each role is made of."""
 
+import os
+
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from services.billing import api, jobs, subscribers
 from services.billing.publications import UntoldBalances
@@ -17,6 +20,7 @@ from services.chassis.relay import Relay
 __all__ = ["serve"]
 
 BALANCES_GATHER_S = 0.5
+WORKER_NICENESS = 5
 
 
 def serve(settings: BillingSettings, role: str) -> None:
@@ -28,13 +32,17 @@ def serve(settings: BillingSettings, role: str) -> None:
     app = FastAPI(title="Rappen billing", docs_url=None, redoc_url=None, openapi_url=None)
     install_problems(app)
     app.include_router(health_routes(health))
+    served: ASGIApp = app
     parts: list[Part] = []
     if role in ("api", "all"):
         caller = CallerVerifier(audience="billing", secret=settings.internal_secret.get_secret_value())
-        app.include_router(api.build(settings, database=database, caller=caller, clock=system_clock))
+        served = api.build(app, settings, database=database, caller=caller, clock=system_clock)
     if role in ("worker", "all"):
         parts += _worker(settings, database, health)
-    run_process(app, http=settings.http, health=health, resources=[database], parts=parts)
+    if role == "worker":
+        # Where both run on one machine, a batch must not make the checks of the api role wait for a core.
+        os.nice(WORKER_NICENESS)
+    run_process(served, http=settings.http, health=health, resources=[database], parts=parts)
 
 
 def _worker(settings: BillingSettings, database: Database, health: Health) -> list[Part]:

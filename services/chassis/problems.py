@@ -10,13 +10,14 @@ from uuid import uuid4
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.chassis.database import is_transient
 from services.chassis.logging import get_logger
 
-__all__ = ["FieldError", "Problem", "install_problems", "problem_response"]
+__all__ = ["FieldError", "Problem", "failure_response", "identify", "install_problems", "problem_response"]
 
 TYPE_BASE = "urn:rappen:problem:"
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -128,6 +129,15 @@ def request_id_of(request: Request) -> str:
     return str(getattr(request.state, "request_id", ""))
 
 
+def identify(request: Request) -> str:
+    """Gives a request its id: the caller's, where it can be one, or else a new one."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    valid = given.isascii() and 0 < len(given) <= 64 and given.isprintable()
+    request_id = given if valid else str(uuid4())
+    request.state.request_id = request_id
+    return request_id
+
+
 class _Identify:
     """Gives each request its id and answers what nobody else caught; plain ASGI, because it is on every path."""
 
@@ -139,10 +149,7 @@ class _Identify:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
-        given = request.headers.get(REQUEST_ID_HEADER, "")
-        valid = given.isascii() and 0 < len(given) <= 64 and given.isprintable()
-        request_id = given if valid else str(uuid4())
-        request.state.request_id = request_id
+        request_id = identify(request)
         started = False
 
         async def send_identified(message: Message) -> None:
@@ -157,7 +164,7 @@ class _Identify:
         except Exception as error:
             if started:
                 raise
-            await _unexpected(request, error)(scope, receive, send_identified)
+            await failure_response(request, error)(scope, receive, send_identified)
 
 
 def install_problems(app: FastAPI) -> None:
@@ -184,7 +191,16 @@ def _plain(status: int, headers: Mapping[str, str] | None) -> Problem:
     return problem
 
 
-def _invalid(error: RequestValidationError) -> Problem:
+def failure_response(request: Request, error: Exception) -> Response:
+    """The answer to a request that raised: the problem itself, a body that is not valid, or what nobody expected."""
+    if isinstance(error, Problem):
+        return problem_response(request, error)
+    if isinstance(error, ValidationError):
+        return problem_response(request, _invalid(error))
+    return _unexpected(request, error)
+
+
+def _invalid(error: RequestValidationError | ValidationError) -> Problem:
     errors = [
         {
             "field": ".".join(str(part) for part in fault["loc"] if part != "body") or "body",

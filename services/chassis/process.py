@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from services.chassis.health import Health
 from services.chassis.logging import get_logger
@@ -55,12 +55,12 @@ class Resource(Protocol):
 class Site:
     """An application and where it is served."""
 
-    app: FastAPI
+    app: ASGIApp
     http: HttpSettings
 
 
 def run_process(
-    app: FastAPI,
+    app: ASGIApp,
     *,
     http: HttpSettings,
     health: Health,

@@ -204,7 +204,7 @@ def _cut_value(value: bytes | None) -> bytes | None:
 
 
 def _size(record: KafkaRecord) -> int:
-    size = len(record.value or b"") + len(record.key or b"")
-    for name, raw in record.headers:
-        size += len(name) + len(raw or b"")
+    """The bytes of a record as it came, before anything was cut."""
+    headers = sum([len(name) + len(raw or b"") for name, raw in record.headers])
+    size: int = record.serialized_value_size + record.serialized_key_size + headers
     return size

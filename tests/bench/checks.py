@@ -33,6 +33,8 @@ class CheckOrder:
     caller: str
     count: int
     rate: float
+    # As many more are asked before, unmeasured: connections, plans and caches are there when the measuring begins.
+    warm_up: int
     connections: int = 16
 
     def command(self) -> list[str]:
@@ -43,14 +45,20 @@ class CheckOrder:
 class _Tally:
     """Latencies of good answers, and the number of answers by status and outcome; `complete` when all are here."""
 
-    def __init__(self, expected: int) -> None:
+    def __init__(self, warm_up: int, expected: int) -> None:
         self.latencies_ms: list[float] = []
         self.outcomes: Counter[str] = Counter()
         self.complete = asyncio.Event()
+        self._warm_up = warm_up
         self._expected = expected
 
-    def count(self, outcome: str, number: int = 1) -> None:
-        """Counts answers, or requests that will have none."""
+    def count(self, outcome: str, number: int = 1, latency_ms: float | None = None) -> None:
+        """Counts answers, or requests that will have none; those of the warm-up are only waited for."""
+        if self._warm_up > 0:
+            self._warm_up -= number
+            return
+        if latency_ms is not None:
+            self.latencies_ms.append(latency_ms)
         self.outcomes[outcome] += number
         if self.outcomes.total() >= self._expected:
             self.complete.set()
@@ -101,8 +109,8 @@ class _Connection(asyncio.Protocol):
     def _answer(self, status: str, body: bytes) -> None:
         due = self._due.popleft()
         if status == "200":
-            self._tally.latencies_ms.append(1000 * (time.perf_counter() - due))
-            self._tally.count(json.loads(body)["reason"] or "ALLOWED")
+            latency_ms = 1000 * (time.perf_counter() - due)
+            self._tally.count(json.loads(body)["reason"] or "ALLOWED", latency_ms=latency_ms)
         else:
             self._tally.count(status)
 
@@ -130,7 +138,7 @@ def _requests(order: CheckOrder) -> list[bytes]:
 
 
 async def _run(order: CheckOrder) -> dict[str, Any]:
-    tally = _Tally(order.count)
+    tally = _Tally(order.warm_up, order.count)
     loop = asyncio.get_running_loop()
     connections = []
     for _ in range(order.connections):
@@ -140,7 +148,7 @@ async def _run(order: CheckOrder) -> dict[str, Any]:
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     started = time.perf_counter()
-    for number in range(order.count):
+    for number in range(order.warm_up + order.count):
         due = started + number / order.rate
         delay_s = due - time.perf_counter()
         if delay_s > 0:
@@ -153,7 +161,7 @@ async def _run(order: CheckOrder) -> dict[str, Any]:
     return {
         "latency": asdict(Latency.of(tally.latencies_ms)),
         "outcomes": tally.outcomes,
-        "sent_per_s": order.count / seconds,
+        "sent_per_s": (order.warm_up + order.count) / seconds,
         "cpu_s": time.process_time(),
     }
 

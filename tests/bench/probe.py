@@ -34,6 +34,13 @@ class ProbeOrder:
     dsn: str
     count: int
     rate: float
+    # As many more are sent before, unmeasured: the workers have begun, as they have in steady work.
+    warm_up: int
+
+    @property
+    def sent(self) -> int:
+        """All probes."""
+        return self.warm_up + self.count
 
     def command(self) -> list[str]:
         """The command line of the process."""
@@ -58,7 +65,7 @@ class _Probes:
     async def send(self, producer: Producer) -> None:
         """Sends at the rate, each probe at its own moment."""
         started = time.perf_counter()
-        for number in range(self._order.count):
+        for number in range(self._order.sent):
             delay_s = started + number / self._order.rate - time.perf_counter()
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
@@ -70,7 +77,7 @@ class _Probes:
 
     async def watch(self) -> None:
         """Looks until every probe was seen."""
-        while len(self.latencies_ms) < self._order.count:
+        while len(self.latencies_ms) < self._order.sent:
             sequences = await self._sequences()
             now = time.perf_counter()
             for mandate_id, sequence in sequences.items():
@@ -97,13 +104,13 @@ async def _run(order: ProbeOrder) -> Latency:
         await probes.begin()
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        async with asyncio.timeout(order.count / order.rate + LAST_S):
+        async with asyncio.timeout(order.sent / order.rate + LAST_S):
             await asyncio.gather(probes.send(producer), probes.watch())
     finally:
         await connection.close()
     if producer.flush(LAST_S) or failures:
         raise RuntimeError(f"not every probe was delivered: {failures[:3]}")
-    return Latency.of(probes.latencies_ms)
+    return Latency.of(probes.latencies_ms[order.warm_up :])
 
 
 if __name__ == "__main__":

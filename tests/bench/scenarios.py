@@ -25,6 +25,8 @@ WORKERS = 2
 HOT_WARM_UP_EVENTS = 5_000
 PROBES_PER_S = 60.0
 CHECKS_PER_S = 1_000.0
+# How long latencies are not measured yet, after the workers were started.
+WARM_UP_S = 3.0
 # What is charged beside the checks, in events a second.
 CHARGED_BESIDE_CHECKS = 2_000.0
 
@@ -135,12 +137,18 @@ class Scenarios:
 
     async def latency(self, events_per_s: float) -> Probed:
         """V5: probes among usage at a steady rate."""
-        seconds, servers = self.scale.latency_s, self._session.servers
-        events, probes = int(events_per_s * seconds), int(PROBES_PER_S * seconds)
+        seconds, servers = WARM_UP_S + self.scale.latency_s, self._session.servers
+        events, probes, warm_up = (
+            int(events_per_s * seconds),
+            int(PROBES_PER_S * seconds),
+            int(PROBES_PER_S * WARM_UP_S),
+        )
         before = await self._ledger.figures()
         async with self._session.workers(WORKERS) as workers:
             load = await self._session.load(events, rate=events_per_s)
-            order = ProbeOrder(servers.kafka.bootstrap_servers, servers.admin_dsn, probes, PROBES_PER_S)
+            order = ProbeOrder(
+                servers.kafka.bootstrap_servers, servers.admin_dsn, probes - warm_up, PROBES_PER_S, warm_up
+            )
             probing = await Child.start(order.command())
             meter = self._meter(workers)
             load.tell()
@@ -154,14 +162,15 @@ class Scenarios:
 
     async def checks(self, *, charging: bool) -> Checked:
         """V4: checks at the billing api, alone or while usage is charged."""
-        seconds, session = self.scale.checks_s, self._session
+        seconds, session = WARM_UP_S + self.scale.checks_s, self._session
         events = int(CHARGED_BESIDE_CHECKS * seconds) if charging else 0
         before = await self._ledger.figures()
         caller = Caller(user_id="publisher", service=True, scopes=frozenset({"usage:check"}))
         async with session.workers(WORKERS) as workers:
             load = await session.load(events, rate=CHARGED_BESIDE_CHECKS) if charging else None
             signed = session.caller_header(caller)[CALLER_HEADER]
-            order = CheckOrder(session.api.port, CALLER_HEADER, signed, int(CHECKS_PER_S * seconds), CHECKS_PER_S)
+            asked, warm_up = int(CHECKS_PER_S * self.scale.checks_s), int(CHECKS_PER_S * WARM_UP_S)
+            order = CheckOrder(session.api.port, CALLER_HEADER, signed, asked, CHECKS_PER_S, warm_up)
             checking = await Child.start(order.command())
             meter = self._meter(workers)
             if load is not None:

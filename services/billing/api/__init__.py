@@ -1,9 +1,11 @@
 """Billing's internal HTTP: the public paths, for callers whose signed context the gateway vouches for."""
 
-from fastapi import APIRouter
+from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from services.billing.api import accounts, balances, checks, mandates, prices, transactions
 from services.billing.api.context import ApiContext
+from services.billing.api.direct import DirectPaths
 from services.billing.repository.prices import Tariffs
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CallerVerifier
@@ -13,11 +15,11 @@ from services.chassis.database import Database
 __all__ = ["build"]
 
 
-def build(settings: BillingSettings, *, database: Database, caller: CallerVerifier, clock: Clock) -> APIRouter:
-    """All routes of the api role."""
+def build(
+    app: FastAPI, settings: BillingSettings, *, database: Database, caller: CallerVerifier, clock: Clock
+) -> ASGIApp:
+    """The api role: the application with all routes, behind the direct paths."""
     context = ApiContext(settings, database, caller, clock, Tariffs())
-    router = APIRouter()
-    # Checks first: routes are tried in their order, and this one is asked before every AI call.
-    for resource in (checks, balances, transactions, mandates, accounts, prices):
-        router.include_router(resource.routes(context))
-    return router
+    for resource in (balances, transactions, mandates, accounts, prices):
+        app.include_router(resource.routes(context))
+    return DirectPaths(app, {"/api/billing/check": checks.direct(context)})

@@ -1,20 +1,22 @@
 """POST /api/billing/check: the question before an AI call."""
 
-from typing import Annotated, Any, Self
+from typing import Self
 
-from fastapi import APIRouter, Depends
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import Name, NonNegativeMoney, Quantities, Strings
 from rappen_contracts.usage.v1 import Tokens
-from services.billing.api.context import ApiContext, Body, Identifier, router
+from services.billing.api.context import ApiContext, Body, Identifier
+from services.billing.api.direct import DirectHandler
 from services.billing.domain.charging import Billable, ProviderCost
 from services.billing.domain.prices import Metered
 from services.billing.use_cases.check_funds import CheckFunds, Question
-from services.chassis.caller import Caller
+from services.chassis.caller import CALLER_HEADER
+from services.chassis.exact_json import ExactJsonResponse, read_json
 
-__all__ = ["routes"]
+__all__ = ["direct"]
 
 
 class EstimateBody(BaseModel):
@@ -73,14 +75,13 @@ class CheckBody(Body):
         return self
 
 
-def routes(context: ApiContext) -> APIRouter:
-    """Checks."""
-    api = router()
+def direct(context: ApiContext) -> DirectHandler:
+    """The check, which is asked before every AI call."""
     check_funds = CheckFunds(context.database, context.tariffs, context.settings, context.clock)
 
-    @api.post("/api/billing/check")
-    async def check(caller: Annotated[Caller, Depends(context.caller)], body: CheckBody) -> dict[str, Any]:
-        caller.require_scope("usage:check")
+    async def check(request: Request) -> Response:
+        context.caller.verify(request.headers.get(CALLER_HEADER)).require_scope("usage:check")
+        body = CheckBody.model_validate(read_json(await request.body()))
         answer = await check_funds(
             Question(
                 mandate_id=body.mandate_id,
@@ -90,6 +91,6 @@ def routes(context: ApiContext) -> APIRouter:
                 provider=body.provider or (body.estimate.provider if body.estimate is not None else None),
             )
         )
-        return answer.json()
+        return ExactJsonResponse(answer.json())
 
-    return api
+    return check

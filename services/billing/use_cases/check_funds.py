@@ -27,11 +27,7 @@ SELECT d.enabled AND s.enabled AND coalesce(u.enabled, true) AS member, s.roles,
        pool.no AS pool_no, pool.enabled AS pool_enabled, pool.balance AS pool_balance, pool.held AS pool_held,
        pool.credit_limit,
        own.no AS own_no, own.enabled AS own_enabled, own.balance AS own_balance, own.held AS own_held,
-       (SELECT array_agg(p.role) FROM provider_permissions p WHERE p.mandate_id = d.id AND p.providers IS NOT NULL
-           AND $3::text = ANY (p.providers)) AS granting_roles,
-       (SELECT array_agg(p.role) FROM provider_permissions p WHERE p.mandate_id = d.id AND p.providers IS NOT NULL)
-           AS ruled_roles,
-       b.revision
+       p.granting_roles, p.ruled_roles, b.revision
   FROM price_book b
   LEFT JOIN directory_mandates d ON d.id = $1
   LEFT JOIN directory_members s ON s.mandate_id = $1 AND s.user_id = $2
@@ -39,6 +35,10 @@ SELECT d.enabled AND s.enabled AND coalesce(u.enabled, true) AS member, s.roles,
   LEFT JOIN mandates m ON m.id = $1
   LEFT JOIN accounts pool ON pool.mandate_no = m.no AND pool.type = 'MANDATE' AND pool.user_id IS NULL
   LEFT JOIN accounts own ON own.mandate_no = m.no AND own.type = 'USER' AND own.user_id = $2
+ CROSS JOIN LATERAL (
+       SELECT array_agg(role) AS ruled_roles,
+              array_agg(role) FILTER (WHERE $3::text = ANY (providers)) AS granting_roles
+         FROM provider_permissions WHERE mandate_id = $1 AND providers IS NOT NULL) p
 """
 
 
