@@ -170,3 +170,16 @@ async def test_a_check_makes_the_missing_account_with_its_opening_credit_once(
     for _ in range(3):
         assert (await check(api, mandate, "user-2"))["currentBalance"] == chf("10.000000")
     assert await books.failing() == {}
+
+
+async def test_the_direct_path_refuses_as_every_path_does(api: BillingApi, mandate: str) -> None:
+    path, request_id = "/api/billing/check", {"X-Request-Id": "check-1"}
+    for content, code in ((b"{", "MALFORMED_JSON"), (b"[]", "VALIDATION"), (b'{"mandateId": 1}', "VALIDATION")):
+        answer = await api.call(checker(), "POST", path, content=content, headers=request_id)
+        document = answer.json()
+        assert (answer.status_code, document["code"], document["requestId"]) == (422, code, "check-1")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["x-request-id"] == "check-1"
+    assert (await api.call(None, "POST", path, content=b"{}")).status_code == 401
+    other = await api.call(checker(), "GET", path)
+    assert (other.status_code, other.headers["content-type"]) == (404, "application/problem+json")

@@ -1,0 +1,129 @@
+"""Ledger rows that are written as ready bytes come back as what was meant, whatever is missing in an event."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from rappen_contracts import Event
+from rappen_contracts.usage.v1 import UsageRecorded
+from services.billing.domain.ledger import LockedAccount
+from services.billing.repository.keys import Place
+from services.billing.repository.usage_rows import COLUMNS, insert_usage_rows, since_epoch, usage_row
+from services.chassis.database import Database
+
+AT = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
+BARE: dict[str, Any] = {"mandate_id": "m", "user_id": "u", "provider": "p", "model": "x", "tokens": {"input": 1}}
+FULL = BARE | {
+    "workflow_id": "w-1",
+    "description": "Zürich: «Beschreibung» 🧾",
+    "processing_time_ms": 2**53 - 1,
+    "bytes_sent": 0,
+    "bytes_received": 7,
+    "error_count": 1,
+}
+STORAGE = {"mandate_id": "m", "user_id": "u", "kind": "storage", "feature_instance_id": "i", "bytes_in_use": 5}
+
+
+def _row(number: int, fields: dict[str, Any], **changed: Any) -> bytes:
+    data = UsageRecorded.model_validate(fields)
+    event = Event(UUID(int=number), "ch.rappen.usage.recorded.v1", "/test", AT, data, bytes(range(16)))
+    account = LockedAccount(2**31 - 1, 12, "MANDATE", None, changed.get("balance", -(2**62)), 0, Decimal(0), 3)
+    return usage_row(
+        event,
+        data,
+        Place(2**31 - 1, 11, 12, 13, 14),
+        account,
+        amount=changed.get("amount", 1_000_001),
+        recorded_at=since_epoch(AT + timedelta(microseconds=1)),
+        period_day=date(2026, 5, 1),
+        tokens=changed.get("tokens", (None, None)),
+        derivation=b'{"cost":"1"}',
+    )
+
+
+async def test_a_row_is_read_as_it_was_meant(database: Database) -> None:
+    rows = [
+        _row(1, FULL, tokens=(30, 40)),
+        _row(2, BARE),
+        _row(3, FULL | {"bytes_sent": None}, tokens=(30, 40)),
+        _row(4, STORAGE),
+    ]
+    async with database.bare() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            # Its place in the chain is the same for all here, so the key of the chain is out of the way.
+            for row in rows:
+                await insert_usage_rows(connection, [row])
+                found = await connection.fetchrow(
+                    f"SELECT {', '.join(COLUMNS)} FROM transactions WHERE mandate_no = $1", 2**31 - 1
+                )
+                _compare(found, rows.index(row) + 1)
+                await transaction.rollback()
+                transaction = connection.transaction()
+                await transaction.start()
+        finally:
+            await transaction.rollback()
+
+
+def _compare(found: Any, number: int) -> None:
+    full, storage = number in (1, 3), number == 4
+    assert dict(found) == {
+        "mandate_no": 2**31 - 1,
+        "event_id": UUID(int=number),
+        "account_no": 11,
+        "moved_account_no": 12,
+        "seq": 3,
+        "amount": 1_000_001,
+        "balance_after": -(2**62),
+        "occurred_at": AT,
+        "recorded_at": AT + timedelta(microseconds=1),
+        "period_day": date(2026, 5, 1),
+        "dimension_no": 14,
+        "digest": bytes(range(16)),
+        "transaction_type": "DEBIT",
+        "counter": "REVENUE",
+        "reference_type": "STORAGE" if storage else "WORKFLOW",
+        "processing_time_ms": 2**53 - 1 if full else None,
+        "bytes_sent": 0 if number == 1 else None,
+        "bytes_received": 7 if full else None,
+        "error_count": 1 if full else None,
+        "input_tokens": 30 if full else None,
+        "output_tokens": 40 if full else None,
+        "workflow_id": "w-1" if full else None,
+        "description": FULL["description"] if full else None,
+        "derivation": '{"cost":"1"}',
+    }
+
+
+def test_rows_sort_as_bytes_by_mandate_and_event() -> None:
+    ids = [2**127, 5, 2**64, 1, 2**100]
+    ordered = sorted(_row(number, BARE) for number in ids)
+    assert ordered == [_row(number, BARE) for number in sorted(ids)]
+
+
+@pytest.mark.parametrize("changed", [{"amount": 2**63}, {"balance": -(2**63) - 1}])
+def test_a_number_that_the_ledger_cannot_hold_is_an_overflow(changed: dict[str, int]) -> None:
+    with pytest.raises(OverflowError):
+        _row(1, BARE, **changed)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(1999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        AT,
+        datetime.max.replace(tzinfo=UTC),
+    ],
+)
+async def test_times_count_as_the_database_counts_them(database: Database, time: datetime) -> None:
+    async with database.bare() as connection:
+        counted = await connection.fetchval(
+            "SELECT (extract(epoch FROM $1::timestamptz) - extract(epoch FROM timestamptz '2000-01-01Z')) * 1000000",
+            time,
+        )
+    assert counted == since_epoch(time)
