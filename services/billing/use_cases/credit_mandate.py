@@ -40,11 +40,11 @@ async def credit_mandate(connection: asyncpg.Connection, credit: MandateCredit, 
     # The pool's lock makes two tellings of one credit wait for each other, and holds the billing model still.
     await lock_accounts(connection, [(mandate_no, pool)])
     event_id = uuid5(LEDGER_NAMESPACE, f"{credit.mandate_id}/{credit.cause}")
-    targets = await _targets(connection, mandate_no, pool, credit.user_id, now)
-    event_ids = [event_id if len(targets) == 1 else _part(event_id, no) for no in targets]
-    first_parts = [(mandate_no, event_id), *((mandate_no, each) for each in event_ids)]
-    if credit.amount == 0 or await recorded_digests(connection, "transactions", first_parts):
+    if credit.amount == 0 or await recorded_digests(connection, "transactions", [(mandate_no, event_id)]):
         return []
+    targets = await _targets(connection, mandate_no, pool, credit.user_id, now)
+    # The first part has the identity of the whole, so that a repeat finds it whoever the members are by then.
+    event_ids = [event_id, *(_part(event_id, no) for no in targets[1:])]
     about = None if credit.user_id is None else await member_account(connection, mandate_no, credit.user_id)
     return await post_movements(
         connection,
