@@ -18,6 +18,10 @@ class Tariffs:
     def __init__(self) -> None:
         self._tariff: Tariff | None = None
 
+    def known(self, revision: int) -> Tariff | None:
+        """The tariff of that revision or a newer one, if this process has read it."""
+        return self._tariff if self._tariff is not None and self._tariff.revision >= revision else None
+
     async def at(self, connection: asyncpg.Connection, revision: int) -> Tariff:
         """The tariff of that revision or a newer one."""
         if self._tariff is None or self._tariff.revision < revision:

@@ -1,5 +1,6 @@
 """POST /api/billing/check: allowed, or the first reason against it, with exact figures (L8)."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -183,3 +184,35 @@ async def test_the_direct_path_refuses_as_every_path_does(api: BillingApi, manda
     assert (await api.call(None, "POST", path, content=b"{}")).status_code == 401
     other = await api.call(checker(), "GET", path)
     assert (other.status_code, other.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_a_mandate_that_only_its_usage_tells_of_is_not_known(api: BillingApi, books: Books) -> None:
+    stranger = new_mandate()
+    await books.fetch("INSERT INTO mandates (id) VALUES ($1)", stranger)
+    body = {"mandateId": stranger, "userId": "user-1", "estimatedCost": chf("1")}
+    answer = await api.call(checker(), "POST", "/api/billing/check", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (404, "MANDATE_UNKNOWN")
+
+
+async def test_checks_that_wait_together_get_each_their_own_answer(api: BillingApi) -> None:
+    """More at once than are read by one statement, of members, strangers and unknown mandates, in one order."""
+    mandates = [new_mandate() for _ in range(4)]
+    for number, mandate in enumerate(mandates[:3]):
+        await api.directory(mandate, {"user-1": ["member"]})
+        await credit(api, mandate, number + 1)
+
+    async def ask(number: int) -> tuple[int, str | None, str | None]:
+        mandate, user = mandates[number % 4], "user-1" if number % 3 else "nobody"
+        body = {"mandateId": mandate, "userId": user, "estimatedCost": chf("2")}
+        answer = await api.call(checker(), "POST", "/api/billing/check", json=body)
+        found = answer.json()
+        return answer.status_code, found.get("reason"), found.get("currentBalance", {}).get("amount")
+
+    def expected(number: int) -> tuple[int, str | None, str | None]:
+        if number % 4 == 3:
+            return 404, None, None
+        reason = "NOT_A_MEMBER" if number % 3 == 0 else "INSUFFICIENT_BALANCE" if number % 4 == 0 else None
+        return 200, reason, f"{number % 4 + 1}.000000"
+
+    answers = await asyncio.gather(*(ask(number) for number in range(300)))
+    assert answers == [expected(number) for number in range(300)]

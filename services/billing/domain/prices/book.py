@@ -33,6 +33,7 @@ class PriceBook:
             shelf = self._shelves.setdefault((version.provider, version.model), _Shelf([], []))
             shelf.starts.append(version.valid_from)
             shelf.versions.append(PricedVersion(version))
+        self._providers = frozenset(provider for provider, _ in self._shelves)
 
     def price(self, usage: Metered, at: datetime) -> Priced | Unpriced:
         """The exact cost of usage at a time, or what is missing; provider and model are matched exactly."""
@@ -52,4 +53,4 @@ class PriceBook:
 
     def providers(self) -> frozenset[str]:
         """The providers that have a price: the catalogue of G5."""
-        return frozenset(provider for provider, _ in self._shelves)
+        return self._providers
