@@ -117,7 +117,7 @@ _HOW = """\
   before, and it has no Kafka. Lost charges are what its transactions sum to and its balances do not show.
 - Hot: every event is of one mandate and moves its one pool. Keyed as the contract says, it is one partition and one
   worker; without a key two workers meet on that account.
-- Latency is from the call of the producer to the first look (every 3 ms) at which the balance has moved.
+- Latency is from the call of the producer to the first look (every 10 ms) at which the balance has moved.
 - Checks are sent at their time whether or not earlier ones were answered, and count from then; half are priced from
   tokens. The caller's context is signed, and verified for each check.
 - Memory is the most that was ever resident in a worker, in millions of bytes.
