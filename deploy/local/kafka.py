@@ -93,7 +93,7 @@ class LocalKafka(LocalServer):
             f"-Xmx{heap_mb}m",
             # On a small machine the collector with the fewest threads is the quickest to start and the leanest.
             "-XX:+UseSerialGC",
-            # The optimizing compiler would take a quarter of a core for minutes, for a broker that needs as much itself.
+            # The optimizing compiler would take a quarter of a core for minutes, as much as the broker itself needs.
             "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true",

@@ -16,7 +16,8 @@ from services.chassis.records import CUT_BYTES, CutValue
 
 __all__ = ["Refused", "quarantine", "quarantine_table", "sent_key"]
 
-HEADER_BYTES_MAX = 64 * 1024
+# A record within the limit keeps all of its headers; with a key and a value as large, its dead letter still fits.
+HEADER_BYTES_MAX = RECORD_BYTES_MAX
 # A header costs more than its bytes; counting it so bounds the number of empty ones.
 HEADER_OVERHEAD_BYTES = 16
 

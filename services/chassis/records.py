@@ -24,7 +24,7 @@ __all__ = ["CUT_BYTES", "CutValue", "KafkaRecord", "RecordReader"]
 
 KafkaRecord: TypeAlias = ConsumerRecord
 
-# What is kept of a value over the limit, and of a key.
+# What is kept of a value over the limit. A key is kept up to that limit itself.
 CUT_BYTES = 64 * 1024
 # A poll that finds nothing ends after this time; then the caller looks whether it should stop.
 POLL_WAIT_MS = 1_000
@@ -196,7 +196,7 @@ class _LenientBytes(bytearray):
 
 
 def _cut_key(key: bytes | None) -> bytes | None:
-    return key if key is None or len(key) <= CUT_BYTES else key[:CUT_BYTES]
+    return key if key is None or len(key) <= RECORD_BYTES_MAX else key[:RECORD_BYTES_MAX]
 
 
 def _cut_value(value: bytes | None) -> bytes | None:

@@ -6,6 +6,7 @@ from uuid import uuid4
 import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from services.chassis.quarantine import unpack_headers
 from tests.support.events import USAGE_PARTITIONS, RawRecord, envelope, new_mandate, publish, usage_record
 from tests.support.ledger import Books, eventually
 from tests.support.processes import ServiceProcess, run_command
@@ -103,10 +104,26 @@ async def test_a_record_that_was_cut_is_not_replayed_and_its_key_and_headers_are
         f"{mandate}%",
     )
     assert len(sizes) == 3
-    assert max(row["key"] for row in sizes) == 64 * 1024
+    assert max(row["key"] for row in sizes) == 256 * 1024
     # In the database header values are hexadecimal.
-    assert max(row["headers"] for row in sizes) < 3 * 64 * 1024
+    assert 2 * 240 * 1024 < max(row["headers"] for row in sizes) < 3 * 256 * 1024
     assert max(row["value"] for row in sizes) == 64 * 1024
+
+
+async def test_a_record_within_the_limit_keeps_its_whole_key_and_all_headers(
+    bootstrap_servers: str, worker: ServiceProcess, books: Books
+) -> None:
+    mandate = new_mandate()
+    many = [(f"h{number:03}", b"v" * 1000) for number in range(200)]
+    record = RawRecord(b"{", [*many, *envelope()], (mandate + "k" * 100_000).encode())
+    await publish(bootstrap_servers, [record])
+
+    async def kept() -> bool:
+        rows = await books.fetch("SELECT headers FROM quarantine WHERE key = $1", record.key)
+        return bool(rows) and unpack_headers(rows[0]["headers"]) == record.headers
+
+    await eventually(kept, what="the whole record")
+    await eventually(lambda: _relayed(books), what="relayed dead letters")
 
 
 async def _refused(books: Books, mandate: str, wanted: dict[str, int]) -> bool:
