@@ -57,6 +57,8 @@ mandates = sa.Table(
     sa.Column("recharge_max_per_month", sa.Integer, nullable=False, server_default="3"),
     sa.Column("markup_percent", sa.Numeric),
     sa.Column("time_zone", sa.Text, nullable=False, server_default="Europe/Zurich"),
+    # Zones that held before, oldest first: [[until, zone], ...]; a new one counts from the next month on.
+    sa.Column("past_time_zones", JSONB, nullable=False, server_default="[]"),
     sa.Column("late_events", sa.Text, nullable=False, server_default="own"),
     sa.Column("late_event_days", sa.Integer, nullable=False, server_default="0"),
     # What subscription.changed told last; null means that there never was a subscription.

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.domain.ledger import BillingModel
 from services.billing.domain.money import Markup, converted, with_markup
 from services.billing.domain.prices import Metered, PriceBook, Priced, RateTable, Unpriced
 
@@ -19,7 +18,6 @@ __all__ = [
     "ProviderCost",
     "RatedUsage",
     "Tariff",
-    "Terms",
     "billable",
     "derivation",
     "period_day",
@@ -37,18 +35,6 @@ class Tariff:
     revision: int
     book: PriceBook
     rates: RateTable
-
-
-class Terms(NamedTuple):
-    """What a mandate's charges depend on; `version` tells when one of them has changed."""
-
-    mandate_no: int
-    billing_model: BillingModel
-    markup: Markup
-    time_zone: str
-    version: int
-    # Whether any of its events was claimed without a charge, so that a new one has to be looked up among them.
-    has_uncharged: bool
 
 
 class RatedUsage(NamedTuple):

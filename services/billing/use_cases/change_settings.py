@@ -12,6 +12,7 @@ from services.billing.domain.money import from_micro, to_micro
 from services.billing.errors import BillingModelFixed
 from services.billing.queries.mandates import read_settings
 from services.billing.repository.audit_log import record_change
+from services.billing.repository.mandates import calendar_of, past_zones_json
 from services.chassis.caller import Caller, Forbidden
 
 __all__ = ["change_settings", "change_terms", "settings_json"]
@@ -43,7 +44,8 @@ async def change_settings(
 
     The whole object may be sent back: a value that is sent unchanged is no change, whoever sends it.
     """
-    before = settings_json(await read_settings(connection, mandate_no, lock=True))
+    row = await read_settings(connection, mandate_no, lock=True)
+    before = settings_json(row)
     changed = {name: value for name, value in given.items() if value is not None and value != before[name]}
     for name in changed:
         if not _COLUMNS[name][1] and not caller.system_admin:
@@ -57,6 +59,11 @@ async def change_settings(
             mandate_no,
             *(_stored(name, value) for name, value in changed.items()),
         )
+        if "timeZone" in changed:
+            calendar = calendar_of(row["time_zone"], row["past_time_zones"]).changed(changed["timeZone"], now)
+            await connection.execute(
+                "UPDATE mandates SET past_time_zones = $2 WHERE no = $1", mandate_no, past_zones_json(calendar)
+            )
         await record_change(
             connection,
             mandate_no=mandate_no,

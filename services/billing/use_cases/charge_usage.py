@@ -22,15 +22,14 @@ from services.billing.domain.charging import (
     Parked,
     RatedUsage,
     Tariff,
-    Terms,
     billable,
     derivation,
-    period_day,
     rate_usage,
 )
 from services.billing.domain.ledger import LockedAccount
 from services.billing.domain.money import post
 from services.billing.domain.prices import PROMPT_KINDS
+from services.billing.domain.terms import Terms
 from services.billing.repository.keys import Place, PlaceName, Places, make_places
 from services.billing.repository.ledger import (
     RollupKey,
@@ -259,7 +258,7 @@ def _post(
         carry_before = account.carry
         amount, account.carry = post(rated.exact, carry_before)
         account.move(-amount)
-        day = period_day(event.time, terms[place.mandate_no].time_zone)
+        day = terms[place.mandate_no].calendar.day(event.time)
         explained = derivation(data, rated, carry_before, account.carry, tokens)
         rows.append(
             usage_row(

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import asyncpg
 
-from services.billing.domain.charging import period_day
 from services.billing.domain.ledger import CounterAccount, ReferenceType, Transaction, TransactionType, movement
 from services.billing.repository.keys import AccountKey, ensure_accounts
 from services.billing.repository.ledger import insert_transactions, lock_accounts, update_accounts
+from services.billing.repository.mandates import read_calendars
 
 __all__ = ["Movement", "post_movements"]
 
@@ -54,12 +54,7 @@ async def post_movements(
             *((key.mandate_no, no) for key, no in counters.items()),
         ],
     )
-    zones = {
-        row["no"]: row["time_zone"]
-        for row in await connection.fetch(
-            "SELECT no, time_zone FROM mandates WHERE no = ANY($1)", sorted({m.mandate_no for m in movements})
-        )
-    }
+    calendars = await read_calendars(connection, {entry.mandate_no for entry in movements})
     rows = []
     for entry in movements:
         account = accounts[entry.account_no]
@@ -79,7 +74,7 @@ async def post_movements(
                 reference_type=entry.reference_type,
                 occurred_at=entry.occurred_at,
                 recorded_at=now,
-                period_day=period_day(entry.occurred_at, zones[entry.mandate_no]),
+                period_day=calendars[entry.mandate_no].day(entry.occurred_at),
                 digest=_digest(entry),
                 reference_id=entry.reference_id,
                 description=entry.description,

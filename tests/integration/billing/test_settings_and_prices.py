@@ -1,7 +1,9 @@
 """Settings (L13), prices (P2), rates (P3) and what waits for them, over HTTP."""
 
 import json
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -168,3 +170,25 @@ async def test_a_rate_is_added_and_listed(api: BillingApi) -> None:
 async def test_a_bad_rate_is_422(api: BillingApi, given: dict[str, Any]) -> None:
     answer = await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=given)
     assert answer.status_code == 422
+
+
+async def test_a_new_time_zone_counts_from_the_next_month_on(api: BillingApi, mandate: str, books: Books) -> None:
+    """Usage of this month keeps the day it has in the old zone, also what was charged before and comes late."""
+    path, zurich = f"/api/billing/admin/settings/{mandate}", ZoneInfo("Europe/Zurich")
+    # One in which it is another day now.
+    other = "Pacific/Kiritimati" if datetime.now(zurich).hour >= 12 else "Pacific/Pago_Pago"
+    changed = await api.call(system_admin(), "POST", path, json={"timeZone": other})
+    assert changed.json()["timeZone"] == other
+    await api.call(system_admin(), "POST", f"/api/billing/admin/credit/{mandate}", json={"amount": 1})
+    row = (
+        await books.fetch(
+            "SELECT t.period_day, t.occurred_at, m.past_time_zones FROM transactions t JOIN mandates m"
+            " ON m.no = t.mandate_no WHERE m.id = $1",
+            mandate,
+        )
+    )[0]
+    assert row["period_day"] == row["occurred_at"].astimezone(zurich).date()
+    assert "Europe/Zurich" in row["past_time_zones"]
+    back = await api.call(system_admin(), "POST", path, json={"timeZone": "Europe/Zurich"})
+    assert back.json()["timeZone"] == "Europe/Zurich"
+    assert await books.value("SELECT past_time_zones FROM mandates WHERE id = $1", mandate) == "[]"

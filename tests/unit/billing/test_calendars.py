@@ -1,0 +1,56 @@
+"""A new time zone counts from the next month on, and every time keeps the day that it had (S5, L13)."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from services.billing.domain.charging import period_day
+from services.billing.domain.periods import Calendar
+
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+# December begins in Zurich.
+DECEMBER = datetime(2026, 11, 30, 23, tzinfo=UTC)
+ZURICH = Calendar("Europe/Zurich")
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_a_new_zone_counts_from_the_next_month_on(zone: str) -> None:
+    changed = ZURICH.changed(zone, NOW)
+    assert changed.zone == zone
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    while at < DECEMBER:
+        assert changed.day(at) == ZURICH.day(at)
+        at += timedelta(minutes=37)
+    at = DECEMBER
+    while at < datetime(2027, 1, 3, tzinfo=UTC):
+        assert changed.day(at) == max(date(2026, 12, 1), period_day(at, zone))
+        at += timedelta(minutes=37)
+
+
+def test_the_borders_are_exact() -> None:
+    changed = ZURICH.changed("America/New_York", NOW)
+    assert changed.day(DECEMBER - timedelta(microseconds=1)) == date(2026, 11, 30)
+    assert changed.day(DECEMBER) == date(2026, 12, 1)
+    assert changed.day(datetime(2026, 12, 2, 4, 59, tzinfo=UTC)) == date(2026, 12, 1)
+    assert changed.day(datetime(2026, 12, 2, 5, tzinfo=UTC)) == date(2026, 12, 2)
+
+
+def test_a_zone_that_never_came_into_force_is_forgotten() -> None:
+    changed = ZURICH.changed("Asia/Tokyo", NOW).changed("America/New_York", NOW + timedelta(days=1))
+    assert changed == ZURICH.changed("America/New_York", NOW)
+    assert changed.changed("Europe/Zurich", NOW + timedelta(days=2)) == ZURICH
+
+
+def test_every_month_keeps_its_zone_after_many_changes() -> None:
+    changed = ZURICH.changed("Asia/Tokyo", NOW).changed("UTC", datetime(2027, 2, 10, tzinfo=UTC))
+    assert [zone for _, zone in changed.past] == ["Europe/Zurich", "Asia/Tokyo"]
+    late_evening = {datetime(2026, 11, 10, 22, 30, tzinfo=UTC): 10, datetime(2027, 1, 10, 22, 30, tzinfo=UTC): 11}
+    late_evening[datetime(2027, 3, 10, 22, 30, tzinfo=UTC)] = 10
+    for at, day in late_evening.items():
+        assert changed.day(at).day == day
+
+
+def test_december_is_followed_by_january() -> None:
+    changed = ZURICH.changed("UTC", datetime(2026, 12, 31, 23, 30, tzinfo=UTC))
+    # In Zurich it is January already, so the next month is February.
+    assert changed.past == ((datetime(2027, 1, 31, 23, tzinfo=UTC), "Europe/Zurich"),)
