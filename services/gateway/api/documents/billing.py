@@ -230,12 +230,12 @@ RateBook = Loose
 
 
 class UnpricedEvent(Document):
-    """A usage event that no price or rate covers yet."""
+    """Usage or a payment that no price or rate covers yet; what is no AI call may lack provider and model."""
 
     event_id: str
     mandate_id: str
-    provider: str
-    model: str
+    provider: str | None
+    model: str | None
     currency: str | None
     reason: Literal["NO_PRICE", "NO_RATE"]
     occurred_at: Time
