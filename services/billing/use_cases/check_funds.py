@@ -21,7 +21,8 @@ from services.chassis.database import Database
 __all__ = ["Answer", "CheckFunds", "Question"]
 
 _STATEMENT = """
-SELECT d.enabled AND s.enabled AND coalesce(u.enabled, true) AS member, s.roles,
+SELECT d.id IS NOT NULL AS known,
+       d.enabled AND s.enabled AND coalesce(u.enabled, true) AS member, s.roles,
        m.no AS mandate_no, m.billing_model, m.block_on_zero_balance, m.subscription_operative,
        m.markup_percent, m.plan_markup_percent,
        pool.no AS pool_no, pool.enabled AS pool_enabled, pool.balance AS pool_balance, pool.held AS pool_held,
@@ -87,8 +88,9 @@ class CheckFunds:
         """Decides; 404 for a mandate that the directory does not know, 422 for what cannot be priced."""
         async with self._database.bare() as connection:
             row = await self._read(connection, question)
-            if row["member"] is None and row["mandate_no"] is None:
-                await self._require_known(connection, question.mandate_id)
+            if not row["known"]:
+                # Usage makes settings and a pool for any mandate, so these say nothing.
+                raise MandateUnknown
             if row["mandate_no"] is None or (row["member"] and (row["own_no"] is None or row["pool_no"] is None)):
                 await self._open(connection, question, member=bool(row["member"]))
                 row = await self._read(connection, question)
@@ -96,10 +98,6 @@ class CheckFunds:
 
     async def _read(self, connection: asyncpg.Connection, question: Question) -> asyncpg.Record:
         return await connection.fetchrow(_STATEMENT, question.mandate_id, question.user_id, question.provider)
-
-    async def _require_known(self, connection: asyncpg.Connection, mandate_id: str) -> None:
-        if not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM directory_mandates WHERE id = $1)", mandate_id):
-            raise MandateUnknown
 
     async def _open(self, connection: asyncpg.Connection, question: Question, *, member: bool) -> None:
         """Makes what is missing: settings, the pool, and the member's account with its opening credit."""

@@ -1,13 +1,21 @@
 """POST /api/billing/check: allowed, or the first reason against it, with exact figures (L8)."""
 
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from services.billing.repository.prices import Tariffs
+from services.billing.settings import BillingSettings
+from services.billing.use_cases.check_funds import CheckFunds, Question
 from services.chassis.caller import Caller
+from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
+from tests.integration.billing.test_charge_statements import CountedDatabase
 from tests.support.callers import admin_of, checker, member_of, system_admin
-from tests.support.events import new_mandate
+from tests.support.charging import charge
+from tests.support.events import new_mandate, usage_record
 from tests.support.ledger import Books
 
 
@@ -155,6 +163,28 @@ async def test_an_unknown_mandate_is_404_to_a_program(api: BillingApi) -> None:
     body = {"mandateId": new_mandate(), "userId": "user-1", "estimatedCost": chf("1")}
     answer = await api.call(checker(), "POST", "/api/billing/check", json=body)
     assert (answer.status_code, answer.json()["code"]) == (404, "MANDATE_UNKNOWN")
+
+
+async def test_usage_does_not_make_a_mandate_known(api: BillingApi, books: Books) -> None:
+    mandate, body = new_mandate(), {"userId": "user-1", "estimatedCost": chf("1")}
+    await charge(api.database, usage_record(mandate))
+    assert await books.charged([mandate]) == 1
+    answer = await api.call(checker(), "POST", "/api/billing/check", json={"mandateId": mandate, **body})
+    assert (answer.status_code, answer.json()["code"]) == (404, "MANDATE_UNKNOWN")
+    # Its directory entry is all that was missing.
+    await api.directory(mandate, {"user-1": ["member"]})
+    assert (await check(api, mandate))["reason"] == "INSUFFICIENT_BALANCE"
+
+
+async def test_a_check_of_what_exists_is_one_statement(api: BillingApi, mandate: str) -> None:
+    await check(api, mandate)
+    counted = CountedDatabase(api.database)
+    ask = CheckFunds(counted, Tariffs(), BillingSettings.model_construct(), system_clock)
+    one_franc = Question(mandate, "user-1", Decimal(1), None, None)
+    for user in ("user-1", "nobody"):
+        counted.calls.clear()
+        await ask(replace(one_franc, user_id=user))
+        assert counted.calls == ["fetchrow"]
 
 
 @pytest.mark.parametrize("caller", [system_admin(), checker({"usage:write": True}), member_of("m")])

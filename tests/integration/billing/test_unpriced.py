@@ -1,20 +1,13 @@
 """GET /api/billing/admin/unpriced: the events that wait for a price or a rate (P2, P3)."""
 
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from aiokafka import ConsumerRecord
-
-from rappen_contracts import decode
-from services.billing.use_cases.charge_usage import ChargeUsage
-from services.chassis.clock import system_clock
-from services.chassis.consumer import Received
-from services.chassis.faults import FaultPoints
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
-from tests.support.events import RawRecord, usage_record, uuid7
+from tests.support.charging import charge
+from tests.support.events import usage_record, uuid7
 
 PATH = "/api/billing/admin/unpriced"
 AT = datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
@@ -22,8 +15,8 @@ AT = datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
 
 async def test_parked_events_are_listed_with_every_field(api: BillingApi, mandate: str) -> None:
     model, (priceless, rateless) = f"model-{uuid4()}", sorted((uuid7(), uuid7()))
-    await _charge(
-        api,
+    await charge(
+        api.database,
         usage_record(mandate, event_id=priceless, at=AT, cost=None, tokens={"input": 1}, model=model),
         usage_record(mandate, event_id=rateless, at=AT, currency="JPY"),
     )
@@ -36,7 +29,7 @@ async def test_parked_events_are_listed_with_every_field(api: BillingApi, mandat
 
 async def test_the_cursor_leads_through_every_parked_event_once(api: BillingApi, mandate: str) -> None:
     ids = {uuid7() for _ in range(25)}
-    await _charge(api, *(usage_record(mandate, event_id=event_id, currency="JPY") for event_id in ids))
+    await charge(api.database, *(usage_record(mandate, event_id=event_id, currency="JPY") for event_id in ids))
     found = [item["eventId"] for item in await _listed(api, limit=10)]
     assert len(set(found)) == len(found)
     assert {UUID(event_id) for event_id in found} >= ids
@@ -63,17 +56,3 @@ async def _listed(api: BillingApi, *, limit: int) -> list[dict[str, Any]]:
             return found
         assert len(page["items"]) == limit
         query["cursor"] = page["nextCursor"]
-
-
-async def _charge(api: BillingApi, *records: RawRecord) -> None:
-    """Takes usage in, as the worker does."""
-    charge = ChargeUsage(api.database, default_markup=Decimal(50), clock=system_clock, faults=FaultPoints(None))
-    await charge([_received(record, number) for number, record in enumerate(records)], [])
-
-
-def _received(record: RawRecord, offset: int) -> Received:
-    headers = tuple(record.headers)
-    kafka_record = ConsumerRecord(
-        "usage.recorded", 0, offset, 0, 0, record.key, record.value, None, 0, len(record.value or b""), headers
-    )
-    return Received(decode(headers, record.value, now=datetime.now(UTC)), kafka_record)
