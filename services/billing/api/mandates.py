@@ -97,10 +97,10 @@ def routes(context: ApiContext) -> APIRouter:
             return settings_json(await read_settings(connection, number))
 
     @api.post("/api/billing/admin/settings/{mandate_id}", dependencies=[Depends(_admin(context))])
-    async def change(caller: Who, mandate_id: str, body: SettingsBody) -> dict[str, Any]:
+    async def change(caller: Who, mandate_id: str, body: SettingsBody | None = None) -> dict[str, Any]:
+        given = {} if body is None else body.model_dump(by_alias=True)
         async with context.database.bare() as connection, connection.transaction():
             number = await ensure_known(connection, mandate_id)
-            given = body.model_dump(by_alias=True)
             return await change_settings(connection, number, given, caller=caller, now=context.clock())
 
     @api.put("/api/billing/admin/terms/{mandate_id}", dependencies=[Depends(_system_admin(context))])

@@ -63,6 +63,18 @@ async def test_the_whole_object_may_be_sent_back(api: BillingApi, mandate: str, 
     )
 
 
+async def test_an_empty_body_changes_nothing(api: BillingApi, mandate: str) -> None:
+    whole = (await api.call(admin_of(mandate), "GET", SETTINGS.format(mandate))).json()
+    for request in ({}, {"content": b""}, {"content": b"{}"}):
+        answer = await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), **request)
+        assert (answer.status_code, answer.json()) == (200, whole), answer.text
+    for content in (b"[]", b'""', b" ", b"{"):
+        refused = await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), content=content)
+        assert refused.status_code == 422, content
+    assert (await api.call(member_of(mandate), "POST", SETTINGS.format(mandate))).status_code == 403
+    assert (await api.call(system_admin(), "POST", SETTINGS.format(new_mandate()))).status_code == 404
+
+
 @pytest.mark.parametrize("given", [{"markupPercent": 10}, {"defaultUserCredit": 1}, {"blockOnZeroBalance": False}])
 async def test_what_is_the_operators_is_403_for_a_mandate_admin(
     api: BillingApi, mandate: str, given: dict[str, Any]
