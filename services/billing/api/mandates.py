@@ -34,7 +34,14 @@ def _no_nul(text: str) -> str:
     return text
 
 
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("text", "text that is not blank is expected")
+    return text
+
+
 Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_no_nul)]
+FilledLine = Annotated[Line, AfterValidator(_not_blank)]
 Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")]
 Percent = Annotated[ChfNumber, Field(ge=0, le=100)]
 MarkupPercent = Annotated[ChfNumber, Field(ge=0, le=10_000)]
@@ -42,12 +49,12 @@ Amount = Annotated[ChfNumber, Field(ge=0)]
 
 
 class AddressBody(Body):
-    """A billing address."""
+    """A billing address, complete enough for an invoice."""
 
-    company: Line
-    street: Line
-    zip: Line
-    city: Line
+    company: FilledLine
+    street: FilledLine
+    zip: FilledLine
+    city: FilledLine
     country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = "CH"
     vat_number: Line | None = None
 

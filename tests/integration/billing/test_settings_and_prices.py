@@ -12,6 +12,7 @@ from tests.support.ledger import Books
 from tests.support.stack import ROOT
 
 SETTINGS = "/api/billing/admin/settings/{}"
+ADDRESS = {"company": "Acme AG", "street": "Weg 1", "zip": "8000", "city": "Zürich"}
 DEFAULTS = {
     "billingModel": "PREPAY_MANDATE",
     "defaultUserCredit": 10,
@@ -106,7 +107,14 @@ async def test_the_billing_model_is_switched_elsewhere(api: BillingApi, mandate:
         {"lateEvents": "never"},
         {"billingAddress": {"company": "x"}},
         {"billingAddress": {"company": "\u0000", "street": "", "zip": "", "city": ""}},
+        *({"billingAddress": {**ADDRESS, part: " \t\u00a0"}} for part in ("company", "street", "zip", "city")),
+        {"billingAddress": dict.fromkeys(ADDRESS, "")},
         {"markupPercent": 1e300},
+        {"markupPercent": 0.0000001},
+        {"markupPercent": -1},
+        {"rechargeMaxPerMonth": 2**31},
+        {"lateEventDays": 2**31},
+        {"lateEventDays": -1},
         {"defaultUserCredit": 0.0000001},
     ],
 )
@@ -116,6 +124,19 @@ async def test_settings_out_of_range_are_422_with_their_field(
     answer = await api.call(system_admin(), "POST", SETTINGS.format(mandate), json=given)
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["field"].startswith(next(iter(given)))
+
+
+async def test_every_blank_part_of_an_address_is_named(api: BillingApi, mandate: str) -> None:
+    given = {"billingAddress": {**dict.fromkeys(ADDRESS, " "), "vatNumber": ""}}
+    answer = await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), json=given)
+    assert answer.status_code == 422, answer.text
+    assert [fault["field"] for fault in answer.json()["errors"]] == [f"billingAddress.{part}" for part in ADDRESS]
+    switch = {"billingModel": "CREDIT_POSTPAY"}
+    path = f"/api/billing/admin/model/{mandate}"
+    assert (await api.call(system_admin(), "POST", path, json=switch)).status_code != 200
+    given = {"billingAddress": {**ADDRESS, "vatNumber": ""}}
+    assert (await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), json=given)).status_code == 200
+    assert (await api.call(system_admin(), "POST", path, json=switch)).status_code == 200
 
 
 async def test_settings_are_for_administrators(api: BillingApi, mandate: str) -> None:

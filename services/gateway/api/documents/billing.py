@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 BillingModel = Literal["PREPAY_MANDATE", "PREPAY_USER", "CREDIT_POSTPAY", "UNLIMITED"]
+_FilledLine = Annotated[str, Field(max_length=200, pattern=r"\S")]
 
 
 class Balance(Document):
@@ -88,12 +89,12 @@ class TransactionsQuery(Document):
 class BillingAddress(Document):
     """Who an invoice is for."""
 
-    company: str
-    street: str
-    zip: str
-    city: str
-    country: str = "CH"
-    vat_number: str | None = None
+    company: _FilledLine
+    street: _FilledLine
+    zip: _FilledLine
+    city: _FilledLine
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "CH"
+    vat_number: Annotated[str, Field(max_length=200)] | None = None
 
 
 class SettingsChange(Document):
