@@ -21,6 +21,9 @@ from services.chassis.caller import Caller
 
 __all__ = ["routes"]
 
+# What a column of type integer holds.
+INTEGER_MAX = 2**31 - 1
+
 
 def _time_zone(name: str) -> str:
     if name not in available_timezones():
@@ -44,8 +47,9 @@ Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_no_nul)
 FilledLine = Annotated[Line, AfterValidator(_not_blank)]
 Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")]
 Percent = Annotated[ChfNumber, Field(ge=0, le=100)]
-MarkupPercent = Annotated[ChfNumber, Field(ge=0, le=10_000)]
+MarkupPercent = Annotated[ChfNumber, Field(ge=0)]
 Amount = Annotated[ChfNumber, Field(ge=0)]
+WholeNumber = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 
 
 class AddressBody(Body):
@@ -71,11 +75,11 @@ class SettingsBody(Body):
     notify_on_warning: bool | None = None
     auto_recharge_enabled: bool | None = None
     recharge_amount: Annotated[ChfNumber, Field(gt=0)] | None = Field(default=None, alias="rechargeAmountCHF")
-    recharge_max_per_month: Annotated[int, Field(ge=0, le=1000)] | None = None
+    recharge_max_per_month: WholeNumber | None = None
     markup_percent: MarkupPercent | None = None
     time_zone: Annotated[str, AfterValidator(_time_zone)] | None = None
     late_events: Literal["own", "next", "refuse"] | None = None
-    late_event_days: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    late_event_days: WholeNumber | None = None
 
 
 class TermsBody(Body):

@@ -1,13 +1,17 @@
 """Settings (L13), prices (P2), rates (P3) and what waits for them, over HTTP."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
+from services.gateway.api.documents.billing import SettingsChange
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, member_of, system_admin
-from tests.support.events import new_mandate
+from tests.support.charging import charge
+from tests.support.events import new_mandate, usage_record
 from tests.support.ledger import Books
 from tests.support.stack import ROOT
 
@@ -124,6 +128,41 @@ async def test_settings_out_of_range_are_422_with_their_field(
     answer = await api.call(system_admin(), "POST", SETTINGS.format(mandate), json=given)
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["field"].startswith(next(iter(given)))
+
+
+async def test_settings_are_as_large_as_their_columns(api: BillingApi, mandate: str, books: Books) -> None:
+    largest = {
+        "rechargeMaxPerMonth": 2**31 - 1,
+        "lateEventDays": 2**31 - 1,
+        "markupPercent": "99999999999.999999",
+        "rechargeAmountCHF": "99999999999.999999",
+        "defaultUserCredit": "99999999999.999999",
+    }
+    content = "{" + ",".join(f'"{name}":{number}' for name, number in largest.items()) + "}"
+    answer = await api.call(system_admin(), "POST", SETTINGS.format(mandate), content=content.encode())
+    assert answer.status_code == 200, answer.text
+    exact = json.loads(answer.content, parse_float=str)
+    assert {name: exact[name] for name in largest} == largest
+    # Usage is still priced to the last digit.
+    await charge(api.database, usage_record(mandate, amount="1.23"))
+    exact_micros = Decimal("1.23") * (100 + Decimal("99999999999.999999")) * 10_000
+    (row,) = await books.fetch(
+        "SELECT t.amount, a.carry FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
+        " JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.moved_account_no"
+        " WHERE m.id = $1 AND t.counter = 'REVENUE'",
+        mandate,
+    )
+    assert row["amount"] + row["carry"].scaleb(6) == exact_micros
+    assert await books.failing() == {}
+
+
+async def test_the_largest_settings_are_in_the_document() -> None:
+    settings = TypeAdapter(SettingsChange).json_schema()["properties"]
+    for name, least in (("markupPercent", "minimum"), ("rechargeAmountCHF", "exclusiveMinimum")):
+        number = {"type": "number", least: 0, "exclusiveMaximum": 10**11}
+        assert settings[name]["anyOf"] == [number, {"type": "null"}]
+    for name in ("rechargeMaxPerMonth", "lateEventDays"):
+        assert settings[name]["anyOf"] == [{"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, {"type": "null"}]
 
 
 async def test_every_blank_part_of_an_address_is_named(api: BillingApi, mandate: str) -> None:
