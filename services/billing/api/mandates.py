@@ -21,8 +21,9 @@ from services.chassis.caller import Caller
 
 __all__ = ["routes"]
 
-# What a column of type integer holds.
+# What columns of type integer and bigint hold.
 INTEGER_MAX = 2**31 - 1
+MICROS_MAX = 2**63 - 1
 
 
 def _time_zone(name: str) -> str:
@@ -153,11 +154,14 @@ def routes(context: ApiContext) -> APIRouter:
 
 
 def _micros(field: str, amount: Decimal) -> int:
-    """An amount of the ledger; more than six decimals are no amount."""
+    """An amount of the ledger; more than six decimals or than its columns hold are no amount."""
     try:
-        return to_micro(amount)
+        micros = to_micro(amount)
     except ValueError:
         raise InvalidField(field, "at most six decimals") from None
+    if micros > MICROS_MAX:
+        raise InvalidField(field, f"at most {from_micro(MICROS_MAX)}")
+    return micros
 
 
 def _admin(context: ApiContext) -> Any:

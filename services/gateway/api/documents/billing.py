@@ -289,7 +289,10 @@ class ModelChanged(Document):
 
 
 class Terms(Document):
-    """A mandate's own markup and credit limit; null is the plan's or global markup, and no limit."""
+    """A mandate's own markup and credit limit; null is the plan's or global markup, and no limit.
+
+    A limit is at most 9223372036854.775807 CHF, which is what the ledger holds.
+    """
 
     markup_percent: _Number | None
     credit_limit: MoneyObject | None
