@@ -64,10 +64,14 @@ class ServiceClient:
         headers: Mapping[str, str],
         timeout_s: float,
     ) -> httpx.Response:
-        """The service's answer, whatever its status; `Unavailable` when there is none within the time."""
-        sent = dict(headers)
+        """The service's answer, whatever its status; `Unavailable` when there is none within the time.
+
+        Headers are text as the server read it, a character for each byte, and go out as these bytes.
+        """
+        given = dict(headers)
         if caller is not None:
-            sent[CALLER_HEADER] = sign_caller(caller, audience=self._name, secret=self._secret, now=self._clock())
+            given[CALLER_HEADER] = sign_caller(caller, audience=self._name, secret=self._secret, now=self._clock())
+        sent = [(name.encode("ascii"), value.encode("latin-1")) for name, value in given.items()]
         prefix = self._url.raw_path.rstrip(b"/")
         url = self._url.copy_with(raw_path=prefix + path.encode() + (b"?" + query if query else b""))
         try:
@@ -77,7 +81,9 @@ class ServiceClient:
             _log.warning("service away", service=self._name, method=method, error=type(error).__name__)
             raise Unavailable(headers={"Retry-After": "1"}) from error
 
-    async def _request(self, method: str, url: httpx.URL, body: bytes, headers: dict[str, str]) -> httpx.Response:
+    async def _request(
+        self, method: str, url: httpx.URL, body: bytes, headers: list[tuple[bytes, bytes]]
+    ) -> httpx.Response:
         try:
             return await self._client.request(method, url, content=body, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout):

@@ -9,6 +9,7 @@ __all__ = [
     "InstanceElsewhere",
     "InvalidContext",
     "InvalidEvents",
+    "InvalidIdempotencyKey",
     "InvalidImport",
     "InvalidPagination",
     "InvalidToken",
@@ -109,6 +110,18 @@ class InvalidPagination(Problem):
     code = "INVALID_PAGINATION"
     title = "Bad request"
     texts = {"en": "The list cannot be read so: {fault}.", "de": "So lässt sich die Liste nicht lesen: {fault}."}
+
+
+class InvalidIdempotencyKey(Problem):
+    """The key that makes a repeat one request is too long, or no key at all."""
+
+    status = 400
+    code = "INVALID_IDEMPOTENCY_KEY"
+    title = "Bad request"
+    texts = {
+        "en": "Idempotency-Key has 1 to {length_max} visible ASCII characters and no spaces.",
+        "de": "Idempotency-Key hat 1 bis {length_max} sichtbare ASCII-Zeichen und keine Leerzeichen.",
+    }
 
 
 class InstanceElsewhere(Problem):

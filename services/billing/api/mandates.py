@@ -21,6 +21,10 @@ from services.chassis.caller import Caller
 
 __all__ = ["routes"]
 
+# What columns of type integer and bigint hold.
+INTEGER_MAX = 2**31 - 1
+MICROS_MAX = 2**63 - 1
+
 
 def _time_zone(name: str) -> str:
     if name not in available_timezones():
@@ -34,20 +38,28 @@ def _no_nul(text: str) -> str:
     return text
 
 
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("text", "text that is not blank is expected")
+    return text
+
+
 Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_no_nul)]
+FilledLine = Annotated[Line, AfterValidator(_not_blank)]
 Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")]
 Percent = Annotated[ChfNumber, Field(ge=0, le=100)]
-MarkupPercent = Annotated[ChfNumber, Field(ge=0, le=10_000)]
+MarkupPercent = Annotated[ChfNumber, Field(ge=0)]
 Amount = Annotated[ChfNumber, Field(ge=0)]
+WholeNumber = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 
 
 class AddressBody(Body):
-    """A billing address."""
+    """A billing address, complete enough for an invoice."""
 
-    company: Line
-    street: Line
-    zip: Line
-    city: Line
+    company: FilledLine
+    street: FilledLine
+    zip: FilledLine
+    city: FilledLine
     country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = "CH"
     vat_number: Line | None = None
 
@@ -64,11 +76,11 @@ class SettingsBody(Body):
     notify_on_warning: bool | None = None
     auto_recharge_enabled: bool | None = None
     recharge_amount: Annotated[ChfNumber, Field(gt=0)] | None = Field(default=None, alias="rechargeAmountCHF")
-    recharge_max_per_month: Annotated[int, Field(ge=0, le=1000)] | None = None
+    recharge_max_per_month: WholeNumber | None = None
     markup_percent: MarkupPercent | None = None
     time_zone: Annotated[str, AfterValidator(_time_zone)] | None = None
     late_events: Literal["own", "next", "refuse"] | None = None
-    late_event_days: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    late_event_days: WholeNumber | None = None
 
 
 class TermsBody(Body):
@@ -97,10 +109,10 @@ def routes(context: ApiContext) -> APIRouter:
             return settings_json(await read_settings(connection, number))
 
     @api.post("/api/billing/admin/settings/{mandate_id}", dependencies=[Depends(_admin(context))])
-    async def change(caller: Who, mandate_id: str, body: SettingsBody) -> dict[str, Any]:
+    async def change(caller: Who, mandate_id: str, body: SettingsBody | None = None) -> dict[str, Any]:
+        given = {} if body is None else body.model_dump(by_alias=True)
         async with context.database.bare() as connection, connection.transaction():
             number = await ensure_known(connection, mandate_id)
-            given = body.model_dump(by_alias=True)
             return await change_settings(connection, number, given, caller=caller, now=context.clock())
 
     @api.put("/api/billing/admin/terms/{mandate_id}", dependencies=[Depends(_system_admin(context))])
@@ -142,11 +154,14 @@ def routes(context: ApiContext) -> APIRouter:
 
 
 def _micros(field: str, amount: Decimal) -> int:
-    """An amount of the ledger; more than six decimals are no amount."""
+    """An amount of the ledger; more than six decimals or than its columns hold are no amount."""
     try:
-        return to_micro(amount)
+        micros = to_micro(amount)
     except ValueError:
         raise InvalidField(field, "at most six decimals") from None
+    if micros > MICROS_MAX:
+        raise InvalidField(field, f"at most {from_micro(MICROS_MAX)}")
+    return micros
 
 
 def _admin(context: ApiContext) -> Any:

@@ -39,10 +39,11 @@ async def list_rates(connection: asyncpg.Connection) -> list[dict[str, Any]]:
 
 
 async def list_unpriced(connection: asyncpg.Connection, *, cursor: str | None, limit: int) -> dict[str, Any]:
-    """Parked events by their identity, for the operator."""
+    """Parked events by their identity, for the operator; a payment without a rate has neither provider nor model."""
     mandate_no, event_id = _place(cursor)
     rows = await connection.fetch(
-        "SELECT e.*, m.id AS mandate_id FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no"
+        "SELECT e.mandate_no, e.event_id, e.provider, e.model, e.currency, e.reason, e.occurred_at, m.id AS mandate_id"
+        " FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no"
         " WHERE e.reason <> 'FREE' AND (e.mandate_no, e.event_id) > ($1, $2)"
         " ORDER BY e.mandate_no, e.event_id LIMIT $3",
         mandate_no,
@@ -51,13 +52,12 @@ async def list_unpriced(connection: asyncpg.Connection, *, cursor: str | None, l
     )
     items = [
         {
-            "eventId": row["event_id"],
+            "eventId": str(row["event_id"]),
             "mandateId": row["mandate_id"],
             "provider": row["provider"],
             "model": row["model"],
             "currency": row["currency"],
             "reason": row["reason"],
-            "detail": row["detail"],
             "occurredAt": row["occurred_at"],
         }
         for row in rows[:limit]

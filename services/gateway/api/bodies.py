@@ -54,5 +54,7 @@ def _check_type(request: Request, body: Body) -> None:
     if not announced and not body.required and request.headers.get("content-length", "0") == "0":
         return
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    if essence.strip().lower() not in body.media_types or charset not in ("", "utf-8", "utf8"):
+    # White space of other alphabets is none in a header.
+    known = announced.isascii() and essence.strip().lower() in body.media_types
+    if not known or charset not in ("", "utf-8", "utf8"):
         raise UnsupportedMediaType(expected=" / ".join(body.media_types))

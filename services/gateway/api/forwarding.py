@@ -1,5 +1,7 @@
 """Operations that a service behind the gateway answers: the request as it came, with the caller signed for it."""
 
+import re
+
 import httpx
 from fastapi import Request, Response
 
@@ -9,6 +11,7 @@ from services.chassis.problems import Unavailable, request_id_of
 from services.gateway.api.bodies import read_body
 from services.gateway.api.operations import Body, Call, Operation, Surface
 from services.gateway.clients import ServiceClient, path_of
+from services.gateway.errors import InvalidIdempotencyKey
 
 __all__ = ["FORWARDED_HEADERS", "add_forwarded", "answer_of", "forward", "forward_raw", "headers_of"]
 
@@ -16,6 +19,9 @@ TIMEOUT_S = 10.0
 # Everything else stays here, the token above all. What the gateway itself has read is not repeated either.
 FORWARDED_HEADERS = ("content-type", "accept-language", "idempotency-key")
 ANSWERED_HEADERS = ("content-type", "retry-after")
+IDEMPOTENCY_KEY_LENGTH_MAX = 255
+
+_IDEMPOTENCY_KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_LENGTH_MAX}}}")
 
 _log = get_logger(__name__)
 
@@ -57,8 +63,15 @@ async def forward_raw(client: ServiceClient, path: str, request: Request, body: 
 
 
 def headers_of(request: Request) -> dict[str, str]:
-    """The headers that go along, and the request's id."""
-    kept = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
+    """The headers that go along, and the request's id.
+
+    A language or type that is no text names none, so it stays here; a key that cannot be one is refused, because
+    a repeat without it would be a second request.
+    """
+    given = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
+    if not _IDEMPOTENCY_KEY.fullmatch(given.get("idempotency-key", "none")):
+        raise InvalidIdempotencyKey(length_max=IDEMPOTENCY_KEY_LENGTH_MAX)
+    kept = {name: text for name, text in given.items() if text.isascii()}
     return {**kept, "x-request-id": request_id_of(request)}
 
 

@@ -2,21 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
-from aiokafka import ConsumerRecord
 
-from rappen_contracts import decode
 from services.billing.use_cases.charge_usage import ChargeUsage
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Received
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
-from tests.support.events import RawRecord, new_mandate, usage_record
+from tests.support.charging import received
+from tests.support.events import new_mandate, usage_record
 from tests.support.ledger import Books
 
 SIZES = (1, 10, 100, 1000)
@@ -120,12 +118,4 @@ def _charge(database: Database) -> ChargeUsage:
 
 def _batch(mandates: list[str], size: int, **data: Any) -> list[Received]:
     records = [usage_record(mandates[n % len(mandates)], f"user-{n % 3}", **data) for n in range(size)]
-    return [_received(record, number) for number, record in enumerate(records)]
-
-
-def _received(record: RawRecord, offset: int) -> Received:
-    headers = tuple(record.headers)
-    kafka_record = ConsumerRecord(
-        "usage.recorded", 0, offset, 0, 0, record.key, record.value, None, 0, len(record.value or b""), headers
-    )
-    return Received(decode(headers, record.value, now=datetime.now(UTC)), kafka_record)
+    return received(records)

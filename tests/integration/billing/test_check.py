@@ -1,14 +1,22 @@
 """POST /api/billing/check: allowed, or the first reason against it, with exact figures (L8)."""
 
 import asyncio
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from services.billing.repository.prices import Tariffs
+from services.billing.settings import BillingSettings
+from services.billing.use_cases.check_funds import CheckFunds, Question
 from services.chassis.caller import Caller
+from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
+from tests.integration.billing.test_charge_statements import CountedDatabase
 from tests.support.callers import admin_of, checker, member_of, system_admin
-from tests.support.events import new_mandate
+from tests.support.charging import charge
+from tests.support.events import new_mandate, usage_record
 from tests.support.ledger import Books
 
 
@@ -114,6 +122,16 @@ async def test_a_credit_limit_bounds_postpaid_usage(api: BillingApi, mandate: st
     assert (await check(api, mandate))["reason"] == "CREDIT_LIMIT_EXCEEDED"
 
 
+async def test_a_credit_limit_over_the_ledgers_range_is_422(api: BillingApi, mandate: str) -> None:
+    path = f"/api/billing/admin/terms/{mandate}"
+    for amount, status in (("9223372036854.775807", 200), ("9223372036854.775808", 422), ("9" * 14, 422)):
+        terms = {"markupPercent": None, "creditLimit": chf(amount)}
+        answer = await api.call(system_admin(), "PUT", path, json=terms)
+        assert answer.status_code == status, answer.text
+        if status == 422:
+            assert answer.json()["errors"][0]["field"] == "creditLimit.amount"
+
+
 async def test_unlimited_is_never_blocked_for_money(api: BillingApi, mandate: str) -> None:
     await api.call(system_admin(), "POST", f"/api/billing/admin/model/{mandate}", json={"billingModel": "UNLIMITED"})
     answer = await check(api, mandate, estimatedCost=chf("999"))
@@ -158,6 +176,30 @@ async def test_an_unknown_mandate_is_404_to_a_program(api: BillingApi) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "MANDATE_UNKNOWN")
 
 
+async def test_usage_does_not_make_a_mandate_known(api: BillingApi, books: Books) -> None:
+    mandate, body = new_mandate(), {"userId": "user-1", "estimatedCost": chf("1")}
+    await charge(api.database, usage_record(mandate))
+    assert await books.charged([mandate]) == 1
+    answer = await api.call(checker(), "POST", "/api/billing/check", json={"mandateId": mandate, **body})
+    assert (answer.status_code, answer.json()["code"]) == (404, "MANDATE_UNKNOWN")
+    # Its directory entry is all that was missing.
+    await api.directory(mandate, {"user-1": ["member"]})
+    assert (await check(api, mandate))["reason"] == "INSUFFICIENT_BALANCE"
+
+
+async def test_a_check_of_what_exists_is_one_statement(api: BillingApi, mandate: str) -> None:
+    await check(api, mandate)
+    counted = CountedDatabase(api.database)
+    ask = CheckFunds(counted, Tariffs(), BillingSettings.model_construct(), system_clock)
+    one_franc = Question(mandate, "user-1", Decimal(1), None, None)
+    # The first one reads the prices, too.
+    await ask(one_franc)
+    for user in ("user-1", "nobody"):
+        counted.calls.clear()
+        await ask(replace(one_franc, user_id=user))
+        assert counted.calls == ["fetch"]
+
+
 @pytest.mark.parametrize("caller", [system_admin(), checker({"usage:write": True}), member_of("m")])
 async def test_only_a_program_with_the_scope_checks(api: BillingApi, mandate: str, caller: Caller) -> None:
     body = {"mandateId": mandate, "userId": "user-1", "estimatedCost": chf("1")}
@@ -184,14 +226,6 @@ async def test_the_direct_path_refuses_as_every_path_does(api: BillingApi, manda
     assert (await api.call(None, "POST", path, content=b"{}")).status_code == 401
     other = await api.call(checker(), "GET", path)
     assert (other.status_code, other.headers["content-type"]) == (404, "application/problem+json")
-
-
-async def test_a_mandate_that_only_its_usage_tells_of_is_not_known(api: BillingApi, books: Books) -> None:
-    stranger = new_mandate()
-    await books.fetch("INSERT INTO mandates (id) VALUES ($1)", stranger)
-    body = {"mandateId": stranger, "userId": "user-1", "estimatedCost": chf("1")}
-    answer = await api.call(checker(), "POST", "/api/billing/check", json=body)
-    assert (answer.status_code, answer.json()["code"]) == (404, "MANDATE_UNKNOWN")
 
 
 async def test_checks_that_wait_together_get_each_their_own_answer(api: BillingApi) -> None:

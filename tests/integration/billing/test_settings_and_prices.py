@@ -2,18 +2,23 @@
 
 import json
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import TypeAdapter
 
+from services.gateway.api.documents.billing import SettingsChange
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, member_of, system_admin
-from tests.support.events import new_mandate
+from tests.support.charging import charge
+from tests.support.events import new_mandate, usage_record
 from tests.support.ledger import Books
 from tests.support.stack import ROOT
 
 SETTINGS = "/api/billing/admin/settings/{}"
+ADDRESS = {"company": "Acme AG", "street": "Weg 1", "zip": "8000", "city": "Zürich"}
 DEFAULTS = {
     "billingModel": "PREPAY_MANDATE",
     "defaultUserCredit": 10,
@@ -65,6 +70,18 @@ async def test_the_whole_object_may_be_sent_back(api: BillingApi, mandate: str, 
     )
 
 
+async def test_an_empty_body_changes_nothing(api: BillingApi, mandate: str) -> None:
+    whole = (await api.call(admin_of(mandate), "GET", SETTINGS.format(mandate))).json()
+    for request in ({}, {"content": b""}, {"content": b"{}"}):
+        answer = await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), **request)
+        assert (answer.status_code, answer.json()) == (200, whole), answer.text
+    for content in (b"[]", b'""', b" ", b"{"):
+        refused = await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), content=content)
+        assert refused.status_code == 422, content
+    assert (await api.call(member_of(mandate), "POST", SETTINGS.format(mandate))).status_code == 403
+    assert (await api.call(system_admin(), "POST", SETTINGS.format(new_mandate()))).status_code == 404
+
+
 @pytest.mark.parametrize("given", [{"markupPercent": 10}, {"defaultUserCredit": 1}, {"blockOnZeroBalance": False}])
 async def test_what_is_the_operators_is_403_for_a_mandate_admin(
     api: BillingApi, mandate: str, given: dict[str, Any]
@@ -96,7 +113,14 @@ async def test_the_billing_model_is_switched_elsewhere(api: BillingApi, mandate:
         {"lateEvents": "never"},
         {"billingAddress": {"company": "x"}},
         {"billingAddress": {"company": "\u0000", "street": "", "zip": "", "city": ""}},
+        *({"billingAddress": {**ADDRESS, part: " \t\u00a0"}} for part in ("company", "street", "zip", "city")),
+        {"billingAddress": dict.fromkeys(ADDRESS, "")},
         {"markupPercent": 1e300},
+        {"markupPercent": 0.0000001},
+        {"markupPercent": -1},
+        {"rechargeMaxPerMonth": 2**31},
+        {"lateEventDays": 2**31},
+        {"lateEventDays": -1},
         {"defaultUserCredit": 0.0000001},
     ],
 )
@@ -106,6 +130,54 @@ async def test_settings_out_of_range_are_422_with_their_field(
     answer = await api.call(system_admin(), "POST", SETTINGS.format(mandate), json=given)
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["field"].startswith(next(iter(given)))
+
+
+async def test_settings_are_as_large_as_their_columns(api: BillingApi, mandate: str, books: Books) -> None:
+    largest = {
+        "rechargeMaxPerMonth": 2**31 - 1,
+        "lateEventDays": 2**31 - 1,
+        "markupPercent": "99999999999.999999",
+        "rechargeAmountCHF": "99999999999.999999",
+        "defaultUserCredit": "99999999999.999999",
+    }
+    content = "{" + ",".join(f'"{name}":{number}' for name, number in largest.items()) + "}"
+    answer = await api.call(system_admin(), "POST", SETTINGS.format(mandate), content=content.encode())
+    assert answer.status_code == 200, answer.text
+    exact = json.loads(answer.content, parse_float=str)
+    assert {name: exact[name] for name in largest} == largest
+    # Usage is still priced to the last digit.
+    await charge(api.database, usage_record(mandate, amount="1.23"))
+    exact_micros = Decimal("1.23") * (100 + Decimal("99999999999.999999")) * 10_000
+    (row,) = await books.fetch(
+        "SELECT t.amount, a.carry FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
+        " JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.moved_account_no"
+        " WHERE m.id = $1 AND t.counter = 'REVENUE'",
+        mandate,
+    )
+    assert row["amount"] + row["carry"].scaleb(6) == exact_micros
+    assert await books.failing() == {}
+
+
+async def test_the_largest_settings_are_in_the_document() -> None:
+    settings = TypeAdapter(SettingsChange).json_schema()["properties"]
+    for name, least in (("markupPercent", "minimum"), ("rechargeAmountCHF", "exclusiveMinimum")):
+        number = {"type": "number", least: 0, "exclusiveMaximum": 10**11}
+        assert settings[name]["anyOf"] == [number, {"type": "null"}]
+    for name in ("rechargeMaxPerMonth", "lateEventDays"):
+        assert settings[name]["anyOf"] == [{"type": "integer", "minimum": 0, "maximum": 2**31 - 1}, {"type": "null"}]
+
+
+async def test_every_blank_part_of_an_address_is_named(api: BillingApi, mandate: str) -> None:
+    given = {"billingAddress": {**dict.fromkeys(ADDRESS, " "), "vatNumber": ""}}
+    answer = await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), json=given)
+    assert answer.status_code == 422, answer.text
+    assert [fault["field"] for fault in answer.json()["errors"]] == [f"billingAddress.{part}" for part in ADDRESS]
+    switch = {"billingModel": "CREDIT_POSTPAY"}
+    path = f"/api/billing/admin/model/{mandate}"
+    assert (await api.call(system_admin(), "POST", path, json=switch)).status_code != 200
+    given = {"billingAddress": {**ADDRESS, "vatNumber": ""}}
+    assert (await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), json=given)).status_code == 200
+    assert (await api.call(system_admin(), "POST", path, json=switch)).status_code == 200
 
 
 async def test_settings_are_for_administrators(api: BillingApi, mandate: str) -> None:

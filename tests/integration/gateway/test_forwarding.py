@@ -159,6 +159,9 @@ async def test_a_body_over_the_limit_or_of_another_type_never_reaches_the_servic
     for media_type in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", ""):
         given = {**admin, "Content-Type": media_type}
         assert_problem(await client.post(path, content=b"{}", headers=given), 415, "UNSUPPORTED_MEDIA_TYPE")
+    for media_type in (b"application/json\xa0", b"application/json; charset=\x85utf-8"):
+        headers = _with(admin, "Content-Type", media_type)
+        assert_problem(await client.post(path, content=b"{}", headers=headers), 415, "UNSUPPORTED_MEDIA_TYPE")
     assert peers["billing"].requests == before
 
 
@@ -192,6 +195,55 @@ async def test_stripes_webhook_passes_byte_for_byte_without_a_token(client: http
     assert told["headers"]["stripe-signature"] == "t=1,v1=abc"
     assert "x-rappen-caller" not in told["headers"]
     assert told["caller"] is None
+
+
+async def test_a_language_that_cannot_be_forwarded_is_left_out(
+    client: httpx.AsyncClient, admin: Headers, peers: dict[str, Peer]
+) -> None:
+    for language in (b"d\xe9", b"d\xc3\xa9", b"de, \xff"):
+        answer = await client.get("/api/billing/balance", headers=_with(admin, "Accept-Language", language))
+        assert answer.status_code == 200, answer.text
+        assert "accept-language" not in answer.json()["headers"]
+    odd = await client.get("/api/billing/balance", headers=_with(admin, "Content-Type", b"text/\xe9"))
+    assert "content-type" not in odd.json()["headers"]
+    path = f"/api/billing/checkout/create/{unique('m')}"
+    given = _with({**admin, "Content-Type": "application/json"}, "Accept-Language", b"d\xe9")
+    before = peers["payments"].requests
+    assert (await client.post(path, content=b"{}", headers=given)).json()["service"] == "payments"
+    assert peers["payments"].requests == before + 1
+
+
+async def test_an_idempotency_key_of_other_characters_is_400_before_any_service_hears_of_it(
+    client: httpx.AsyncClient, admin: Headers, peers: dict[str, Peer], gateway: GatewayProcess
+) -> None:
+    before = {name: peer.requests for name, peer in peers.items()}
+    given = {**admin, "Content-Type": "application/json"}
+    for path in ("/api/billing/checkout/create/m1", "/api/billing/admin/credit/m1"):
+        for key in (b"\xe9", b"\xc3\xa9", b"key-\xff", b"a b", b"a\tb", b"x" * 256):
+            answer = await client.post(path, content=b"{}", headers=_with(given, "Idempotency-Key", key))
+            document = assert_problem(answer, 400, "INVALID_IDEMPOTENCY_KEY")
+            assert "Idempotency-Key" in document["detail"]
+        german = {**given, "Accept-Language": "de"}
+        refused = await client.post(path, content=b"{}", headers=_with(german, "Idempotency-Key", b"\xe9"))
+        assert assert_problem(refused, 400)["detail"].startswith("Idempotency-Key hat")
+        accepted = await client.post(path, content=b"{}", headers=_with(given, "Idempotency-Key", b"x" * 255))
+        assert accepted.json()["headers"]["idempotency-key"] == "x" * 255
+    assert peers["billing"].requests == before["billing"] + 2
+    assert peers["payments"].requests == before["payments"] + 1
+    assert "UnicodeEncodeError" not in gateway.log()
+
+
+async def test_stripes_signature_arrives_byte_for_byte_whatever_it_is(client: httpx.AsyncClient) -> None:
+    for signature in (b"t=1,v1=\xe9", b"t=1,v1=\xc3\xa9", b"\xff\xfe", b"t=1,v1=abc"):
+        given = _with({"Content-Type": "application/json"}, "Stripe-Signature", signature)
+        answer = await client.post("/api/billing/webhook/stripe", content=b"{}", headers=given)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["headers"]["stripe-signature"].encode("latin-1") == signature
+
+
+def _with(headers: Headers, name: str, value: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers, and one more of any bytes."""
+    return [*((each.encode(), text.encode()) for each, text in headers.items()), (name.encode(), value)]
 
 
 async def test_unknown_paths_and_methods_are_problems_too(

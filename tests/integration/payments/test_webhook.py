@@ -69,13 +69,16 @@ async def test_every_delivery_that_is_not_stripes_gets_the_same_400_and_is_not_s
     body = json.dumps(event()).encode()
     live = json.dumps(event(livemode=True)).encode()
     large = json.dumps(event(padding="x" * 600_000)).encode()
-    deliveries = [
+    deliveries: list[tuple[bytes, str | bytes]] = [
         (body, signed(body, secret="whsec_of_nobody")),
         (body, signed(body, age_s=301)),
         (body, signed(body, age_s=-120)),
         (body.replace(b"cus_1", b"cus_2"), signed(body)),
         (body, "t=1,v1=00"),
         (body, "nonsense"),
+        (body, b"t=1,v1=\xe9"),
+        (body, f"t={int(time.time())},v1=".encode() + b"\xe9" * 64),
+        (body, b"t=\xb2,v1=00"),
         (b"no json", signed(b"no json")),
         (b"{}", signed(b"{}")),
         (live, signed(live)),

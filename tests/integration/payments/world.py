@@ -218,10 +218,11 @@ class World:
         """Has the fake deliver an event, signed."""
         assert (await self.control.post("/events", json=event)).status_code == 200
 
-    async def deliver(self, body: bytes, header: str | None = None, *, secret: str = SECRET) -> httpx.Response:
+    async def deliver(self, body: bytes, header: str | bytes | None = None, *, secret: str = SECRET) -> httpx.Response:
         """Delivers a body by hand, signed now unless a signature is given."""
         signed = header or stripe.WebhookSignature.generate_signature_header(body.decode(), secret)
-        return await self.http.post(WEBHOOK, content=body, headers={"Stripe-Signature": signed})
+        raw = signed if isinstance(signed, bytes) else signed.encode()
+        return await self.http.post(WEBHOOK, content=body, headers={b"Stripe-Signature": raw})
 
     async def rows(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
         connection = await asyncpg.connect(self.servers.dsn("payments", owner=True))

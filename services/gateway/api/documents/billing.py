@@ -1,8 +1,9 @@
 """Bodies of the billing service's public operations, as the OpenAPI document shows them."""
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from rappen_contracts.types import Identifier, NonNegativeMoney
 from services.gateway.api.documents.common import Amount, Currency, Document, Loose, MoneyObject, Time
@@ -34,6 +35,20 @@ __all__ = [
 ]
 
 BillingModel = Literal["PREPAY_MANDATE", "PREPAY_USER", "CREDIT_POSTPAY", "UNLIMITED"]
+
+# Numbers that billing reads: 11 digits before the point, six behind it; integers are those of the database.
+_BOUND = 10**11
+_SignedNumber = Annotated[
+    Decimal, WithJsonSchema({"type": "number", "exclusiveMinimum": -_BOUND, "exclusiveMaximum": _BOUND})
+]
+_Number = Annotated[Decimal, WithJsonSchema({"type": "number", "minimum": 0, "exclusiveMaximum": _BOUND})]
+_PositiveNumber = Annotated[
+    Decimal, WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": _BOUND})
+]
+_Percent = Annotated[Decimal, WithJsonSchema({"type": "number", "minimum": 0, "maximum": 100})]
+_WholeNumber = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_Email = Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
+_FilledLine = Annotated[str, Field(max_length=200, pattern=r"\S")]
 
 
 class Balance(Document):
@@ -88,31 +103,31 @@ class TransactionsQuery(Document):
 class BillingAddress(Document):
     """Who an invoice is for."""
 
-    company: str
-    street: str
-    zip: str
-    city: str
-    country: str = "CH"
-    vat_number: str | None = None
+    company: _FilledLine
+    street: _FilledLine
+    zip: _FilledLine
+    city: _FilledLine
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "CH"
+    vat_number: Annotated[str, Field(max_length=200)] | None = None
 
 
 class SettingsChange(Document):
     """Any subset of the settings; what is missing or null stays."""
 
     billing_model: BillingModel | None = None
-    default_user_credit: Amount | None = None
-    warning_threshold_percent: Annotated[Amount, Field(ge=0, le=100)] | None = None
+    default_user_credit: _Number | None = None
+    warning_threshold_percent: _Percent | None = None
     block_on_zero_balance: bool | None = None
     billing_address: BillingAddress | None = None
-    notify_emails: list[str] | None = None
+    notify_emails: Annotated[list[_Email], Field(max_length=50)] | None = None
     notify_on_warning: bool | None = None
     auto_recharge_enabled: bool | None = None
-    recharge_amount: Annotated[Amount, Field(gt=0)] | None = Field(default=None, alias="rechargeAmountCHF")
-    recharge_max_per_month: Annotated[int, Field(ge=0)] | None = None
-    markup_percent: Annotated[Amount, Field(ge=0)] | None = None
+    recharge_amount: _PositiveNumber | None = Field(default=None, alias="rechargeAmountCHF")
+    recharge_max_per_month: _WholeNumber | None = None
+    markup_percent: _Number | None = None
     time_zone: str | None = None
     late_events: Literal["own", "next", "refuse"] | None = None
-    late_event_days: Annotated[int, Field(ge=0)] | None = None
+    late_event_days: _WholeNumber | None = None
 
 
 class Settings(Document):
@@ -140,8 +155,8 @@ class Credit(Document):
     """Money given or taken by an administrator; `userId` is required where members have budgets of their own."""
 
     user_id: Identifier | None = None
-    amount: Amount
-    description: str = "Manual credit"
+    amount: _SignedNumber
+    description: Annotated[str, Field(max_length=500, pattern=r"\S")] = "Manual credit"
 
 
 class Account(Document):
@@ -230,12 +245,12 @@ RateBook = Loose
 
 
 class UnpricedEvent(Document):
-    """A usage event that no price or rate covers yet."""
+    """Usage or a payment that no price or rate covers yet; what is no AI call may lack provider and model."""
 
     event_id: str
     mandate_id: str
-    provider: str
-    model: str
+    provider: str | None
+    model: str | None
     currency: str | None
     reason: Literal["NO_PRICE", "NO_RATE"]
     occurred_at: Time
@@ -274,7 +289,10 @@ class ModelChanged(Document):
 
 
 class Terms(Document):
-    """A mandate's own markup and credit limit; null is the plan's or global markup, and no limit."""
+    """A mandate's own markup and credit limit; null is the plan's or global markup, and no limit.
 
-    markup_percent: Annotated[Amount, Field(ge=0)] | None
+    A limit is at most 9223372036854.775807 CHF, which is what the ledger holds.
+    """
+
+    markup_percent: _Number | None
     credit_limit: MoneyObject | None
