@@ -428,6 +428,26 @@ async def test_the_command_line_starts_watches_and_stops_a_stack(checkout: Path)
     assert not (checkout / ".rappen").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("audit",), ("dlq",), ("dlq", "list"), ("dlq", "replay"), ("prices",), ("migrate",), ("status",), ("demo",)],
+)
+def test_help_needs_no_stack(tmp_path: Path, words: tuple[str, ...]) -> None:
+    for asked in ("--help", "-h") if words[0] in ("audit", "dlq", "prices") else ("--help",):
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy.ops.main", *words, asked],
+            cwd=ROOT,
+            env={**os.environ, "RAPPEN_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "usage" in done.stdout.lower()
+        assert words[-1] in done.stdout
+
+
 async def test_tokens_are_signed_with_the_key_of_the_stack(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.make()
