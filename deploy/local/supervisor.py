@@ -60,10 +60,11 @@ class Child:
     keeper: asyncio.Task[None] | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Give what stack.json says of a process."""
+        """Give what stack.json says of a process; one that waits to be started again has no pid."""
+        runs = self.process is not None and self.process.returncode is None
         return {
             "name": self.spec.name,
-            "pid": self.process.pid if self.process else None,
+            "pid": self.process.pid if self.process is not None and runs else None,
             "log": str(self.spec.log),
             "health": self.spec.health,
             "role": self.spec.role,

@@ -64,8 +64,10 @@ def _add(app: typer.Typer, passed: Passed) -> None:
         from deploy.local.home import find_home
 
         home = find_home()
-        running_stack(home)
         arguments = [f"services.{passed.service}", passed.name, *context.args]
+        if "--help" in context.args or "-h" in context.args:
+            raise typer.Exit(_run(arguments, {}, home))
+        running_stack(home)
         raise typer.Exit(_run(arguments, _environments(home)["services"][passed.service], home))
 
 

@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import asyncpg
@@ -18,6 +18,9 @@ __all__ = ["run"]
 
 SHOWN_BYTES_MAX = 4096
 REPLAYED_AT_ONCE = 200
+LISTED_MAX = 10_000
+# What the column can hold.
+_ID_MAX = 2**63 - 1
 
 
 def run(settings: ServiceSettings, arguments: Sequence[str]) -> int:
@@ -26,11 +29,11 @@ def run(settings: ServiceSettings, arguments: Sequence[str]) -> int:
     actions = parser.add_subparsers(dest="action", required=True)
     listing = actions.add_parser("list", help="the newest dead letters, a line each")
     listing.add_argument("--code")
-    listing.add_argument("--limit", type=int, default=50)
+    listing.add_argument("--limit", type=_number(0, LISTED_MAX), default=50)
     showing = actions.add_parser("show", help="one dead letter with its headers and bytes")
-    showing.add_argument("id", type=int)
+    showing.add_argument("id", type=_number(1, _ID_MAX))
     replaying = actions.add_parser("replay", help="publishes originals to the topic they came from")
-    replaying.add_argument("id", type=int, nargs="*")
+    replaying.add_argument("id", type=_number(1, _ID_MAX), nargs="*")
     replaying.add_argument("--code")
     replaying.add_argument("--all", action="store_true", help="all that were not replayed yet")
     given = parser.parse_args(list(arguments))
@@ -38,6 +41,19 @@ def run(settings: ServiceSettings, arguments: Sequence[str]) -> int:
         print("name ids, --code or --all", file=sys.stderr)
         return 2
     return asyncio.run(_run(settings, given))
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"a number from {low} to {high} is needed")
+        return number
+
+    return read
 
 
 async def _run(settings: ServiceSettings, given: argparse.Namespace) -> int:

@@ -5,18 +5,18 @@ compressed records may need gigabytes. It also decodes the names of headers stri
 one such record would hold its partition up for ever and lose what was polled with it. Both are closed here.
 """
 
-import asyncio
-import struct
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError, for_code
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
 # The client's own parser in Python; the compiled one in everyday use cannot be told to be lenient.
 from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import _MemoryRecordsPy
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
 
@@ -32,12 +32,10 @@ POLL_WAIT_MS = 1_000
 POLL_BYTES_MAX = 8 * 1024 * 1024
 # Records are taken in steps, small ones first, so that few have been unpacked when the first large one is seen.
 STEP_FIRST, STEP_MAX = 16, 256
-# An unreadable record is at most a step ahead; some of the polls find nothing because records are fetched again.
-CAREFUL_POLLS = STEP_MAX * 2
-CAREFUL_WAIT_MS = 20
-_READ_COMMITTED = 1
-# A batch begins with its first offset (8 bytes) and its length (4 bytes), which counts from there on.
-_LENGTH = struct.Struct(">8xi")
+_NO_NODE = -1
+_MAGIC_WITH_HEADERS = 2
+# Where an answer says which transactions were aborted; to version 4 it does not say where the log starts.
+_ABORTED_AT, _LAST_WITHOUT_LOG_START = 2, 4
 
 
 class CutValue(bytes):
@@ -60,7 +58,6 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
 
     def __init__(self, *topics: str, **options: Any) -> None:
         super().__init__(*topics, **options | {"key_deserializer": _cut_key, "value_deserializer": _cut_value})
-        self._careful_polls = 0
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
@@ -71,107 +68,120 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         size, step = 0, STEP_FIRST
         while left > 0 and size < POLL_BYTES_MAX:
             try:
-                taken = await self._step(partitions, 0 if found else max(timeout_ms, POLL_WAIT_MS), min(step, left))
+                partition = self._buffered(partitions)
+                if partition is not None:
+                    taken = await self._take(partition, min(step, left), left, POLL_BYTES_MAX - size)
+                elif not found and (waited := await self._wait(partitions, max(timeout_ms, POLL_WAIT_MS), left)):
+                    taken = waited
+                else:
+                    break
             except KafkaError:
                 # What was taken before is not to be lost; the client will say again what is wrong.
                 if not found:
                     raise
                 break
-            if not taken:
-                break
-            for partition, records in taken.items():
-                found.setdefault(partition, []).extend(records)
+            for source, records in taken.items():
+                found.setdefault(source, []).extend(records)
                 left -= len(records)
                 size += sum(map(_size, records))
             step = min(step * 2, STEP_MAX)
         return found
 
-    async def _step(
-        self, partitions: Sequence[TopicPartition], timeout_ms: int, count: int
+    def _buffered(self, partitions: Sequence[TopicPartition]) -> TopicPartition | None:
+        """The partition that the client would unpack next; an answer that could not be unpacked stays in front."""
+        buffered = self._fetcher._records  # noqa: SLF001 - nothing public tells, and asking is taking.
+        return next((partition for partition in buffered if not partitions or partition in partitions), None)
+
+    async def _take(
+        self, partition: TopicPartition, count: int, count_max: int, size_max: int
     ) -> Mapping[TopicPartition, list[KafkaRecord]]:
-        if self._careful_polls:
-            self._careful_polls -= 1
-            return await self._one_by_one(min(timeout_ms, CAREFUL_WAIT_MS))
-        before = self._positions()
+        """What is there of one partition: the client drops what it unpacked before a fault, also of other partitions
+        if it is asked for several. Its position is then where it was."""
+        try:
+            taken: dict[TopicPartition, list[KafkaRecord]] = await super().getmany(partition, max_records=count)
+        except UnicodeDecodeError:
+            return await self._read_leniently(partition, count_max, size_max)
+        return taken
+
+    async def _wait(
+        self, partitions: Sequence[TopicPartition], timeout_ms: int, count_max: int
+    ) -> Mapping[TopicPartition, list[KafkaRecord]]:
+        """The first record that comes: one, so that a fault finds nothing unpacked that could be dropped."""
         try:
             taken: dict[TopicPartition, list[KafkaRecord]] = await super().getmany(
-                *partitions, timeout_ms=timeout_ms, max_records=count
+                *partitions, timeout_ms=timeout_ms, max_records=1
             )
-        except Exception as error:
-            # What was unpacked before the fault is gone, of this and of other partitions: begin again.
-            for partition, position in before.items():
-                self._rewind(partition, position)
-            if not isinstance(error, UnicodeDecodeError):
-                raise
-            self._careful_polls = CAREFUL_POLLS
-            return {}
-        return taken
-
-    async def _one_by_one(self, timeout_ms: int) -> Mapping[TopicPartition, list[KafkaRecord]]:
-        """One record of each partition, so that an unreadable one stands alone and is read in another way."""
-        taken: dict[TopicPartition, list[KafkaRecord]] = {}
-        for partition in sorted(self.assignment()):
-            try:
-                taken.update(await self._single(partition))
-            except KafkaError:
-                if not taken:
-                    raise
-                break
-        if not taken:
-            await asyncio.sleep(timeout_ms / 1000)
-        return taken
-
-    async def _single(self, partition: TopicPartition) -> Mapping[TopicPartition, list[KafkaRecord]]:
-        try:
-            taken: dict[TopicPartition, list[KafkaRecord]] = await super().getmany(partition, max_records=1)
         except UnicodeDecodeError:
-            # Asked again, the client moves its position to exactly the record that it could not read.
-            await super().getmany(partition, max_records=1)
-            record = await self._read_leniently(partition, await self.position(partition))
-            self._rewind(partition, record.offset + 1)
-            self._careful_polls = 0
-            return {partition: [record]}
+            partition = self._buffered(partitions)
+            if partition is None:
+                raise
+            return await self._read_leniently(partition, count_max, POLL_BYTES_MAX)
         return taken
 
-    def _positions(self) -> dict[TopicPartition, int]:
+    def _position(self, partition: TopicPartition) -> int | None:
         subscription = self._subscription.subscription
         assignment = subscription.assignment if subscription is not None else None
-        if assignment is None:
+        if assignment is None or partition not in assignment.tps:
+            return None
+        state = assignment.state_value(partition)
+        return state.position if state.has_valid_position else None
+
+    async def _read_leniently(
+        self, partition: TopicPartition, count_max: int, size_max: int
+    ) -> Mapping[TopicPartition, list[KafkaRecord]]:
+        """What follows in a partition, fetched apart; undecodable bytes in the names of headers are escaped.
+
+        All of it is read so, not just the one record: where there is one there may be many, and each costs a fetch.
+        """
+        start = self._position(partition)
+        if start is None:
             return {}
-        states = ((partition, assignment.state_value(partition)) for partition in assignment.tps)
-        return {partition: state.position for partition, state in states if state.has_valid_position}
+        unpacked = await self._fetch_leniently(partition, start)
+        if self._position(partition) != start:
+            # It was taken away meanwhile, and perhaps came back: its owner begins at what was committed.
+            return {}
+        taken: list[KafkaRecord] = []
+        size = 0
+        for record in unpacked:
+            taken.append(record)
+            size += _size(record)
+            if len(taken) >= count_max or size >= size_max:
+                break
+        if unpacked.next_fetch_offset == start:
+            raise KafkaError(f"no record at {partition.topic}[{partition.partition}]@{start}")
+        self.seek(partition, unpacked.next_fetch_offset)
+        return {partition: taken} if taken else {}
 
-    def _rewind(self, partition: TopicPartition, position: int) -> None:
-        try:
-            self.seek(partition, position)
-        except IllegalStateError:
-            # It was taken away meanwhile; its next owner begins at what was committed.
-            return
-
-    async def _read_leniently(self, partition: TopicPartition, offset: int) -> KafkaRecord:
-        """The record at an offset, fetched alone; undecodable bytes in the names of its headers are escaped."""
+    async def _fetch_leniently(self, partition: TopicPartition, offset: int) -> Any:
+        """The client's own iterator, which leaves out what was aborted and knows the next position."""
         node = self._client.cluster.leader_for_partition(partition)
+        if node is None or node == _NO_NODE:
+            raise LeaderNotAvailableError(f"{partition.topic}[{partition.partition}]")
         wanted = [(partition.topic, [(partition.partition, offset, RECORD_BYTES_MAX)])]
-        response = await self._client.send(node, FetchRequest(0, 1, RECORD_BYTES_MAX, _READ_COMMITTED, wanted))
-        ((_, ((_, error, *_, batches),)),) = response.topics
+        response = await self._client.send(node, FetchRequest(0, 1, RECORD_BYTES_MAX, READ_COMMITTED, wanted))
+        ((_, ((_, error, _, *parts),)),) = response.topics
         if error:
             raise for_code(error)
-        for record in _LenientBatch(batches[: _LENGTH.unpack_from(batches)[0] + _LENGTH.size]):
-            if record.offset >= offset:
-                return ConsumerRecord(
-                    partition.topic,
-                    partition.partition,
-                    record.offset,
-                    record.timestamp,
-                    record.timestamp_type,
-                    _cut_key(record.key),
-                    _cut_value(record.value),
-                    record.checksum,
-                    len(record.key or b""),
-                    len(record.value or b""),
-                    tuple(record.headers),
-                )
-        raise KafkaError(f"no record at {partition.topic}[{partition.partition}]@{offset}")
+        return PartitionRecords(
+            partition,
+            _LenientRecords(parts[-1]),
+            parts[_ABORTED_AT if response.API_VERSION > _LAST_WITHOUT_LOG_START else _ABORTED_AT - 1],
+            offset,
+            _cut_key,
+            _cut_value,
+            check_crcs=True,
+            isolation_level=READ_COMMITTED,
+        )
+
+
+class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
+    """The batches of an answer, of which those in today's format are read leniently; older ones have no headers."""
+
+    def next_batch(self) -> Any:
+        self._next_slice: Any
+        part = self._next_slice
+        batch = super().next_batch()
+        return _LenientBatch(part) if batch is not None and batch.magic >= _MAGIC_WITH_HEADERS else batch
 
 
 class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -30,14 +30,13 @@ def run_service(
     if len(sys.argv) < 2 or sys.argv[1] not in words:
         print(f"usage: python -m services.{name} {'|'.join(words)}", file=sys.stderr)  # noqa: T201
         return 2
-    word = sys.argv[1]
-    try:
-        settings = settings_class()
-    except ValidationError as error:
-        # The values are not shown: some are secrets.
-        for fault in error.errors(include_input=False, include_url=False):
-            variable = "__".join([name, *(str(part) for part in fault["loc"])]).upper()
-            print(f"{variable.replace('__', '_', 1)}: {fault['msg']}", file=sys.stderr)  # noqa: T201
+    word, arguments = sys.argv[1], sys.argv[2:]
+    if word in commands and _ask_for_help(arguments):
+        # Its parser explains and ends before anything is looked up, so what is not configured does not matter.
+        settings: S | None = cast("S", settings_class.model_construct())
+    else:
+        settings = _read_settings(name, settings_class)
+    if settings is None:
         return 2
     if word == "migrate":
         if settings.database_owner_url is None:
@@ -47,7 +46,24 @@ def run_service(
         print(f"{name}: at revision {revision}")  # noqa: T201
         return 0
     if word in commands:
-        return commands[word](settings, sys.argv[2:])
+        return commands[word](settings, arguments)
     configure_logging(service=name, role=word, instance=settings.instance)
     serve(settings, word)
     return 0
+
+
+def _ask_for_help(arguments: Sequence[str]) -> bool:
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--help" in options or "-h" in options
+
+
+def _read_settings(name: str, settings_class: type[S]) -> S | None:
+    """The settings of the environment; None when it is at fault, which is told."""
+    try:
+        return settings_class()
+    except ValidationError as error:
+        # The values are not shown: some are secrets.
+        for fault in error.errors(include_input=False, include_url=False):
+            variable = "__".join([name, *(str(part) for part in fault["loc"])]).upper()
+            print(f"{variable.replace('__', '_', 1)}: {fault['msg']}", file=sys.stderr)  # noqa: T201
+        return None

@@ -107,6 +107,39 @@ async def test_a_header_name_that_is_no_text_loses_neither_its_record_nor_those_
     assert await books.failing() == {}
 
 
+@pytest.mark.parametrize("compression", [0, 3])
+async def test_many_header_names_that_are_no_text_make_no_batches_of_single_records(
+    bootstrap_servers: str, worker: ServiceProcess, books: Books, compression: int
+) -> None:
+    mandate = new_mandate()
+    before = await worker.metric("rappen_batch_records_count", topic="usage.recorded")
+    for _ in range(4):
+        batch = [usage_record(mandate, partition=0) for _ in range(500)]
+        await publish_unreadable(
+            bootstrap_servers, batch, range(0, len(batch), 100), partition=0, compression=compression
+        )
+    await books.wait_charged([mandate], 2_000)
+    assert await books.charged([mandate]) == 2_000
+    assert await worker.metric("rappen_batch_records_count", topic="usage.recorded") - before <= 20
+    assert await books.failing() == {}
+
+
+async def test_a_header_name_that_is_no_text_brings_no_record_of_an_aborted_transaction(
+    bootstrap_servers: str, worker: ServiceProcess, books: Books
+) -> None:
+    mandate = new_mandate()
+    kept = [usage_record(mandate, partition=0) for _ in range(60)]
+    for begin in range(0, len(kept), 20):
+        aborted = [usage_record(mandate, partition=0) for _ in range(20)]
+        await publish_unreadable(bootstrap_servers, aborted, {3}, partition=0, transaction="aborted")
+        part = kept[begin : begin + 20]
+        await publish_unreadable(bootstrap_servers, part, {0, 7}, partition=0, transaction="committed")
+    await publish_unreadable(bootstrap_servers, [last := usage_record(mandate, partition=0)], {0}, partition=0)
+    await books.wait_charged([mandate], len(kept) + 1)
+    assert await books.event_ids([mandate]) == sorted(record.event_id for record in (*kept, last))
+    assert await books.failing() == {}
+
+
 async def test_records_of_aborted_transactions_are_not_charged(
     bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:

@@ -4,6 +4,7 @@ import math
 from uuid import uuid4
 
 import asyncpg
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.chassis.quarantine import unpack_headers
@@ -142,3 +143,21 @@ async def _all_settled(bootstrap_servers: str) -> bool:
     ) as consumer:
         ends = await consumer.end_offsets(partitions)
         return all([(await consumer.committed(partition) or 0) >= ends[partition] for partition in partitions])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--limit", "-1"),
+        ("list", "--limit", "99999999999999999999"),
+        ("show", "0"),
+        ("show", "99999999999999999999"),
+        ("replay", "99999999999999999999"),
+        ("replay", "one"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_in_a_line(servers: ServerPair, words: tuple[str, ...]) -> None:
+    done = run_command(servers, "billing", "dlq", *words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert f"dlq {words[0]}: error: argument" in done.stderr.splitlines()[-1]

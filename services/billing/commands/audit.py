@@ -1,8 +1,8 @@
 """`audit [--json]`: whether the books add up; exit code 1 when anything fails."""
 
+import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Sequence
 
 import asyncpg
@@ -15,12 +15,12 @@ __all__ = ["run"]
 
 def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
     """Prints every check with the number of accounts looked at and those that fail."""
-    if set(arguments) - {"--json"}:
-        print("usage: audit [--json]", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="audit")
+    parser.add_argument("--json", action="store_true", help="the answer for a program")
+    given = parser.parse_args(list(arguments))
     checks = asyncio.run(_audit(settings))
     failing = sum(check.failing_count for check in checks)
-    if "--json" in arguments:
+    if given.json:
         print(json.dumps(_document(checks), indent=2))
     else:
         for check in checks:

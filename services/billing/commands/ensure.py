@@ -1,7 +1,7 @@
 """`ensure`: settings for every enabled mandate, an account for every enabled member (L12). Safe to run again."""
 
+import argparse
 import asyncio
-import sys
 from collections.abc import Sequence
 
 from services.billing.settings import BillingSettings
@@ -14,9 +14,7 @@ __all__ = ["run"]
 
 def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
     """Prints how many members were looked at."""
-    if arguments:
-        print("usage: ensure", file=sys.stderr)
-        return 2
+    argparse.ArgumentParser(prog="ensure").parse_args(list(arguments))
     print(f"{asyncio.run(_ensure(settings))} members have their accounts")
     return 0
 

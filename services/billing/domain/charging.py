@@ -140,6 +140,8 @@ def derivation(
 
 # The day a zone is in, by name: its first moment, the next day's first moment (both UTC), and the date.
 _days: dict[str, tuple[datetime, datetime, date]] = {}
+# The time that can be said at all.
+_BEGIN, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def period_day(at: datetime, zone: str) -> date:
@@ -149,10 +151,25 @@ def period_day(at: datetime, zone: str) -> date:
     if known is not None and known[0] <= at < known[1]:
         return known[2]
     place = ZoneInfo(zone)
-    day = at.astimezone(place).date()
-    _days[zone] = _first_moment(day, place), _first_moment(day + timedelta(days=1), place), day
+    try:
+        day = at.astimezone(place).date()
+    except OverflowError:
+        # There the wall shows a year before 1 or after 9999, which no date can say: it stays at the border.
+        return at.astimezone(UTC).date()
+    _days[zone] = _first_moment(day, place), _end(day, place), day
     return day
 
 
 def _first_moment(day: date, place: ZoneInfo) -> datetime:
-    return datetime.combine(day, time.min, place).astimezone(UTC)
+    try:
+        return datetime.combine(day, time.min, place).astimezone(UTC)
+    except OverflowError:
+        return _BEGIN
+
+
+def _end(day: date, place: ZoneInfo) -> datetime:
+    # There is no day after the very last one; what is not remembered is worked out anew each time.
+    try:
+        return datetime.combine(day + timedelta(days=1), time.min, place).astimezone(UTC)
+    except OverflowError:
+        return _END

@@ -1,6 +1,6 @@
 """Days in every zone, equal shares, and ids of transactions: small pure rules that money depends on."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -38,6 +38,22 @@ def test_the_day_of_a_time_is_the_one_on_the_wall(at: datetime, zone: str) -> No
 )
 def test_days_of_23_and_25_hours_have_exact_borders(at: str, day: str) -> None:
     assert period_day(datetime.fromisoformat(at), "Europe/Zurich").isoformat() == day
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("year", [1, 9999])
+def test_the_first_and_the_last_day_there_are_have_a_date_in_every_zone(zone: str, year: int) -> None:
+    begin = datetime(year, 1, 1, tzinfo=UTC) if year == 1 else datetime(year, 12, 30, tzinfo=UTC)
+    for minutes in range(0, 2 * 24 * 60, 15):
+        at = begin + timedelta(minutes=minutes)
+        try:
+            day = at.astimezone(ZoneInfo(zone)).date()
+        except OverflowError:
+            day = at.date()
+        assert period_day(at, zone) == day
+    assert period_day(datetime.min.replace(tzinfo=UTC), zone) == date.min
+    assert period_day(datetime.max.replace(tzinfo=UTC), zone) == date.max
+    assert period_day(datetime(2026, 5, 1, 12, tzinfo=UTC), zone) >= date(2026, 5, 1)
 
 
 @given(total=st.integers(-(10**15), 10**15), count=st.integers(1, 200))
