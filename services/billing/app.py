@@ -19,7 +19,7 @@ from services.chassis.relay import Relay
 
 __all__ = ["serve"]
 
-BALANCES_GATHER_S = 0.5
+BALANCES_GATHER_S = 1.0
 WORKER_NICENESS = 5
 
 
