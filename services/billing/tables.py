@@ -99,15 +99,13 @@ accounts = sa.Table(
 )
 
 # Accounts whose balance was not told since it moved: the outbox of balance.changed. Only the newest balance of an
-# account counts, so a row stands for the account, up to the row of its chain that `seq` says.
+# account counts, so a row stands for the account, however often it moves.
 untold_balances = sa.Table(
     "untold_balances",
     metadata,
     sa.Column("mandate_no", sa.Integer, nullable=False),
     sa.Column("account_no", sa.BigInteger, nullable=False),
-    sa.Column("seq", sa.BigInteger, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "account_no"),
-    postgresql_with={"fillfactor": "30"},
 )
 
 # The ledger. A row moves `amount` between `moved_account_no` and the counter-account named by `counter`; it is never

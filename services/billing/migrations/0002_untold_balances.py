@@ -8,16 +8,14 @@ branch_labels = None
 depends_on = None
 
 STATEMENTS = (
-    # Rows are updated all the time and never indexed by what changes, so there is room for their versions on the page.
     """
     CREATE TABLE billing.untold_balances (
         mandate_no INTEGER NOT NULL,
         account_no BIGINT NOT NULL,
-        seq BIGINT NOT NULL,
         CONSTRAINT pk_untold_balances PRIMARY KEY (mandate_no, account_no)
-    ) WITH (fillfactor = 30)
+    )
     """,
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON billing.untold_balances TO billing_app",
+    "GRANT SELECT, INSERT, DELETE ON billing.untold_balances TO billing_app",
 )
 
 

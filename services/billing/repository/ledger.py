@@ -45,8 +45,8 @@ async def insert_transactions(connection: asyncpg.Connection, rows: Sequence[Tra
 async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[LockedAccount]) -> None:
     """Moves the balances of locked accounts by what their rows sum to, and marks them as untold; one statement.
 
-    A mark is the same row until the balance was told, however often it moves meanwhile. Counter-accounts are nobody's
-    balance and are not told.
+    A mark stays until the balance was told, however often it moves meanwhile; it is taken away under the account's
+    lock, so a mark that is found here is not about to go. Counter-accounts are nobody's balance and are not told.
     """
     if not accounts:
         return
@@ -55,10 +55,9 @@ async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[Loc
         " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[])"
         " AS given (mandate_no, no, by, carry, seq)"
         " WHERE a.mandate_no = given.mandate_no AND a.no = given.no"
-        " RETURNING a.mandate_no, a.no, a.seq, a.type)"
-        " INSERT INTO untold_balances AS u (mandate_no, account_no, seq)"
-        " SELECT mandate_no, no, seq FROM moved WHERE type IN ('MANDATE', 'USER')"
-        " ON CONFLICT (mandate_no, account_no) DO UPDATE SET seq = excluded.seq",
+        " RETURNING a.mandate_no, a.no, a.type)"
+        " INSERT INTO untold_balances (mandate_no, account_no)"
+        " SELECT mandate_no, no FROM moved WHERE type IN ('MANDATE', 'USER') ON CONFLICT DO NOTHING",
         [account.mandate_no for account in accounts],
         [account.no for account in accounts],
         [account.moved for account in accounts],

@@ -20,16 +20,17 @@ async def read_untold(connection: asyncpg.Connection, limit: int) -> list[asyncp
 
 
 async def forget_told(connection: asyncpg.Connection, told: Sequence[asyncpg.Record]) -> None:
-    """Takes the marks of told balances away, but for those that have moved on meanwhile.
+    """Takes the marks of told balances away, but for those that have moved on since they were read.
 
-    A mark that a charge holds is left: it is about to move on, and waiting for it could end in a deadlock.
+    The accounts are locked, so that none of them moves while its mark goes; one that a charge holds keeps its mark,
+    because it is about to move on. So nothing is waited for.
     """
     await connection.execute(
-        "DELETE FROM untold_balances WHERE (mandate_no, account_no) IN ("
-        " SELECT u.mandate_no, u.account_no FROM unnest($1::int[], $2::bigint[], $3::bigint[])"
-        " AS told (mandate_no, account_no, seq)"
-        " JOIN untold_balances u ON u.mandate_no = told.mandate_no AND u.account_no = told.account_no"
-        " AND u.seq <= told.seq FOR UPDATE OF u SKIP LOCKED)",
+        "WITH still AS MATERIALIZED (SELECT a.mandate_no, a.no"
+        " FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS told (mandate_no, account_no, seq)"
+        " JOIN accounts a ON a.mandate_no = told.mandate_no AND a.no = told.account_no AND a.seq = told.seq"
+        " FOR UPDATE OF a SKIP LOCKED)"
+        " DELETE FROM untold_balances u USING still WHERE u.mandate_no = still.mandate_no AND u.account_no = still.no",
         [row["mandate_no"] for row in told],
         [row["no"] for row in told],
         [row["seq"] for row in told],

@@ -1,0 +1,67 @@
+"""A balance that moved stays marked until it was told as it is, whatever moves it meanwhile."""
+
+import asyncpg
+import pytest
+
+from services.billing.repository.keys import AccountKey, ensure_accounts, ensure_mandates
+from services.billing.repository.ledger import lock_accounts, update_accounts
+from services.billing.repository.untold import forget_told, read_untold
+from services.chassis.database import Database
+from tests.support.events import new_mandate
+
+
+async def _account(connection: asyncpg.Connection) -> tuple[int, int]:
+    mandate = new_mandate()
+    mandate_no = (await ensure_mandates(connection, [mandate]))[mandate]
+    key = AccountKey(mandate_no, "MANDATE")
+    return mandate_no, (await ensure_accounts(connection, [key]))[key]
+
+
+async def _move(connection: asyncpg.Connection, account: tuple[int, int]) -> None:
+    locked = await lock_accounts(connection, [account])
+    for each in locked.values():
+        each.move(-1)
+    await update_accounts(connection, list(locked.values()))
+
+
+async def _marked(connection: asyncpg.Connection, account: tuple[int, int]) -> list[asyncpg.Record]:
+    return [row for row in await read_untold(connection, 10_000) if (row["mandate_no"], row["no"]) == account]
+
+
+async def test_a_mark_goes_when_the_balance_was_told(database: Database) -> None:
+    async with database.bare() as connection:
+        account = await _account(connection)
+        assert await _marked(connection, account) == []
+        for _ in range(3):
+            await _move(connection, account)
+        told = await _marked(connection, account)
+        assert [row["seq"] for row in told] == [3]
+        await forget_told(connection, told)
+        assert await _marked(connection, account) == []
+
+
+async def test_a_mark_stays_when_the_balance_has_moved_since_it_was_read(database: Database) -> None:
+    async with database.bare() as connection:
+        account = await _account(connection)
+        await _move(connection, account)
+        told = await _marked(connection, account)
+        await _move(connection, account)
+        await forget_told(connection, told)
+        assert [row["seq"] for row in await _marked(connection, account)] == [2]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_mark_stays_while_a_charge_holds_the_account(database: Database, committed: bool) -> None:
+    """Nobody waits for the other, and what the charge moves is not forgotten, nor what it does not."""
+    async with database.bare() as charging, database.bare() as telling:
+        account = await _account(charging)
+        await _move(charging, account)
+        told = await _marked(telling, account)
+        transaction = charging.transaction()
+        await transaction.start()
+        await _move(charging, account)
+        await forget_told(telling, told)
+        await (transaction.commit() if committed else transaction.rollback())
+        assert [row["seq"] for row in await _marked(telling, account)] == [2 if committed else 1]
+        await forget_told(telling, await _marked(telling, account))
+        assert await _marked(telling, account) == []
