@@ -1,11 +1,14 @@
 """A balance that moved stays marked until it was told as it is, whatever moves it meanwhile."""
 
+from uuid import uuid4
+
 import asyncpg
 import pytest
 
 from services.billing.repository.keys import AccountKey, ensure_accounts, ensure_mandates
-from services.billing.repository.ledger import lock_accounts, update_accounts
 from services.billing.repository.untold import forget_told, read_untold
+from services.billing.use_cases.post_movements import Movement, post_movements
+from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from tests.support.events import new_mandate
 
@@ -18,10 +21,20 @@ async def _account(connection: asyncpg.Connection) -> tuple[int, int]:
 
 
 async def _move(connection: asyncpg.Connection, account: tuple[int, int]) -> None:
-    locked = await lock_accounts(connection, [account])
-    for each in locked.values():
-        each.move(-1)
-    await update_accounts(connection, list(locked.values()))
+    """A credit of a micro-franc, in the caller's transaction."""
+    mandate_no, account_no = account
+    movement = Movement(
+        mandate_no=mandate_no,
+        event_id=uuid4(),
+        account_no=account_no,
+        transaction_type="CREDIT",
+        amount=1,
+        counter="ADMIN",
+        reference_type="ADMIN",
+        description="Test",
+        occurred_at=system_clock(),
+    )
+    await post_movements(connection, [movement], now=system_clock())
 
 
 async def _marked(connection: asyncpg.Connection, account: tuple[int, int]) -> list[asyncpg.Record]:
@@ -33,7 +46,8 @@ async def test_a_mark_goes_when_the_balance_was_told(database: Database) -> None
         account = await _account(connection)
         assert await _marked(connection, account) == []
         for _ in range(3):
-            await _move(connection, account)
+            async with connection.transaction():
+                await _move(connection, account)
         told = await _marked(connection, account)
         assert [row["seq"] for row in told] == [3]
         await forget_told(connection, told)
@@ -43,9 +57,11 @@ async def test_a_mark_goes_when_the_balance_was_told(database: Database) -> None
 async def test_a_mark_stays_when_the_balance_has_moved_since_it_was_read(database: Database) -> None:
     async with database.bare() as connection:
         account = await _account(connection)
-        await _move(connection, account)
+        async with connection.transaction():
+            await _move(connection, account)
         told = await _marked(connection, account)
-        await _move(connection, account)
+        async with connection.transaction():
+            await _move(connection, account)
         await forget_told(connection, told)
         assert [row["seq"] for row in await _marked(connection, account)] == [2]
 
@@ -55,7 +71,8 @@ async def test_a_mark_stays_while_a_charge_holds_the_account(database: Database,
     """Nobody waits for the other, and what the charge moves is not forgotten, nor what it does not."""
     async with database.bare() as charging, database.bare() as telling:
         account = await _account(charging)
-        await _move(charging, account)
+        async with charging.transaction():
+            await _move(charging, account)
         told = await _marked(telling, account)
         transaction = charging.transaction()
         await transaction.start()
