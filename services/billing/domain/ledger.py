@@ -73,7 +73,7 @@ class LockedAccount:
 
 
 class Transaction(NamedTuple):
-    """One row of the ledger, in the order of its columns. Amounts are micro-CHF."""
+    """One row of the ledger that is not usage, whose rows have more columns. Amounts are micro-CHF."""
 
     mandate_no: int
     event_id: UUID
@@ -91,16 +91,7 @@ class Transaction(NamedTuple):
     digest: bytes
     reference_id: str | None = None
     description: str | None = None
-    dimension_no: int | None = None
-    workflow_id: str | None = None
     created_by_user_id: str | None = None
-    processing_time_ms: int | None = None
-    bytes_sent: int | None = None
-    bytes_received: int | None = None
-    error_count: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    derivation: str | None = None
 
 
 def transaction_id(account_no: int, seq: int) -> UUID:

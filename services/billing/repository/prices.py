@@ -24,9 +24,10 @@ class Tariffs:
 
     async def at(self, connection: asyncpg.Connection, revision: int) -> Tariff:
         """The tariff of that revision or a newer one."""
-        if self._tariff is None or self._tariff.revision < revision:
-            self._tariff = await _read(connection)
-        return self._tariff
+        tariff = self.known(revision)
+        if tariff is None:
+            tariff = self._tariff = await _read(connection)
+        return tariff
 
 
 async def _read(connection: asyncpg.Connection) -> Tariff:
