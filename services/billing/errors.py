@@ -5,6 +5,7 @@ from typing import ClassVar
 from services.chassis.problems import InvalidBody, Problem
 
 __all__ = [
+    "BalanceOutOfRange",
     "BillingModelFixed",
     "InvalidField",
     "MalformedParameter",
@@ -101,6 +102,18 @@ class PriceFileRefused(Problem):
 
 
 # What the state does not allow.
+
+
+class BalanceOutOfRange(Problem):
+    """A balance would be further from zero than the ledger keeps."""
+
+    status = 409
+    code = "BALANCE_OUT_OF_RANGE"
+    title = "Balance out of range"
+    texts: ClassVar = {
+        "en": "A balance would leave the range of the ledger.",
+        "de": "Ein Kontostand läge ausserhalb dessen, was das Hauptbuch führt.",
+    }
 
 
 class BillingModelFixed(Problem):

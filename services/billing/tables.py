@@ -18,9 +18,11 @@ __all__ = [
     "directory_mandates",
     "directory_members",
     "directory_users",
+    "mandate_subscriptions",
     "mandates",
     "metadata",
     "outbox",
+    "payment_credits",
     "price_book",
     "prices",
     "provider_permissions",
@@ -61,15 +63,33 @@ mandates = sa.Table(
     sa.Column("past_time_zones", JSONB, nullable=False, server_default="[]"),
     sa.Column("late_events", sa.Text, nullable=False, server_default="own"),
     sa.Column("late_event_days", sa.Integer, nullable=False, server_default="0"),
-    # What subscription.changed told last; null means that there never was a subscription.
+    # The terms of the subscription in force, out of `mandate_subscriptions`; null means that there never was one.
     sa.Column("subscription_id", sa.Uuid),
     sa.Column("subscription_version", sa.BigInteger),
     sa.Column("subscription_operative", sa.Boolean),
     sa.Column("plan_key", sa.Text),
     sa.Column("plan_markup_percent", sa.Numeric),
+    # Whether usage of it was ever claimed without a charge, so that new usage has to be looked up among that.
+    sa.Column("has_uncharged", sa.Boolean, nullable=False, server_default=sa.false()),
     # Grows with every change, so that a charge can tell that its terms are still those it priced by.
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
+)
+
+# What was told of each subscription by its newest version. Which of them a mandate lives by follows from these rows
+# alone, so it does not depend on the order in which they were told.
+mandate_subscriptions = sa.Table(
+    "mandate_subscriptions",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("subscription_id", sa.Uuid, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("operative", sa.Boolean, nullable=False),
+    sa.Column("was_operative", sa.Boolean, nullable=False),
+    sa.Column("plan_key", sa.Text, nullable=False),
+    sa.Column("markup_percent", sa.Numeric),
+    sa.Column("changed_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "subscription_id"),
 )
 
 # Pool, member and counter accounts. Revenue has no row here, because every charge would lock it: it is the sum of the
@@ -109,7 +129,8 @@ untold_balances = sa.Table(
 )
 
 # The ledger. A row moves `amount` between `moved_account_no` and the counter-account named by `counter`; it is never
-# updated or deleted. The key is the identity of the event that caused it, which is what makes a charge happen once.
+# updated or deleted. The key is the identity of the event that caused it, which is what makes a charge happen once;
+# `own` keeps the ids that are made here apart from those that publishers choose.
 transactions = sa.Table(
     "transactions",
     metadata,
@@ -139,7 +160,8 @@ transactions = sa.Table(
     sa.Column("output_tokens", sa.BigInteger),
     sa.Column("derivation", sa.Text),
     sa.Column("digest", sa.LargeBinary, nullable=False),
-    sa.PrimaryKeyConstraint("mandate_no", "event_id"),
+    sa.Column("own", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
     sa.UniqueConstraint("mandate_no", "moved_account_no", "seq"),
     sa.Index("ix_transactions_mandate_no_occurred_at", "mandate_no", "occurred_at"),
     sa.CheckConstraint("amount >= 0 OR transaction_type = 'ADJUSTMENT'", name="amount"),
@@ -181,7 +203,8 @@ rollups = sa.Table(
     postgresql_with={"fillfactor": "70"},
 )
 
-# Usage that was claimed without a transaction: FREE (it cost nothing), or parked for want of a price or rate.
+# Events that were claimed without a transaction: usage that is FREE (it cost nothing), usage that is parked for want of
+# a price or rate, and payments (`own`) that wait for a rate.
 uncharged_events = sa.Table(
     "uncharged_events",
     metadata,
@@ -198,7 +221,8 @@ uncharged_events = sa.Table(
     # The whole event of a parked one, null for a free one.
     sa.Column("event", sa.Text),
     sa.Column("price_revision", sa.BigInteger, nullable=False),
-    sa.PrimaryKeyConstraint("mandate_no", "event_id"),
+    sa.Column("own", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
     sa.Index("ix_uncharged_events_parked", "price_revision", postgresql_where=sa.text("reason <> 'FREE'")),
 )
 
@@ -245,6 +269,20 @@ subscription_budgets = sa.Table(
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("credited_at", _Time, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "subscription_id", "period_start"),
+)
+
+# Payments that were credited, under the id of their (first) row; the digest tells a repeat from a contradiction, and is
+# null for payments of before it was kept.
+payment_credits = sa.Table(
+    "payment_credits",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("event_id", sa.Uuid, nullable=False),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.LargeBinary),
+    sa.Column("credited_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "event_id"),
 )
 
 # Who changed settings, credit and accounts, from what to what.

@@ -1,5 +1,6 @@
 """Taking usage in without Kafka: records as a consumer would hand them to the charge."""
 
+import itertools
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,6 +17,9 @@ from tests.support.events import RawRecord
 
 __all__ = ["charge", "received"]
 
+# No two records stand at one place of the topic.
+_offsets = itertools.count()
+
 
 async def charge(database: Database, *records: RawRecord) -> None:
     """Charges the records as one batch, with the platform's default markup."""
@@ -25,7 +29,7 @@ async def charge(database: Database, *records: RawRecord) -> None:
 
 def received(records: Iterable[RawRecord]) -> list[Received]:
     """The records as one batch of a consumer."""
-    return [_received(record, offset) for offset, record in enumerate(records)]
+    return [_received(record, next(_offsets)) for record in records]
 
 
 def _received(record: RawRecord, offset: int) -> Received:

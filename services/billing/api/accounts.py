@@ -20,6 +20,7 @@ from services.billing.queries.accounts import account_json, list_accounts, read_
 from services.billing.queries.mandates import ensure_known, unknown_usage
 from services.billing.repository.accounts import set_enabled
 from services.billing.repository.audit_log import record_change
+from services.billing.repository.mandates import lock_mandate
 from services.billing.use_cases.credit_by_hand import HandCredit, credit_by_hand, credited_account
 from services.chassis.caller import Caller
 
@@ -113,7 +114,8 @@ def routes(context: ApiContext) -> APIRouter:
         async with context.database.bare() as connection, connection.transaction():
             number = await ensure_known(connection, mandate_id)
             target = None if user_id is None else id_parameter("userId", user_id)
-            await credited_account(connection, number, target, now=context.clock())
+            mandate = await lock_mandate(connection, number)
+            await credited_account(connection, mandate, target, now=context.clock())
         return {"mandateId": mandate_id, "userId": user_id}
 
     return api

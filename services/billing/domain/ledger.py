@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 __all__ = [
+    "BALANCE_MAX",
     "LEDGER_NAMESPACE",
     "AccountType",
     "BillingModel",
@@ -32,6 +33,10 @@ CounterAccount = Literal[
 # REVENUE has no account row, because every charge would lock it: its balance is the sum of the rollups.
 Counter = CounterAccount | Literal["REVENUE"]
 AccountType = Literal["MANDATE", "USER"] | CounterAccount
+
+# No balance goes further from zero, in micro-CHF: three million million francs. Usage of one member falls on at most
+# three accounts (its own, the pool, the internal one), so the sums of the rollups stay within 64 bits too.
+BALANCE_MAX = 3 * 10**18
 
 # Event ids of movements that no event of its own caused are derived from what happened, so that it happens once.
 LEDGER_NAMESPACE = UUID("7e2f4a1c-52b7-5d0e-9c64-0b6f5b3f2a10")
@@ -92,6 +97,8 @@ class Transaction(NamedTuple):
     reference_id: str | None = None
     description: str | None = None
     created_by_user_id: str | None = None
+    # The id was made here, in a space that no publisher of usage can name.
+    own: bool = True
 
 
 def transaction_id(account_no: int, seq: int) -> UUID:

@@ -4,7 +4,7 @@ A number never changes once it is given, so workers keep what they have seen. Wh
 transaction of its own before the charge; a number that nothing uses does no harm.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import asyncpg
@@ -90,9 +90,10 @@ class Places:
         self._places.update(found)
 
 
-async def make_places(connection: asyncpg.Connection, names: Sequence[PlaceName]) -> dict[PlaceName, Place]:
-    """Finds or makes the numbers of places, in the caller's transaction."""
-    mandates = await ensure_mandates(connection, [name.mandate_id for name in names])
+async def make_places(
+    connection: asyncpg.Connection, names: Sequence[PlaceName], mandates: Mapping[str, int]
+) -> dict[PlaceName, Place]:
+    """Finds or makes the numbers of places, in the caller's transaction, which has locked their mandates."""
     own: tuple[AccountType, ...] = ("MANDATE", "INTERNAL")
     accounts = await ensure_accounts(
         connection,

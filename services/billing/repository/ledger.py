@@ -89,12 +89,12 @@ async def add_to_rollups(connection: asyncpg.Connection, sums: Mapping[RollupKey
 async def recorded_digests(
     connection: asyncpg.Connection, table: str, identities: Sequence[tuple[int, UUID]]
 ) -> dict[tuple[int, UUID], bytes]:
-    """The digests of those events that `table` (the ledger, or the uncharged events) has already."""
+    """The digests of those usage events that `table` (the ledger, or the uncharged events) has already."""
     if not identities:
         return {}
     rows = await connection.fetch(
         "SELECT t.mandate_no, t.event_id, t.digest FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
-        f" JOIN {table} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id",
+        f" JOIN {table} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id AND NOT t.own",
         [mandate_no for mandate_no, _ in identities],
         [event_id for _, event_id in identities],
     )

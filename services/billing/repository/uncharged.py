@@ -30,10 +30,12 @@ class UnchargedEvent(NamedTuple):
     recorded_at: datetime
     event: str | None
     price_revision: int
+    # A payment, whose id no publisher of usage can name.
+    own: bool = False
 
     @classmethod
     def parked(cls, mandate_no: int, event: Event, why: Parked, now: datetime, revision: int) -> "UnchargedEvent":
-        """Usage that waits for a price or a rate, kept whole."""
+        """Usage or a payment that waits for a price or a rate, kept whole."""
         text = orjson.dumps(encode_structured(event)).decode()
         return cls(
             mandate_no,
@@ -47,6 +49,7 @@ class UnchargedEvent(NamedTuple):
             now,
             text,
             revision,
+            not isinstance(event.data, UsageRecorded),
         )
 
     @classmethod
@@ -72,9 +75,9 @@ async def take_parked(connection: asyncpg.Connection, *, revision: int, limit: i
     """Takes parked events out that were last looked at under an older price book; part of the caller's transaction,
     which charges them or parks them again. Workers do not wait for each other."""
     rows: list[asyncpg.Record] = await connection.fetch(
-        "DELETE FROM uncharged_events WHERE (mandate_no, event_id) IN ("
-        " SELECT mandate_no, event_id FROM uncharged_events WHERE reason <> 'FREE' AND price_revision < $1"
-        " ORDER BY price_revision LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING mandate_no, event_id, digest, event",
+        "DELETE FROM uncharged_events WHERE (mandate_no, event_id, own) IN ("
+        " SELECT mandate_no, event_id, own FROM uncharged_events WHERE reason <> 'FREE' AND price_revision < $1"
+        " ORDER BY price_revision LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING mandate_no, event_id, digest, event, own",
         revision,
         limit,
     )

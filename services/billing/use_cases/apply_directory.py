@@ -8,6 +8,7 @@ import asyncpg
 from rappen_contracts.directory.v1 import DirectoryChanged, Mandate, Membership, ProviderPermissions, User
 from services.billing.repository.directory import write_mandate, write_membership, write_permissions, write_user
 from services.billing.repository.keys import ensure_mandates
+from services.billing.repository.mandates import lock_mandates
 from services.billing.use_cases.open_accounts import open_member_accounts
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
@@ -16,6 +17,9 @@ from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
 __all__ = ["ApplyDirectory"]
+
+# Mandates of one transaction of `resync`.
+RESYNC_MANDATES = 100
 
 
 class ApplyDirectory:
@@ -43,13 +47,21 @@ class ApplyDirectory:
     async def resync(self) -> int:
         """L12 by command: settings for every enabled mandate, an account for every enabled member. Idempotent."""
         now = self._clock()
-        async with self._database.bare() as connection, connection.transaction():
-            mandates = await connection.fetch("SELECT id FROM directory_mandates WHERE enabled")
-            members = await connection.fetch("SELECT mandate_id, user_id FROM directory_members WHERE enabled")
-            enabled = {row["id"] for row in mandates}
-            pairs = [(row["mandate_id"], row["user_id"]) for row in members if row["mandate_id"] in enabled]
-            await _follow(connection, enabled, pairs, now=now)
-        return len(pairs)
+        count = 0
+        async with self._database.bare() as connection:
+            rows = await connection.fetch("SELECT id FROM directory_mandates WHERE enabled ORDER BY id")
+            enabled = [row["id"] for row in rows]
+            for start in range(0, len(enabled), RESYNC_MANDATES):
+                # A transaction for a few, because their charges wait for it.
+                some = enabled[start : start + RESYNC_MANDATES]
+                async with connection.transaction():
+                    members = await connection.fetch(
+                        "SELECT mandate_id, user_id FROM directory_members WHERE enabled AND mandate_id = ANY($1)", some
+                    )
+                    pairs = [(row["mandate_id"], row["user_id"]) for row in members]
+                    await _follow(connection, set(some), pairs, now=now)
+                count += len(pairs)
+        return count
 
 
 async def _write(
@@ -79,6 +91,6 @@ async def _follow(
     """Settings for the mandates and accounts for the members, where they are not there yet."""
     if mandates:
         numbers = await ensure_mandates(connection, sorted(mandates))
-        await open_member_accounts(
-            connection, [(numbers[mandate_id], user_id) for mandate_id, user_id in members], now=now
-        )
+        pairs = [(numbers[mandate_id], user_id) for mandate_id, user_id in members]
+        locked = await lock_mandates(connection, {mandate_no for mandate_no, _ in pairs})
+        await open_member_accounts(connection, pairs, mandates=locked, now=now)

@@ -5,9 +5,12 @@ from datetime import datetime
 
 import asyncpg
 
+from rappen_contracts import Event
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from services.billing.domain.money import to_micro
 from services.billing.repository.keys import ensure_mandates
+from services.billing.repository.mandates import LockedMandate, lock_mandates
+from services.billing.repository.subscriptions import follow_subscriptions, keep_subscription
 from services.billing.use_cases.credit_mandate import MandateCredit, credit_mandate
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
@@ -29,34 +32,27 @@ class ApplySubscription:
         """Settles a batch in one transaction."""
         now = self._clock()
         async with self._database.bare() as connection, connection.transaction():
+            numbers = await ensure_mandates(connection, [_change(received.event).mandate_id for received in events])
+            mandates = await lock_mandates(connection, numbers.values())
             for received in events:
-                changed = received.event.data
-                if not isinstance(changed, SubscriptionChanged):
-                    raise TypeError(f"{type(changed).__name__} is no subscription change")
-                await _apply_terms(connection, changed)
-                await _credit_budget(connection, changed, now)
+                changed = _change(received.event)
+                mandate = mandates[numbers[changed.mandate_id]]
+                await keep_subscription(connection, mandate.no, changed, changed_at=received.event.time)
+                await follow_subscriptions(connection, mandate.no)
+                await _credit_budget(connection, mandate, changed, now)
             await quarantine(connection, refused, group="billing", now=now)
         EVENTS_CONSUMED.labels("subscription.changed", "applied").inc(len(events))
 
 
-async def _apply_terms(connection: asyncpg.Connection, changed: SubscriptionChanged) -> None:
-    """An operative subscription's terms hold; the end of one that is not the mandate's present one changes nothing."""
-    await ensure_mandates(connection, [changed.mandate_id])
-    await connection.execute(
-        "UPDATE mandates SET subscription_id = $2, subscription_version = $3, subscription_operative = $4,"
-        " plan_key = $5, plan_markup_percent = CASE WHEN $4 THEN $6::numeric END, version = version + 1"
-        " WHERE id = $1 AND CASE WHEN subscription_id = $2 THEN subscription_version < $3"
-        " ELSE subscription_id IS NULL OR $4 END",
-        changed.mandate_id,
-        changed.subscription_id,
-        changed.version,
-        changed.operative,
-        changed.plan.key,
-        changed.plan.markup_percent,
-    )
+def _change(event: Event) -> SubscriptionChanged:
+    if not isinstance(event.data, SubscriptionChanged):
+        raise TypeError(f"{type(event.data).__name__} is no subscription change")
+    return event.data
 
 
-async def _credit_budget(connection: asyncpg.Connection, changed: SubscriptionChanged, now: datetime) -> None:
+async def _credit_budget(
+    connection: asyncpg.Connection, mandate: LockedMandate, changed: SubscriptionChanged, now: datetime
+) -> None:
     """L16: the budget's identity is the subscription and the start of its period."""
     if not changed.budget_due or changed.period_start is None or changed.plan.budget.amount <= 0:
         return
@@ -67,7 +63,6 @@ async def _credit_budget(connection: asyncpg.Connection, changed: SubscriptionCh
         )
     identity = f"budget/{changed.subscription_id}/{changed.period_start.isoformat()}"
     credit = MandateCredit(
-        mandate_id=changed.mandate_id,
         user_id=None,
         cause=identity,
         amount=amount,
@@ -77,12 +72,11 @@ async def _credit_budget(connection: asyncpg.Connection, changed: SubscriptionCh
         description=f"Budget {changed.plan.key}",
         occurred_at=changed.period_start,
     )
-    posted = await credit_mandate(connection, credit, now=now)
-    if posted:
+    if await credit_mandate(connection, mandate, credit, now=now):
         await connection.execute(
             "INSERT INTO subscription_budgets (mandate_no, subscription_id, period_start, amount, credited_at)"
             " VALUES ($1, $2, $3, $4, $5)",
-            posted[0].mandate_no,
+            mandate.no,
             changed.subscription_id,
             changed.period_start,
             amount,

@@ -26,11 +26,11 @@ from services.billing.domain.charging import (
     derivation,
     rate_usage,
 )
-from services.billing.domain.ledger import LockedAccount
+from services.billing.domain.ledger import BALANCE_MAX, LockedAccount
 from services.billing.domain.money import post
 from services.billing.domain.prices import PROMPT_KINDS
 from services.billing.domain.terms import Terms
-from services.billing.repository.keys import Place, PlaceName, Places, make_places
+from services.billing.repository.keys import Place, PlaceName, Places, ensure_mandates, make_places
 from services.billing.repository.ledger import (
     RollupKey,
     add_to_rollups,
@@ -38,7 +38,7 @@ from services.billing.repository.ledger import (
     recorded_digests,
     update_accounts,
 )
-from services.billing.repository.mandates import changed_terms, read_terms
+from services.billing.repository.mandates import lock_mandates, mark_uncharged, read_terms
 from services.billing.repository.prices import Tariffs
 from services.billing.repository.uncharged import UnchargedEvent, insert_uncharged
 from services.billing.repository.usage_rows import insert_usage_rows, since_epoch, usage_row
@@ -50,10 +50,11 @@ from services.chassis.faults import FaultPoints
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
-__all__ = ["AlreadyCharged", "ChargeUsage", "Charges", "TermsChanged", "Usage"]
+__all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "TermsChanged", "Usage"]
 
 GROUP = "billing"
 TOPIC = "usage.recorded"
+_TOO_LARGE = "with this amount the balance would leave the range of the ledger"
 
 
 class Usage:
@@ -87,8 +88,8 @@ class Usage:
         return self.place.mandate_no, self.event.id
 
 
-class AlreadyCharged(Exception):  # noqa: N818 - a signal to begin again, not an error.
-    """The ledger has some of the events that would be claimed without a charge."""
+class AlreadyRecorded(Exception):  # noqa: N818 - a signal to begin again, not an error.
+    """Some of the events are claimed already: charged, free or parked."""
 
     def __init__(self, digests: dict[tuple[int, UUID], bytes]) -> None:
         super().__init__(len(digests))
@@ -97,6 +98,15 @@ class AlreadyCharged(Exception):  # noqa: N818 - a signal to begin again, not an
 
 class TermsChanged(Exception):  # noqa: N818 - a signal to begin again, not an error.
     """Settings changed between pricing and locking."""
+
+
+class Outcome(NamedTuple):
+    """What became of the events that nobody had claimed: how many of each, and those that no account can pay."""
+
+    charged: int
+    free: int
+    parked: int
+    too_large: list[Usage]
 
 
 class ChargeUsage:
@@ -121,11 +131,10 @@ class ChargeUsage:
                 try:
                     async with connection.transaction():
                         basis = await self._charges.basis(connection, usages)
-                        claimed = await recorded_digests(connection, "uncharged_events", basis.to_look_up(fresh))
-                        fresh, again_uncharged, other_uncharged = _compare(fresh, claimed)
                         outcome = await self._charges.charge(connection, fresh, basis, now)
-                        conflicts = _contradicting(others, known | claimed)
-                        rejected = [*refused, *conflicts, *other, *other_uncharged]
+                        conflicts = _contradicting(others, known)
+                        too_large = [_refused(usage, "AMOUNT_TOO_LARGE", _TOO_LARGE) for usage in outcome.too_large]
+                        rejected = [*refused, *conflicts, *other, *too_large]
                         await quarantine(connection, rejected, group=GROUP, now=now)
                         self._faults.reach("before_commit")
                 except UniqueViolationError as error:
@@ -134,15 +143,20 @@ class ChargeUsage:
                     if error.table_name == "transactions" and found.keys() <= known.keys():
                         raise
                     known |= found
-                except AlreadyCharged as found_charged:
-                    known |= found_charged.digests
+                except AlreadyRecorded as found_recorded:
+                    known |= found_recorded.digests
                 except TermsChanged:
                     await asyncio.sleep(0)
                 else:
                     break
-        outcome["repeated"] = repeats + len(again) + len(again_uncharged) + len(others) - len(conflicts)
-        outcome["refused"] = len(rejected)
-        for name, count in outcome.items():
+        counts = {
+            "charged": outcome.charged,
+            "free": outcome.free,
+            "parked": outcome.parked,
+            "repeated": repeats + len(again) + len(others) - len(conflicts),
+            "refused": len(rejected),
+        }
+        for name, count in counts.items():
             if count:
                 EVENTS_CONSUMED.labels(TOPIC, name).inc(count)
 
@@ -178,8 +192,10 @@ class Charges:
                 usage.place = place
         if unknown:
             async with connection.transaction():
-                made = await make_places(connection, list(unknown))
-                await give_opening_credit(connection, {place.mandate_no for place in made.values()}, now=now)
+                numbers = await ensure_mandates(connection, [name.mandate_id for name in unknown])
+                mandates = await lock_mandates(connection, numbers.values())
+                made = await make_places(connection, list(unknown), numbers)
+                await give_opening_credit(connection, mandates, now=now)
             self._places.remember(made.items())
             for usage in usages:
                 if usage.name in made:
@@ -193,30 +209,49 @@ class Charges:
 
     async def charge(
         self, connection: asyncpg.Connection, usages: Sequence[Usage], basis: Basis, now: datetime
-    ) -> dict[str, int]:
-        """Charges events that nobody has claimed yet, in the caller's transaction; counts them by outcome.
+    ) -> Outcome:
+        """Charges events, in the caller's transaction; raises when one of them is claimed, or the terms have changed.
 
-        Accounts are locked, then rows, balances and rollups are written, and the balances are marked to be told. The
-        number of statements does not depend on the number of events.
+        The mandates are locked, then the accounts; rows, balances and rollups are written, and the balances are marked
+        to be told. The number of statements does not depend on the number of events.
         """
         priced, uncharged = _price(usages, basis, now)
-        if uncharged:
-            # Their claim is in another table than the ledger, so no key of it would tell.
-            identities = [(entry.mandate_no, entry.event_id) for entry in uncharged]
-            charged = await recorded_digests(connection, "transactions", identities)
-            if charged:
-                raise AlreadyCharged(charged)
+        await _lock(connection, basis)
+        await _look_up(connection, basis.to_look_up(usage for usage, *_ in priced), uncharged)
+        too_large: list[Usage] = []
         if priced:
             accounts = await lock_accounts(connection, {(usage.place.mandate_no, no) for usage, _, no in priced})
-            if await changed_terms(connection, list(basis.terms.values())):
-                raise TermsChanged
-            rows, sums = _post(priced, accounts, basis.terms, now)
+            rows, sums, too_large = _post(priced, accounts, basis.terms, now)
             await insert_usage_rows(connection, rows)
             await update_accounts(connection, list(accounts.values()))
             await add_to_rollups(connection, sums)
         await insert_uncharged(connection, uncharged)
+        unmarked = {entry.mandate_no for entry in uncharged if not basis.terms[entry.mandate_no].has_uncharged}
+        if unmarked:
+            await mark_uncharged(connection, unmarked)
         free = sum(1 for event in uncharged if event.reason == "FREE")
-        return {"charged": len(priced), "free": free, "parked": len(uncharged) - free}
+        return Outcome(len(priced) - len(too_large), free, len(uncharged) - free, too_large)
+
+
+async def _lock(connection: asyncpg.Connection, basis: Basis) -> None:
+    """Locks the mandates, whose terms must be those that the events were priced by."""
+    if basis.terms:
+        mandates = await lock_mandates(connection, basis.terms)
+        if any(mandates[no].version != terms.version for no, terms in basis.terms.items()):
+            raise TermsChanged
+
+
+async def _look_up(
+    connection: asyncpg.Connection, priced: Sequence[tuple[int, UUID]], uncharged: Sequence[UnchargedEvent]
+) -> None:
+    """Raises for events that are claimed in the other table than the one whose key would tell: what is charged now but
+    was free or parked, and the reverse. Under the mandates' locks, so nobody claims one of them meanwhile."""
+    claimed = await recorded_digests(connection, "uncharged_events", priced)
+    identities = [(entry.mandate_no, entry.event_id) for entry in uncharged]
+    claimed |= await recorded_digests(connection, "transactions", identities)
+    claimed |= await recorded_digests(connection, "uncharged_events", identities)
+    if claimed:
+        raise AlreadyRecorded(claimed)
 
 
 def _price(
@@ -245,18 +280,24 @@ def _post(
     accounts: Mapping[int, LockedAccount],
     terms: Mapping[int, Terms],
     now: datetime,
-) -> tuple[list[bytes], dict[RollupKey, list[int]]]:
+) -> tuple[list[bytes], dict[RollupKey, list[int]], list[Usage]]:
     """Moves the locked accounts, one event after the other: each amount is rounded once with its account's carry, and
     how it came about is written down. Returns the rows in the order of their key, so that two workers with the same
-    events wait for each other, not for ever; and the cost and count to add to the rollups."""
+    events wait for each other, not for ever; the cost and count to add to the rollups; and the events whose amount
+    would take their account out of the ledger's range."""
     recorded_at = since_epoch(now)
     rows: list[bytes] = []
     sums: dict[RollupKey, list[int]] = {}
+    too_large: list[Usage] = []
     for usage, rated, account_no in priced:
         event, data, place, tokens = usage.event, usage.data, usage.place, usage.tokens
         account = accounts[account_no]
         carry_before = account.carry
-        amount, account.carry = post(rated.exact, carry_before)
+        amount, carry = post(rated.exact, carry_before)
+        if account.balance - amount < -BALANCE_MAX:
+            too_large.append(usage)
+            continue
+        account.carry = carry
         account.move(-amount)
         day = terms[place.mandate_no].calendar.day(event.time)
         explained = derivation(data, rated, carry_before, account.carry, tokens)
@@ -277,7 +318,7 @@ def _post(
         added[0] += amount
         added[1] += 1
     rows.sort()
-    return rows, sums
+    return rows, sums, too_large
 
 
 def _sent_and_received(tokens: Mapping[str, int]) -> tuple[int, int] | tuple[None, None]:
@@ -327,6 +368,10 @@ def _compare(
 
 
 def _conflict(usage: Usage) -> Refused:
+    return _refused(usage, "CONFLICT", f"event {usage.event.id} was recorded with other data")
+
+
+def _refused(usage: Usage, code: str, detail: str) -> Refused:
     if usage.received is None:
-        raise AssertionError("only received events can contradict")
-    return Refused(usage.received.record, "CONFLICT", f"event {usage.event.id} was recorded with other data")
+        raise AssertionError("only received events can be refused")
+    return Refused(usage.received.record, code, detail)

@@ -13,6 +13,7 @@ from services.billing.errors import InvalidField, MandateUnknown, PriceUnknown
 from services.billing.queries.providers import allowed
 from services.billing.queries.standings import Standings
 from services.billing.repository.keys import AccountKey, ensure_accounts, ensure_mandates
+from services.billing.repository.mandates import lock_mandates
 from services.billing.repository.prices import Tariffs
 from services.billing.settings import BillingSettings
 from services.billing.use_cases.open_accounts import open_member_accounts
@@ -81,9 +82,11 @@ class CheckFunds:
         """Makes what is missing: settings, the pool, and the member's account with its opening credit."""
         async with self._database.bare() as connection, connection.transaction():
             number = (await ensure_mandates(connection, [question.mandate_id]))[question.mandate_id]
+            mandates = await lock_mandates(connection, [number])
             await ensure_accounts(connection, [AccountKey(number, "MANDATE")])
             if member:
-                await open_member_accounts(connection, [(number, question.user_id)], now=self._clock())
+                members = [(number, question.user_id)]
+                await open_member_accounts(connection, members, mandates=mandates, now=self._clock())
 
     async def _answer(self, question: Question, row: asyncpg.Record) -> Answer:
         tariff = await self._tariff(row["revision"])

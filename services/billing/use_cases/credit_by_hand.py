@@ -8,14 +8,14 @@ from uuid import UUID, uuid4, uuid5
 
 import asyncpg
 
-from services.billing.domain.ledger import LEDGER_NAMESPACE
+from services.billing.domain.ledger import LEDGER_NAMESPACE, TransactionType
 from services.billing.domain.money import to_micro
 from services.billing.errors import IdempotencyMismatch, NotAMember, UserRequired, ZeroCredit
-from services.billing.queries.mandates import is_member, read_settings
+from services.billing.queries.mandates import is_member
 from services.billing.queries.transactions import read_transaction
 from services.billing.repository.audit_log import record_change
 from services.billing.repository.keys import AccountKey, ensure_accounts
-from services.billing.repository.ledger import lock_accounts
+from services.billing.repository.mandates import LockedMandate, lock_mandate
 from services.billing.use_cases.open_accounts import open_member_accounts
 from services.billing.use_cases.post_movements import Movement, post_movements
 from services.chassis.caller import Caller
@@ -36,19 +36,33 @@ class HandCredit:
 async def credit_by_hand(
     connection: asyncpg.Connection, mandate_no: int, credit: HandCredit, *, caller: Caller, now: datetime
 ) -> dict[str, Any]:
-    """Posts the credit in the caller's transaction and answers its row; a repeat answers the first one's."""
+    """Posts the credit in the caller's transaction and answers its row; a repeat answers the first one's, whatever the
+    billing model is by then."""
     if not credit.amount:
         raise ZeroCredit
-    account_no, about_no = await credited_account(connection, mandate_no, credit.user_id, now=now)
-    await lock_accounts(connection, [(mandate_no, account_no)])
+    mandate = await lock_mandate(connection, mandate_no)
     event_id = _event_id(mandate_no, caller, credit.idempotency_key)
+    known = await connection.fetchrow(
+        "SELECT t.moved_account_no, t.seq, t.transaction_type, t.amount, t.description, a.user_id"
+        " FROM transactions t JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.account_no"
+        " WHERE t.mandate_no = $1 AND t.event_id = $2 AND t.own",
+        mandate_no,
+        event_id,
+    )
     micros = to_micro(credit.amount)
+    transaction_type: TransactionType = "CREDIT" if micros > 0 else "DEBIT"
+    if known is not None:
+        given = (transaction_type, abs(micros), credit.description, credit.user_id)
+        if tuple(known[name] for name in ("transaction_type", "amount", "description", "user_id")) != given:
+            raise IdempotencyMismatch
+        return await read_transaction(connection, mandate_no, known["moved_account_no"], known["seq"])
+    account_no, about_no = await credited_account(connection, mandate, credit.user_id, now=now)
     movement = Movement(
         mandate_no=mandate_no,
         event_id=event_id,
         account_no=account_no,
         about_no=about_no,
-        transaction_type="CREDIT" if micros > 0 else "DEBIT",
+        transaction_type=transaction_type,
         amount=abs(micros),
         counter="ADMIN",
         reference_type="ADMIN",
@@ -56,18 +70,7 @@ async def credit_by_hand(
         occurred_at=now,
         created_by_user_id=caller.user_id,
     )
-    known = await connection.fetchrow(
-        "SELECT moved_account_no, seq, transaction_type, amount, description FROM transactions"
-        " WHERE mandate_no = $1 AND event_id = $2",
-        mandate_no,
-        event_id,
-    )
-    if known is not None:
-        same = (movement.account_no, movement.transaction_type, movement.amount, movement.description)
-        if tuple(known[name] for name in ("moved_account_no", "transaction_type", "amount", "description")) != same:
-            raise IdempotencyMismatch
-        return await read_transaction(connection, mandate_no, account_no, known["seq"])
-    (row,) = await post_movements(connection, [movement], now=now)
+    (row,) = await post_movements(connection, [movement], mandates={mandate_no: mandate}, now=now)
     await record_change(
         connection,
         mandate_no=mandate_no,
@@ -81,21 +84,20 @@ async def credit_by_hand(
 
 
 async def credited_account(
-    connection: asyncpg.Connection, mandate_no: int, user_id: str | None, *, now: datetime
+    connection: asyncpg.Connection, mandate: LockedMandate, user_id: str | None, *, now: datetime
 ) -> tuple[int, int | None]:
     """The account whose balance a credit moves, and the member it is for: the pool, or a member's own budget."""
-    settings = await read_settings(connection, mandate_no)
-    own = settings["billing_model"] == "PREPAY_USER"
+    own = mandate.billing_model == "PREPAY_USER"
     if own and user_id is None:
         raise UserRequired
-    if user_id is not None and not await is_member(connection, settings["id"], user_id):
+    if user_id is not None and not await is_member(connection, mandate.id, user_id):
         raise NotAMember
-    pool = AccountKey(mandate_no, "MANDATE")
+    pool = AccountKey(mandate.no, "MANDATE")
     pool_no = (await ensure_accounts(connection, [pool]))[pool]
     if user_id is None:
         return pool_no, None
-    await open_member_accounts(connection, [(mandate_no, user_id)], now=now)
-    member = AccountKey(mandate_no, "USER", user_id)
+    await open_member_accounts(connection, [(mandate.no, user_id)], mandates={mandate.no: mandate}, now=now)
+    member = AccountKey(mandate.no, "USER", user_id)
     member_no = (await ensure_accounts(connection, [member]))[member]
     return (member_no, None) if own else (pool_no, member_no)
 

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from hashlib import blake2b
 
 import asyncpg
-from asyncpg.exceptions import UniqueViolationError
 
 from rappen_contracts import Event
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from services.billing.domain.charging import Parked, Tariff
 from services.billing.domain.money import converted, post
 from services.billing.repository.keys import ensure_mandates
-from services.billing.repository.mandates import read_terms
+from services.billing.repository.mandates import LockedMandate, lock_mandates, read_terms
 from services.billing.repository.prices import Tariffs
 from services.billing.repository.uncharged import UnchargedEvent, insert_uncharged
 from services.billing.use_cases.credit_mandate import MandateCredit, credit_mandate
@@ -40,44 +40,46 @@ class CreditPayments:
         """Settles a batch in one transaction."""
         now = self._clock()
         outcomes: list[str] = []
+        rejected = list(refused)
         async with self._database.bare() as connection, connection.transaction():
+            numbers = await ensure_mandates(connection, [_payment(received.event).mandate_id for received in events])
+            mandates = await lock_mandates(connection, numbers.values())
             for received in events:
-                outcomes.append(await self._settle(connection, received.event, now))
-            await quarantine(connection, refused, group="billing", now=now)
+                mandate = mandates[numbers[_payment(received.event).mandate_id]]
+                outcome = await self._settle(connection, mandate, received.event, now)
+                outcomes.append(outcome)
+                if outcome == "conflict":
+                    rejected.append(Refused(received.record, "CONFLICT", "the payment was told with other data"))
+            await quarantine(connection, rejected, group="billing", now=now)
         for outcome in outcomes:
             EVENTS_CONSUMED.labels("payment.succeeded", outcome).inc()
 
-    async def _settle(self, connection: asyncpg.Connection, event: Event, now: datetime) -> str:
+    async def _settle(self, connection: asyncpg.Connection, mandate: LockedMandate, event: Event, now: datetime) -> str:
         _, revision = await read_terms(connection, (), default_markup=Decimal(0))
         tariff = await self._tariffs.at(connection, revision)
-        parked = await credit_payment(connection, event, tariff, now=now)
+        parked = await credit_payment(connection, mandate, event, tariff, now=now)
         if isinstance(parked, str):
             return parked
-        try:
-            async with connection.transaction():
-                await insert_uncharged(connection, [parked])
-        except UniqueViolationError:
-            return "repeated"
+        known = await connection.fetchval(
+            "SELECT digest FROM uncharged_events WHERE mandate_no = $1 AND event_id = $2 AND own", mandate.no, event.id
+        )
+        if known is not None:
+            return "repeated" if known == event.digest else "conflict"
+        await insert_uncharged(connection, [parked])
         return "parked"
 
 
 async def credit_payment(
-    connection: asyncpg.Connection, event: Event, tariff: Tariff, *, now: datetime
+    connection: asyncpg.Connection, mandate: LockedMandate, event: Event, tariff: Tariff, *, now: datetime
 ) -> str | UnchargedEvent:
-    """Credits a payment in the caller's transaction and says what became of it, or why it has to wait for a rate."""
-    paid = event.data
-    if not isinstance(paid, PaymentSucceeded):
-        raise TypeError(f"{type(paid).__name__} is no payment")
+    """Credits a payment in the caller's transaction and says what became of it (credited, repeated, noted, or a
+    conflict with what was told of it before), or why it has to wait for a rate."""
+    paid = _payment(event)
     if paid.reason not in _CREDITED_REASONS:
         return "noted"
     rate = tariff.rates.at(paid.amount.currency, paid.paid_at)
-    if rate is None:
-        mandate_no = (await ensure_mandates(connection, [paid.mandate_id]))[paid.mandate_id]
-        why = Parked("NO_RATE", f"no rate of {paid.amount.currency} at that time", paid.amount.currency)
-        return UnchargedEvent.parked(mandate_no, event, why, now, tariff.revision)
-    amount, _ = post(converted(paid.amount.amount, rate.rate), Decimal(0))
+    amount = 0 if rate is None else post(converted(paid.amount.amount, rate.rate), Decimal(0))[0]
     credit = MandateCredit(
-        mandate_id=paid.mandate_id,
         user_id=paid.user_id,
         cause=f"payment/{paid.reference}",
         amount=amount,
@@ -88,4 +90,36 @@ async def credit_payment(
         occurred_at=paid.paid_at,
         created_by_user_id=paid.created_by_user_id,
     )
-    return "credited" if await credit_mandate(connection, credit, now=now) else "repeated"
+    event_id, digest = credit.event_id(mandate), _digest(paid)
+    known = await connection.fetchrow(
+        "SELECT digest FROM payment_credits WHERE mandate_no = $1 AND event_id = $2", mandate.no, event_id
+    )
+    if known is not None:
+        return "repeated" if known["digest"] in (None, digest) else "conflict"
+    if rate is None:
+        why = Parked("NO_RATE", f"no rate of {paid.amount.currency} at that time", paid.amount.currency)
+        return UnchargedEvent.parked(mandate.no, event, why, now, tariff.revision)
+    await credit_mandate(connection, mandate, credit, now=now)
+    await connection.execute(
+        "INSERT INTO payment_credits (mandate_no, event_id, reference, amount, digest, credited_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6)",
+        mandate.no,
+        event_id,
+        paid.reference,
+        amount,
+        digest,
+        now,
+    )
+    return "credited"
+
+
+def _payment(event: Event) -> PaymentSucceeded:
+    if not isinstance(event.data, PaymentSucceeded):
+        raise TypeError(f"{type(event.data).__name__} is no payment")
+    return event.data
+
+
+def _digest(paid: PaymentSucceeded) -> bytes:
+    """What a payment is, however it is told: what was paid, for what and for whom."""
+    text = f"{paid.reason}|{paid.amount.amount.normalize():f}|{paid.amount.currency}|{paid.user_id}"
+    return blake2b(text.encode(), digest_size=16).digest()

@@ -1,6 +1,6 @@
 """Opening accounts of members, and the opening credit that each gets exactly once in a member's life."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import uuid5
 
@@ -8,21 +8,28 @@ import asyncpg
 
 from services.billing.domain.ledger import LEDGER_NAMESPACE
 from services.billing.repository.keys import AccountKey, ensure_accounts
+from services.billing.repository.mandates import LockedMandate
 from services.billing.use_cases.post_movements import Movement, post_movements
 
 __all__ = ["give_opening_credit", "open_member_accounts"]
 
 
 async def open_member_accounts(
-    connection: asyncpg.Connection, members: Sequence[tuple[int, str]], *, now: datetime
+    connection: asyncpg.Connection,
+    members: Sequence[tuple[int, str]],
+    *,
+    mandates: Mapping[int, LockedMandate],
+    now: datetime,
 ) -> None:
     """Makes the accounts of members, given as (mandate, user), and gives the opening credit that is due."""
     if members:
         await ensure_accounts(connection, [AccountKey(no, "USER", user_id) for no, user_id in members])
-        await give_opening_credit(connection, {no for no, _ in members}, now=now)
+        await give_opening_credit(connection, mandates, now=now)
 
 
-async def give_opening_credit(connection: asyncpg.Connection, mandates: Iterable[int], *, now: datetime) -> None:
+async def give_opening_credit(
+    connection: asyncpg.Connection, mandates: Mapping[int, LockedMandate], *, now: datetime
+) -> None:
     """Credits every enabled member whose account stands in a PREPAY_USER mandate and never had its opening credit.
 
     Once, because the ledger row's key is derived from the member, and the mark is set with the row.
@@ -33,7 +40,7 @@ async def give_opening_credit(connection: asyncpg.Connection, mandates: Iterable
         " JOIN directory_members d ON d.mandate_id = m.id AND d.user_id = a.user_id AND d.enabled"
         " WHERE a.mandate_no = ANY($1) AND a.type = 'USER' AND m.billing_model = 'PREPAY_USER'"
         " AND a.opening_credit_at IS NULL ORDER BY a.no FOR UPDATE OF a",
-        sorted(set(mandates)),
+        sorted(mandates),
     )
     if not due:
         return
@@ -62,5 +69,6 @@ async def give_opening_credit(connection: asyncpg.Connection, mandates: Iterable
             for row in due
             if row["default_user_credit"] > 0
         ],
+        mandates=mandates,
         now=now,
     )

@@ -1,6 +1,6 @@
 """Posting everything that is not usage: credits, deductions, adjustments. The caller owns the transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -8,10 +8,18 @@ from uuid import UUID
 
 import asyncpg
 
-from services.billing.domain.ledger import CounterAccount, ReferenceType, Transaction, TransactionType, movement
+from services.billing.domain.ledger import (
+    BALANCE_MAX,
+    CounterAccount,
+    ReferenceType,
+    Transaction,
+    TransactionType,
+    movement,
+)
+from services.billing.errors import BalanceOutOfRange
 from services.billing.repository.keys import AccountKey, ensure_accounts
 from services.billing.repository.ledger import insert_transactions, lock_accounts, update_accounts
-from services.billing.repository.mandates import read_calendars
+from services.billing.repository.mandates import LockedMandate
 
 __all__ = ["Movement", "post_movements"]
 
@@ -40,10 +48,18 @@ class Movement:
 
 
 async def post_movements(
-    connection: asyncpg.Connection, movements: Sequence[Movement], *, now: datetime
+    connection: asyncpg.Connection,
+    movements: Sequence[Movement],
+    *,
+    mandates: Mapping[int, LockedMandate],
+    now: datetime,
 ) -> list[Transaction]:
-    """Writes one row each, moves both accounts, marks the new balances to be told. Raises `UniqueViolationError` for
-    an event that has its row already, so a caller that may repeat looks first, under the account's lock."""
+    """Writes one row each, moves both accounts, marks the new balances to be told.
+
+    The caller has locked the mandates and chosen the accounts under that lock. Raises `UniqueViolationError` for a
+    movement that has its row already, so a caller that may repeat looks first; `BalanceOutOfRange` for a balance that
+    the ledger cannot hold.
+    """
     if not movements:
         return []
     counters = await ensure_accounts(connection, [AccountKey(entry.mandate_no, entry.counter) for entry in movements])
@@ -54,12 +70,14 @@ async def post_movements(
             *((key.mandate_no, no) for key, no in counters.items()),
         ],
     )
-    calendars = await read_calendars(connection, {entry.mandate_no for entry in movements})
     rows = []
     for entry in movements:
         account = accounts[entry.account_no]
+        contra = accounts[counters[AccountKey(entry.mandate_no, entry.counter)]]
         account.move(entry.by)
-        accounts[counters[AccountKey(entry.mandate_no, entry.counter)]].move(-entry.by)
+        contra.move(-entry.by)
+        if max(abs(account.balance), abs(contra.balance)) > BALANCE_MAX:
+            raise BalanceOutOfRange
         rows.append(
             Transaction(
                 mandate_no=entry.mandate_no,
@@ -74,7 +92,7 @@ async def post_movements(
                 reference_type=entry.reference_type,
                 occurred_at=entry.occurred_at,
                 recorded_at=now,
-                period_day=calendars[entry.mandate_no].day(entry.occurred_at),
+                period_day=mandates[entry.mandate_no].calendar.day(entry.occurred_at),
                 digest=_digest(entry),
                 reference_id=entry.reference_id,
                 description=entry.description,

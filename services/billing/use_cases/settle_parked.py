@@ -9,13 +9,11 @@ import orjson
 from asyncpg.exceptions import CheckViolationError, DataError, UniqueViolationError
 
 from rappen_contracts import Event, decode_structured
-from rappen_contracts.payment.v1 import PaymentSucceeded
-from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.domain.charging import Parked
+from services.billing.domain.charging import Parked, Tariff
 from services.billing.repository.ledger import recorded_digests
-from services.billing.repository.mandates import read_terms
+from services.billing.repository.mandates import LockedMandate, lock_mandates, read_terms
 from services.billing.repository.uncharged import UnchargedEvent, insert_uncharged, take_parked
-from services.billing.use_cases.charge_usage import AlreadyCharged, Charges, TermsChanged, Usage
+from services.billing.use_cases.charge_usage import AlreadyRecorded, Charges, TermsChanged, Usage
 from services.billing.use_cases.credit_payment import credit_payment
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -26,6 +24,9 @@ __all__ = ["SettleParked"]
 BATCH = 500
 # An amount or a balance that the ledger cannot hold, or text that the database refuses.
 _FAULTS_OF_DATA = (ArithmeticError, ValueError, DataError, CheckViolationError)
+
+_CONTRADICTS = Parked("CONFLICT", "the event was recorded with other data", None)
+_TOO_LARGE = Parked("AMOUNT_TOO_LARGE", "with this amount the balance would leave the range of the ledger", None)
 
 _log = get_logger(__name__)
 
@@ -47,7 +48,7 @@ class SettleParked:
             try:
                 async with connection.transaction():
                     looked_at = await self._settle(connection, now)
-            except (UniqueViolationError, AlreadyCharged, TermsChanged):
+            except (UniqueViolationError, AlreadyRecorded, TermsChanged):
                 # A redelivery charged one of them at the same moment, or settings moved: the next run sees it. Places
                 # that were made in the transaction that is gone are forgotten.
                 self._charges = Charges(self._default_markup)
@@ -80,30 +81,54 @@ class SettleParked:
     ) -> None:
         if not rows:
             return
-        # One that a redelivery has charged meanwhile only leaves the parking place; what contradicts it stays there.
-        charged = await recorded_digests(
-            connection, "transactions", [(row["mandate_no"], row["event_id"]) for row in rows]
-        )
-        contradicts = Parked("CONFLICT", "the event was recorded with other data", None)
+        # All of them first, in one order; what is posted below locks some of them again.
+        mandates = await lock_mandates(connection, {row["mandate_no"] for row in rows})
+        usages = await self._usages(connection, [row for row in rows if not row["own"]], revision, now)
+        await self._charges.find_places(connection, usages, now)
+        basis = await self._charges.basis(connection, usages)
+        outcome = await self._charges.charge(connection, usages, basis, now)
         await insert_uncharged(
             connection,
             [
-                _parked(row, contradicts, revision, now)
+                UnchargedEvent.parked(usage.place.mandate_no, usage.event, _TOO_LARGE, now, revision)
+                for usage in outcome.too_large
+            ],
+        )
+        for row in rows:
+            if row["own"]:
+                await _credit(connection, mandates[row["mandate_no"]], row, basis.tariff, now)
+        _log.info(
+            "parked events looked at", events=len(rows), **(outcome._asdict() | {"too_large": len(outcome.too_large)})
+        )
+
+    async def _usages(
+        self, connection: asyncpg.Connection, rows: Sequence[asyncpg.Record], revision: int, now: datetime
+    ) -> list[Usage]:
+        """The usage that is to be charged. What a redelivery has charged meanwhile only leaves the parking place; what
+        contradicts it stays there."""
+        charged = await recorded_digests(
+            connection, "transactions", [(row["mandate_no"], row["event_id"]) for row in rows]
+        )
+        await insert_uncharged(
+            connection,
+            [
+                _parked(row, _CONTRADICTS, revision, now)
                 for row in rows
                 if charged.get((row["mandate_no"], row["event_id"]), row["digest"]) != row["digest"]
             ],
         )
-        events = [_event(row["event"], now) for row in rows if (row["mandate_no"], row["event_id"]) not in charged]
-        usages = [Usage(event) for event in events if isinstance(event.data, UsageRecorded)]
-        await self._charges.find_places(connection, usages, now)
-        basis = await self._charges.basis(connection, usages)
-        outcome = await self._charges.charge(connection, usages, basis, now)
-        for event in events:
-            if isinstance(event.data, PaymentSucceeded):
-                parked = await credit_payment(connection, event, basis.tariff, now=now)
-                if not isinstance(parked, str):
-                    await insert_uncharged(connection, [parked])
-        _log.info("parked events looked at", events=len(rows), **outcome)
+        return [Usage(_event(row["event"], now)) for row in rows if (row["mandate_no"], row["event_id"]) not in charged]
+
+
+async def _credit(
+    connection: asyncpg.Connection, mandate: LockedMandate, row: asyncpg.Record, tariff: Tariff, now: datetime
+) -> None:
+    """Credits a parked payment; what still has no rate, or contradicts what was credited, is parked again."""
+    outcome = await credit_payment(connection, mandate, _event(row["event"], now), tariff, now=now)
+    if outcome == "conflict":
+        outcome = _parked(row, _CONTRADICTS, tariff.revision, now)
+    if not isinstance(outcome, str):
+        await insert_uncharged(connection, [outcome])
 
 
 def _parked(row: asyncpg.Record, why: Parked, revision: int, now: datetime) -> UnchargedEvent:

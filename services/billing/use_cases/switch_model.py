@@ -14,6 +14,7 @@ from services.billing.queries.mandates import read_settings
 from services.billing.repository.accounts import enabled_member_accounts
 from services.billing.repository.audit_log import record_change
 from services.billing.repository.keys import AccountKey, ensure_accounts
+from services.billing.repository.mandates import lock_mandate
 from services.billing.use_cases.open_accounts import give_opening_credit
 from services.billing.use_cases.post_movements import Movement, post_movements
 from services.chassis.caller import Caller
@@ -36,9 +37,10 @@ async def switch_model(
 ) -> ModelSwitch:
     """Moves the money and sets the model in the caller's transaction.
 
-    All accounts of the mandate are locked first, so usage is charged either before, by the old model, or after, by
-    the new one: a charge looks at the version of its terms under the same locks.
+    The mandate is locked first, so nothing moves its money and no account is made in it meanwhile: usage is charged
+    either before, by the old model, or after, by the new one.
     """
+    locked = {mandate_no: await lock_mandate(connection, mandate_no)}
     pool = AccountKey(mandate_no, "MANDATE")
     pool_no = (await ensure_accounts(connection, [pool]))[pool]
     accounts = await connection.fetch(
@@ -46,7 +48,7 @@ async def switch_model(
         " ORDER BY no FOR UPDATE",
         mandate_no,
     )
-    settings = await read_settings(connection, mandate_no, lock=True)
+    settings = await read_settings(connection, mandate_no)
     old: BillingModel = settings["billing_model"]
     if old == model:
         raise ModelUnchanged
@@ -65,9 +67,9 @@ async def switch_model(
     movements = _movements(
         mandate_no, switch, legs, description=f"Billing model {old} to {model}", caller=caller, now=now
     )
-    await post_movements(connection, movements, now=now)
+    await post_movements(connection, movements, mandates=locked, now=now)
     if model == "PREPAY_USER":
-        await give_opening_credit(connection, [mandate_no], now=now)
+        await give_opening_credit(connection, locked, now=now)
     touched = {no for leg in legs for no in leg[:2]} - {pool_no}
     result = ModelSwitch(old, model, sum(amount for *_, amount in legs), len(touched))
     await record_change(

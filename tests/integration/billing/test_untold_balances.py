@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from services.billing.repository.keys import AccountKey, ensure_accounts, ensure_mandates
+from services.billing.repository.mandates import lock_mandates
 from services.billing.repository.untold import forget_told, read_untold
 from services.billing.use_cases.post_movements import Movement, post_movements
 from services.chassis.clock import system_clock
@@ -34,7 +35,8 @@ async def _move(connection: asyncpg.Connection, account: tuple[int, int]) -> Non
         description="Test",
         occurred_at=system_clock(),
     )
-    await post_movements(connection, [movement], now=system_clock())
+    mandates = await lock_mandates(connection, [mandate_no])
+    await post_movements(connection, [movement], mandates=mandates, now=system_clock())
 
 
 async def _marked(connection: asyncpg.Connection, account: tuple[int, int]) -> list[asyncpg.Record]:

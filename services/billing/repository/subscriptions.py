@@ -1,0 +1,60 @@
+"""The subscriptions of a mandate as they were told, and the terms that follow from them."""
+
+from datetime import datetime
+
+import asyncpg
+
+from rappen_contracts.subscription.v1 import SubscriptionChanged
+
+__all__ = ["follow_subscriptions", "keep_subscription"]
+
+
+async def keep_subscription(
+    connection: asyncpg.Connection, mandate_no: int, changed: SubscriptionChanged, *, changed_at: datetime
+) -> None:
+    """Keeps what the newest version of a subscription tells, and whether any version was operative.
+
+    Both are the same whatever the order in which versions arrive, and however often.
+    """
+    await connection.execute(
+        "INSERT INTO mandate_subscriptions AS s"
+        " (mandate_no, subscription_id, version, operative, was_operative, plan_key, markup_percent, changed_at)"
+        " VALUES ($1, $2, $3, $4, $4, $5, $6, $7)"
+        " ON CONFLICT (mandate_no, subscription_id) DO UPDATE SET"
+        " version = greatest(s.version, excluded.version), was_operative = s.was_operative OR excluded.operative,"
+        " operative = CASE WHEN excluded.version > s.version THEN excluded.operative ELSE s.operative END,"
+        " plan_key = CASE WHEN excluded.version > s.version THEN excluded.plan_key ELSE s.plan_key END,"
+        " markup_percent = CASE WHEN excluded.version > s.version THEN excluded.markup_percent"
+        " ELSE s.markup_percent END,"
+        " changed_at = CASE WHEN excluded.version > s.version THEN excluded.changed_at ELSE s.changed_at END",
+        mandate_no,
+        changed.subscription_id,
+        changed.version,
+        changed.operative,
+        changed.plan.key,
+        changed.plan.markup_percent,
+        changed_at,
+    )
+
+
+async def follow_subscriptions(connection: asyncpg.Connection, mandate_no: int) -> None:
+    """Sets the mandate's terms by its subscriptions: the operative one holds, of several the one that changed last.
+
+    Where none is operative the mandate has no active subscription, unless none ever was: a checkout that was never
+    finished takes nothing away from somebody who lives on credit.
+    """
+    await connection.execute(
+        "WITH latest AS ("
+        " SELECT subscription_id, version, operative, plan_key, CASE WHEN operative THEN markup_percent END AS markup,"
+        "        bool_or(was_operative) OVER () AS ever"
+        " FROM mandate_subscriptions WHERE mandate_no = $1"
+        " ORDER BY operative DESC, changed_at DESC, subscription_id DESC LIMIT 1)"
+        " UPDATE mandates m SET subscription_id = l.subscription_id, subscription_version = l.version,"
+        " subscription_operative = CASE WHEN l.ever THEN l.operative END, plan_key = l.plan_key,"
+        " plan_markup_percent = l.markup, version = m.version + 1"
+        " FROM latest l WHERE m.no = $1"
+        " AND (m.subscription_id, m.subscription_version, m.subscription_operative, m.plan_key, m.plan_markup_percent)"
+        " IS DISTINCT FROM"
+        " (l.subscription_id, l.version, CASE WHEN l.ever THEN l.operative END, l.plan_key, l.markup)",
+        mandate_no,
+    )

@@ -1,0 +1,78 @@
+"""Events of other services as billing receives them: encoded and decoded, each at a place of its own in its topic."""
+
+import itertools
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+from aiokafka import ConsumerRecord
+
+from rappen_contracts import decode, encode
+from rappen_contracts.payment.v1 import PaymentSucceeded
+from rappen_contracts.registry import PAYMENT_SUCCEEDED_V1, SUBSCRIPTION_CHANGED_V1, EventVersion
+from rappen_contracts.subscription.v1 import Plan, SubscriptionChanged
+from rappen_contracts.types import Contract, NonNegativeMoney
+from services.chassis.consumer import Received
+
+__all__ = ["AT", "money", "paid", "received_fact", "subscription"]
+
+AT = datetime(2026, 5, 1, tzinfo=UTC)
+
+_offsets = itertools.count()
+
+
+def received_fact(
+    version: EventVersion, data: Contract, *, event_id: UUID | None = None, at: datetime = AT, key: str = ""
+) -> Received:
+    """An event as its consumer hands it on."""
+    record = encode(data, type=version.type, id=event_id or uuid4(), source="/tests", time=at, key=key)
+    headers = tuple(record.headers)
+    event = decode(headers, record.value, now=datetime.now(UTC))
+    kafka_record = ConsumerRecord(
+        version.name, 0, next(_offsets), 0, 0, record.key, record.value, None, 0, len(record.value), headers
+    )
+    return Received(event, kafka_record)
+
+
+def money(amount: int | str, currency: str = "CHF") -> NonNegativeMoney:
+    """An amount."""
+    return NonNegativeMoney(amount=Decimal(amount), currency=currency)
+
+
+def paid(mandate: str, amount: int = 500, *, event_id: UUID | None = None, **more: Any) -> Received:
+    """A top-up that succeeded."""
+    data = PaymentSucceeded(
+        **{
+            "mandate_id": mandate,
+            "amount": money(amount, more.pop("currency", "CHF")),
+            "reason": "top_up",
+            "reference": f"cs_{uuid4().hex}",
+            "paid_at": AT,
+            "cause": "tests",
+            **more,
+        }
+    )
+    return received_fact(PAYMENT_SUCCEEDED_V1, data, event_id=event_id, key=mandate)
+
+
+def subscription(
+    mandate: str, subscription_id: UUID, version: int, state: str, *, at: datetime = AT, **more: Any
+) -> Received:
+    """A subscription's change; operative as its state says, on a plan with a budget of 20."""
+    data = SubscriptionChanged(
+        **{
+            "mandate_id": mandate,
+            "subscription_id": subscription_id,
+            "version": version,
+            "to_state": state,
+            "operative": state in ("TRIALING", "ACTIVE", "CANCELED", "PAST_DUE"),
+            "plan": Plan(
+                key=more.pop("plan_key", "STARTER"), budget=money(20), markup_percent=more.pop("markup_percent", None)
+            ),
+            "period_start": AT,
+            "cause": "tests",
+            **more,
+        }
+    )
+    return received_fact(SUBSCRIPTION_CHANGED_V1, data, at=at, key=mandate)
