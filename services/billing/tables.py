@@ -110,6 +110,8 @@ accounts = sa.Table(
     sa.Column("level", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("last_warning_at", _Time),
     sa.Column("opening_credit_at", _Time),
+    # How much that was, also nothing: the mark that its ledger row has to match.
+    sa.Column("opening_credit", sa.BigInteger),
     sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
     sa.PrimaryKeyConstraint("mandate_no", "no"),

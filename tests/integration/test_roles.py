@@ -11,7 +11,7 @@ from tests.support.events import new_mandate
 from tests.support.ledger import Books
 from tests.support.stack import SERVICES, ServerPair
 
-APPEND_ONLY = ("transactions", "audit_log", "prices", "rates", "subscription_budgets")
+APPEND_ONLY = ("transactions", "audit_log", "prices", "rates", "subscription_budgets", "payment_credits")
 KEPT = (*APPEND_ONLY, "accounts", "mandates", "rollups", "quarantine")
 
 
@@ -118,14 +118,18 @@ async def test_the_audit_names_the_account_whose_row_somebody_changed(servers: S
         await admin.execute(
             "INSERT INTO transactions (mandate_no, event_id, account_no, moved_account_no, seq, transaction_type,"
             " amount, balance_after, counter, reference_type, occurred_at, recorded_at, period_day, digest)"
-            " VALUES ($1, gen_random_uuid(), $2, $2, 1, 'CREDIT', 7, 7, 'ADMIN', 'ADMIN', now(), now(), now(), '')",
+            " VALUES ($1, gen_random_uuid(), $2, $2, 1, 'CREDIT', 7, 7, 'ADMIN', 'ADMIN', now(), now(),"
+            " now() AT TIME ZONE 'Europe/Zurich', '')",
             number,
             account,
         )
+        log = "INSERT INTO audit_log (mandate_no, actor, action, after, at) VALUES ($1, 'a', 'credit', $2, now())"
+        await admin.execute(log, number, '{"amount": "0.000007"}')
         assert await _failing(admin) == {}
         await admin.execute("UPDATE transactions SET amount = 8 WHERE moved_account_no = $1", account)
         failing = await _failing(admin)
         assert {check for check, accounts in failing.items() if str(account) in accounts} == {"balance", "chain"}
+        assert failing["credits"] == {None}
     finally:
         await transaction.rollback()
         await admin.close()

@@ -20,6 +20,7 @@ __all__ = [
     "Tariff",
     "billable",
     "derivation",
+    "first_moment",
     "period_day",
     "rate_usage",
 ]
@@ -156,13 +157,14 @@ def period_day(at: datetime, zone: str) -> date:
     except OverflowError:
         # There the wall shows a year before 1 or after 9999, which no date can say: it stays at the border.
         return at.astimezone(UTC).date()
-    _days[zone] = _first_moment(day, place), _end(day, place), day
+    _days[zone] = first_moment(day, zone), _end(day, place), day
     return day
 
 
-def _first_moment(day: date, place: ZoneInfo) -> datetime:
+def first_moment(day: date, zone: str) -> datetime:
+    """The moment at which a day begins in a zone, in UTC."""
     try:
-        return datetime.combine(day, time.min, place).astimezone(UTC)
+        return datetime.combine(day, time.min, ZoneInfo(zone)).astimezone(UTC)
     except OverflowError:
         return _BEGIN
 

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from services.billing.domain.charging import period_day
+from services.billing.domain.charging import first_moment, period_day
 
 __all__ = ["Calendar"]
 
@@ -33,6 +33,19 @@ class Calendar(NamedTuple):
                 return max(begun, period_day(at, zone))
             begun = period_day(until, zone)
         return max(begun, period_day(at, self.zone))
+
+    def begin(self, day: date) -> datetime:
+        """The first moment, in UTC, of a day or, where the calendar leaves it out, of the next one after it.
+
+        Times from this one on until the next day's fall on the day, as `day` says.
+        """
+        begun, since = date.min, datetime.min.replace(tzinfo=UTC)
+        for until, zone in (*self.past, (datetime.max.replace(tzinfo=UTC), self.zone)):
+            first = since if day <= begun else max(since, first_moment(day, zone))
+            if first < until:
+                break
+            begun, since = period_day(until, zone), until
+        return first
 
     def changed(self, zone: str, now: datetime) -> Calendar:
         """The calendar with another zone from the next month on; one that never came into force is forgotten."""

@@ -45,11 +45,12 @@ async def give_opening_credit(
     if not due:
         return
     await connection.execute(
-        "UPDATE accounts SET opening_credit_at = $3"
-        " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, account_no)"
+        "UPDATE accounts SET opening_credit_at = $4, opening_credit = given.amount"
+        " FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS given (mandate_no, account_no, amount)"
         " WHERE accounts.mandate_no = given.mandate_no AND accounts.no = given.account_no",
         [row["mandate_no"] for row in due],
         [row["no"] for row in due],
+        [row["default_user_credit"] for row in due],
         now,
     )
     await post_movements(

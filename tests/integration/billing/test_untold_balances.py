@@ -30,7 +30,7 @@ async def _move(connection: asyncpg.Connection, account: tuple[int, int]) -> Non
         account_no=account_no,
         transaction_type="CREDIT",
         amount=1,
-        counter="ADMIN",
+        counter="TAKE_OVER",
         reference_type="ADMIN",
         description="Test",
         occurred_at=system_clock(),

@@ -54,3 +54,23 @@ def test_december_is_followed_by_january() -> None:
     changed = ZURICH.changed("UTC", datetime(2026, 12, 31, 23, 30, tzinfo=UTC))
     # In Zurich it is January already, so the next month is February.
     assert changed.past == ((datetime(2027, 1, 31, 23, tzinfo=UTC), "Europe/Zurich"),)
+
+
+@pytest.mark.parametrize(
+    "calendar",
+    [
+        ZURICH,
+        ZURICH.changed("America/New_York", NOW),
+        ZURICH.changed("Pacific/Kiritimati", NOW).changed("Pacific/Pago_Pago", NOW + timedelta(days=40)),
+        # Clocks that change at midnight, and a day that was left out.
+        Calendar("America/Santiago", ((datetime(2026, 9, 1, 4, tzinfo=UTC), "Africa/Cairo"),)),
+        Calendar("Pacific/Apia", ((datetime(2011, 12, 30, 9, tzinfo=UTC), "America/Asuncion"),)),
+    ],
+)
+def test_a_day_begins_where_its_first_time_falls(calendar: Calendar) -> None:
+    times = [datetime(2011, 12, 20, tzinfo=UTC), datetime(2026, 8, 25, tzinfo=UTC), NOW - timedelta(days=40)]
+    for at in (start + number * timedelta(minutes=37) for start in times for number in range(6000)):
+        day = calendar.day(at)
+        assert calendar.begin(day) <= at < calendar.begin(day + timedelta(days=1))
+        assert calendar.day(calendar.begin(day)) == day
+        assert calendar.day(calendar.begin(day) - timedelta(microseconds=1)) < day

@@ -1,0 +1,44 @@
+"""Checks of money that came from outside: what was recorded beside the ledger, against its rows."""
+
+__all__ = ["CHECKS"]
+
+CHECKS = {
+    # Every payment, budget and opening credit that was recorded has its rows, whoever shared it, and every such row
+    # was recorded; what an administrator gave and took is what the audit log says.
+    "credits": """
+        WITH rows AS (
+            SELECT t.mandate_no, CASE t.counter WHEN 'PROMOTIONAL' THEN t.moved_account_no END AS no, t.counter,
+                   CASE t.counter WHEN 'SUBSCRIPTION_GRANT' THEN t.reference_id || ' from ' || t.occurred_at
+                                  WHEN 'PAYMENT_PROVIDER' THEN t.reference_id ELSE '' END AS cause,
+                   sum(CASE t.transaction_type WHEN 'DEBIT' THEN -t.amount ELSE t.amount END) AS amount
+              FROM transactions t
+             WHERE t.counter = 'ADMIN' AND t.reference_type = 'ADMIN'
+                OR t.counter = 'PROMOTIONAL' AND t.reference_type = 'SYSTEM'
+                OR t.counter IN ('SUBSCRIPTION_GRANT', 'PAYMENT_PROVIDER') AND t.transaction_type = 'CREDIT'
+             GROUP BY 1, 2, 3, 4),
+             marks AS (
+            SELECT mandate_no, NULL::bigint AS no, 'SUBSCRIPTION_GRANT' AS counter,
+                   subscription_id || ' from ' || period_start AS cause, amount FROM subscription_budgets
+             UNION ALL
+            SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', reference, amount FROM payment_credits
+             UNION ALL
+            SELECT mandate_no, no, 'PROMOTIONAL', '', coalesce(opening_credit, 0) FROM accounts
+             WHERE opening_credit_at IS NOT NULL OR opening_credit IS NOT NULL
+             UNION ALL
+            SELECT mandate_no, NULL, 'ADMIN', '',
+                   sum(CASE WHEN pg_input_is_valid(after ->> 'amount', 'numeric')
+                            THEN (after ->> 'amount')::numeric * 1000000 END)
+              FROM audit_log WHERE action = 'credit' GROUP BY 1),
+             compared AS (
+            SELECT coalesce(m.mandate_no, r.mandate_no) AS mandate_no, coalesce(m.no, r.no) AS no,
+                   coalesce(m.amount, 0) <> coalesce(r.amount, 0) AS failing,
+                   coalesce(m.counter, r.counter) || ' ' || coalesce(m.cause, r.cause) || ': recorded '
+                   || coalesce(m.amount::bigint, 0) || ', rows ' || coalesce(r.amount, 0) AS told
+              FROM marks m FULL JOIN rows r
+                ON r.mandate_no = m.mandate_no AND coalesce(r.no, 0) = coalesce(m.no, 0) AND r.counter = m.counter
+               AND r.cause = m.cause)
+        SELECT mandate_no, no AS account_no, bool_or(failing) AS failing,
+               string_agg(told, '; ' ORDER BY told) FILTER (WHERE failing) AS told
+          FROM compared GROUP BY 1, 2
+    """,
+}

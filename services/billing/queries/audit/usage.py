@@ -1,0 +1,91 @@
+"""Checks of usage: what each charge says of itself, the rollups, and that an event is claimed once."""
+
+__all__ = ["CHECKS"]
+
+# The charge writes what explains an amount first and in this order, each value in quotes, so each is found by counting
+# quotes, in a tenth of the time that reading the whole JSON takes. A row that looks otherwise is read as JSON.
+_PLACES = {"cost": 4, "rate": 12, "markup": 16, "exact": 20, "carry_before": 24, "carry_after": 28}
+_AS_WRITTEN = """(t.derivation LIKE '{"cost":"%","currency":"%","rate":"%","markup":"%","exact":"%","carry_before":"%'
+                   AND split_part(t.derivation, '"', 26) = 'carry_after')"""
+
+
+def _numbers(texts: dict[str, str]) -> str:
+    """Columns of numbers; null where a text is none, so that a row somebody changed is named instead of raising."""
+    return ", ".join(
+        f"CASE WHEN pg_input_is_valid({text}, 'numeric') THEN ({text})::numeric END AS {name}"
+        for name, text in texts.items()
+    )
+
+
+_COUNTED = _numbers({name: f"split_part(t.derivation, '\"', {place})" for name, place in _PLACES.items()})
+_READ = _numbers({name: f"d.read ->> '{name}'" for name in _PLACES})
+
+CHECKS = {
+    # Every charge explains its amount: the exact price is what cost, rate and markup make of it, amount and new
+    # remainder are price and old remainder. Each takes up the remainder of the one before, at most half a micro-franc,
+    # and the account has the last. So exact prices, amounts and remainder of an account add up.
+    "carry": f"""
+        WITH usage AS (
+            SELECT t.mandate_no, t.moved_account_no AS no, t.seq, t.amount, {_COUNTED}
+              FROM transactions t WHERE t.counter = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {_AS_WRITTEN}
+             UNION ALL
+            SELECT t.mandate_no, t.moved_account_no, t.seq, t.amount, {_READ}
+              FROM transactions t
+             CROSS JOIN LATERAL (SELECT CASE WHEN t.derivation IS JSON OBJECT THEN t.derivation::jsonb END AS read) d
+             WHERE t.counter = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {_AS_WRITTEN} IS NOT TRUE),
+             explained AS (
+            SELECT mandate_no, no, seq, amount, exact, carry_before, carry_after,
+                   coalesce(exact * 100 = cost * rate * (100 + markup), false) AS priced
+              FROM usage),
+             rows AS (
+            SELECT mandate_no, no, seq, exact - amount * 0.000001 AS left_over,
+                   priced AND carry_before + exact = carry_after + amount * 0.000001
+                          AND abs(carry_after) <= 0.0000005 AS explained,
+                   carry_before = lag(carry_after, 1, 0::numeric) OVER w AS follows
+              FROM explained WINDOW w AS (PARTITION BY mandate_no, no ORDER BY seq)),
+             summed AS (
+            SELECT mandate_no, no, sum(left_over) AS carry,
+                   min(seq) FILTER (WHERE explained IS NOT TRUE) AS unexplained,
+                   min(seq) FILTER (WHERE follows IS NOT TRUE) AS broken
+              FROM rows GROUP BY 1, 2)
+        SELECT a.mandate_no, a.no AS account_no,
+               s.unexplained IS NOT NULL OR s.broken IS NOT NULL OR a.carry <> coalesce(s.carry, 0) AS failing,
+               concat_ws('; ', 'row ' || s.unexplained || ' does not explain its amount',
+                         'row ' || s.broken || ' does not take up the remainder of the one before',
+                         CASE WHEN a.carry <> coalesce(s.carry, 0)
+                              THEN 'remainder ' || trim_scale(a.carry) || ', rows '
+                                   || trim_scale(coalesce(s.carry, 0)) END) AS told
+          FROM accounts a LEFT JOIN summed s ON s.mandate_no = a.mandate_no AND s.no = a.no
+    """,
+    # Cost and count of every member, day and dimension are those of the ledger, and there are no others, on no account.
+    "rollups": """
+        WITH ledger AS (
+            SELECT t.mandate_no, t.account_no, t.period_day AS day, t.dimension_no,
+                   sum(CASE t.transaction_type WHEN 'DEBIT' THEN t.amount ELSE -t.amount END) AS cost,
+                   sum(CASE t.transaction_type WHEN 'DEBIT' THEN 1 ELSE -1 END) AS count
+              FROM transactions t WHERE t.counter = 'REVENUE' GROUP BY 1, 2, 3, 4),
+             differing AS (
+            SELECT coalesce(l.mandate_no, r.mandate_no) AS mandate_no, coalesce(l.account_no, r.account_no) AS no,
+                   count(*) AS rows, min(coalesce(l.day, r.day)) AS day
+              FROM ledger l FULL JOIN rollups r
+                ON r.mandate_no = l.mandate_no AND r.account_no = l.account_no AND r.day = l.day
+               AND r.dimension_no = l.dimension_no
+             WHERE (l.cost, l.count) IS DISTINCT FROM (r.cost::numeric, r.count::numeric) GROUP BY 1, 2)
+        SELECT coalesce(a.mandate_no, d.mandate_no) AS mandate_no, coalesce(a.no, d.no) AS account_no,
+               d.rows IS NOT NULL AS failing, d.rows || ' rollups differ, the first of ' || d.day AS told
+          FROM accounts a FULL JOIN differing d ON d.mandate_no = a.mandate_no AND d.no = a.no
+         WHERE a.type = 'USER' OR d.rows IS NOT NULL
+    """,
+    # No event that was free was charged too. One that waits for a price may be charged: it then only has to leave.
+    "claims": """
+        WITH twice AS (
+            SELECT t.mandate_no, t.account_no AS no, count(*) AS events, min(t.event_id::text) AS event_id
+              FROM uncharged_events e
+              JOIN transactions t ON t.mandate_no = e.mandate_no AND t.event_id = e.event_id AND t.counter = 'REVENUE'
+             WHERE e.reason = 'FREE' GROUP BY 1, 2)
+        SELECT a.mandate_no, a.no AS account_no, d.no IS NOT NULL AS failing,
+               d.events || ' events are both free and charged, one is ' || d.event_id AS told
+          FROM accounts a LEFT JOIN twice d ON d.mandate_no = a.mandate_no AND d.no = a.no
+         WHERE a.type = 'USER' OR d.no IS NOT NULL
+    """,
+}

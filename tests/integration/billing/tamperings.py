@@ -1,0 +1,185 @@
+"""What somebody may do to the books behind the platform's back, and what the audit then says."""
+
+from typing import NamedTuple
+
+__all__ = ["FAR_REACHING", "TAMPERINGS", "Tampering"]
+
+
+class Tampering(NamedTuple):
+    """Statements on a pool mandate (`:no` is its number, `:pool` and `:user_1` are accounts); the checks that fail and
+    on which account, and what the first of them says."""
+
+    statements: str
+    named: list[tuple[str, str | None]]
+    detail: str
+
+
+_FIRST = "mandate_no = :no AND counter = 'REVENUE' AND seq = (SELECT min(seq) FROM transactions WHERE"
+_FIRST += " mandate_no = :no AND counter = 'REVENUE')"
+
+TAMPERINGS = {
+    "the remainder of an account": Tampering(
+        "UPDATE accounts SET carry = carry / 2 WHERE no = :pool",
+        [("carry", "pool")],
+        "remainder -0.0000",
+    ),
+    "the remainder that a charge leaves": Tampering(
+        'UPDATE transactions SET derivation = regexp_replace(derivation, \'"carry_after":"[^"]*"\','
+        f' \'"carry_after":"0.00000012"\') WHERE {_FIRST}',
+        [("carry", "pool")],
+        "does not explain its amount; row",
+    ),
+    "the remainder that a charge takes up, as JSON of another order": Tampering(
+        "UPDATE transactions SET derivation = jsonb_set(derivation::jsonb, '{carry_before}', '\"0.0000001\"')::text"
+        f" WHERE {_FIRST}",
+        [("carry", "pool")],
+        "does not take up the remainder",
+    ),
+    "the exact price of a charge": Tampering(
+        'UPDATE transactions SET derivation = regexp_replace(derivation, \'"exact":"[^"]*"\', \'"exact":"1"\')'
+        f" WHERE {_FIRST}",
+        [("carry", "pool")],
+        "does not explain its amount",
+    ),
+    "the cost of a charge": Tampering(
+        'UPDATE transactions SET derivation = regexp_replace(derivation, \'"cost":"[^"]*"\', \'"cost":"1"\')'
+        f" WHERE {_FIRST}",
+        [("carry", "pool")],
+        "does not explain its amount",
+    ),
+    "a price that is no number": Tampering(
+        'UPDATE transactions SET derivation = regexp_replace(derivation, \'"exact":"[^"]*"\', \'"exact":"x"\')'
+        f" WHERE {_FIRST}",
+        [("carry", "pool")],
+        "does not explain its amount",
+    ),
+    **{
+        f"a derivation that is {derivation or 'empty'}": Tampering(
+            f"UPDATE transactions SET derivation = {derivation} WHERE {_FIRST}",
+            [("carry", "pool")],
+            "does not explain its amount",
+        )
+        for derivation in ("NULL", "''", "'{}'", "'[]'", "'not JSON'", "(derivation::jsonb - 'rate')::text")
+    },
+    "days with their rollups": Tampering(
+        "UPDATE transactions SET period_day = period_day + 40 WHERE mandate_no = :no AND account_no = :user_1"
+        " AND counter = 'REVENUE'; UPDATE rollups SET day = day + 40 WHERE account_no = :user_1",
+        [("days", "user_1")],
+        "4 rows are on another day than that of their time, the first on 2026-06-13",
+    ),
+    "the time of a credit": Tampering(
+        "UPDATE transactions SET occurred_at = occurred_at - interval '2 days' WHERE mandate_no = :no"
+        " AND counter = 'PAYMENT_PROVIDER'",
+        [("days", "pool")],
+        "1 rows are on another day",
+    ),
+    "the time zone of a mandate": Tampering(
+        "UPDATE mandates SET time_zone = 'Pacific/Kiritimati' WHERE no = :no",
+        [("days", "pool"), ("days", "user_1"), ("days", "user_2")],
+        "on another day",
+    ),
+    "rollups that cancel out": Tampering(
+        "UPDATE rollups SET cost = cost + 5 WHERE account_no = :user_1 AND day = '2026-05-04';"
+        " UPDATE rollups SET cost = cost - 5 WHERE account_no = :user_2 AND day = '2026-05-04'",
+        [("rollups", "user_1"), ("rollups", "user_2")],
+        "1 rollups differ, the first of 2026-05-04",
+    ),
+    "rollups that cancel out on accounts without usage": Tampering(
+        "INSERT INTO rollups SELECT mandate_no, :pool, day, dimension_no, 5, 1 FROM rollups"
+        " WHERE account_no = :user_1 LIMIT 1;"
+        " INSERT INTO rollups SELECT mandate_no, :internal, day, dimension_no, -5, -1 FROM rollups"
+        " WHERE account_no = :user_1 LIMIT 1",
+        [("rollups", "pool"), ("rollups", "internal")],
+        "1 rollups differ",
+    ),
+    "the number of an account's rows, ahead": Tampering(
+        "UPDATE accounts SET seq = seq + 1 WHERE no = :pool",
+        [("balance", "pool")],
+        "its number of rows is 12, there are 11",
+    ),
+    "the number of an account's rows, behind": Tampering(
+        "UPDATE accounts SET seq = seq - 1 WHERE no = :admin",
+        [("balance", "admin")],
+        "its number of rows is 0, there are 1",
+    ),
+    "the last row of a chain": Tampering(
+        "DELETE FROM transactions WHERE moved_account_no = :pool AND seq = 11;"
+        " DELETE FROM payment_credits WHERE mandate_no = :no",
+        [("balance", "pool"), ("balance", "payment_provider")],
+        "its number of rows is 11, there are 10",
+    ),
+    "the billing model, told as switched": Tampering(
+        "UPDATE mandates SET billing_model = 'PREPAY_USER' WHERE no = :no; INSERT INTO audit_log"
+        " (mandate_no, actor, action, after, at)"
+        " VALUES (:no, 'x', 'model', '{\"billingModel\": \"PREPAY_USER\"}', now())",
+        [("idle", "pool")],
+        "on an account MANDATE in PREPAY_USER",
+    ),
+    "the billing model": Tampering(
+        "UPDATE mandates SET billing_model = 'CREDIT_POSTPAY' WHERE no = :no",
+        [("model", None)],
+        "it is CREDIT_POSTPAY, switched to none",
+    ),
+    "a payment": Tampering(
+        "DELETE FROM payment_credits WHERE mandate_no = :no",
+        [("credits", None)],
+        ": recorded 0, rows 10000000",
+    ),
+    "a payment without its row": Tampering(
+        "INSERT INTO payment_credits (mandate_no, event_id, reference, amount, credited_at)"
+        " VALUES (:no, gen_random_uuid(), 'cs_never', 5, now())",
+        [("credits", None)],
+        "PAYMENT_PROVIDER cs_never: recorded 5, rows 0",
+    ),
+    "a payment and its row": Tampering(
+        "DELETE FROM transactions WHERE mandate_no = :no AND counter = 'PAYMENT_PROVIDER';"
+        " UPDATE accounts SET seq = seq - 1, balance = balance - 10000000 WHERE no = :pool;"
+        " UPDATE accounts SET seq = seq - 1, balance = balance + 10000000 WHERE no = :payment_provider",
+        [("credits", None)],
+        ": recorded 10000000, rows 0",
+    ),
+    "a budget": Tampering(
+        "DELETE FROM subscription_budgets WHERE mandate_no = :no",
+        [("credits", None)],
+        ": recorded 0, rows 20000000",
+    ),
+    "the amount of a budget": Tampering(
+        "UPDATE subscription_budgets SET amount = 1 WHERE mandate_no = :no",
+        [("credits", None)],
+        ": recorded 1, rows 20000000",
+    ),
+    "the log of a credit by hand": Tampering(
+        "DELETE FROM audit_log WHERE mandate_no = :no AND action = 'credit'",
+        [("credits", None)],
+        "ADMIN : recorded 0, rows 7000000",
+    ),
+    "an opening credit that was not given": Tampering(
+        "UPDATE accounts SET opening_credit_at = now(), opening_credit = 10 WHERE no = :user_1",
+        [("credits", "user_1")],
+        "PROMOTIONAL : recorded 10, rows 0",
+    ),
+    "a mandate": Tampering(
+        "DELETE FROM mandates WHERE no = :no",
+        [("accounts", "pool"), ("accounts", "user_1"), ("accounts", "admin")],
+        "does not exist",
+    ),
+    "an account": Tampering(
+        "DELETE FROM accounts WHERE no = :user_2",
+        [("accounts", "user_2")],
+        "the account that rows name does not exist",
+    ),
+    "a counter-account": Tampering(
+        "DELETE FROM accounts WHERE no = :admin",
+        [("accounts", "pool"), ("zero_sum", None)],
+        "its mandate has no account ADMIN",
+    ),
+    "an event that is free and charged": Tampering(
+        "INSERT INTO uncharged_events (mandate_no, event_id, digest, reason, detail, occurred_at, recorded_at,"
+        f" price_revision) SELECT mandate_no, event_id, digest, 'FREE', '', occurred_at, recorded_at, 0"
+        f" FROM transactions WHERE {_FIRST}",
+        [("claims", "user_1")],
+        "1 events are both free and charged",
+    ),
+}
+# Where more is wrong than what is said to be.
+FAR_REACHING = {"a mandate", "a counter-account", "rollups that cancel out on accounts without usage"}

@@ -1,0 +1,192 @@
+"""The audit names what somebody changed behind the platform's back, with the account and what is wrong (L4)."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from services.billing.domain.ledger import BillingModel
+from services.billing.queries.audit import AuditCheck, ToldBalance, audit
+from services.billing.use_cases.apply_directory import ApplyDirectory
+from services.billing.use_cases.apply_subscription import ApplySubscription
+from services.billing.use_cases.credit_by_hand import HandCredit, credit_by_hand
+from services.billing.use_cases.credit_payment import CreditPayments
+from services.billing.use_cases.switch_model import switch_model
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+from tests.integration.billing.tamperings import FAR_REACHING, TAMPERINGS
+from tests.support.callers import system_admin
+from tests.support.charging import charge
+from tests.support.directory import directory_events
+from tests.support.events import new_mandate, usage_record
+from tests.support.facts import paid, subscription
+from tests.support.stack import ServerPair
+
+DAY = datetime(2026, 5, 4, 10, tzinfo=UTC)
+
+
+@dataclass
+class Mandate:
+    """A mandate with usage, and the numbers of its accounts: `pool`, `internal`, `user_1`, ..., `payment_provider`."""
+
+    id: str
+    no: int
+    accounts: dict[str, int]
+
+    async def run(self, admin: asyncpg.Connection, statements: str) -> None:
+        """Runs statements in which `:no` is the mandate's number and `:pool` an account's, and checks that each of them
+        changed something."""
+        for statement in statements.split(";"):
+            text = statement
+            for name, number in sorted({"no": self.no, **self.accounts}.items(), reverse=True):
+                text = text.replace(f":{name}", str(number))
+            assert not (await admin.execute(text)).endswith(" 0"), statement
+
+
+async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -> Mandate:
+    """Charged on two days, with remainders, free and parked events; credited in every way."""
+    mandate = new_mandate()
+    await ApplyDirectory(database, clock=system_clock)(
+        directory_events(mandate, {"user-1": ["member"], "user-2": ["member"]}), []
+    )
+    async with database.bare() as connection, connection.transaction():
+        no = await connection.fetchval("SELECT no FROM mandates WHERE id = $1", mandate)
+        by_hand = HandCredit(None, Decimal(7), "for tests", None)
+        await credit_by_hand(connection, no, by_hand, caller=system_admin(), now=system_clock())
+        if model != "PREPAY_MANDATE":
+            await switch_model(connection, no, model, caller=system_admin(), now=system_clock())
+    for number in range(4):
+        user, at = f"user-{1 + number % 2}", DAY + timedelta(days=number // 2)
+        await charge(
+            database,
+            usage_record(mandate, user, amount=f"0.01000{number}123", at=at),
+            usage_record(mandate, user, amount=f"0.00{number}00000007", at=at),
+            usage_record(mandate, user, amount="0", at=at),
+            usage_record(mandate, user, cost=None, model="unknown", tokens={"input": 5}, at=at),
+        )
+    changed = subscription(mandate, uuid4(), 1, "ACTIVE", budget_due=True)
+    await ApplySubscription(database, clock=system_clock)([changed], [])
+    await CreditPayments(database, clock=system_clock)([paid(mandate, 10)], [])
+    async with database.bare() as connection:
+        rows = await connection.fetch("SELECT type, user_id, no FROM accounts WHERE mandate_no = $1", no)
+    names = {"MANDATE": "pool"}
+    accounts = {
+        (row["user_id"] or names.get(row["type"], row["type"].lower())).replace("-", "_"): row["no"] for row in rows
+    }
+    return Mandate(mandate, no, accounts)
+
+
+@pytest.fixture(scope="module")
+async def pool_mandate(database: Database) -> Mandate:
+    return await _mandate(database)
+
+
+@pytest.fixture(scope="module")
+async def member_mandate(database: Database) -> Mandate:
+    return await _mandate(database, "PREPAY_USER")
+
+
+@pytest.fixture
+async def admin(servers: ServerPair) -> AsyncIterator[asyncpg.Connection]:
+    """The database's owner, in a transaction that nobody else ever sees."""
+    connection = await asyncpg.connect(servers.admin_dsn, server_settings={"search_path": "billing"})
+    transaction = connection.transaction(isolation="repeatable_read")
+    await transaction.start()
+    yield connection
+    await transaction.rollback()
+    await connection.close()
+
+
+async def _failures(admin: asyncpg.Connection, told: list[ToldBalance] | None = None) -> set[tuple[str, str | None]]:
+    """Check and account of everything that fails."""
+    return {(check.name, entry["accountId"]) for check in await audit(admin, told) for entry in check.failing}
+
+
+async def _details(admin: asyncpg.Connection, name: str) -> str:
+    (check,) = [check for check in await audit(admin) if check.name == name]
+    return "; ".join(entry["detail"] or "" for entry in check.failing)
+
+
+@pytest.mark.parametrize("model", ["PREPAY_MANDATE", "PREPAY_USER", "UNLIMITED"])
+async def test_books_in_order_fail_no_check(admin: asyncpg.Connection, database: Database, model: BillingModel) -> None:
+    mandate = await _mandate(database, model)
+    assert await _failures(admin) == set()
+    looked = {check.name: check.looked_at for check in await audit(admin)}
+    assert all(looked.values()), looked
+    assert mandate.accounts.keys() >= {"pool", "internal", "user_1", "user_2", "admin", "payment_provider"}
+
+
+@pytest.mark.parametrize("what", TAMPERINGS)
+async def test_what_somebody_changed_is_named(admin: asyncpg.Connection, pool_mandate: Mandate, what: str) -> None:
+    statements, named, detail = TAMPERINGS[what]
+    await pool_mandate.run(admin, statements)
+    expected = {(check, None if name is None else str(pool_mandate.accounts[name])) for check, name in named}
+    failures = await _failures(admin)
+    assert failures >= expected if what in FAR_REACHING else failures == expected
+    assert detail in await _details(admin, named[0][0])
+    found: list[AuditCheck] = await audit(admin)
+    mandates = {entry["mandateId"] for check in found for entry in check.failing}
+    assert mandates == ({None} if what == "a mandate" else {pool_mandate.id})
+
+
+async def test_money_on_members_accounts_of_a_pool_mandate_is_named(
+    admin: asyncpg.Connection, member_mandate: Mandate
+) -> None:
+    await member_mandate.run(
+        admin,
+        "UPDATE mandates SET billing_model = 'UNLIMITED' WHERE no = :no; INSERT INTO audit_log"
+        " (mandate_no, actor, action, after, at)"
+        " VALUES (:no, 'x', 'model', '{\"billingModel\": \"UNLIMITED\"}', now())",
+    )
+    accounts = member_mandate.accounts
+    assert await _failures(admin) == {("idle", str(accounts["user_1"])), ("idle", str(accounts["user_2"]))}
+
+
+async def test_an_opening_credit_whose_mark_is_gone_is_named(
+    admin: asyncpg.Connection, member_mandate: Mandate
+) -> None:
+    await member_mandate.run(
+        admin, "UPDATE accounts SET opening_credit_at = NULL, opening_credit = NULL WHERE no = :user_2"
+    )
+    assert await _failures(admin) == {("credits", str(member_mandate.accounts["user_2"]))}
+    assert await _details(admin, "credits") == "PROMOTIONAL : recorded 0, rows 10000000"
+
+
+async def test_a_last_row_that_was_taken_out_of_all_sums_is_named_by_what_was_told(
+    admin: asyncpg.Connection, member_mandate: Mandate
+) -> None:
+    account = member_mandate.accounts["user_1"]
+    row = await admin.fetchrow("SELECT seq, balance FROM accounts WHERE no = $1", account)
+    told = [ToldBalance(member_mandate.id, account, row["seq"], row["balance"])]
+    assert await _failures(admin, told) == set()
+    last = "mandate_no = :no AND moved_account_no = :user_1 AND seq = (SELECT seq FROM accounts WHERE no = :user_1)"
+    # The last row is a part of the payment, whose mark goes with it.
+    await member_mandate.run(
+        admin,
+        "UPDATE payment_credits SET amount = amount - (SELECT amount FROM transactions WHERE " + last + ")"
+        " WHERE mandate_no = :no;"
+        " UPDATE accounts SET balance = balance + (SELECT amount FROM transactions WHERE " + last + "), seq = seq - 1"
+        " WHERE no = :payment_provider;"
+        " DELETE FROM transactions WHERE " + last + ";"
+        " UPDATE accounts SET seq = seq - 1, balance = (SELECT balance_after FROM transactions"
+        " WHERE moved_account_no = :user_1 ORDER BY seq DESC LIMIT 1) WHERE no = :user_1",
+    )
+    assert await _failures(admin) == set()
+    assert await _failures(admin, told) == {("told", str(account))}
+    (check,) = [check for check in await audit(admin, told) if check.name == "told"]
+    assert check.failing[0]["detail"] == f"row {row['seq']} was told with balance {row['balance']} and is gone"
+
+
+async def test_money_waits_on_the_pool_while_nobody_is_there_to_share_it(
+    admin: asyncpg.Connection, database: Database
+) -> None:
+    mandate = await _mandate(database, "PREPAY_USER")
+    gone = directory_events(mandate.id, {"user-1": ["member"], "user-2": ["member"]}, disabled=("user-1", "user-2"))
+    await ApplyDirectory(database, clock=system_clock)(gone, [])
+    await CreditPayments(database, clock=system_clock)([paid(mandate.id, 10)], [])
+    assert await admin.fetchval("SELECT balance FROM accounts WHERE no = $1", mandate.accounts["pool"]) == 10_000_000
+    assert await _failures(admin) == set()
