@@ -1,4 +1,4 @@
-"""`audit [--json]`: whether the books add up; exit code 1 when anything fails."""
+"""`audit [--json]`: whether the books add up, and what was told of them holds; exit code 1 when anything fails."""
 
 import argparse
 import asyncio
@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 
 import asyncpg
+from aiokafka.errors import KafkaError
 
-from services.billing.queries.audit import AuditCheck, audit
+from services.billing.queries.audit import AuditCheck, audit, read_told
 from services.billing.settings import BillingSettings
 
 __all__ = ["run"]
@@ -34,9 +35,19 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
 async def _audit(settings: BillingSettings) -> list[AuditCheck]:
     connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=10)
     try:
-        return await audit(connection)
+        try:
+            told = await read_told(settings.kafka)
+        except (KafkaError, OSError, TimeoutError) as error:
+            # The books can be checked all the same; that what was told holds is not shown, so it counts as failed.
+            return [*await audit(connection), _untold(error)]
+        return await audit(connection, told)
     finally:
         await connection.close()
+
+
+def _untold(error: Exception) -> AuditCheck:
+    detail = f"what was told cannot be read from the broker: {type(error).__name__}"
+    return AuditCheck("told", 0, 1, [{"mandateId": None, "accountId": None, "detail": detail}])
 
 
 def _document(checks: Sequence[AuditCheck]) -> dict[str, object]:

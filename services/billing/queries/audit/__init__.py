@@ -12,9 +12,9 @@ import asyncpg
 
 from services.billing.queries.audit import balances, marks, places, usage
 from services.billing.queries.audit.days import DAYS, day_borders
-from services.billing.queries.audit.told import TOLD, ToldBalance, told_arguments
+from services.billing.queries.audit.told import TOLD, ToldBalance, read_told, told_arguments
 
-__all__ = ["AuditCheck", "ToldBalance", "audit"]
+__all__ = ["AuditCheck", "ToldBalance", "audit", "read_told"]
 
 FAILING_MAX = 1000
 TIMEOUT_S = 1800
@@ -35,7 +35,7 @@ class AuditCheck:
 async def audit(connection: asyncpg.Connection, told: Sequence[ToldBalance] | None = None) -> list[AuditCheck]:
     """Runs every check on one snapshot, so that it is true at any moment, whatever is being charged meanwhile.
 
-    `told` are balances that were published before: what has been told once is never less than what is there.
+    `told` are balances that were published before this: the rows after which they were so have to be there.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(f"SET LOCAL statement_timeout = '{TIMEOUT_S}s'")

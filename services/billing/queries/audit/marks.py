@@ -25,10 +25,10 @@ CHECKS = {
             SELECT mandate_no, no, 'PROMOTIONAL', '', coalesce(opening_credit, 0) FROM accounts
              WHERE opening_credit_at IS NOT NULL OR opening_credit IS NOT NULL
              UNION ALL
-            SELECT mandate_no, NULL, 'ADMIN', '',
-                   sum(CASE WHEN pg_input_is_valid(after ->> 'amount', 'numeric')
-                            THEN (after ->> 'amount')::numeric * 1000000 END)
-              FROM audit_log WHERE action = 'credit' GROUP BY 1),
+            SELECT m.no, NULL, 'ADMIN', '',
+                   sum(CASE WHEN pg_input_is_valid(l.after ->> 'amount', 'numeric')
+                            THEN (l.after ->> 'amount')::numeric * 1000000 END)
+              FROM mandates m LEFT JOIN audit_log l ON l.mandate_no = m.no AND l.action = 'credit' GROUP BY 1),
              compared AS (
             SELECT coalesce(m.mandate_no, r.mandate_no) AS mandate_no, coalesce(m.no, r.no) AS no,
                    coalesce(m.amount, 0) <> coalesce(r.amount, 0) AS failing,

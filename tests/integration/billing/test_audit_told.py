@@ -1,0 +1,114 @@
+"""The audit compares the books with the balances that were published, which nobody can put right in the database."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from services.billing.publications import UntoldBalances
+from services.billing.queries.audit import ToldBalance, audit, read_told
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
+from services.chassis.kafka import make_producer
+from services.chassis.relay import Relay
+from services.chassis.settings import KafkaSettings
+from tests.support.charging import charge
+from tests.support.events import new_mandate, usage_record
+from tests.support.ledger import Books
+from tests.support.stack import ROOT, ServerPair
+
+
+@pytest.fixture
+async def kafka(servers: ServerPair, database: Database) -> AsyncIterator[KafkaSettings]:
+    """The broker, with a relay at work."""
+    settings = KafkaSettings(bootstrap_servers=servers.kafka.bootstrap_servers)
+    faults, stop = FaultPoints(None), asyncio.Event()
+    relay = Relay(
+        database,
+        settings,
+        client_id="relay",
+        source="/tests",
+        clock=system_clock,
+        faults=faults,
+        states=UntoldBalances(system_clock),
+    )
+    working = asyncio.create_task(relay.run(stop))
+    yield settings
+    stop.set()
+    await working
+
+
+async def _audit(servers: ServerPair, *more: str, broker: str | None = None) -> tuple[int, Any]:
+    """Exit code and answer of the command."""
+    environment = servers.environment("billing", port=1)
+    if broker is not None:
+        environment["BILLING_KAFKA__BOOTSTRAP_SERVERS"] = broker
+    command = [sys.executable, "-m", "services.billing", "audit", *more]
+    ended = await asyncio.to_thread(subprocess.run, command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended.returncode, json.loads(ended.stdout) if "--json" in more else ended.stdout
+
+
+async def test_a_last_row_that_is_gone_from_the_books_was_told(
+    servers: ServerPair, database: Database, books: Books, kafka: KafkaSettings
+) -> None:
+    mandate = new_mandate()
+    for amount in ("0.01", "0.02", "0.04"):
+        await charge(database, usage_record(mandate, amount=amount))
+        await books.relayed()
+    (account_no,) = [
+        row["no"]
+        for row in await books.fetch(
+            "SELECT a.no FROM accounts a JOIN mandates m ON m.no = a.mandate_no WHERE m.id = $1 AND a.type = 'MANDATE'",
+            mandate,
+        )
+    ]
+    # What cannot be read on the topic tells nothing.
+    producer = make_producer(kafka, client_id="guest")
+    await producer.start()
+    await producer.send_and_wait("balance.changed", value=b"not a balance", key=b"guest")
+    await producer.stop()
+    told = await read_told(kafka)
+    assert [each for each in told if each.mandate_id == mandate] == [ToldBalance(mandate, account_no, 3, -105_000)]
+    code, answer = await _audit(servers, "--json")
+    assert (code, answer["ok"]) == (0, True)
+    looked_at = {check["check"]: check["accounts"] for check in answer["checks"]}
+    assert looked_at["told"] == len(told)
+    # Somebody takes the last charge out of every place in the database.
+    admin = await asyncpg.connect(servers.admin_dsn, server_settings={"search_path": "billing"})
+    transaction = admin.transaction(isolation="repeatable_read")
+    await transaction.start()
+    row = await admin.fetchrow(
+        "DELETE FROM transactions WHERE moved_account_no = $1 AND seq = 3 RETURNING *", account_no
+    )
+    carry = "(derivation::jsonb ->> 'carry_after')::numeric"
+    await admin.execute(
+        f"UPDATE accounts a SET seq = t.seq, balance = t.balance_after, carry = {carry} FROM transactions t"
+        " WHERE a.no = $1 AND t.moved_account_no = $1 AND t.seq = 2",
+        account_no,
+    )
+    taken = "UPDATE rollups SET cost = cost - $3, count = count - 1 WHERE mandate_no = $1 AND day = $2"
+    await admin.execute(taken, row["mandate_no"], row["period_day"], row["amount"])
+    failing = [(check.name, check.failing) for check in await audit(admin, told) if check.failing_count]
+    await transaction.rollback()
+    await admin.close()
+    detail = "row 3 was told with balance -105000 and is gone"
+    assert failing == [("told", [{"mandateId": mandate, "accountId": str(account_no), "detail": detail}])]
+
+
+async def test_without_the_broker_the_books_are_checked_and_the_rest_is_not_called_right(
+    servers: ServerPair, database: Database
+) -> None:
+    code, answer = await _audit(servers, "--json", broker="127.0.0.1:1")
+    assert (code, answer["ok"]) == (1, False)
+    failing = [check for check in answer["checks"] if check["failing"]]
+    assert [check["check"] for check in failing] == ["told"]
+    assert failing[0]["failures"][0]["detail"].startswith("what was told cannot be read from the broker: Kafka")
+    code, text = await _audit(servers, broker="127.0.0.1:1")
+    assert (code, text.splitlines()[-1]) == (1, "1 failures")
