@@ -13,14 +13,17 @@ from services.billing.domain.ledger import BillingModel
 from services.billing.queries.audit import AuditCheck, ToldBalance, audit
 from services.billing.use_cases.apply_directory import ApplyDirectory
 from services.billing.use_cases.apply_subscription import ApplySubscription
+from services.billing.use_cases.change_settings import change_settings
+from services.billing.use_cases.charge_usage import ChargeUsage
 from services.billing.use_cases.credit_by_hand import HandCredit, credit_by_hand
 from services.billing.use_cases.credit_payment import CreditPayments
 from services.billing.use_cases.switch_model import switch_model
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
 from tests.integration.billing.tamperings import FAR_REACHING, TAMPERINGS
 from tests.support.callers import system_admin
-from tests.support.charging import charge
+from tests.support.charging import charge, received
 from tests.support.directory import directory_events
 from tests.support.events import new_mandate, usage_record
 from tests.support.facts import paid, subscription
@@ -189,4 +192,37 @@ async def test_money_waits_on_the_pool_while_nobody_is_there_to_share_it(
     await ApplyDirectory(database, clock=system_clock)(gone, [])
     await CreditPayments(database, clock=system_clock)([paid(mandate.id, 10)], [])
     assert await admin.fetchval("SELECT balance FROM accounts WHERE no = $1", mandate.accounts["pool"]) == 10_000_000
+    assert await _failures(admin) == set()
+
+
+async def test_days_stay_right_when_the_time_zone_changes(admin: asyncpg.Connection, database: Database) -> None:
+    mandate = new_mandate()
+    await ApplyDirectory(database, clock=system_clock)(directory_events(mandate, {"user-1": ["member"]}), [])
+    async with database.bare() as connection:
+        no = await connection.fetchval("SELECT no FROM mandates WHERE id = $1", mandate)
+
+    async def move_to(zone: str, now: datetime) -> None:
+        async with database.bare() as connection, connection.transaction():
+            await change_settings(connection, no, {"timeZone": zone}, caller=system_admin(), now=now)
+
+    async def use(at: datetime, now: datetime) -> None:
+        take = ChargeUsage(database, default_markup=Decimal(50), clock=lambda: now, faults=FaultPoints(None))
+        await take(received([usage_record(mandate, at=at)]), [])
+
+    await move_to("Pacific/Pago_Pago", datetime(2026, 5, 10, tzinfo=UTC))
+    # July begins there at 11 o'clock. What happens a minute later is on its first day, where it was recorded before the
+    # next zone was known, in which it is on the second.
+    july = datetime(2026, 7, 1, 11, tzinfo=UTC)
+    for hour in range(0, 24 * 60, 5):
+        at = datetime(2026, 5, 2, tzinfo=UTC) + timedelta(hours=hour)
+        await use(at, july - timedelta(minutes=3))
+    await use(july + timedelta(minutes=1), july - timedelta(minutes=3))
+    await move_to("Pacific/Kiritimati", july - timedelta(minutes=2))
+    await use(july + timedelta(minutes=1), july + timedelta(minutes=1))
+    days = await admin.fetch(
+        "SELECT period_day FROM transactions WHERE mandate_no = $1 AND occurred_at = $2 ORDER BY seq",
+        no,
+        july + timedelta(minutes=1),
+    )
+    assert [row["period_day"].day for row in days] == [1, 2]
     assert await _failures(admin) == set()
