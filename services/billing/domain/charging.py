@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.domain.money import Markup, converted, with_markup
-from services.billing.domain.prices import Metered, PriceBook, Priced, RateTable, Unpriced
+from services.billing.domain.prices import Metered, PriceBook, Priced, RateTable, Unpriced, utc_text
 
 __all__ = [
     "Billable",
@@ -20,6 +20,7 @@ __all__ = [
     "Tariff",
     "billable",
     "derivation",
+    "no_rate",
     "period_day",
     "rate_usage",
 ]
@@ -97,9 +98,14 @@ def rate_usage(usage: Billable, at: datetime, tariff: Tariff, markup: Markup) ->
         cost, currency = usage
     rate = tariff.rates.at(currency, at)
     if rate is None:
-        return Parked("NO_RATE", f"no rate of {currency} at that time", currency)
+        return no_rate(currency, at)
     exact = with_markup(converted(cost, rate.rate), markup)
     return RatedUsage(exact, cost, currency, rate.rate, markup, price)
+
+
+def no_rate(currency: str, at: datetime) -> Parked:
+    """What waits for a rate, and which."""
+    return Parked("NO_RATE", f"there is no rate of {currency} at {utc_text(at)}", currency)
 
 
 def derivation(

@@ -9,7 +9,7 @@ from asyncpg.exceptions import UniqueViolationError
 
 from rappen_contracts import Event
 from rappen_contracts.payment.v1 import PaymentSucceeded
-from services.billing.domain.charging import Parked, Tariff
+from services.billing.domain.charging import Tariff, no_rate
 from services.billing.domain.money import converted, post
 from services.billing.repository.keys import ensure_mandates
 from services.billing.repository.mandates import read_terms
@@ -73,7 +73,7 @@ async def credit_payment(
     rate = tariff.rates.at(paid.amount.currency, paid.paid_at)
     if rate is None:
         mandate_no = (await ensure_mandates(connection, [paid.mandate_id]))[paid.mandate_id]
-        why = Parked("NO_RATE", f"no rate of {paid.amount.currency} at that time", paid.amount.currency)
+        why = no_rate(paid.amount.currency, paid.paid_at)
         return UnchargedEvent.parked(mandate_no, event, why, now, tariff.revision)
     amount, _ = post(converted(paid.amount.amount, rate.rate), Decimal(0))
     credit = MandateCredit(

@@ -14,10 +14,13 @@ from services.billing.domain.prices import (
     PriceFile,
     PriceFileError,
     PriceVersion,
+    Rate,
     Unreadable,
+    checked_rate,
     diff,
     read_litellm_file,
     read_rappen_file,
+    utc_text,
     version_to_text,
 )
 from services.billing.repository.prices import Tariffs, add_rate, add_versions, raise_revision
@@ -53,7 +56,7 @@ def _name(version: PriceVersion) -> dict[str, str]:
         "provider": version.provider,
         "model": version.model,
         "currency": version.currency,
-        "validFrom": version.valid_from.isoformat().replace("+00:00", "Z"),
+        "validFrom": utc_text(version.valid_from),
     }
 
 
@@ -94,7 +97,9 @@ async def import_prices(
 
 async def set_rate(
     connection: asyncpg.Connection, *, currency: str, rate: Decimal, valid_from: datetime, actor: str
-) -> None:
-    """Adds a rate in the caller's transaction; of equal times the last recorded holds."""
-    await add_rate(connection, currency=currency, rate=rate, valid_from=valid_from, actor=actor)
+) -> int:
+    """Adds a rate in the caller's transaction and returns its number; of equal times the last recorded holds."""
+    checked_rate(Rate(currency, valid_from, rate))
+    number = await add_rate(connection, currency=currency, rate=rate, valid_from=valid_from, actor=actor)
     await raise_revision(connection)
+    return number

@@ -97,7 +97,7 @@ def test_the_version_of_the_events_own_time_holds_from_its_first_moment() -> Non
     assert cost(prices, used({"input": 1}), change - timedelta(microseconds=1)) == 1
     assert cost(prices, used({"input": 1}), change) == 2
     before = JANUARY - timedelta(microseconds=1)
-    assert reason(prices, used({"input": 1}), before) == "acme m1 has no price before 2026-01-01T00:00:00+00:00"
+    assert reason(prices, used({"input": 1}), before) == "acme m1 has no price before 2026-01-01T00:00:00Z"
 
 
 def test_of_two_versions_from_the_same_time_the_one_recorded_last_holds() -> None:

@@ -59,12 +59,13 @@ do not change the price.
 """
 
 from services.billing.domain.prices.book import PriceBook
+from services.billing.domain.prices.bounds import EARLIEST, LATEST, OUT_OF_TIME, in_time, rate_fault, utc_text
 from services.billing.domain.prices.changes import Change, Preview, diff
 from services.billing.domain.prices.json_form import version_from_text, version_to_json, version_to_text
 from services.billing.domain.prices.litellm_file import read_litellm_file
 from services.billing.domain.prices.price_file import PriceFile, PriceFileError, Unreadable
 from services.billing.domain.prices.rappen_file import read_rappen_file, write_rappen_file
-from services.billing.domain.prices.rates import Rate, RateTable
+from services.billing.domain.prices.rates import Rate, RateTable, checked_rate
 from services.billing.domain.prices.usage import Line, Metered, Priced, Unpriced
 from services.billing.domain.prices.version import (
     FALLBACKS,
@@ -77,7 +78,10 @@ from services.billing.domain.prices.version import (
 )
 
 __all__ = [
+    "EARLIEST",
     "FALLBACKS",
+    "LATEST",
+    "OUT_OF_TIME",
     "PROMPT_KINDS",
     "TOKEN_KINDS",
     "Change",
@@ -96,9 +100,13 @@ __all__ = [
     "RateTable",
     "Unpriced",
     "Unreadable",
+    "checked_rate",
     "diff",
+    "in_time",
+    "rate_fault",
     "read_litellm_file",
     "read_rappen_file",
+    "utc_text",
     "version_from_text",
     "version_to_json",
     "version_to_text",

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, cast
 
+from services.billing.domain.prices.bounds import utc_text
 from services.billing.domain.prices.clock import ALL_DAYS, DAY_MINUTES, Window
 from services.billing.domain.prices.price_file import PriceFileError, load_json
 from services.billing.domain.prices.version import STANDARD, Factor, PriceError, PriceList, PriceVersion
@@ -69,7 +70,7 @@ def version_to_json(version: PriceVersion) -> dict[str, Any]:
         "provider": version.provider,
         "model": version.model,
         "currency": version.currency,
-        "valid_from": version.valid_from.isoformat().replace("+00:00", "Z"),
+        "valid_from": utc_text(version.valid_from),
         "lists": [_list_to_json(each) for each in version.lists],
     }
     if version.factors:

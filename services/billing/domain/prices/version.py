@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from services.billing.domain.prices.bounds import OUT_OF_TIME, in_time
 from services.billing.domain.prices.clock import Window
 
 __all__ = [
@@ -127,8 +128,7 @@ class PriceVersion:
         _check_name("model", self.model)
         if not _CURRENCY.fullmatch(self.currency):
             raise PriceError("currency: three capital letters are expected")
-        if self.valid_from.utcoffset() != timedelta(0):
-            raise PriceError("valid_from: a time in UTC is expected")
+        _check_time("valid_from", self.valid_from)
         if len(self.source) > _SOURCE_MAX or not self.source.isprintable():
             raise PriceError(f"source: at most {_SOURCE_MAX} printable characters")
         if not 1 <= len(self.lists) <= _LISTS_MAX:
@@ -151,6 +151,13 @@ class PriceVersion:
     def same_prices(self, other: PriceVersion) -> bool:
         """Whether both say the same prices; the dates, the source and the id do not matter."""
         return (self.currency, self.lists, self.factors) == (other.currency, other.lists, other.factors)
+
+
+def _check_time(path: str, time: datetime) -> None:
+    if time.utcoffset() != timedelta(0):
+        raise PriceError(f"{path}: a time in UTC is expected")
+    if not in_time(time):
+        raise PriceError(f"{path}: {OUT_OF_TIME}")
 
 
 def _check_name(path: str, name: str) -> None:
