@@ -124,7 +124,7 @@ def derivation(
     }
     if price is not None:
         parts["price"] = price.version_id
-        parts["lines"] = [(name, str(count), unit, factor) for name, count, unit, factor in price.lines]
+        parts["lines"] = [(name, str(count), *texts) for name, count, *texts in price.lines]
     if tokens:
         parts["tokens"] = tokens
         if data.tokens is not None and data.tokens.provider_total is not None:

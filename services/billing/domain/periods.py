@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
-from functools import lru_cache
-from typing import Final, NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from services.billing.domain.charging import period_day
 
-__all__ = ["DEFAULT_ZONE", "Calendar", "zone_known"]
-
-# The zone of a mandate for which nobody has set another.
-DEFAULT_ZONE: Final = "Europe/Zurich"
-
-
-@lru_cache(maxsize=1024)
-def zone_known(name: str) -> bool:
-    """Whether the time zone data of this machine has a zone; names of zones go, and data sets differ."""
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
+__all__ = ["Calendar"]
 
 
 class Calendar(NamedTuple):

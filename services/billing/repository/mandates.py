@@ -8,9 +8,10 @@ import asyncpg
 import orjson
 
 from services.billing.domain.money import Markup
-from services.billing.domain.periods import DEFAULT_ZONE, Calendar, zone_known
+from services.billing.domain.periods import Calendar
 from services.billing.domain.prices import in_time
 from services.billing.domain.terms import Terms
+from services.billing.domain.zones import DEFAULT_ZONE, zone_known
 from services.billing.repository.unusable import tell_unusable
 
 __all__ = ["USABLE_PERCENT", "calendar_of", "changed_terms", "past_zones_json", "read_calendars", "read_terms"]

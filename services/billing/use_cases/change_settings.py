@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 
 from services.billing.domain.money import from_micro, to_micro
-from services.billing.domain.periods import zone_known
+from services.billing.domain.zones import zone_known
 from services.billing.errors import BillingModelFixed, InvalidField
 from services.billing.queries.mandates import read_settings
 from services.billing.repository.audit_log import record_change

@@ -22,7 +22,9 @@ def read_rappen_file(data: bytes, valid_from: datetime) -> PriceFile:
     """
     content = load_json(data)
     if content.get("format") != FORMAT:
-        raise PriceFileError(f"the file does not say that its format is {FORMAT}")
+        litellm = any(isinstance(entry, dict) and "litellm_provider" in entry for entry in content.values())
+        hint = ", it looks like a LiteLLM price list, which is read with --format litellm" if litellm else ""
+        raise PriceFileError(f"the file does not say that its format is {FORMAT}{hint}")
     unknown = content.keys() - {"format", "prices"}
     if unknown:
         raise PriceFileError(f"unknown field {min(unknown)!r}")

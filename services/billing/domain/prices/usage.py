@@ -11,9 +11,9 @@ from services.billing.domain.prices.version import STANDARD
 
 __all__ = ["Line", "Metered", "Priced", "Unpriced"]
 
-# Component, count, listed unit price, factor on it (the last two as text, exactly); the cost is the sum of
-# count x unit price x factor.
-Line = tuple[str, int | Decimal, str, str]
+# Component, count, listed unit price, its factor (the last two as text, exactly) and, where the component has no price
+# of its own, what it was priced as. The cost is the sum of count x unit price x factor.
+Line = tuple[str, int | Decimal, *tuple[str, ...]]
 
 _NOTHING: Mapping[str, str] = {}
 
