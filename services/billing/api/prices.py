@@ -108,7 +108,17 @@ def routes(context: ApiContext) -> APIRouter:
             raise PriceFileRefused(why=str(error)) from error
         async with context.database.bare() as connection, connection.transaction():
             done = await import_prices(
-                connection, file, tariffs=context.tariffs, apply=not preview, actor=caller.user_id
+                connection,
+                file,
+                tariffs=context.tariffs,
+                apply=not preview,
+                actor=caller.user_id,
+                now=context.clock(),
+            )
+        if done.refused:
+            raise PriceFileRefused(
+                why=f"{len(done.unreadable)} entries are not readable, so nothing was changed",
+                errors=[{"field": entry.entry, "message": entry.why} for entry in done.unreadable],
             )
         return done.json()
 

@@ -46,6 +46,13 @@ class PriceBook:
             return Unpriced(f"{usage.provider} {usage.model} has no price before {utc_text(shelf.starts[0])}")
         return shelf.versions[found - 1].price(usage, at)
 
+    def with_versions(self, added: Iterable[PriceVersion]) -> PriceBook:
+        """The book of the models of these versions as it is once they are recorded."""
+        added = list(added)
+        models = {(version.provider, version.model) for version in added}
+        shelves = [self._shelves[model] for model in models if model in self._shelves]
+        return PriceBook([*(priced.version for shelf in shelves for priced in shelf.versions), *added])
+
     def in_force(self, provider: str, model: str, at: datetime) -> PriceVersion | None:
         """The version that holds for a model at a time."""
         shelf = self._shelves.get((provider, model))

@@ -43,11 +43,15 @@ class Unreadable(NamedTuple):
 
 
 class PriceFile(NamedTuple):
-    """The prices of a file, and everything in it that is not among them: whole entries, and parts of those taken."""
+    """The prices of a file, and everything in it that is not among them: whole entries, and parts of those taken.
+
+    `all_or_nothing`: a single entry that cannot be read keeps all others out of the book.
+    """
 
     versions: tuple[PriceVersion, ...]
     unreadable: tuple[Unreadable, ...]
     partly_read: tuple[Unreadable, ...] = ()
+    all_or_nothing: bool = False
 
 
 def is_decimal(text: str) -> bool:

@@ -45,7 +45,7 @@ def read_rappen_file(data: bytes, valid_from: datetime) -> PriceFile:
             unreadable.append(Unreadable.of(name, "the model has a price from the same time already in this file"))
         else:
             versions[key] = version
-    return PriceFile(tuple(versions.values()), tuple(unreadable))
+    return PriceFile(tuple(versions.values()), tuple(unreadable), all_or_nothing=True)
 
 
 def write_rappen_file(versions: Iterable[PriceVersion]) -> bytes:
