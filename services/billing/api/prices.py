@@ -21,6 +21,7 @@ from services.chassis.caller import Caller
 __all__ = ["routes"]
 
 PRICE_FILTERS = ("provider", "model", "cursor", "limit")
+IMPORT_PARAMETERS = ("format", "validFrom", "preview")
 UNPRICED_FILTERS = ("mandateId", "provider", "model", "reason", "cursor", "limit")
 
 
@@ -52,7 +53,7 @@ class RateBody(Body):
 
 
 def _only(*names: str) -> Callable[[Request], None]:
-    """A filter that is not known must not answer the whole list."""
+    """A filter that is not known must not answer the whole list, nor a misspelt `validFrom` be taken for none."""
 
     def check(request: Request) -> None:
         for name in request.query_params:
@@ -93,7 +94,7 @@ def routes(context: ApiContext) -> APIRouter:
                 limit=size,
             )
 
-    @api.post("/api/billing/admin/prices", dependencies=admin_only)
+    @api.post("/api/billing/admin/prices", dependencies=[*admin_only, Depends(_only(*IMPORT_PARAMETERS))])
     async def add_prices(
         request: Request,
         caller: Who,

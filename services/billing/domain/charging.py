@@ -123,8 +123,7 @@ def derivation(
         "carry_after": str(carry_after),
     }
     if price is not None:
-        parts["price"] = price.version_id
-        parts["lines"] = [(name, str(count), *texts) for name, count, *texts in price.lines]
+        _explain_price(parts, price)
     if tokens:
         parts["tokens"] = tokens
         if data.tokens is not None and data.tokens.provider_total is not None:
@@ -142,6 +141,13 @@ def derivation(
     if data.metadata is not None:
         parts["metadata"] = data.metadata
     return parts
+
+
+def _explain_price(parts: dict[str, object], price: Priced) -> None:
+    parts["price"] = price.version_id
+    parts["lines"] = [(name, str(count), unit, factor) for name, count, unit, factor in price.lines]
+    if price.priced_as:
+        parts["priced_as"] = price.priced_as
 
 
 # The day a zone is in, by name: its first moment, the next day's first moment (both UTC), and the date.

@@ -40,6 +40,7 @@ READABLE_TIME = (
 )
 # More digits than any usable rate has: what is cut has too many.
 _RATE_TEXT_MAX = 64
+_WHY_MAX = 300
 
 
 class StoredRate(NamedTuple):
@@ -104,7 +105,7 @@ def stored_version(row: asyncpg.Record) -> tuple[PriceVersion | None, str]:
     try:
         return version_from_text(row["version"], str(row["id"])), ""
     except PriceError as error:
-        return None, str(error)
+        return None, str(error)[:_WHY_MAX]
     except Exception as error:  # noqa: BLE001 - whatever one row holds, the prices of all others must still be found.
         return None, type(error).__name__
 

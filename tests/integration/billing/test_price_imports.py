@@ -90,6 +90,12 @@ async def test_the_rest_of_a_litellm_list_is_taken_and_two_lists_say_what_is_not
     ]
 
 
+async def test_a_parameter_that_is_not_known_is_400_and_changes_nothing(api: BillingApi, model: str) -> None:
+    refused = await post(api, own(version(model, {"prices": {"input": "1"}})), valid_from=FROM)
+    assert (refused.status_code, "valid_from" in refused.json()["detail"]) == (400, True)
+    assert await recorded(api, model) == []
+
+
 async def test_the_wrong_format_is_named(api: BillingApi, model: str) -> None:
     refused = await post(api, litellm(**{model: {"input_cost_per_token": 1e-06}}))
     assert refused.status_code == 422
@@ -189,11 +195,13 @@ async def test_a_charge_says_what_a_kind_was_priced_as_and_the_check_asks_the_sa
     derivation = await books.value(
         "SELECT t.derivation FROM transactions t JOIN mandates m ON m.no = t.mandate_no WHERE m.id = $1", mandate
     )
-    assert json.loads(derivation)["lines"] == [
+    explained = json.loads(derivation)
+    assert explained["lines"] == [
         ["input", "100", "0.0005", "1"],
-        ["cache_read", "900", "0.0001", "1", "at the standard price"],
-        ["reasoning", "10", "0.001", "1", "as output"],
+        ["cache_read", "900", "0.0001", "1"],
+        ["reasoning", "10", "0.001", "1"],
     ]
+    assert explained["priced_as"] == {"cache_read": "at the standard price", "reasoning": "as output"}
 
 
 async def test_the_command_shows_everything_when_asked_and_says_when_it_does_not(

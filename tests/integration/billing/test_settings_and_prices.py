@@ -231,6 +231,17 @@ async def test_a_rate_is_added_and_listed(api: BillingApi) -> None:
     assert added in listed
 
 
+async def test_a_round_rate_has_no_exponent_anywhere(api: BillingApi, mandate: str, books: Books) -> None:
+    given = {"currency": "KWD", "rate": "1E+2", "validFrom": "2026-01-01T00:00:00Z"}
+    added = (await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=given)).json()
+    assert added["rate"] == "100"
+    await charge(api.database, usage_record(mandate, amount="2", currency="KWD"))
+    derivation = await books.value(
+        "SELECT t.derivation FROM transactions t JOIN mandates m ON m.no = t.mandate_no WHERE m.id = $1", mandate
+    )
+    assert json.loads(derivation)["rate"] == "100"
+
+
 async def test_one_rate_of_a_currency_is_in_force_and_it_shows_which(api: BillingApi) -> None:
     path = "/api/billing/admin/rates"
     for rate, valid_from in (

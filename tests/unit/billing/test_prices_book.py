@@ -52,9 +52,11 @@ def cost(of: PriceBook, usage: Metered, at: datetime = MAY) -> Decimal:
 
 
 def lines(of: PriceBook, usage: Metered, at: datetime = MAY) -> list[Any]:
+    """The lines, and what their components were priced as where that is not themselves."""
     found = of.price(usage, at)
     assert isinstance(found, Priced), found
-    return list(found.lines)
+    assert found.priced_as.keys() <= {line[0] for line in found.lines}
+    return [(*line, *filter(None, [found.priced_as.get(line[0])])) for line in found.lines]
 
 
 def reason(of: PriceBook, usage: Metered, at: datetime = MAY) -> str:

@@ -221,7 +221,7 @@ def test_pricing_equals_the_rules_applied_step_by_step(
         assert (Fraction(found.cost) if isinstance(found, Priced) else None) == expected
         if isinstance(found, Priced):
             assert Fraction(found.cost) == sum(
-                Fraction(count) * Fraction(unit) * Fraction(factor) for _, count, unit, factor, *_ in found.lines
+                Fraction(count) * Fraction(unit) * Fraction(factor) for _, count, unit, factor in found.lines
             )
 
 

@@ -53,7 +53,7 @@ What has no price
 -----------------
 
 A component with count 0 needs no price; any other without one makes the usage `Unpriced`. A price of "0" is a price.
-A price that is not its own can hold for a kind of tokens, and the line of the derivation then says so:
+A price that is not its own can hold for a kind of tokens, and the derivation of the charge then says so:
 
 * A tier that prices something, but a kind nowhere, takes the kind's standard price ("at the standard price"). A tier
   without any price has none.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.billing.domain.money import EXACT
 from services.billing.domain.prices.clock import Clock
-from services.billing.domain.prices.usage import Line, Metered, Priced, Unpriced
+from services.billing.domain.prices.usage import NOTHING, Line, Metered, Priced, Unpriced
 from services.billing.domain.prices.version import (
     ANY,
     FALLBACKS,
@@ -37,29 +38,27 @@ _multiply = EXACT.multiply
 
 
 class _UnitPrice(NamedTuple):
-    """The listed price of one unit, the factor on it, their product, and the texts of a line in derivations: the first
-    two and, for a component that has no price of its own here, what it is priced as."""
+    """The listed price of one unit, the factor on it, their product, and the first two as text for derivations; for a
+    component that has no price of its own here also what it is priced as."""
 
     unit_price: Decimal
     factor: Decimal
     charged: Decimal
-    texts: tuple[str, ...]
+    texts: tuple[str, str]
+    priced_as: str = ""
 
     @classmethod
-    def of(cls, unit_price: Decimal, factor: Decimal, charged: Decimal, *priced_as: str) -> _UnitPrice:
+    def of(cls, unit_price: Decimal, factor: Decimal, charged: Decimal, priced_as: str = "") -> _UnitPrice:
         """With the texts, made once for all usage at this price."""
-        return cls(unit_price, factor, charged, (format(unit_price, "f"), format(factor, "f"), *priced_as))
+        return cls(unit_price, factor, charged, (format(unit_price, "f"), format(factor, "f")), priced_as)
 
     def times(self, factor: Decimal) -> _UnitPrice:
         """The price with another factor on it."""
-        return self.of(
-            self.unit_price, _multiply(self.factor, factor), _multiply(self.charged, factor), *self.texts[2:]
-        )
+        return self.of(self.unit_price, _multiply(self.factor, factor), _multiply(self.charged, factor), self.priced_as)
 
-    def priced_as(self, what: str) -> _UnitPrice:
+    def instead(self, what: str) -> _UnitPrice:
         """The same price for a component that has none, and a word on it."""
-        said = ", ".join((what, *self.texts[2:]))
-        return self.of(self.unit_price, self.factor, self.charged, said)
+        return self._replace(priced_as=f"{what}, {self.priced_as}" if self.priced_as else what)
 
 
 class _Situation(NamedTuple):
@@ -71,7 +70,15 @@ class _Situation(NamedTuple):
     values: tuple[str | None, ...]
 
 
-_Sheet = tuple[dict[str, _UnitPrice], dict[str, _UnitPrice]]
+class _Sheet(NamedTuple):
+    """All prices of a situation: of kinds of tokens, of units, and of kinds that have no price of their own."""
+
+    tokens: dict[str, _UnitPrice]
+    quantities: dict[str, _UnitPrice]
+    borrowed: dict[str, _UnitPrice]
+
+
+_NONE_BORROWED: Final[Mapping[str, _UnitPrice]] = {}
 
 
 class PricedVersion:
@@ -100,18 +107,25 @@ class PricedVersion:
         sheet = self._tier_sheets.get(usage.service_tier) or self._sheet_for(usage, at)
         cost = _ZERO
         lines: list[Line] = []
-        for counts, prices in ((usage.tokens, sheet[0]), (usage.quantities, sheet[1])):
+        priced_as = NOTHING
+        for counts, prices, borrowed in (
+            (usage.tokens, sheet.tokens, sheet.borrowed),
+            (usage.quantities, sheet.quantities, _NONE_BORROWED),
+        ):
             for component, count in counts.items():
                 if count > 0:
                     found = prices.get(component)
                     if found is None:
-                        return self._missing(component, usage, self._situation(usage, at))
+                        found = borrowed.get(component)
+                        if found is None:
+                            return self._missing(component, usage, self._situation(usage, at))
+                        priced_as = {**priced_as, component: found.priced_as}
                     cost = _fma(count, found.charged, cost)
                     lines.append((component, count, *found.texts))
                 elif count:
                     raise ValueError(f"the count of {component} is negative")
         version = self.version
-        return Priced(cost, version.currency, lines, version.valid_from, version.id)
+        return Priced(cost, version.currency, lines, version.valid_from, version.id, priced_as)
 
     def _sheet_for(self, usage: Metered, at: datetime) -> _Sheet:
         situation = self._situation(usage, at)
@@ -137,10 +151,10 @@ class PricedVersion:
     def _sheet(self, situation: _Situation) -> _Sheet:
         """Puts the lists that apply on top of each other and the factors on them; the last list that applies wins."""
         merged = {} if situation.tier == UNSERVED else self._merged(situation)
-        sheet = (
-            {component: found for component, found in merged.items() if component in TOKEN_KINDS},
-            {component: found for component, found in merged.items() if component not in TOKEN_KINDS},
-        )
+        sheet = _Sheet({}, {}, {})
+        for component, found in merged.items():
+            own = sheet.borrowed if found.priced_as else sheet.tokens
+            (own if component in TOKEN_KINDS else sheet.quantities)[component] = found
         if len(self._sheets) < _SHEETS_MAX:
             self._sheets[situation] = sheet
         return sheet
@@ -159,7 +173,7 @@ class PricedVersion:
                 }
         for kind, instead in FALLBACKS.items():
             if kind not in merged and kind not in hidden and instead in merged and not self._told_apart(tier, kind):
-                merged[kind] = merged[instead].priced_as(f"as {instead}")
+                merged[kind] = merged[instead].instead(f"as {instead}")
         return merged
 
     def _borrow(self, situation: _Situation, merged: dict[str, _UnitPrice]) -> set[str]:
