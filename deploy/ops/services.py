@@ -28,7 +28,7 @@ class Passed:
 _COMMANDS = (
     Passed("audit", "billing", "Check the books; exit code 1 if a check fails. [--json]"),
     Passed("dlq", "billing", "Dead letters: list, show, replay."),
-    Passed("prices", "billing", "Prices: import FILE [--format rappen|litellm] [--apply]."),
+    Passed("prices", "billing", "Prices: import FILE [--format rappen|litellm] [--valid-from TIME] [--apply] [--all]."),
 )
 
 

@@ -239,6 +239,8 @@ prices = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("created_by_user_id", sa.Text),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
+    # Why nothing can be priced by it; null for all that can be used as far as the migrations saw.
+    sa.Column("set_aside", sa.Text),
 )
 
 # CHF for one unit of a currency, from a time on.
@@ -251,6 +253,7 @@ rates = sa.Table(
     sa.Column("rate", sa.Numeric, nullable=False),
     sa.Column("created_by_user_id", sa.Text),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
+    sa.Column("set_aside", sa.Text),
 )
 
 # One row: the revision that every change of prices or rates raises, read by each batch.

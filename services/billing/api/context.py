@@ -28,6 +28,7 @@ __all__ = [
     "integer_parameter",
     "mandate_parameter",
     "router",
+    "text_parameter",
 ]
 
 # Amounts of one request: far more than anybody pays, far less than the ledger's integers hold.
@@ -95,3 +96,10 @@ def integer_parameter(name: str, text: str | None, *, default: int, least: int, 
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
         raise MalformedParameter(name=name, why=f"a whole number from {least} to {most} is expected")
     return int(text)
+
+
+def text_parameter(name: str, text: str | None) -> str | None:
+    """Text out of the query, as the database can compare it; an empty one is none."""
+    if text is not None and "\x00" in text:
+        raise MalformedParameter(name=name, why="text must not contain NUL")
+    return text or None

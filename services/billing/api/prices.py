@@ -1,5 +1,6 @@
 """Prices, rates and what waits for them: /api/billing/admin/prices, /rates, /unpriced."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -9,13 +10,19 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import CURRENCIES, NonNegativeDecimal, Timestamp, parse_time
-from services.billing.api.context import ApiContext, Body, integer_parameter, router
-from services.billing.errors import MalformedParameter, PriceFileRefused
+from services.billing.api.context import ApiContext, Body, integer_parameter, router, text_parameter
+from services.billing.domain.prices import OUT_OF_TIME, in_time, rate_fault
+from services.billing.errors import InvalidField, MalformedParameter, PriceFileRefused
 from services.billing.queries.prices import list_prices, list_rates, list_unpriced
+from services.billing.repository.prices import current_tariff
 from services.billing.use_cases.import_prices import PriceFileError, import_prices, read_price_file, set_rate
 from services.chassis.caller import Caller
 
 __all__ = ["routes"]
+
+PRICE_FILTERS = ("provider", "model", "cursor", "limit")
+IMPORT_PARAMETERS = ("format", "validFrom", "preview")
+UNPRICED_FILTERS = ("mandateId", "provider", "model", "reason", "cursor", "limit")
 
 
 def _foreign(code: str) -> str:
@@ -24,18 +31,36 @@ def _foreign(code: str) -> str:
     return code
 
 
-def _positive(rate: Decimal) -> Decimal:
-    if not rate:
-        raise PydanticCustomError("rate", "a rate is more than zero")
+def _sane(rate: Decimal) -> Decimal:
+    fault = rate_fault(rate)
+    if fault is not None:
+        raise PydanticCustomError("rate", "{fault}", {"fault": fault})
     return rate
+
+
+def _in_time(time: datetime) -> datetime:
+    if not in_time(time):
+        raise PydanticCustomError("time", OUT_OF_TIME)
+    return time
 
 
 class RateBody(Body):
     """The CHF for one unit of a currency, from a time on."""
 
     currency: Annotated[str, AfterValidator(_foreign)]
-    rate: Annotated[NonNegativeDecimal, AfterValidator(_positive)]
-    valid_from: Timestamp
+    rate: Annotated[NonNegativeDecimal, AfterValidator(_sane)]
+    valid_from: Annotated[Timestamp, AfterValidator(_in_time)]
+
+
+def _only(*names: str) -> Callable[[Request], None]:
+    """A filter that is not known must not answer the whole list, nor a misspelt `validFrom` be taken for none."""
+
+    def check(request: Request) -> None:
+        for name in request.query_params:
+            if name not in names:
+                raise MalformedParameter(name=name, why=f"not known here; known are {', '.join(names)}")
+
+    return check
 
 
 def routes(context: ApiContext) -> APIRouter:
@@ -48,16 +73,28 @@ def routes(context: ApiContext) -> APIRouter:
 
     admin_only = [Depends(system_admin)]
 
-    @api.get("/api/billing/admin/prices", dependencies=admin_only)
+    @api.get("/api/billing/admin/prices", dependencies=[*admin_only, Depends(_only(*PRICE_FILTERS))])
     async def prices(
-        cursor: Annotated[str | None, Query()] = None, limit: Annotated[str | None, Query()] = None
+        provider: Annotated[str | None, Query()] = None,
+        model: Annotated[str | None, Query()] = None,
+        cursor: Annotated[str | None, Query()] = None,
+        limit: Annotated[str | None, Query()] = None,
     ) -> dict[str, Any]:
         size = integer_parameter("limit", limit, default=100, least=1, most=1000)
         after = integer_parameter("cursor", cursor, default=0, least=0, most=999_999_999)
         async with context.database.bare() as connection:
-            return await list_prices(connection, after=after, limit=size)
+            tariff = await current_tariff(connection, context.tariffs)
+            return await list_prices(
+                connection,
+                tariff,
+                provider=text_parameter("provider", provider),
+                model=text_parameter("model", model),
+                now=context.clock(),
+                after=after,
+                limit=size,
+            )
 
-    @api.post("/api/billing/admin/prices", dependencies=admin_only)
+    @api.post("/api/billing/admin/prices", dependencies=[*admin_only, Depends(_only(*IMPORT_PARAMETERS))])
     async def add_prices(
         request: Request,
         caller: Who,
@@ -72,36 +109,57 @@ def routes(context: ApiContext) -> APIRouter:
             raise PriceFileRefused(why=str(error)) from error
         async with context.database.bare() as connection, connection.transaction():
             done = await import_prices(
-                connection, file, tariffs=context.tariffs, apply=not preview, actor=caller.user_id
+                connection,
+                file,
+                tariffs=context.tariffs,
+                apply=not preview,
+                actor=caller.user_id,
+                now=context.clock(),
+            )
+        if done.refused:
+            raise PriceFileRefused(
+                why=f"{len(done.unreadable)} entries are not readable, so nothing was changed",
+                errors=[{"field": entry.entry, "message": entry.why} for entry in done.unreadable],
             )
         return done.json()
 
-    @api.get("/api/billing/admin/rates", dependencies=admin_only)
-    async def rates() -> dict[str, Any]:
+    @api.get("/api/billing/admin/rates", dependencies=[*admin_only, Depends(_only("currency"))])
+    async def rates(currency: Annotated[str | None, Query()] = None) -> dict[str, Any]:
         async with context.database.bare() as connection:
-            return {"items": await list_rates(connection)}
+            return {
+                "items": await list_rates(
+                    connection, currency=text_parameter("currency", currency), now=context.clock()
+                )
+            }
 
     @api.post("/api/billing/admin/rates", dependencies=admin_only)
     async def add_rate(caller: Who, body: RateBody) -> dict[str, Any]:
         async with context.database.bare() as connection, connection.transaction():
-            await set_rate(
+            number = await set_rate(
                 connection, currency=body.currency, rate=body.rate, valid_from=body.valid_from, actor=caller.user_id
             )
-        return {"currency": body.currency, "rate": format(body.rate, "f"), "validFrom": body.valid_from}
+            listed = await list_rates(connection, currency=body.currency, now=context.clock())
+        return next(rate for rate in listed if rate["id"] == str(number))
 
-    @api.get("/api/billing/admin/unpriced", dependencies=admin_only)
+    @api.get("/api/billing/admin/unpriced", dependencies=[*admin_only, Depends(_only(*UNPRICED_FILTERS))])
     async def unpriced(
-        cursor: Annotated[str | None, Query()] = None, limit: Annotated[str | None, Query()] = None
+        request: Request,
+        cursor: Annotated[str | None, Query()] = None,
+        limit: Annotated[str | None, Query()] = None,
     ) -> dict[str, Any]:
         size = integer_parameter("limit", limit, default=100, least=1, most=1000)
+        only = {name: text_parameter(name, text) for name, text in request.query_params.items()}
         async with context.database.bare() as connection:
-            return await list_unpriced(connection, cursor=cursor, limit=size)
+            return await list_unpriced(connection, only=only, cursor=cursor, limit=size)
 
     return api
 
 
 def _time(name: str, text: str) -> datetime:
     try:
-        return parse_time(text).astimezone(UTC)
+        time = parse_time(text).astimezone(UTC)
     except PydanticCustomError as error:
         raise MalformedParameter(name=name, why=error.message()) from None
+    if not in_time(time):
+        raise InvalidField(name, OUT_OF_TIME)
+    return time

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.domain.money import Markup, converted, with_markup
-from services.billing.domain.prices import Metered, PriceBook, Priced, RateTable, Unpriced
+from services.billing.domain.prices import Metered, PriceBook, Priced, RateTable, Unpriced, utc_text
 
 __all__ = [
     "Billable",
@@ -21,6 +21,7 @@ __all__ = [
     "billable",
     "derivation",
     "first_moment",
+    "no_rate",
     "period_day",
     "rate_usage",
 ]
@@ -98,9 +99,14 @@ def rate_usage(usage: Billable, at: datetime, tariff: Tariff, markup: Markup) ->
         cost, currency = usage
     rate = tariff.rates.at(currency, at)
     if rate is None:
-        return Parked("NO_RATE", f"no rate of {currency} at that time", currency)
+        return no_rate(currency, at)
     exact = with_markup(converted(cost, rate.rate), markup)
     return RatedUsage(exact, cost, currency, rate.rate, markup, price)
+
+
+def no_rate(currency: str, at: datetime) -> Parked:
+    """What waits for a rate, and which."""
+    return Parked("NO_RATE", f"there is no rate of {currency} at {utc_text(at)}", currency)
 
 
 def derivation(
@@ -118,8 +124,7 @@ def derivation(
         "carry_after": str(carry_after),
     }
     if price is not None:
-        parts["price"] = price.version_id
-        parts["lines"] = [(name, str(count), unit, factor) for name, count, unit, factor in price.lines]
+        _explain_price(parts, price)
     if tokens:
         parts["tokens"] = tokens
         if data.tokens is not None and data.tokens.provider_total is not None:
@@ -137,6 +142,13 @@ def derivation(
     if data.metadata is not None:
         parts["metadata"] = data.metadata
     return parts
+
+
+def _explain_price(parts: dict[str, object], price: Priced) -> None:
+    parts["price"] = price.version_id
+    parts["lines"] = [(name, str(count), unit, factor) for name, count, unit, factor in price.lines]
+    if price.priced_as:
+        parts["priced_as"] = price.priced_as
 
 
 # The day a zone is in, by name: its first moment, the next day's first moment (both UTC), and the date.

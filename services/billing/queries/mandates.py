@@ -8,6 +8,7 @@ import asyncpg
 
 from services.billing.errors import MandateUnknown
 from services.billing.repository.keys import ensure_mandates
+from services.billing.repository.mandates import USABLE_PERCENT
 
 __all__ = ["display_name", "ensure_known", "is_member", "markup_in_force", "read_settings", "unknown_usage"]
 
@@ -39,8 +40,11 @@ async def read_settings(connection: asyncpg.Connection, mandate_no: int, *, lock
 
 async def markup_in_force(connection: asyncpg.Connection, mandate_no: int, default: Decimal) -> Decimal:
     """P4: the mandate's percent, else the plan's, else the platform's."""
+    own, of_plan = USABLE_PERCENT.format("markup_percent"), USABLE_PERCENT.format("plan_markup_percent")
     percent: Decimal = await connection.fetchval(
-        "SELECT coalesce(markup_percent, plan_markup_percent, $2) FROM mandates WHERE no = $1", mandate_no, default
+        f"SELECT coalesce({own}, {of_plan}, $2) FROM mandates WHERE no = $1",
+        mandate_no,
+        default,
     )
     return percent
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import asyncpg
 
-from services.billing.repository.prices import Tariffs
+from services.billing.repository.prices import Tariffs, current_tariff
 from services.billing.settings import BillingSettings
 
 __all__ = ["allowed", "provider_catalogue", "providers_of_member"]
@@ -14,8 +14,7 @@ async def provider_catalogue(
     connection: asyncpg.Connection, tariffs: Tariffs, settings: BillingSettings
 ) -> frozenset[str]:
     """The providers of the price book and those added by configuration."""
-    revision = await connection.fetchval("SELECT revision FROM price_book")
-    tariff = await tariffs.at(connection, revision)
+    tariff = await current_tariff(connection, tariffs)
     return tariff.book.providers() | frozenset(settings.additional_providers)
 
 

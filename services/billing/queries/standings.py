@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from services.billing.repository.mandates import USABLE_PERCENT
 from services.chassis.database import Database
 
 __all__ = ["Standings"]
@@ -17,10 +18,11 @@ __all__ = ["Standings"]
 READERS_MAX = 2
 TOGETHER_MAX = 64
 
-_STATEMENT = """
+_STATEMENT = f"""
 SELECT d.id IS NOT NULL AS known, d.enabled AND s.enabled AND coalesce(u.enabled, true) AS member, s.roles,
        m.no AS mandate_no, m.billing_model, m.block_on_zero_balance, m.subscription_operative,
-       m.markup_percent, m.plan_markup_percent,
+       {USABLE_PERCENT.format("m.markup_percent")} AS markup_percent,
+       {USABLE_PERCENT.format("m.plan_markup_percent")} AS plan_markup_percent,
        pool.no AS pool_no, pool.enabled AS pool_enabled, pool.balance AS pool_balance, pool.held AS pool_held,
        pool.credit_limit,
        own.no AS own_no, own.enabled AS own_enabled, own.balance AS own_balance, own.held AS own_held,

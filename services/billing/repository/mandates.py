@@ -11,9 +11,13 @@ import orjson
 from services.billing.domain.ledger import BillingModel
 from services.billing.domain.money import Markup
 from services.billing.domain.periods import Calendar
+from services.billing.domain.prices import in_time
 from services.billing.domain.terms import Terms
+from services.billing.domain.zones import DEFAULT_ZONE, zone_known
+from services.billing.repository.unusable import tell_unusable
 
 __all__ = [
+    "USABLE_PERCENT",
     "LockedMandate",
     "calendar_of",
     "lock_mandate",
@@ -22,6 +26,9 @@ __all__ = [
     "past_zones_json",
     "read_terms",
 ]
+
+# A markup that can be computed with, null for any other: NaN and infinity are larger than every number here.
+USABLE_PERCENT = "CASE WHEN {0} >= 0 AND {0} < 1e15 AND scale({0}) <= 24 THEN {0} END"
 
 
 class LockedMandate(NamedTuple):
@@ -38,7 +45,7 @@ class LockedMandate(NamedTuple):
     @property
     def calendar(self) -> Calendar:
         """Its time zones."""
-        return calendar_of(self.time_zone, self.past_time_zones)
+        return calendar_of(self.no, self.time_zone, self.past_time_zones)
 
 
 async def lock_mandates(connection: asyncpg.Connection, numbers: Iterable[int]) -> dict[int, LockedMandate]:
@@ -67,18 +74,21 @@ async def read_terms(
 ) -> tuple[dict[int, Terms], int]:
     """The terms of mandates, with the markup in force (the mandate's, else the plan's, else the default), and the
     revision of the price book, in one statement."""
+    own, of_plan = USABLE_PERCENT.format("m.markup_percent"), USABLE_PERCENT.format("m.plan_markup_percent")
     rows = await connection.fetch(
-        "SELECT m.no, m.billing_model, coalesce(m.markup_percent, m.plan_markup_percent, $2) AS markup_percent,"
+        f"SELECT m.no, m.billing_model, coalesce({own}, {of_plan}, $2) AS markup_percent,"
+        f" m.markup_percent IS DISTINCT FROM {own} OR m.plan_markup_percent IS DISTINCT FROM {of_plan} AS passed_over,"
         " m.time_zone, m.past_time_zones, m.version, m.has_uncharged,"
         " b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
         sorted(set(numbers)),
         default_markup,
     )
-    terms = {
-        no: Terms(no, model, Markup.of(percent), calendar_of(zone, past), version, has_uncharged)
-        for no, model, percent, zone, past, version, has_uncharged, _ in rows
-        if no is not None
-    }
+    terms = {}
+    for no, model, percent, passed_over, zone, past, version, has_uncharged, _ in rows:
+        if passed_over:
+            tell_unusable("mandates", str(no), f"a markup percent is no usable number, {percent} is taken")
+        if no is not None:
+            terms[no] = Terms(no, model, Markup.of(percent), calendar_of(no, zone, past), version, has_uncharged)
     return terms, rows[0]["revision"]
 
 
@@ -90,11 +100,31 @@ async def mark_uncharged(connection: asyncpg.Connection, numbers: Iterable[int])
     )
 
 
-def calendar_of(zone: str, past: str) -> Calendar:
-    """A calendar out of its columns."""
-    if past == "[]":
-        return Calendar(zone)
-    return Calendar(zone, tuple((datetime.fromisoformat(until), name) for until, name in orjson.loads(past)))
+def calendar_of(mandate_no: int, zone: str, past: str) -> Calendar:
+    """A calendar out of its columns. A zone that this machine does not know counts as the default one, and a past zone
+    that cannot be read as never there: both are told, and neither stops the mandate's charges."""
+    known = _known(mandate_no, zone)
+    return Calendar(known) if past == "[]" else Calendar(known, tuple(_past_zones(mandate_no, past)))
+
+
+def _known(mandate_no: int, zone: str) -> str:
+    if zone_known(zone):
+        return zone
+    tell_unusable("mandates", str(mandate_no), f"time_zone: {zone[:80]!r} is not known, {DEFAULT_ZONE} is taken")
+    return DEFAULT_ZONE
+
+
+def _past_zones(mandate_no: int, text: str) -> Iterable[tuple[datetime, str]]:
+    parts = orjson.loads(text)
+    for part in parts if isinstance(parts, list) else [parts]:
+        try:
+            until, zone = part
+            moment = datetime.fromisoformat(until)
+            if not in_time(moment):
+                raise ValueError(until)
+            yield moment, _known(mandate_no, zone)
+        except (TypeError, ValueError) as error:
+            tell_unusable("mandates", str(mandate_no), f"past_time_zones: {type(error).__name__}")
 
 
 def past_zones_json(calendar: Calendar) -> str:

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import available_timezones
 
 import asyncpg
 import orjson
 
 from services.billing.domain.money import from_micro, to_micro
-from services.billing.errors import BillingModelFixed
+from services.billing.domain.zones import zone_known
+from services.billing.errors import BillingModelFixed, InvalidField
 from services.billing.queries.mandates import read_settings
 from services.billing.repository.audit_log import record_change
 from services.billing.repository.mandates import calendar_of, past_zones_json
@@ -52,6 +54,9 @@ async def change_settings(
             raise Forbidden(code="SETTING_NOT_YOURS")
         if name == "billingModel":
             raise BillingModelFixed(mandate=before["mandateId"])
+    # Sent back unchanged, a zone that this machine no longer knows is no fault of the sender.
+    if "timeZone" in changed and changed["timeZone"] not in available_timezones():
+        raise InvalidField("timeZone", "no such time zone")
     if changed:
         assignments = ", ".join(f"{_COLUMNS[name][0]} = ${place}" for place, name in enumerate(changed, start=2))
         await connection.execute(
@@ -60,7 +65,9 @@ async def change_settings(
             *(_stored(name, value) for name, value in changed.items()),
         )
         if "timeZone" in changed:
-            calendar = calendar_of(row["time_zone"], row["past_time_zones"]).changed(changed["timeZone"], now)
+            calendar = calendar_of(mandate_no, row["time_zone"], row["past_time_zones"]).changed(
+                changed["timeZone"], now
+            )
             await connection.execute(
                 "UPDATE mandates SET past_time_zones = $2 WHERE no = $1", mandate_no, past_zones_json(calendar)
             )
@@ -134,6 +141,7 @@ def settings_json(row: asyncpg.Record) -> dict[str, Any]:
         "rechargeMaxPerMonth": row["recharge_max_per_month"],
         "markupPercent": row["markup_percent"],
         "timeZone": row["time_zone"],
+        "timeZoneKnown": zone_known(row["time_zone"]),
         "lateEvents": row["late_events"],
         "lateEventDays": row["late_event_days"],
     }

@@ -9,7 +9,7 @@ import asyncpg
 
 from rappen_contracts import Event
 from rappen_contracts.payment.v1 import PaymentSucceeded
-from services.billing.domain.charging import Parked, Tariff
+from services.billing.domain.charging import Tariff, no_rate
 from services.billing.domain.money import converted, post
 from services.billing.repository.keys import ensure_mandates
 from services.billing.repository.mandates import LockedMandate, lock_mandates, read_terms
@@ -97,7 +97,7 @@ async def credit_payment(
     if known is not None:
         return "repeated" if known["digest"] in (None, digest) else "conflict"
     if rate is None:
-        why = Parked("NO_RATE", f"no rate of {paid.amount.currency} at that time", paid.amount.currency)
+        why = no_rate(paid.amount.currency, paid.paid_at)
         return UnchargedEvent.parked(mandate.no, event, why, now, tariff.revision)
     await credit_mandate(connection, mandate, credit, now=now)
     await connection.execute(

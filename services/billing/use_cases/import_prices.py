@@ -10,17 +10,22 @@ import asyncpg
 
 from rappen_contracts.types import CURRENCIES
 from services.billing.domain.prices import (
+    Change,
     Preview,
     PriceFile,
     PriceFileError,
     PriceVersion,
+    Rate,
     Unreadable,
+    checked_rate,
     diff,
     read_litellm_file,
     read_rappen_file,
+    utc_text,
     version_to_text,
 )
 from services.billing.repository.prices import Tariffs, add_rate, add_versions, raise_revision
+from services.billing.use_cases.would_settle import would_settle
 
 __all__ = ["PriceFileError", "PriceFormat", "PriceImport", "import_prices", "read_price_file", "set_rate"]
 
@@ -29,31 +34,56 @@ PriceFormat = Literal["rappen", "litellm"]
 
 @dataclass(frozen=True, slots=True)
 class PriceImport:
-    """What a file changes, what of it could not be read, and which parked events it would settle."""
+    """What a file changes, what of it could not be read, and which parked events it would settle.
+
+    `refused`: it was to be applied, and an entry that cannot be read keeps all of it out.
+    """
 
     preview: Preview
     unreadable: Sequence[Unreadable]
+    partly_read: Sequence[Unreadable]
     settles: Sequence[dict[str, Any]]
     applied: bool
+    refused: bool
 
     def json(self) -> dict[str, Any]:
         """The body of an answer."""
         return {
             "applied": self.applied,
             "new": [_name(version) for version in self.preview.new],
-            "changed": [_name(change.after) for change in self.preview.changed],
+            "changed": [_change(change) for change in self.preview.changed],
             "unchanged": len(self.preview.unchanged),
-            "unreadable": [{"entry": entry.entry, "why": entry.why} for entry in self.unreadable],
+            "unreadable": [entry._asdict() for entry in self.unreadable],
+            "partlyRead": [entry._asdict() for entry in self.partly_read],
             "settles": list(self.settles),
         }
 
 
-def _name(version: PriceVersion) -> dict[str, str]:
+def _name(version: PriceVersion) -> dict[str, Any]:
     return {
         "provider": version.provider,
         "model": version.model,
         "currency": version.currency,
-        "validFrom": version.valid_from.isoformat().replace("+00:00", "Z"),
+        "validFrom": utc_text(version.valid_from),
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    prices = change.prices()
+    return {
+        **_name(change.after),
+        "currencyBefore": change.before.currency,
+        "tenfold": any(price.tenfold for price in prices),
+        "prices": [
+            {
+                "price": price.price,
+                "where": price.where,
+                "before": None if price.before is None else format(price.before, "f"),
+                "after": None if price.after is None else format(price.after, "f"),
+                "tenfold": price.tenfold,
+            }
+            for price in prices
+        ],
     }
 
 
@@ -67,34 +97,39 @@ def read_price_file(content: bytes, form: PriceFormat, valid_from: datetime) -> 
         for version in found.versions
         if version.currency not in CURRENCIES
     ]
-    return PriceFile(known, (*found.unreadable, *strange))
+    return found._replace(versions=known, unreadable=(*found.unreadable, *strange))
 
 
 async def import_prices(
-    connection: asyncpg.Connection, file: PriceFile, *, tariffs: Tariffs, apply: bool, actor: str | None
+    connection: asyncpg.Connection,
+    file: PriceFile,
+    *,
+    tariffs: Tariffs,
+    apply: bool,
+    actor: str | None,
+    now: datetime,
 ) -> PriceImport:
     """Compares a file with the book and, when asked to, adds what is new in the caller's transaction."""
+    refused = apply and file.all_or_nothing and bool(file.unreadable)
+    applied = apply and not refused
     # One import at a time: the second sees what the first has added and adds nothing again.
-    revision = await connection.fetchval("SELECT revision FROM price_book FOR UPDATE")
+    lock = " FOR UPDATE" if applied else ""
+    revision = await connection.fetchval(f"SELECT revision FROM price_book{lock}")
     tariff = await tariffs.at(connection, revision)
     preview = diff(tariff.book, file.versions)
     added = preview.additions()
-    settles = await connection.fetch(
-        "SELECT e.provider, e.model, count(*) AS events FROM uncharged_events e"
-        " JOIN unnest($1::text[], $2::text[]) AS added (provider, model) USING (provider, model)"
-        " WHERE e.reason = 'NO_PRICE' GROUP BY 1, 2 ORDER BY 1, 2",
-        [version.provider for version in added],
-        [version.model for version in added],
-    )
-    if apply and added:
+    settles = await would_settle(connection, tariff, added, now=now)
+    if applied and added:
         await add_versions(connection, [(version, version_to_text(version)) for version in added], actor)
         await raise_revision(connection)
-    return PriceImport(preview, file.unreadable, [dict(row) for row in settles], apply)
+    return PriceImport(preview, file.unreadable, file.partly_read, settles, applied, refused)
 
 
 async def set_rate(
     connection: asyncpg.Connection, *, currency: str, rate: Decimal, valid_from: datetime, actor: str
-) -> None:
-    """Adds a rate in the caller's transaction; of equal times the last recorded holds."""
-    await add_rate(connection, currency=currency, rate=rate, valid_from=valid_from, actor=actor)
+) -> int:
+    """Adds a rate in the caller's transaction and returns its number; of equal times the last recorded holds."""
+    checked_rate(Rate(currency, valid_from, rate))
+    number = await add_rate(connection, currency=currency, rate=rate, valid_from=valid_from, actor=actor)
     await raise_revision(connection)
+    return number

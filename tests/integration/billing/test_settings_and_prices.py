@@ -223,9 +223,63 @@ async def test_what_is_no_price_file_is_a_problem(api: BillingApi, content: byte
 async def test_a_rate_is_added_and_listed(api: BillingApi) -> None:
     given = {"currency": "SEK", "rate": "0.0853", "validFrom": "2026-01-01T00:00:00+01:00"}
     answer = await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=given)
-    assert answer.json() == {"currency": "SEK", "rate": "0.0853", "validFrom": "2025-12-31T23:00:00Z"}
+    added = answer.json()
+    kept = {"currency": "SEK", "rate": "0.0853", "validFrom": "2025-12-31T23:00:00Z"}
+    told = {"inForce": True, "replacedBy": None, "unusable": None, "createdBy": "root"}
+    assert added == {"id": added["id"], "createdAt": added["createdAt"], **kept, **told}
     listed = (await api.call(system_admin(), "GET", "/api/billing/admin/rates")).json()["items"]
-    assert answer.json() in listed
+    assert added in listed
+
+
+async def test_a_round_rate_has_no_exponent_anywhere(api: BillingApi, mandate: str, books: Books) -> None:
+    given = {"currency": "KWD", "rate": "1E+2", "validFrom": "2026-01-01T00:00:00Z"}
+    added = (await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=given)).json()
+    assert added["rate"] == "100"
+    await charge(api.database, usage_record(mandate, amount="2", currency="KWD"))
+    derivation = await books.value(
+        "SELECT t.derivation FROM transactions t JOIN mandates m ON m.no = t.mandate_no WHERE m.id = $1", mandate
+    )
+    assert json.loads(derivation)["rate"] == "100"
+
+
+async def test_one_rate_of_a_currency_is_in_force_and_it_shows_which(api: BillingApi) -> None:
+    path = "/api/billing/admin/rates"
+    for rate, valid_from in (
+        ("0.30", "2025-01-01T00:00:00Z"),
+        ("0.31", "2026-01-01T00:00:00Z"),
+        ("0.32", "2026-01-01T00:00:00Z"),
+        ("100", "2190-01-01T00:00:00Z"),
+    ):
+        given = {"currency": "DKK", "rate": rate, "validFrom": valid_from}
+        assert (await api.call(system_admin("someone"), "POST", path, json=given)).status_code == 200
+    items = (await api.call(system_admin(), "GET", path, params={"currency": "DKK"})).json()["items"]
+    assert [(item["rate"], item["inForce"], item["createdBy"]) for item in items] == [
+        ("100", False, "someone"),
+        ("0.32", True, "someone"),
+        ("0.31", False, "someone"),
+        ("0.30", False, "someone"),
+    ]
+    assert [item["replacedBy"] for item in items] == [None, None, items[1]["id"], None]
+    assert all(item["createdAt"] for item in items)
+
+
+async def test_a_filter_narrows_the_list_and_one_that_is_not_known_is_400(api: BillingApi) -> None:
+    for path in ("prices", "rates", "unpriced"):
+        refused = await api.call(system_admin(), "GET", f"/api/billing/admin/{path}", params={"colour": "red"})
+        assert (refused.status_code, refused.json()["code"]) == (400, "MALFORMED_PARAMETER")
+        assert "colour" in refused.json()["detail"]
+    content = (ROOT / "deploy" / "simulator" / "prices.json").read_bytes()
+    await api.call(system_admin(), "POST", "/api/billing/admin/prices", content=content)
+    found: dict[str, list[Any]] = {}
+    for only in ({"provider": "openai"}, {"provider": "openai", "model": "gpt-4o"}, {"provider": "nobody"}):
+        answer = await api.call(system_admin(), "GET", "/api/billing/admin/prices", params=only)
+        found[str(only)] = answer.json()["items"]
+        assert all(item["provider"] == only["provider"] for item in found[str(only)])
+    several, one, none = found.values()
+    assert len(several) > 1
+    assert {item["model"] for item in one} == {"gpt-4o"}
+    assert none == []
+    assert sum(1 for item in one if item["inForce"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -236,12 +290,36 @@ async def test_a_rate_is_added_and_listed(api: BillingApi) -> None:
         {"currency": "USD", "rate": 0.9, "validFrom": "2026-01-01T00:00:00Z"},
         {"currency": "USD", "rate": "0", "validFrom": "2026-01-01T00:00:00Z"},
         {"currency": "USD", "rate": "-1", "validFrom": "2026-01-01T00:00:00Z"},
+        {"currency": "USD", "rate": "1000000", "validFrom": "2026-01-01T00:00:00Z"},
+        {"currency": "USD", "rate": "1E+13", "validFrom": "2026-01-01T00:00:00Z"},
         {"currency": "USD", "rate": "1", "validFrom": "2026-01-01T00:00:00"},
+        {"currency": "USD", "rate": "1", "validFrom": "0001-01-01T00:00:00Z"},
+        {"currency": "USD", "rate": "1", "validFrom": "1999-12-31T23:59:59.999999Z"},
+        {"currency": "USD", "rate": "1", "validFrom": "2200-01-01T00:00:00Z"},
+        {"currency": "USD", "rate": "1", "validFrom": "9999-12-31T23:59:59.999999Z"},
     ],
 )
-async def test_a_bad_rate_is_422(api: BillingApi, given: dict[str, Any]) -> None:
+async def test_a_bad_rate_is_422_with_its_field(api: BillingApi, given: dict[str, Any]) -> None:
     answer = await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=given)
     assert answer.status_code == 422
+    (fault,) = answer.json()["errors"]
+    good = {"currency": "USD", "rate": "1", "validFrom": "2026-01-01T00:00:00Z"}
+    assert [fault["field"]] == [name for name in given if given[name] != good[name]]
+
+
+@pytest.mark.parametrize("valid_from", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "2200-01-01T00:00:00Z"])
+async def test_a_price_from_a_time_that_cannot_be_is_refused(api: BillingApi, valid_from: str) -> None:
+    path = "/api/billing/admin/prices"
+    content = (ROOT / "deploy" / "simulator" / "prices.json").read_bytes()
+    refused = await api.call(system_admin(), "POST", path, content=content, params={"validFrom": valid_from})
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == [{"field": "validFrom", "message": "a time from 2000 to 2199 is expected"}]
+    version = {"provider": "acme", "model": "late", "currency": "USD", "valid_from": valid_from}
+    content = json.dumps({"format": "rappen.prices.v1", "prices": [{**version, "lists": [{"prices": {"input": "1"}}]}]})
+    told = await api.call(system_admin(), "POST", path, content=content, params={"preview": "true"})
+    assert told.json()["unreadable"] == [
+        {"entry": "prices[0] acme late", "why": "valid_from: a time from 2000 to 2199 is expected"}
+    ]
 
 
 async def test_a_new_time_zone_counts_from_the_next_month_on(api: BillingApi, mandate: str, books: Books) -> None:

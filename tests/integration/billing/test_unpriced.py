@@ -21,9 +21,25 @@ async def test_parked_events_are_listed_with_every_field(api: BillingApi, mandat
         usage_record(mandate, event_id=rateless, at=AT, currency="JPY"),
     )
     common = {"mandateId": mandate, "provider": "anthropic", "occurredAt": "2026-03-01T12:30:15Z"}
+    no_price = f"anthropic {model} is not in the price book"
+    no_rate = "there is no rate of JPY at 2026-03-01T12:30:15Z"
     assert [item for item in await _listed(api, limit=1000) if item["mandateId"] == mandate] == [
-        {"eventId": str(priceless), **common, "model": model, "currency": None, "reason": "NO_PRICE"},
-        {"eventId": str(rateless), **common, "model": "claude-sonnet-4-5", "currency": "JPY", "reason": "NO_RATE"},
+        {
+            "eventId": str(priceless),
+            **common,
+            "model": model,
+            "currency": None,
+            "reason": "NO_PRICE",
+            "missing": no_price,
+        },
+        {
+            "eventId": str(rateless),
+            **common,
+            "model": "claude-sonnet-4-5",
+            "currency": "JPY",
+            "reason": "NO_RATE",
+            "missing": no_rate,
+        },
     ]
 
 

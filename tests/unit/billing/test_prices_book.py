@@ -51,6 +51,14 @@ def cost(of: PriceBook, usage: Metered, at: datetime = MAY) -> Decimal:
     return found.cost
 
 
+def lines(of: PriceBook, usage: Metered, at: datetime = MAY) -> list[Any]:
+    """The lines, and what their components were priced as where that is not themselves."""
+    found = of.price(usage, at)
+    assert isinstance(found, Priced), found
+    assert found.priced_as.keys() <= {line[0] for line in found.lines}
+    return [(*line, *filter(None, [found.priced_as.get(line[0])])) for line in found.lines]
+
+
 def reason(of: PriceBook, usage: Metered, at: datetime = MAY) -> str:
     found = of.price(usage, at)
     assert isinstance(found, Unpriced), found
@@ -97,7 +105,7 @@ def test_the_version_of_the_events_own_time_holds_from_its_first_moment() -> Non
     assert cost(prices, used({"input": 1}), change - timedelta(microseconds=1)) == 1
     assert cost(prices, used({"input": 1}), change) == 2
     before = JANUARY - timedelta(microseconds=1)
-    assert reason(prices, used({"input": 1}), before) == "acme m1 has no price before 2026-01-01T00:00:00+00:00"
+    assert reason(prices, used({"input": 1}), before) == "acme m1 has no price before 2026-01-01T00:00:00Z"
 
 
 def test_of_two_versions_from_the_same_time_the_one_recorded_last_holds() -> None:
@@ -132,19 +140,30 @@ def test_a_negative_count_is_an_error_and_never_a_credit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "instead"), [("reasoning", "output"), ("tool_input", "input"), ("image_input", "input")]
+    ("kind", "instead"),
+    [("reasoning", "output"), ("cache_read", "input"), ("tool_input", "input"), ("image_input", "input")],
 )
-def test_three_kinds_are_billed_as_another_unless_they_have_a_price(kind: str, instead: str) -> None:
+def test_four_kinds_are_billed_as_what_they_are_part_of_unless_they_have_a_price(kind: str, instead: str) -> None:
     assert cost(book([{"prices": {instead: "2"}}]), used({kind: 3})) == 6
     assert cost(book([{"prices": {instead: "2", kind: "5"}}]), used({kind: 3})) == 15
+    assert lines(book([{"prices": {instead: "2"}}]), used({kind: 3})) == [(kind, 3, "2", "1", f"as {instead}")]
 
 
 @pytest.mark.parametrize(
     "kind",
-    ["cache_read", "cache_write", "cache_write_1h", "audio_input", "audio_cache_read", "audio_output", "image_output"],
+    [
+        "cache_write",
+        "cache_write_1h",
+        "audio_input",
+        "audio_cache_read",
+        "audio_output",
+        "image_cache_read",
+        "image_output",
+    ],
 )
 def test_no_other_kind_is_ever_billed_as_another(kind: str) -> None:
     others = {"input": "1", "output": "1", "reasoning": "1", "cache_write": "1", "cache_read": "1", "audio_input": "1"}
+    others["image_input"] = "1"
     others.pop(kind, None)
     assert reason(book([{"prices": others}]), used({kind: 1})) == f"acme m1 has no price for {kind}"
 
@@ -161,14 +180,89 @@ def test_a_quantity_named_like_a_token_kind_has_no_price() -> None:
     )
 
 
-def test_a_tier_borrows_no_price_from_another() -> None:
+def test_a_kind_that_a_tier_does_not_price_has_its_standard_price_there_and_the_line_says_so() -> None:
+    prices = book(
+        [
+            {"prices": {"input": "4", "output": "8", "cache_read": "1", "images": "9"}},
+            {"tier": "batch", "prices": {"input": "2"}},
+        ]
+    )
+    usage = used({"input": 1, "cache_read": 1, "output": 1, "reasoning": 1}, tier="batch")
+    assert lines(prices, usage) == [
+        ("input", 1, "2", "1"),
+        ("cache_read", 1, "1", "1", "at the standard price"),
+        ("output", 1, "8", "1", "at the standard price"),
+        ("reasoning", 1, "8", "1", "as output, at the standard price"),
+    ]
+    assert cost(prices, usage) == 19
+    assert (
+        reason(prices, used(quantities={"images": "1"}, tier="batch"))
+        == "acme m1 has no price for images in tier batch"
+    )
+    cache = used({"cache_write": 1}, tier="batch")
+    assert reason(prices, cache) == "acme m1 has no price for cache_write in tier batch"
+
+
+def test_a_tier_without_any_price_has_none() -> None:
     prices = book([{"prices": {"input": "4", "output": "8"}}, {"tier": "batch", "prices": {"input": "2"}}])
-    assert cost(prices, used({"input": 1}, tier="batch")) == 2
-    assert reason(prices, used({"output": 1}, tier="batch")) == "acme m1 has no price for output in tier batch"
     assert (
         reason(prices, used({"input": 1}, tier="flex"))
         == "acme m1 has no price for input in tier flex: the tier has no price"
     )
+
+
+def test_thinking_is_output_at_the_price_of_the_same_tier() -> None:
+    prices = book(
+        [
+            {"prices": {"input": "0.00000125", "output": "0.00001"}},
+            {"tier": "priority", "prices": {"input": "0.00000225", "output": "0.000018"}},
+        ]
+    )
+    usage = used({"input": 7, "output": 1, "reasoning": 160}, tier="priority")
+    assert cost(prices, usage) == Decimal("0.00291375")
+    assert lines(prices, usage)[2] == ("reasoning", 160, "0.000018", "1", "as output")
+
+
+def test_a_kind_that_its_tier_prices_at_another_length_is_not_guessed_at_this_one() -> None:
+    prices = book(
+        [
+            {"up_to": 10, "prices": {"input": "4", "cache_read": "1"}},
+            {"above": 10, "prices": {"input": "8"}},
+            {"tier": "batch", "up_to": 10, "prices": {"input": "2"}},
+            {"tier": "batch", "above": 10, "prices": {"output": "2"}},
+        ]
+    )
+    assert cost(prices, used({"input": 11})) == 88
+    at_this_length = "acme m1 has no price for {} at this prompt length"
+    assert reason(prices, used({"input": 10, "cache_read": 1})) == at_this_length.format("cache_read")
+    in_batch = "acme m1 has no price for {} in tier batch at this prompt length"
+    assert reason(prices, used({"input": 11}, tier="batch")) == in_batch.format("input")
+    assert cost(prices, used({"input": 9, "cache_read": 1}, tier="batch")) == 19
+    assert reason(prices, used({"cache_read": 11}, tier="batch")) == in_batch.format("cache_read")
+
+
+@pytest.mark.parametrize("tier", ["default", "on_demand"])
+def test_other_names_of_the_standard_tier_mean_standard(tier: str) -> None:
+    plain = book([{"prices": {"input": "4"}}, {"tier": "batch", "prices": {"input": "2"}}])
+    by_length = book([{"up_to": 5, "prices": {"input": "4"}}, {"tier": "*", "prices": {"images": "1"}}])
+    for prices in (plain, by_length):
+        assert cost(prices, used({"input": 1}, tier=tier)) == 4
+    assert reason(plain, used({"output": 1}, tier=tier)) == "acme m1 has no price for output"
+
+
+def test_a_tier_that_was_only_asked_for_has_no_price() -> None:
+    prices = book([{"tier": "*", "prices": {"input": "4", "images": "1"}}])
+    asked = "acme m1 has no price for input in tier auto: that is what was asked for, not what was served"
+    assert reason(prices, used({"input": 1}, tier="auto")) == asked
+    assert "asked for" in reason(prices, used(quantities={"images": "1"}, tier="auto"))
+
+
+def test_the_lines_have_no_exponents() -> None:
+    prices = book(
+        [{"prices": {"input": "1.3E-10", "output": "1E+2"}}], factors=[{"when": {"region": "eu"}, "factor": "1e1"}]
+    )
+    usage = used({"input": 1, "output": 1}, conditions={"region": "eu"})
+    assert lines(prices, usage) == [("input", 1, "0.00000000013", "10"), ("output", 1, "100", "10")]
 
 
 def test_a_list_can_hold_in_several_tiers_or_in_all() -> None:
@@ -323,6 +417,36 @@ def test_a_window_can_reach_over_the_end_of_the_week() -> None:
     assert cost(prices, used({"input": 1}), sunday_night) == 1
     assert cost(prices, used({"input": 1}), sunday_night + timedelta(hours=1)) == 1
     assert cost(prices, used({"input": 1}), sunday_night + timedelta(hours=2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("at", "cheap"),
+    [
+        ("2026-01-16T21:30:00+00:00", True),  # 22:30 in Zurich, in winter
+        ("2026-01-16T20:59:59+00:00", False),
+        ("2026-07-17T20:00:00+00:00", True),  # 22:00 in Zurich, in summer
+        ("2026-07-17T19:59:59+00:00", False),
+        ("2026-07-18T03:59:59+00:00", True),  # Saturday before six, still the window of Friday
+        ("2026-07-18T04:00:00+00:00", False),
+        ("2026-07-16T20:30:00+00:00", False),  # Thursday
+    ],
+)
+def test_a_window_is_in_the_zone_that_it_names(at: str, cheap: bool) -> None:
+    friday_night = [{"hours": "22:00-06:00", "weekdays": [5], "zone": "Europe/Zurich"}]
+    prices = book([{"prices": {"input": "2"}}, {"clock": friday_night, "prices": {"input": "1"}}])
+    assert cost(prices, used({"input": 1}), datetime.fromisoformat(at)) == (1 if cheap else 2)
+
+
+def test_windows_of_several_zones_stand_beside_each_other() -> None:
+    prices = book(
+        [
+            {"prices": {"input": "4"}},
+            {"clock": [{"hours": "08:00-09:00", "zone": "Asia/Tokyo"}], "prices": {"input": "1"}},
+        ],
+        factors=[{"clock": [{"hours": "08:00-09:00"}, {"hours": "08:00-09:00", "zone": "UTC"}], "factor": "0.5"}],
+    )
+    for hour, expected in ((23, "1"), (8, "2"), (12, "4")):
+        assert cost(prices, used({"input": 1}), datetime(2026, 5, 4, hour, 30, tzinfo=UTC)) == Decimal(expected)
 
 
 def test_half_price_at_night_can_be_a_factor() -> None:

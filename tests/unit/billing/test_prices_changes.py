@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from services.billing.domain.prices import Change, PriceBook, PriceList, PriceVersion, Rate, RateTable, diff
+from services.billing.domain.prices import Change, Factor, PriceBook, PriceList, PriceVersion, Rate, RateTable, diff
+from services.billing.domain.prices.clock import Window
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
@@ -111,3 +112,65 @@ def test_of_two_rates_from_the_same_time_the_one_recorded_last_holds() -> None:
 def test_a_rate_that_is_not_above_zero_is_refused(rate: str) -> None:
     with pytest.raises(ValueError, match="must be more than zero"):
         RateTable([Rate("USD", JANUARY, Decimal(rate))])
+
+
+def priced(*lists: PriceList, factors: tuple[Factor, ...] = ()) -> PriceVersion:
+    return PriceVersion("acme", "m1", "USD", JANUARY, lists, factors)
+
+
+def listed(**prices: str) -> PriceList:
+    return PriceList({component: Decimal(price) for component, price in prices.items()})
+
+
+def test_a_change_tells_every_price_before_and_after() -> None:
+    night = (Window(1350, 375, (1, 5), "Europe/Zurich"),)
+    before = priced(
+        listed(input="2", output="8"),
+        PriceList({"input": Decimal(1), "pages": Decimal(3)}, ("batch", "flex")),
+        PriceList({"seconds": Decimal(1)}, when={"resolution": "720p"}),
+        factors=(Factor(Decimal("0.5"), clock=night),),
+    )
+    after = priced(
+        listed(input="3", output="8", cache_read="0.2"),
+        PriceList({"input": Decimal(1)}, ("batch", "flex")),
+        PriceList({"seconds": Decimal("1.5")}, when={"resolution": "720p"}),
+        factors=(Factor(Decimal("0.25"), clock=night),),
+    )
+    assert [change[:4] for change in Change(before, after).prices()] == [
+        ("input", "", 2, 3),
+        ("pages", "batch", 3, None),
+        ("pages", "flex", 3, None),
+        ("seconds", "resolution 720p", 1, Decimal("1.5")),
+        ("factor", "22:30-06:15 Europe/Zurich on 15", Decimal("0.5"), Decimal("0.25")),
+        ("cache_read", "", None, Decimal("0.2")),
+    ]
+    assert not any(change.tenfold for change in Change(before, after).prices())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "marked"),
+    [
+        ("0.000001", "0.00001", False),
+        ("0.000001", "0.0000100001", True),
+        ("0.00001", "0.000001", False),
+        ("0.00001", "0.0000009", True),
+        ("0.000003", "3", True),
+        ("0", "0.000001", True),
+        ("0.000001", "0", True),
+    ],
+)
+def test_more_than_ten_times_either_way_is_marked(old: str, new: str, marked: bool) -> None:
+    (change,) = Change(priced(listed(input=old)), priced(listed(input=new))).prices()
+    assert change.tenfold is marked
+
+
+def test_a_price_that_holds_elsewhere_than_before_is_compared_with_all_of_its_component() -> None:
+    before = priced(listed(input="2"), PriceList({"input": Decimal(1)}, ("batch",)))
+
+    def marks(price: str) -> list[bool]:
+        parts = (PriceList({"input": Decimal(price)}, up_to=100), PriceList({"input": Decimal(4)}, above=100))
+        return [change.tenfold for change in Change(before, priced(*parts)).prices() if change.after is not None]
+
+    assert marks("2") == [False, False]
+    assert marks("21") == [True, False]
+    assert marks("0.09") == [True, False]

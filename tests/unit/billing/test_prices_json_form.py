@@ -60,6 +60,15 @@ def test_the_entrys_own_date_comes_before_that_of_the_import() -> None:
 @pytest.mark.parametrize(
     ("faulty", "why"),
     [
+        (entry(valid_from="0001-01-01T00:00:00Z"), "valid_from: a time from 2000 to 2199 is expected"),
+        (entry(valid_from="2200-01-01T00:00:00Z"), "valid_from: a time from 2000 to 2199 is expected"),
+        (listed(tier="default"), "lists[0].tier: default means standard, which is the name to price by"),
+        (listed(tier=["batch", "auto"]), "lists[0].tier: auto is what was asked for, not what was served"),
+        (listed(clock=[{"zone": "UTC"}]), "lists[0].clock[0]: hours or weekdays are expected"),
+        (
+            listed(clock=[{"weekdays": [1], "zone": "Mars/Olympus"}]),
+            "lists[0].clock[0]: zone is the name of a time zone, like Europe/Zurich",
+        ),
         ([], "entry: an object is expected"),
         (entry(colour="red"), "entry: unknown field 'colour'"),
         ({"provider": "acme"}, "model: is missing"),

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,6 +43,7 @@ windows = st.lists(
         st.integers(0, 1439),
         st.integers(0, 1440),
         st.lists(st.integers(1, 7), min_size=1, max_size=7, unique=True).map(tuple),
+        st.sampled_from(["UTC", "UTC", "Europe/Zurich", "America/St_Johns"]),
     ),
     max_size=2,
 ).map(tuple)
@@ -125,23 +127,34 @@ def naive_price(book: list[PriceVersion], usage: Metered, at: datetime) -> Fract
 
 
 def naive_unit_price(version: PriceVersion, component: str, usage: Metered, at: datetime) -> Fraction | None:
-    price, hidden = naive_listed(version, component, usage, at, usage.service_tier)
-    tier_factor = next(
-        (each for each in version.factors if each.tier == usage.service_tier and naive_covers(each, component)), None
-    )
-    if price is None and tier_factor:
-        price, hidden_in_standard = naive_listed(version, component, usage, at, "standard")
-        hidden = hidden or hidden_in_standard
-        price = None if price is None else price * Fraction(tier_factor.factor)
-    elif any(each.tier == usage.service_tier for each in version.factors):
-        hidden = hidden or naive_listed(version, component, usage, at, "standard")[1]
+    tier = usage.service_tier
+    price, hidden = naive_listed(version, component, usage, at, tier)
+    tier_factor = next((each for each in version.factors if each.tier == tier), None)
+    known = tier_factor is not None or any(tier in each.tiers for each in version.lists)
+    of_tier = naive_lists_with(version, component, tier)
+    if tier != "standard" and known:
+        standard, hidden_in_standard = naive_listed(version, component, usage, at, "standard")
+        if price is None and standard is not None:
+            if tier_factor and naive_covers(tier_factor, component):
+                price = standard * Fraction(tier_factor.factor)
+            elif component in TOKEN_KINDS and not of_tier:
+                price = standard
+        hidden = hidden or (hidden_in_standard and (tier_factor is not None or not of_tier))
     if price is None:
         instead = FALLBACKS.get(component)
-        return naive_unit_price(version, instead, usage, at) if instead and not hidden else None
+        told_apart = any(
+            each.prices[component] != each.prices.get(instead or "")
+            for each in of_tier or naive_lists_with(version, component, "standard")
+        )
+        return naive_unit_price(version, instead, usage, at) if instead and not hidden and not told_apart else None
     for factor in version.factors:
         if factor.tier is None and naive_covers(factor, component) and naive_applies(version, factor, usage, at):
             price *= Fraction(factor.factor)
     return price
+
+
+def naive_lists_with(version: PriceVersion, component: str, tier: str) -> list[PriceList]:
+    return [each for each in version.lists if component in each.prices and {tier, "*"} & set(each.tiers)]
 
 
 def naive_covers(factor: Factor, component: str) -> bool:
@@ -183,6 +196,7 @@ def naive_applies(version: PriceVersion, part: Any, usage: Metered, at: datetime
 
 def naive_in_window(window: Window, at: datetime) -> bool:
     """Looks at the windows that start today and those that started yesterday."""
+    at = at.astimezone(ZoneInfo(window.zone)).replace(tzinfo=None)
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
     for day in (midnight, midnight - timedelta(days=1)):
         if day.isoweekday() in window.weekdays:

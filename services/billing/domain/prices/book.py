@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from services.billing.domain.prices.bounds import utc_text
 from services.billing.domain.prices.sheet import PricedVersion
 from services.billing.domain.prices.usage import Metered, Priced, Unpriced
 from services.billing.domain.prices.version import PriceVersion
@@ -42,8 +43,15 @@ class PriceBook:
             return Unpriced(f"{usage.provider} {usage.model} is not in the price book")
         found = bisect_right(shelf.starts, at)
         if not found:
-            return Unpriced(f"{usage.provider} {usage.model} has no price before {shelf.starts[0].isoformat()}")
+            return Unpriced(f"{usage.provider} {usage.model} has no price before {utc_text(shelf.starts[0])}")
         return shelf.versions[found - 1].price(usage, at)
+
+    def with_versions(self, added: Iterable[PriceVersion]) -> PriceBook:
+        """The book of the models of these versions as it is once they are recorded."""
+        added = list(added)
+        models = {(version.provider, version.model) for version in added}
+        shelves = [self._shelves[model] for model in models if model in self._shelves]
+        return PriceBook([*(priced.version for shelf in shelves for priced in shelf.versions), *added])
 
     def in_force(self, provider: str, model: str, at: datetime) -> PriceVersion | None:
         """The version that holds for a model at a time."""

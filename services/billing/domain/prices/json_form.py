@@ -9,21 +9,20 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, cast
 
+from services.billing.domain.prices.bounds import utc_text
 from services.billing.domain.prices.clock import ALL_DAYS, DAY_MINUTES, Window
-from services.billing.domain.prices.price_file import PriceFileError, load_json
+from services.billing.domain.prices.price_file import DECIMAL_LENGTH_MAX, PriceFileError, is_decimal, load_json
 from services.billing.domain.prices.version import STANDARD, Factor, PriceError, PriceList, PriceVersion
 
 __all__ = ["parse_version", "version_from_text", "version_to_json", "version_to_text"]
 
-_DECIMAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
-_DECIMAL_LENGTH_MAX = 64
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
 
 _VERSION_FIELDS = {"provider", "model", "currency", "valid_from", "lists", "factors", "source"}
 _LIST_FIELDS = {"prices", "tier", "above", "up_to", "when", "clock"}
 _FACTOR_FIELDS = {"factor", "tier", "when", "clock", "applies_to"}
-_WINDOW_FIELDS = {"hours", "weekdays"}
+_WINDOW_FIELDS = {"hours", "weekdays", "zone"}
 _PARTS_MAX = 200
 
 
@@ -69,7 +68,7 @@ def version_to_json(version: PriceVersion) -> dict[str, Any]:
         "provider": version.provider,
         "model": version.model,
         "currency": version.currency,
-        "valid_from": version.valid_from.isoformat().replace("+00:00", "Z"),
+        "valid_from": utc_text(version.valid_from),
         "lists": [_list_to_json(each) for each in version.lists],
     }
     if version.factors:
@@ -107,11 +106,14 @@ def _selectors_to_json(part: PriceList | Factor) -> dict[str, Any]:
     if part.when:
         fields["when"] = dict(part.when)
     if part.clock:
-        fields["clock"] = [
-            {"hours": f"{_clock_text(window.start)}-{_clock_text(window.end)}", "weekdays": list(window.weekdays)}
-            for window in part.clock
-        ]
+        fields["clock"] = [_window_to_json(window) for window in part.clock]
     return fields
+
+
+def _window_to_json(window: Window) -> dict[str, Any]:
+    hours = f"{_clock_text(window.start)}-{_clock_text(window.end)}"
+    fields: dict[str, Any] = {"hours": hours, "weekdays": list(window.weekdays)}
+    return fields if window.zone == "UTC" else {**fields, "zone": window.zone}
 
 
 def _clock_text(minute: int) -> str:
@@ -163,7 +165,7 @@ def _clock(fields: Mapping[str, Any], path: str) -> tuple[Window, ...]:
 
 def _window(part: object, path: str) -> Window:
     fields = _object(part, path, _WINDOW_FIELDS)
-    if not fields:
+    if not fields.keys() - {"zone"}:
         raise PriceError(f"{path}: hours or weekdays are expected")
     start, end = 0, DAY_MINUTES
     if "hours" in fields:
@@ -174,7 +176,7 @@ def _window(part: object, path: str) -> Window:
         if any(type(day) is not int for day in weekdays) or len(set(weekdays)) < len(weekdays):
             raise PriceError(f"{path}.weekdays: different numbers from 1 (Monday) to 7 are expected")
     try:
-        return Window(start, end, weekdays)
+        return Window(start, end, weekdays, _text(fields.get("zone", "UTC"), f"{path}.zone"))
     except ValueError as error:
         raise PriceError(f"{path}: {error}") from None
 
@@ -221,8 +223,8 @@ def _decimal(value: object, path: str) -> Decimal:
     if isinstance(value, (int, Decimal)):
         raise PriceError(f"{path}: a decimal string is expected, not a number")
     text = _text(value, path)
-    if len(text) > _DECIMAL_LENGTH_MAX or not _DECIMAL.fullmatch(text):
-        raise PriceError(f"{path}: {text[:_DECIMAL_LENGTH_MAX]!r} is not a decimal number")
+    if not is_decimal(text):
+        raise PriceError(f"{path}: {text[:DECIMAL_LENGTH_MAX]!r} is not a decimal number")
     return Decimal(text)
 
 

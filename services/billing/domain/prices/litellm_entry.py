@@ -12,13 +12,18 @@ from typing import Any
 from services.billing.domain.prices.clock import ALL_DAYS, Window
 from services.billing.domain.prices.litellm_fields import (
     CONDITIONED_FIELDS,
+    CONDITIONED_TOKENS,
     KNOWN_ENTRY_FACTORS,
     SEARCH_FIELD,
+    SEARCH_UNIT,
+    SEARCH_UNIT_FIELD,
     UNIT_FIELDS,
     looks_like_a_modifier,
     looks_like_a_price,
     token_field,
+    variants,
 )
+from services.billing.domain.prices.price_file import is_decimal
 from services.billing.domain.prices.version import ANY, FALLBACKS, PROMPT_MAX, STANDARD, Factor, PriceError, PriceList
 
 __all__ = ["Entry", "read_entry"]
@@ -30,8 +35,16 @@ _ENDPOINT_UPLIFT = "regional_endpoint_uplift_multiplier"
 _SEARCH_SIZE = "search_context_size_"
 
 # Fields of one unit; where an entry has several that are not zero they must agree.
-_SECONDS_FIELDS = ("input_cost_per_second", "output_cost_per_second", "output_cost_per_video_per_second")
+_SECONDS_FIELDS = (
+    "cost_per_second",
+    "input_cost_per_second",
+    "output_cost_per_second",
+    "output_cost_per_video_per_second",
+)
+_CHARACTERS_FIELDS = ("input_cost_per_character", "output_cost_per_character")
 _IMAGES_FIELDS = ("output_cost_per_image",)
+# Where an image costs by its size, the price of "an image" is that of one size.
+_PIXELS_FIELD = "output_cost_per_pixel"
 # An image model's "input image" is the image that is made; elsewhere it is one that is sent, for which we have no unit.
 _IMAGE_MODES = ("image_generation", "image_edit")
 
@@ -59,21 +72,41 @@ def read_entry(fields: Mapping[str, Any]) -> Entry:
     ranges = _ranges(fields, tokens)
     off_peak = _off_peak(fields, tokens)
     units, read = _units(fields)
-    lists = ranges or _token_lists(tokens, entry)
-    entry.lists = (*units, *lists, *off_peak)
-    entry.factors = _factors(fields)
-    for name in fields:
-        if name in read or token_field(name) or _REGION_UPLIFT.fullmatch(name) or not looks_like_a_price(name):
-            continue
-        if name in ("tiered_pricing", "off_peak_pricing", _ENDPOINT_UPLIFT):
-            continue
+    strange = [name for name in fields if name not in read and _is_strange(name)]
+    for name in strange:
         if looks_like_a_modifier(name):
             raise PriceError(f"{name}: changes prices in a way that is not known")
-        entry.left_out.append(name)
+    changed = {field: name for name in strange for field in variants(name, sorted(read))}
+    if changed:
+        units, read = _units({name: value for name, value in fields.items() if name not in changed})
+    entry.left_out += [*strange, *(f"{field}, which {name} changes" for field, name in changed.items())]
+    unit = fields.get(SEARCH_UNIT_FIELD, SEARCH_UNIT)
+    if unit != SEARCH_UNIT:
+        entry.left_out.append(f"{SEARCH_UNIT_FIELD} {str(unit)[:40]!r}, which is what web_searches must count here")
+    entry.lists = (*units, *(ranges or _token_lists(tokens, entry)), *_conditioned_tokens(fields), *off_peak)
+    entry.factors = _factors(fields)
     return entry
 
 
+def _is_strange(name: str) -> bool:
+    """Whether a field looks like a price and is none of tokens or of everything."""
+    if token_field(name) or name in CONDITIONED_TOKENS or _REGION_UPLIFT.fullmatch(name):
+        return False
+    return looks_like_a_price(name) and name not in ("tiered_pricing", "off_peak_pricing", _ENDPOINT_UPLIFT)
+
+
+def _conditioned_tokens(fields: Mapping[str, Any]) -> list[PriceList]:
+    return [
+        PriceList({kind: _number(name, fields[name])}, when={condition: value})
+        for name, (kind, condition, value) in CONDITIONED_TOKENS.items()
+        if name in fields
+    ]
+
+
 def _number(name: str, value: object) -> Decimal:
+    """A JSON number or the text of a decimal, both exactly as they are written."""
+    if isinstance(value, str) and is_decimal(value):
+        value = Decimal(value)
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         raise PriceError(f"{name}: a number is expected")
     number = Decimal(value)
@@ -99,14 +132,13 @@ def _token_table(fields: Mapping[str, Any]) -> _Table:
 def _token_lists(table: _Table, entry: Entry) -> list[PriceList]:
     """Complete lists per tier and range of prompt length; a range that the file does not price has no list."""
     borders = sorted({above for _, above in table if above})
-    base = table.get((STANDARD, 0), {})
     lists: list[PriceList] = []
     for tier in dict.fromkeys(tier for tier, _ in table):
         for above, up_to in zip([0, *borders], [*borders, None], strict=True):
             prices = table.get((tier, above))
             if prices is None:
                 continue
-            unsaid = _unsaid(base, prices)
+            unsaid = _unsaid(table.get((tier, 0), {}), prices)
             if unsaid:
                 where = f"{tier} above {above}" if above else tier
                 entry.left_out.append(f"the prices of {where}, which do not say that of {unsaid}")
@@ -116,8 +148,13 @@ def _token_lists(table: _Table, entry: Entry) -> list[PriceList]:
 
 
 def _unsaid(base: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> str | None:
-    """A kind that would silently be billed as another although the entry's base prices tell them apart."""
+    """A kind that would silently be billed as another although the tier's base prices tell them apart.
+
+    What is read from a cache is never: without its price, only usage of a cache waits.
+    """
     for kind, instead in FALLBACKS.items():
+        if kind == "cache_read":
+            continue
         if kind in base and kind not in prices and instead in prices and base[kind] != base.get(instead):
             return kind
     return None
@@ -231,10 +268,10 @@ def _units(fields: Mapping[str, Any]) -> tuple[list[PriceList], set[str]]:
         if name in fields:
             by_tier.setdefault(tier, {})[unit] = _number(name, fields[name])
             read.add(name)
-    images = _IMAGES_FIELDS
+    images = () if fields.get(_PIXELS_FIELD) else _IMAGES_FIELDS
     if fields.get("mode") in _IMAGE_MODES and not any(name in fields for name in _IMAGES_FIELDS):
         images = ("input_cost_per_image",)
-    for unit, names in (("seconds", _SECONDS_FIELDS), ("images", images)):
+    for unit, names in (("seconds", _SECONDS_FIELDS), ("characters", _CHARACTERS_FIELDS), ("images", images)):
         given = {name: _number(name, fields[name]) for name in names if name in fields}
         charged = {price for price in given.values() if price}
         if given and len(charged) <= 1:
@@ -282,9 +319,10 @@ def _factors(fields: Mapping[str, Any]) -> tuple[Factor, ...]:
     if not isinstance(special, dict):
         raise PriceError("provider_specific_entry: an object is expected")
     for name, value in sorted(special.items()):
-        if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-            if name not in KNOWN_ENTRY_FACTORS:
-                raise PriceError(f"provider_specific_entry.{name}: changes prices in a way that is not known")
+        path = f"provider_specific_entry.{name}"
+        if name in KNOWN_ENTRY_FACTORS:
             condition, wanted = KNOWN_ENTRY_FACTORS[name]
-            factors.append(Factor(_number(name, value), when={condition: wanted}))
+            factors.append(Factor(_number(path, value), when={condition: wanted}))
+        elif isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+            raise PriceError(f"{path}: changes prices in a way that is not known")
     return tuple(factors)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from services.billing.domain.prices.version import STANDARD
 
 __all__ = [
     "CONDITIONED_FIELDS",
+    "CONDITIONED_TOKENS",
     "KNOWN_ENTRY_FACTORS",
     "OTHER_MONEY",
     "SEARCH_FIELD",
+    "SEARCH_UNIT",
+    "SEARCH_UNIT_FIELD",
     "UNIT_FIELDS",
     "TokenField",
     "looks_like_a_modifier",
     "looks_like_a_price",
     "our_name",
     "token_field",
+    "variants",
 ]
 
 # Several names of the file are routes into one provider's price list; ours is the provider as usage events report it.
@@ -42,6 +47,7 @@ _TOKEN_STEMS = {
     "cache_creation_input_token_cost_above_1hr": "cache_write_1h",
     "input_cost_per_audio_token": "audio_input",
     "cache_read_input_audio_token_cost": "audio_cache_read",
+    "cache_read_input_image_token_cost": "image_cache_read",
     "output_cost_per_audio_token": "audio_output",
     "input_cost_per_image_token": "image_input",
     "output_cost_per_image_token": "image_output",
@@ -54,17 +60,17 @@ _TIERS = {
     "priority": "priority",
     "ultrafast": "ultrafast",
     "balanced": "balanced",
+    "decisions": "decisions",
 }
 
 _TOKEN_FIELD = re.compile(
     "(" + "|".join(sorted(_TOKEN_STEMS, key=len, reverse=True)) + r")"
-    r"(?:_above_([0-9]{1,6})k_tokens)?"
+    r"(?:_above_([0-9]{1,6}k|[0-9]{1,9})_tokens)?"
     "(?:_(" + "|".join(name for name in _TIERS if name) + "))?"
 )
 
-# Units that one field prices, by field: (unit, tier). Seconds and images have several fields, read elsewhere.
+# Units that one field prices, by field: (unit, tier). Others have several fields, read elsewhere.
 UNIT_FIELDS = {
-    "input_cost_per_character": ("characters", STANDARD),
     "input_cost_per_query": ("queries", STANDARD),
     "input_cost_per_request": ("requests", STANDARD),
     "ocr_cost_per_page": ("pages", STANDARD),
@@ -78,7 +84,13 @@ CONDITIONED_FIELDS = (
     (re.compile(r"output_cost_per_image_([0-9]{3,4}|[0-9.]{1,3}K)", re.ASCII), "images", "image_size"),
 )
 
+# Prices of a token kind under a condition.
+CONDITIONED_TOKENS = {"explicit_cache_read_input_token_cost": ("cache_read", "cache", "explicit")}
+
 SEARCH_FIELD = "search_context_cost_per_query"
+# What one search is; searches are counted by query unless this says otherwise.
+SEARCH_UNIT_FIELD = "web_search_billing_unit"
+SEARCH_UNIT = "per_query"
 
 # The same price once more in a provider's own units of account.
 OTHER_MONEY = frozenset({"input_dbu_cost_per_token", "output_dbu_cost_per_token"})
@@ -89,8 +101,10 @@ KNOWN_ENTRY_FACTORS = {"us": ("region", "us"), "eu": ("region", "eu"), "fast": (
 _PRICE_WORDS = re.compile(r"cost|price|pricing|multiplier|uplift|free")
 # A threshold of another form than so many thousand tokens. Cache writes kept for 1 or 12 hours are kinds of their own.
 _MODIFIER_WORDS = re.compile(
-    r"pricing|multiplier|uplift|token(?:_cost)?(?:_above_1hr)?_above_(?!1hr|12hr|[0-9]{1,6}k_tokens)"
+    r"pricing|multiplier|uplift|token(?:_cost)?(?:_above_1hr)?_above_(?!1hr|12hr|[0-9]{1,6}k_tokens|[0-9]{1,9}_tokens)"
 )
+# The end of a token field that only names another service tier.
+_OTHER_TIER = re.compile(r"_[a-z]+")
 
 
 class TokenField(NamedTuple):
@@ -106,8 +120,8 @@ def token_field(name: str) -> TokenField | None:
     found = _TOKEN_FIELD.fullmatch(name)
     if not found:
         return None
-    stem, thousands, suffix = found.groups()
-    return TokenField(_TOKEN_STEMS[stem], int(thousands or 0) * 1000, _TIERS[suffix])
+    stem, above, suffix = found.groups()
+    return TokenField(_TOKEN_STEMS[stem], int((above or "0").replace("k", "000")), _TIERS[suffix])
 
 
 def our_name(key: str, litellm_provider: str) -> tuple[str, str]:
@@ -130,5 +144,18 @@ def looks_like_a_price(name: str) -> bool:
 
 
 def looks_like_a_modifier(name: str) -> bool:
-    """Whether a field that we cannot read would change prices that we can, so that they must not be taken."""
-    return bool(_MODIFIER_WORDS.search(name))
+    """Whether a field that we cannot read would change the price of tokens, so that none must be taken.
+
+    It does when it names a price of tokens that we know, and more than a service tier beside it.
+    """
+    if _MODIFIER_WORDS.search(name):
+        return True
+    stems = [stem for stem in _TOKEN_STEMS if name.startswith(f"{stem}_")]
+    if stems:
+        return not _OTHER_TIER.fullmatch(name.removeprefix(max(stems, key=len)))
+    return any(name.endswith(f"_{stem}") for stem in _TOKEN_STEMS)
+
+
+def variants(name: str, fields: Iterable[str]) -> list[str]:
+    """The fields of a unit's price that a field we cannot read is another case of (longer videos, larger images)."""
+    return [field for field in fields if name.startswith(f"{field}_") or name.endswith(f"_{field}")]

@@ -7,8 +7,10 @@ does not say is left without a price, so usage of it is parked rather than guess
   above the entry's smallest threshold has no price there.
 * A kind that is billed as another (thinking as output) while the entry prices both differently must be priced in every
   list; where it is not, the list is left out.
-* A field that changes prices in a way that cannot be expressed refuses its entry; any other unknown price field is
-  named and the rest of the entry is taken, since usage of what it prices finds no price.
+* A field that changes the prices of tokens in a way that cannot be expressed refuses its entry. One that changes the
+  price of a unit (a length of video, a size of image) takes that price away. Any other unknown price field is named and
+  the rest of the entry is taken, since usage of what it prices finds no price.
+* A cache that was asked for explicitly has its own price where usage reports the condition `cache` as `explicit`.
 * Searches have one price in every tier, which is how the file and the providers price them.
 """
 
@@ -43,6 +45,7 @@ def read_litellm_file(data: bytes, valid_from: datetime) -> PriceFile:
     if not any(isinstance(entry, dict) and "litellm_provider" in entry for entry in content.values()):
         raise PriceFileError("no entry of the file has a litellm_provider")
     unreadable: list[Unreadable] = []
+    partly_read: list[Unreadable] = []
     models: dict[tuple[str, str], list[_Candidate]] = {}
     for key, entry in content.items():
         if key == _DOCUMENTATION_KEY:
@@ -54,11 +57,12 @@ def read_litellm_file(data: bytes, valid_from: datetime) -> PriceFile:
             unreadable.append(Unreadable.of(key, str(error)))
             continue
         if left_out:
-            unreadable.append(Unreadable.of(key, f"taken without: {'; '.join(left_out)}"))
+            partly_read.append(Unreadable.of(key, f"taken without: {'; '.join(left_out)}"))
         fields = {name: value for name, value in entry.items() if looks_like_a_price(name)}
         models.setdefault((version.provider, version.model), []).append(_Candidate(key, version, fields))
     versions = [version for candidates in models.values() for version in _one_of(candidates, unreadable)]
-    return PriceFile(tuple(versions), tuple(unreadable))
+    named = {entry for entry, _ in unreadable}
+    return PriceFile(tuple(versions), tuple(unreadable), tuple(part for part in partly_read if part.entry not in named))
 
 
 def _read(key: str, fields: object, valid_from: datetime) -> tuple[PriceVersion, list[str]]:

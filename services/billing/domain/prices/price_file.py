@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from services.billing.domain.prices.version import PriceVersion
 
-__all__ = ["FILE_BYTES_MAX", "PriceFile", "PriceFileError", "Unreadable", "load_json"]
+__all__ = [
+    "DECIMAL_LENGTH_MAX",
+    "FILE_BYTES_MAX",
+    "PriceFile",
+    "PriceFileError",
+    "Unreadable",
+    "is_decimal",
+    "load_json",
+]
 
 FILE_BYTES_MAX = 32 * 1024 * 1024
+DECIMAL_LENGTH_MAX = 64
+_DECIMAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
 _ENTRY_MAX = 300
 _WHY_MAX = 1000
 
@@ -32,10 +43,20 @@ class Unreadable(NamedTuple):
 
 
 class PriceFile(NamedTuple):
-    """The prices of a file, and everything in it that is not among them."""
+    """The prices of a file, and everything in it that is not among them: whole entries, and parts of those taken.
+
+    `all_or_nothing`: a single entry that cannot be read keeps all others out of the book.
+    """
 
     versions: tuple[PriceVersion, ...]
     unreadable: tuple[Unreadable, ...]
+    partly_read: tuple[Unreadable, ...] = ()
+    all_or_nothing: bool = False
+
+
+def is_decimal(text: str) -> bool:
+    """Whether a text is a decimal number of a length that a price can have."""
+    return len(text) <= DECIMAL_LENGTH_MAX and _DECIMAL.fullmatch(text) is not None
 
 
 def load_json(data: bytes) -> dict[str, Any]:

@@ -22,7 +22,9 @@ def read_rappen_file(data: bytes, valid_from: datetime) -> PriceFile:
     """
     content = load_json(data)
     if content.get("format") != FORMAT:
-        raise PriceFileError(f"the file does not say that its format is {FORMAT}")
+        litellm = any(isinstance(entry, dict) and "litellm_provider" in entry for entry in content.values())
+        hint = ", it looks like a LiteLLM price list, which is read with --format litellm" if litellm else ""
+        raise PriceFileError(f"the file does not say that its format is {FORMAT}{hint}")
     unknown = content.keys() - {"format", "prices"}
     if unknown:
         raise PriceFileError(f"unknown field {min(unknown)!r}")
@@ -43,7 +45,7 @@ def read_rappen_file(data: bytes, valid_from: datetime) -> PriceFile:
             unreadable.append(Unreadable.of(name, "the model has a price from the same time already in this file"))
         else:
             versions[key] = version
-    return PriceFile(tuple(versions.values()), tuple(unreadable))
+    return PriceFile(tuple(versions.values()), tuple(unreadable), all_or_nothing=True)
 
 
 def write_rappen_file(versions: Iterable[PriceVersion]) -> bytes:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-__all__ = ["Rate", "RateTable"]
+from services.billing.domain.prices.bounds import EARLIEST, OUT_OF_TIME, in_time, rate_fault
+from services.billing.domain.prices.version import PriceError
+
+__all__ = ["Rate", "RateTable", "checked_rate"]
 
 
 class Rate(NamedTuple):
@@ -20,7 +23,19 @@ class Rate(NamedTuple):
     id: str = ""
 
 
-_CHF = Rate("CHF", datetime.min.replace(tzinfo=UTC), Decimal(1))
+_CHF = Rate("CHF", EARLIEST, Decimal(1))
+
+
+def checked_rate(rate: Rate) -> Rate:
+    """The rate itself; PriceError when nothing could be converted by it."""
+    if rate.currency == _CHF.currency:
+        raise PriceError("CHF is always 1 CHF and has no rate")
+    fault = rate_fault(rate.rate)
+    if fault is not None:
+        raise PriceError(f"rate: {fault}")
+    if not in_time(rate.valid_from):
+        raise PriceError(f"valid_from: {OUT_OF_TIME}")
+    return rate
 
 
 class RateTable:
@@ -28,11 +43,7 @@ class RateTable:
 
     def __init__(self, rates: Iterable[Rate]) -> None:
         self._by_currency: dict[str, tuple[list[datetime], list[Rate]]] = {}
-        for rate in sorted(rates, key=lambda each: each.valid_from):
-            if not (rate.rate.is_finite() and rate.rate > 0):
-                raise ValueError(f"the rate of {rate.currency} must be more than zero")
-            if rate.currency == _CHF.currency:
-                raise ValueError("CHF is always 1 CHF and has no rate")
+        for rate in sorted(map(checked_rate, rates), key=lambda each: each.valid_from):
             starts, values = self._by_currency.setdefault(rate.currency, ([], []))
             starts.append(rate.valid_from)
             values.append(rate)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.billing.domain.prices.version import STANDARD
 
-__all__ = ["Line", "Metered", "Priced", "Unpriced"]
+__all__ = ["NOTHING", "Line", "Metered", "Priced", "Unpriced"]
 
 # Component, count, listed unit price, factor on it (the last two as text, exactly); the cost is the sum of
 # count x unit price x factor.
 Line = tuple[str, int | Decimal, str, str]
 
-_NOTHING: Mapping[str, str] = {}
+NOTHING: Final[Mapping[str, str]] = {}
 
 
 class Metered(NamedTuple):
@@ -26,17 +26,21 @@ class Metered(NamedTuple):
     tokens: Mapping[str, int]
     quantities: Mapping[str, Decimal]
     service_tier: str = STANDARD
-    conditions: Mapping[str, str] = _NOTHING
+    conditions: Mapping[str, str] = NOTHING
 
 
 class Priced(NamedTuple):
-    """The exact cost before markup, in `currency`, how it came about, and the price version it is from."""
+    """The exact cost before markup, in `currency`, how it came about, and the price version it is from.
+
+    `priced_as` names the components that have no price of their own there, and what they were priced as.
+    """
 
     cost: Decimal
     currency: str
     lines: Sequence[Line]
     valid_from: datetime
     version_id: str
+    priced_as: Mapping[str, str] = NOTHING
 
 
 class Unpriced(NamedTuple):

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from services.billing.domain.prices.bounds import OUT_OF_TIME, in_time
 from services.billing.domain.prices.clock import Window
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "FALLBACKS",
     "PROMPT_KINDS",
     "PROMPT_MAX",
+    "SAME_TIERS",
     "STANDARD",
     "TOKEN_KINDS",
+    "UNSERVED",
     "Factor",
     "PriceError",
     "PriceList",
@@ -26,6 +29,10 @@ __all__ = [
 
 STANDARD = "standard"
 ANY = "*"
+# Other names that providers give to the standard tier.
+SAME_TIERS = {"default": STANDARD, "on_demand": STANDARD}
+# What was asked for, not what was served: nothing is priced by it.
+UNSERVED = "auto"
 
 # The kinds of the usage.recorded contract. Every other component name is a unit of `quantities`.
 TOKEN_KINDS = frozenset(
@@ -40,6 +47,7 @@ TOKEN_KINDS = frozenset(
         "audio_cache_read",
         "audio_output",
         "image_input",
+        "image_cache_read",
         "image_output",
         "tool_input",
     }
@@ -48,9 +56,10 @@ TOKEN_KINDS = frozenset(
 # What the provider was sent: its sum is the prompt length that thresholds look at.
 PROMPT_KINDS = TOKEN_KINDS - {"output", "reasoning", "audio_output", "image_output"}
 
-# A kind without a price of its own that every provider bills as another kind: thinking is billed as output, the text
-# of tools and of images as prompt. Nothing else falls back: audio and cache prices differ by a multiple.
-FALLBACKS = {"reasoning": "output", "tool_input": "input", "image_input": "input"}
+# A kind without a price of its own, and the kind that it is a part of: thinking is output, the text of tools, of images
+# and what was read from a cache is prompt. Nothing else falls back: writing to a cache costs more than the prompt does,
+# and the prices of audio differ by a multiple.
+FALLBACKS = {"reasoning": "output", "cache_read": "input", "tool_input": "input", "image_input": "input"}
 
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _DECIMALS_MAX = 24
@@ -127,8 +136,7 @@ class PriceVersion:
         _check_name("model", self.model)
         if not _CURRENCY.fullmatch(self.currency):
             raise PriceError("currency: three capital letters are expected")
-        if self.valid_from.utcoffset() != timedelta(0):
-            raise PriceError("valid_from: a time in UTC is expected")
+        _check_time("valid_from", self.valid_from)
         if len(self.source) > _SOURCE_MAX or not self.source.isprintable():
             raise PriceError(f"source: at most {_SOURCE_MAX} printable characters")
         if not 1 <= len(self.lists) <= _LISTS_MAX:
@@ -153,11 +161,26 @@ class PriceVersion:
         return (self.currency, self.lists, self.factors) == (other.currency, other.lists, other.factors)
 
 
+def _check_time(path: str, time: datetime) -> None:
+    if time.utcoffset() != timedelta(0):
+        raise PriceError(f"{path}: a time in UTC is expected")
+    if not in_time(time):
+        raise PriceError(f"{path}: {OUT_OF_TIME}")
+
+
 def _check_name(path: str, name: str) -> None:
     if not 1 <= len(name) <= _NAME_MAX:
         raise PriceError(f"{path}: 1 to {_NAME_MAX} characters are expected")
     if not name.isprintable():
         raise PriceError(f"{path}: only printable characters are expected")
+
+
+def _check_tier(path: str, tier: str) -> None:
+    _check_name(path, tier)
+    if tier in SAME_TIERS:
+        raise PriceError(f"{path}: {tier} means {SAME_TIERS[tier]}, which is the name to price by")
+    if tier == UNSERVED:
+        raise PriceError(f"{path}: {tier} is what was asked for, not what was served")
 
 
 def _check_number(path: str, number: Decimal, decimals_max: int) -> None:
@@ -179,7 +202,7 @@ def _check_list(path: str, price_list: PriceList) -> None:
     if not price_list.tiers or (ANY in price_list.tiers and len(price_list.tiers) > 1):
         raise PriceError(f"{path}.tier: a name, several names, or {ANY} alone is expected")
     for tier in price_list.tiers:
-        _check_name(f"{path}.tier", tier)
+        _check_tier(f"{path}.tier", tier)
     for name, border in (("above", price_list.above), ("up_to", price_list.up_to)):
         if border is not None and not 0 <= border <= PROMPT_MAX:
             raise PriceError(f"{path}.{name}: a number of tokens that is not negative is expected")
@@ -202,7 +225,7 @@ def _check_factor(path: str, factor: Factor) -> None:
     if (factor.tier is not None) == selected:
         raise PriceError(f"{path}: either tier, or when and clock, must say where the factor applies")
     if factor.tier is not None:
-        _check_name(f"{path}.tier", factor.tier)
+        _check_tier(f"{path}.tier", factor.tier)
         if factor.tier in (STANDARD, ANY):
             raise PriceError(f"{path}.tier: a tier other than {STANDARD} is expected, the factor is against it")
     _check_conditions(path, factor.when)

@@ -40,7 +40,7 @@ async def day_borders(connection: asyncpg.Connection) -> tuple[list[object], ...
     mandates, numbers = [], []
     for no, zone, past in await connection.fetch("SELECT no, time_zone, past_time_zones FROM mandates"):
         mandates.append(no)
-        numbers.append(calendars.setdefault(calendar_of(zone, past), len(calendars)))
+        numbers.append(calendars.setdefault(calendar_of(no, zone, past), len(calendars)))
     days = await connection.fetch(
         "SELECT DISTINCT period_day FROM transactions WHERE period_day BETWEEN '0001-01-01' AND '9999-12-31'"
     )

@@ -21,9 +21,11 @@ __all__ = [
     "ModelChanged",
     "PriceImport",
     "PricePreview",
+    "PricesQuery",
     "ProvidersQuery",
     "RateBook",
     "RateChange",
+    "RatesQuery",
     "Settings",
     "SettingsChange",
     "Terms",
@@ -147,6 +149,7 @@ class Settings(Document):
     recharge_max_per_month: int
     markup_percent: Amount | None
     time_zone: str
+    time_zone_known: bool
     late_events: Literal["own", "next", "refuse"]
     late_event_days: int
 
@@ -244,8 +247,24 @@ class RateChange(Document):
 RateBook = Loose
 
 
+class PricesQuery(Document):
+    """Which prices; a filter that is not known is refused."""
+
+    provider: str | None = None
+    model: str | None = None
+    cursor: str | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class RatesQuery(Document):
+    """Which rates."""
+
+    currency: Currency | None = None
+
+
 class UnpricedEvent(Document):
-    """Usage or a payment that no price or rate covers yet; what is no AI call may lack provider and model."""
+    """Usage or a payment that no price or rate covers yet; what is no AI call may lack provider and model. `missing`
+    says which price or rate has to be added."""
 
     event_id: str
     mandate_id: str
@@ -253,6 +272,7 @@ class UnpricedEvent(Document):
     model: str | None
     currency: str | None
     reason: Literal["NO_PRICE", "NO_RATE"]
+    missing: str
     occurred_at: Time
 
 
@@ -266,6 +286,10 @@ class UnpricedPage(Document):
 class UnpricedQuery(Document):
     """Which part of the list."""
 
+    mandate_id: Identifier | None = None
+    provider: str | None = None
+    model: str | None = None
+    reason: Literal["NO_PRICE", "NO_RATE"] | None = None
     cursor: str | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 50
 
