@@ -40,6 +40,7 @@ TOKEN_KINDS = frozenset(
         "audio_cache_read",
         "audio_output",
         "image_input",
+        "image_cache_read",
         "image_output",
         "tool_input",
     }
