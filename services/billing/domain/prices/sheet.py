@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from services.billing.domain.money import EXACT
+from services.billing.domain.money import EXACT, plain
 from services.billing.domain.prices.clock import Week
 from services.billing.domain.prices.usage import Line, Metered, Priced, Unpriced
 from services.billing.domain.prices.version import (
@@ -43,7 +43,7 @@ class _UnitPrice(NamedTuple):
     @classmethod
     def of(cls, unit_price: Decimal, factor: Decimal, charged: Decimal) -> _UnitPrice:
         """With the texts, made once for all usage at this price."""
-        return cls(unit_price, factor, charged, (str(unit_price), str(factor)))
+        return cls(unit_price, factor, charged, (plain(unit_price), plain(factor)))
 
 
 class _Situation(NamedTuple):
