@@ -17,11 +17,10 @@ from pydantic_core import PydanticCustomError, to_json
 
 from rappen_contracts.envelope import JSON, checked_source, media_type, structured_data
 from rappen_contracts.errors import ContractError
+from rappen_contracts.field_faults import code_of, sentence
 from rappen_contracts.json_text import parse_json, split_array
 from rappen_contracts.registry import EVENTS, RECORD_BYTES_MAX, EventVersion
-from rappen_contracts.sentences import sentence
 from rappen_contracts.types import TIME_START, Contract, parse_instant, parse_uuid
-from rappen_contracts.usage.v1 import TOKEN_KINDS
 
 __all__ = [
     "BATCH_EVENTS_MAX",
@@ -291,35 +290,14 @@ def _unknown(type_: str, events: Events) -> ContractError:
     return ContractError("UNKNOWN_TYPE", f"type: no such event; known are {', '.join(events)}")
 
 
-_CODES = {
-    "missing": "MISSING_FIELD",
-    # Tokens alone take no other names.
-    "extra_forbidden": "UNKNOWN_TOKEN_KIND",
-    "greater_than_equal": "NEGATIVE",
-    "less_than_equal": "TOO_LARGE",
-    "int_parsing_size": "TOO_LARGE",
-    "finite_number": "NOT_FINITE",
-    "string_too_long": "TOO_LONG",
-    "string_too_short": "TOO_SHORT",
-    "string_pattern_mismatch": "BAD_ID",
-    "string_unicode": "BAD_TEXT",
-    "too_long": "TOO_MANY_ENTRIES",
-    "literal_error": "UNKNOWN_VALUE",
-    "union_tag_invalid": "UNKNOWN_VALUE",
-    "union_tag_not_found": "MISSING_FIELD",
-}
-
-
 def _refusal(error: ValidationError, model: type[BaseModel]) -> ContractError:
     """The first fault with its field; nothing of the payload is repeated, because details travel and are logged."""
     fault = error.errors(include_url=False, include_input=False)[0]
-    kind = fault["type"]
-    code = _CODES.get(kind) or (kind if kind.isupper() else "WRONG_TYPE")
+    code = code_of(fault)
     # The keys of free objects (metadata, quantities) are the publisher's text; pydantic repeats an unknown tag.
     ours = _names(model)
     field = ".".join(str(part) if isinstance(part, int) or part in ours else "*" for part in fault["loc"]) or "data"
-    message = f"no such kind; there are {', '.join(TOKEN_KINDS)}" if code == "UNKNOWN_TOKEN_KIND" else sentence(fault)
-    return ContractError(code, f"{field}: {message}")
+    return ContractError(code, f"{field}: {sentence(fault)}")
 
 
 @cache

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 __all__ = [
+    "AMOUNT_END",
     "CURRENCIES",
     "EXACT",
     "TIME_END",
@@ -58,8 +59,8 @@ INTEGER_MAX = 2**53 - 1
 DECIMAL_PLACES_MAX = 24
 DECIMAL_LENGTH_MAX = 64
 INTEGER_DIGITS_MAX = 14
-# What is charged or paid at once. Sums of it, such as balances, have up to 14 digits.
-AMOUNT_DIGITS_MAX = 9
+# What is charged or paid at once is less than a billion. Sums of it, such as balances, have up to 14 digits.
+AMOUNT_END = Decimal(10**9)
 # The times that anything of ours can have: [start, end). Zero times of other languages (the years 1, 1601, 1900, 1970)
 # and "for ever" as year 9999 are no times, and databases and languages treat some of them specially.
 TIME_START = datetime(2000, 1, 1, tzinfo=UTC)
@@ -127,8 +128,7 @@ def _not_negative(number: Decimal) -> Decimal:
 
 
 def _amount(number: Decimal) -> Decimal:
-    # The exponent of zero may be anything, and `adjusted` tells it then.
-    if number.adjusted() >= AMOUNT_DIGITS_MAX and number:
+    if number >= AMOUNT_END:
         raise PydanticCustomError("TOO_LARGE", "an amount has at most 9 digits before the point")
     return _not_negative(number)
 

@@ -1,4 +1,5 @@
-"""What is wrong with a field, in our own words: no text of a library or a pattern reaches whoever sent it."""
+"""What is wrong with a field: its stable code, and a sentence of our own, because no text of a library or a pattern
+reaches whoever sent it."""
 
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -6,7 +7,25 @@ from typing import Any, get_args
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
 
-__all__ = ["sentence"]
+from rappen_contracts.usage.v1 import TOKEN_KINDS
+
+__all__ = ["code_of", "sentence"]
+
+_CODES = {
+    "missing": "MISSING_FIELD",
+    "greater_than_equal": "NEGATIVE",
+    "less_than_equal": "TOO_LARGE",
+    "int_parsing_size": "TOO_LARGE",
+    "finite_number": "NOT_FINITE",
+    "string_too_long": "TOO_LONG",
+    "string_too_short": "TOO_SHORT",
+    "string_pattern_mismatch": "BAD_ID",
+    "string_unicode": "BAD_TEXT",
+    "too_long": "TOO_MANY_ENTRIES",
+    "literal_error": "UNKNOWN_VALUE",
+    "union_tag_invalid": "UNKNOWN_VALUE",
+    "union_tag_not_found": "MISSING_FIELD",
+}
 
 _LIBRARY = frozenset(get_args(ErrorType))
 _ID_CHARACTERS = "A-Za-z0-9._:@|"
@@ -48,12 +67,23 @@ _SENTENCES: Mapping[str, tuple[str, str]] = {
 }
 
 
+def code_of(fault: ErrorDetails) -> str:
+    """The code of a fault in data of the contracts."""
+    kind = fault["type"]
+    if kind == "extra_forbidden":
+        # Tokens alone take no other names; in other models it is an unknown field like any other fault of form.
+        return "UNKNOWN_TOKEN_KIND" if "tokens" in fault["loc"][:-1] else "WRONG_TYPE"
+    return _CODES.get(kind) or (kind if kind.isupper() else "WRONG_TYPE")
+
+
 def sentence(fault: ErrorDetails) -> str:
     """What is wrong, without the field and without anything of the value; the words of our own faults stay."""
     kind = fault["type"]
     context: Mapping[str, Any] = fault.get("ctx") or {}
     if kind not in _LIBRARY:
         return fault["msg"]
+    if code_of(fault) == "UNKNOWN_TOKEN_KIND":
+        return f"no such kind; there are {', '.join(TOKEN_KINDS)}"
     if kind == "literal_error":
         return f"must be {str(context.get('expected', '')).replace(chr(39), '')}"
     if kind == "string_pattern_mismatch":
