@@ -61,6 +61,7 @@ DECIMAL_LENGTH_MAX = 64
 INTEGER_DIGITS_MAX = 14
 # What is charged or paid at once is less than a billion. Sums of it, such as balances, have up to 14 digits.
 AMOUNT_END = Decimal(10**9)
+_ZERO = Decimal(0)
 # The times that anything of ours can have: [start, end). Zero times of other languages (the years 1, 1601, 1900, 1970)
 # and "for ever" as year 9999 are no times, and databases and languages treat some of them specially.
 TIME_START = datetime(2000, 1, 1, tzinfo=UTC)
@@ -128,9 +129,11 @@ def _not_negative(number: Decimal) -> Decimal:
 
 
 def _amount(number: Decimal) -> Decimal:
-    if number >= AMOUNT_END:
-        raise PydanticCustomError("TOO_LARGE", "an amount has at most 9 digits before the point")
-    return _not_negative(number)
+    if AMOUNT_END > number >= _ZERO:
+        return number
+    if number < 0:
+        raise PydanticCustomError("NEGATIVE", "must not be negative")
+    raise PydanticCustomError("TOO_LARGE", "an amount has at most 9 digits before the point")
 
 
 def _decimal_text(number: Decimal, info: SerializationInfo) -> str:
