@@ -20,7 +20,7 @@ from rappen_contracts.errors import ContractError
 from rappen_contracts.field_faults import code_of, sentence
 from rappen_contracts.json_text import parse_json, split_array
 from rappen_contracts.registry import EVENTS, RECORD_BYTES_MAX, EventVersion
-from rappen_contracts.types import TIME_START, Contract, parse_instant, parse_uuid
+from rappen_contracts.types import TIME_END, TIME_START, Contract, parse_instant, parse_uuid
 
 __all__ = [
     "BATCH_EVENTS_MAX",
@@ -130,6 +130,8 @@ def encode(
         raise ContractError("UNKNOWN_TYPE", f"{type} does not carry this data")
     if time.tzinfo is None:
         raise ContractError("NAIVE_TIME", "time: a time needs an offset")
+    if not TIME_START <= time < TIME_END:
+        raise ContractError("TIME_OUT_OF_RANGE", "time: a time is in the years 2000 to 2199")
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", str(id).encode()),

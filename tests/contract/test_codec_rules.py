@@ -182,7 +182,10 @@ def test_what_is_written_has_the_headers_of_the_contract() -> None:
         ({"type": "ch.rappen.payment.succeeded.v1"}, "UNKNOWN_TYPE"),
         ({"type": "ch.rappen.usage.recorded.v2"}, "UNKNOWN_TYPE"),
         ({"time": datetime(2026, 5, 4)}, "NAIVE_TIME"),  # noqa: DTZ001 - the naive time is the point.
+        ({"time": datetime(1970, 1, 1, tzinfo=UTC)}, "TIME_OUT_OF_RANGE"),
+        ({"time": datetime.max.replace(tzinfo=UTC)}, "TIME_OUT_OF_RANGE"),
         ({"source": ""}, "BAD_SOURCE"),
+        ({"source": "my service"}, "BAD_SOURCE"),
         ({"source": "/s\ud800"}, "BAD_SOURCE"),
         ({"source": "s" * 1025}, "BAD_SOURCE"),
     ],
