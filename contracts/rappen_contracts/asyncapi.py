@@ -142,11 +142,13 @@ def _cloud_event_headers() -> Document:
         "properties": {
             "ce_specversion": {"const": "1.0"},
             "ce_id": _TEXT | {"format": "uuid", "description": "The event's identity within its mandate."},
-            "ce_source": _TEXT | {"format": "uri-reference", "description": "The publisher."},
+            "ce_source": _TEXT | {"format": "uri-reference", "maxLength": 1024, "description": "The publisher."},
             "ce_type": _TEXT | {"description": "Event and major version."},
-            "ce_time": _TEXT | {"format": "date-time", "description": "When it happened."},
+            "ce_time": _TEXT
+            | {"format": "date-time", "description": "When it happened; not before 2000, at most 5 minutes ahead."},
             "ce_subject": _TEXT | {"description": "The mandate id; written, not read."},
-            "content-type": _TEXT | {"default": "application/json"},
+            "content-type": _TEXT | {"default": "application/json", "description": "Any `*/json` or `*+json`."},
+            "ce_datacontenttype": _TEXT | {"description": "Stands for a missing content-type."},
             "traceparent": _TEXT | {"description": "W3C Trace Context; an invalid one is dropped."},
         },
     }

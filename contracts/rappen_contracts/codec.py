@@ -15,10 +15,12 @@ from uuid import UUID
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError, to_json
 
+from rappen_contracts.envelope import JSON, checked_source, media_type, structured_data
 from rappen_contracts.errors import ContractError
+from rappen_contracts.field_faults import code_of, sentence
 from rappen_contracts.json_text import parse_json, split_array
 from rappen_contracts.registry import EVENTS, RECORD_BYTES_MAX, EventVersion
-from rappen_contracts.types import Contract, parse_time, parse_uuid
+from rappen_contracts.types import TIME_END, TIME_START, Contract, parse_instant, parse_uuid
 
 __all__ = [
     "BATCH_EVENTS_MAX",
@@ -36,16 +38,14 @@ Events = Mapping[str, EventVersion]
 
 BATCH_EVENTS_MAX = 1000
 FUTURE_MAX = timedelta(minutes=5)
-JSON = "application/json"
 STRUCTURED = "application/cloudevents+json"
 
 # Required CloudEvents attributes, as they stand in binary headers.
 _REQUIRED = ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time")
-_KNOWN_HEADERS = frozenset((*_REQUIRED, "content-type", "traceparent"))
+_KNOWN_HEADERS = frozenset((*_REQUIRED, "content-type", "ce_datacontenttype", "traceparent"))
 # W3C Trace Context: version ff and identifiers of zeros only are invalid.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _TYPE = re.compile(r"(ch\.rappen\.[a-z._]+)\.v\d{1,9}", re.ASCII)
-_SOURCE_LENGTH_MAX = 1024
 _SHOWN_ID_LENGTH_MAX = 100
 _CANONICAL = {"canonical": True}
 
@@ -82,8 +82,11 @@ def decode(headers: Headers, value: bytes | None, *, now: datetime, events: Even
         if len(value) > RECORD_BYTES_MAX:
             raise ContractError("RECORD_TOO_LARGE", f"at most {RECORD_BYTES_MAX} bytes")
         attributes = _attributes(headers)
+        content_type = attributes.get("content-type") or attributes.get("ce_datacontenttype") or JSON
+        if content_type != JSON:
+            content_type = media_type(content_type)
         payload = parse_json(value)
-        if _is_structured(attributes, payload):
+        if content_type == STRUCTURED or _looks_structured(attributes, payload):
             return _structured(payload, attributes.get("traceparent"), now, events)
         return _event(attributes, payload, now, events)
     except ContractError:
@@ -127,10 +130,12 @@ def encode(
         raise ContractError("UNKNOWN_TYPE", f"{type} does not carry this data")
     if time.tzinfo is None:
         raise ContractError("NAIVE_TIME", "time: a time needs an offset")
+    if not TIME_START <= time < TIME_END:
+        raise ContractError("TIME_OUT_OF_RANGE", "time: a time is in the years 2000 to 2199")
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", str(id).encode()),
-        ("ce_source", _checked_source(source).encode()),
+        ("ce_source", checked_source(source).encode()),
         ("ce_type", type.encode()),
         ("ce_time", _time_text(time).encode()),
         ("content-type", JSON.encode()),
@@ -195,11 +200,8 @@ def _attributes(headers: Headers) -> dict[str, str]:
     return attributes
 
 
-def _is_structured(attributes: Mapping[str, str], payload: object) -> bool:
-    content_type = attributes.get("content-type", JSON)
-    if content_type != JSON and content_type.partition(";")[0].strip().lower() == STRUCTURED:
-        return True
-    # Some SDKs label structured events application/json and send no ce_ header.
+def _looks_structured(attributes: Mapping[str, str], payload: object) -> bool:
+    """Some SDKs label structured events application/json, some bridges lose every header."""
     return isinstance(payload, dict) and "specversion" in payload and not any(name in attributes for name in _REQUIRED)
 
 
@@ -218,9 +220,7 @@ def _structured(payload: object, traceparent: str | None, now: datetime, events:
     trace = own_trace if isinstance(own_trace, str) else traceparent
     if trace is not None:
         attributes["traceparent"] = trace
-    if "data" not in payload:
-        raise ContractError("MISSING_FIELD", "data is required")
-    return _event(attributes, payload["data"], now, events)
+    return _event(attributes, structured_data(payload), now, events)
 
 
 def _event(attributes: Mapping[str, str], payload: object, now: datetime, events: Events) -> Event:
@@ -233,16 +233,16 @@ def _event(attributes: Mapping[str, str], payload: object, now: datetime, events
     version = events.get(type_)
     if version is None:
         raise _unknown(type_, events)
-    source = _checked_source(attributes["ce_source"])
+    source = checked_source(attributes["ce_source"])
     field = "id"
     try:
         event_id = parse_uuid(attributes["ce_id"])
         field = "time"
-        time = parse_time(attributes["ce_time"])
+        time = parse_instant(attributes["ce_time"])
     except PydanticCustomError as error:
         raise ContractError(error.type, f"{field}: {error.message()}") from None
-    if time > now + FUTURE_MAX:
-        raise ContractError("TIME_IN_FUTURE", "time: more than 5 minutes ahead")
+    if not TIME_START <= time <= now + FUTURE_MAX:
+        raise _untimely(time)
     if not isinstance(payload, dict):
         raise ContractError("NOT_AN_OBJECT", "data is a JSON object")
     try:
@@ -264,14 +264,14 @@ def _event(attributes: Mapping[str, str], payload: object, now: datetime, events
     )
 
 
+def _untimely(time: datetime) -> ContractError:
+    if time < TIME_START:
+        return ContractError("TIME_OUT_OF_RANGE", "time: an event does not happen before the year 2000")
+    return ContractError("TIME_IN_FUTURE", "time: more than 5 minutes ahead")
+
+
 def _missing(attribute: str) -> ContractError:
     return ContractError("MISSING_ATTRIBUTE", f"{attribute.removeprefix('ce_')} is required")
-
-
-def _checked_source(source: str) -> str:
-    if not source or len(source) > _SOURCE_LENGTH_MAX or not source.isprintable():
-        raise ContractError("BAD_SOURCE", "source is a URI reference of 1 to 1024 printable characters")
-    return source
 
 
 def _digest(name: str, data: Contract) -> bytes:
@@ -286,38 +286,20 @@ def _digest(name: str, data: Contract) -> bytes:
 
 def _unknown(type_: str, events: Events) -> ContractError:
     found = _TYPE.fullmatch(type_)
-    if found and any(known.startswith(f"{found[1]}.v") for known in events):
-        return ContractError("UNKNOWN_VERSION", "this major version of the event is not known")
-    return ContractError("UNKNOWN_TYPE", "no such event type")
-
-
-_CODES = {
-    "missing": "MISSING_FIELD",
-    "greater_than_equal": "NEGATIVE",
-    "less_than_equal": "TOO_LARGE",
-    "int_parsing_size": "TOO_LARGE",
-    "finite_number": "NOT_FINITE",
-    "string_too_long": "TOO_LONG",
-    "string_too_short": "TOO_SHORT",
-    "string_pattern_mismatch": "BAD_ID",
-    "string_unicode": "BAD_TEXT",
-    "too_long": "TOO_MANY_ENTRIES",
-    "literal_error": "UNKNOWN_VALUE",
-    "union_tag_invalid": "UNKNOWN_VALUE",
-    "union_tag_not_found": "MISSING_FIELD",
-}
+    versions = [known for known in events if found and known.startswith(f"{found[1]}.v")]
+    if versions:
+        return ContractError("UNKNOWN_VERSION", f"type: this version is not known; known is {', '.join(versions)}")
+    return ContractError("UNKNOWN_TYPE", f"type: no such event; known are {', '.join(events)}")
 
 
 def _refusal(error: ValidationError, model: type[BaseModel]) -> ContractError:
     """The first fault with its field; nothing of the payload is repeated, because details travel and are logged."""
-    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    kind = fault["type"]
-    code = _CODES.get(kind) or (kind if kind.isupper() else "WRONG_TYPE")
+    fault = error.errors(include_url=False, include_input=False)[0]
+    code = code_of(fault)
     # The keys of free objects (metadata, quantities) are the publisher's text; pydantic repeats an unknown tag.
     ours = _names(model)
     field = ".".join(str(part) if isinstance(part, int) or part in ours else "*" for part in fault["loc"]) or "data"
-    message = "no such kind" if kind == "union_tag_invalid" else fault["msg"]
-    return ContractError(code, f"{field}: {message}")
+    return ContractError(code, f"{field}: {sentence(fault)}")
 
 
 @cache

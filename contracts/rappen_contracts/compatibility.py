@@ -3,6 +3,9 @@
 `released.toml` lists every released version with the digest of its schema, which is kept below `released/`. What a
 released version may still do: gain optional fields, wider limits, more values of an enumeration, more kinds of a tagged
 union. All else needs a new major version.
+
+The one exception is a tightening: from now on something is refused that no right publisher sends and that did harm
+where it was accepted. `--tighten REASON` records it, with the reason, for good.
 """
 
 import argparse
@@ -10,7 +13,7 @@ import json
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,16 @@ from rappen_contracts.generate import schema_text
 from rappen_contracts.registry import EVENTS, EventVersion
 from rappen_contracts.schemas import Schema, event_schema
 
-__all__ = ["Released", "check", "incompatibilities", "main", "read_released", "record"]
+__all__ = [
+    "Released",
+    "Tightened",
+    "check",
+    "incompatibilities",
+    "main",
+    "read_released",
+    "read_tightened",
+    "record",
+]
 
 _DOCUMENTATION = frozenset(["$id", "$schema", "description", "examples", "title"])
 _LOWER_LIMITS = ("minimum", "minLength", "minItems", "minProperties")
@@ -28,6 +40,8 @@ _SCHEMAS = ("items", "additionalProperties", "propertyNames")
 _COMPARED = frozenset(
     ["properties", "required", "enum", "const", "anyOf", "oneOf", *_LOWER_LIMITS, *_UPPER_LIMITS, *_SCHEMAS]
 )
+# Faults that only refuse more than before; what publishers send rightly and what readers rely on stays.
+_TIGHTENINGS = ("additionalProperties changed", "then changed", "else changed", "pattern changed", "is narrower")
 _HEAD = """\
 # Every released version of every event, with the digest of its schema. Written by
 # `python -m rappen_contracts.compatibility`, which refuses what would break a publisher or a reader.
@@ -43,6 +57,15 @@ class Released:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Tightened:
+    """One entry of released.toml: what a released version refuses since, and why it was taken into account."""
+
+    type: str
+    change: str
+    reason: str
+
+
 def incompatibilities(released: Schema, current: Schema) -> list[str]:
     """What of `current` breaks those who rely on `released`, as a list of field and reason."""
     return list(_compare(_inlined(released, released), _inlined(current, current), "data"))
@@ -50,11 +73,20 @@ def incompatibilities(released: Schema, current: Schema) -> list[str]:
 
 def read_released(root: Path) -> list[Released]:
     """The entries of released.toml; none when there is no such file yet."""
+    return [Released(**entry) for entry in _recorded(root).get("released", [])]
+
+
+def read_tightened(root: Path) -> list[Tightened]:
+    """Every tightening so far."""
+    return [Tightened(**entry) for entry in _recorded(root).get("tightened", [])]
+
+
+def _recorded(root: Path) -> dict[str, Any]:
     path = root / "released.toml"
     if not path.is_file():
-        return []
+        return {}
     with path.open("rb") as file:
-        return [Released(**entry) for entry in tomllib.load(file).get("released", [])]
+        return tomllib.load(file)
 
 
 def check(root: Path, events: Mapping[str, EventVersion] = EVENTS) -> list[str]:
@@ -74,8 +106,10 @@ def check(root: Path, events: Mapping[str, EventVersion] = EVENTS) -> list[str]:
     return faults
 
 
-def record(root: Path, events: Mapping[str, EventVersion] = EVENTS) -> None:
-    """Writes the schemas of all versions of the registry as released; only after `check` found nothing."""
+def record(root: Path, events: Mapping[str, EventVersion] = EVENTS, *, tightened: Sequence[Tightened] = ()) -> None:
+    """Writes the schemas of all versions of the registry as released; only after `check` found nothing but the new
+    tightenings."""
+    known = [*read_tightened(root), *tightened]
     (root / "released").mkdir(exist_ok=True)
     text = _HEAD
     for type_, event in events.items():
@@ -84,23 +118,34 @@ def record(root: Path, events: Mapping[str, EventVersion] = EVENTS) -> None:
         (root / name).write_text(schema, encoding="utf-8")
         digest = sha256(schema.encode()).hexdigest()
         text += f'\n[[released]]\ntype = "{type_}"\nschema = "{name}"\nsha256 = "{digest}"\n'
+    for entry in known:
+        fields = "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in asdict(entry).items())
+        text += f"\n[[tightened]]\n{fields}"
     (root / "released.toml").write_text(text, encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Checks; without `--check` also records new versions and fields as released. 1 when anything is incompatible."""
     parser = argparse.ArgumentParser(prog="python -m rappen_contracts.compatibility", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="record nothing")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="record nothing")
+    mode.add_argument("--tighten", metavar="REASON", help="record that a released version refuses more, and why")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], help="the checkout's contracts folder")
     options = parser.parse_args(arguments)
     if not (options.root / "pyproject.toml").is_file():
         parser.error(f"{options.root} is not the contracts folder of a checkout; say --root")
     faults = check(options.root)
+    tightened: list[Tightened] = []
+    if options.tighten:
+        new = [fault for fault in faults if fault.endswith(_TIGHTENINGS)]
+        for type_, _, change in (fault.partition(": ") for fault in new):
+            tightened.append(Tightened(type_, change, options.tighten))
+        faults = [fault for fault in faults if fault not in new]
     sys.stdout.writelines(f"{fault}\n" for fault in faults)
     if faults:
         return 1
     if not options.check:
-        record(options.root)
+        record(options.root, tightened=tightened)
     return 0
 
 

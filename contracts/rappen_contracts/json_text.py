@@ -11,6 +11,9 @@ from rappen_contracts.errors import ContractError
 __all__ = ["parse_json", "split_array"]
 
 _SPACED_COLON = re.compile(rb"[ \t\r\n]:")
+_PLACE = re.compile(r"line \d+ column \d+")
+_BYTE_ORDER_MARK = "\ufeff"
+_MARKED = "JSON has no byte-order mark"
 _WHITE_SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -38,6 +41,8 @@ def split_array(body: bytes, maximum: int) -> list[tuple[object, bytes]]:
         text = body.decode()
     except UnicodeDecodeError:
         raise ContractError("NOT_UTF8", "the body is not UTF-8") from None
+    if text.startswith(_BYTE_ORDER_MARK):
+        raise ContractError("NOT_JSON", _MARKED)
     position = _after_white_space(text, 0)
     if not text.startswith("[", position):
         raise ContractError("NOT_AN_ARRAY", "a batch is a JSON array")
@@ -61,8 +66,8 @@ def _read_elements(text: str, position: int, maximum: int, elements: list[tuple[
             element, end = scan(text, position)
         except RecursionError:
             raise ContractError("TOO_DEEP", f"element {number} is nested too deeply") from None
-        except ValueError as error:
-            raise ContractError("NOT_JSON", f"element {number}: {_without_text(error)}") from None
+        except ValueError:
+            raise ContractError("NOT_JSON", f"element {number} is not JSON") from None
         elements.append((element, text[position:end].encode()))
         position = _after_white_space(text, end)
         if text.startswith("]", position):
@@ -77,23 +82,21 @@ def _after_white_space(text: str, position: int) -> int:
     return found.end() if found else position
 
 
-def _without_text(error: ValueError) -> str:
-    return error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-
-
 def _syntax_refusal(value: bytes, message: str) -> ContractError:
-    """The code for what the parser refused; its messages name a place and hold no text of the value."""
+    """The code for what the parser refused; of its message only the place is told."""
     try:
-        value.decode()
+        text = value.decode()
     except UnicodeDecodeError as error:
         return ContractError("NOT_UTF8", f"not UTF-8 at byte {error.start}")
+    found = _PLACE.search(message)
+    place = f" at {found[0]}" if found else ""
     if "recursion limit" in message:
-        return ContractError("TOO_DEEP", message)
+        return ContractError("TOO_DEEP", f"nested too deeply{place}")
     if "hex escape" in message:
-        return ContractError("BAD_TEXT", message)
+        return ContractError("BAD_TEXT", f"an escape that stands for no character{place}")
     if "number out of range" in message:
-        return ContractError("TOO_LARGE", message)
-    return ContractError("NOT_JSON", message)
+        return ContractError("TOO_LARGE", f"a number of too many digits{place}")
+    return ContractError("NOT_JSON", _MARKED if text.startswith(_BYTE_ORDER_MARK) else f"not JSON{place}")
 
 
 def _key_count(payload: object) -> int:

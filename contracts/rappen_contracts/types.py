@@ -24,8 +24,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 __all__ = [
+    "AMOUNT_END",
     "CURRENCIES",
     "EXACT",
+    "TIME_END",
+    "TIME_START",
+    "Amount",
     "Contract",
     "Count",
     "Description",
@@ -34,6 +38,7 @@ __all__ = [
     "Metadata",
     "Money",
     "Name",
+    "NonNegativeBalance",
     "NonNegativeDecimal",
     "NonNegativeMoney",
     "Quantities",
@@ -42,6 +47,7 @@ __all__ = [
     "Text",
     "Timestamp",
     "parse_decimal",
+    "parse_instant",
     "parse_time",
     "parse_uuid",
 ]
@@ -53,6 +59,13 @@ INTEGER_MAX = 2**53 - 1
 DECIMAL_PLACES_MAX = 24
 DECIMAL_LENGTH_MAX = 64
 INTEGER_DIGITS_MAX = 14
+# What is charged or paid at once is less than a billion. Sums of it, such as balances, have up to 14 digits.
+AMOUNT_END = Decimal(10**9)
+_ZERO = Decimal(0)
+# The times that anything of ours can have: [start, end). Zero times of other languages (the years 1, 1601, 1900, 1970)
+# and "for ever" as year 9999 are no times, and databases and languages treat some of them specially.
+TIME_START = datetime(2000, 1, 1, tzinfo=UTC)
+TIME_END = datetime(2200, 1, 1, tzinfo=UTC)
 # The currencies of ISO 4217 that are in use, without funds, metals and testing codes.
 CURRENCIES = frozenset(
     """
@@ -115,6 +128,14 @@ def _not_negative(number: Decimal) -> Decimal:
     return number
 
 
+def _amount(number: Decimal) -> Decimal:
+    if AMOUNT_END > number >= _ZERO:
+        return number
+    if number < 0:
+        raise PydanticCustomError("NEGATIVE", "must not be negative")
+    raise PydanticCustomError("TOO_LARGE", "an amount has at most 9 digits before the point")
+
+
 def _decimal_text(number: Decimal, info: SerializationInfo) -> str:
     """Plain notation; the canonical form (for digests) also drops trailing zeros, so 1.0 and 1.00 are one value."""
     if info.context is not None and info.context.get("canonical"):
@@ -136,6 +157,14 @@ def parse_uuid(value: object) -> UUID:
 
 
 def parse_time(value: object) -> datetime:
+    """Reads an RFC 3339 time as `parse_instant` does; before 2000 and after 2199 it is refused."""
+    time = parse_instant(value)
+    if not TIME_START <= time < TIME_END:
+        raise PydanticCustomError("TIME_OUT_OF_RANGE", "a time is in the years 2000 to 2199")
+    return time
+
+
+def parse_instant(value: object) -> datetime:
     """Reads an RFC 3339 time with an offset; nanoseconds are cut to microseconds, the result is UTC.
 
     A leap second (`:60`) is refused: no clock of ours can hold it, and moving it would change what was said.
@@ -169,7 +198,9 @@ def _no_nul(text: str) -> str:
 
 def _known_currency(code: str) -> str:
     if code not in CURRENCIES:
-        raise PydanticCustomError("UNKNOWN_CURRENCY", "unknown currency")
+        raise PydanticCustomError(
+            "UNKNOWN_CURRENCY", "a currency is a code of ISO 4217 in three capital letters, such as CHF or USD"
+        )
     return code
 
 
@@ -201,6 +232,13 @@ NonNegativeDecimal = Annotated[
     PlainSerializer(_decimal_text, when_used="json"),
     _decimal_schema,
 ]
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(parse_decimal),
+    AfterValidator(_amount),
+    PlainSerializer(_decimal_text, when_used="json"),
+    _decimal_schema,
+]
 Currency = Annotated[
     str, AfterValidator(_known_currency), WithJsonSchema({"type": "string", "enum": sorted(CURRENCIES)})
 ]
@@ -223,7 +261,14 @@ class Money(Contract):
 
 
 class NonNegativeMoney(Contract):
-    """An exact amount of zero or more."""
+    """An exact amount of zero or more, less than a billion."""
+
+    amount: Amount
+    currency: Currency
+
+
+class NonNegativeBalance(Contract):
+    """A sum of amounts, zero or more."""
 
     amount: NonNegativeDecimal
     currency: Currency

@@ -7,7 +7,7 @@ import asyncpg
 
 from rappen_contracts.billing.v1 import BalanceChanged
 from rappen_contracts.registry import BALANCE_CHANGED_V1
-from rappen_contracts.types import Money, NonNegativeMoney
+from rappen_contracts.types import Money, NonNegativeBalance
 from services.billing.domain.ledger import transaction_id
 from services.billing.domain.money import from_micro
 from services.billing.repository.untold import forget_told, read_untold
@@ -42,7 +42,7 @@ def _balance_changed(row: asyncpg.Record, now: datetime) -> OutboxRow:
         account_type=row["type"],
         user_id=row["user_id"],
         balance=Money(amount=from_micro(row["balance"]), currency="CHF"),
-        held=NonNegativeMoney(amount=from_micro(row["held"]), currency="CHF"),
+        held=NonNegativeBalance(amount=from_micro(row["held"]), currency="CHF"),
         version=row["seq"],
     )
     return outbox_row(

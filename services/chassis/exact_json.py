@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Coroutine
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import wraps
 from typing import Any
 
@@ -13,9 +13,11 @@ from starlette.exceptions import HTTPException
 
 from services.chassis.problems import Problem
 
-__all__ = ["ExactJsonResponse", "ExactJsonRoute", "JsonNumber", "MalformedJson", "read_json"]
+__all__ = ["ExactJsonResponse", "ExactJsonRoute", "JsonNumber", "MalformedJson", "NumberOutOfRange", "read_json"]
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
+# Every number that another language's double can be fits, and every exact one that anybody has reason to send.
+_NUMBER_LENGTH_MAX = 400
 
 
 class MalformedJson(Problem):
@@ -36,6 +38,18 @@ class BodyTooLarge(Problem):
     texts = {"en": "The request is too large.", "de": "Die Anfrage ist zu gross."}  # noqa: RUF012
 
 
+class NumberOutOfRange(Problem):
+    """A number that no amount, count or time can be; working with it could take all memory there is."""
+
+    status = 422
+    code = "NUMBER_OUT_OF_RANGE"
+    title = "Number out of range"
+    texts = {  # noqa: RUF012
+        "en": "The body has a number that is too large, too small or too long.",
+        "de": "Der Inhalt hat eine Zahl, die zu gross, zu klein oder zu lang ist.",
+    }
+
+
 class JsonNumber(Decimal):
     """A decimal that was a JSON number: fine on the kept paths, refused where money travels as a string."""
 
@@ -44,12 +58,29 @@ def _refuse_constant(name: str) -> object:
     raise MalformedJson(code="MALFORMED_JSON")
 
 
+def _decimal(literal: str) -> JsonNumber:
+    try:
+        number = JsonNumber(literal)
+    except InvalidOperation:
+        raise NumberOutOfRange from None
+    if len(literal) > _NUMBER_LENGTH_MAX or abs(number.adjusted()) > _NUMBER_LENGTH_MAX:
+        raise NumberOutOfRange
+    return number
+
+
+def _integer(literal: str) -> int:
+    if len(literal) > _NUMBER_LENGTH_MAX:
+        raise NumberOutOfRange
+    return int(literal)
+
+
 def read_json(body: bytes) -> Any:
-    """Parses a body; NaN, Infinity and what is no JSON are refused, numbers with a point become exact."""
+    """Parses a body of UTF-8 without a byte-order mark; NaN, Infinity, numbers beyond all use and what is no JSON are
+    refused, numbers with a point become exact."""
     if len(body) > BODY_BYTES_MAX:
         raise BodyTooLarge
     try:
-        content = json.loads(body, parse_float=JsonNumber, parse_constant=_refuse_constant)
+        content = json.loads(body.decode(), parse_float=_decimal, parse_int=_integer, parse_constant=_refuse_constant)
         if b"\\u" in body:
             # An escape can stand for half a character, which nothing after this can write.
             json.dumps(content, ensure_ascii=False, default=str).encode()

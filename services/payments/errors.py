@@ -88,14 +88,14 @@ class NotPaid(Problem):
 
 
 class PaymentNotPlaceable(Problem):
-    """Money arrived in a currency that no event can carry; an operator has to look."""
+    """Money arrived in a currency, of an amount or at a time that no event can carry; an operator has to look."""
 
     status = 409
     code = "PAYMENT_NOT_PLACEABLE"
     title = "Payment cannot be booked"
     texts: ClassVar[Mapping[str, str]] = {
-        "en": "The payment arrived in a currency that cannot be booked; it is kept for the operator.",
-        "de": "Die Zahlung kam in einer Währung an, die nicht gebucht werden kann; sie bleibt beim Betreiber liegen.",
+        "en": "The payment's currency, amount or time cannot be booked; it is kept for the operator.",
+        "de": "Währung, Betrag oder Zeit der Zahlung können nicht gebucht werden; sie bleibt beim Betreiber liegen.",
     }
 
 

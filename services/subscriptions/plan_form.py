@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from rappen_contracts.types import Count, Identifier, NonNegativeDecimal, Text
+from rappen_contracts.types import Amount, Count, Identifier, NonNegativeDecimal, Text
 from services.subscriptions.domain.plan import Plan
 
 __all__ = ["PlanForm"]
@@ -24,7 +24,7 @@ def _six_places(amount: Decimal) -> Decimal:
     return exact
 
 
-_Chf = Annotated[NonNegativeDecimal, AfterValidator(_six_places)]
+_Chf = Annotated[Amount, AfterValidator(_six_places)]
 _Strict = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 

@@ -93,7 +93,7 @@ def test_a_refused_element_is_named_by_the_id_it_was_sent_with() -> None:
         (b"  ", "NOT_AN_ARRAY"),
         (_event(1), "NOT_AN_ARRAY"),
         (b"null", "NOT_AN_ARRAY"),
-        (b"\xef\xbb\xbf[]", "NOT_AN_ARRAY"),
+        (b"\xef\xbb\xbf[]", "NOT_JSON"),
         (b"[\xff]", "NOT_UTF8"),
         (b"[", "NOT_JSON"),
         (b"[" + _event(1), "NOT_JSON"),

@@ -9,12 +9,13 @@ from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 from rappen_contracts import EVENTS, ContractError, Event, decode, decode_structured, encode, encode_structured
 from rappen_contracts.directory.v1 import DirectoryEntry
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from rappen_contracts.types import Money, parse_decimal, parse_time
-from rappen_contracts.usage.v1 import UsageRecorded
+from rappen_contracts.usage.v1 import TOKEN_KINDS, UsageRecorded
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 ID = UUID("0197c1d2-aaaa-7abc-8def-0123456789ab")
@@ -74,13 +75,39 @@ def test_a_record_may_be_256_kib_and_no_more() -> None:
         ("2026-05-04T09:12:33.1+02:00", datetime(2026, 5, 4, 7, 12, 33, 100000, UTC)),
         ("2026-05-04t09:12:33z", datetime(2026, 5, 4, 9, 12, 33, 0, UTC)),
         ("2026-05-04 09:12:33-23:59", datetime(2026, 5, 5, 9, 11, 33, 0, UTC)),
-        ("0001-01-01T00:00:00Z", datetime(1, 1, 1, tzinfo=UTC)),
-        ("9999-12-31T23:59:59.999999999Z", datetime.max.replace(tzinfo=UTC)),
+        ("2000-01-01T00:00:00Z", datetime(2000, 1, 1, tzinfo=UTC)),
+        ("2199-12-31T23:59:59.999999999Z", datetime(2199, 12, 31, 23, 59, 59, 999999, UTC)),
     ],
 )
 def test_a_time_is_kept_to_the_microsecond_in_utc(text: str, expected: datetime) -> None:
     assert parse_time(text) == expected
     assert parse_time(text).tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "0001-01-01T00:00:00Z",
+        "1970-01-01T00:00:00Z",
+        "1999-12-31T23:59:59.999999Z",
+        "2000-01-01T00:59:59+01:00",
+        "2200-01-01T00:00:00Z",
+        "2199-12-31T23:59:59-00:01",
+        "9999-12-31T23:59:59.999999Z",
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime.max.replace(tzinfo=UTC),
+    ],
+)
+def test_no_time_is_outside_the_years_2000_to_2199(time: object) -> None:
+    with pytest.raises(PydanticCustomError) as refused:
+        parse_time(time)
+    assert refused.value.type == "TIME_OUT_OF_RANGE"
+
+
+def test_an_event_does_not_happen_before_2000() -> None:
+    assert _decode(time="2000-01-01T00:00:00Z").time == datetime(2000, 1, 1, tzinfo=UTC)
+    for time in ("1999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"):
+        assert _refusal(time=time).code == "TIME_OUT_OF_RANGE"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +182,10 @@ def test_what_is_written_has_the_headers_of_the_contract() -> None:
         ({"type": "ch.rappen.payment.succeeded.v1"}, "UNKNOWN_TYPE"),
         ({"type": "ch.rappen.usage.recorded.v2"}, "UNKNOWN_TYPE"),
         ({"time": datetime(2026, 5, 4)}, "NAIVE_TIME"),  # noqa: DTZ001 - the naive time is the point.
+        ({"time": datetime(1970, 1, 1, tzinfo=UTC)}, "TIME_OUT_OF_RANGE"),
+        ({"time": datetime.max.replace(tzinfo=UTC)}, "TIME_OUT_OF_RANGE"),
         ({"source": ""}, "BAD_SOURCE"),
+        ({"source": "my service"}, "BAD_SOURCE"),
         ({"source": "/s\ud800"}, "BAD_SOURCE"),
         ({"source": "s" * 1025}, "BAD_SOURCE"),
     ],
@@ -186,6 +216,7 @@ def test_a_record_that_would_be_too_large_is_not_written() -> None:
         DATA | {"cost": {"amount": "S3CRET", "currency": "CHF"}},
         DATA | {"cost": {"amount": "1", "currency": "S3CRET"}},
         DATA | {"tokens": "S3CRET"},
+        DATA | {"tokens": {"S3CRET": 1}},
         DATA | {"hold_id": "S3CRET"},
     ],
 )
@@ -206,6 +237,49 @@ def test_details_of_attributes_and_tagged_unions_do_not_repeat_them_either() -> 
     assert _refusal(time="S3CRET").detail.startswith("time: ")
 
 
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        ({"mandate_id": "a/b"}, "mandate_id: must be 1 to 64 characters of A-Z a-z 0-9 . _ : @ | -"),
+        ({"user_id": None}, "user_id: must be text"),
+        ({"provider": ""}, "provider: must have at least 1 characters"),
+        ({"description": "x" * 501}, "description: may have at most 500 characters"),
+        ({"kind": "training"}, "kind: must be ai or storage"),
+        ({"cost": 1}, "cost: must be an object"),
+        ({"cost": {"amount": "1"}}, "cost.currency: is required"),
+        (
+            {"cost": {"amount": "1", "currency": "usd"}},
+            "cost.currency: a currency is a code of ISO 4217 in three capital letters, such as CHF or USD",
+        ),
+        ({"tokens": {"input": 1.5}}, "tokens.input: must be a whole number"),
+        ({"tokens": {"input": -1}}, "tokens.input: must be at least 0"),
+        ({"bytes_sent": 2**53}, f"bytes_sent: must be at most {2**53 - 1}"),
+        (
+            {"tokens": {"prompt_tokens": 1}},
+            f"tokens.*: no such kind; there are {', '.join(TOKEN_KINDS)}",
+        ),
+        ({"metadata": dict.fromkeys("abcdefghijklmnopqrstu", "")}, "metadata: may have at most 20 entries"),
+    ],
+)
+def test_a_detail_says_what_is_expected_in_our_own_words(data: dict[str, Any], detail: str) -> None:
+    assert _refusal(DATA | data).detail == detail
+
+
+def test_an_unknown_type_or_version_is_told_what_there_is() -> None:
+    refused = _refusal(type="ch.rappen.usage.imagined.v1")
+    assert (refused.code, refused.detail) == ("UNKNOWN_TYPE", f"type: no such event; known are {', '.join(EVENTS)}")
+    refused = _refusal(type="ch.rappen.usage.recorded.v7")
+    assert (refused.code, refused.detail) == ("UNKNOWN_VERSION", f"type: this version is not known; known is {TYPE}")
+
+
+@pytest.mark.parametrize("value", [b"{", b"\xef\xbb\xbf{}", b'{"a":' + b"9" * 5000 + b"}", b'"\\ud800"', b"[" * 300])
+def test_what_is_not_json_is_told_in_our_own_words(value: bytes) -> None:
+    with pytest.raises(ContractError) as refused:
+        decode(_headers(), value, now=NOW)
+    foreign = ("expected", "EOF", "recursion", "hex escape", "out of range")
+    assert not any(word in refused.value.detail for word in foreign)
+
+
 def test_a_detail_is_at_most_a_thousand_characters() -> None:
     assert len(ContractError("CODE", "x" * 5000).detail) == 1000
 
@@ -221,6 +295,7 @@ def test_a_detail_is_at_most_a_thousand_characters() -> None:
         {"kind": "ai"},
         {"tokens": None, "quantities": None, "description": None, "hold_id": None, "metadata": None},
         {"unknown": {"field": [1]}},
+        {"tokens": {}, "quantities": {}},
     ],
 )
 def test_the_spelling_does_not_change_the_digest(same: dict[str, Any]) -> None:

@@ -5,13 +5,14 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from rappen_contracts import EVENTS
-from rappen_contracts.compatibility import check, incompatibilities, main, read_released
+from rappen_contracts.compatibility import Tightened, check, incompatibilities, main, read_released, read_tightened
 from rappen_contracts.generate import main as generate
 from rappen_contracts.registry import EventVersion
 from rappen_contracts.schemas import Schema, event_schema
@@ -280,3 +281,43 @@ def test_the_command_records_new_versions(released: Path) -> None:
     assert {entry.type for entry in read_released(released)} == set(EVENTS)
     assert check(released) == []
     assert generate(["--check", "--root", str(released)]) == 0
+
+
+def _release(root: Path, change: Callable[[Schema], None]) -> None:
+    """As if the version had been released otherwise than it is now."""
+    snapshot = root / "released" / "usage.recorded.v1.json"
+    before = sha256(snapshot.read_bytes()).hexdigest()
+    schema = json.loads(snapshot.read_text())
+    change(schema)
+    snapshot.write_text(json.dumps(schema))
+    after = sha256(snapshot.read_bytes()).hexdigest()
+    toml = root / "released.toml"
+    toml.write_text(toml.read_text().replace(before, after))
+
+
+def _open_tokens(schema: Schema) -> None:
+    del schema["$defs"]["Tokens"]["additionalProperties"]
+
+
+def test_a_tightening_is_recorded_with_its_reason_for_good(released: Path) -> None:
+    known = read_tightened(released)
+    _release(released, _open_tokens)
+    change = "data.tokens: additionalProperties changed"
+    assert check(released) == [f"{USAGE}: {change}"]
+    assert main(["--root", str(released)]) == 1
+    assert main(["--root", str(released), "--tighten", 'what is not read is "given" away']) == 0
+    tightened = read_tightened(released)
+    assert tightened == [*known, Tightened(USAGE, change, 'what is not read is "given" away')]
+    assert main(["--check", "--root", str(released)]) == 0
+    assert main(["--root", str(released)]) == 0
+    assert read_tightened(released) == tightened
+
+
+@pytest.mark.parametrize("change", [_add_optional, _null_too, _more_values])
+def test_what_readers_or_right_publishers_rely_on_cannot_be_tightened(
+    released: Path, change: Callable[[Schema], None]
+) -> None:
+    _release(released, change)
+    recorded = (released / "released.toml").read_text()
+    assert main(["--root", str(released), "--tighten", "because"]) == 1
+    assert (released / "released.toml").read_text() == recorded

@@ -2,22 +2,38 @@
 
 import random
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 
+import asyncpg
 from aiokafka import AIOKafkaProducer
 
+from services.billing.use_cases.import_prices import set_rate
 from tests.support.events import USAGE_PARTITIONS, RawRecord, new_mandate, publish, usage_record, uuid7
 from tests.support.ledger import Books, eventually
-from tests.support.poison import POISON, dead_letters
+from tests.support.poison import DEAR_CURRENCY, DEAR_RATE, POISON, dead_letters
 from tests.support.processes import ServiceProcess
+from tests.support.stack import ServerPair
 
 KEPT_BYTES = 64 * 1024
 
 
 async def test_every_kind_of_poison_is_refused_with_its_code_and_bytes_beside_charged_neighbours(
-    bootstrap_servers: str, worker: ServiceProcess, books: Books
+    servers: ServerPair, bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:
     mandate = new_mandate()
+    connection = await asyncpg.connect(servers.dsn("billing"))
+    try:
+        async with connection.transaction():
+            await set_rate(
+                connection,
+                currency=DEAR_CURRENCY,
+                rate=DEAR_RATE,
+                valid_from=datetime(2020, 1, 1, tzinfo=UTC),
+                actor="t",
+            )
+    finally:
+        await connection.close()
     bad = {
         f"{mandate}/{name}": replace(make(mandate), key=f"{mandate}/{name}".encode())
         for name, (_, make) in POISON.items()

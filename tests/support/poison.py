@@ -4,15 +4,19 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from tests.support.events import RawRecord, envelope, usage_record, uuid7
 
-__all__ = ["DEAD_LETTERS", "POISON", "dead_letters"]
+__all__ = ["DEAD_LETTERS", "DEAR_CURRENCY", "DEAR_RATE", "POISON", "dead_letters"]
 
 DEAD_LETTERS = "usage.recorded.billing.dlq"
+
+# A currency of which the largest amount of the contract is more than the ledger holds, and its rate in CHF.
+DEAR_CURRENCY, DEAR_RATE = "BHD", Decimal(100_000)
 
 # From a mandate to a record.
 Maker = Callable[[str], RawRecord]
@@ -94,9 +98,11 @@ POISON: dict[str, tuple[str, Maker]] = {
     "a JSON number for an amount": ("NOT_A_STRING", _cost(0.1)),
     "an amount with 25 decimals": ("TOO_MANY_DECIMALS", _cost("0." + "1" * 25)),
     "an amount with 15 digits": ("TOO_LARGE", _cost("1" * 15)),
+    "an amount of a billion": ("TOO_LARGE", _cost("1" + "0" * 9)),
     "an amount with underscores": ("BAD_DECIMAL", _cost("1_000")),
     "an amount in other digits": ("BAD_DECIMAL", _cost("\u0661\u0662")),
     "an unknown currency": ("UNKNOWN_CURRENCY", _cost("1", "XXX")),
+    "an unknown kind of tokens": ("UNKNOWN_TOKEN_KIND", _data(tokens={"prompt_tokens": 100_000})),
     "a total that does not add up": ("TOTAL_MISMATCH", _data(tokens={"input": 1, "output": 1, "total": 3})),
     "no id": ("MISSING_ATTRIBUTE", _header("ce_id")),
     "a null id": ("MISSING_ATTRIBUTE", _header("ce_id", None)),
@@ -109,14 +115,24 @@ POISON: dict[str, tuple[str, Maker]] = {
     "a later major version": ("UNKNOWN_VERSION", _header("ce_type", b"ch.rappen.usage.recorded.v9")),
     "a time without an offset": ("NAIVE_TIME", _header("ce_time", b"2026-01-01T00:00:00")),
     "a time before the first": ("BAD_TIME", _header("ce_time", b"0001-01-01T00:00:00+14:00")),
+    "a time in the year 1": ("TIME_OUT_OF_RANGE", _header("ce_time", b"0001-01-01T00:00:00Z")),
+    "a time without seconds": ("BAD_TIME", _header("ce_time", b"2026-11-21T14:07Z")),
+    "a source that is no URI reference": ("BAD_SOURCE", _header("ce_source", b"my service")),
+    "another content type": ("BAD_CONTENT_TYPE", _header("content-type", b"text/plain")),
     "a time in the year 9999": ("TIME_IN_FUTURE", _header("ce_time", b"9999-12-31T23:59:59Z")),
     "a time six minutes ahead": ("TIME_IN_FUTURE", _ahead),
+    "a structured event with its data twice": (
+        "DATA_TWICE",
+        lambda mandate: RawRecord(
+            json.dumps(_attributes() | {"data": None, "data_base64": "e30="}).encode(), key=mandate.encode()
+        ),
+    ),
     "a structured event without data": (
         "MISSING_FIELD",
         lambda mandate: RawRecord(json.dumps(_attributes()).encode(), key=mandate.encode()),
     ),
-    # Legal by the contract, but the ledger cannot hold so many micro-francs.
-    "an amount over the ledger's range": ("UNPROCESSABLE", _cost("9" * 14)),
+    # Legal by the contract, but the ledger cannot hold so many micro-francs where the currency has this rate.
+    "an amount over the ledger's range": ("UNPROCESSABLE", _cost("9" * 9, DEAR_CURRENCY)),
 }
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from rappen_contracts.types import Contract, Count, Identifier, Money, Name, NonNegativeMoney
+from rappen_contracts.types import Contract, Count, Identifier, Money, Name, NonNegativeBalance
 
 __all__ = ["BalanceChanged"]
 
@@ -18,5 +18,5 @@ class BalanceChanged(Contract):
     account_type: Literal["MANDATE", "USER"]
     user_id: Identifier | None = None
     balance: Money
-    held: NonNegativeMoney
+    held: NonNegativeBalance
     version: Count

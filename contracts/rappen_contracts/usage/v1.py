@@ -33,6 +33,7 @@ TOKEN_KINDS = (
     "audio_cache_read",
     "audio_output",
     "image_input",
+    "image_cache_read",
     "image_output",
     "tool_input",
 )
@@ -41,8 +42,11 @@ TOKEN_KINDS = (
 class Tokens(Contract):
     """Token counts of mutually exclusive kinds; `total`, where given, is their sum.
 
-    `provider_total` is what the provider declared: kept, never checked, because some leave kinds out.
+    `provider_total` is what the provider declared: kept, never checked, because some leave kinds out. A name that is no
+    kind is refused, because what is not read would be given away.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     input: Count = 0
     cache_read: Count = 0
@@ -54,6 +58,7 @@ class Tokens(Contract):
     audio_cache_read: Count = 0
     audio_output: Count = 0
     image_input: Count = 0
+    image_cache_read: Count = 0
     image_output: Count = 0
     tool_input: Count = 0
     total: Count | None = None
@@ -78,13 +83,18 @@ def _given(*fields: str) -> JsonDict:
     return {"required": list(fields), "properties": {field: {"not": {"type": "null"}} for field in fields}}
 
 
+def _not_empty(field: str) -> JsonDict:
+    """JSON Schema for: this field is an object that says something."""
+    return {"required": [field], "properties": {field: {"type": "object", "minProperties": 1}}}
+
+
 # What `UsageRecorded._complete` checks, for publishers that build from the schema.
 _COMPLETE: JsonDict = {
     "if": {"properties": {"kind": {"const": "storage"}}, "required": ["kind"]},
     "then": _given("feature_instance_id", "bytes_in_use"),
     "else": {
         "allOf": [_given("provider", "model")],
-        "anyOf": [_given("cost"), _given("tokens"), _given("quantities")],
+        "anyOf": [_given("cost"), _not_empty("tokens"), _not_empty("quantities")],
     },
 }
 
@@ -119,6 +129,11 @@ class UsageRecorded(Contract):
 
     @model_validator(mode="after")
     def _complete(self) -> "UsageRecorded":
+        # What is empty counts as absent, also for the digest.
+        if self.tokens is not None and not self.tokens.__pydantic_fields_set__:
+            self.__dict__["tokens"] = None
+        if self.quantities is not None and not self.quantities:
+            self.__dict__["quantities"] = None
         if self.kind == "ai":
             if self.provider is None or self.model is None:
                 raise PydanticCustomError("MISSING_FIELD", "ai usage needs provider and model")

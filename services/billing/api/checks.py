@@ -3,9 +3,10 @@
 from typing import Self
 
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from rappen_contracts.field_faults import code_of
 from rappen_contracts.types import Name, NonNegativeMoney, Quantities, Strings
 from rappen_contracts.usage.v1 import Tokens
 from services.billing.api.context import ApiContext, Body, Identifier
@@ -15,6 +16,7 @@ from services.billing.domain.prices import Metered
 from services.billing.use_cases.check_funds import CheckFunds, Question
 from services.chassis.caller import CALLER_HEADER
 from services.chassis.exact_json import ExactJsonResponse, read_json
+from services.chassis.problems import invalid_body
 
 __all__ = ["direct"]
 
@@ -34,10 +36,14 @@ class EstimateBody(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_priced(self) -> Self:
-        metered = self.provider and self.model and (self.tokens is not None or self.quantities is not None)
+        metered = self.provider and self.model and (self._counted() or self.quantities)
         if self.cost is None and not metered:
             raise PydanticCustomError("estimate", "cost, or provider and model with tokens or quantities")
         return self
+
+    def _counted(self) -> bool:
+        """Whether tokens are there; empty ones count as absent, as in an event."""
+        return self.tokens is not None and bool(self.tokens.model_fields_set)
 
     def billable(self) -> Billable:
         """What decides the price."""
@@ -75,13 +81,23 @@ class CheckBody(Body):
         return self
 
 
+def _read(text: bytes) -> CheckBody:
+    try:
+        return CheckBody.model_validate(read_json(text))
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        # An estimate is a part of an event, so what an event may not have has the same code here.
+        code = code_of(fault) if "estimate" in fault["loc"][:-1] else None
+        raise invalid_body(error, code=code) from None
+
+
 def direct(context: ApiContext) -> DirectHandler:
     """The check, which is asked before every AI call."""
     check_funds = CheckFunds(context.database, context.tariffs, context.settings, context.clock)
 
     async def check(request: Request) -> Response:
         context.caller.verify(request.headers.get(CALLER_HEADER)).require_scope("usage:check")
-        body = CheckBody.model_validate(read_json(await request.body()))
+        body = _read(await request.body())
         answer = await check_funds(
             Question(
                 mandate_id=body.mandate_id,

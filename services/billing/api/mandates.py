@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from rappen_contracts.types import NonNegativeMoney
+from rappen_contracts.types import NonNegativeBalance
 from services.billing.api.context import ApiContext, Body, ChfNumber, mandate_parameter, router
 from services.billing.domain.ledger import BillingModel
 from services.billing.domain.money import from_micro, to_micro
@@ -80,7 +80,7 @@ class TermsBody(Body):
     """Both are replaced; null is the plan's or global markup, and no credit limit."""
 
     markup_percent: MarkupPercent | None
-    credit_limit: NonNegativeMoney | None
+    credit_limit: NonNegativeBalance | None
 
 
 class ModelBody(Body):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.domain.money import Markup, converted, with_markup
+from services.billing.domain.money import Markup, converted, plain, with_markup
 from services.billing.domain.prices import Metered, PriceBook, Priced, RateTable, Unpriced, utc_text
 
 __all__ = [
@@ -112,16 +112,16 @@ def no_rate(currency: str, at: datetime) -> Parked:
 def derivation(
     data: UsageRecorded, rated: RatedUsage, carry_before: Decimal, carry_after: Decimal, tokens: Mapping[str, int]
 ) -> dict[str, object]:
-    """Everything that explains an amount; decimals are strings, so that no reader rounds them."""
+    """Everything that explains an amount; decimals are strings without exponent, so that every reader reads them."""
     price = rated.price
     parts: dict[str, object] = {
-        "cost": str(rated.cost),
+        "cost": plain(rated.cost),
         "currency": rated.currency,
-        "rate": str(rated.rate),
+        "rate": plain(rated.rate),
         "markup": rated.markup.text,
-        "exact": str(rated.exact),
-        "carry_before": str(carry_before),
-        "carry_after": str(carry_after),
+        "exact": plain(rated.exact),
+        "carry_before": plain(carry_before),
+        "carry_after": plain(carry_after),
     }
     if price is not None:
         _explain_price(parts, price)
@@ -130,7 +130,7 @@ def derivation(
         if data.tokens is not None and data.tokens.provider_total is not None:
             parts["provider_total"] = data.tokens.provider_total
     if data.quantities is not None:
-        parts["quantities"] = {name: str(quantity) for name, quantity in data.quantities.items()}
+        parts["quantities"] = {name: plain(quantity) for name, quantity in data.quantities.items()}
     if data.hold_id is not None:
         parts["hold_id"] = str(data.hold_id)
     if data.service_tier is not None:
@@ -146,7 +146,7 @@ def derivation(
 
 def _explain_price(parts: dict[str, object], price: Priced) -> None:
     parts["price"] = price.version_id
-    parts["lines"] = [(name, str(count), unit, factor) for name, count, unit, factor in price.lines]
+    parts["lines"] = [(name, plain(count), unit, factor) for name, count, unit, factor in price.lines]
     if price.priced_as:
         parts["priced_as"] = price.priced_as
 

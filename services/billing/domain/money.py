@@ -21,7 +21,18 @@ from decimal import (
 )
 from typing import NamedTuple
 
-__all__ = ["EXACT", "MICRO", "MICRO_PLACES", "Markup", "converted", "from_micro", "post", "to_micro", "with_markup"]
+__all__ = [
+    "EXACT",
+    "MICRO",
+    "MICRO_PLACES",
+    "Markup",
+    "converted",
+    "from_micro",
+    "plain",
+    "post",
+    "to_micro",
+    "with_markup",
+]
 
 # Counts have 16 digits, prices, quantities and rates at most 38, factors 10 each: every product and sum of them fits
 # many times over. What would not fit raises instead of being rounded.
@@ -59,7 +70,13 @@ class Markup(NamedTuple):
     @classmethod
     def of(cls, percent: Decimal) -> Markup:
         """The markup of so many percent."""
-        return cls(percent, _add(100, percent).scaleb(-2, EXACT), str(percent))
+        return cls(percent, _add(100, percent).scaleb(-2, EXACT), plain(percent))
+
+
+def plain(number: Decimal | int) -> str:
+    """The number without an exponent, as everything is written that is kept for ever or read by others."""
+    text = str(number)
+    return text if "E" not in text else format(number, "f")
 
 
 def to_micro(amount: Decimal) -> int:

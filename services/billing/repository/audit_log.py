@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
 import orjson
+
+from services.billing.domain.money import plain
 
 __all__ = ["record_change"]
 
@@ -26,7 +29,11 @@ async def record_change(
         mandate_no,
         actor,
         action,
-        None if before is None else orjson.dumps(before, default=str).decode(),
-        None if after is None else orjson.dumps(after, default=str).decode(),
+        None if before is None else orjson.dumps(before, default=_text).decode(),
+        None if after is None else orjson.dumps(after, default=_text).decode(),
         now,
     )
+
+
+def _text(value: object) -> str:
+    return plain(value) if isinstance(value, Decimal) else str(value)

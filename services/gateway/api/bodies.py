@@ -50,11 +50,13 @@ async def read_model(request: Request, body: Body, model: type[M]) -> M:
 
 def _check_type(request: Request, body: Body) -> None:
     announced = request.headers.get("content-type", "")
-    essence, _, parameters = announced.partition(";")
+    essence, *parameters = announced.split(";")
     if not announced and not body.required and request.headers.get("content-length", "0") == "0":
         return
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+    given = [parameter.partition("=") for parameter in parameters]
+    # Of the parameters of a media type only this one changes how a body is read.
+    charsets = [value.strip().lower().strip('"') for name, _, value in given if name.strip().lower() == "charset"]
     # White space of other alphabets is none in a header.
     known = announced.isascii() and essence.strip().lower() in body.media_types
-    if not known or charset not in ("", "utf-8", "utf8"):
+    if not known or not all(value in ("utf-8", "utf8") for value in charsets):
         raise UnsupportedMediaType(expected=" / ".join(body.media_types))

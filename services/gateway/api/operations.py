@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from rappen_contracts.field_faults import sentence
 from rappen_contracts.types import Identifier, Name
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.problems import InvalidBody
@@ -174,9 +175,9 @@ def _value(type_: TypeAdapter[Any], name: str | None, given: object) -> Any:
 def refusal(error: ValidationError, *, prefix: str | None = None) -> InvalidBody:
     """422 with every fault and its field; values are not repeated."""
     errors = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False)[:50]:
+    for fault in error.errors(include_url=False, include_input=False)[:50]:
         place = [*([prefix] if prefix else []), *(str(part)[:120] for part in fault["loc"])]
-        errors.append({"field": ".".join(place) or "body", "message": _printable(str(fault["msg"]))})
+        errors.append({"field": ".".join(place) or "body", "message": _printable(sentence(fault))})
     summary = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors[:3])
     return InvalidBody(errors=errors, summary=summary)
 

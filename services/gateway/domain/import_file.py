@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from rappen_contracts.field_faults import sentence
 from services.gateway.domain.entries import KIND_BY_NAME, Entry, Kind
 
 __all__ = ["Fault", "ImportFile", "Line", "read_import"]
@@ -85,8 +86,8 @@ def _read_line(file: ImportFile, number: int, raw: bytes) -> None:
     except _NoEntryError as error:
         file.refuse(number, str(error), given)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        file.refuse(number, "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in faults[:5]), given)
+        faults = error.errors(include_url=False, include_input=False)
+        file.refuse(number, "; ".join(f"{_place(fault['loc'])}: {sentence(fault)}" for fault in faults[:5]), given)
     except (ValueError, RecursionError):
         file.refuse(number, "not valid JSON")
 

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
 
+from rappen_contracts.field_faults import sentence
 from rappen_contracts.types import Text
 
 __all__ = [
@@ -100,14 +102,22 @@ def parse_pagination(text: str, columns: Mapping[str, ColumnType], *, page_size_
     try:
         given = _reader.validate_json(text)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in fault["loc"]) or "pagination"
-        raise PaginationFault(f"{place}: {fault['msg']}") from None
+        fault = error.errors(include_url=False, include_input=False)[0]
+        raise PaginationFault(_phrase(fault)) from None
     if given.page_size > page_size_max:
         raise PaginationFault(f"pageSize is at most {page_size_max}")
     for sort in given.sort:
         _known(sort.field, columns)
     return PageRequest(given, tuple(_filter(name, entry, columns) for name, entry in given.filters.items()))
+
+
+def _phrase(fault: ErrorDetails) -> str:
+    place = fault["loc"]
+    if place[:1] == ("filters",) and len(place) > 2 and place[-1] not in Condition.model_fields:
+        # A filter is one of several things, and what it is none of says less than what it may be.
+        return f"filters.{place[1]}: must be text, true, false, null, a list of these, or an operator with its value"
+    where = ".".join(str(part) for part in place if part != Condition.__name__) or "pagination"
+    return f"{where}: {sentence(fault)}"
 
 
 def _known(name: str, columns: Mapping[str, ColumnType]) -> ColumnType:

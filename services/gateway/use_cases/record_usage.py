@@ -12,6 +12,9 @@ __all__ = ["Verdict", "read_batch", "read_event", "record_usage"]
 
 STRUCTURED_HEADERS = [("content-type", b"application/cloudevents+json")]
 
+# Whoever may write usage may not thereby write payments or a directory.
+_USAGE = {version.type: version for version in source_topic(TOPIC).events}
+
 # An event, or why it is none.
 Given = Event | ContractError
 
@@ -34,14 +37,14 @@ class Verdict:
 def read_event(body: bytes, *, now: datetime) -> list[Given]:
     """The one event of a body."""
     try:
-        return [decode(STRUCTURED_HEADERS, body, now=now)]
+        return [decode(STRUCTURED_HEADERS, body, now=now, events=_USAGE)]
     except ContractError as error:
         return [error]
 
 
 def read_batch(body: bytes, *, now: datetime) -> list[Given]:
     """The events of a batch; raises `ContractError` for what is no batch at all."""
-    events = decode_batch_text(body, now=now)
+    events = decode_batch_text(body, now=now, events=_USAGE)
     if not events:
         raise ContractError("EMPTY", "a batch has at least one event")
     return events
@@ -66,9 +69,6 @@ async def record_usage(publisher: UsagePublisher, events: Sequence[Given]) -> li
 def _record(event: Given) -> Record:
     if isinstance(event, ContractError):
         raise event
-    # Whoever may write usage may not thereby write payments or a directory.
-    if event.type not in {version.type for version in source_topic(TOPIC).events}:
-        raise ContractError("UNKNOWN_TYPE", "this event is not usage")
     mandate_id = getattr(event.data, "mandate_id", None)
     if not isinstance(mandate_id, str):
         raise TypeError(f"{event.type} has no mandate id")

@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from rappen_contracts.types import AMOUNT_END, CURRENCIES, TIME_START
 from services.payments.domain.minor_units import from_minor
 from services.payments.domain.stripe_objects import CheckoutSession
 
@@ -50,6 +51,11 @@ class ReceivedPayment:
     currency: str
     intent_id: str | None
     paid_at: datetime
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether an event can carry it: a known currency, less than a billion, not before 2000."""
+        return self.currency in CURRENCIES and self.amount < AMOUNT_END and self.paid_at >= TIME_START
 
 
 def session_id_is_valid(session_id: str) -> bool:

@@ -7,7 +7,6 @@ from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rappen_contracts.types import CURRENCIES
 from services.chassis.logging import get_logger
 from services.chassis.outbox import add_to_outbox
 from services.payments.domain.checkouts import (
@@ -90,7 +89,7 @@ def report(settlement: Settlement) -> None:
 def _payment(
     checkout: Checkout, session: CheckoutSession, received: ReceivedPayment, *, cause: str, now: datetime
 ) -> Payment:
-    if received.currency not in CURRENCIES:
+    if not received.can_be_told:
         raise PaymentNotPlaceable
     asked: tuple[Decimal, str] = (checkout.amount, checkout.currency)
     return Payment(

@@ -170,6 +170,39 @@ async def test_what_cannot_be_checked_is_a_problem(
     assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
 
 
+UNREAD = {"provider": "openai", "model": "gpt-5", "tokens": {"prompt_tokens": 100_000}}
+
+
+@pytest.mark.parametrize(
+    ("estimate", "code", "message"),
+    [
+        (UNREAD, "UNKNOWN_TOKEN_KIND", "no such kind; there are input, "),
+        (UNREAD | {"cost": chf("1")}, "UNKNOWN_TOKEN_KIND", "no such kind; there are input, "),
+        (UNREAD | {"tokens": {"input": -1}}, "NEGATIVE", "must be at least 0"),
+        ({"cost": chf("1e9")}, "TOO_LARGE", "an amount has at most 9 digits before the point"),
+        ({"cost": {"amount": "1", "currency": "usd"}}, "UNKNOWN_CURRENCY", "a currency is a code of ISO 4217 in three"),
+        (UNREAD | {"tokens": {}}, "VALIDATION", "cost, or provider and model with tokens or quantities"),
+        (UNREAD | {"tokens": {}, "quantities": {}}, "VALIDATION", "cost, or provider and model with"),
+    ],
+)
+async def test_an_estimate_is_refused_as_an_event_would_be(
+    api: BillingApi, mandate: str, estimate: dict[str, Any], code: str, message: str
+) -> None:
+    body = {"mandateId": mandate, "userId": "user-1", "estimate": estimate}
+    answer = await api.call(checker(), "POST", "/api/billing/check", json=body)
+    document = answer.json()
+    assert (answer.status_code, document["code"]) == (422, code), answer.text
+    assert document["errors"][0]["message"].startswith(message)
+
+
+@pytest.mark.parametrize("number", ["1e999999999", "-1e-999999999", "1e99999999999999999999", "9" * 5000])
+async def test_a_number_beyond_all_use_is_422(api: BillingApi, mandate: str, number: str) -> None:
+    body = f'{{"mandateId": "{mandate}", "userId": "user-1", "estimatedCost": {{"amount": "1", "currency": "CHF"}}'
+    for given in (f'{body}, "n": {number}}}', body.replace('"1"', number) + "}"):
+        answer = await api.call(checker(), "POST", "/api/billing/check", content=given)
+        assert (answer.status_code, answer.json()["code"]) == (422, "NUMBER_OUT_OF_RANGE"), answer.text
+
+
 async def test_an_unknown_mandate_is_404_to_a_program(api: BillingApi) -> None:
     body = {"mandateId": new_mandate(), "userId": "user-1", "estimatedCost": chf("1")}
     answer = await api.call(checker(), "POST", "/api/billing/check", json=body)

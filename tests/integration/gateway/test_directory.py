@@ -214,6 +214,23 @@ async def test_a_field_that_is_not_as_it_should_be_is_named(
     assert [fault["field"] for fault in document["errors"]] == [field]
 
 
+@pytest.mark.parametrize("number", ["1e999999999", "1e-999999999", "1e99999999999999999999", "9" * 5000])
+async def test_a_number_beyond_all_use_is_no_fault_of_ours(
+    client: httpx.AsyncClient, admin: Headers, number: str
+) -> None:
+    body = f'{{"name": "n", "label": "L", "more": {number}}}'.encode()
+    headers = {**admin, "Content-Type": "application/json; profile=x; charset=utf-8"}
+    refused = await client.put(f"/api/directory/mandates/{unique('m')}", content=body, headers=headers)
+    assert_problem(refused, 422, "NUMBER_OUT_OF_RANGE")
+    line = f'{{"kind": "mandate", "id": "{unique("m")}", "name": "n", "label": "L", "enabled": {number}}}'.encode()
+    headers["Content-Type"] = "application/x-ndjson"
+    assert_problem(await client.post("/api/directory/import", content=line, headers=headers), 422)
+    for query in (f'{{"page": {number}}}', f'{{"filters": {{"name": {number}}}}}'):
+        listed = await client.get("/api/directory/mandates", params={"pagination": query}, headers=admin)
+        assert_problem(listed, 400)
+    assert_problem(await client.get("/api/directory/mandates", params={"limit": number}, headers=admin), 422)
+
+
 async def test_a_body_that_names_another_entry_than_the_path_is_refused(
     client: httpx.AsyncClient, admin: Headers
 ) -> None:

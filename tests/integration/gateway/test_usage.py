@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -115,7 +116,9 @@ async def test_a_payment_cannot_be_written_through_the_usage_endpoint(
     }
     refused = await send(client, program, an_event("m", type="ch.rappen.payment.succeeded.v1", data=data))
     document = assert_problem(refused, 422, "INVALID_EVENTS")
-    assert document["results"][0]["status"] == "invalid"
+    (result,) = document["results"]
+    assert (result["status"], result["code"]) == ("invalid", "UNKNOWN_TYPE")
+    assert result["detail"] == "type: no such event; known are ch.rappen.usage.recorded.v1"
 
 
 async def test_when_nothing_is_valid_the_answer_is_a_problem_with_every_result(
@@ -159,6 +162,43 @@ async def test_hostile_bodies_are_refused_one_by_one_and_in_batches(
     assert_problem(await send(client, program, body), 422, "INVALID_EVENTS")
     assert_problem(await send_batch(client, program, b"[" + body + b"]"), 422)
     assert_problem(await send_batch(client, program, body), 422)
+
+
+async def test_what_would_be_given_away_or_is_said_twice_is_refused_with_its_code(
+    client: httpx.AsyncClient, program: Headers
+) -> None:
+    data = an_event("m")["data"]
+    encoded = b64encode(json.dumps(data).encode()).decode()
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"data": data | {"tokens": {"prompt_tokens": 100_000}}}, "UNKNOWN_TOKEN_KIND"),
+        ({"data": data | {"cost": {"amount": "99999999999999", "currency": "CHF"}}}, "TOO_LARGE"),
+        ({"data": data | {"cost": {"amount": "1", "currency": "chf"}}}, "UNKNOWN_CURRENCY"),
+        ({"data": json.dumps(data), "datacontenttype": "application/json"}, "NOT_AN_OBJECT"),
+        ({"data_base64": encoded}, "DATA_TWICE"),
+        ({"data": None, "data_base64": encoded}, "DATA_TWICE"),
+        ({"datacontenttype": "text/plain"}, "BAD_CONTENT_TYPE"),
+        ({"source": "my service"}, "BAD_SOURCE"),
+        ({"time": "0001-01-01T00:00:00Z"}, "TIME_OUT_OF_RANGE"),
+        ({"time": "2026-01-02T14:07Z"}, "BAD_TIME"),
+    ]
+    for changes, code in cases:
+        document = assert_problem(await send(client, program, an_event("m", **changes)), 422, "INVALID_EVENTS")
+        assert document["results"][0]["code"] == code, document
+    answer = await send_batch(client, program, [an_event("m", **changes) for changes, _ in cases])
+    assert [result["code"] for result in answer.json()["results"]] == [code for _, code in cases]
+
+
+async def test_data_in_base64_is_taken_as_data_is(
+    client: httpx.AsyncClient, program: Headers, servers: ServerPair
+) -> None:
+    mandate = unique("m")
+    event = an_event(mandate)
+    encoded = {**event, "data_base64": b64encode(json.dumps(event.pop("data")).encode()).decode()}
+    del encoded["data"]
+    assert (await send(client, program, encoded)).status_code == 202
+    (record,) = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", 1, key=mandate)
+    read = decode(record.headers, record.value, now=system_clock())
+    assert read.data.model_dump()["mandate_id"] == mandate
 
 
 async def test_the_size_of_a_batch_and_of_a_body_is_limited(client: httpx.AsyncClient, program: Headers) -> None:

@@ -51,6 +51,16 @@ async def test_stripe_is_asked_for_what_was_ordered(world: World) -> None:
     assert session["metadata"] == {"mandateId": person.mandate_id, "checkoutId": str(checkout["id"])}
 
 
+@pytest.mark.parametrize("amount", ["1e999999999", "1e-999999999", "1e99999999999999999999", "9" * 5000])
+async def test_an_amount_beyond_all_use_is_422(world: World, amount: str) -> None:
+    person = world.person()
+    body = f'{{"amount": {amount}, "returnUrl": "{ORIGIN}/billing"}}'
+    headers = {**person.headers, "Content-Type": "application/json"}
+    path = f"/api/billing/checkout/create/{person.mandate_id}"
+    answer = await world.http.post(path, content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "NUMBER_OUT_OF_RANGE")
+
+
 async def test_confirm_credits_before_the_webhook_and_the_webhook_changes_nothing(world: World) -> None:
     person = world.person()
     session_id = await person.session()

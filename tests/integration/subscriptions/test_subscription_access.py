@@ -100,6 +100,11 @@ async def test_a_body_that_is_not_understood_is_422_to_an_admin(service: Service
     for body in ({}, {"planKey": 1}, {"planKey": "T", "returnUrl": 5}):
         answer = await service.post(mandate_id, admin_of(mandate_id), json=body)
         assert (answer.status_code, answer.json()["code"]) == (422, "VALIDATION")
+    headers = {**service.headers(admin_of(mandate_id)), "Content-Type": "application/json"}
+    for number in ("1e999999999", "1e99999999999999999999", "9" * 5000):
+        body = f'{{"planKey": "TEAM", "more": {number}}}'
+        answer = await service.http.post(f"/api/subscriptions/{mandate_id}", headers=headers, content=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "NUMBER_OUT_OF_RANGE")
 
 
 async def test_refusals_are_told_in_german_too(service: Service) -> None:

@@ -19,11 +19,11 @@ def test_each_fault_has_its_line_and_a_reason() -> None:
         b'{"kind": "user", "id": "b", "enabled": 1}\n{"kind": "user", "kind": "user", "id": "c"}'
     )
     assert file.faults == [
-        Fault(1, "id: Field required"),
+        Fault(1, "id: is required"),
         Fault(3, "the same entry as line 2"),
         Fault(4, "not valid JSON"),
         Fault(5, "not a JSON object"),
-        Fault(6, "enabled: Input should be a valid boolean"),
+        Fault(6, "enabled: must be true or false"),
         Fault(7, "an object has a key twice"),
     ]
 

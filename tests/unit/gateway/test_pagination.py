@@ -48,7 +48,16 @@ def test_a_bare_value_means_equals_and_a_list_means_in() -> None:
         ('{"filters": {"name": {"operator": "between", "value": ["a", "b", "c"]}}}', "between takes two values"),
         ('{"filters": {"name": {"operator": "gt", "value": null}}}', "compared with text"),
         ('{"filters": {"name": {"operator": "isEmpty", "value": "yes"}}}', "isEmpty takes true or false"),
-        ('{"filters": {"name": {"operator": "regex", "value": "x"}}}', "operator"),
+        ('{"filters": {"name": {"operator": "regex", "value": "x"}}}', "operator: must be equals, notEquals, "),
+        ('{"filters": {"name": {"value": "x"}}}', "filters.name.operator: is required"),
+        ('{"page": 1e999999999}', "page: must be a whole number"),
+        ('{"pageSize": 1e-999999999}', "pageSize: must be a whole number"),
+        ('{"page": 1e99999999999999999999}', "page: must be a whole number"),
+        (f'{{"page": {"9" * 400}}}', "page: must be at most"),
+        (f'{{"page": {"9" * 5000}}}', "pagination: must be valid JSON"),
+        ('{"filters": {"name": 1e999999999}}', "filters.name: must be text, true, false, null, a list of these"),
+        ('{"filters": {"name": {"operator": "gt", "value": 1e999999999}}}', "filters.name: must be text, true"),
+        ('{"filters": {"name": [1e999999999]}}', "filters.name: must be text, true"),
     ],
 )
 def test_a_fault_is_named(text: str, phrase: str) -> None:

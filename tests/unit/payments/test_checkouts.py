@@ -6,9 +6,12 @@ from decimal import Decimal
 from itertools import permutations
 
 import pytest
+from pydantic import TypeAdapter
 
+from rappen_contracts.types import NonNegativeMoney, Timestamp
 from services.payments.domain.checkouts import (
     CheckoutState,
+    ReceivedPayment,
     advanced,
     observed_state,
     received_payment,
@@ -94,3 +97,23 @@ def test_any_order_of_observations_ends_in_the_same_state() -> None:
 def test_what_cannot_be_a_session_id_is_seen(session_id: str) -> None:
     assert not session_id_is_valid(session_id)
     assert session_id_is_valid("cs_live_a1B2")
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "paid_at", "told"),
+    [
+        ("25", "CHF", datetime(2026, 5, 4, tzinfo=UTC), True),
+        ("999999999.99", "IDR", datetime(2000, 1, 1, tzinfo=UTC), True),
+        ("1000000000", "IDR", datetime(2026, 5, 4, tzinfo=UTC), False),
+        ("25", "XTS", datetime(2026, 5, 4, tzinfo=UTC), False),
+        ("25", "CHF", datetime(1970, 1, 1, tzinfo=UTC), False),
+    ],
+)
+def test_a_payment_is_told_where_an_event_can_carry_it(
+    amount: str, currency: str, paid_at: datetime, told: bool
+) -> None:
+    payment = ReceivedPayment(Decimal(amount), currency, "pi_1", paid_at)
+    assert payment.can_be_told is told
+    if told:
+        money = NonNegativeMoney(amount=payment.amount, currency=payment.currency)
+        assert (money.amount, TypeAdapter(Timestamp).validate_python(paid_at)) == (payment.amount, paid_at)

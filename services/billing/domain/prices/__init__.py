@@ -40,8 +40,8 @@ imported (`{"format": "rappen.prices.v1", "prices": [version, ...]}`) and in the
   inclusive), every condition of `when` (`*` is any reported value that the version does not name), and one window of
   `clock`. A component's price is the one in the **last** list that applies and has it.
 * The prompt length is the sum of all kinds the provider was sent: input, cache_read, cache_write, cache_write_1h,
-  audio_input, audio_cache_read, image_input, tool_input. A threshold re-prices the whole call: where one list of a tier
-  prices tokens by length, all that price tokens in that tier must.
+  audio_input, audio_cache_read, image_input, image_cache_read, tool_input. A threshold re-prices the whole call: where
+  one list of a tier prices tokens by length, all that price tokens in that tier must.
 * `factors` multiply listed prices; several that apply multiply each other. `applies_to` is `tokens` (default) or `all`.
   A factor of a `tier` makes the standard prices hold there, times the factor, for what the tier has no price of its
   own. A factor of `when` or `clock` applies to whatever prices hold.

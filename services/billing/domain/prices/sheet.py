@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from services.billing.domain.money import EXACT
+from services.billing.domain.money import EXACT, plain
 from services.billing.domain.prices.clock import Clock
 from services.billing.domain.prices.usage import NOTHING, Line, Metered, Priced, Unpriced
 from services.billing.domain.prices.version import (
@@ -50,7 +50,7 @@ class _UnitPrice(NamedTuple):
     @classmethod
     def of(cls, unit_price: Decimal, factor: Decimal, charged: Decimal, priced_as: str = "") -> _UnitPrice:
         """With the texts, made once for all usage at this price."""
-        return cls(unit_price, factor, charged, (format(unit_price, "f"), format(factor, "f")), priced_as)
+        return cls(unit_price, factor, charged, (plain(unit_price), plain(factor)), priced_as)
 
     def times(self, factor: Decimal) -> _UnitPrice:
         """The price with another factor on it."""

@@ -13,7 +13,10 @@ USAGE_EVENTS = source_topic("usage.recorded").events
 
 
 class StructuredEvent(BaseModel):
-    """A CloudEvent in structured mode; its data is the contract's own (ch.rappen.usage.recorded.v1)."""
+    """A CloudEvent in structured mode; its data is the contract's own (ch.rappen.usage.recorded.v1).
+
+    In place of `data`, `data_base64` may have it as JSON in base64.
+    """
 
     model_config = ConfigDict(extra="allow")
 

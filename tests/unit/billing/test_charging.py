@@ -1,0 +1,93 @@
+"""What is kept with a charge for ever: every number is written so that any reader reads it."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from rappen_contracts.types import parse_decimal
+from rappen_contracts.usage.v1 import UsageRecorded
+from services.billing.domain.charging import Parked, Tariff, billable, derivation, rate_usage
+from services.billing.domain.money import Markup, plain, post
+from services.billing.domain.prices import PriceBook, Rate, RateTable
+from services.billing.domain.prices.version import Factor, PriceList, PriceVersion
+
+SINCE = datetime(2020, 1, 1, tzinfo=UTC)
+AT = datetime(2026, 5, 4, tzinfo=UTC)
+# As drivers hand them back: a numeric without scale may come with an exponent.
+PRICES = {"input": Decimal("1E+2"), "output": Decimal("1.3E-10"), "images": Decimal("2E+1")}
+VERSION = PriceVersion(
+    "acme",
+    "m",
+    "USD",
+    SINCE,
+    (PriceList(PRICES),),
+    (Factor(Decimal("1E+1"), when={"region": "eu"}),),
+    id="1",
+)
+
+
+def _explained(markup: str, **data: Any) -> dict[str, Any]:
+    event = {"mandate_id": "m", "user_id": "u", "provider": "acme", "model": "m", **data}
+    usage = UsageRecorded.model_validate(event)
+    tokens = usage.tokens.counts() if usage.tokens else {}
+    tariff = Tariff(1, PriceBook([VERSION]), RateTable([Rate("USD", SINCE, Decimal("1E+2"))]))
+    rated = rate_usage(billable(usage, tokens), AT, tariff, Markup.of(Decimal(markup)))
+    assert not isinstance(rated, Parked)
+    _, carry = post(rated.exact, Decimal("1E-20"))
+    explained: dict[str, Any] = json.loads(json.dumps(derivation(usage, rated, Decimal("1E-20"), carry, tokens)))
+    return explained
+
+
+def _texts(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        return [text for value in node.values() for text in _texts(value)]
+    if isinstance(node, list):
+        return [text for value in node for text in _texts(value)]
+    return [node] if isinstance(node, str) else []
+
+
+@pytest.mark.parametrize("amount", ["10000", "1E+4", "10000.00", "+1e4"])
+def test_round_numbers_are_written_in_full(amount: str) -> None:
+    explained = _explained("1E+2", cost={"amount": amount, "currency": "USD"})
+    assert Decimal(explained["cost"]) == 10_000
+    assert (explained["rate"], explained["markup"]) == ("100", "100")
+    assert Decimal(explained["exact"]) == 2_000_000
+    assert explained["carry_before"] == "0.00000000000000000001"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"cost": {"amount": "1E+8", "currency": "USD"}},
+        {"cost": {"amount": "1e-24", "currency": "CHF"}},
+        {"tokens": {"input": 10**15, "output": 3}},
+        {"tokens": {"input": 1}, "quantities": {"images": "1E+3"}, "conditions": {"region": "eu"}},
+    ],
+)
+@pytest.mark.parametrize("markup", ["0", "0E-10", "5E+1", "33.3"])
+def test_no_number_that_is_kept_has_an_exponent(data: dict[str, Any], markup: str) -> None:
+    explained = _explained(markup, **data)
+    for name in ("cost", "rate", "markup", "exact", "carry_before", "carry_after"):
+        assert "E" not in explained[name].upper()
+    for _, count, unit, factor in explained.get("lines", []):
+        assert not {"E", "e"} & {*count, *unit, *factor}
+    for quantity in explained.get("quantities", {}).values():
+        assert parse_decimal(quantity) == Decimal("1E+3")
+        assert quantity == "1000"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (Decimal("1E+4"), "10000"),
+        (Decimal("0E-7"), "0.0000000"),
+        (Decimal("-1.5E-9"), "-0.0000000015"),
+        (Decimal("12.340"), "12.340"),
+        (10**20, "1" + "0" * 20),
+    ],
+)
+def test_a_number_is_written_plainly(number: Decimal | int, text: str) -> None:
+    assert plain(number) == text
