@@ -40,7 +40,8 @@ def up(
     no_limits: Annotated[bool, typer.Option("--no-limits", help="Lift the rate limits.")] = False,
     port: Ports = None,
     frontend_origin: Annotated[
-        list[str] | None, typer.Option(help="Origin of a frontend that may call the gateway; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Origin of a frontend elsewhere that may call the gateway; may be repeated."),
     ] = None,
 ) -> None:
     """Start the whole platform: PostgreSQL, Kafka, the services, a fake Stripe and a mail catcher."""
@@ -90,7 +91,6 @@ def make_options(
     frontend_origin: list[str] | None = None,
 ) -> Options:
     """Give the options of a stack from those of the command line."""
-    from deploy.local.environment import DEFAULT_FRONTEND_ORIGINS
     from deploy.local.plan import Options
 
     return Options(
@@ -98,7 +98,7 @@ def make_options(
         workers=workers,
         rate_limits=rate_limits,
         ports=dict(_port(text) for text in port or ()),
-        frontend_origins=tuple(frontend_origin or DEFAULT_FRONTEND_ORIGINS),
+        frontend_origins=tuple(frontend_origin or ()),
     )
 
 
