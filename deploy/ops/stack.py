@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from deploy.local.home import Home
     from deploy.local.plan import Options
     from deploy.local.stack import Work
+    from deploy.ops.matters import Matters
+    from deploy.ops.overview import Row
 
 Workers = Annotated[int, typer.Option(min=1, max=16, help="Number of billing workers.")]
 Ports = Annotated[
@@ -55,15 +57,23 @@ def up(
 
 
 def status() -> None:
-    """Show one line for each process; exit code 1 if one is not ready."""
+    """Show one line for each process, and how much waits for the operator; exit code 1 if a process is not ready."""
     from rich.console import Console
 
     from deploy.local.control import running_stack
     from deploy.local.home import find_home
+    from deploy.ops.matters import count_matters
     from deploy.ops.overview import look, table
 
-    rows = asyncio.run(look(running_stack(find_home())))
+    stack = running_stack(find_home())
+
+    async def ask() -> tuple[list[Row], Matters | None]:
+        return await asyncio.gather(look(stack), count_matters(stack))
+
+    rows, matters = asyncio.run(ask())
     Console(width=None if sys.stdout.isatty() else 120).print(table(rows))
+    for line in matters.lines() if matters is not None else ():
+        print(line)
     if not all(row.ready for row in rows):
         raise typer.Exit(1)
 

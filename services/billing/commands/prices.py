@@ -19,11 +19,13 @@ LISTED_MAX = 40
 
 def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
     """Prints the preview; with --apply also makes the changes."""
-    parser = argparse.ArgumentParser(prog="prices")
-    parser.add_argument("action", choices=["import"])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--format", choices=["rappen", "litellm"], default="rappen")
-    parser.add_argument("--apply", action="store_true")
+    parser = argparse.ArgumentParser(prog="rappen prices", description="What a price file would change.")
+    parser.add_argument("action", choices=["import"], help="reads the file and shows what it changes")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the price file")
+    parser.add_argument(
+        "--format", choices=["rappen", "litellm"], default="rappen", help="what kind of file it is (default: rappen)"
+    )
+    parser.add_argument("--apply", action="store_true", help="make the changes, instead of only showing them")
     given = parser.parse_args(list(arguments))
     try:
         content = given.file.read_bytes()
