@@ -68,11 +68,22 @@ class Pages:
         return router
 
     async def show_checkout(self, session_id: str) -> Response:
-        """Show what is bought and how it can be paid."""
+        """Show what is bought and how it can be paid; the number of a checkout leads there as its id does."""
+        if session_id.isascii() and session_id.isdigit():
+            return self._numbered(session_id)
         session = self._api.store.table("checkout_session").get(session_id)
         if session is None:
             return self._message("There is no such checkout.", 404)
         return self._checkout(session)
+
+    def _numbered(self, number: str) -> Response:
+        """Lead from the short address, with the place in the list of all checkouts, to the whole one."""
+        ids = dict(enumerate(map(str, self._api.store.table("checkout_session")), start=1))
+        # More digits than there can be checkouts are not read at all.
+        session_id = ids.get(int(number)) if len(number) <= 9 else None
+        if session_id is None:
+            return self._message("There is no such checkout.", 404)
+        return RedirectResponse(f"/pay/{session_id}", 303, headers=_HEADERS)
 
     async def act_on_checkout(self, session_id: str, request: Request) -> Response:
         """Pay, decline, pay later or cancel, and lead back to the shop."""

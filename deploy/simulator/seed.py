@@ -49,7 +49,7 @@ async def seed(stack: Mapping[str, Any]) -> None:
         for tenant in TENANTS:
             await _open_tenant(platform, tenant)
         page = await open_pay_page(platform, client, stack, TOP_UP, patience_s=_PATIENCE_S)
-        print(f"{', '.join(tenant.label for tenant in TENANTS)} are ready; {TOP_UP.tenant.label} pays at {page}")
+        print(f"{', '.join(tenant.label for tenant in TENANTS)} are ready; {TOP_UP.tenant.label} pays at {page.url}")
 
 
 async def is_seeded(platform: Platform) -> bool:

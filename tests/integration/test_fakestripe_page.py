@@ -91,3 +91,12 @@ async def test_the_hosted_page_asks_the_bank_first_where_the_card_wants_it(
     assert (back.status_code, back.headers["location"]) == (303, f"https://shop.example/back?session={session.id}")
     paid = await client.v1.checkout.sessions.retrieve_async(session.id)
     assert (paid.status, paid.payment_status) == ("complete", "paid")
+
+
+async def test_the_number_of_a_checkout_leads_to_its_page(fake: FakeStripeProcess, client: stripe.StripeClient) -> None:
+    session = await open_session(client)
+    number = len(fake.http.get("/_control/checkout/sessions").json())
+    led = fake.http.get(f"/pay/{number}")
+    assert (led.status_code, led.headers["location"]) == (303, f"/pay/{session.id}")
+    for nowhere in ("0", str(number + 1), "9" * 5_000):
+        assert fake.http.get(f"/pay/{nowhere}").status_code == 404
