@@ -11,26 +11,21 @@ from tests.support.stack import ROOT
 
 __all__ = ["install_wheels"]
 
-OURS = ("rappen", "_editable_impl_rappen")
-
 
 def install_wheels(folder: Path) -> Path:
-    """Builds the wheels of this checkout and installs them; gives the folder of the environment's programs.
+    """Builds the wheels of this checkout and installs them; gives the folder of the environment.
 
-    What they depend on is that of this environment, without what leads from it to the sources.
+    What they depend on is that of this environment; what leads from it to the sources is in files that are read where
+    an environment begins, and not in a folder that is only added to a path.
     """
-    wheels, environment, borrowed = folder / "wheels", folder / "environment", folder / "dependencies"
+    wheels, environment = folder / "wheels", folder / "environment"
     _uv("build", "--wheel", "--all-packages", "--out-dir", str(wheels), str(ROOT))
     _uv("venv", "--python", sys.executable, str(environment))
     python = environment / "bin" / "python"
     _uv("pip", "install", "--no-deps", "--python", str(python), *map(str, sorted(wheels.glob("*.whl"))))
-    borrowed.mkdir()
-    for entry in Path(site.getsitepackages()[0]).iterdir():
-        if not entry.name.startswith(OURS):
-            (borrowed / entry.name).symlink_to(entry)
     (packages,) = environment.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text(f"{borrowed}\n")
-    return environment / "bin"
+    (packages / "dependencies.pth").write_text(f"{site.getsitepackages()[0]}\n")
+    return environment
 
 
 def _uv(*words: str) -> None:
