@@ -46,6 +46,8 @@ async def _list(database: Database, *, unfinished: bool, limit: int) -> int:
         await database.stop()
     for row in rows:
         print(_line(row))
+    if not rows:
+        print("no event of Stripe's waits or failed" if unfinished else "no event of Stripe's is stored")
     return 0
 
 
