@@ -10,9 +10,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from deploy.fakestripe.api import Api
-from deploy.fakestripe.objects.checkout import Conflict, Outcome, settle
+from deploy.fakestripe.card_form import CVC, EXPIRY, CardRefusedError, read_card
+from deploy.fakestripe.objects.checkout import Conflict, Outcome, complete_authenticated, session_of, settle
 from deploy.fakestripe.objects.payment_attempts import attempt, fail
-from deploy.fakestripe.objects.payment_methods import TestCard, card_by_number, message_of
+from deploy.fakestripe.objects.payment_methods import TestCard, message_of
 from deploy.fakestripe.operation import Call
 from deploy.fakestripe.store import Json
 
@@ -67,11 +68,22 @@ class Pages:
         return router
 
     async def show_checkout(self, session_id: str) -> Response:
-        """Show what is bought and how it can be paid."""
+        """Show what is bought and how it can be paid; the number of a checkout leads there as its id does."""
+        if session_id.isascii() and session_id.isdigit():
+            return self._numbered(session_id)
         session = self._api.store.table("checkout_session").get(session_id)
         if session is None:
             return self._message("There is no such checkout.", 404)
         return self._checkout(session)
+
+    def _numbered(self, number: str) -> Response:
+        """Lead from the short address, with the place in the list of all checkouts, to the whole one."""
+        ids = dict(enumerate(map(str, self._api.store.table("checkout_session")), start=1))
+        # More digits than there can be checkouts are not read at all.
+        session_id = ids.get(int(number)) if len(number) <= 9 else None
+        if session_id is None:
+            return self._message("There is no such checkout.", 404)
+        return RedirectResponse(f"/pay/{session_id}", 303, headers=_HEADERS)
 
     async def act_on_checkout(self, session_id: str, request: Request) -> Response:
         """Pay, decline, pay later or cancel, and lead back to the shop."""
@@ -82,23 +94,29 @@ class Pages:
         action = form.get("action", "pay")
         if action == "cancel":
             return _leave(session["cancel_url"], session_id) or self._message("You can close this page.")
-        card = card_by_number(form.get("number", "").replace(" ", "")) if action == "pay" else None
         if action not in _ACTIONS:
             return self._checkout(session, "Please press one of the buttons.", 400)
-        if action == "pay" and session["amount_total"] and card is None:
-            return self._checkout(session, "This is not a test card number.", 400)
+        card = None
+        if action == "pay" and session["amount_total"]:
+            try:
+                card = read_card(form, self._api.store.now())
+            except CardRefusedError as error:
+                return self._checkout(session, str(error), 400)
         return await self._settle(session, action, card)
 
     async def _settle(self, session: Json, action: str, card: TestCard | None) -> Response:
         call = self._api.begin()
         try:
-            complete = settle(call, session, _ACTIONS[action], card)
+            complete = settle(call, session, _ACTIONS[action], card, authenticated=False)
         except Conflict:
             return self._checkout(session, None, 409)
         finally:
             await self._finish(call)
         if not complete:
-            return self._checkout(session, self._last_error(session), 402)
+            intent = self._api.store.table("payment_intent")[session["payment_intent"]]
+            if intent["status"] == "requires_action":
+                return _leave(intent["next_action"]["redirect_to_url"]["url"], "") or self._checkout(session)
+            return self._checkout(session, str(intent["last_payment_error"]["message"]), 402)
         if action in {"bank_paid", "bank_failed"}:
             return self._checkout(session)
         return _leave(session["success_url"], session["id"]) or self._checkout(session)
@@ -119,10 +137,13 @@ class Pages:
             return self._message("There is nothing to confirm (any more) for this payment.", 409)
         form = await _form(request)
         return_url = intent["next_action"]["redirect_to_url"]["return_url"]
+        session = session_of(self._api.store, intent)
         method = self._api.store.table("payment_method")[intent["payment_method"]]
         call = self._api.begin()
         if form.get("action") == "confirm":
             attempt(call, intent, method, authenticated=True)
+            if session is not None:
+                complete_authenticated(call, session, intent)
             text = "Thank you, the payment is confirmed."
         else:
             code = "payment_intent_authentication_failure"
@@ -130,6 +151,10 @@ class Pages:
             fail(call, intent, method, {"code": code, "message": message_of(code)})
             text = "The payment was not confirmed."
         await self._finish(call)
+        if session is not None and session["status"] == "open":
+            return self._checkout(session, str(intent["last_payment_error"]["message"]), 402)
+        if session is not None:
+            return _leave(session["success_url"], session["id"]) or self._checkout(session)
         return _leave(return_url, "") or self._message(text)
 
     async def _finish(self, call: Call) -> None:
@@ -139,11 +164,9 @@ class Pages:
     def _checkout(self, session: Json, problem: str | None = None, status: int = 200) -> Response:
         lines = self._api.store.table("line_items")[session["id"]]["data"]
         waiting = session["id"] in self._api.store.table("pending_checkout")
-        return self._page("pay.html", status, session=session, lines=lines, problem=problem, waiting=waiting)
-
-    def _last_error(self, session: Json) -> str:
-        intent = self._api.store.table("payment_intent")[session["payment_intent"]]
-        return str(intent["last_payment_error"]["message"])
+        return self._page(
+            "pay.html", status, session=session, lines=lines, problem=problem, waiting=waiting, expiry=EXPIRY, cvc=CVC
+        )
 
     def _message(self, text: str, status: int = 200) -> Response:
         return self._page("message.html", status, text=text)
@@ -165,4 +188,5 @@ async def _form(request: Request) -> dict[str, str]:
         body += chunk
         if len(body) > MAX_FORM_BYTES:
             return {}
-    return dict(parse_qsl(body.decode(errors="replace")))
+    # A field that was emptied is not one that is not there.
+    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))

@@ -9,8 +9,6 @@ from deploy.local.identity import ISSUER, Identity
 from deploy.local.ports import LOOPBACK
 from deploy.postgres.bootstrap import database_dsn
 
-DEFAULT_FRONTEND_ORIGINS = ("http://localhost:5173", "http://127.0.0.1:5173")
-
 # Payments serves Stripe's webhook under the same path as the gateway passes it through.
 WEBHOOK_PATH = "/api/billing/webhook/stripe"
 
@@ -81,7 +79,7 @@ class Environments:
 
     addresses: Addresses
     identity: Identity
-    frontend_origins: tuple[str, ...] = DEFAULT_FRONTEND_ORIGINS
+    frontend_origins: tuple[str, ...] = ()
     rate_limits: bool = True
 
     def of(self, service: str, *, instance: str, port: int) -> dict[str, str]:
@@ -124,6 +122,7 @@ class Environments:
             "DEV_ISSUER__PRIVATE_KEY_FILE": str(self.identity.issuer_key_file),
             "RATE_LIMITS__ENABLED": "true" if self.rate_limits else "false",
             "FRONTEND_ORIGINS": json.dumps(self.frontend_origins),
+            "LOOPBACK_ORIGINS": "true",
             "MAIL__HOST": LOOPBACK,
             "MAIL__PORT": str(self.addresses.smtp_port),
         }
@@ -133,8 +132,9 @@ class Environments:
             "STRIPE__API_KEY": self.identity.stripe_api_key,
             "STRIPE__API_BASE": self.addresses.stripe,
             "STRIPE__WEBHOOK_SECRETS": json.dumps([self.identity.webhook_secret]),
-            # Without a frontend at hand a payer comes back to a page of the stack itself.
-            "RETURN_ORIGINS": json.dumps([*self.frontend_origins, self.addresses.gateway, self.addresses.mail]),
+            "RETURN_ORIGINS": json.dumps(self.frontend_origins),
+            # The frontend that is being developed on this machine, and the pages of the stack itself.
+            "LOOPBACK_ORIGINS": "true",
         }
 
 

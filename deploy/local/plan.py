@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from deploy.local.environment import DEFAULT_FRONTEND_ORIGINS, Addresses, Environments, url
+from deploy.local.environment import Addresses, Environments, url
 from deploy.local.errors import StackError
 from deploy.local.health import http_ready
 from deploy.local.home import Home
@@ -39,7 +39,7 @@ class Options:
     workers: int = 2
     rate_limits: bool = True
     ports: dict[str, int] = field(default_factory=dict)
-    frontend_origins: tuple[str, ...] = DEFAULT_FRONTEND_ORIGINS
+    frontend_origins: tuple[str, ...] = ()
 
 
 class Plan:

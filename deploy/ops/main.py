@@ -11,6 +11,7 @@ from deploy.ops.demo import demo, simulate
 from deploy.ops.services import add_service_commands
 from deploy.ops.stack import down, status, up
 from deploy.ops.tokens import token
+from services.chassis.output import until_closed
 
 
 def make_app() -> typer.Typer:
@@ -29,11 +30,19 @@ def make_app() -> typer.Typer:
 
 def run() -> None:
     """Run the command line; an expected failure is its message on standard error and exit code 1."""
+    sys.exit(until_closed(_run))
+
+
+def _run() -> int:
     try:
         make_app()()
     except StackError as error:
         print(f"rappen: {error}", file=sys.stderr)
-        sys.exit(1)
+        return 1
+    except SystemExit as end:
+        # What it printed is still to be written, and its reader may be gone.
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
 
 
 if __name__ == "__main__":

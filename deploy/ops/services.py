@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from deploy.local.errors import StackError
+from deploy.ops.matters import CONSUMERS
 
 if TYPE_CHECKING:
     from deploy.local.home import Home
@@ -27,8 +30,12 @@ class Passed:
 
 _COMMANDS = (
     Passed("audit", "billing", "Check the books; exit code 1 if a check fails. [--json]"),
-    Passed("dlq", "billing", "Dead letters: list, show, replay."),
+    Passed("dlq", "billing", "Dead letters: list, show, replay, close. [--service subscriptions]"),
+    Passed("unpriced", "billing", "Usage and payments that wait for a price or a rate. [--limit N] [--json]"),
+    Passed("unknown", "billing", "Usage of mandates and members unknown to the directory. [--limit N] [--json]"),
     Passed("prices", "billing", "Prices: import FILE [--format rappen|litellm] [--valid-from TIME] [--apply] [--all]."),
+    Passed("ensure", "billing", "Settings for every mandate of the directory, an account for every member."),
+    Passed("events", "payments", "What Stripe has told: list, retry."),
 )
 
 
@@ -58,21 +65,40 @@ def migrate() -> None:
 
 def _add(app: typer.Typer, passed: Passed) -> None:
     # The service has the options, so the service explains them too.
-    @app.command(passed.name, help=passed.help, context_settings=_PASS_ON, add_help_option=False)
     def hand_over(context: typer.Context) -> None:
-        from deploy.local.control import running_stack
-        from deploy.local.home import find_home
+        _hand_over(passed.service, passed.name, context.args)
 
-        home = find_home()
-        arguments = [f"services.{passed.service}", passed.name, *context.args]
-        if "--help" in context.args or "-h" in context.args:
-            raise typer.Exit(_run(arguments, {}, home))
-        running_stack(home)
-        raise typer.Exit(_run(arguments, _environments(home)["services"][passed.service], home))
+    # Every consumer has dead letters of its own, and the same command for them.
+    function = dead_letters if passed.name == "dlq" else hand_over
+    app.command(passed.name, help=passed.help, context_settings=_PASS_ON, add_help_option=False)(function)
+
+
+def dead_letters(
+    context: typer.Context,
+    service: Annotated[str, typer.Option(help=f"Whose dead letters: {' or '.join(CONSUMERS)}.")] = CONSUMERS[0],
+) -> None:
+    """Hand over to one of the services that consume."""
+    if service not in CONSUMERS:
+        raise StackError(f"--service is {' or '.join(CONSUMERS)}, not {service}")
+    _hand_over(service, "dlq", context.args)
+
+
+def _hand_over(service: str, name: str, words: list[str]) -> None:
+    from deploy.local.control import running_stack
+    from deploy.local.home import find_home
+
+    home = find_home()
+    arguments = [f"services.{service}", name, *words]
+    if "--help" in words or "-h" in words:
+        code = _run(arguments, {}, home)
+        if name == "dlq":
+            print(f"\nrappen dlq --service NAME: whose, {' or '.join(CONSUMERS)} (default: {CONSUMERS[0]})")
+        raise typer.Exit(code)
+    running_stack(home)
+    raise typer.Exit(_run(arguments, _environments(home)["services"][service], home))
 
 
 def _environments(home: Home) -> dict[str, dict[str, dict[str, str]]]:
-    from deploy.local.errors import StackError
     from deploy.local.home import read_json
 
     content = read_json(home.environments_file)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from deploy.local.home import Home
     from deploy.local.plan import Options
     from deploy.local.stack import Work
+    from deploy.ops.matters import Matters
+    from deploy.ops.overview import Row
 
 Workers = Annotated[int, typer.Option(min=1, max=16, help="Number of billing workers.")]
 Ports = Annotated[
@@ -40,7 +42,8 @@ def up(
     no_limits: Annotated[bool, typer.Option("--no-limits", help="Lift the rate limits.")] = False,
     port: Ports = None,
     frontend_origin: Annotated[
-        list[str] | None, typer.Option(help="Origin of a frontend that may call the gateway; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Origin of a frontend elsewhere that may call the gateway; may be repeated."),
     ] = None,
 ) -> None:
     """Start the whole platform: PostgreSQL, Kafka, the services, a fake Stripe and a mail catcher."""
@@ -54,15 +57,23 @@ def up(
 
 
 def status() -> None:
-    """Show one line for each process; exit code 1 if one is not ready."""
+    """Show one line for each process, and how much waits for the operator; exit code 1 if a process is not ready."""
     from rich.console import Console
 
     from deploy.local.control import running_stack
     from deploy.local.home import find_home
+    from deploy.ops.matters import count_matters
     from deploy.ops.overview import look, table
 
-    rows = asyncio.run(look(running_stack(find_home())))
+    stack = running_stack(find_home())
+
+    async def ask() -> tuple[list[Row], Matters | None]:
+        return await asyncio.gather(look(stack), count_matters(stack))
+
+    rows, matters = asyncio.run(ask())
     Console(width=None if sys.stdout.isatty() else 120).print(table(rows))
+    for line in matters.lines() if matters is not None else ():
+        print(line)
     if not all(row.ready for row in rows):
         raise typer.Exit(1)
 
@@ -90,7 +101,6 @@ def make_options(
     frontend_origin: list[str] | None = None,
 ) -> Options:
     """Give the options of a stack from those of the command line."""
-    from deploy.local.environment import DEFAULT_FRONTEND_ORIGINS
     from deploy.local.plan import Options
 
     return Options(
@@ -98,7 +108,7 @@ def make_options(
         workers=workers,
         rate_limits=rate_limits,
         ports=dict(_port(text) for text in port or ()),
-        frontend_origins=tuple(frontend_origin or DEFAULT_FRONTEND_ORIGINS),
+        frontend_origins=tuple(frontend_origin or ()),
     )
 
 

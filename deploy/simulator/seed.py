@@ -1,13 +1,16 @@
 """Makes the demo tenants through the public surface: `python -m deploy.simulator.seed`.
 
-It needs a running stack (`RAPPEN_HOME`, else the checkout it is called in). Doing it again changes nothing: what is
-there stays as it is, also what somebody has changed since.
+It needs a running stack (`RAPPEN_HOME`, else the checkout it is called in), or the addresses of one that runs
+elsewhere, as in `compose.yaml`. Doing it again changes nothing: what is there stays as it is, also what somebody has
+changed since.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +22,7 @@ import httpx
 from deploy.local.control import running_stack
 from deploy.local.errors import StackError
 from deploy.local.home import find_home
+from deploy.local.identity import describe_issuer
 from deploy.simulator.pay_page import open_pay_page
 from deploy.simulator.platform import Platform, PlatformError, operator
 from deploy.simulator.tenants import OPERATOR, TENANTS, TOP_UP, Tenant
@@ -45,7 +49,7 @@ async def seed(stack: Mapping[str, Any]) -> None:
         for tenant in TENANTS:
             await _open_tenant(platform, tenant)
         page = await open_pay_page(platform, client, stack, TOP_UP, patience_s=_PATIENCE_S)
-        print(f"{', '.join(tenant.label for tenant in TENANTS)} are ready; {TOP_UP.tenant.label} pays at {page}")
+        print(f"{', '.join(tenant.label for tenant in TENANTS)} are ready; {TOP_UP.tenant.label} pays at {page.url}")
 
 
 async def is_seeded(platform: Platform) -> bool:
@@ -177,10 +181,26 @@ async def _start_plan(platform: Platform, tenant: Tenant, plan: str) -> None:
         await platform.call("POST", path, _AS, body={"planKey": plan}, patience_s=_PATIENCE_S)
 
 
+def _given_stack() -> Mapping[str, Any]:
+    """Give the stack that the options name, else the one that runs here; as in `stack.json`."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.simulator.seed", description="Makes the demo tenants.")
+    parser.add_argument("--gateway", help="address of the gateway of a stack that was not started by rappen up")
+    parser.add_argument("--stripe", help="address of its fake Stripe; needed with --gateway")
+    parser.add_argument("--mail", help="page to which a payer comes back; needed with --gateway")
+    given = parser.parse_args()
+    if given.gateway is None:
+        return running_stack(find_home())
+    key_file = os.environ.get("RAPPEN_ISSUER_KEY_FILE")
+    if given.stripe is None or given.mail is None or not key_file:
+        parser.error("--gateway needs --stripe, --mail, and RAPPEN_ISSUER_KEY_FILE in the environment")
+    issuer = describe_issuer(Path(key_file))
+    return {"gateway": given.gateway, "stripe": given.stripe, "mail": given.mail, "issuer": issuer}
+
+
 def main() -> int:
-    """Seed the running stack; 1 with a line on standard error if that fails."""
+    """Seed the stack; 1 with a line on standard error if that fails."""
     try:
-        asyncio.run(seed(running_stack(find_home())))
+        asyncio.run(seed(_given_stack()))
     except StackError as error:
         print(f"seed: {error}", file=sys.stderr)
         return 1

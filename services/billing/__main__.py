@@ -1,4 +1,4 @@
-"""`python -m services.billing api|worker|all|migrate|audit|dlq|prices|ensure`."""
+"""`python -m services.billing api|worker|all|migrate|audit|dlq|prices|ensure|unpriced|unknown`."""
 
 import sys
 from pathlib import Path

@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict
 
 from services.chassis.problems import Problem
 
-__all__ = ["CALLER_HEADER", "Caller", "CallerVerifier", "Forbidden", "Unauthenticated", "sign_caller"]
+__all__ = [
+    "CALLER_HEADER",
+    "Caller",
+    "CallerVerifier",
+    "Forbidden",
+    "InsufficientScope",
+    "PersonNeeded",
+    "ProgramNeeded",
+    "Unauthenticated",
+    "sign_caller",
+]
 
 CALLER_HEADER = "X-Rappen-Caller"
 LIFETIME = timedelta(seconds=60)
@@ -28,6 +38,34 @@ class Forbidden(Problem):
     code = "FORBIDDEN"
     title = "Not allowed"
     texts = {"en": "You are not allowed to do this.", "de": "Sie dürfen das nicht."}  # noqa: RUF012
+
+
+class PersonNeeded(Forbidden):
+    """A program asks for what only people may do."""
+
+    texts = {  # noqa: RUF012
+        "en": "This is for people; a program's token does not serve here.",
+        "de": "Das ist für Personen; das Token eines Programms genügt hier nicht.",
+    }
+
+
+class ProgramNeeded(Forbidden):
+    """A person asks for what only programs may do."""
+
+    texts = {  # noqa: RUF012
+        "en": "This is for programs; a person's token does not serve here.",
+        "de": "Das ist für Programme; das Token einer Person genügt hier nicht.",
+    }
+
+
+class InsufficientScope(Forbidden):
+    """The token of a program does not have the scope that this needs."""
+
+    code = "INSUFFICIENT_SCOPE"
+    texts = {  # noqa: RUF012
+        "en": "This needs a program's token with the scope {scope}.",
+        "de": "Das braucht das Token eines Programms mit dem Scope {scope}.",
+    }
 
 
 class Unauthenticated(Problem):
@@ -60,7 +98,7 @@ class Caller(BaseModel):
     def require_person(self) -> None:
         """Refuses programs."""
         if self.service:
-            raise Forbidden
+            raise PersonNeeded
 
     def require_member(self, mandate_id: str) -> None:
         """Refuses who is neither an enabled member of the mandate nor a system administrator."""
@@ -83,7 +121,7 @@ class Caller(BaseModel):
     def require_scope(self, scope: str) -> None:
         """Refuses people, and programs without that scope."""
         if not self.service or scope not in self.scopes:
-            raise Forbidden(code="INSUFFICIENT_SCOPE")
+            raise InsufficientScope(scope=scope)
 
     @property
     def administered(self) -> list[str]:

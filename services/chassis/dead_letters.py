@@ -1,10 +1,13 @@
-"""The operator's view of a service's quarantine: list, show, and replay to the topic a record came from (R5)."""
+"""The operator's view of a service's quarantine: list, show, replay to the topic a record came from, close (R5)."""
 
 import argparse
 import asyncio
+import getpass
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
@@ -14,33 +17,54 @@ from services.chassis.kafka import make_producer
 from services.chassis.quarantine import sent_key, unpack_headers
 from services.chassis.settings import ServiceSettings
 
-__all__ = ["run"]
+__all__ = ["Identity", "identity_of", "run"]
 
 SHOWN_BYTES_MAX = 4096
+# As long as an id may be.
+SHOWN_ID_MAX = 64
 REPLAYED_AT_ONCE = 200
 LISTED_MAX = 10_000
+REASON_LENGTH_MAX = 500
 # What the column can hold.
 _ID_MAX = 2**63 - 1
 
 
+class Identity(NamedTuple):
+    """Whose event it is, as far as the record can be read; for the eye, not to act upon."""
+
+    mandate_id: str
+    event_id: str
+
+
 def run(settings: ServiceSettings, arguments: Sequence[str]) -> int:
-    """`dlq list [--code C] [--limit N] | show ID | replay ID... [--code C] [--all]`."""
-    parser = argparse.ArgumentParser(prog="dlq")
-    actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="the newest dead letters, a line each")
-    listing.add_argument("--code")
-    listing.add_argument("--limit", type=_number(0, LISTED_MAX), default=50)
-    showing = actions.add_parser("show", help="one dead letter with its headers and bytes")
-    showing.add_argument("id", type=_number(1, _ID_MAX))
-    replaying = actions.add_parser("replay", help="publishes originals to the topic they came from")
-    replaying.add_argument("id", type=_number(1, _ID_MAX), nargs="*")
-    replaying.add_argument("--code")
-    replaying.add_argument("--all", action="store_true", help="all that were not replayed yet")
-    given = parser.parse_args(list(arguments))
+    """`dlq list [--code C] [--limit N] [--all] | show ID | replay ID... [--code C] [--all] | close ID... --reason R`"""
+    given = _parser().parse_args(list(arguments))
     if given.action == "replay" and not (given.id or given.code or given.all):
         print("name ids, --code or --all", file=sys.stderr)
         return 2
     return asyncio.run(_run(settings, given))
+
+
+def _parser() -> argparse.ArgumentParser:
+    number = _number(1, _ID_MAX)
+    parser = argparse.ArgumentParser(prog="rappen dlq", description="Records that could not be processed, and why.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="the newest dead letters, a line each")
+    listing.add_argument("--code", help="only those refused with this error code")
+    listing.add_argument(
+        "--limit", type=_number(0, LISTED_MAX), default=50, metavar="N", help="at most so many (default: 50)"
+    )
+    listing.add_argument("--all", action="store_true", help="also those that are closed")
+    showing = actions.add_parser("show", help="one dead letter with its headers and bytes")
+    showing.add_argument("id", type=number, metavar="ID", help="its number in the list")
+    replaying = actions.add_parser("replay", help="publishes originals to the topic they came from")
+    replaying.add_argument("id", type=number, nargs="*", metavar="ID", help="numbers in the list")
+    replaying.add_argument("--code", help="only those refused with this error code")
+    replaying.add_argument("--all", action="store_true", help="all that were neither replayed nor closed yet")
+    closing = actions.add_parser("close", help="notes that nothing more is done about dead letters, and why")
+    closing.add_argument("id", type=number, nargs="+", metavar="ID", help="numbers in the list")
+    closing.add_argument("--reason", type=_reason, required=True, metavar="TEXT", help="why; kept with each of them")
+    return parser
 
 
 def _number(low: int, high: int) -> Callable[[str], int]:
@@ -56,29 +80,80 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def _reason(text: str) -> str:
+    reason = text.strip()
+    if not reason or len(reason) > REASON_LENGTH_MAX or not reason.isprintable():
+        raise argparse.ArgumentTypeError(f"a line of 1 to {REASON_LENGTH_MAX} characters is needed")
+    return reason
+
+
 async def _run(settings: ServiceSettings, given: argparse.Namespace) -> int:
     connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=10)
     try:
         if given.action == "list":
-            return await _list(connection, given.code, given.limit)
+            return await _list(connection, given.code, given.limit, closed_too=given.all)
         if given.action == "show":
             return await _show(connection, given.id)
+        if await _tell_missing(connection, given.id):
+            return 1
+        if given.action == "close":
+            return await _close(connection, given.id, given.reason)
         return await _replay(settings, connection, given.id, given.code)
     finally:
         await connection.close()
 
 
-async def _list(connection: asyncpg.Connection, code: str | None, limit: int) -> int:
-    rows = await connection.fetch(
-        "SELECT * FROM quarantine WHERE $1::text IS NULL OR error_code = $1 ORDER BY id DESC LIMIT $2", code, limit
-    )
+async def _list(connection: asyncpg.Connection, code: str | None, limit: int, *, closed_too: bool) -> int:
+    chosen = "FROM quarantine WHERE ($1::text IS NULL OR error_code = $1) AND ($2 OR closed_at IS NULL)"
+    rows = await connection.fetch(f"SELECT * {chosen} ORDER BY id DESC LIMIT $3", code, closed_too, limit)
+    waiting = "count(*) FILTER (WHERE replayed_at IS NULL AND closed_at IS NULL)"
+    total = await connection.fetchrow(f"SELECT count(*) AS found, {waiting} AS waiting {chosen}", code, closed_too)
+    if rows:
+        print(f"{'id':>8}  {'refused at':<19}  {'code':<20} {'state':<8} {'mandate':<24} {'event':<36} place")
     for row in rows:
         place = f"{row['topic']}[{row['partition']}]@{row['offset']}"
-        state = "replayed" if row["replayed_at"] else "waiting"
-        print(f"{row['id']:>8}  {row['quarantined_at']:%Y-%m-%d %H:%M:%S}  {place:<34} {row['error_code']:<20} {state}")
-    total = await connection.fetchval("SELECT count(*) FROM quarantine WHERE $1::text IS NULL OR error_code = $1", code)
-    print(f"{len(rows)} of {total} dead letters")
+        who = identity_of(row)
+        print(
+            f"{row['id']:>8}  {row['quarantined_at']:%Y-%m-%d %H:%M:%S}  {row['error_code']:<20} {_state(row):<8}"
+            f" {who.mandate_id:<24} {who.event_id:<36} {place}"
+        )
+    print(f"{len(rows)} of {total['found']} dead letters, {total['waiting']} waiting")
     return 0
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    if row["closed_at"] is not None:
+        return "closed"
+    return "waiting" if row["replayed_at"] is None else "replayed"
+
+
+def identity_of(row: Mapping[str, Any]) -> Identity:
+    """The mandate and the event's id that a refused record names, wherever they stand in it; `-` where nowhere."""
+    headers = dict(unpack_headers(row["headers"]))
+    document = _object(row["value"])
+    data: object = document
+    event_id: object = headers.get("ce_id")
+    if event_id is None and "specversion" in document:
+        event_id, data = document.get("id"), document.get("data")
+    mandate_id = data.get("mandate_id") if isinstance(data, dict) else None
+    return Identity(_shown(mandate_id if isinstance(mandate_id, str) else row["key"]), _shown(event_id))
+
+
+def _object(value: bytes | None) -> dict[str, Any]:
+    try:
+        document = json.loads(value or b"")
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _shown(given: object) -> str:
+    """A text of the publisher's as one word that does nothing to a terminal."""
+    text = given.decode("utf-8", "replace") if isinstance(given, bytes) else given
+    if not isinstance(text, str) or not text:
+        return "-"
+    word = "".join(character if character.isprintable() and character != " " else "?" for character in text)
+    return word if len(word) <= SHOWN_ID_MAX else word[:SHOWN_ID_MAX] + "..."
 
 
 async def _show(connection: asyncpg.Connection, number: int) -> int:
@@ -86,10 +161,17 @@ async def _show(connection: asyncpg.Connection, number: int) -> int:
     if row is None:
         print(f"there is no dead letter {number}", file=sys.stderr)
         return 1
+    who = identity_of(row)
+    print(f"{'mandate:':<16}{who.mandate_id}")
+    print(f"{'event:':<16}{who.event_id}")
     for name in ("topic", "partition", "offset", "group_id", "error_code", "error_detail", "attempts", "length"):
         print(f"{name + ':':<16}{row[name]}")
     print(f"{'sha256:':<16}{row['sha256'].hex()}")
     print(f"{'at:':<16}{row['quarantined_at'].isoformat()}")
+    if row["replayed_at"] is not None:
+        print(f"{'replayed:':<16}{row['replayed_at'].isoformat()}")
+    if row["closed_at"] is not None:
+        print(f"{'closed:':<16}{row['closed_at'].isoformat()} by {row['closed_by']}: {row['closed_reason']}")
     print(f"{'key:':<16}{row['key']!r}")
     for name, raw in unpack_headers(row["headers"]):
         print(f"{'header:':<16}{name} = {raw!r}")
@@ -100,6 +182,30 @@ async def _show(connection: asyncpg.Connection, number: int) -> int:
         if len(value) > SHOWN_BYTES_MAX:
             print(f"... {len(value) - SHOWN_BYTES_MAX} more bytes")
     return 0
+
+
+async def _tell_missing(connection: asyncpg.Connection, numbers: Sequence[int]) -> bool:
+    """Whether one of the numbers is no dead letter's, which is told; then nothing is done to the others either."""
+    rows = await connection.fetch("SELECT id FROM quarantine WHERE id = ANY($1)", list(numbers))
+    missing = sorted(set(numbers) - {row["id"] for row in rows})
+    if missing:
+        print(f"there is no dead letter {', '.join(map(str, missing))}; nothing was done", file=sys.stderr)
+    return bool(missing)
+
+
+async def _close(connection: asyncpg.Connection, numbers: Sequence[int], reason: str) -> int:
+    """Closes them; what was closed before keeps its time and reason."""
+    rows = await connection.fetch(
+        "UPDATE quarantine SET closed_at = $2, closed_by = $3, closed_reason = $4"
+        " WHERE id = ANY($1) AND closed_at IS NULL RETURNING id",
+        list(numbers),
+        datetime.now(UTC),
+        getpass.getuser(),
+        reason,
+    )
+    before = len(set(numbers)) - len(rows)
+    print(f"{len(rows)} dead letters closed" + (f", {before} were closed before" if before else ""))
+    return 0 if rows else 1
 
 
 async def _replay(
@@ -113,7 +219,8 @@ async def _replay(
         # What a replay puts into quarantine again is younger than `newest` and not taken along.
         newest = await connection.fetchval("SELECT coalesce(max(id), 0) FROM quarantine")
         while rows := await connection.fetch(
-            "SELECT * FROM quarantine WHERE (cardinality($1::bigint[]) = 0 AND replayed_at IS NULL OR id = ANY($1))"
+            "SELECT * FROM quarantine WHERE"
+            " (cardinality($1::bigint[]) = 0 AND replayed_at IS NULL AND closed_at IS NULL OR id = ANY($1))"
             " AND ($2::text IS NULL OR error_code = $2) AND id > $3 AND id <= $4 ORDER BY id LIMIT $5",
             list(numbers),
             code,

@@ -53,6 +53,10 @@ def quarantine_table(metadata: sa.MetaData) -> sa.Table:
         sa.Column("quarantined_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("relayed_at", sa.DateTime(timezone=True)),
         sa.Column("replayed_at", sa.DateTime(timezone=True)),
+        # An operator has decided that nothing more is done about it.
+        sa.Column("closed_at", sa.DateTime(timezone=True)),
+        sa.Column("closed_by", sa.Text),
+        sa.Column("closed_reason", sa.Text),
         sa.UniqueConstraint("topic", "partition", "offset", "group_id"),
     )
 

@@ -5,13 +5,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
+from aiokafka.errors import KafkaConnectionError
 from pydantic import ValidationError
 
+from services.chassis.database import is_transient
 from services.chassis.logging import configure_logging
 from services.chassis.migrations import migrate
+from services.chassis.output import until_closed
 from services.chassis.settings import ServiceSettings
 
 __all__ = ["run_service"]
+
+# What a shell reports of a program that Ctrl-C has ended.
+INTERRUPTED = 130
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -46,10 +52,23 @@ def run_service(
         print(f"{name}: at revision {revision}")  # noqa: T201
         return 0
     if word in commands:
-        return commands[word](settings, arguments)
+        return _command(word, commands[word], settings, arguments)
     configure_logging(service=name, role=word, instance=settings.instance)
     serve(settings, word)
     return 0
+
+
+def _command(word: str, command: Callable[[S, Sequence[str]], int], settings: S, arguments: Sequence[str]) -> int:
+    try:
+        return until_closed(lambda: command(settings, arguments))
+    except Exception as error:
+        if not (is_transient(error) or isinstance(error, KafkaConnectionError)):
+            raise
+        # A server is away, which an operator reads in a line better than in a traceback.
+        print(f"rappen {word}: {error or type(error).__name__}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _ask_for_help(arguments: Sequence[str]) -> bool:

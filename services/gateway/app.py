@@ -118,6 +118,7 @@ def _add_edge(app: FastAPI, settings: GatewaySettings) -> None:
     app.add_middleware(
         Cors,
         origins=settings.frontend_origins,
+        loopback=settings.loopback_origins,
         methods=METHODS,
         headers=(*REQUEST_HEADERS, settings.context_header),
         exposed=EXPOSED_HEADERS,

@@ -3,6 +3,7 @@
 Starlette's own middleware tells strangers which methods and headers there are and adds headers to the allowed list.
 """
 
+import re
 from collections.abc import Collection, Sequence
 
 from starlette.datastructures import Headers
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["Cors"]
 
 PREFLIGHT_AGE_S = 600
+_LOOPBACK = re.compile(r"http://(?:localhost|127\.0\.0\.1)(?::[0-9]{1,5})?")
 
 
 class Cors:
@@ -21,12 +23,14 @@ class Cors:
         app: ASGIApp,
         *,
         origins: Collection[str],
+        loopback: bool,
         methods: Sequence[str],
         headers: Sequence[str],
         exposed: Sequence[str],
     ) -> None:
         self._app = app
         self._origins = frozenset(origins)
+        self._loopback = loopback
         self._preflight = {
             "access-control-allow-methods": ", ".join(methods),
             "access-control-allow-headers": ", ".join(headers),
@@ -41,7 +45,7 @@ class Cors:
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin", "")
-        allowed = origin in self._origins
+        allowed = origin in self._origins or (self._loopback and _LOOPBACK.fullmatch(origin) is not None)
         if allowed and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             granted = _encode({"access-control-allow-origin": origin, "vary": "Origin", **self._preflight})
             await send({"type": "http.response.start", "status": 204, "headers": granted})

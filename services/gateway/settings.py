@@ -60,6 +60,8 @@ class GatewaySettings(ServiceSettings):
     payments_url: HttpUrl = "http://payments:8000"
     subscriptions_url: HttpUrl = "http://subscriptions:8000"
     frontend_origins: tuple[Origin, ...] = ()
+    # Also a frontend on this machine, whatever its port.
+    loopback_origins: bool = False
     context_header: str = "X-Mandate-Id"
     rate_limits: RateLimitSettings = RateLimitSettings()
     page_size_max: int = Field(default=1000, ge=1)
@@ -75,6 +77,8 @@ class GatewaySettings(ServiceSettings):
             raise ValueError("dev_issuer is for development")
         if not self.rate_limits.enabled:
             raise ValueError("rate limits may be lifted in development only")
+        if self.loopback_origins:
+            raise ValueError("loopback_origins is for development")
         if self.oidc is not None and not all(
             url.startswith("https://") for url in (self.oidc.issuer, self.oidc.jwks_url or self.oidc.issuer)
         ):

@@ -13,6 +13,7 @@ from services.chassis.readers import Readers
 from services.chassis.relay import Relay
 from services.payments.api.checkouts import checkout_routes
 from services.payments.api.webhook import webhook_routes
+from services.payments.domain.return_url import ReturnOrigins
 from services.payments.jobs import Inbox
 from services.payments.settings import PaymentsSettings
 from services.payments.stripe_gateway import StripeGateway
@@ -64,7 +65,7 @@ def _add_routes(
         database,
         stripe,
         amounts=settings.top_up_amounts,
-        return_origins=settings.return_origins,
+        return_origins=ReturnOrigins(settings.return_origins, settings.loopback_origins),
         marks=settings.return_marks,
         clock=system_clock,
         faults=faults,

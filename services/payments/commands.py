@@ -13,21 +13,29 @@ from services.payments.settings import PaymentsSettings
 
 __all__ = ["COMMANDS"]
 
+LISTED_MAX = 10_000
+
 
 def _events(settings: PaymentsSettings, arguments: Sequence[str]) -> int:
     """`events list [--unfinished] [--limit N]` and `events retry EVENT_ID...`."""
-    parser = argparse.ArgumentParser(prog="python -m services.payments events")
-    actions = parser.add_subparsers(dest="action", required=True)
+    parser = argparse.ArgumentParser(prog="rappen events", description="What Stripe has told.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the newest stored events of Stripe's")
     listing.add_argument("--unfinished", action="store_true", help="only what waits, fails or was set aside")
-    listing.add_argument("--limit", type=int, default=50)
+    listing.add_argument("--limit", type=_limit, default=50, metavar="N", help="at most so many (default: 50)")
     retry = actions.add_parser("retry", help="have stored events processed again, now")
-    retry.add_argument("event_id", nargs="+")
+    retry.add_argument("event_id", nargs="+", metavar="ID", help="as in the list: evt_...")
     options = parser.parse_args(arguments)
     database = Database(settings.database_url.get_secret_value(), pool_size=1)
     if options.action == "list":
         return asyncio.run(_list(database, unfinished=options.unfinished, limit=options.limit))
     return asyncio.run(_retry(database, options.event_id))
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= LISTED_MAX):
+        raise argparse.ArgumentTypeError(f"a number from 1 to {LISTED_MAX} is needed")
+    return int(text)
 
 
 async def _list(database: Database, *, unfinished: bool, limit: int) -> int:
@@ -38,6 +46,8 @@ async def _list(database: Database, *, unfinished: bool, limit: int) -> int:
         await database.stop()
     for row in rows:
         print(_line(row))
+    if not rows:
+        print("no event of Stripe's waits or failed" if unfinished else "no event of Stripe's is stored")
     return 0
 
 

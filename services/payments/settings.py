@@ -74,6 +74,8 @@ class PaymentsSettings(ServiceSettings):
 
     stripe: StripeSettings = StripeSettings()
     return_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+    # Also pages on this machine, whatever their port.
+    loopback_origins: bool = False
     # CHF that checkout/create accepts.
     top_up_amounts: Annotated[tuple[Decimal, ...], AfterValidator(_offered)] = Field(
         default=tuple(map(Decimal, (10, 25, 50, 100, 250, 500))), min_length=1
@@ -97,6 +99,12 @@ class PaymentsSettings(ServiceSettings):
     def livemode(self) -> bool:
         """Whether real money is meant here."""
         return self.stripe.livemode if self.stripe.livemode is not None else self.environment == "production"
+
+    @model_validator(mode="after")
+    def _payers_come_back_to_us(self) -> Self:
+        if self.environment == "production" and self.loopback_origins:
+            raise ValueError("loopback_origins is for development")
+        return self
 
     @model_validator(mode="after")
     def _money_is_meant(self) -> Self:

@@ -1,8 +1,9 @@
-"""`python -m services.subscriptions api|worker|all|migrate`."""
+"""`python -m services.subscriptions api|worker|all|migrate|dlq`."""
 
 import sys
 from pathlib import Path
 
+from services.chassis import dead_letters
 from services.chassis.service import run_service
 from services.subscriptions.app import serve
 from services.subscriptions.settings import SubscriptionsSettings
@@ -14,7 +15,7 @@ if __name__ == "__main__":
             SubscriptionsSettings,
             roles=("api", "worker", "all"),
             serve=serve,
-            commands={},
+            commands={"dlq": dead_letters.run},
             migrations=Path(__file__).parent / "migrations",
         )
     )

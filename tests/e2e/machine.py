@@ -34,18 +34,24 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) ->
 class Machine:
     """A folder of its own as the home, so that no other stack is touched."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, rappen: str = RAPPEN) -> None:
         self.home = home
+        self._rappen = rappen
         self.stack_file = home / ".rappen" / "stack.json"
-        self._environment = {name: text for name, text in os.environ.items() if name not in GIVEN_SERVERS}
-        self._environment["RAPPEN_HOME"] = str(home)
+        self.environment = {name: text for name, text in os.environ.items() if name not in GIVEN_SERVERS}
+        self.environment["RAPPEN_HOME"] = str(home)
         self._http = httpx.Client(trust_env=False, timeout=15)
         self._tokens: dict[tuple[str, ...], str] = {}
 
     def run(self, *arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
         """Runs `rappen` to its end."""
         return subprocess.run(
-            [RAPPEN, *arguments], env=self._environment, capture_output=True, text=True, timeout=timeout_s, check=False
+            [self._rappen, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
 
     def succeed(self, *arguments: str) -> str:
@@ -58,8 +64,8 @@ class Machine:
         """Starts `rappen` in the background, as a shell would, its output in a file."""
         with output.open("wb") as file:
             return subprocess.Popen(
-                [RAPPEN, *arguments],
-                env=self._environment,
+                [self._rappen, *arguments],
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

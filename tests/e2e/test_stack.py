@@ -87,7 +87,9 @@ def test_up_writes_a_stack_file_with_everything_a_program_needs(up: Machine) -> 
 
 def test_every_process_is_ready_and_status_has_a_line_for_each(up: Machine) -> None:
     assert [name for name in PROCESSES if not up.ready(name)] == []
-    lines = {line.split()[0]: line.split() for line in up.succeed("status").splitlines()[1:]}
+    *table, counts = up.succeed("status").splitlines()
+    assert counts == "dead letters: 0 (rappen dlq list), unpriced: 0 (rappen unpriced), unknown: 0 (rappen unknown)"
+    lines = {line.split()[0]: line.split() for line in table[1:]}
     assert lines.keys() == PROCESSES
     for process in up.stack["processes"]:
         _, role, port, pid, ready, restarts, lag = lines[process["name"]]

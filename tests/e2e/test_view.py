@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from deploy.simulator.pay_page import PayPage
 from deploy.simulator.watch import plain
 from deploy.simulator.watch.picture import POOL, Account, Audit, Notice, Picture, Totals, Worker
 from deploy.simulator.watch.screen import screen
 
 NOW = datetime(2026, 6, 1, 12, 30, 5).astimezone()
-PAGE = "http://127.0.0.1:20003/pay/cs_test_" + "a" * 58
+PAGE = PayPage("http://127.0.0.1:20003/pay/cs_test_" + "a" * 58, "http://127.0.0.1:20003/pay/12345")
 
 
 def transaction(**changes: Any) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def test_everything_is_on_a_wide_screen(picture: Picture) -> None:
     lines = shown(picture, 140, 30)
     text = "\n".join(lines)
     assert len(lines) == 30
-    for part in (PAGE, "40", "180", "1.500000", "Anna Keller", "gpt-5.4", "1,234", "0.012345", "+25.000000"):
+    for part in (PAGE.url, "40", "180", "1.500000", "Anna Keller", "gpt-5.4", "1,234", "0.012345", "+25.000000"):
         assert part in text
     assert "██████      " in text
     assert "Anna Keller, Acme AG waits: INSUFFICIENT_BALANCE" in text
@@ -75,6 +76,15 @@ def test_a_trouble_and_the_last_line_fit_into_any_window(picture: Picture, width
     assert max(map(len, lines)) <= width
     assert any(line.startswith("gateway: no answer at all") for line in lines)
     assert lines[-1].startswith("Ctrl-C to stop")
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_the_page_to_pay_on_is_whole_on_one_line(picture: Picture, width: int) -> None:
+    picture.top_up = "top up Nordwind Studio, CHF 25"
+    lines = shown(picture, width, 24)
+    whole = PAGE.url if width == 140 else PAGE.short
+    assert sum(f" {whole} " in line for line in lines) == 1
+    assert max(map(len, lines)) <= width
 
 
 def test_an_empty_picture_can_be_shown_too() -> None:

@@ -1,6 +1,10 @@
 """The operator's way with dead letters: list, show, mend the cause, replay; and the charge happens once."""
 
+import json
 import math
+import re
+import subprocess
+import sys
 from uuid import uuid4
 
 import asyncpg
@@ -11,7 +15,7 @@ from services.chassis.quarantine import unpack_headers
 from tests.support.events import USAGE_PARTITIONS, RawRecord, envelope, new_mandate, publish, usage_record
 from tests.support.ledger import Books, eventually
 from tests.support.processes import ServiceProcess, run_command
-from tests.support.stack import ServerPair
+from tests.support.stack import ROOT, ServerPair
 
 BATCH = 512
 
@@ -161,3 +165,83 @@ def test_a_number_that_cannot_be_is_refused_in_a_line(servers: ServerPair, words
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert f"dlq {words[0]}: error: argument" in done.stderr.splitlines()[-1]
+
+
+async def test_the_list_says_whose_event_it_is_and_closed_letters_leave_it(
+    servers: ServerPair, bootstrap_servers: str, worker: ServiceProcess, books: Books
+) -> None:
+    mandate, binary, structured = new_mandate(), uuid4(), uuid4()
+    document = {"specversion": "1.0", "id": str(structured), "data": {"mandate_id": mandate}, "type": "x"}
+    hostile = RawRecord(b"\xff", [("ce_id", b"\x1b[31m red")], b"\x1b[2J" + mandate.encode())
+    await publish(
+        bootstrap_servers,
+        [
+            usage_record(mandate, event_id=binary, user_id=None),
+            RawRecord(json.dumps(document).encode(), [], b"another key"),
+            hostile,
+        ],
+    )
+    find = "SELECT id FROM quarantine WHERE position($1::bytea in coalesce(key, '') || value) > 0 ORDER BY id"
+
+    async def all_refused() -> bool:
+        return len(await books.fetch(find, mandate.encode())) == 3
+
+    await eventually(all_refused, what="the refusals")
+    numbers = [str(row["id"]) for row in await books.fetch(find, mandate.encode())]
+    lines = _listed(servers)
+    by_event = {lines[number][5]: lines[number] for number in numbers}
+    assert by_event[str(binary)][3:5] == ["waiting", mandate]
+    assert by_event[str(binary)][2] != ""
+    assert by_event[str(structured)][4] == mandate
+    assert by_event["?[31m?red"][4] == f"?[2J{mandate}"
+
+    closing = ("billing", "dlq", "close", *numbers[:2])
+    assert run_command(servers, *closing).returncode == 2
+    assert run_command(servers, *closing, "--reason", " ").returncode == 2
+    unknown = run_command(servers, *closing, "999999999", "--reason", "a test")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr == "there is no dead letter 999999999; nothing was done\n"
+    assert run_command(servers, *closing, "--reason", "sent by a test").stdout == "2 dead letters closed\n"
+    again = run_command(servers, *closing, "--reason", "again")
+    assert (again.returncode, again.stdout) == (1, "0 dead letters closed, 2 were closed before\n")
+
+    assert set(numbers) & _listed(servers).keys() == {numbers[2]}
+    assert _listed(servers, "--all")[numbers[0]][3] == "closed"
+    shown = run_command(servers, "billing", "dlq", "show", numbers[0]).stdout
+    assert re.search(r"^closed: +20\S+ by \S+: sent by a test$", shown, re.MULTILINE)
+    # What is closed is not replayed with the others, and still by its own number.
+    assert run_command(servers, "billing", "dlq", "replay", "--all").returncode == 0
+    assert await books.value("SELECT replayed_at FROM quarantine WHERE id = $1", int(numbers[0])) is None
+    assert run_command(servers, "billing", "dlq", "replay", numbers[0]).stdout == "1 records replayed\n"
+
+
+def test_a_number_that_no_letter_has_is_an_error_and_nothing_is_replayed(servers: ServerPair) -> None:
+    for action in (("show", "999999999"), ("replay", "999999998", "999999999")):
+        done = run_command(servers, "billing", "dlq", *action)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "there is no dead letter 99999999" in done.stderr
+
+
+def test_a_database_that_is_away_is_told_in_a_line(servers: ServerPair) -> None:
+    environment = servers.environment("billing", port=1, more={"BILLING_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"})
+    for words in (("dlq", "list"), ("ensure",)):
+        done = subprocess.run(
+            [sys.executable, "-m", "services.billing", *words],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"rappen {words[0]}: ")
+        assert "Traceback" not in done.stderr
+
+
+def _listed(servers: ServerPair, *words: str) -> dict[str, list[str]]:
+    """The columns of each line by its number; date and time are one of them."""
+    done = run_command(servers, "billing", "dlq", "list", "--limit", "10000", *words)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()[1:-1]]
+    return {line[0]: [line[0], f"{line[1]} {line[2]}", *line[3:]] for line in lines}

@@ -11,7 +11,7 @@ from deploy.fakestripe.objects import checkout_payment
 from deploy.fakestripe.objects.payment_intents import CANCELABLE, cancel_intent
 from deploy.fakestripe.objects.payment_methods import DECLINED_CARD, GOOD_CARD, TestCard
 from deploy.fakestripe.operation import Call
-from deploy.fakestripe.store import Json
+from deploy.fakestripe.store import Json, Store
 from deploy.fakestripe.wire import invalid, missing
 
 Outcome = Literal["paid", "declined", "unpaid", "async_paid", "async_failed"]
@@ -32,8 +32,8 @@ class Mode(Protocol):
     def terms(self, params: Json) -> Json:
         """Return what paying needs to know later and the session does not show."""
 
-    def charge(self, call: Call, session: Json, card: TestCard) -> bool:
-        """Pay at once; tell whether the card was accepted."""
+    def charge(self, call: Call, session: Json, card: TestCard, *, authenticated: bool) -> bool:
+        """Pay at once; tell whether it was paid: a card can be refused, or its holder has to confirm first."""
 
     def start_later(self, call: Call, session: Json) -> None:
         """Begin a payment that is decided later."""
@@ -55,10 +55,13 @@ def mode_of(params: Json) -> Mode:
     return MODES[params["mode"]]
 
 
-def settle(call: Call, session: Json, outcome: Outcome, card: TestCard | None = None) -> bool:
+def settle(
+    call: Call, session: Json, outcome: Outcome, card: TestCard | None = None, *, authenticated: bool = True
+) -> bool:
     """Let the customer or the bank act; tell whether the session is complete now. Raises Conflict.
 
-    `card` is the one typed in on the hosted page; by default one that brings the outcome is used.
+    `card` is the one typed in on the hosted page; by default one that brings the outcome is used. Not `authenticated`,
+    its holder may be asked to confirm first, for which the session's payment intent then waits.
     """
     if session["status"] == "open" and session["expires_at"] <= call.now:
         expire(call, session)
@@ -76,10 +79,23 @@ def settle(call: Call, session: Json, outcome: Outcome, card: TestCard | None = 
             raise Conflict(f"session {session['id']} costs nothing, so nothing can be declined")
         _complete(call, session, "no_payment_required")
         return True
-    if not mode.charge(call, session, card or (GOOD_CARD if outcome == "paid" else DECLINED_CARD)):
+    chosen = card or (GOOD_CARD if outcome == "paid" else DECLINED_CARD)
+    if not mode.charge(call, session, chosen, authenticated=authenticated):
         return False
     _complete(call, session, "paid")
     return True
+
+
+def session_of(store: Store, intent: Json) -> Json | None:
+    """Return the session that a payment intent belongs to."""
+    sessions = store.table("checkout_session").values()
+    return next((session for session in sessions if session["payment_intent"] == intent["id"]), None)
+
+
+def complete_authenticated(call: Call, session: Json, intent: Json) -> None:
+    """Complete a session whose payment the holder of the card has confirmed, if it was paid then."""
+    if session["status"] == "open" and intent["status"] == "succeeded":
+        _complete(call, session, "paid")
 
 
 def expire(call: Call, session: Json) -> None:

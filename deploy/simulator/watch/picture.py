@@ -9,10 +9,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from deploy.simulator.pay_page import PayPage
+
 __all__ = ["POOL", "Account", "Audit", "Notice", "Picture", "Totals", "Worker"]
 
 # The owner of a balance that all members of a tenant spend from.
 POOL = "pool"
+
+_NO_PAGE = PayPage("", "")
 
 # The charges per second are those of this time back.
 _RATE_OVER_S = 5.0
@@ -75,7 +79,7 @@ class Picture:
     gateway: str
     mail: str
     top_up: str
-    pay_page: str = ""
+    pay_page: PayPage = _NO_PAGE
     totals: Totals | None = None
     accounts: list[Account] = field(default_factory=list)
     transactions: list[dict[str, Any]] = field(default_factory=list)

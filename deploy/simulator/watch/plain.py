@@ -11,7 +11,7 @@ __all__ = ["addresses", "line", "summary"]
 
 def addresses(picture: Picture) -> str:
     """Where to look, in lines."""
-    return f"gateway {picture.gateway}\nmails {picture.mail}\n{picture.top_up}: {picture.pay_page}"
+    return f"gateway {picture.gateway}\nmails {picture.mail}\n{picture.top_up}: {picture.pay_page.url}"
 
 
 def line(picture: Picture, now: datetime) -> str:

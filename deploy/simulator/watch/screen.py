@@ -50,14 +50,18 @@ def screen(picture: Picture, *, width: int, height: int) -> Layout:
 
 
 def _addresses(picture: Picture, width: int) -> list[Text]:
-    """Where to look, each line no longer than the window, so that a link stays whole where it fits."""
-    lines = [Text.assemble("gateway ", _linked(picture.gateway), "   mails ", _linked(picture.mail))]
-    page = picture.pay_page
+    """Where to look, each line no longer than the window: a link that is cut or broken leads nowhere."""
+    gateway, mails = (
+        Text.assemble(f"{what} ", _linked(address))
+        for what, address in (("gateway", picture.gateway), ("mails", picture.mail))
+    )
+    side_by_side = Text("   ").join((gateway, mails))
+    lines = [side_by_side] if len(side_by_side) <= width else [gateway, mails]
     label = f"{picture.top_up}: "
+    page = picture.pay_page.url if len(label) + len(picture.pay_page.url) <= width else picture.pay_page.short
     if len(label) + len(page) <= width:
         return [*lines, Text.assemble(label, _linked(page))]
-    parts = [page[start : start + width] for start in range(0, len(page), width)]
-    return [*lines, Text(label), *(Text(part, f"cyan link {page}") for part in parts)]
+    return [*lines, Text(label), _linked(page)]
 
 
 def _figures(picture: Picture) -> RenderableType:

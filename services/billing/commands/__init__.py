@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from services.billing.commands import audit, dead_letters, ensure, prices
+from services.billing.commands import audit, ensure, prices, uncharged
 from services.billing.settings import BillingSettings
+from services.chassis import dead_letters
 
 __all__ = ["COMMANDS"]
 
@@ -15,4 +16,6 @@ COMMANDS: Mapping[str, Command] = {
     "dlq": dead_letters.run,
     "prices": prices.run,
     "ensure": ensure.run,
+    "unpriced": uncharged.run_unpriced,
+    "unknown": uncharged.run_unknown,
 }

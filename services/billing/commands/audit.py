@@ -16,7 +16,7 @@ __all__ = ["run"]
 
 def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
     """Prints every check with the number of accounts looked at and those that fail."""
-    parser = argparse.ArgumentParser(prog="audit")
+    parser = argparse.ArgumentParser(prog="rappen audit", description="Checks the books; exit code 1 if a check fails.")
     parser.add_argument("--json", action="store_true", help="the answer for a program")
     given = parser.parse_args(list(arguments))
     checks = asyncio.run(_audit(settings))

@@ -14,7 +14,10 @@ __all__ = ["run"]
 
 def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
     """Prints how many members were looked at."""
-    argparse.ArgumentParser(prog="ensure").parse_args(list(arguments))
+    argparse.ArgumentParser(
+        prog="rappen ensure",
+        description="Gives every enabled mandate its settings and every enabled member an account; safe to run again.",
+    ).parse_args(list(arguments))
     print(f"{asyncio.run(_ensure(settings))} members have their accounts")
     return 0
 

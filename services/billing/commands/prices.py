@@ -44,9 +44,11 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="prices", description="What a price file changes in the price book.")
-    parser.add_argument("action", choices=["import"])
-    parser.add_argument("file", type=Path, help="the price file")
+    parser = argparse.ArgumentParser(
+        prog="rappen prices", description="What a price file would change in the price book."
+    )
+    parser.add_argument("action", choices=["import"], help="reads the file and shows what it changes")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the price file")
     parser.add_argument(
         "--format",
         choices=["rappen", "litellm"],

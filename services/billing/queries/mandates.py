@@ -10,7 +10,15 @@ from services.billing.errors import MandateUnknown
 from services.billing.repository.keys import ensure_mandates
 from services.billing.repository.mandates import USABLE_PERCENT
 
-__all__ = ["display_name", "ensure_known", "is_member", "markup_in_force", "read_settings", "unknown_usage"]
+__all__ = [
+    "count_unknown",
+    "display_name",
+    "ensure_known",
+    "is_member",
+    "markup_in_force",
+    "read_settings",
+    "unknown_usage",
+]
 
 # G3: label, else name, else id.
 DISPLAY_NAME = "coalesce(nullif(dm.label, ''), nullif(dm.name, ''), m.id)"
@@ -59,17 +67,27 @@ async def is_member(connection: asyncpg.Connection, mandate_id: str, user_id: st
     return found
 
 
+_ACCOUNTS = (
+    "accounts a JOIN mandates m ON m.no = a.mandate_no"
+    " LEFT JOIN directory_mandates dm ON dm.id = m.id"
+    " LEFT JOIN directory_members s ON s.mandate_id = m.id AND s.user_id = a.user_id"
+)
+_UNKNOWN = "a.type = 'USER' AND (dm.id IS NULL OR s.user_id IS NULL)"
+
+
+async def count_unknown(connection: asyncpg.Connection) -> int:
+    """How many `unknown_usage` would list."""
+    count: int = await connection.fetchval(f"SELECT count(*) FROM {_ACCOUNTS} WHERE {_UNKNOWN}")
+    return count
+
+
 async def unknown_usage(connection: asyncpg.Connection, *, limit: int) -> Sequence[dict[str, Any]]:
     """L5: mandates and members with usage that the directory does not know."""
     rows = await connection.fetch(
         "SELECT m.id AS mandate_id, a.user_id, dm.id IS NULL AS mandate_unknown,"
         " coalesce(sum(r.count), 0)::bigint AS usage_count"
-        " FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
-        " LEFT JOIN directory_mandates dm ON dm.id = m.id"
-        " LEFT JOIN directory_members s ON s.mandate_id = m.id AND s.user_id = a.user_id"
-        " LEFT JOIN rollups r ON r.mandate_no = a.mandate_no AND r.account_no = a.no"
-        " WHERE a.type = 'USER' AND (dm.id IS NULL OR s.user_id IS NULL)"
-        " GROUP BY 1, 2, 3 ORDER BY 1, 2 LIMIT $1",
+        f" FROM {_ACCOUNTS} LEFT JOIN rollups r ON r.mandate_no = a.mandate_no AND r.account_no = a.no"
+        f" WHERE {_UNKNOWN} GROUP BY 1, 2, 3 ORDER BY 1, 2 LIMIT $1",
         limit,
     )
     return [

@@ -94,19 +94,20 @@ async def list_unpriced(
     connection: asyncpg.Connection, *, only: Mapping[str, str | None], cursor: str | None, limit: int
 ) -> dict[str, Any]:
     """Parked events by their identity, for the operator; a payment without a rate has neither provider nor model."""
-    mandate_no, event_id = _place(cursor)
+    mandate_no, event_id, own = _place(cursor)
     rows = await connection.fetch(
-        "SELECT e.mandate_no, e.event_id, e.provider, e.model, e.currency, e.reason, e.detail,"
+        "SELECT e.mandate_no, e.event_id, e.own, e.provider, e.model, e.currency, e.reason, e.detail,"
         f" {READABLE_TIME.format('occurred_at')}, m.id AS mandate_id"
         " FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no"
-        " WHERE e.reason <> 'FREE' AND (e.mandate_no, e.event_id) > ($1, $2)"
+        " WHERE e.reason <> 'FREE' AND (e.mandate_no, e.event_id, e.own) > ($1, $2, $8)"
         " AND ($4::text IS NULL OR m.id = $4) AND ($5::text IS NULL OR e.provider = $5)"
         " AND ($6::text IS NULL OR e.model = $6) AND ($7::text IS NULL OR e.reason = $7)"
-        " ORDER BY e.mandate_no, e.event_id LIMIT $3",
+        " ORDER BY e.mandate_no, e.event_id, e.own LIMIT $3",
         mandate_no,
         event_id,
         limit + 1,
         *(only.get(name) for name in ("mandateId", "provider", "model", "reason")),
+        own,
     )
     items = [
         {
@@ -122,16 +123,17 @@ async def list_unpriced(
         for row in rows[:limit]
     ]
     last = rows[limit - 1] if len(rows) > limit else None
-    return {"items": items, "nextCursor": None if last is None else f"{last['mandate_no']}.{last['event_id']}"}
+    cursor = None if last is None else f"{last['mandate_no']}.{last['event_id']}.{int(last['own'])}"
+    return {"items": items, "nextCursor": cursor}
 
 
-def _place(cursor: str | None) -> tuple[int, UUID]:
+def _place(cursor: str | None) -> tuple[int, UUID, bool]:
     if cursor is None:
-        return 0, UUID(int=0)
-    number, _, event_id = cursor.partition(".")
+        return 0, UUID(int=0), False
     try:
-        if not (number.isascii() and number.isdigit() and len(number) <= 9):
+        number, event_id, own = cursor.split(".")
+        if not (number.isascii() and number.isdigit() and len(number) <= 9 and own in ("0", "1")):
             raise ValueError
-        return int(number), UUID(event_id)
+        return int(number), UUID(event_id), own == "1"
     except ValueError:
         raise MalformedParameter(name="cursor", why="take it from an answer") from None

@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from rappen_contracts.field_faults import sentence
 from rappen_contracts.types import Identifier, Name
-from services.chassis.caller import Caller, Forbidden
+from services.chassis.caller import Caller, ProgramNeeded
 from services.chassis.problems import InvalidBody
 from services.gateway.identity import TokenVerifier
 from services.gateway.limits import RateLimits
@@ -106,7 +106,7 @@ class Gate:
         elif operation.who is Who.PERSON:
             caller.require_person()
         elif operation.who is Who.PROGRAM and not caller.service:
-            raise Forbidden
+            raise ProgramNeeded
         if operation.scope is not None and (caller.service or operation.who is Who.PROGRAM):
             caller.require_scope(operation.scope)
         return caller

@@ -4,16 +4,17 @@ Browsers repair what a strict parser refuses (a backslash is a slash to them, li
 would repair is refused, and the result is put together from the configured origin, not from the given one.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote_plus, urlsplit
 
-__all__ = ["Marks", "ReturnUrls", "origin_of", "return_urls"]
+__all__ = ["Marks", "ReturnOrigins", "ReturnUrls", "origin_of", "return_urls"]
 
 LENGTH_MAX = 2000
 # Stripe puts the session's id in its place, and knows it only unescaped.
 SESSION_ID_PLACEHOLDER = "{CHECKOUT_SESSION_ID}"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = ("localhost", "127.0.0.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,21 @@ class Marks:
     success: str
     session_id: str
     canceled: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnOrigins:
+    """The origins a payer may be sent back to; with `loopback` also every one of the payer's own machine by http."""
+
+    origins: Collection[str] = ()
+    loopback: bool = False
+
+    def __contains__(self, origin: object) -> bool:
+        """Whether an origin, in its one spelling, is allowed."""
+        if origin in self.origins:
+            return True
+        parts = urlsplit(str(origin))
+        return self.loopback and parts.scheme == "http" and parts.hostname in _LOOPBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +55,7 @@ def origin_of(url: str) -> str | None:
     return None if parts is None else _origin(parts)
 
 
-def return_urls(url: str, *, origins: Collection[str], marks: Marks) -> ReturnUrls | None:
+def return_urls(url: str, *, origins: Container[str], marks: Marks) -> ReturnUrls | None:
     """The two URLs made from the caller's, or None when it is not allowed. Its own query and fragment stay.
 
     Marks that are there already (the page reloaded after an earlier attempt) are taken out: the frontend would read

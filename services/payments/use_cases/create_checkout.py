@@ -1,6 +1,6 @@
 """Starting a top-up: the order is committed before Stripe is called, so no crash can lose or double it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -61,7 +61,7 @@ class CreateCheckout:
         stripe: StripeGateway,
         *,
         amounts: Collection[Decimal],
-        return_origins: Collection[str],
+        return_origins: Container[str],
         marks: Marks,
         clock: Clock,
         faults: FaultPoints,

@@ -4,10 +4,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from services.billing.use_cases.credit_payment import CreditPayments
+from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
 from tests.support.charging import charge
 from tests.support.events import usage_record, uuid7
+from tests.support.facts import paid
 
 PATH = "/api/billing/admin/unpriced"
 AT = datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
@@ -49,6 +52,17 @@ async def test_the_cursor_leads_through_every_parked_event_once(api: BillingApi,
     found = [item["eventId"] for item in await _listed(api, limit=10)]
     assert len(set(found)) == len(found)
     assert {UUID(event_id) for event_id in found} >= ids
+
+
+async def test_usage_and_a_payment_of_one_id_are_both_listed(api: BillingApi, mandate: str) -> None:
+    event_id = uuid7()
+    await charge(api.database, usage_record(mandate, event_id=event_id, currency="JPY"))
+    await CreditPayments(api.database, clock=system_clock)([paid(mandate, event_id=event_id, currency="JPY")], [])
+    found = [item for item in await _listed(api, limit=1) if item["mandateId"] == mandate]
+    assert [(item["eventId"], item["provider"]) for item in found] == [
+        (str(event_id), "anthropic"),
+        (str(event_id), None),
+    ]
 
 
 async def test_a_cursor_that_no_answer_gave_is_400(api: BillingApi) -> None:

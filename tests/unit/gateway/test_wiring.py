@@ -38,6 +38,7 @@ def test_production_takes_a_provider_by_https() -> None:
         ({"oidc": {"issuer": "https://id.example.test", "algorithms": ["none"]}}, "algorithms"),
         ({"frontend_origins": ["*"]}, "frontend_origins"),
         ({"frontend_origins": ["https://app.test/path"]}, "frontend_origins"),
+        ({"loopback_origins": True}, "loopback_origins is for development"),
         ({"internal_secret": "short"}, "internal_secret"),
     ],
 )

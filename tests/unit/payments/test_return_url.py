@@ -4,7 +4,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from services.payments.domain.return_url import Marks, origin_of, return_urls
+from services.payments.domain.return_url import Marks, ReturnOrigins, origin_of, return_urls
 
 ORIGINS = ("https://app.example.ch", "http://localhost:5173")
 MARKS = Marks(success="success", session_id="session_id", canceled="canceled")
@@ -101,6 +101,36 @@ def test_everything_that_leads_or_could_lead_elsewhere_is_refused(url: str) -> N
 
 def test_without_configured_origins_nothing_is_allowed() -> None:
     assert return_urls("https://app.example.ch/x", origins=(), marks=MARKS) is None
+
+
+LOOPBACK = ReturnOrigins(ORIGINS, loopback=True)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://localhost", "http://localhost:3000", "http://127.0.0.1", "http://127.0.0.1:65535", "HTTP://LocalHost:80"],
+)
+def test_in_development_every_page_of_this_machine_is_allowed(origin: str) -> None:
+    urls = return_urls(f"{origin}/x", origins=LOOPBACK, marks=MARKS)
+    assert urls is not None
+    assert urls.cancel == f"{origin_of(origin)}/x?canceled=true"
+    assert return_urls(f"{origin}/x", origins=ReturnOrigins(("https://app.example.ch",)), marks=MARKS) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://localhost/x",
+        "http://localhost.evil.example/x",
+        "http://127.0.0.1.evil.example/x",
+        "http://127.0.0.2/x",
+        "http://localhost@evil.example/x",
+        "http://evil.example/http://localhost",
+        "http://[::1]/x",
+    ],
+)
+def test_what_only_looks_like_this_machine_is_not_allowed(url: str) -> None:
+    assert return_urls(url, origins=LOOPBACK, marks=MARKS) is None
 
 
 def test_an_origin_has_one_spelling() -> None:

@@ -67,6 +67,12 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
         settings("development", return_origins=[origin])
 
 
+def test_every_origin_of_the_payers_own_machine_is_for_development() -> None:
+    assert settings("development", loopback_origins=True).loopback_origins
+    with pytest.raises(ValidationError, match="loopback_origins is for development"):
+        settings("production", loopback_origins=True)
+
+
 def test_origins_are_kept_in_their_one_spelling() -> None:
     assert settings("development", return_origins=["HTTPS://App.Example.ch:443/"]).return_origins == (
         "https://app.example.ch",

@@ -1,0 +1,78 @@
+"""What waits for an operator: dead letters, usage without a price, usage that the directory does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+_TIMEOUT_S = 10.0
+# The services that consume from Kafka.
+CONSUMERS = ("billing", "subscriptions")
+
+_DEAD_LETTERS = "SELECT count(*) FROM quarantine WHERE replayed_at IS NULL AND closed_at IS NULL"
+_UNPRICED = "SELECT count(*) FROM uncharged_events WHERE reason <> 'FREE'"
+
+
+@dataclass(frozen=True)
+class Matters:
+    """How many there are of each; dead letters by service, without those that were replayed or closed."""
+
+    dead_letters: Mapping[str, int]
+    unpriced: int
+    unknown: int
+
+    def lines(self) -> list[str]:
+        """The counts in a line, with the command that lists each; a further line for other services' letters."""
+        counts = (
+            ("dead letters", sum(self.dead_letters.values()), "dlq list"),
+            ("unpriced", self.unpriced, "unpriced"),
+            ("unknown", self.unknown, "unknown"),
+        )
+        others = [
+            f"of the dead letters {count} of {service} (rappen dlq --service {service} list)"
+            for service, count in self.dead_letters.items()
+            if count and service != "billing"
+        ]
+        return [", ".join(f"{name}: {count} (rappen {command})" for name, count, command in counts), *others]
+
+
+async def count_matters(stack: Mapping[str, Any]) -> Matters | None:
+    """Count in the databases of a stack; None when they do not answer, which shows in the table anyway."""
+    dsns: Mapping[str, str] = stack["postgres"]
+    try:
+        letters = {service: await _letters(dsns[service]) for service in CONSUMERS}
+        unpriced, unknown = await _uncharged(dsns["billing"])
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return None
+    return Matters(letters, unpriced, unknown)
+
+
+async def _uncharged(dsn: str) -> tuple[int, int]:
+    from services.billing.queries.mandates import count_unknown
+
+    connection = await _connect(dsn)
+    try:
+        return await connection.fetchval(_UNPRICED), await count_unknown(connection)
+    finally:
+        await connection.close(timeout=_TIMEOUT_S)
+
+
+async def _letters(dsn: str) -> int:
+    connection = await _connect(dsn)
+    try:
+        count: int = await connection.fetchval(_DEAD_LETTERS)
+        return count
+    finally:
+        await connection.close(timeout=_TIMEOUT_S)
+
+
+async def _connect(dsn: str) -> asyncpg.Connection:
+    return await asyncpg.connect(
+        dsn,
+        timeout=_TIMEOUT_S,
+        command_timeout=_TIMEOUT_S,
+        server_settings={"default_transaction_read_only": "on", "application_name": "rappen-status"},
+    )
