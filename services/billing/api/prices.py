@@ -114,7 +114,6 @@ def routes(context: ApiContext) -> APIRouter:
                 tariffs=context.tariffs,
                 apply=not preview,
                 actor=caller.user_id,
-                now=context.clock(),
             )
         if done.refused:
             raise PriceFileRefused(

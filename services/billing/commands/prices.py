@@ -77,15 +77,13 @@ def _time(text: str) -> datetime:
 
 
 async def _import(settings: BillingSettings, content: bytes, given: argparse.Namespace) -> PriceImport:
-    now = system_clock()
-    file = read_price_file(content, "litellm" if given.format == "litellm" else "rappen", given.valid_from or now)
+    valid_from = given.valid_from or system_clock()
+    file = read_price_file(content, "litellm" if given.format == "litellm" else "rappen", valid_from)
     database = Database(settings.database_url.get_secret_value(), pool_size=2)
     await database.start()
     try:
         async with database.bare() as connection, connection.transaction():
-            return await import_prices(
-                connection, file, tariffs=Tariffs(), apply=given.apply, actor="operator", now=now
-            )
+            return await import_prices(connection, file, tariffs=Tariffs(), apply=given.apply, actor="operator")
     finally:
         await database.stop()
 

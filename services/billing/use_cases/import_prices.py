@@ -107,7 +107,6 @@ async def import_prices(
     tariffs: Tariffs,
     apply: bool,
     actor: str | None,
-    now: datetime,
 ) -> PriceImport:
     """Compares a file with the book and, when asked to, adds what is new in the caller's transaction."""
     refused = apply and file.all_or_nothing and bool(file.unreadable)
@@ -118,7 +117,7 @@ async def import_prices(
     tariff = await tariffs.at(connection, revision)
     preview = diff(tariff.book, file.versions)
     added = preview.additions()
-    settles = await would_settle(connection, tariff, added, now=now)
+    settles = await would_settle(connection, tariff, added)
     if applied and added:
         await add_versions(connection, [(version, version_to_text(version)) for version in added], actor)
         await raise_revision(connection)

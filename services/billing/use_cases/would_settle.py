@@ -1,7 +1,6 @@
 """Which parked events a price import would settle: they are priced for real, by the book as it would be."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +12,7 @@ from rappen_contracts.errors import ContractError
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.domain.charging import Parked, Tariff, billable, rate_usage
 from services.billing.domain.money import Markup
-from services.billing.domain.prices import PriceVersion
+from services.billing.domain.prices import LATEST, PriceVersion
 
 __all__ = ["would_settle"]
 
@@ -23,7 +22,7 @@ _NO_MARKUP = Markup.of(Decimal(0))
 
 
 async def would_settle(
-    connection: asyncpg.Connection, tariff: Tariff, added: Sequence[PriceVersion], *, now: datetime
+    connection: asyncpg.Connection, tariff: Tariff, added: Sequence[PriceVersion]
 ) -> list[dict[str, Any]]:
     """By model: the parked events that would be settled, and those that would wait on; in the caller's transaction."""
     if not added:
@@ -40,16 +39,17 @@ async def would_settle(
     )
     async for provider, model, event in waiting:
         count = counts.setdefault((provider, model), [0, 0])
-        count[0 if _settles(event, after, now) else 1] += 1
+        count[0 if _settles(event, after) else 1] += 1
     return [
         {"provider": provider, "model": model, "events": settled, "stillParked": parked}
         for (provider, model), (settled, parked) in counts.items()
     ]
 
 
-def _settles(text: str, tariff: Tariff, now: datetime) -> bool:
+def _settles(text: str, tariff: Tariff) -> bool:
     try:
-        event = decode_structured(orjson.loads(text), now=now)
+        # Its time was not in the future when it was parked, and is not judged again.
+        event = decode_structured(orjson.loads(text), now=LATEST)
     except ContractError:
         # What is no longer read stays where it is, whatever it would cost.
         return False
