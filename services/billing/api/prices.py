@@ -1,7 +1,7 @@
 """Prices, rates and what waits for them: /api/billing/admin/prices, /rates, /unpriced."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from rappen_contracts.types import CURRENCIES, NonNegativeDecimal, Timestamp, parse_time
+from rappen_contracts.types import CURRENCIES, NonNegativeDecimal, Timestamp, parse_instant
 from services.billing.api.context import ApiContext, Body, integer_parameter, router, text_parameter
 from services.billing.domain.prices import OUT_OF_TIME, in_time, rate_fault
 from services.billing.errors import InvalidField, MalformedParameter, PriceFileRefused
@@ -156,7 +156,7 @@ def routes(context: ApiContext) -> APIRouter:
 
 def _time(name: str, text: str) -> datetime:
     try:
-        time = parse_time(text).astimezone(UTC)
+        time = parse_instant(text)
     except PydanticCustomError as error:
         raise MalformedParameter(name=name, why=error.message()) from None
     if not in_time(time):

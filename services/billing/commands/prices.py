@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from rappen_contracts.types import parse_time
+from rappen_contracts.types import parse_instant
 from services.billing.domain.prices import OUT_OF_TIME, in_time
 from services.billing.repository.prices import Tariffs
 from services.billing.settings import BillingSettings
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _time(text: str) -> datetime:
     try:
-        time = parse_time(text)
+        time = parse_instant(text)
     except PydanticCustomError as error:
         raise argparse.ArgumentTypeError(error.message()) from None
     if not in_time(time):
