@@ -1,8 +1,8 @@
 """The books against themselves: every balance, chain, remainder, day, sum and mark, in one snapshot of the database.
 
-A check is one statement over the whole ledger that reads each table once: it gives a row for every account (or mandate)
-that it looks at, `failing` tells whether that one is wrong, `told` how. What no statement can do without the code that
-charged, the borders of the days, comes as arguments.
+A check is one statement over the whole ledger, hashed or sorted, never a look-up for each row. It gives a row for every
+account (or mandate) that it looks at: `failing` tells whether that one is wrong, `told` how. What no statement can know
+comes as arguments: where days begin, by the code that charged, and what was published.
 """
 
 from collections.abc import Sequence
