@@ -67,7 +67,10 @@ class Home:
 
 
 def find_home() -> Home:
-    """Give the home: `RAPPEN_HOME`, else the checkout around the working folder, else the one this code is in."""
+    """Give the home: `RAPPEN_HOME`, else the checkout around the working folder or this code, else that folder itself.
+
+    The last is for code that is installed: nothing is ever written beside it.
+    """
     given = os.environ.get("RAPPEN_HOME")
     if given:
         root = Path(given).expanduser().resolve()
@@ -76,10 +79,15 @@ def find_home() -> Home:
         return Home(root)
     here = Path.cwd()
     for folder in (here, *here.parents):
-        project = folder / "pyproject.toml"
-        if project.is_file() and tomllib.loads(project.read_text()).get("project", {}).get("name") == "rappen":
+        if _is_checkout(folder):
             return Home(folder)
-    return Home(Path(__file__).resolve().parents[2])
+    around_this = Path(__file__).resolve().parents[2]
+    return Home(around_this if _is_checkout(around_this) else here)
+
+
+def _is_checkout(folder: Path) -> bool:
+    project = folder / "pyproject.toml"
+    return project.is_file() and tomllib.loads(project.read_text()).get("project", {}).get("name") == "rappen"
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -21,6 +22,8 @@ from deploy.local.errors import StackError
 _SET_ON_TOPIC = 1
 
 _VISIBLE_TIMEOUT_S = 15
+# For a broker that was started at the same moment.
+_BROKER_TIMEOUT_S = 90.0
 
 
 class Topic(Protocol):
@@ -134,11 +137,22 @@ async def _wait_until_visible(admin: AIOKafkaAdminClient, wanted: Mapping[str, T
 
 
 def _main() -> None:
+    asyncio.run(_ensure_at_start())
+
+
+async def _ensure_at_start() -> None:
+    """Make the topics at a broker that may have been started at the same moment."""
+    from deploy.local.kafka import kafka_answers
     from rappen_contracts.registry import TOPICS
 
-    asyncio.run(
-        ensure_topics(os.environ["RAPPEN_KAFKA"], TOPICS, replication=int(os.environ.get("RAPPEN_REPLICATION", "1")))
-    )
+    bootstrap = os.environ["RAPPEN_KAFKA"]
+    deadline = time.monotonic() + _BROKER_TIMEOUT_S
+    # When it does not come, the attempt itself says what is wrong.
+    while time.monotonic() < deadline:
+        if await kafka_answers(bootstrap):
+            break
+        await asyncio.sleep(0.5)
+    await ensure_topics(bootstrap, TOPICS, replication=int(os.environ.get("RAPPEN_REPLICATION", "1")))
 
 
 if __name__ == "__main__":

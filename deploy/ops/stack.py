@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from deploy.local.home import Home
     from deploy.local.plan import Options
     from deploy.local.stack import Work
-    from deploy.ops.matters import Matters
-    from deploy.ops.overview import Row
 
 Workers = Annotated[int, typer.Option(min=1, max=16, help="Number of billing workers.")]
 Ports = Annotated[
@@ -67,10 +65,9 @@ def status() -> None:
 
     stack = running_stack(find_home())
 
-    async def ask() -> tuple[list[Row], Matters | None]:
-        return await asyncio.gather(look(stack), count_matters(stack))
-
-    rows, matters = asyncio.run(ask())
+    # One after the other: what counts is slow to import, and would keep the broker's answers waiting.
+    rows = asyncio.run(look(stack))
+    matters = asyncio.run(count_matters(stack))
     Console(width=None if sys.stdout.isatty() else 120).print(table(rows))
     for line in matters.lines() if matters is not None else ():
         print(line)

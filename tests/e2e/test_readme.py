@@ -107,6 +107,16 @@ def test_what_the_packages_carry_beside_code_is_in_the_wheels(newcomer: Newcomer
         assert (packages / "rappen_contracts" / "generated" / document.name).read_bytes() == document.read_bytes()
 
 
+def test_what_is_installed_keeps_its_files_in_the_folder_it_is_called_in(newcomer: Newcomer, tmp_path: Path) -> None:
+    environment = {name: text for name, text in newcomer.machine.environment.items() if name != "RAPPEN_HOME"}
+    rappen = str(newcomer.folder / ".venv" / "bin" / "rappen")
+    done = subprocess.run(
+        [rappen, "status"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"rappen: the stack in {tmp_path} is not running; start it with: rappen up\n"
+
+
 def test_the_check_of_the_readme_allows_the_call(newcomer: Newcomer) -> None:
     answer = json.loads(newcomer.types(_token_line(), CHECK))
     assert (answer["allowed"], answer["reason"]) == (True, None)

@@ -42,7 +42,8 @@ _TOTALS = """
 SELECT (SELECT coalesce(sum(cost), 0) FROM billing.rollups) AS micros,
        (SELECT coalesce(sum(count), 0) FROM billing.rollups) AS charges,
        (SELECT count(*) FROM billing.uncharged_events WHERE reason <> 'FREE') AS unpriced,
-       ARRAY(SELECT (error_code, count(*)) FROM billing.quarantine GROUP BY error_code ORDER BY error_code) AS refused
+       ARRAY(SELECT (error_code, count(*)) FROM billing.quarantine WHERE replayed_at IS NULL AND closed_at IS NULL
+             GROUP BY error_code ORDER BY error_code) AS refused
 """
 
 
