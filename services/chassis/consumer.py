@@ -17,12 +17,12 @@ import asyncpg
 from aiokafka import TopicPartition
 
 from rappen_contracts import ContractError, Event, decode
-from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.clock import Clock
 from services.chassis.database import is_transient
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.kafka import BatchSubscription, KafkaRecord, RebalanceListener
+from services.chassis.lenient import CutValue
 from services.chassis.logging import get_logger
 from services.chassis.metrics import (
     BATCH_DURATION_SECONDS,
@@ -33,7 +33,6 @@ from services.chassis.metrics import (
 )
 from services.chassis.process import pause
 from services.chassis.quarantine import Refused
-from services.chassis.records import CutValue
 from services.chassis.settings import KafkaSettings
 
 __all__ = ["Consumer", "Handler", "Received"]
@@ -131,7 +130,7 @@ class Consumer:
         now = self._clock()
         for number, record in enumerate(records):
             if isinstance(record.value, CutValue):
-                refused.append(Refused(record, "RECORD_TOO_LARGE", f"at most {RECORD_BYTES_MAX} bytes"))
+                refused.append(Refused(record, "RECORD_TOO_LARGE", record.value.why))
                 continue
             try:
                 events.append(Received(decode(record.headers, record.value, now=now), record))

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.kafka import KafkaRecord
+from services.chassis.lenient import CUT_BYTES, CutValue
 from services.chassis.metrics import QUARANTINED
-from services.chassis.records import CUT_BYTES, CutValue
 
 __all__ = ["Refused", "quarantine", "quarantine_table", "sent_key"]
 
@@ -100,7 +100,7 @@ def _row(entry: Refused, group: str, now: datetime) -> tuple[object, ...]:
 
 
 def _measure(value: bytes | None) -> tuple[int, bytes]:
-    """Length and digest of the whole value, of which a large one has arrived here cut."""
+    """Length and digest of the whole value, of which a large one has arrived here cut; -1 and none where unknown."""
     if isinstance(value, CutValue):
         return value.length, value.digest
     return len(value or b""), sha256(value or b"").digest()

@@ -29,7 +29,9 @@ from services.chassis.settings import KafkaSettings
 __all__ = ["Relay", "States"]
 
 ROWS_MAX = 5_000
+# Dead letters are taken by number and by size: each may be as large as the largest record, twice.
 DEAD_LETTERS_MAX = 100
+DEAD_LETTERS_BYTES_MAX = 4 * 1024 * 1024
 IDLE_S = 0.1
 RETRY_S = 1.0
 # While the broker is away a produce call would wait for ever, because idempotent batches never expire.
@@ -167,7 +169,13 @@ class Relay:
 
     async def _move_dead_letters(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> int:
         rows = await connection.fetch(
-            "SELECT * FROM quarantine WHERE relayed_at IS NULL ORDER BY id LIMIT $1", DEAD_LETTERS_MAX
+            "SELECT * FROM quarantine WHERE id IN (SELECT id FROM ("
+            "SELECT id, row_number() OVER (ORDER BY id) AS number,"
+            " sum(coalesce(octet_length(value), 0) + octet_length(headers)) OVER (ORDER BY id) AS size"
+            " FROM (SELECT * FROM quarantine WHERE relayed_at IS NULL ORDER BY id LIMIT $1) AS next"
+            ") AS measured WHERE number = 1 OR size <= $2) ORDER BY id",
+            DEAD_LETTERS_MAX,
+            DEAD_LETTERS_BYTES_MAX,
         )
         if not rows:
             return 0
