@@ -27,13 +27,12 @@ from services.chassis.logging import get_logger
 from services.chassis.metrics import (
     BATCH_DURATION_SECONDS,
     BATCH_RECORDS,
-    CONSUMER_LAG_RECORDS,
     EVENT_AGE_SECONDS,
     TRANSIENT_RETRIES,
 )
-from services.chassis.process import pause
 from services.chassis.quarantine import Refused
 from services.chassis.settings import KafkaSettings
+from services.chassis.watch import Watch
 
 __all__ = ["Consumer", "Handler", "Received"]
 
@@ -43,8 +42,6 @@ RETRY_DELAY_S_MAX = 5.0
 ISOLATED_TRIES = 3
 # Decoding yields to heartbeats and health this often.
 DECODE_SLICE = 100
-WATCH_INTERVAL_S = 5.0
-STUCK_AFTER_S = 120.0
 # SQLSTATE classes: invalid authorization, invalid catalog or schema name, syntax error or access rule violation.
 _SCHEMA_CLASSES = ("28", "3D", "3F", "42")
 
@@ -92,10 +89,11 @@ class Consumer:
             group=group,
             topics=topics,
             handler=self._consume,
-            listener=_Drain(self._busy, faults),
+            listener=_Drain(self._busy, faults, self._begin),
             linger_s=linger_s,
             logger=None,
         )
+        self._watch = Watch(self.name, topics, self._subscription, self._busy)
         health.register(self.name, self._ready)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -103,14 +101,18 @@ class Consumer:
         await self._subscription.start()
         self._joined = True
         try:
-            await self._watch(stop)
+            await self._watch.run(stop)
         finally:
             self._joined = False
             self._stopping = True
             await self._subscription.stop()
 
-    async def _ready(self) -> bool:
-        return self._joined
+    async def _ready(self) -> bool | str:
+        return self._joined and self._watch.ready()
+
+    async def _begin(self, partitions: Sequence[TopicPartition]) -> None:
+        if self._subscription.reader is not None:
+            await self._subscription.reader.begin(partitions)
 
     async def _consume(self, records: Sequence[KafkaRecord]) -> None:
         async with self._busy:
@@ -189,27 +191,6 @@ class Consumer:
             else:
                 return None
 
-    async def _watch(self, stop: asyncio.Event) -> None:
-        """Measures lag, and ends a process whose positions stand still while records wait and nothing is in flight."""
-        moved_at = time.monotonic()
-        last: dict[TopicPartition, int] = {}
-        while not stop.is_set():
-            try:
-                async with asyncio.timeout(WATCH_INTERVAL_S * 4):
-                    lag = await self._subscription.lag()
-            except Exception as error:  # noqa: BLE001 - the broker is away; standing still is then no fault of ours.
-                _log.warning("lag unknown", error=type(error).__name__)
-                lag, last, moved_at = {}, {}, time.monotonic()
-            positions = {partition: position for partition, (position, _) in lag.items()}
-            waiting = sum(max(0, end - position) for position, end in lag.values())
-            CONSUMER_LAG_RECORDS.labels(self._topics[0]).set(waiting)
-            if positions != last or waiting == 0 or self._busy.locked():
-                moved_at = time.monotonic()
-            if time.monotonic() - moved_at > STUCK_AFTER_S:
-                raise RuntimeError(f"{self.name} stands still with {waiting} records waiting")
-            last = positions
-            await pause(stop, WATCH_INTERVAL_S)
-
 
 def _is_of_the_schema(error: Exception) -> bool:
     """Whether a right, table or column is missing: an operator mends that, and no event is refused for it."""
@@ -217,11 +198,15 @@ def _is_of_the_schema(error: Exception) -> bool:
 
 
 class _Drain(RebalanceListener):  # type: ignore[misc]
-    """Holds a rebalance back until the batch in flight is committed; fewer duplicates, never needed for correctness."""
+    """Holds a rebalance back until the batch in flight is committed: fewer duplicates, never needed for correctness.
+    What is assigned then begins where it should."""
 
-    def __init__(self, busy: asyncio.Lock, faults: FaultPoints) -> None:
+    def __init__(
+        self, busy: asyncio.Lock, faults: FaultPoints, begin: Callable[[Sequence[TopicPartition]], Awaitable[None]]
+    ) -> None:
         self._busy = busy
         self._faults = faults
+        self._begin = begin
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         if revoked:
@@ -231,3 +216,4 @@ class _Drain(RebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         _log.info("partitions assigned", partitions=sorted(f"{entry.topic}-{entry.partition}" for entry in assigned))
+        await self._begin(assigned)

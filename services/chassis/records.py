@@ -6,19 +6,21 @@ one such record would hold its partition up for ever and lose what was polled wi
 client cannot read in its usual way is fetched apart and read by the parser below, bounded and leniently.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.consumer.fetcher import READ_COMMITTED
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
 from aiokafka.errors import KafkaError, LeaderNotAvailableError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.lenient import cut_key, cut_value, lenient_records
+from services.chassis.logging import get_logger
+from services.chassis.topics import partition_ends, topic_ids
 from services.chassis.unpacking import Oversized, bound_decoders
 
-__all__ = ["KafkaRecord", "RecordReader"]
+__all__ = ["KafkaRecord", "RecordReader", "Standing", "TopicsNow"]
 
 bound_decoders()
 
@@ -36,12 +38,31 @@ _NO_NODE = -1
 # Where an answer says which transactions were aborted; to version 4 it does not say where the log starts.
 _ABORTED_AT, _LAST_WITHOUT_LOG_START = 2, 4
 
+_log = get_logger(__name__)
+
+
+class Standing(NamedTuple):
+    """A partition: the next record to read, the first that no reader of committed records gets yet, and the end."""
+
+    position: int
+    stable: int
+    end: int
+
+
+class TopicsNow(NamedTuple):
+    """What is not as it was."""
+
+    missing: list[str]
+    changed: list[str]
+
 
 class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     """The client's consumer with a `getmany` that is bounded in bytes and loses nothing to an unreadable record."""
 
     def __init__(self, *topics: str, **options: Any) -> None:
         super().__init__(*topics, **options | {"key_deserializer": cut_key, "value_deserializer": cut_value})
+        # Which incarnation of each topic the positions belong to.
+        self._topic_ids: dict[str, str] = {}
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
@@ -70,6 +91,60 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 size += sum(map(_size, records))
             step = min(step * 2, STEP_MAX)
         return found
+
+    async def commit(self, offsets: Any = None) -> None:
+        """Commits positions with the id of the topic they belong to: they mean nothing in one that was made again."""
+        subscription = self._subscription.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        if offsets is None and assignment is not None:
+            offsets = {
+                partition: (consumed.offset, self._topic_ids.get(partition.topic, ""))
+                for partition, consumed in assignment.all_consumed_offsets().items()
+            }
+        if offsets:
+            await super().commit(offsets)
+
+    async def standing(self) -> dict[TopicPartition, Standing]:
+        """How far each partition that this process has now was read, and where it ends."""
+        positions = {
+            partition: position
+            for partition in self.assignment()
+            if (position := self._position(partition)) is not None
+        }
+        stable = await partition_ends(self._client, positions, READ_COMMITTED)
+        ends = await partition_ends(self._client, positions, READ_UNCOMMITTED)
+        return {at: Standing(position, stable[at], ends[at]) for at, position in positions.items()}
+
+    async def begin(self, partitions: Iterable[TopicPartition]) -> None:
+        """Takes partitions up that were just assigned: those whose committed position belongs to a topic of the same
+        name that is no more are read from their beginning."""
+        taken = list(partitions)
+        self._topic_ids |= await topic_ids(self._client, {partition.topic for partition in taken})
+        committed = await self._coordinator.fetch_committed_offsets(taken) if taken else {}
+        for partition, at in committed.items():
+            if at.metadata and at.metadata != self._topic_ids.get(partition.topic):
+                _log.warning("offset of a topic that is no more", topic=partition.topic, partition=partition.partition)
+                self.seek(partition, 0)
+
+    async def topics_now(self, topics: Sequence[str]) -> TopicsNow:
+        """Which of the topics do not exist, and which are others than those that are being read."""
+        found = await topic_ids(self._client, topics)
+        changed = [name for name in found if self._topic_ids.get(name, found[name]) != found[name]]
+        return TopicsNow([name for name in topics if name not in found], changed)
+
+    async def begin_again(self, topics: Sequence[str]) -> None:
+        """Reads topics from their beginning that were deleted and made again.
+
+        Nothing may be in flight: what was in it would be given back by its position in the topic that is no more.
+        """
+        self._topic_ids |= await topic_ids(self._client, topics)
+        for partition in self.assignment():
+            if partition.topic in topics:
+                self.seek(partition, 0)
+
+    async def refresh(self) -> None:
+        """Looks anew which partitions there are, and who leads them."""
+        await self._client.force_metadata_update()
 
     def _buffered(self, partitions: Sequence[TopicPartition]) -> TopicPartition | None:
         """The partition that the client would unpack next; an answer that could not be unpacked stays in front."""
