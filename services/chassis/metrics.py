@@ -8,11 +8,13 @@ __all__ = [
     "CONSUMER_LAG_RECORDS",
     "EVENTS_CONSUMED",
     "EVENT_AGE_SECONDS",
+    "JOB_FAILURES",
     "OUTBOX_OLDEST_SECONDS",
     "OUTBOX_PUBLISHED",
     "OUTBOX_ROWS",
     "PARTITION_HELD_SECONDS",
     "QUARANTINED",
+    "SET_ASIDE",
     "TRANSIENT_RETRIES",
 ]
 
@@ -37,6 +39,10 @@ PARTITION_HELD_SECONDS = Gauge(
     ["topic", "partition"],
 )
 QUARANTINED = Counter("rappen_dead_letters_total", "Records put into quarantine.", ["topic", "code"])
+SET_ASIDE = Counter(
+    "rappen_stored_set_aside_total", "Stored rows that could not be worked off and wait for an operator.", ["kind"]
+)
+JOB_FAILURES = Counter("rappen_job_failures_total", "Runs of a job that failed.", ["job", "error"])
 TRANSIENT_RETRIES = Counter("rappen_transient_retries_total", "Batches tried again.", ["topic", "error"])
 OUTBOX_ROWS = Gauge("rappen_outbox_rows", "Rows waiting for the relay at its last look.")
 OUTBOX_OLDEST_SECONDS = Gauge("rappen_outbox_oldest_seconds", "Age of the oldest waiting row.")
