@@ -2,7 +2,9 @@
 
 A batch is decoded record by record; what cannot be read is refused with its own code. The service's handler settles
 the good events and the refused records in one transaction. Transient errors are tried again with the same batch.
-Anything else is isolated by halving until one event stands alone; that one is refused, its neighbours are settled.
+A handler that knows which events are at fault names them all, and they are refused together; that costs one pass more,
+however many they are. Anything else is isolated by halving until one event stands alone; that one is refused, its
+neighbours are settled.
 Offsets are committed only after the handler has returned, so every crash ends in a redelivery, which the identity of
 each event makes harmless.
 """
@@ -34,12 +36,14 @@ from services.chassis.quarantine import Refused
 from services.chassis.settings import KafkaSettings
 from services.chassis.watch import Watch
 
-__all__ = ["Consumer", "Handler", "Received"]
+__all__ = ["Consumer", "Faulty", "Handler", "Received"]
 
 # Well under the poll interval after which the group would expel us; then the records are given back and come again.
 RETRY_BUDGET_S = 60.0
 RETRY_DELAY_S_MAX = 5.0
-ISOLATED_TRIES = 3
+ISOLATED_TRIES = 2
+# So often a handler may name events at fault before the batch is halved all the same.
+NAMED_PASSES_MAX = 5
 # Decoding yields to heartbeats and health this often.
 DECODE_SLICE = 100
 # SQLSTATE classes: invalid authorization, invalid catalog or schema name, syntax error or access rule violation.
@@ -53,6 +57,14 @@ class Received(NamedTuple):
 
     event: Event
     record: KafkaRecord
+
+
+class Faulty(Exception):  # noqa: N818 - it is the events that are.
+    """Events that can never be settled, each with the reason; nothing was committed, and the others may be fine."""
+
+    def __init__(self, faults: Sequence[tuple[Received, str]]) -> None:
+        super().__init__(f"{len(faults)} events, the first for {faults[0][1]}")
+        self.faults = faults
 
 
 # Settles events and refused records in one transaction of its own; raises only when nothing was committed.
@@ -83,6 +95,8 @@ class Consumer:
         self._busy = asyncio.Lock()
         self._joined = False
         self._stopping = False
+        # Whether the traceback of the present batch's failure was logged.
+        self._told = False
         self._subscription = BatchSubscription(
             settings,
             client_id=client_id,
@@ -120,6 +134,7 @@ class Consumer:
             topic = records[0].topic
             events, refused = await self._decode(records)
             self._faults.reach("before_transaction")
+            self._told = False
             await self._settle(events, refused)
             BATCH_RECORDS.labels(topic).observe(len(records))
             BATCH_DURATION_SECONDS.labels(topic).observe(time.perf_counter() - started)
@@ -143,8 +158,13 @@ class Consumer:
         return events, refused
 
     async def _settle(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
-        """Settles a batch; a fault of the data is narrowed down to the one event that causes it."""
+        """Settles a batch; a fault of the data is narrowed down to the events that cause it."""
         error = await self._try(events, refused)
+        for _ in range(NAMED_PASSES_MAX):
+            if not isinstance(error, Faulty):
+                break
+            events, refused = self._without(error, events, refused)
+            error = await self._try(events, refused)
         if error is None:
             return
         if not events:
@@ -156,17 +176,27 @@ class Consumer:
         await self._settle(events[:middle], refused)
         await self._settle(events[middle:], ())
 
+    def _without(
+        self, error: Faulty, events: Sequence[Received], refused: Sequence[Refused]
+    ) -> tuple[list[Received], list[Refused]]:
+        """The batch with the named events among the refused."""
+        reasons = {id(received): why for received, why in error.faults}
+        named = [received for received in events if id(received) in reasons]
+        _log.error("events refused", code="UNPROCESSABLE", count=len(named), error=error.faults[0][1])
+        entries = [Refused(received.record, "UNPROCESSABLE", reasons[id(received)]) for received in named]
+        return [received for received in events if id(received) not in reasons], [*refused, *entries]
+
     async def _settle_single(self, received: Received, refused: Sequence[Refused], error: Exception) -> None:
-        for attempt in range(2, ISOLATED_TRIES + 1):
+        """Without a pause: what is not transient is as it is, and with many of them each pause would be one of all."""
+        for _ in range(1, ISOLATED_TRIES):
             again = await self._try([received], ())
             if again is None:
                 await self._settle((), refused)
                 return
             error = again
-            await asyncio.sleep(0.05 * attempt)
-        _log.error("event refused", code="UNPROCESSABLE", error=type(error).__name__, event_id=str(received.event.id))
-        entry = Refused(received.record, "UNPROCESSABLE", type(error).__name__, ISOLATED_TRIES)
-        await self._settle((), [*refused, entry])
+        why = error.faults[0][1] if isinstance(error, Faulty) else type(error).__name__
+        _log.error("event refused", code="UNPROCESSABLE", error=why, event_id=str(received.event.id))
+        await self._settle((), [*refused, Refused(received.record, "UNPROCESSABLE", why, ISOLATED_TRIES)])
 
     async def _try(self, events: Sequence[Received], refused: Sequence[Refused]) -> Exception | None:
         """Runs the handler; transient errors are tried again here, what remains is returned as the data's fault.
@@ -180,7 +210,10 @@ class Consumer:
                 await self._handler(events, refused)
             except Exception as error:
                 if not is_transient(error) and not _is_of_the_schema(error):
-                    _log.warning("batch failed", records=len(events), error=type(error).__name__, exc_info=error)
+                    # A traceback for each half of a batch would be the larger part of the work.
+                    trace = None if self._told or isinstance(error, Faulty) else error
+                    self._told = True
+                    _log.warning("batch failed", records=len(events), error=type(error).__name__, exc_info=trace)
                     return error
                 TRANSIENT_RETRIES.labels(self._topics[0], type(error).__name__).inc()
                 _log.warning("batch tried again", records=len(events), error=type(error).__name__)

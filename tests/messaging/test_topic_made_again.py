@@ -96,3 +96,23 @@ async def _says(worker: ServiceProcess, words: str) -> bool:
     async with httpx.AsyncClient(trust_env=False) as client:
         answer = await client.get(f"{worker.url}/readyz")
     return answer.status_code == 503 and words in answer.text
+
+
+@pytest.mark.timeout(120)
+async def test_a_refused_record_is_kept_though_one_of_the_old_topic_was_refused_at_the_same_place(
+    bootstrap_servers: str, worker: ServiceProcess, books: Books
+) -> None:
+    marks = [new_mandate(), new_mandate(), new_mandate()]
+    for mark in marks:
+        await _delete(bootstrap_servers)
+        await _make(bootstrap_servers)
+        # In the last two the values are the same, and the keys alone tell them apart.
+        bad = RawRecord(b"{" if mark != marks[0] else b"[", usage_record(mark).headers, mark.encode(), partition=3)
+        await publish(bootstrap_servers, [bad])
+        await eventually(lambda mark=mark: _refused(books, mark), what="a refusal", timeout_s=30)  # type: ignore[misc]
+    rows = await books.fetch("SELECT \"offset\" FROM quarantine WHERE convert_from(key, 'UTF8') = ANY($1)", marks)
+    assert [row["offset"] for row in rows] == [0, 0, 0]
+
+
+async def _refused(books: Books, mark: str) -> bool:
+    return sum((await books.refused(mark)).values()) == 1

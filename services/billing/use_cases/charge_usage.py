@@ -41,10 +41,10 @@ from services.billing.repository.ledger import (
 from services.billing.repository.mandates import changed_terms, read_terms
 from services.billing.repository.prices import Tariffs
 from services.billing.repository.uncharged import UnchargedEvent, insert_uncharged
-from services.billing.repository.usage_rows import insert_usage_rows, since_epoch, usage_row
+from services.billing.repository.usage_rows import RowsRefused, faulty_rows, insert_usage_rows, since_epoch, usage_row
 from services.billing.use_cases.open_accounts import give_opening_credit
 from services.chassis.clock import Clock
-from services.chassis.consumer import Received
+from services.chassis.consumer import Faulty, Received
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.metrics import EVENTS_CONSUMED
@@ -138,6 +138,10 @@ class ChargeUsage:
                     known |= found_charged.digests
                 except TermsChanged:
                     await asyncio.sleep(0)
+                except RowsRefused as error:
+                    why = await faulty_rows(connection, error.rows)
+                    _blame([(usage, why[usage.identity]) for usage in usages if usage.identity in why])
+                    raise
                 else:
                     break
         outcome["repeated"] = repeats + len(again) + len(again_uncharged) + len(others) - len(conflicts)
@@ -227,16 +231,22 @@ def _price(
     terms, tariff = basis
     priced: list[tuple[Usage, RatedUsage, int]] = []
     uncharged: list[UnchargedEvent] = []
+    faults: list[tuple[Usage, str]] = []
     for usage in usages:
         place, event = usage.place, usage.event
         term = terms[place.mandate_no]
-        rated = rate_usage(billable(usage.data, usage.tokens), event.time, tariff, term.markup)
+        try:
+            rated = rate_usage(billable(usage.data, usage.tokens), event.time, tariff, term.markup)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this event, and is told with it.
+            faults.append((usage, type(error).__name__))
+            continue
         if isinstance(rated, Parked):
             uncharged.append(UnchargedEvent.parked(place.mandate_no, event, rated, now, tariff.revision))
         elif not rated.exact:
             uncharged.append(UnchargedEvent.free(place.mandate_no, event, now, tariff.revision))
         else:
             priced.append((usage, rated, place.charged_no(term.billing_model)))
+    _blame(faults)
     return priced, uncharged
 
 
@@ -252,16 +262,17 @@ def _post(
     recorded_at = since_epoch(now)
     rows: list[bytes] = []
     sums: dict[RollupKey, list[int]] = {}
+    faults: list[tuple[Usage, str]] = []
     for usage, rated, account_no in priced:
         event, data, place, tokens = usage.event, usage.data, usage.place, usage.tokens
         account = accounts[account_no]
-        carry_before = account.carry
-        amount, account.carry = post(rated.exact, carry_before)
-        account.move(-amount)
-        day = terms[place.mandate_no].calendar.day(event.time)
-        explained = derivation(data, rated, carry_before, account.carry, tokens)
-        rows.append(
-            usage_row(
+        balance_before, seq_before, carry_before = account.balance, account.seq, account.carry
+        try:
+            amount, account.carry = post(rated.exact, carry_before)
+            account.move(-amount)
+            day = terms[place.mandate_no].calendar.day(event.time)
+            explained = derivation(data, rated, carry_before, account.carry, tokens)
+            row = usage_row(
                 event,
                 data,
                 place,
@@ -272,12 +283,26 @@ def _post(
                 tokens=_sent_and_received(tokens),
                 derivation=orjson.dumps(explained),
             )
-        )
+        except Exception as error:  # noqa: BLE001 - as in pricing; the next of this account must not suffer for it.
+            account.balance, account.seq, account.carry = balance_before, seq_before, carry_before
+            faults.append((usage, type(error).__name__))
+            continue
+        rows.append(row)
         added = sums.setdefault((place.mandate_no, place.member_no, day, place.dimension_no), [0, 0])
         added[0] += amount
         added[1] += 1
+    _blame(faults)
     rows.sort()
     return rows, sums
+
+
+def _blame(faults: Sequence[tuple[Usage, str]]) -> None:
+    """Raises the events at fault, all of them at once; stored ones are not named, whoever took them isolates them."""
+    received = [(usage.received, why) for usage, why in faults if usage.received is not None]
+    if received:
+        raise Faulty(received)
+    if faults:
+        raise ValueError(faults[0][1])
 
 
 def _sent_and_received(tokens: Mapping[str, int]) -> tuple[int, int] | tuple[None, None]:
