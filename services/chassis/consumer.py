@@ -135,7 +135,11 @@ class Consumer:
             events, refused = await self._decode(records)
             self._faults.reach("before_transaction")
             self._told = False
-            await self._settle(events, refused)
+            try:
+                await self._settle(events, refused)
+            except asyncio.CancelledError:
+                _log.warning("work given up", records=len(records), topic=topic)
+                raise
             BATCH_RECORDS.labels(topic).observe(len(records))
             BATCH_DURATION_SECONDS.labels(topic).observe(time.perf_counter() - started)
             EVENT_AGE_SECONDS.labels(topic).set(max(0.0, time.time() - records[-1].timestamp / 1000))
