@@ -15,11 +15,22 @@ _HEAD_BYTES_MAX = 8 * 1024
 
 async def http_ready(client: httpx.AsyncClient, address: str) -> bool:
     """Say whether the address answers 200."""
+    return (await readiness(client, address))[0]
+
+
+async def readiness(client: httpx.AsyncClient, address: str) -> tuple[bool, str]:
+    """Say whether the address answers 200, and else what it says is failing."""
     try:
         answer = await client.get(address, timeout=_REQUEST_TIMEOUT_S)
     except httpx.HTTPError:
-        return False
-    return answer.status_code == httpx.codes.OK
+        return False, ""
+    if answer.status_code == httpx.codes.OK:
+        return True, ""
+    try:
+        failing = answer.json().get("failing", [])
+    except (ValueError, AttributeError):
+        return False, ""
+    return False, "; ".join(map(str, failing)) if isinstance(failing, list) else ""
 
 
 class HealthServer:

@@ -130,6 +130,9 @@ class LocalKafka(LocalServer):
             "group.initial.rebalance.delay.ms": 0,
             "message.max.bytes": _MAX_MESSAGE_BYTES,
             "log.retention.hours": 168,
+            # A transaction that its producer leaves open keeps every reader of committed records from what comes after
+            # it, until the broker ends it: after this time at most, whatever the producer asked for.
+            "transaction.max.timeout.ms": 60_000,
             "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
             # After a kill the controller admits the node again when its old session has run out; the default of 9 s
             # would be most of a restart. A stall that loses this session stalls the controller too: it is one process.

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
@@ -48,7 +49,7 @@ async def ensure_topics(bootstrap: str, topics: Iterable[Topic], *, replication:
     Partitions are never taken away, and settings that the registry does not name are left as an operator put them.
     Returns when the broker names every topic with its partitions, so that a consumer started next finds them.
     """
-    wanted = {topic.name: topic for topic in topics}
+    wanted = {topic.name: _durable(topic, replication) for topic in topics}
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=20_000)
     try:
         await admin.start()
@@ -62,6 +63,18 @@ async def ensure_topics(bootstrap: str, topics: Iterable[Topic], *, replication:
         raise StackError(f"the topics could not be made at {bootstrap}: {error!r}") from error
     finally:
         await admin.close()
+
+
+@dataclass(frozen=True)
+class _Durable:
+    name: str
+    partitions: int
+    config: dict[str, str]
+
+
+def _durable(topic: Topic, replication: int) -> Topic:
+    """The topic with the number of copies that an acknowledgement stands for: of three, one may be away."""
+    return _Durable(topic.name, topic.partitions, {**topic.config, "min.insync.replicas": str(max(1, replication - 1))})
 
 
 async def _partitions(admin: AIOKafkaAdminClient) -> dict[str, int]:

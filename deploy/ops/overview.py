@@ -13,9 +13,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
+from rich.markup import escape
 from rich.table import Table
 
-from deploy.local.health import http_ready
+from deploy.local.health import readiness
 
 _LAG_TIMEOUT_S = 15.0
 
@@ -32,6 +33,8 @@ class Row:
     restarts: int
     # Records that wait in the partitions this process reads; None if it reads none, or the broker does not say.
     lag: int | None
+    # What a process that is not ready says of it.
+    why: str = ""
 
 
 async def look(stack: Mapping[str, Any]) -> list[Row]:
@@ -40,7 +43,7 @@ async def look(stack: Mapping[str, Any]) -> list[Row]:
     async with httpx.AsyncClient(trust_env=False) as client:
         lags, ready = await asyncio.gather(
             _lags_or_none(stack["kafka"], [process["name"] for process in processes]),
-            asyncio.gather(*(http_ready(client, process["health"]) for process in processes)),
+            asyncio.gather(*(readiness(client, process["health"]) for process in processes)),
         )
     return [
         Row(
@@ -51,8 +54,9 @@ async def look(stack: Mapping[str, Any]) -> list[Row]:
             ready=is_ready,
             restarts=process["restarts"],
             lag=lags.get(process["name"]),
+            why=why,
         )
-        for process, is_ready in zip(processes, ready, strict=True)
+        for process, (is_ready, why) in zip(processes, ready, strict=True)
     ]
 
 
@@ -66,6 +70,7 @@ def table(rows: list[Row]) -> Table:
     made.add_column("ready")
     for heading in ("restarts", "lag"):
         made.add_column(heading, justify="right")
+    made.add_column("why")
     for row in rows:
         made.add_row(
             row.name,
@@ -75,6 +80,7 @@ def table(rows: list[Row]) -> Table:
             "[green]yes[/]" if row.ready else "[red]no[/]",
             str(row.restarts),
             "-" if row.lag is None else str(row.lag),
+            escape(row.why),
         )
     return made
 
@@ -127,6 +133,7 @@ async def _assignments(
 async def _behind(
     consumer: AIOKafkaConsumer, partitions: list[TopicPartition], committed: Mapping[TopicPartition, Any]
 ) -> int:
+    # This client reads uncommitted, so that what an open transaction holds up counts as waiting.
     ends = await consumer.end_offsets(partitions)
     # Where nothing was committed yet, reading begins at the first record that is still there.
     begins = await consumer.beginning_offsets(partitions)

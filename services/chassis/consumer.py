@@ -2,7 +2,9 @@
 
 A batch is decoded record by record; what cannot be read is refused with its own code. The service's handler settles
 the good events and the refused records in one transaction. Transient errors are tried again with the same batch.
-Anything else is isolated by halving until one event stands alone; that one is refused, its neighbours are settled.
+A handler that knows which events are at fault names them all, and they are refused together; that costs one pass more,
+however many they are. Anything else is isolated by halving until one event stands alone; that one is refused, its
+neighbours are settled.
 Offsets are committed only after the handler has returned, so every crash ends in a redelivery, which the identity of
 each event makes harmless.
 """
@@ -17,35 +19,33 @@ import asyncpg
 from aiokafka import TopicPartition
 
 from rappen_contracts import ContractError, Event, decode
-from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.clock import Clock
 from services.chassis.database import is_transient
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.kafka import BatchSubscription, KafkaRecord, RebalanceListener
+from services.chassis.lenient import CutValue
 from services.chassis.logging import get_logger
 from services.chassis.metrics import (
     BATCH_DURATION_SECONDS,
     BATCH_RECORDS,
-    CONSUMER_LAG_RECORDS,
     EVENT_AGE_SECONDS,
     TRANSIENT_RETRIES,
 )
-from services.chassis.process import pause
 from services.chassis.quarantine import Refused
-from services.chassis.records import CutValue
 from services.chassis.settings import KafkaSettings
+from services.chassis.watch import Watch
 
-__all__ = ["Consumer", "Handler", "Received"]
+__all__ = ["Consumer", "Faulty", "Handler", "Received"]
 
 # Well under the poll interval after which the group would expel us; then the records are given back and come again.
 RETRY_BUDGET_S = 60.0
 RETRY_DELAY_S_MAX = 5.0
-ISOLATED_TRIES = 3
+ISOLATED_TRIES = 2
+# So often a handler may name events at fault before the batch is halved all the same.
+NAMED_PASSES_MAX = 5
 # Decoding yields to heartbeats and health this often.
 DECODE_SLICE = 100
-WATCH_INTERVAL_S = 5.0
-STUCK_AFTER_S = 120.0
 # SQLSTATE classes: invalid authorization, invalid catalog or schema name, syntax error or access rule violation.
 _SCHEMA_CLASSES = ("28", "3D", "3F", "42")
 
@@ -57,6 +57,14 @@ class Received(NamedTuple):
 
     event: Event
     record: KafkaRecord
+
+
+class Faulty(Exception):  # noqa: N818 - it is the events that are.
+    """Events that can never be settled, each with the reason; nothing was committed, and the others may be fine."""
+
+    def __init__(self, faults: Sequence[tuple[Received, str]]) -> None:
+        super().__init__(f"{len(faults)} events, the first for {faults[0][1]}")
+        self.faults = faults
 
 
 # Settles events and refused records in one transaction of its own; raises only when nothing was committed.
@@ -87,16 +95,19 @@ class Consumer:
         self._busy = asyncio.Lock()
         self._joined = False
         self._stopping = False
+        # Whether the traceback of the present batch's failure was logged.
+        self._told = False
         self._subscription = BatchSubscription(
             settings,
             client_id=client_id,
             group=group,
             topics=topics,
             handler=self._consume,
-            listener=_Drain(self._busy, faults),
+            listener=_Drain(self._busy, faults, self._begin),
             linger_s=linger_s,
             logger=None,
         )
+        self._watch = Watch(self.name, topics, self._subscription, self._busy)
         health.register(self.name, self._ready)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -104,14 +115,18 @@ class Consumer:
         await self._subscription.start()
         self._joined = True
         try:
-            await self._watch(stop)
+            await self._watch.run(stop)
         finally:
             self._joined = False
             self._stopping = True
             await self._subscription.stop()
 
-    async def _ready(self) -> bool:
-        return self._joined
+    async def _ready(self) -> bool | str:
+        return self._joined and self._watch.ready()
+
+    async def _begin(self, partitions: Sequence[TopicPartition]) -> None:
+        if self._subscription.reader is not None:
+            await self._subscription.reader.begin(partitions)
 
     async def _consume(self, records: Sequence[KafkaRecord]) -> None:
         async with self._busy:
@@ -119,7 +134,12 @@ class Consumer:
             topic = records[0].topic
             events, refused = await self._decode(records)
             self._faults.reach("before_transaction")
-            await self._settle(events, refused)
+            self._told = False
+            try:
+                await self._settle(events, refused)
+            except asyncio.CancelledError:
+                _log.warning("work given up", records=len(records), topic=topic)
+                raise
             BATCH_RECORDS.labels(topic).observe(len(records))
             BATCH_DURATION_SECONDS.labels(topic).observe(time.perf_counter() - started)
             EVENT_AGE_SECONDS.labels(topic).set(max(0.0, time.time() - records[-1].timestamp / 1000))
@@ -131,7 +151,7 @@ class Consumer:
         now = self._clock()
         for number, record in enumerate(records):
             if isinstance(record.value, CutValue):
-                refused.append(Refused(record, "RECORD_TOO_LARGE", f"at most {RECORD_BYTES_MAX} bytes"))
+                refused.append(Refused(record, "RECORD_TOO_LARGE", record.value.why))
                 continue
             try:
                 events.append(Received(decode(record.headers, record.value, now=now), record))
@@ -142,8 +162,13 @@ class Consumer:
         return events, refused
 
     async def _settle(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
-        """Settles a batch; a fault of the data is narrowed down to the one event that causes it."""
+        """Settles a batch; a fault of the data is narrowed down to the events that cause it."""
         error = await self._try(events, refused)
+        for _ in range(NAMED_PASSES_MAX):
+            if not isinstance(error, Faulty):
+                break
+            events, refused = self._without(error, events, refused)
+            error = await self._try(events, refused)
         if error is None:
             return
         if not events:
@@ -155,17 +180,27 @@ class Consumer:
         await self._settle(events[:middle], refused)
         await self._settle(events[middle:], ())
 
+    def _without(
+        self, error: Faulty, events: Sequence[Received], refused: Sequence[Refused]
+    ) -> tuple[list[Received], list[Refused]]:
+        """The batch with the named events among the refused."""
+        reasons = {id(received): why for received, why in error.faults}
+        named = [received for received in events if id(received) in reasons]
+        _log.error("events refused", code="UNPROCESSABLE", count=len(named), error=error.faults[0][1])
+        entries = [Refused(received.record, "UNPROCESSABLE", reasons[id(received)]) for received in named]
+        return [received for received in events if id(received) not in reasons], [*refused, *entries]
+
     async def _settle_single(self, received: Received, refused: Sequence[Refused], error: Exception) -> None:
-        for attempt in range(2, ISOLATED_TRIES + 1):
+        """Without a pause: what is not transient is as it is, and with many of them each pause would be one of all."""
+        for _ in range(1, ISOLATED_TRIES):
             again = await self._try([received], ())
             if again is None:
                 await self._settle((), refused)
                 return
             error = again
-            await asyncio.sleep(0.05 * attempt)
-        _log.error("event refused", code="UNPROCESSABLE", error=type(error).__name__, event_id=str(received.event.id))
-        entry = Refused(received.record, "UNPROCESSABLE", type(error).__name__, ISOLATED_TRIES)
-        await self._settle((), [*refused, entry])
+        why = error.faults[0][1] if isinstance(error, Faulty) else type(error).__name__
+        _log.error("event refused", code="UNPROCESSABLE", error=why, event_id=str(received.event.id))
+        await self._settle((), [*refused, Refused(received.record, "UNPROCESSABLE", why, ISOLATED_TRIES)])
 
     async def _try(self, events: Sequence[Received], refused: Sequence[Refused]) -> Exception | None:
         """Runs the handler; transient errors are tried again here, what remains is returned as the data's fault.
@@ -179,7 +214,10 @@ class Consumer:
                 await self._handler(events, refused)
             except Exception as error:
                 if not is_transient(error) and not _is_of_the_schema(error):
-                    _log.warning("batch failed", records=len(events), error=type(error).__name__, exc_info=error)
+                    # A traceback for each half of a batch would be the larger part of the work.
+                    trace = None if self._told or isinstance(error, Faulty) else error
+                    self._told = True
+                    _log.warning("batch failed", records=len(events), error=type(error).__name__, exc_info=trace)
                     return error
                 TRANSIENT_RETRIES.labels(self._topics[0], type(error).__name__).inc()
                 _log.warning("batch tried again", records=len(events), error=type(error).__name__)
@@ -190,27 +228,6 @@ class Consumer:
             else:
                 return None
 
-    async def _watch(self, stop: asyncio.Event) -> None:
-        """Measures lag, and ends a process whose positions stand still while records wait and nothing is in flight."""
-        moved_at = time.monotonic()
-        last: dict[TopicPartition, int] = {}
-        while not stop.is_set():
-            try:
-                async with asyncio.timeout(WATCH_INTERVAL_S * 4):
-                    lag = await self._subscription.lag()
-            except Exception as error:  # noqa: BLE001 - the broker is away; standing still is then no fault of ours.
-                _log.warning("lag unknown", error=type(error).__name__)
-                lag, last, moved_at = {}, {}, time.monotonic()
-            positions = {partition: position for partition, (position, _) in lag.items()}
-            waiting = sum(max(0, end - position) for position, end in lag.values())
-            CONSUMER_LAG_RECORDS.labels(self._topics[0]).set(waiting)
-            if positions != last or waiting == 0 or self._busy.locked():
-                moved_at = time.monotonic()
-            if time.monotonic() - moved_at > STUCK_AFTER_S:
-                raise RuntimeError(f"{self.name} stands still with {waiting} records waiting")
-            last = positions
-            await pause(stop, WATCH_INTERVAL_S)
-
 
 def _is_of_the_schema(error: Exception) -> bool:
     """Whether a right, table or column is missing: an operator mends that, and no event is refused for it."""
@@ -218,11 +235,15 @@ def _is_of_the_schema(error: Exception) -> bool:
 
 
 class _Drain(RebalanceListener):  # type: ignore[misc]
-    """Holds a rebalance back until the batch in flight is committed; fewer duplicates, never needed for correctness."""
+    """Holds a rebalance back until the batch in flight is committed: fewer duplicates, never needed for correctness.
+    What is assigned then begins where it should."""
 
-    def __init__(self, busy: asyncio.Lock, faults: FaultPoints) -> None:
+    def __init__(
+        self, busy: asyncio.Lock, faults: FaultPoints, begin: Callable[[Sequence[TopicPartition]], Awaitable[None]]
+    ) -> None:
         self._busy = busy
         self._faults = faults
+        self._begin = begin
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         if revoked:
@@ -232,3 +253,4 @@ class _Drain(RebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         _log.info("partitions assigned", partitions=sorted(f"{entry.topic}-{entry.partition}" for entry in assigned))
+        await self._begin(assigned)

@@ -229,7 +229,7 @@ async def _replay(
             REPLAYED_AT_ONCE,
         ):
             last = rows[-1]["id"]
-            whole = [row for row in rows if row["length"] <= RECORD_BYTES_MAX]
+            whole = [row for row in rows if 0 <= row["length"] <= RECORD_BYTES_MAX]
             cut += len(rows) - len(whole)
             await _publish(producer, whole)
             await connection.execute(

@@ -9,7 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 __all__ = ["Health", "health_routes"]
 
-Check = Callable[[], Awaitable[bool]]
+# Whether a part is ready; a text is why it is not.
+Check = Callable[[], Awaitable[bool | str]]
 
 CHECK_TIMEOUT_S = 2.0
 
@@ -26,14 +27,18 @@ class Health:
         self._checks[name] = check
 
     async def failing(self) -> list[str]:
-        """The names of the parts that are not ready."""
+        """The parts that are not ready: their names, with the reason of those that say one."""
         if self.draining:
             return ["draining"]
         names = list(self._checks)
         results = await asyncio.gather(*(self._run(name) for name in names))
-        return [name for name, ready in zip(names, results, strict=True) if not ready]
+        return [
+            f"{name}: {ready}" if isinstance(ready, str) else name
+            for name, ready in zip(names, results, strict=True)
+            if ready is not True
+        ]
 
-    async def _run(self, name: str) -> bool:
+    async def _run(self, name: str) -> bool | str:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 return await self._checks[name]()
@@ -42,7 +47,7 @@ class Health:
 
 
 def health_routes(health: Health) -> APIRouter:
-    """`/healthz`, `/readyz` and `/metrics`; bodies hold nothing but the names of failing parts."""
+    """`/healthz`, `/readyz` and `/metrics`; bodies hold nothing but the failing parts and why."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/healthz")

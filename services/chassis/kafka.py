@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
@@ -130,20 +130,9 @@ class BatchSubscription:
         await self._broker.stop()
 
     @property
-    def consumer(self) -> AIOKafkaConsumer | None:
-        """The client below, for positions and end offsets."""
+    def reader(self) -> RecordReader | None:
+        """The client below, for positions, ends and topics."""
         return self._subscriber.consumer
-
-    async def lag(self) -> dict[TopicPartition, tuple[int, int]]:
-        """Position and end offset of every partition this process has now."""
-        consumer = self.consumer
-        if consumer is None:
-            return {}
-        assigned = list(consumer.assignment())
-        if not assigned:
-            return {}
-        ends = await consumer.end_offsets(assigned)
-        return {partition: (await consumer.position(partition), ends[partition]) for partition in assigned}
 
 
 def make_producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:

@@ -8,10 +8,13 @@ __all__ = [
     "CONSUMER_LAG_RECORDS",
     "EVENTS_CONSUMED",
     "EVENT_AGE_SECONDS",
+    "JOB_FAILURES",
     "OUTBOX_OLDEST_SECONDS",
     "OUTBOX_PUBLISHED",
     "OUTBOX_ROWS",
+    "PARTITION_HELD_SECONDS",
     "QUARANTINED",
+    "SET_ASIDE",
     "TRANSIENT_RETRIES",
 ]
 
@@ -27,8 +30,19 @@ BATCH_DURATION_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
 )
 EVENT_AGE_SECONDS = Gauge("rappen_event_age_seconds", "Age of the newest processed record.", ["topic"])
-CONSUMER_LAG_RECORDS = Gauge("rappen_consumer_lag_records", "End offset less position, own partitions.", ["topic"])
+CONSUMER_LAG_RECORDS = Gauge(
+    "rappen_consumer_lag_records", "End of the log less position, own partitions; open transactions count.", ["topic"]
+)
+PARTITION_HELD_SECONDS = Gauge(
+    "rappen_partition_held_seconds",
+    "How long an open transaction of some producer has kept records of a partition from being read.",
+    ["topic", "partition"],
+)
 QUARANTINED = Counter("rappen_dead_letters_total", "Records put into quarantine.", ["topic", "code"])
+SET_ASIDE = Counter(
+    "rappen_stored_set_aside_total", "Stored rows that could not be worked off and wait for an operator.", ["kind"]
+)
+JOB_FAILURES = Counter("rappen_job_failures_total", "Runs of a job that failed.", ["job", "error"])
 TRANSIENT_RETRIES = Counter("rappen_transient_retries_total", "Batches tried again.", ["topic", "error"])
 OUTBOX_ROWS = Gauge("rappen_outbox_rows", "Rows waiting for the relay at its last look.")
 OUTBOX_OLDEST_SECONDS = Gauge("rappen_outbox_oldest_seconds", "Age of the oldest waiting row.")

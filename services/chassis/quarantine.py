@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.kafka import KafkaRecord
+from services.chassis.lenient import CUT_BYTES, CutValue
 from services.chassis.metrics import QUARANTINED
-from services.chassis.records import CUT_BYTES, CutValue
 
 __all__ = ["Refused", "quarantine", "quarantine_table", "sent_key"]
 
@@ -33,7 +33,8 @@ class Refused:
 
 
 def quarantine_table(metadata: sa.MetaData) -> sa.Table:
-    """The table of refused records; position and group are unique, so a redelivery adds nothing."""
+    """The table of refused records. Place, group and bytes are unique together: a redelivery adds nothing, and another
+    record at the same place, of a topic that was made again, does."""
     return sa.Table(
         "quarantine",
         metadata,
@@ -57,13 +58,15 @@ def quarantine_table(metadata: sa.MetaData) -> sa.Table:
         sa.Column("closed_at", sa.DateTime(timezone=True)),
         sa.Column("closed_by", sa.Text),
         sa.Column("closed_reason", sa.Text),
-        sa.UniqueConstraint("topic", "partition", "offset", "group_id"),
+        # Of key, headers and the digest of the value.
+        sa.Column("record_sha256", sa.LargeBinary, nullable=False),
+        sa.UniqueConstraint("topic", "partition", "offset", "group_id", "record_sha256", name="uq_quarantine_record"),
     )
 
 
 _COLUMNS = (
     'group_id, topic, partition, "offset", key, headers, value, length, sha256, error_code, error_detail, attempts,'
-    " quarantined_at"
+    " quarantined_at, record_sha256"
 )
 
 
@@ -72,7 +75,7 @@ async def quarantine(connection: asyncpg.Connection, refused: Sequence[Refused],
     if not refused:
         return
     await connection.executemany(
-        f"INSERT INTO quarantine ({_COLUMNS}) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13)"
+        f"INSERT INTO quarantine ({_COLUMNS}) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)"
         " ON CONFLICT DO NOTHING",
         [_row(entry, group, now) for entry in refused],
     )
@@ -85,6 +88,7 @@ def _row(entry: Refused, group: str, now: datetime) -> tuple[object, ...]:
     value: bytes | None = record.value
     length, digest = _measure(value)
     kept = value[:CUT_BYTES] if value is not None and length > RECORD_BYTES_MAX else value
+    headers = pack_headers(record.headers)
     detail = entry.detail.replace("\x00", "").encode("utf-8", "replace")[:1000].decode("utf-8", "ignore")
     return (
         group,
@@ -92,7 +96,7 @@ def _row(entry: Refused, group: str, now: datetime) -> tuple[object, ...]:
         record.partition,
         record.offset,
         record.key,
-        pack_headers(record.headers),
+        headers,
         kept,
         length,
         digest,
@@ -100,11 +104,12 @@ def _row(entry: Refused, group: str, now: datetime) -> tuple[object, ...]:
         detail,
         entry.attempts,
         now,
+        sha256((record.key or b"") + headers + digest).digest(),
     )
 
 
 def _measure(value: bytes | None) -> tuple[int, bytes]:
-    """Length and digest of the whole value, of which a large one has arrived here cut."""
+    """Length and digest of the whole value, of which a large one has arrived here cut; -1 and none where unknown."""
     if isinstance(value, CutValue):
         return value.length, value.digest
     return len(value or b""), sha256(value or b"").digest()

@@ -2,62 +2,67 @@
 
 The client below decompresses whatever a record expands to and hands out records by number, so a poll of small
 compressed records may need gigabytes. It also decodes the names of headers strictly, although Kafka takes any bytes:
-one such record would hold its partition up for ever and lose what was polled with it. Both are closed here.
+one such record would hold its partition up for ever and lose what was polled with it. Both are closed here: what the
+client cannot read in its usual way is fetched apart and read by the parser below, bounded and leniently.
 """
 
-from collections.abc import Mapping, Sequence
-from hashlib import sha256
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
 from aiokafka.errors import KafkaError, LeaderNotAvailableError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
-# The client's own parser in Python; the compiled one in everyday use cannot be told to be lenient.
-from aiokafka.record.default_records import _DefaultRecordBatchPy
-from aiokafka.record.memory_records import _MemoryRecordsPy
-
 from rappen_contracts.registry import RECORD_BYTES_MAX
+from services.chassis.lenient import cut_key, cut_value, lenient_records
+from services.chassis.logging import get_logger
+from services.chassis.topics import partition_ends, topic_ids
+from services.chassis.unpacking import Oversized, bound_decoders
 
-__all__ = ["CUT_BYTES", "CutValue", "KafkaRecord", "RecordReader"]
+__all__ = ["KafkaRecord", "RecordReader", "Standing", "TopicsNow"]
+
+bound_decoders()
 
 KafkaRecord: TypeAlias = ConsumerRecord
 
-# What is kept of a value over the limit. A key is kept up to that limit itself.
-CUT_BYTES = 64 * 1024
 # A poll that finds nothing ends after this time; then the caller looks whether it should stop.
 POLL_WAIT_MS = 1_000
 # A poll ends when it holds this much, whatever number of records was asked for.
 POLL_BYTES_MAX = 8 * 1024 * 1024
 # Records are taken in steps, small ones first, so that few have been unpacked when the first large one is seen.
 STEP_FIRST, STEP_MAX = 16, 256
+# What the client raises for a name that is no text, and its bounded decoders for a batch that expands to too much.
+_UNREADABLE = (UnicodeDecodeError, Oversized)
 _NO_NODE = -1
-_MAGIC_WITH_HEADERS = 2
 # Where an answer says which transactions were aborted; to version 4 it does not say where the log starts.
 _ABORTED_AT, _LAST_WITHOUT_LOG_START = 2, 4
 
+_log = get_logger(__name__)
 
-class CutValue(bytes):
-    """The beginning of a value that is over the limit, with the length and digest of the whole."""
 
-    length: int
-    digest: bytes
+class Standing(NamedTuple):
+    """A partition: the next record to read, the first that no reader of committed records gets yet, and the end."""
 
-    @classmethod
-    def of(cls, value: bytes) -> "CutValue":
-        """Cuts a value."""
-        cut = cls(value[:CUT_BYTES])
-        cut.length = len(value)
-        cut.digest = sha256(value).digest()
-        return cut
+    position: int
+    stable: int
+    end: int
+
+
+class TopicsNow(NamedTuple):
+    """What is not as it was."""
+
+    missing: list[str]
+    changed: list[str]
 
 
 class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     """The client's consumer with a `getmany` that is bounded in bytes and loses nothing to an unreadable record."""
 
     def __init__(self, *topics: str, **options: Any) -> None:
-        super().__init__(*topics, **options | {"key_deserializer": _cut_key, "value_deserializer": _cut_value})
+        super().__init__(*topics, **options | {"key_deserializer": cut_key, "value_deserializer": cut_value})
+        # Which incarnation of each topic the positions belong to.
+        self._topic_ids: dict[str, str] = {}
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
@@ -87,6 +92,60 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
             step = min(step * 2, STEP_MAX)
         return found
 
+    async def commit(self, offsets: Any = None) -> None:
+        """Commits positions with the id of the topic they belong to: they mean nothing in one that was made again."""
+        subscription = self._subscription.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        if offsets is None and assignment is not None:
+            offsets = {
+                partition: (consumed.offset, self._topic_ids.get(partition.topic, ""))
+                for partition, consumed in assignment.all_consumed_offsets().items()
+            }
+        if offsets:
+            await super().commit(offsets)
+
+    async def standing(self) -> dict[TopicPartition, Standing]:
+        """How far each partition that this process has now was read, and where it ends."""
+        positions = {
+            partition: position
+            for partition in self.assignment()
+            if (position := self._position(partition)) is not None
+        }
+        stable = await partition_ends(self._client, positions, READ_COMMITTED)
+        ends = await partition_ends(self._client, positions, READ_UNCOMMITTED)
+        return {at: Standing(position, stable[at], ends[at]) for at, position in positions.items()}
+
+    async def begin(self, partitions: Iterable[TopicPartition]) -> None:
+        """Takes partitions up that were just assigned: those whose committed position belongs to a topic of the same
+        name that is no more are read from their beginning."""
+        taken = list(partitions)
+        self._topic_ids |= await topic_ids(self._client, {partition.topic for partition in taken})
+        committed = await self._coordinator.fetch_committed_offsets(taken) if taken else {}
+        for partition, at in committed.items():
+            if at.metadata and at.metadata != self._topic_ids.get(partition.topic):
+                _log.warning("offset of a topic that is no more", topic=partition.topic, partition=partition.partition)
+                self.seek(partition, 0)
+
+    async def topics_now(self, topics: Sequence[str]) -> TopicsNow:
+        """Which of the topics do not exist, and which are others than those that are being read."""
+        found = await topic_ids(self._client, topics)
+        changed = [name for name in found if self._topic_ids.get(name, found[name]) != found[name]]
+        return TopicsNow([name for name in topics if name not in found], changed)
+
+    async def begin_again(self, topics: Sequence[str]) -> None:
+        """Reads topics from their beginning that were deleted and made again.
+
+        Nothing may be in flight: what was in it would be given back by its position in the topic that is no more.
+        """
+        self._topic_ids |= await topic_ids(self._client, topics)
+        for partition in self.assignment():
+            if partition.topic in topics:
+                self.seek(partition, 0)
+
+    async def refresh(self) -> None:
+        """Looks anew which partitions there are, and who leads them."""
+        await self._client.force_metadata_update()
+
     def _buffered(self, partitions: Sequence[TopicPartition]) -> TopicPartition | None:
         """The partition that the client would unpack next; an answer that could not be unpacked stays in front."""
         buffered = self._fetcher._records  # noqa: SLF001 - nothing public tells, and asking is taking.
@@ -99,7 +158,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         if it is asked for several. Its position is then where it was."""
         try:
             taken: dict[TopicPartition, list[KafkaRecord]] = await super().getmany(partition, max_records=count)
-        except UnicodeDecodeError:
+        except _UNREADABLE:
             return await self._read_leniently(partition, count_max, size_max)
         return taken
 
@@ -111,7 +170,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
             taken: dict[TopicPartition, list[KafkaRecord]] = await super().getmany(
                 *partitions, timeout_ms=timeout_ms, max_records=1
             )
-        except UnicodeDecodeError:
+        except _UNREADABLE:
             partition = self._buffered(partitions)
             if partition is None:
                 raise
@@ -129,7 +188,8 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     async def _read_leniently(
         self, partition: TopicPartition, count_max: int, size_max: int
     ) -> Mapping[TopicPartition, list[KafkaRecord]]:
-        """What follows in a partition, fetched apart; undecodable bytes in the names of headers are escaped.
+        """What follows in a partition, fetched apart; undecodable bytes in the names of headers are escaped, and of a
+        batch that expands to too much what was not unpacked is told by its place.
 
         All of it is read so, not just the one record: where there is one there may be many, and each costs a fetch.
         """
@@ -147,13 +207,15 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
             size += _size(record)
             if len(taken) >= count_max or size >= size_max:
                 break
+        # It refers to itself, and what it has unpacked is too much to wait for the collector.
+        unpacked._records_iterator = None  # noqa: SLF001
         if unpacked.next_fetch_offset == start:
             raise KafkaError(f"no record at {partition.topic}[{partition.partition}]@{start}")
         self.seek(partition, unpacked.next_fetch_offset)
         return {partition: taken} if taken else {}
 
     async def _fetch_leniently(self, partition: TopicPartition, offset: int) -> Any:
-        """The client's own iterator, which leaves out what was aborted and knows the next position."""
+        """What the leader has from there on, at least one batch of it."""
         node = self._client.cluster.leader_for_partition(partition)
         if node is None or node == _NO_NODE:
             raise LeaderNotAvailableError(f"{partition.topic}[{partition.partition}]")
@@ -162,59 +224,12 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         ((_, ((_, error, _, *parts),)),) = response.topics
         if error:
             raise for_code(error)
-        return PartitionRecords(
-            partition,
-            _LenientRecords(parts[-1]),
-            parts[_ABORTED_AT if response.API_VERSION > _LAST_WITHOUT_LOG_START else _ABORTED_AT - 1],
-            offset,
-            _cut_key,
-            _cut_value,
-            check_crcs=True,
-            isolation_level=READ_COMMITTED,
-        )
-
-
-class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
-    """The batches of an answer, of which those in today's format are read leniently; older ones have no headers."""
-
-    def next_batch(self) -> Any:
-        self._next_slice: Any
-        part = self._next_slice
-        batch = super().next_batch()
-        return _LenientBatch(part) if batch is not None and batch.magic >= _MAGIC_WITH_HEADERS else batch
-
-
-class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
-    """A batch of records whose text is decoded with escapes in place of errors."""
-
-    def __init__(self, batch: bytes) -> None:
-        self._buffer: Any
-        super().__init__(batch)
-
-    def _maybe_uncompress(self) -> None:
-        super()._maybe_uncompress()
-        self._buffer = _LenientBytes(self._buffer)
-
-
-class _LenientBytes(bytearray):
-    def __getitem__(self, at: Any) -> Any:
-        part = super().__getitem__(at)
-        return _LenientBytes(part) if isinstance(at, slice) else part
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return super().decode(encoding, "backslashreplace")
-
-
-def _cut_key(key: bytes | None) -> bytes | None:
-    return key if key is None or len(key) <= RECORD_BYTES_MAX else key[:RECORD_BYTES_MAX]
-
-
-def _cut_value(value: bytes | None) -> bytes | None:
-    return value if value is None or len(value) <= RECORD_BYTES_MAX else CutValue.of(value)
+        aborted = parts[_ABORTED_AT if response.API_VERSION > _LAST_WITHOUT_LOG_START else _ABORTED_AT - 1]
+        return lenient_records(partition, parts[-1], aborted, offset)
 
 
 def _size(record: KafkaRecord) -> int:
-    """The bytes of a record as it came, before anything was cut."""
+    """The bytes of a record as it came, as far as they were unpacked."""
     headers = sum([len(name) + len(raw or b"") for name, raw in record.headers])
     size: int = record.serialized_value_size + record.serialized_key_size + headers
     return size

@@ -29,7 +29,9 @@ from services.chassis.settings import KafkaSettings
 __all__ = ["Relay", "States"]
 
 ROWS_MAX = 5_000
+# Dead letters are taken by number and by size: each may be as large as the largest record, twice.
 DEAD_LETTERS_MAX = 100
+DEAD_LETTERS_BYTES_MAX = 4 * 1024 * 1024
 IDLE_S = 0.1
 RETRY_S = 1.0
 # While the broker is away a produce call would wait for ever, because idempotent batches never expire.
@@ -38,6 +40,12 @@ _LOCK_KEY = 7_262
 # One database holds the schemas of several services, each with a relay of its own.
 _LOCK = "SELECT pg_try_advisory_lock($1, hashtext(current_schema()))"
 _UNLOCK = "SELECT pg_advisory_unlock($1, hashtext(current_schema()))"
+# Whether this very session has it.
+_HELD = (
+    "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted"
+    " AND classid = $1::int4::oid AND objid = hashtext(current_schema())::oid AND objsubid = 2)"
+)
+CONFIRM_TIMEOUT_S = 5.0
 
 _log = get_logger(__name__)
 
@@ -127,7 +135,7 @@ class Relay:
         OUTBOX_ROWS.set(len(rows))
         OUTBOX_OLDEST_SECONDS.set(max(0.0, time.time() - rows[0]["created_at"].timestamp()) if rows else 0.0)
         if rows:
-            await self._publish(producer, [OutboxRow(*row[:-2]) for row in rows])
+            await self._publish(connection, producer, [OutboxRow(*row[:-2]) for row in rows])
             await connection.execute("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
         return len(rows)
 
@@ -136,12 +144,20 @@ class Relay:
             return 0
         found = await self._states.read(connection, ROWS_MAX)
         if found:
-            await self._publish(producer, [row for row, _ in found])
+            await self._publish(connection, producer, [row for row, _ in found])
             await self._states.forget(connection, [mark for _, mark in found])
         return len(found)
 
-    async def _publish(self, producer: AIOKafkaProducer, rows: Sequence[OutboxRow]) -> None:
-        """Returns when Kafka has acknowledged all of them."""
+    async def _publish(
+        self, connection: asyncpg.Connection, producer: AIOKafkaProducer, rows: Sequence[OutboxRow]
+    ) -> None:
+        """Returns when Kafka has acknowledged all of them.
+
+        What was read may be old by now: a process that stood still in between may have lost the lock, and another told
+        newer states. So the lock is asked for again before anything is sent, on the connection that holds it.
+        """
+        self._faults.reach("relay_read")
+        await _still_ours(connection)
         sent = [
             await producer.send(row.topic, key=row.key.encode(), value=row.data.encode(), headers=self._headers(row))
             for row in rows
@@ -167,7 +183,13 @@ class Relay:
 
     async def _move_dead_letters(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> int:
         rows = await connection.fetch(
-            "SELECT * FROM quarantine WHERE relayed_at IS NULL ORDER BY id LIMIT $1", DEAD_LETTERS_MAX
+            "SELECT * FROM quarantine WHERE id IN (SELECT id FROM ("
+            "SELECT id, row_number() OVER (ORDER BY id) AS number,"
+            " sum(coalesce(octet_length(value), 0) + octet_length(headers)) OVER (ORDER BY id) AS size"
+            " FROM (SELECT * FROM quarantine WHERE relayed_at IS NULL ORDER BY id LIMIT $1) AS next"
+            ") AS measured WHERE number = 1 OR size <= $2) ORDER BY id",
+            DEAD_LETTERS_MAX,
+            DEAD_LETTERS_BYTES_MAX,
         )
         if not rows:
             return 0
@@ -185,6 +207,13 @@ class Relay:
             "UPDATE quarantine SET relayed_at = $2 WHERE id = ANY($1)", [row["id"] for row in rows], self._clock()
         )
         return len(rows)
+
+
+async def _still_ours(connection: asyncpg.Connection) -> None:
+    """Raises when the connection is gone, and the lock with it; its server has then let another relay begin."""
+    async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+        if not await connection.fetchval(_HELD, _LOCK_KEY):
+            raise ConnectionError("the lock of the relay is lost")
 
 
 async def _acknowledged(sent: Sequence[asyncio.Future[object]]) -> None:

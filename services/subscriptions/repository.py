@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 
@@ -10,7 +11,7 @@ from services.subscriptions.domain.subscription import Change, Subscription
 from services.subscriptions.plan_form import PlanForm
 from services.subscriptions.rows import subscription_of
 
-__all__ = ["lock_due", "lock_occupying", "save", "use_trial"]
+__all__ = ["lock_due", "lock_occupying", "postpone", "save", "use_trial"]
 
 _READ = (
     "SELECT id, mandate_id, terms::text AS terms, state, version, effective_from, period_start, period_end,"
@@ -26,12 +27,27 @@ async def lock_occupying(connection: asyncpg.Connection, mandate_id: str) -> Sub
     return None if row is None else subscription_of(row)
 
 
-async def lock_due(connection: asyncpg.Connection, *, now: datetime, limit: int) -> list[Subscription]:
-    """Subscriptions with which our clock has something to do, the longest due first; another worker's are left out."""
+async def lock_due(
+    connection: asyncpg.Connection, *, now: datetime, limit: int
+) -> tuple[list[Subscription], dict[UUID, Exception]]:
+    """Subscriptions with which our clock has something to do, the longest due first, and the ids of those whose rows
+    cannot be read; another worker's are left out."""
     rows = await connection.fetch(
         f"{_READ} WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2 FOR UPDATE SKIP LOCKED", now, limit
     )
-    return [subscription_of(row) for row in rows]
+    due: list[Subscription] = []
+    unreadable: dict[UUID, Exception] = {}
+    for row in rows:
+        try:
+            due.append(subscription_of(row))
+        except (ValueError, ArithmeticError) as error:
+            unreadable[row["id"]] = error
+    return due, unreadable
+
+
+async def postpone(connection: asyncpg.Connection, ids: Sequence[UUID], *, until: datetime) -> None:
+    """Lets our clock leave subscriptions alone for a while."""
+    await connection.execute("UPDATE subscriptions SET due_at = $2 WHERE id = ANY($1)", list(ids), until)
 
 
 async def save(

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import asyncpg
+import pytest
 
 from tests.support.events import new_mandate, publish, stream
 from tests.support.ledger import Books, eventually
@@ -75,6 +76,43 @@ async def test_sigterm_while_the_database_is_away_ends_in_seconds_and_loses_noth
         await books.wait_charged([mandate], 100)
         await books.settled([mandate], ids)
     assert await books.refused(mandate) == {}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_sigterm_while_a_batch_waits_for_a_lock_gives_it_up_in_time_and_loses_nothing(
+    servers: ServerPair, bootstrap_servers: str, books: Books, crew: Crew, signals: int
+) -> None:
+    mandate = new_mandate()
+    worker = crew.hire()
+    await worker.ready()
+    first, first_ids = stream([mandate], 10)
+    await publish(bootstrap_servers, first)
+    await books.wait_charged([mandate], 10)
+    blocker = await asyncpg.connect(servers.admin_dsn)
+    try:
+        async with blocker.transaction():
+            await blocker.execute(
+                "SELECT 1 FROM billing.accounts a JOIN billing.mandates m ON m.no = a.mandate_no WHERE m.id = $1"
+                " FOR UPDATE OF a",
+                mandate,
+            )
+            second, second_ids = stream([mandate], 500)
+            await publish(bootstrap_servers, second)
+            await eventually(lambda: _somebody_waits(books), what="a batch that waits for the lock")
+            started = time.monotonic()
+            for _ in range(signals):
+                worker.terminate()
+                await asyncio.sleep(0.2)
+            await asyncio.to_thread(worker.wait, 60)
+            # The grace of a batch, and a few seconds.
+            assert time.monotonic() - started < 38
+            assert "work given up" in worker.log_text()
+    finally:
+        await blocker.close()
+    async with crew.at_work(1):
+        await books.wait_charged([mandate], 510)
+        await books.settled([mandate], first_ids + second_ids)
 
 
 async def _somebody_waits(books: Books) -> bool:

@@ -1,7 +1,6 @@
 """The operator's way with dead letters: list, show, mend the cause, replay; and the charge happens once."""
 
 import json
-import math
 import re
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from tests.support.stack import ROOT, ServerPair
 BATCH = 512
 
 
-async def test_what_the_database_refuses_is_found_by_halving_and_charged_once_after_the_cause_is_mended(
+async def test_what_the_database_refuses_is_found_and_charged_once_after_the_cause_is_mended(
     servers: ServerPair, bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:
     mandate, cursed = new_mandate(), f"cursed-{uuid4()}"
@@ -37,8 +36,8 @@ async def test_what_the_database_refuses_is_found_by_halving_and_charged_once_af
             await books.wait_charged([mandate], BATCH - 1)
             await eventually(lambda: _refused(books, mandate, {"UNPROCESSABLE": 2}), what="both refusals")
             failed = worker.log_text().count('"batch failed"') - before
-            # One event, delivered twice, each time alone at the end of a path of halves; its three tries included.
-            assert 2 < failed <= 2 * (2 * math.log2(2 * BATCH) + 4)
+            # One event, delivered twice: each time the batch fails once, whatever its size, and the event is named.
+            assert 1 <= failed <= 2, failed
         finally:
             await owner.execute("ALTER TABLE transactions DROP CONSTRAINT cursed")
     finally:

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.bombs import publish_bomb
 from tests.support.events import USAGE_PARTITIONS, RawRecord, new_mandate, publish, usage_record, uuid7
-from tests.support.ledger import Books
+from tests.support.ledger import Books, eventually
 from tests.support.processes import SHORT_SESSION, ServiceProcess
 from tests.support.stack import ServerPair
 
@@ -42,6 +43,45 @@ async def test_a_backlog_with_bombs_in_it_is_charged_in_bounded_memory(
     assert await books.refused(bombed) == {"RECORD_TOO_LARGE": 120}
     assert await books.value("SELECT max(length) FROM quarantine WHERE key = $1", bombed.encode()) > BOMB_BYTES
     assert await books.charged(mandates) == BACKLOG
+    assert largest < MEMORY_BYTES_MAX, f"{largest / 1024 / 1024:.0f} MiB"
+
+
+@pytest.mark.timeout(240)
+async def test_batches_that_expand_to_gigabytes_are_refused_in_bounded_memory_and_their_neighbours_charged(
+    servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    mandate, bombed = new_mandate(), new_mandate()
+    zeros, key = 250_000, bombed.encode()
+    # One gigabyte each, or what fits into the largest message the broker takes.
+    bombs = {"zstd": 4_000, "gzip": 3_600, "lz4": 900, "snappy": 80}
+    beside = [usage_record(mandate, partition=number % USAGE_PARTITIONS) for number in range(1_200)]
+    await publish(bootstrap_servers, beside[:600])
+    for place, (codec, count) in enumerate(bombs.items()):
+        await publish_bomb(bootstrap_servers, codec, partition=place % 2, records=count, value_bytes=zeros, key=key)
+        await publish_bomb(bootstrap_servers, "zstd", partition=place % 2, records=1, value_bytes=2**30, key=key)
+    await publish(bootstrap_servers, beside[600:])
+    log = tmp_path_factory.mktemp("log") / "worker.log"
+    worker = ServiceProcess(servers, "billing", "worker", log, more=SHORT_SESSION)
+    worker.start()
+    largest = 0
+
+    async def done() -> bool:
+        nonlocal largest
+        assert worker.running, worker.log_tail()
+        largest = max(largest, worker.memory_bytes())
+        letters = await books.value("SELECT count(*) FROM quarantine WHERE key = $1 OR length = -1", key)
+        return await books.charged([mandate]) == len(beside) and int(letters) >= sum(bombs.values()) + len(bombs)
+
+    try:
+        await eventually(done, timeout_s=180, what="charges of all neighbours and a letter for each record")
+    finally:
+        worker.stop()
+    codes = await books.fetch("SELECT DISTINCT error_code FROM quarantine WHERE key = $1 OR length = -1", key)
+    # What was unpacked whole is judged by itself: zeros are no JSON.
+    assert {row[0] for row in codes} == {"NOT_JSON", "RECORD_TOO_LARGE"}
+    kept = await books.fetch("SELECT octet_length(value) AS size, sha256 FROM quarantine WHERE length = $1", 2**30)
+    assert [(row["size"], row["sha256"]) for row in kept] == [(64 * 1024, b"")] * len(bombs)
+    assert await books.failing() == {}
     assert largest < MEMORY_BYTES_MAX, f"{largest / 1024 / 1024:.0f} MiB"
 
 

@@ -53,6 +53,25 @@ class UnchargedEvent(NamedTuple):
         )
 
     @classmethod
+    def kept(cls, row: asyncpg.Record, why: Parked, now: datetime, revision: int) -> "UnchargedEvent":
+        """A row of `take_parked` as it was, parked for another reason; nothing of the event need be readable."""
+        return cls(
+            row["mandate_no"],
+            row["event_id"],
+            row["digest"],
+            why.reason,
+            why.detail,
+            why.currency,
+            row["provider"],
+            row["model"],
+            row["occurred_at"],
+            now,
+            row["event"],
+            revision,
+            row["own"],
+        )
+
+    @classmethod
     def free(cls, mandate_no: int, event: Event, now: datetime, revision: int) -> "UnchargedEvent":
         """Usage that cost exactly nothing."""
         return cls(
@@ -77,7 +96,8 @@ async def take_parked(connection: asyncpg.Connection, *, revision: int, limit: i
     rows: list[asyncpg.Record] = await connection.fetch(
         "DELETE FROM uncharged_events WHERE (mandate_no, event_id, own) IN ("
         " SELECT mandate_no, event_id, own FROM uncharged_events WHERE reason <> 'FREE' AND price_revision < $1"
-        " ORDER BY price_revision LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING mandate_no, event_id, digest, event, own",
+        " ORDER BY price_revision LIMIT $2 FOR UPDATE SKIP LOCKED)"
+        " RETURNING mandate_no, event_id, digest, provider, model, occurred_at, event, own",
         revision,
         limit,
     )

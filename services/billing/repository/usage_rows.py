@@ -5,20 +5,23 @@ Encoding value by value through the driver was the largest single part of a char
 big-endian, with length -1 for null (PostgreSQL manual, "COPY", Binary Format).
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - its name says nothing without its module.
 from typing import Final
+from uuid import UUID
 
 import asyncpg
+from asyncpg.exceptions import DataError, IntegrityConstraintViolationError, UniqueViolationError
 
 from rappen_contracts import Event
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.domain.ledger import LockedAccount
 from services.billing.repository.keys import Place
 
-__all__ = ["insert_usage_rows", "since_epoch", "usage_row"]
+__all__ = ["RowsRefused", "faulty_rows", "insert_usage_rows", "since_epoch", "usage_row"]
 
 COLUMNS: Final = (
     "mandate_no",
@@ -47,11 +50,16 @@ COLUMNS: Final = (
     "derivation",
 )
 
+# Rows that are tried together when some of a batch are faulty: what follows a faulty one is tried again.
+TRIED_AT_ONCE = 64
+_LINE = re.compile(r"\bline (\d+)")
+
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"
 # The columns up to `digest`, which are never null: each length, then the value.
 _FIXED = Struct("!h ii i16s iq iq iq iq iq iq iq ii ii i16s".replace(" ", ""))
+_IDENTITY = Struct("!hiii16s")
 # The nullable numbers behind it: one of them, and all six where none is null.
 _INTEGER = Struct("!iq")
 _INTEGERS = Struct("!" + "iq" * 6)
@@ -121,8 +129,62 @@ def usage_row(
     return b"".join((fixed, _REFERENCE[data.kind], integers, *texts))
 
 
-async def insert_usage_rows(connection: asyncpg.Connection, rows: Iterable[bytes]) -> None:
-    """Appends rows to the ledger; raises `UniqueViolationError` when one of the events has a row already."""
+class RowsRefused(ValueError):  # noqa: N818 - a signal to look which, as the others of the charge.
+    """PostgreSQL refuses a row for what is in it. The transaction is lost; `faulty_rows` tells which they are."""
+
+    def __init__(self, rows: Sequence[bytes]) -> None:
+        super().__init__(f"one of {len(rows)} rows")
+        self.rows = rows
+
+
+async def insert_usage_rows(connection: asyncpg.Connection, rows: Sequence[bytes]) -> None:
+    """Appends rows to the ledger; raises `UniqueViolationError` when one of the events has a row already, and
+    `RowsRefused` when one is not to be had at all."""
+    try:
+        await _copy(connection, rows)
+    except UniqueViolationError:
+        raise
+    except (IntegrityConstraintViolationError, DataError) as error:
+        raise RowsRefused(rows) from error
+
+
+async def _copy(connection: asyncpg.Connection, rows: Sequence[bytes]) -> None:
     # As a view, because plain bytes would be taken for the name of a file.
     source = memoryview(b"".join((_SIGNATURE, *rows, _TRAILER)))
     await connection.copy_to_table("transactions", source=source, format="binary", columns=COLUMNS)
+
+
+async def faulty_rows(connection: asyncpg.Connection, rows: Sequence[bytes]) -> dict[tuple[int, UUID], str]:
+    """The mandate and event of each row that is refused for what is in it, and why. Nothing is written.
+
+    PostgreSQL names the row at which it stops, so each faulty row costs one piece, and all others a part of one.
+    """
+    faulty: dict[tuple[int, UUID], str] = {}
+    trial = connection.transaction()
+    await trial.start()
+    try:
+        at, size = 0, TRIED_AT_ONCE
+        while at < len(rows):
+            piece = rows[at : at + size]
+            try:
+                async with connection.transaction():
+                    await _copy(connection, piece)
+            except (IntegrityConstraintViolationError, DataError) as error:
+                line = _LINE.search(error.context or "")
+                if line is None and size > 1:
+                    size = 1
+                    continue
+                stopped_at = int(line[1]) - 1 if line is not None and size > 1 else 0
+                if not isinstance(error, UniqueViolationError):
+                    faulty[_identity(piece[stopped_at])] = type(error).__name__
+                at += stopped_at + 1
+            else:
+                at += len(piece)
+    finally:
+        await trial.rollback()
+    return faulty
+
+
+def _identity(row: bytes) -> tuple[int, UUID]:
+    _, _, mandate_no, _, event_id = _IDENTITY.unpack_from(row)
+    return mandate_no, UUID(bytes=event_id)

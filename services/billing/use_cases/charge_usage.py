@@ -16,8 +16,6 @@ import asyncpg
 import orjson
 from asyncpg.exceptions import UniqueViolationError
 
-from rappen_contracts import Event
-from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.domain.charging import (
     Parked,
     RatedUsage,
@@ -30,7 +28,7 @@ from services.billing.domain.ledger import BALANCE_MAX, LockedAccount
 from services.billing.domain.money import post
 from services.billing.domain.prices import PROMPT_KINDS
 from services.billing.domain.terms import Terms
-from services.billing.repository.keys import Place, PlaceName, Places, ensure_mandates, make_places
+from services.billing.repository.keys import PlaceName, Places, ensure_mandates, make_places
 from services.billing.repository.ledger import (
     RollupKey,
     add_to_rollups,
@@ -41,51 +39,21 @@ from services.billing.repository.ledger import (
 from services.billing.repository.mandates import lock_mandates, mark_uncharged, read_terms
 from services.billing.repository.prices import Tariffs
 from services.billing.repository.uncharged import UnchargedEvent, insert_uncharged
-from services.billing.repository.usage_rows import insert_usage_rows, since_epoch, usage_row
+from services.billing.repository.usage_rows import RowsRefused, faulty_rows, insert_usage_rows, since_epoch, usage_row
 from services.billing.use_cases.open_accounts import give_opening_credit
+from services.billing.use_cases.usage_events import Usage, compare, contradicting, distinct, refused_usage
 from services.chassis.clock import Clock
-from services.chassis.consumer import Received
+from services.chassis.consumer import Faulty, Received
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
-__all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "TermsChanged", "Usage"]
+__all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "TermsChanged"]
 
 GROUP = "billing"
 TOPIC = "usage.recorded"
 _TOO_LARGE = "with this amount the balance would leave the range of the ledger"
-
-
-class Usage:
-    """A usage event on its way through the charge: what was done, and where in the ledger it belongs."""
-
-    __slots__ = ("data", "event", "name", "place", "received", "tokens")
-
-    place: Place
-
-    def __init__(self, event: Event, received: Received | None = None) -> None:
-        data = event.data
-        if not isinstance(data, UsageRecorded):
-            raise TypeError(f"{type(data).__name__} is not usage")
-        self.event = event
-        self.data = data
-        self.received = received
-        self.tokens = data.tokens.counts() if data.tokens is not None else {}
-        # Everything in the event that decides on its place; in the order of `PlaceName`.
-        self.name = (
-            data.mandate_id,
-            data.user_id,
-            data.provider,
-            data.model,
-            data.feature_code,
-            data.feature_instance_id,
-        )
-
-    @property
-    def identity(self) -> tuple[int, UUID]:
-        """What makes two deliveries the same event: the mandate and the event's id."""
-        return self.place.mandate_no, self.event.id
 
 
 class AlreadyRecorded(Exception):  # noqa: N818 - a signal to begin again, not an error.
@@ -124,16 +92,18 @@ class ChargeUsage:
         usages = [Usage(received.event, received) for received in events]
         async with self._database.bare() as connection:
             await self._charges.find_places(connection, usages, now)
-            usages, repeats, others = _distinct(usages)
+            usages, repeats, others = distinct(usages)
             known: dict[tuple[int, UUID], bytes] = {}
             while True:
-                fresh, again, other = _compare(usages, known)
+                fresh, again, other = compare(usages, known)
                 try:
                     async with connection.transaction():
                         basis = await self._charges.basis(connection, usages)
                         outcome = await self._charges.charge(connection, fresh, basis, now)
-                        conflicts = _contradicting(others, known)
-                        too_large = [_refused(usage, "AMOUNT_TOO_LARGE", _TOO_LARGE) for usage in outcome.too_large]
+                        conflicts = contradicting(others, known)
+                        too_large = [
+                            refused_usage(usage, "AMOUNT_TOO_LARGE", _TOO_LARGE) for usage in outcome.too_large
+                        ]
                         rejected = [*refused, *conflicts, *other, *too_large]
                         await quarantine(connection, rejected, group=GROUP, now=now)
                         self._faults.reach("before_commit")
@@ -147,6 +117,10 @@ class ChargeUsage:
                     known |= found_recorded.digests
                 except TermsChanged:
                     await asyncio.sleep(0)
+                except RowsRefused as error:
+                    why = await faulty_rows(connection, error.rows)
+                    _blame([(usage, why[usage.identity]) for usage in usages if usage.identity in why])
+                    raise
                 else:
                     break
         counts = {
@@ -262,16 +236,22 @@ def _price(
     terms, tariff = basis
     priced: list[tuple[Usage, RatedUsage, int]] = []
     uncharged: list[UnchargedEvent] = []
+    faults: list[tuple[Usage, str]] = []
     for usage in usages:
         place, event = usage.place, usage.event
         term = terms[place.mandate_no]
-        rated = rate_usage(billable(usage.data, usage.tokens), event.time, tariff, term.markup)
+        try:
+            rated = rate_usage(billable(usage.data, usage.tokens), event.time, tariff, term.markup)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this event, and is told with it.
+            faults.append((usage, type(error).__name__))
+            continue
         if isinstance(rated, Parked):
             uncharged.append(UnchargedEvent.parked(place.mandate_no, event, rated, now, tariff.revision))
         elif not rated.exact:
             uncharged.append(UnchargedEvent.free(place.mandate_no, event, now, tariff.revision))
         else:
             priced.append((usage, rated, place.charged_no(term.billing_model)))
+    _blame(faults)
     return priced, uncharged
 
 
@@ -289,20 +269,21 @@ def _post(
     rows: list[bytes] = []
     sums: dict[RollupKey, list[int]] = {}
     too_large: list[Usage] = []
+    faults: list[tuple[Usage, str]] = []
     for usage, rated, account_no in priced:
         event, data, place, tokens = usage.event, usage.data, usage.place, usage.tokens
         account = accounts[account_no]
-        carry_before = account.carry
-        amount, carry = post(rated.exact, carry_before)
-        if account.balance - amount < -BALANCE_MAX:
-            too_large.append(usage)
-            continue
-        account.carry = carry
-        account.move(-amount)
-        day = terms[place.mandate_no].calendar.day(event.time)
-        explained = derivation(data, rated, carry_before, account.carry, tokens)
-        rows.append(
-            usage_row(
+        balance_before, seq_before, carry_before = account.balance, account.seq, account.carry
+        try:
+            amount, carry = post(rated.exact, carry_before)
+            if balance_before - amount < -BALANCE_MAX:
+                too_large.append(usage)
+                continue
+            account.carry = carry
+            account.move(-amount)
+            day = terms[place.mandate_no].calendar.day(event.time)
+            explained = derivation(data, rated, carry_before, carry, tokens)
+            row = usage_row(
                 event,
                 data,
                 place,
@@ -313,12 +294,26 @@ def _post(
                 tokens=_sent_and_received(tokens),
                 derivation=orjson.dumps(explained),
             )
-        )
+        except Exception as error:  # noqa: BLE001 - as in pricing; the next of this account must not suffer for it.
+            account.balance, account.seq, account.carry = balance_before, seq_before, carry_before
+            faults.append((usage, type(error).__name__))
+            continue
+        rows.append(row)
         added = sums.setdefault((place.mandate_no, place.member_no, day, place.dimension_no), [0, 0])
         added[0] += amount
         added[1] += 1
+    _blame(faults)
     rows.sort()
     return rows, sums, too_large
+
+
+def _blame(faults: Sequence[tuple[Usage, str]]) -> None:
+    """Raises the events at fault, all of them at once; stored ones are not named, whoever took them isolates them."""
+    received = [(usage.received, why) for usage, why in faults if usage.received is not None]
+    if received:
+        raise Faulty(received)
+    if faults:
+        raise ValueError(faults[0][1])
 
 
 def _sent_and_received(tokens: Mapping[str, int]) -> tuple[int, int] | tuple[None, None]:
@@ -326,52 +321,3 @@ def _sent_and_received(tokens: Mapping[str, int]) -> tuple[int, int] | tuple[Non
         return None, None
     sent = sum([count for kind, count in tokens.items() if kind in PROMPT_KINDS])
     return sent, sum(tokens.values()) - sent
-
-
-def _distinct(usages: list[Usage]) -> tuple[list[Usage], int, list[Usage]]:
-    """The first of each identity within the batch, the number of its repeats, and those with other data."""
-    if len({usage.event.id.int for usage in usages}) == len(usages):
-        return usages, 0, []
-    first: dict[tuple[int, UUID], Usage] = {}
-    repeats, others = 0, []
-    for usage in usages:
-        known = first.setdefault(usage.identity, usage)
-        if known is not usage:
-            if known.event.digest == usage.event.digest:
-                repeats += 1
-            else:
-                others.append(usage)
-    return list(first.values()), repeats, others
-
-
-def _contradicting(others: Sequence[Usage], recorded: dict[tuple[int, UUID], bytes]) -> list[Refused]:
-    """Those that differ from the first of their identity; that is what is recorded, or else the first in the batch."""
-    return [_conflict(usage) for usage in others if recorded.get(usage.identity) != usage.event.digest]
-
-
-def _compare(
-    usages: Sequence[Usage], known: dict[tuple[int, UUID], bytes]
-) -> tuple[list[Usage], list[Usage], list[Refused]]:
-    """Splits events into new ones, repeats of what is recorded, and contradictions to it."""
-    if not known:
-        return list(usages), [], []
-    fresh, again, other = [], [], []
-    for usage in usages:
-        digest = known.get(usage.identity)
-        if digest is None:
-            fresh.append(usage)
-        elif digest == usage.event.digest:
-            again.append(usage)
-        else:
-            other.append(_conflict(usage))
-    return fresh, again, other
-
-
-def _conflict(usage: Usage) -> Refused:
-    return _refused(usage, "CONFLICT", f"event {usage.event.id} was recorded with other data")
-
-
-def _refused(usage: Usage, code: str, detail: str) -> Refused:
-    if usage.received is None:
-        raise AssertionError("only received events can be refused")
-    return Refused(usage.received.record, code, detail)

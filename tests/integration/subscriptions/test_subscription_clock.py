@@ -153,9 +153,21 @@ async def test_a_change_without_its_record_and_event_is_not_kept(service: Servic
         identity,
     )
     service.clock.now = datetime(2026, 3, 1, tzinfo=UTC)
-    with pytest.raises(asyncpg.UniqueViolationError):
-        await service.advance()
-    (row,) = await service.fetch("SELECT version, period_start FROM subscriptions WHERE id = $1", identity)
-    assert tuple(row) == (1, BEGINNING)
+    await service.advance()
+    (row,) = await service.fetch("SELECT version, period_start, due_at FROM subscriptions WHERE id = $1", identity)
+    assert tuple(row) == (1, BEGINNING, service.clock.now + timedelta(hours=1))
     # Out of the way of the other tests: nothing is due with it any more.
     await service.fetch("UPDATE subscriptions SET due_at = NULL WHERE id = $1", identity)
+
+
+async def test_a_subscription_whose_stored_terms_cannot_be_read_is_left_alone_and_the_others_go_on(
+    service: Service,
+) -> None:
+    broken, other = await internal(service), await internal(service)
+    await service.fetch("UPDATE subscriptions SET terms = '{}' WHERE mandate_id = $1", broken)
+    service.clock.now = datetime(2026, 3, 1, tzinfo=UTC)
+    for _ in range(6):
+        await service.advance()
+    assert len(await service.billing.events(other, 2)) == 2
+    (row,) = await service.fetch("SELECT version, due_at FROM subscriptions WHERE mandate_id = $1", broken)
+    assert (row["version"], row["due_at"]) == (1, service.clock.now + timedelta(hours=1))

@@ -1,0 +1,173 @@
+"""The parser of the records that the client cannot read in its usual way, and what is kept of a value.
+
+The names of headers may be any bytes, and a batch may expand to more than is unpacked: of such a batch those records
+are read that lie whole in what was unpacked. The others are told by their offsets, the first of them also by its key
+and the beginning of its value.
+"""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+
+# The client's own parser in Python; the compiled one in everyday use cannot be told to be lenient.
+from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
+from aiokafka.record.memory_records import _MemoryRecordsPy
+from aiokafka.record.util import decode_varint
+
+from rappen_contracts.registry import RECORD_BYTES_MAX
+from services.chassis.unpacking import UNPACKED_BYTES_MAX, unpack
+
+__all__ = ["CUT_BYTES", "CutValue", "UnreadValue", "cut_key", "cut_value", "lenient_records"]
+
+# What is kept of a value over the limit. A key is kept up to that limit itself.
+CUT_BYTES = 64 * 1024
+# An oversized batch of more records than this is not looked into: they are tiny, and finding a place among them again
+# costs time for each.
+OVERSIZED_RECORDS_MAX = 50_000
+# So many records that were not unpacked are told one by one; the last of them stands for the rest of its batch.
+UNREAD_RECORDS_MAX = 10_000
+_MAGIC_WITH_HEADERS = 2
+_LENGTH_UNKNOWN = -1
+
+
+class CutValue(bytes):
+    """The beginning of a value that is over the limit, with the length and digest of the whole."""
+
+    length: int
+    digest: bytes
+    why = f"at most {RECORD_BYTES_MAX} bytes"
+
+    @classmethod
+    def of(cls, value: bytes) -> "CutValue":
+        """Cuts a value."""
+        cut = cls(value[:CUT_BYTES])
+        cut.length = len(value)
+        cut.digest = sha256(value).digest()
+        return cut
+
+
+class UnreadValue(CutValue):
+    """What is known of a value that was not unpacked whole: its digest never, its length only where it was come to."""
+
+    @classmethod
+    def of_unread(cls, beginning: bytes, length: int, more: str = "") -> "UnreadValue":
+        """The value of a record in an oversized batch; the length counts where it is over the limit of a record."""
+        unread = cls(beginning[:CUT_BYTES])
+        unread.length = length if length > RECORD_BYTES_MAX else _LENGTH_UNKNOWN
+        unread.digest = b""
+        unread.why = f"in a batch that expands to more than {UNPACKED_BYTES_MAX} bytes, not unpacked{more}"
+        return unread
+
+
+def cut_key(key: bytes | None) -> bytes | None:
+    """What is kept of a key."""
+    return key if key is None or len(key) <= RECORD_BYTES_MAX else key[:RECORD_BYTES_MAX]
+
+
+def cut_value(value: bytes | None) -> bytes | None:
+    """What is kept of a value."""
+    return value if value is None or len(value) <= RECORD_BYTES_MAX else CutValue.of(value)
+
+
+def lenient_records(partition: TopicPartition, data: bytes, aborted: Any, offset: int) -> Any:
+    """The client's own iterator, which leaves out what was aborted and knows the next position."""
+    return PartitionRecords(
+        partition,
+        _LenientRecords(data),
+        aborted,
+        offset,
+        cut_key,
+        cut_value,
+        check_crcs=True,
+        isolation_level=READ_COMMITTED,
+    )
+
+
+class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
+    """The batches of an answer, of which those in today's format are read leniently; older ones have no headers."""
+
+    def next_batch(self) -> Any:
+        self._next_slice: Any
+        part = self._next_slice
+        batch = super().next_batch()
+        return _LenientBatch(part) if batch is not None and batch.magic >= _MAGIC_WITH_HEADERS else batch
+
+
+class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
+    """A batch of records whose text is decoded with escapes in place of errors, and of which not all may be there."""
+
+    def __init__(self, batch: bytes) -> None:
+        self._buffer: Any
+        self._pos: int
+        self._decompressed: bool
+        self._whole = True
+        super().__init__(batch)
+
+    def _maybe_uncompress(self) -> None:
+        if self._decompressed or self.compression_type == self.CODEC_NONE:
+            self._buffer = _LenientBytes(self._buffer)
+        else:
+            space = _LenientBytes(UNPACKED_BYTES_MAX)
+            size, self._whole = unpack(self.compression_type, bytes(self._buffer[self._pos :]), space)
+            if not self._whole and self._num_records > OVERSIZED_RECORDS_MAX:
+                size = 0
+            del space[size:]
+            self._buffer, self._pos = space, 0
+        self._decompressed = True
+
+    def __iter__(self) -> Iterator[Any]:
+        self._maybe_uncompress()
+        return self if self._whole else self._what_is_there()
+
+    def _what_is_there(self) -> Iterator[Any]:
+        """The records that were unpacked whole, then the others by their offsets."""
+        offset = self.base_offset - 1
+        while self._next_record_index < self._num_records and self._next_is_whole():
+            record = next(self)
+            offset = record.offset
+            yield record
+        left = self._num_records - self._next_record_index
+        told = min(left, UNREAD_RECORDS_MAX)
+        for number in range(1, told + 1):
+            rest = f"; it stands for {left - told + 1} records, to offset {self.next_offset - 1}"
+            more = rest if number == told < left else ""
+            yield self._unread(offset + number, more, begun=number == 1)
+
+    def _next_is_whole(self) -> bool:
+        try:
+            length, start = decode_varint(self._buffer, self._pos)
+        except IndexError:
+            return False
+        return bool(length >= 0 and start + length <= len(self._buffer))
+
+    def _unread(self, offset: int, more: str, *, begun: bool) -> Any:
+        key, beginning, length = self._beginning() if begun else (None, b"", _LENGTH_UNKNOWN)
+        value = UnreadValue.of_unread(beginning, length, more)
+        return _DefaultRecordPy(offset, self.max_timestamp, self.timestamp_type, key, value, [])
+
+    def _beginning(self) -> tuple[bytes | None, bytes, int]:
+        """Key, beginning and length of the value of the record that what was unpacked ends in."""
+        buffer, at = self._buffer, self._pos
+        try:
+            for _ in ("length", "attributes", "time", "offset"):
+                _, at = decode_varint(buffer, at)
+            key_length, at = decode_varint(buffer, at)
+            key = bytes(buffer[at : at + key_length]) if key_length >= 0 else None
+            at += max(0, key_length)
+            value_length, at = decode_varint(buffer, at)
+        except IndexError:
+            return None, b"", _LENGTH_UNKNOWN
+        return key, bytes(buffer[at : at + min(CUT_BYTES, max(0, value_length))]), value_length
+
+
+class _LenientBytes(bytearray):
+    def __getitem__(self, at: Any) -> Any:
+        return _LenientText(memoryview(self)[at]) if isinstance(at, slice) else super().__getitem__(at)
+
+
+class _LenientText(bytes):
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return super().decode(encoding, "backslashreplace")

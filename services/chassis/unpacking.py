@@ -1,0 +1,129 @@
+"""Decompressing batches of records within a bound.
+
+A batch of one megabyte may expand to gigabytes, and the client below unpacks whatever comes in one piece. Its four
+decoders are replaced here: they unpack into a space of fixed size, and say so when a batch does not fit into it. Such
+a batch is read in another way (`records.py`), by what of it fits.
+"""
+
+import mmap
+import zlib
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import TypeAlias
+
+import cramjam
+from aiokafka.record import default_records
+from aiokafka.record.default_records import DefaultRecordBase
+
+__all__ = ["UNPACKED_BYTES_MAX", "Oversized", "bound_decoders", "unpack"]
+
+# Far more than publishers gather into a batch: the broker takes one megabyte, and similar events pack to a fourteenth.
+UNPACKED_BYTES_MAX = 32 * 1024 * 1024
+# What decoders that write into a given space say when it is full.
+_FULL = "failed to write whole buffer"
+_GZIP_WINDOW = 31
+# The frame in which Java's snappy puts its blocks: a header, then each block after its length.
+_XERIAL_MAGIC, _XERIAL_HEADER, _XERIAL_LENGTH = b"\x82SNAPPY\x00", 16, 4
+
+# What is unpacked into; the memory of a map is taken as it is written to, and can be given back.
+Space: TypeAlias = bytearray | mmap.mmap
+
+
+class Oversized(Exception):  # noqa: N818 - not an error of ours: the batch is read in another way.
+    """A batch expands to more than is unpacked."""
+
+
+def unpack(codec: int, payload: bytes, space: Space) -> tuple[int, bool]:
+    """Unpacks into the space; gives how many bytes of it are good, and whether that is all of the batch."""
+    return _UNPACK[codec](payload, space)
+
+
+def _gzip(payload: bytes, space: Space) -> tuple[int, bool]:
+    size, rest = 0, payload
+    while rest:
+        if size == len(space):
+            return size, False
+        member = zlib.decompressobj(_GZIP_WINDOW)
+        part = member.decompress(rest, len(space) - size)
+        space[size : size + len(part)] = part
+        size += len(part)
+        if not member.eof:
+            if size < len(space):
+                raise zlib.error("truncated")
+            return size, False
+        # Zeros may follow a member as padding.
+        rest = member.unused_data.lstrip(b"\x00")
+    return size, True
+
+
+def _snappy(payload: bytes, space: Space) -> tuple[int, bool]:
+    if not payload.startswith(_XERIAL_MAGIC):
+        return _snappy_block(payload, space, 0)
+    size, at = 0, _XERIAL_HEADER
+    while at < len(payload):
+        start = at + _XERIAL_LENGTH
+        at = start + int.from_bytes(payload[at:start], "big")
+        size, whole = _snappy_block(payload[start:at], space, size)
+        if not whole:
+            return size, False
+    return size, True
+
+
+def _snappy_block(block: bytes, space: Space, size: int) -> tuple[int, bool]:
+    """A block says how large it gets; one that does not fit is not touched."""
+    if size + cramjam.snappy.decompress_raw_len(block) > len(space):
+        return size, False
+    part = bytes(cramjam.snappy.decompress_raw(block))
+    space[size : size + len(part)] = part
+    return size + len(part), True
+
+
+def _into(decompress: Callable[[bytes, Space], int], payload: bytes, space: Space) -> tuple[int, bool]:
+    try:
+        return decompress(payload, space), True
+    except cramjam.DecompressionError as error:
+        if _FULL not in str(error):
+            raise
+        return len(space), False
+
+
+_UNPACK: dict[int, Callable[[bytes, Space], tuple[int, bool]]] = {
+    DefaultRecordBase.CODEC_GZIP: _gzip,
+    DefaultRecordBase.CODEC_SNAPPY: _snappy,
+    DefaultRecordBase.CODEC_LZ4: partial(_into, cramjam.lz4.decompress_into),
+    DefaultRecordBase.CODEC_ZSTD: partial(_into, cramjam.zstd.decompress_into),
+}
+_DECODERS = {
+    "gzip_decode": DefaultRecordBase.CODEC_GZIP,
+    "snappy_decode": DefaultRecordBase.CODEC_SNAPPY,
+    "lz4_decode": DefaultRecordBase.CODEC_LZ4,
+    "zstd_decode": DefaultRecordBase.CODEC_ZSTD,
+}
+# One for all: a batch is unpacked in one go of the loop.
+_SPACE = mmap.mmap(-1, UNPACKED_BYTES_MAX)
+
+
+def _decode(codec: int, payload: bytes) -> bytes:
+    size, whole = unpack(codec, bytes(payload), _SPACE)
+    if not whole:
+        _SPACE.madvise(mmap.MADV_DONTNEED)
+        raise Oversized(f"more than {UNPACKED_BYTES_MAX} bytes")
+    return bytes(memoryview(_SPACE)[:size])
+
+
+def bound_decoders() -> None:
+    """Puts the bounded decoders in the place of the client's own, in its compiled parser and in the one in Python."""
+    for module in {default_records, *_compiled()}:
+        for name, codec in _DECODERS.items():
+            if not callable(getattr(module, name, None)):
+                raise RuntimeError(f"{module.__name__} has no {name}: this version of the client is not bounded")
+            setattr(module, name, partial(_decode, codec))
+
+
+def _compiled() -> list[ModuleType]:
+    try:
+        from aiokafka.record._crecords import default_records as compiled  # noqa: PLC0415 - not built everywhere.
+    except ImportError:
+        return []
+    return [compiled]

@@ -1,0 +1,113 @@
+"""How a consumer stands: its lag, what holds it up from outside, and whether it is alive but stuck.
+
+Three things stop a partition without an error anywhere: a producer that leaves a transaction open, a topic that is no
+more, and a client that does not move. The first two are told by readiness and metrics; a topic that was made again is
+read from its beginning; the third ends the process.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from aiokafka import TopicPartition
+
+from services.chassis.kafka import BatchSubscription
+from services.chassis.logging import get_logger
+from services.chassis.metrics import CONSUMER_LAG_RECORDS, PARTITION_HELD_SECONDS
+from services.chassis.process import pause
+from services.chassis.records import RecordReader, Standing
+
+__all__ = ["Watch"]
+
+INTERVAL_S = 5.0
+STUCK_AFTER_S = 120.0
+# A transaction usually takes less than a second; for one that takes longer, somebody should look.
+HELD_AFTER_S = 15.0
+
+_log = get_logger(__name__)
+
+
+class Watch:
+    """Looks at one subscription every few seconds; `busy` is held while a batch is in flight."""
+
+    def __init__(self, name: str, topics: Sequence[str], subscription: BatchSubscription, busy: asyncio.Lock) -> None:
+        self._name = name
+        self._topics = tuple(topics)
+        self._subscription = subscription
+        self._busy = busy
+        self._missing: list[str] = []
+        # By partition that is held up: where, and since when.
+        self._held: dict[TopicPartition, tuple[int, float]] = {}
+        self._positions: dict[TopicPartition, int] = {}
+        self._moved_at = time.monotonic()
+
+    def ready(self) -> bool | str:
+        """Whether records come as they should; else what keeps them."""
+        if self._missing:
+            return f"topic {', '.join(self._missing)} does not exist"
+        now = time.monotonic()
+        held = [
+            f"{at.topic}[{at.partition}]@{stable} held up by an open transaction for {now - since:.0f} s"
+            for at, (stable, since) in sorted(self._held.items())
+            if now - since > HELD_AFTER_S
+        ]
+        return ", ".join(held) or True
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Looks until told to stop; raises when records wait and nothing has moved for long."""
+        self._moved_at = time.monotonic()
+        while not stop.is_set():
+            reader = self._subscription.reader
+            if reader is not None:
+                await self._look(reader)
+            await pause(stop, INTERVAL_S)
+
+    async def _look(self, reader: RecordReader) -> None:
+        try:
+            async with asyncio.timeout(INTERVAL_S * 4):
+                await self._look_at_topics(reader)
+                standing = {} if self._missing else await reader.standing()
+        except Exception as error:  # noqa: BLE001 - the broker is away; standing still is then no fault of ours.
+            _log.warning("lag unknown", error=type(error).__name__)
+            self._positions, self._moved_at = {}, time.monotonic()
+            return
+        CONSUMER_LAG_RECORDS.labels(self._topics[0]).set(
+            sum(max(0, entry.end - entry.position) for entry in standing.values())
+        )
+        self._look_at_transactions(standing)
+        self._look_at_movement(standing)
+
+    async def _look_at_topics(self, reader: RecordReader) -> None:
+        missing, changed = await reader.topics_now(self._topics)
+        if missing != self._missing:
+            _log.error("topics missing", topics=missing) if missing else _log.info("topics there again")
+            # The client would find a topic that was made again only when its knowledge is a minute old.
+            await reader.refresh()
+        self._missing = missing
+        if changed:
+            async with self._busy:
+                await reader.begin_again(changed)
+            _log.error("topics made again, read from their beginning", topics=changed)
+
+    def _look_at_transactions(self, standing: dict[TopicPartition, Standing]) -> None:
+        now = time.monotonic()
+        before, self._held = self._held, {}
+        for at, entry in standing.items():
+            if entry.position >= entry.stable and entry.end > entry.stable:
+                stable, since = before.get(at, (entry.stable, now))
+                self._held[at] = (entry.stable, since if stable == entry.stable else now)
+                PARTITION_HELD_SECONDS.labels(at.topic, str(at.partition)).set(now - self._held[at][1])
+                if now - self._held[at][1] > HELD_AFTER_S:
+                    _log.warning("partition held up by an open transaction", topic=at.topic, partition=at.partition)
+        for at in before.keys() - self._held.keys():
+            PARTITION_HELD_SECONDS.remove(at.topic, str(at.partition))
+
+    def _look_at_movement(self, standing: dict[TopicPartition, Standing]) -> None:
+        """What an open transaction holds up counts as read here: that the client does not get it is as it should be."""
+        positions = {at: entry.position for at, entry in standing.items()}
+        waiting = sum(max(0, entry.stable - entry.position) for entry in standing.values())
+        if positions != self._positions or waiting == 0 or self._busy.locked():
+            self._moved_at = time.monotonic()
+        if time.monotonic() - self._moved_at > STUCK_AFTER_S:
+            raise RuntimeError(f"{self._name} stands still with {waiting} records waiting")
+        self._positions = positions

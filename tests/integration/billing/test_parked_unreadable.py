@@ -1,0 +1,76 @@
+"""A stored event that cannot be read any more is set aside alone; its neighbours are charged, and nothing spins."""
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from services.billing.use_cases.import_prices import set_rate
+from services.billing.use_cases.settle_parked import SettleParked
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+from services.chassis.jobs import RepeatedJob
+from tests.integration.billing.conftest import BillingApi
+from tests.support.charging import charge
+from tests.support.events import usage_record, uuid7
+from tests.support.ledger import Books
+from tests.support.stack import ServerPair
+
+BROKEN = ["{", "[]", '{"specversion": "1.0", "type": "ch.rappen.usage.recorded.v9"}', "9" * 5000]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+async def test_an_unreadable_parked_event_is_set_aside_and_its_neighbours_are_charged(
+    api: BillingApi, servers: ServerPair, database: Database, mandate: str, text: str
+) -> None:
+    books, broken = Books(servers.admin_dsn), uuid7()
+    currency = ["ISK", "HUF", "CLP", "KES"][BROKEN.index(text)]
+    records = [usage_record(mandate, currency=currency) for _ in range(40)]
+    await charge(api.database, usage_record(mandate, event_id=broken, currency=currency), *records)
+    await books.fetch("UPDATE uncharged_events SET event = $2 WHERE event_id = $1", broken, text)
+    async with database.bare() as connection, connection.transaction():
+        await set_rate(
+            connection,
+            currency=currency,
+            rate=Decimal("0.01"),
+            valid_from=datetime.now(UTC) - timedelta(days=9),
+            actor="admin",
+        )
+    runs = 0
+    settle = SettleParked(database, default_markup=Decimal(0), clock=system_clock)
+
+    async def counted() -> int:
+        nonlocal runs
+        runs += 1
+        return await settle()
+
+    stop = asyncio.Event()
+    job = asyncio.create_task(RepeatedJob("settle parked", counted, every_s=0.5).run(stop))
+    await books.wait_charged([mandate], len(records), timeout_s=20)
+    runs = 0
+    await asyncio.sleep(2)
+    stop.set()
+    await job
+    assert runs <= 6
+    rows = await books.fetch("SELECT reason, event FROM uncharged_events WHERE event_id = $1", broken)
+    assert [(row["reason"], row["event"]) for row in rows] == [("UNREADABLE", text)]
+    assert await books.charged([mandate]) == len(records)
+    assert await books.failing() == {}
+
+
+async def test_a_job_that_fails_is_told_and_tried_ever_more_rarely_and_ends_nothing() -> None:
+    seen: Counter[str] = Counter()
+
+    async def failing() -> int:
+        seen["runs"] += 1
+        raise KeyError("stored")
+
+    stop = asyncio.Event()
+    running = asyncio.create_task(RepeatedJob("test", failing, every_s=0.01).run(stop))
+    await asyncio.sleep(2)
+    assert not running.done()
+    stop.set()
+    await running
+    assert 3 <= seen["runs"] <= 8

@@ -1,0 +1,82 @@
+"""What it costs to refuse events that the handler cannot settle: calls of the handler, not time."""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from aiokafka import ConsumerRecord
+
+from rappen_contracts import decode
+from services.chassis.consumer import Consumer, Faulty, Received
+from services.chassis.faults import FaultPoints
+from services.chassis.health import Health
+from services.chassis.quarantine import Refused
+from services.chassis.settings import KafkaSettings
+from tests.support.events import usage_record
+
+COUNT = 2_000
+
+
+class Handler:
+    """Settles events into memory, all or none. Those of `bad` it cannot; it says which, or that something failed."""
+
+    def __init__(self, bad: set[int], *, naming: bool) -> None:
+        self.bad, self.naming = bad, naming
+        self.calls = 0
+        self.settled: list[int] = []
+        self.refused: list[Refused] = []
+
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+        self.calls += 1
+        faults = [entry for entry in events if entry.record.offset in self.bad]
+        if faults and self.naming:
+            raise Faulty([(entry, "too large") for entry in faults])
+        if faults:
+            raise ArithmeticError("one of them")
+        self.settled += [entry.record.offset for entry in events]
+        self.refused += refused
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.001, 0.05, 1.0])
+async def test_events_that_a_handler_names_cost_one_call_more_however_many_they_are(share: float) -> None:
+    handler = await _settled(share, naming=True)
+    assert handler.calls == 2
+    assert {entry.attempts for entry in handler.refused} == {1}
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.001, 0.05, 1.0])
+async def test_unexpected_failures_cost_a_bounded_number_of_calls_per_refused_event(share: float) -> None:
+    handler = await _settled(share, naming=False)
+    bad = len(handler.bad)
+    # A path of halves to each, as far as the paths are not the same, and its second try.
+    assert handler.calls <= 2 * bad * (math.log2(COUNT / bad) + 3)
+
+
+async def _settled(share: float, *, naming: bool) -> Handler:
+    step = int(1 / share)
+    bad = set(range(step // 2, COUNT, step)) if share < 1 else set(range(COUNT))
+    handler = Handler(bad, naming=naming)
+    consumer = Consumer(
+        KafkaSettings(bootstrap_servers="127.0.0.1:1"),
+        client_id="test",
+        group="test",
+        topics=["usage.recorded"],
+        handler=handler,
+        clock=lambda: datetime.now(UTC),
+        faults=FaultPoints(None),
+        health=Health(),
+    )
+    await consumer._consume([_record(number) for number in range(COUNT)])
+    assert sorted(handler.settled) == [number for number in range(COUNT) if number not in bad]
+    assert sorted(entry.record.offset for entry in handler.refused) == sorted(bad)
+    assert {entry.code for entry in handler.refused} == {"UNPROCESSABLE"}
+    return handler
+
+
+def _record(offset: int) -> ConsumerRecord[bytes, bytes]:
+    made = usage_record("m", event_id=uuid4())
+    value = made.value or b""
+    assert decode(made.headers, value, now=datetime.now(UTC))
+    return ConsumerRecord("usage.recorded", 0, offset, 0, 0, made.key, value, None, 1, len(value), tuple(made.headers))
