@@ -50,8 +50,9 @@ class _Asked(NamedTuple):
 class Standings:
     """Reads of one process."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, readers_max: int = READERS_MAX) -> None:
         self._database = database
+        self._readers_max = readers_max
         self._waiting: list[_Asked] = []
         self._readers: set[asyncio.Task[None]] = set()
 
@@ -59,14 +60,25 @@ class Standings:
         """One row, with nulls for what does not exist; raises what the database raised."""
         found: asyncio.Future[asyncpg.Record] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Asked(mandate_id, user_id, provider, found))
-        if len(self._readers) < READERS_MAX:
-            reader = asyncio.create_task(self._read_waiting())
-            self._readers.add(reader)
-            reader.add_done_callback(self._readers.discard)
+        if len(self._readers) < self._readers_max:
+            self._readers.add(asyncio.create_task(self._read_waiting()))
         return await found
 
     async def _read_waiting(self) -> None:
-        """Reads until nobody waits. What goes wrong is told to those who asked, and the next ones are tried anew."""
+        """Reads until nobody waits, and is no reader from that very moment on.
+
+        Nothing may come between the last look at who waits and the end: a callback of the finished task runs after
+        those whom it has just answered, and what they ask next would then wait for a reader that is gone.
+        """
+        try:
+            await self._read_until_nobody_waits()
+        finally:
+            reader = asyncio.current_task()
+            if reader is not None:
+                self._readers.discard(reader)
+
+    async def _read_until_nobody_waits(self) -> None:
+        """What goes wrong is told to those who asked, and the next ones are tried anew."""
         while self._waiting:
             together, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
             try:
