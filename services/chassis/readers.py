@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from rappen_contracts.registry import source_topic
-from services.chassis.database import Database
+from services.chassis.database import Database, is_transient
 from services.chassis.logging import get_logger
 from services.chassis.settings import KafkaSettings
 
@@ -82,7 +82,10 @@ class Readers:
             async with asyncio.timeout(WAIT_S_MAX):
                 await self._relayed()
                 await self._read(topic)
-        except (TimeoutError, OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except Exception as error:
+            # Whatever the servers say, the change is made; anything else is a fault of ours.
+            if not is_transient(error) and not isinstance(error, KafkaError | asyncpg.PostgresError):
+                raise
             _log.warning("readers not caught up", topic=topic, error=type(error).__name__)
             return False
         return True

@@ -1,9 +1,10 @@
 """Every refusal of the gateway, one class each."""
 # ruff: noqa: RUF012
 
-from services.chassis.problems import Problem
+from services.chassis.problems import OutcomeUnknown, Problem
 
 __all__ = [
+    "IDEMPOTENCY_KEY_HEADER",
     "AmbiguousEntry",
     "BodyTooLarge",
     "InstanceElsewhere",
@@ -15,12 +16,50 @@ __all__ = [
     "InvalidToken",
     "NotFound",
     "RateLimited",
+    "RepeatAsItWas",
+    "RepeatWithKey",
     "TokenNeeded",
     "TooManyInFlight",
     "UnknownReference",
     "UnsupportedMediaType",
     "UserDisabled",
 ]
+
+IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
+
+# ---- What became of a change
+
+
+class _Unanswered(OutcomeUnknown):
+    """The answer names the key that the service was given, by the caller or by the gateway."""
+
+    def __init__(self, key: str) -> None:
+        headers = {"Retry-After": "1", IDEMPOTENCY_KEY_HEADER: key}
+        super().__init__(headers=headers, extra={"idempotencyKey": key}, key=key)
+
+
+class RepeatWithKey(_Unanswered):
+    """The service makes a change of one key once."""
+
+    texts = {
+        "en": "No answer came in time, so it is not known whether the change was made. Repeat it unchanged with"
+        " Idempotency-Key {key}: it is then made once and answered as at first.",
+        "de": "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde. Bitte"
+        " unverändert mit Idempotency-Key {key} wiederholen: So wird sie nur einmal gemacht und wie beim ersten Mal"
+        " beantwortet.",
+    }
+
+
+class RepeatAsItWas(_Unanswered):
+    """The change says how things are to be; made twice they are the same."""
+
+    texts = {
+        "en": "No answer came in time, so it is not known whether the change was made. Repeating it unchanged is safe:"
+        " made twice, it has the same effect as once.",
+        "de": "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde. Sie"
+        " unverändert zu wiederholen ist gefahrlos: Zweimal gemacht wirkt sie wie einmal.",
+    }
+
 
 # ---- Who calls
 

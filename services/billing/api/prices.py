@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import CURRENCIES, NonNegativeDecimal, Timestamp, parse_time
-from services.billing.api.context import ApiContext, Body, integer_parameter, router
+from services.billing.api.context import ApiContext, Body, integer_parameter, router, take_long
 from services.billing.errors import MalformedParameter, PriceFileRefused
 from services.billing.queries.prices import list_prices, list_rates, list_unpriced
 from services.billing.use_cases.import_prices import PriceFileError, import_prices, read_price_file, set_rate
@@ -71,6 +71,7 @@ def routes(context: ApiContext) -> APIRouter:
         except PriceFileError as error:
             raise PriceFileRefused(why=str(error)) from error
         async with context.database.bare() as connection, connection.transaction():
+            await take_long(request, connection)
             done = await import_prices(
                 connection, file, tariffs=context.tariffs, apply=not preview, actor=caller.user_id
             )

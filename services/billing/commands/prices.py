@@ -10,7 +10,7 @@ from services.billing.repository.prices import Tariffs
 from services.billing.settings import BillingSettings
 from services.billing.use_cases.import_prices import PriceFileError, PriceImport, import_prices, read_price_file
 from services.chassis.clock import system_clock
-from services.chassis.database import Database
+from services.chassis.database import PATIENT, Database
 
 __all__ = ["run"]
 
@@ -41,7 +41,7 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
 
 async def _import(settings: BillingSettings, content: bytes, form: str, *, apply: bool) -> PriceImport:
     file = read_price_file(content, "litellm" if form == "litellm" else "rappen", system_clock())
-    database = Database(settings.database_url.get_secret_value(), pool_size=2)
+    database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=PATIENT)
     await database.start()
     try:
         async with database.bare() as connection, connection.transaction():

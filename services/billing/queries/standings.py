@@ -9,13 +9,17 @@ from typing import NamedTuple
 
 import asyncpg
 
-from services.chassis.database import Database
+from services.chassis.database import Database, NoConnection
 
 __all__ = ["Standings"]
 
 # Statements at once, and checks in one of them.
 READERS_MAX = 2
 TOGETHER_MAX = 64
+# Beyond so many, a check is answered at once that there is no time for it.
+WAITING_MAX = 1_000
+# A reading is short; one that is not waits for a server that stands still, and its checks are told so.
+READ_TIMEOUT_S = 4.0
 
 _STATEMENT = """
 SELECT d.id IS NOT NULL AS known, d.enabled AND s.enabled AND coalesce(u.enabled, true) AS member, s.roles,
@@ -57,7 +61,12 @@ class Standings:
         self._readers: set[asyncio.Task[None]] = set()
 
     async def read(self, mandate_id: str, user_id: str, provider: str | None) -> asyncpg.Record:
-        """One row, with nulls for what does not exist; raises what the database raised."""
+        """One row, with nulls for what does not exist; raises what the database raised, or `NoConnection`."""
+        if len(self._waiting) >= WAITING_MAX:
+            # Those who have gone, because their time was over, wait for nothing.
+            self._waiting = [asked for asked in self._waiting if not asked.found.done()]
+            if len(self._waiting) >= WAITING_MAX:
+                raise NoConnection
         found: asyncio.Future[asyncpg.Record] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Asked(mandate_id, user_id, provider, found))
         if len(self._readers) < self._readers_max:
@@ -96,5 +105,7 @@ class Standings:
     async def _fetch(self, together: list[_Asked]) -> list[asyncpg.Record]:
         mandates, users, providers, _ = zip(*together, strict=True)
         async with self._database.bare() as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(_STATEMENT, mandates, users, providers)
+            rows: list[asyncpg.Record] = await connection.fetch(
+                _STATEMENT, mandates, users, providers, timeout=READ_TIMEOUT_S
+            )
         return rows
