@@ -7,6 +7,7 @@ __all__ = [
     "IDEMPOTENCY_KEY_HEADER",
     "AmbiguousEntry",
     "BodyTooLarge",
+    "BodyTooSlow",
     "InstanceElsewhere",
     "InvalidContext",
     "InvalidEvents",
@@ -232,6 +233,18 @@ class BodyTooLarge(Problem):
     texts = {
         "en": "At most {bytes_max} bytes are taken here.",
         "de": "Hier werden höchstens {bytes_max} Bytes angenommen.",
+    }
+
+
+class BodyTooSlow(Problem):
+    """The body was not sent in its time."""
+
+    status = 408
+    code = "BODY_TOO_SLOW"
+    title = "Request timeout"
+    texts = {
+        "en": "The body did not arrive within {seconds} seconds; nothing was done.",
+        "de": "Der Inhalt kam nicht innerhalb von {seconds} Sekunden an; es wurde nichts gemacht.",
     }
 
 

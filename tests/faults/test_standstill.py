@@ -199,7 +199,7 @@ async def _webhook(client: httpx.AsyncClient, platform: Platform) -> httpx.Respo
     return await client.post(
         f"{platform.services['payments'].url}/api/billing/webhook/stripe",
         content=body,
-        headers={"Stripe-Signature": signature},
+        headers={"Stripe-Signature": signature, "Content-Type": "application/json"},
     )
 
 

@@ -1,5 +1,6 @@
 """Request bodies: read up to their limit, of the announced type, JSON without floats, fields checked."""
 
+import asyncio
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -9,7 +10,7 @@ from services.chassis.deadlines import deadline_of
 from services.chassis.exact_json import read_json
 from services.chassis.problems import InvalidBody
 from services.gateway.api.operations import Body, refusal
-from services.gateway.errors import BodyTooLarge, UnsupportedMediaType
+from services.gateway.errors import BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 
 __all__ = ["read_body", "read_model", "read_object"]
 
@@ -30,12 +31,16 @@ async def read_body(request: Request, body: Body) -> bytes:
     # A slow line is the caller's; its time is not the time in which we answer.
     deadline = deadline_of(request)
     left_s = deadline.left_s()
-    deadline.restart(BODY_S)
-    async for chunk in request.stream():
-        length += len(chunk)
-        if length > body.bytes_max:
-            raise BodyTooLarge(bytes_max=body.bytes_max)
-        chunks.append(chunk)
+    deadline.lift()
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                length += len(chunk)
+                if length > body.bytes_max:
+                    raise BodyTooLarge(bytes_max=body.bytes_max)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise BodyTooSlow(seconds=int(BODY_S)) from None
     deadline.restart(left_s)
     return b"".join(chunks)
 
