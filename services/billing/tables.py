@@ -18,6 +18,7 @@ __all__ = [
     "directory_mandates",
     "directory_members",
     "directory_users",
+    "kept_answers",
     "mandate_subscriptions",
     "mandates",
     "metadata",
@@ -300,6 +301,19 @@ audit_log = sa.Table(
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("before", JSONB),
     sa.Column("after", JSONB),
+    sa.Column("at", _Time, nullable=False),
+)
+
+# What was answered to a change with an idempotency key; a repeat gets it again.
+kept_answers = sa.Table(
+    "kept_answers",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("action", sa.Text, primary_key=True),
+    sa.Column("actor", sa.Text, primary_key=True),
+    sa.Column("idempotency_key", _Id, primary_key=True),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("answer", JSONB),
     sa.Column("at", _Time, nullable=False),
 )
 

@@ -81,7 +81,8 @@ class Caller(BaseModel):
     """A person or a program with its scope.
 
     `mandates` maps every mandate in which the person is an enabled member to whether they administer it;
-    `instances` are the feature instances they administer. A program has `scopes` and no mandates.
+    `instances` are the feature instances they administer, `instance_mandates` the mandates of those, of which they need
+    not be a member. A program has `scopes` and no mandates.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -92,6 +93,7 @@ class Caller(BaseModel):
     scopes: frozenset[str] = frozenset()
     mandates: dict[str, bool] = {}
     instances: frozenset[str] = frozenset()
+    instance_mandates: frozenset[str] = frozenset()
     context_mandate: str | None = None
     language: str = "en"
 

@@ -1,7 +1,15 @@
-"""PostgreSQL: an engine for statements of SQLAlchemy Core, a pool of bare asyncpg connections for the hot paths."""
+"""PostgreSQL: an engine for statements of SQLAlchemy Core, a pool of bare asyncpg connections for the hot paths.
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+Whatever the server does, nobody waits for it without an end: the queue for a connection is short, a session's locks
+and statements have their time, and a statement that was given up takes its connection with it.
+"""
+
+import asyncio
+import math
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, ClassVar
 
 import asyncpg
 from sqlalchemy.engine import make_url
@@ -9,11 +17,19 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-__all__ = ["Database", "is_transient"]
+from services.chassis.settings import DatabaseSettings
+
+__all__ = ["PATIENT", "Database", "NoConnection", "is_transient", "is_undecided", "take_time"]
 
 CONNECT_TIMEOUT_S = 5.0
-# A statement that takes longer than this is stuck; the caller gets an error and tries again or answers 503.
+# The client's own limit lies behind the server's, which says what it ended; it counts where the server says nothing.
 COMMAND_TIMEOUT_S = 60.0
+CLIENT_CHECK_S = 5
+# Unanswered ones after which a silent peer is gone; the first is sent after half of its time.
+KEEPALIVES = 3
+
+# For an operator's commands, which have the time that their work takes.
+PATIENT = DatabaseSettings(lock_timeout_s=60.0, statement_timeout_s=900.0)
 
 # connection failures, transaction rollback (deadlock, serialization), insufficient resources, operator intervention,
 # lock not available, cannot connect now, read-only (a failover in progress).
@@ -21,12 +37,44 @@ _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 _TRANSIENT_STATES = ("55P03", "25006")
 
 
+class NoConnection(Exception):  # noqa: N818 - it is what it is named.
+    """No connection could be had, so nothing was done."""
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that ends with the statement that was given up on it.
+
+    asyncpg would ask the server over a second connection to cancel, and whoever gave up would wait for the answer: for
+    as long as the server stands still. The server notices the closed connection and cancels by itself.
+    """
+
+    peer_timeout_s: ClassVar[int]
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any) -> None:
+        super().__init__(protocol, transport, *more)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            _watch_peer(sock, self.peer_timeout_s)
+
+    async def _cancel(self, waiter: asyncio.Future[None], cancel_waiter: asyncio.Future[None] | None = None) -> None:
+        self.terminate()
+
+
 class Database:
     """One service's schema through its application role. `start` before use, `stop` at the end."""
 
-    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+    def __init__(self, url: str, *, pool_size: int = 8, settings: DatabaseSettings | None = None) -> None:
+        settings = settings or DatabaseSettings()
         self._url = make_url(url).set(drivername="postgresql")
         self._pool_size = pool_size
+        self._waiting = 0
+        self._waiting_max = settings.waiting_max
+        self._connecting: dict[str, Any] = {
+            "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": max(COMMAND_TIMEOUT_S, settings.statement_timeout_s + 5.0),
+            "connection_class": type("_Connection", (_Connection,), {"peer_timeout_s": settings.peer_timeout_s}),
+        }
+        self._session = _session(settings)
         self.engine: AsyncEngine = create_async_engine(
             self._url.set(drivername="postgresql+asyncpg"),
             pool_size=pool_size,
@@ -34,7 +82,7 @@ class Database:
             pool_timeout=CONNECT_TIMEOUT_S,
             # A server that was restarted leaves dead connections in the pool.
             pool_pre_ping=True,
-            connect_args={"timeout": CONNECT_TIMEOUT_S, "command_timeout": COMMAND_TIMEOUT_S},
+            connect_args={**self._connecting, "server_settings": self._session},
         )
         self._pool: asyncpg.Pool | None = None
 
@@ -44,12 +92,11 @@ class Database:
             self._url.render_as_string(hide_password=False),
             min_size=1,
             max_size=self._pool_size,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
             max_inactive_connection_lifetime=300.0,
+            **self._connecting,
             # The statements are written so that one plan, by index, serves any number of rows; planning each anew costs
             # more than most of them do.
-            server_settings={"plan_cache_mode": "force_generic_plan"},
+            server_settings={**self._session, "plan_cache_mode": "force_generic_plan"},
             # Whoever borrows a connection closes what it opens on it; resetting it each time would cost a round trip.
             reset=_leave_as_it_is,
         )
@@ -63,27 +110,101 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """One transaction of SQLAlchemy Core, committed at the end of the block."""
-        async with self.engine.begin() as connection:
+        async with self.reading() as connection, connection.begin():
             yield connection
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection for reads; nothing is committed."""
-        async with self.engine.connect() as connection:
+        with self._in_line():
+            connection = await self.engine.connect()
+        try:
             yield connection
+        finally:
+            await asyncio.shield(connection.close())
 
     @asynccontextmanager
     async def bare(self) -> AsyncIterator[asyncpg.Connection]:
         """A bare asyncpg connection; the caller opens its transaction."""
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise RuntimeError("start() comes first")
-        async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+        with self._in_line():
+            connection = await pool.acquire(timeout=CONNECT_TIMEOUT_S)
+        try:
             yield connection
+        except asyncpg.InterfaceError as error:
+            # The rollback found its connection gone with the statement before it; why that was given up is what counts.
+            if isinstance(error.__context__, asyncio.CancelledError | TimeoutError):
+                raise error.__context__ from None
+            raise
+        finally:
+            await pool.release(connection)
 
     async def ping(self) -> bool:
         """Whether the server answers this role."""
         async with self.bare() as connection:
             return bool(await connection.fetchval("SELECT true"))
+
+    @contextmanager
+    def _in_line(self) -> Iterator[None]:
+        """A place among those who wait for a connection; `NoConnection` where there is none, or none in time."""
+        if self._waiting >= self._waiting_max:
+            raise NoConnection
+        self._waiting += 1
+        try:
+            yield
+        except Exception as error:
+            if is_transient(error):
+                raise NoConnection from error
+            raise
+        finally:
+            self._waiting -= 1
+
+
+def _session(settings: DatabaseSettings) -> dict[str, str]:
+    """What the server is told at the beginning of each session; its numbers are milliseconds where it has no unit."""
+    return {
+        "lock_timeout": _milliseconds(settings.lock_timeout_s),
+        "statement_timeout": _milliseconds(settings.statement_timeout_s),
+        "idle_in_transaction_session_timeout": _milliseconds(settings.idle_in_transaction_timeout_s),
+        # A statement whose caller is gone ends here, and not when it is done.
+        "client_connection_check_interval": _milliseconds(CLIENT_CHECK_S),
+        "tcp_keepalives_idle": str(settings.peer_timeout_s // 2),
+        "tcp_keepalives_interval": str(_keepalive_interval_s(settings.peer_timeout_s)),
+        "tcp_keepalives_count": str(KEEPALIVES),
+        "tcp_user_timeout": _milliseconds(settings.peer_timeout_s),
+    }
+
+
+def _watch_peer(sock: socket.socket, peer_timeout_s: int) -> None:
+    """The same on this side of the connection; the names are those of Linux, where the services run."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, number in (
+        ("TCP_KEEPIDLE", peer_timeout_s // 2),
+        ("TCP_KEEPINTVL", _keepalive_interval_s(peer_timeout_s)),
+        ("TCP_KEEPCNT", KEEPALIVES),
+        ("TCP_USER_TIMEOUT", peer_timeout_s * 1000),
+    ):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), number)
+
+
+def _keepalive_interval_s(peer_timeout_s: int) -> int:
+    return max(1, peer_timeout_s // (2 * KEEPALIVES))
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(math.ceil(seconds * 1000))
+
+
+async def take_time(connection: asyncpg.Connection, seconds: float) -> None:
+    """Lets the statements of the running transaction take so long, waiting for locks included.
+
+    It is itself a statement in the ordinary time, so a server that stands still is noticed before the long one begins.
+    """
+    limit = _milliseconds(seconds)
+    await connection.execute(f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}")
 
 
 async def _leave_as_it_is(_: asyncpg.Connection) -> None:
@@ -95,7 +216,7 @@ def is_transient(error: BaseException) -> bool:
 
     What is not known to be transient is not: a data error repeated for ever would stop a partition.
     """
-    if isinstance(error, PoolTimeoutError):
+    if isinstance(error, PoolTimeoutError | NoConnection):
         return True
     if isinstance(error, DBAPIError) and error.orig is not None:
         if error.connection_invalidated:
@@ -106,3 +227,13 @@ def is_transient(error: BaseException) -> bool:
         return state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES
     # asyncpg says InterfaceError for a connection that was closed under it.
     return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+
+
+def is_undecided(error: BaseException) -> bool:
+    """Whether the work of a transient error may have been done: the answer to it was lost, not refused."""
+    if not is_transient(error) or isinstance(error, PoolTimeoutError | NoConnection):
+        return False
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        error = error.orig.__cause__ or error.orig
+    # What the server itself answered with was rolled back; class 08 is what the client says of a lost connection.
+    return not isinstance(error, asyncpg.PostgresError) or (error.sqlstate or "08")[:2] == "08"

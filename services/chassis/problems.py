@@ -16,16 +16,19 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rappen_contracts.field_faults import sentence
-from services.chassis.database import is_transient
+from services.chassis.database import is_transient, is_undecided
+from services.chassis.deadlines import ANSWER_S, Deadline
 from services.chassis.logging import get_logger
 
 __all__ = [
     "FieldError",
+    "OutcomeUnknown",
     "Problem",
     "failure_response",
     "identify",
     "install_problems",
     "invalid_body",
+    "mark_as_read",
     "problem_response",
 ]
 
@@ -78,6 +81,20 @@ class Unavailable(Problem):
     texts: ClassVar[Mapping[str, str]] = {
         "en": "A part of the platform is not reachable; please try again.",
         "de": "Ein Teil der Plattform ist nicht erreichbar; bitte noch einmal versuchen.",
+    }
+
+
+class OutcomeUnknown(Problem):
+    """A change was begun and its end is not known; that it can be tried again would say too much."""
+
+    status = 503
+    code = "OUTCOME_UNKNOWN"
+    title = "Outcome unknown"
+    texts: ClassVar[Mapping[str, str]] = {
+        "en": "No answer came in time, so it is not known whether the change was made; please look before repeating"
+        " it.",
+        "de": "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde; bitte vor"
+        " einer Wiederholung nachsehen.",
     }
 
 
@@ -148,11 +165,22 @@ def identify(request: Request) -> str:
     return request_id
 
 
-class _Identify:
-    """Gives each request its id and answers what nobody else caught; plain ASGI, because it is on every path."""
+def mark_as_read(request: Request) -> None:
+    """Says that this request changes nothing, whatever its method: it can be repeated."""
+    request.state.reads = True
 
-    def __init__(self, app: ASGIApp) -> None:
+
+def _changes(request: Request) -> bool:
+    return request.method not in ("GET", "HEAD", "OPTIONS") and not getattr(request.state, "reads", False)
+
+
+class _Identify:
+    """Gives each request its id and its deadline, and answers what nobody else caught; plain ASGI, because it is on
+    every path."""
+
+    def __init__(self, app: ASGIApp, answer_s: float) -> None:
         self._app = app
+        self._answer_s = answer_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -160,26 +188,33 @@ class _Identify:
             return
         request = Request(scope, receive)
         request_id = identify(request)
+        deadline = request.state.deadline = Deadline(self._answer_s)
         started = False
 
         async def send_identified(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 message["headers"] = [*message["headers"], (REQUEST_ID_HEADER.lower().encode(), request_id.encode())]
             await send(message)
 
+        async def send_in_time(message: Message) -> None:
+            nonlocal started
+            if not started:
+                deadline.lift()
+                started = True
+            await send_identified(message)
+
         try:
-            await self._app(scope, receive, send_identified)
+            async with deadline:
+                await self._app(scope, receive, send_in_time)
         except Exception as error:
             if started:
                 raise
             await failure_response(request, error)(scope, receive, send_identified)
 
 
-def install_problems(app: FastAPI) -> None:
-    """Maps every way a request can fail to a problem document and gives each request its id."""
-    app.add_middleware(_Identify)
+def install_problems(app: FastAPI, *, answer_s: float = ANSWER_S) -> None:
+    """Maps every way a request can fail to a problem document and gives each request its id and its deadline."""
+    app.add_middleware(_Identify, answer_s=answer_s)
 
     @app.exception_handler(Problem)
     async def refused(request: Request, error: Problem) -> Response:
@@ -230,6 +265,8 @@ def _unexpected(request: Request, error: Exception) -> Response:
         _log.warning(
             "dependency away", request_id=request_id_of(request), path=request.url.path, error=type(error).__name__
         )
-        return problem_response(request, Unavailable(headers={"Retry-After": "1"}))
+        problem = OutcomeUnknown() if _changes(request) and is_undecided(error) else Unavailable()
+        problem.headers["Retry-After"] = "1"
+        return problem_response(request, problem)
     _log.error("request failed", request_id=request_id_of(request), path=request.url.path, exc_info=error)
     return problem_response(request, Problem())

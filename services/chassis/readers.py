@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from rappen_contracts.registry import source_topic
-from services.chassis.database import Database
+from services.chassis.database import Database, is_transient
 from services.chassis.logging import get_logger
 from services.chassis.settings import KafkaSettings
 
@@ -39,6 +39,7 @@ class Readers:
         }
         self._admin: AIOKafkaAdminClient | None = None
         self._ends: AIOKafkaConsumer | None = None
+        self._connecting = asyncio.Lock()
 
     async def start(self) -> None:
         """Connects; a broker that is away is tried again when somebody waits, because the wait is only a courtesy."""
@@ -48,16 +49,25 @@ class Readers:
             _log.warning("readers not connected", error=type(error).__name__)
 
     async def _connect(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
-        """The clients, made by the loop that uses them."""
-        if self._admin is None:
-            admin = AIOKafkaAdminClient(**self._options)
-            await admin.start()
-            self._admin = admin
-        if self._ends is None:
-            ends = AIOKafkaConsumer(**self._options, group_id=None, enable_auto_commit=False)
-            await ends.start()
-            self._ends = ends
-        return self._admin, self._ends
+        """The clients, made once by the loop that uses them, whoever waits; closed again when they do not start."""
+        async with self._connecting:
+            if self._admin is None:
+                admin = AIOKafkaAdminClient(**self._options)
+                try:
+                    await admin.start()
+                except BaseException:
+                    await admin.close()
+                    raise
+                self._admin = admin
+            if self._ends is None:
+                ends = AIOKafkaConsumer(**self._options, group_id=None, enable_auto_commit=False)
+                try:
+                    await ends.start()
+                except BaseException:
+                    await ends.stop()
+                    raise
+                self._ends = ends
+            return self._admin, self._ends
 
     async def stop(self) -> None:
         """Disconnects."""
@@ -72,16 +82,24 @@ class Readers:
             async with asyncio.timeout(WAIT_S_MAX):
                 await self._relayed()
                 await self._read(topic)
-        except (TimeoutError, OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except Exception as error:
+            # Whatever the servers say, the change is made; anything else is a fault of ours.
+            if not is_transient(error) and not isinstance(error, KafkaError | asyncpg.PostgresError):
+                raise
             _log.warning("readers not caught up", topic=topic, error=type(error).__name__)
             return False
         return True
 
     async def _relayed(self) -> None:
+        """A connection is borrowed for each look and not for the wait, during which others need it."""
         async with self._database.bare() as connection:
             last = await connection.fetchval("SELECT max(id) FROM outbox")
-            if last is not None:
-                await _until(lambda: _gone(connection, last))
+        if last is not None:
+            await _until(lambda: self._gone(last))
+
+    async def _gone(self, last: int) -> bool:
+        async with self._database.bare() as connection:
+            return not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM outbox WHERE id <= $1)", last)
 
     async def _read(self, topic: str) -> None:
         admin, consumer = await self._connect()
@@ -94,10 +112,6 @@ class Readers:
 async def _passed(admin: AIOKafkaAdminClient, group: str, ends: dict[TopicPartition, int]) -> bool:
     committed = await admin.list_consumer_group_offsets(group, partitions=list(ends))
     return all(at in committed and committed[at].offset >= end for at, end in ends.items())
-
-
-async def _gone(connection: asyncpg.Connection, last: int) -> bool:
-    return not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM outbox WHERE id <= $1)", last)
 
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:

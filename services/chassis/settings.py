@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
-__all__ = ["HttpSettings", "KafkaSettings", "ServiceSettings"]
+__all__ = ["DatabaseSettings", "HttpSettings", "KafkaSettings", "ServiceSettings"]
 
 Environment = Literal["development", "production"]
 
@@ -20,6 +20,23 @@ class KafkaSettings(BaseModel):
     # After a kill the group waits this long for the dead member. An expulsion by mistake only costs a redelivery.
     session_timeout_ms: int = 8_000
     batch_records_max: int = Field(default=2_000, ge=1, le=10_000)
+
+
+class DatabaseSettings(BaseModel):
+    """How long a session of PostgreSQL may hold up others. The service sets it on each of its connections, so that it
+    does not depend on how the server was set up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Waiting for a lock ends before a request does, so that its caller is told that nothing was done.
+    lock_timeout_s: float = Field(default=5.0, gt=0, le=600)
+    statement_timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    # A process that stands still in the middle of a transaction lets go of its locks.
+    idle_in_transaction_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    # A peer that is gone without a word is noticed on both sides.
+    peer_timeout_s: int = Field(default=30, ge=5, le=3600)
+    # Callers that may wait for a connection; further ones are answered at once that there is none.
+    waiting_max: int = Field(default=500, ge=1)
 
 
 class HttpSettings(BaseModel):
@@ -40,6 +57,7 @@ class ServiceSettings(BaseSettings):
     database_url: SecretStr
     # The owner of the schema; only `migrate` uses it.
     database_owner_url: SecretStr | None = None
+    database: DatabaseSettings = DatabaseSettings()
     kafka: KafkaSettings
     http: HttpSettings
     # Signs the caller context between the gateway and the services.

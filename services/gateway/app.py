@@ -33,6 +33,8 @@ from services.gateway.usage_publisher import UsagePublisher
 
 __all__ = ["serve"]
 
+# Longer than its patience with a service, so that it can still say what it knows of a change.
+ANSWER_S = 14.0
 METHODS = ("GET", "POST", "PUT", "DELETE")
 REQUEST_HEADERS = ("Authorization", "Content-Type", "Accept-Language", "Idempotency-Key", "Last-Event-ID")
 EXPOSED_HEADERS = ("Retry-After", REQUEST_ID_HEADER, *RATE_LIMIT_HEADERS)
@@ -40,7 +42,9 @@ EXPOSED_HEADERS = ("Retry-After", REQUEST_ID_HEADER, *RATE_LIMIT_HEADERS)
 
 def serve(settings: GatewaySettings, role: str) -> None:
     """Runs one role until the process is told to stop."""
-    database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
+    database = Database(
+        settings.database_url.get_secret_value(), pool_size=settings.database_pool_size, settings=settings.database
+    )
     health = Health()
     health.register("database", database.ping)
 
@@ -54,7 +58,7 @@ def serve(settings: GatewaySettings, role: str) -> None:
     if role in ("api", "all"):
         app = _empty("Rappen")
         resources += _add_api(app, settings, database)
-        install_problems(app)
+        install_problems(app, answer_s=ANSWER_S)
         _add_edge(app, settings)
         public = Site(app, settings.http)
     if role in ("worker", "all"):
@@ -68,12 +72,12 @@ def _empty(title: str) -> FastAPI:
 
 
 def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> list[Resource]:
-    http = HttpClient()
+    peers = {name: HttpClient() for name in ("billing", "payments", "subscriptions", "issuer")}
     readers = Readers(settings.kafka, database, client_id=f"gateway-{settings.instance}")
     publisher = UsagePublisher(
         settings.kafka, client_id=f"gateway-usage-{settings.instance}", in_flight_max=settings.usage_in_flight_max
     )
-    issuers = _issuers(settings, http)
+    issuers = _issuers(settings, peers["issuer"])
     gate = Gate(
         tokens=TokenVerifier(issuers.trusted),
         limits=RateLimits(settings.rate_limits),
@@ -82,7 +86,11 @@ def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> lis
     surface = Surface(gate)
     billing, payments, subscriptions = (
         ServiceClient(
-            http.client, name=name, url=url, secret=settings.internal_secret.get_secret_value(), clock=system_clock
+            peers[name].client,
+            name=name,
+            url=url,
+            secret=settings.internal_secret.get_secret_value(),
+            clock=system_clock,
         )
         for name, url in (
             ("billing", settings.billing_url),
@@ -98,7 +106,7 @@ def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> lis
     app.include_router(surface.router())
     document = build_document(surface.operations, version=version("rappen"), context_header=settings.context_header)
     app.include_router(well_known_routes(document, issuers.development_key))
-    return [http, readers, publisher]
+    return [*peers.values(), readers, publisher]
 
 
 def _relay(settings: GatewaySettings, database: Database) -> Relay:

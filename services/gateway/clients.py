@@ -11,10 +11,14 @@ from services.chassis.clock import Clock
 from services.chassis.logging import get_logger
 from services.chassis.problems import Unavailable
 
-__all__ = ["HttpClient", "ServiceClient", "path_of"]
+__all__ = ["HttpClient", "ServiceClient", "Unanswered", "path_of"]
 
 CONNECT_TIMEOUT_S = 1.0
+# A request that gets no connection in this time was not sent.
+POOL_TIMEOUT_S = 3.0
 CONNECTIONS_MAX = 100
+# Requests to one service at once; further ones are answered at once that it is too busy.
+IN_FLIGHT_MAX = 1_000
 CONNECTIONS_KEPT = 20
 # Shorter than the services keep an idle connection, so that none is used at the moment it is closed.
 IDLE_S = 30.0
@@ -22,12 +26,20 @@ IDLE_S = 30.0
 _log = get_logger(__name__)
 
 
+class Unanswered(Unavailable):
+    """The request was sent, and no answer came back: what it asked for may have been done."""
+
+
 class HttpClient:
-    """The process's one HTTP client, as a resource: pooled, without redirects, deaf to proxy variables."""
+    """An HTTP client as a resource: pooled, without redirects, deaf to proxy variables.
+
+    Each peer has one of its own, so that one that does not answer uses up no connections to the others.
+    """
 
     def __init__(self) -> None:
         self.client = httpx.AsyncClient(
-            timeout=httpx.Timeout(10.0, connect=CONNECT_TIMEOUT_S),
+            # Whoever sends a request bounds the whole of it.
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S, pool=POOL_TIMEOUT_S),
             limits=httpx.Limits(
                 max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_KEPT, keepalive_expiry=IDLE_S
             ),
@@ -52,6 +64,7 @@ class ServiceClient:
         self._url = httpx.URL(url)
         self._secret = secret
         self._clock = clock
+        self._in_flight = 0
 
     async def send(
         self,
@@ -64,7 +77,8 @@ class ServiceClient:
         headers: Mapping[str, str],
         timeout_s: float,
     ) -> httpx.Response:
-        """The service's answer, whatever its status; `Unavailable` when there is none within the time.
+        """The service's answer, whatever its status; `Unanswered` when there is none within the time, `Unavailable`
+        when it got no request.
 
         Headers are text as the server read it, a character for each byte, and go out as these bytes.
         """
@@ -74,12 +88,18 @@ class ServiceClient:
         sent = [(name.encode("ascii"), value.encode("latin-1")) for name, value in given.items()]
         prefix = self._url.raw_path.rstrip(b"/")
         url = self._url.copy_with(raw_path=prefix + path.encode() + (b"?" + query if query else b""))
+        if self._in_flight >= IN_FLIGHT_MAX:
+            raise Unavailable(headers={"Retry-After": "1"})
+        self._in_flight += 1
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._request(method, url, body, sent)
         except (httpx.TransportError, TimeoutError) as error:
             _log.warning("service away", service=self._name, method=method, error=type(error).__name__)
-            raise Unavailable(headers={"Retry-After": "1"}) from error
+            unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            raise (Unavailable if unsent else Unanswered)(headers={"Retry-After": "1"}) from error
+        finally:
+            self._in_flight -= 1
 
     async def _request(
         self, method: str, url: httpx.URL, body: bytes, headers: list[tuple[bytes, bytes]]

@@ -1,11 +1,13 @@
 """Every refusal of the gateway, one class each."""
 # ruff: noqa: RUF012
 
-from services.chassis.problems import Problem
+from services.chassis.problems import OutcomeUnknown, Problem
 
 __all__ = [
+    "IDEMPOTENCY_KEY_HEADER",
     "AmbiguousEntry",
     "BodyTooLarge",
+    "BodyTooSlow",
     "InstanceElsewhere",
     "InvalidContext",
     "InvalidEvents",
@@ -15,12 +17,50 @@ __all__ = [
     "InvalidToken",
     "NotFound",
     "RateLimited",
+    "RepeatAsItWas",
+    "RepeatWithKey",
     "TokenNeeded",
     "TooManyInFlight",
     "UnknownReference",
     "UnsupportedMediaType",
     "UserDisabled",
 ]
+
+IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
+
+# ---- What became of a change
+
+
+class _Unanswered(OutcomeUnknown):
+    """The answer names the key that the service was given, by the caller or by the gateway."""
+
+    def __init__(self, key: str) -> None:
+        headers = {"Retry-After": "1", IDEMPOTENCY_KEY_HEADER: key}
+        super().__init__(headers=headers, extra={"idempotencyKey": key}, key=key)
+
+
+class RepeatWithKey(_Unanswered):
+    """The service makes a change of one key once."""
+
+    texts = {
+        "en": "No answer came in time, so it is not known whether the change was made. Repeat it unchanged with"
+        " Idempotency-Key {key}: it is then made once and answered as at first.",
+        "de": "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde. Bitte"
+        " unverändert mit Idempotency-Key {key} wiederholen: So wird sie nur einmal gemacht und wie beim ersten Mal"
+        " beantwortet.",
+    }
+
+
+class RepeatAsItWas(_Unanswered):
+    """The change says how things are to be; made twice they are the same."""
+
+    texts = {
+        "en": "No answer came in time, so it is not known whether the change was made. Repeating it unchanged is safe:"
+        " made twice, it has the same effect as once.",
+        "de": "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde. Sie"
+        " unverändert zu wiederholen ist gefahrlos: Zweimal gemacht wirkt sie wie einmal.",
+    }
+
 
 # ---- Who calls
 
@@ -193,6 +233,18 @@ class BodyTooLarge(Problem):
     texts = {
         "en": "At most {bytes_max} bytes are taken here.",
         "de": "Hier werden höchstens {bytes_max} Bytes angenommen.",
+    }
+
+
+class BodyTooSlow(Problem):
+    """The body was not sent in its time."""
+
+    status = 408
+    code = "BODY_TOO_SLOW"
+    title = "Request timeout"
+    texts = {
+        "en": "The body did not arrive within {seconds} seconds; nothing was done.",
+        "de": "Der Inhalt kam nicht innerhalb von {seconds} Sekunden an; es wurde nichts gemacht.",
     }
 
 

@@ -24,6 +24,7 @@ REFRESH_INTERVAL_S = 30.0
 # Keys are fetched again when they are this old, and count until the other age while the provider is away.
 KEYS_AGE_S_FRESH = 300.0
 KEYS_AGE_S_MAX = 3600.0
+# For all requests of a fetch together, and for whoever waits for it.
 FETCH_TIMEOUT_S = 3.0
 
 _log = get_logger(__name__)
@@ -65,7 +66,10 @@ class DevelopmentKey:
 
 
 class RemoteKeySet:
-    """An identity provider's keys, cached; `monotonic` gives the time in seconds by which they age."""
+    """An identity provider's keys, cached; `monotonic` gives the time in seconds by which they age.
+
+    Whoever has a known key waits for nothing: keys are fetched anew behind them, by one fetch at a time.
+    """
 
     def __init__(
         self, client: httpx.AsyncClient, *, issuer: str, jwks_url: str | None, monotonic: Callable[[], float]
@@ -77,39 +81,47 @@ class RemoteKeySet:
         self._keys: dict[str | None, PyJWK] = {}
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
-        self._refreshing = asyncio.Lock()
+        self._reached = True
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def find(self, key_id: str | None) -> PyJWK | None:
-        """The key of that id; raises `Unavailable` when the provider's keys were never reached or are too old."""
-        if not self._fresh(key_id):
-            await self._refresh(key_id)
-        if self._expired():
+        """The key of that id; raises `Unavailable` when the provider, which alone could say, cannot be reached."""
+        known = key_id in self._keys and not self._expired()
+        if not known or self._age_s() > KEYS_AGE_S_FRESH:
+            refreshing = self._refresh()
+            if refreshing is not None and not known:
+                await asyncio.wait({refreshing}, timeout=FETCH_TIMEOUT_S)
+        key = self._keys.get(key_id)
+        if self._expired() or (key is None and not self._reached):
             raise Unavailable(headers={"Retry-After": "5"})
-        return self._keys.get(key_id)
+        return key
 
     def _age_s(self) -> float:
         return math.inf if self._fetched_at is None else self._monotonic() - self._fetched_at
 
-    def _fresh(self, key_id: str | None) -> bool:
-        return key_id in self._keys and self._age_s() <= KEYS_AGE_S_FRESH
-
     def _expired(self) -> bool:
         return self._age_s() > KEYS_AGE_S_MAX
 
-    async def _refresh(self, key_id: str | None) -> None:
-        async with self._refreshing:
-            # Whoever waited here may find that another request has just fetched them.
-            if self._fresh(key_id):
-                return
-            if self._tried_at is not None and self._monotonic() - self._tried_at < self._pause_s():
-                return
-            self._tried_at = self._monotonic()
-            try:
+    def _refresh(self) -> asyncio.Task[None] | None:
+        """The fetch that runs, begun now where its time has come; None when it is too early for another."""
+        if self._refreshing is not None and not self._refreshing.done():
+            return self._refreshing
+        if self._tried_at is not None and self._monotonic() - self._tried_at < self._pause_s():
+            return None
+        self._tried_at = self._monotonic()
+        self._reached = False
+        self._refreshing = asyncio.create_task(self._replace(), name="signing keys")
+        return self._refreshing
+
+    async def _replace(self) -> None:
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
                 self._keys = await self._fetch()
-                self._fetched_at = self._monotonic()
-            except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, PyJWKSetError) as error:
-                # Keys that are not too old go on counting while the provider is away.
-                _log.warning("signing keys not refreshed", issuer=self._issuer, error=type(error).__name__)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, KeyError, TypeError, PyJWKSetError) as error:
+            # Keys that are not too old go on counting while the provider is away.
+            _log.warning("signing keys not refreshed", issuer=self._issuer, error=type(error).__name__)
+        else:
+            self._fetched_at, self._reached = self._monotonic(), True
 
     def _pause_s(self) -> float:
         """Without any valid key nobody can sign in, so that is tried again sooner."""
@@ -126,7 +138,7 @@ class RemoteKeySet:
         return {key.key_id: key for key in PyJWKSet.from_dict(await self._get(url)).keys}
 
     async def _get(self, url: str) -> dict[str, Any]:
-        answer = await self._client.get(url, timeout=FETCH_TIMEOUT_S)
+        answer = await self._client.get(url)
         answer.raise_for_status()
         document = answer.json()
         if not isinstance(document, dict):

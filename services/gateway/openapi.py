@@ -115,7 +115,7 @@ def _query_parameter(name: str, schema: dict[str, Any], of: dict[str, Any]) -> d
 
 def _headers(operation: Operation, context_header: str) -> list[dict[str, Any]]:
     headers = [("Accept-Language", "The language of texts: de or en.", {"type": "string"})]
-    if operation.who in (Who.PERSON, Who.ANYBODY):
+    if operation.context:
         pattern = {"type": "string", "pattern": r"^[A-Za-z0-9._:@|\-]{1,64}$"}
         headers.append((context_header, "The mandate that the caller works in.", pattern))
     return [

@@ -28,7 +28,12 @@ SELECT
      FROM feature_access AS access
      JOIN feature_instances AS instance ON instance.id = access.instance_id AND instance.enabled
      JOIN mandates AS mandate ON mandate.id = access.mandate_id AND mandate.enabled
-    WHERE access.user_id = $1 AND access.enabled AND 'admin' = ANY (access.roles)) AS instances
+    WHERE access.user_id = $1 AND access.enabled AND 'admin' = ANY (access.roles)) AS instances,
+  ARRAY(SELECT DISTINCT access.mandate_id
+     FROM feature_access AS access
+     JOIN feature_instances AS instance ON instance.id = access.instance_id AND instance.enabled
+     JOIN mandates AS mandate ON mandate.id = access.mandate_id AND mandate.enabled
+    WHERE access.user_id = $1 AND access.enabled AND 'admin' = ANY (access.roles)) AS instance_mandates
 """
 
 
@@ -39,8 +44,8 @@ class ScopeReader:
         self._database = database
         self._context_header = context_header
 
-    async def read(self, identity: Identity, request: Request) -> Caller:
-        """The caller; refuses a disabled user, and a context mandate whose member the caller is not."""
+    async def read(self, identity: Identity, request: Request, *, context: bool) -> Caller:
+        """The caller; refuses a disabled user and, where it counts, a context mandate whose member they are not."""
         language = language_of(request)
         if identity.program:
             # A program is no member of anything; it names its mandate in each request.
@@ -56,7 +61,8 @@ class ScopeReader:
             system_admin=identity.system_admin,
             mandates=mandates,
             instances=frozenset(row["instances"]),
-            context_mandate=self._context(request, identity, mandates),
+            instance_mandates=frozenset(row["instance_mandates"]),
+            context_mandate=self._context(request, identity, mandates) if context else None,
             language=language,
         )
 

@@ -27,7 +27,9 @@ __all__ = ["serve"]
 
 def serve(settings: PaymentsSettings, role: str) -> None:
     """Runs one role until the process is told to stop."""
-    database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
+    database = Database(
+        settings.database_url.get_secret_value(), pool_size=settings.database_pool_size, settings=settings.database
+    )
     health = Health()
     health.register("database", database.ping)
     faults = FaultPoints(settings.faults_folder)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from services.chassis.clock import system_clock
-from services.chassis.database import Database
+from services.chassis.database import PATIENT, Database
 from services.payments.queries import list_events
 from services.payments.repository import reopen_events
 from services.payments.settings import PaymentsSettings
@@ -26,7 +26,7 @@ def _events(settings: PaymentsSettings, arguments: Sequence[str]) -> int:
     retry = actions.add_parser("retry", help="have stored events processed again, now")
     retry.add_argument("event_id", nargs="+", metavar="ID", help="as in the list: evt_...")
     options = parser.parse_args(arguments)
-    database = Database(settings.database_url.get_secret_value(), pool_size=1)
+    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=PATIENT)
     if options.action == "list":
         return asyncio.run(_list(database, unfinished=options.unfinished, limit=options.limit))
     return asyncio.run(_retry(database, options.event_id))

@@ -26,7 +26,9 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
         catalogue = read_catalogue(settings.plans_file)
     except CatalogueInvalid as error:
         sys.exit(f"SUBSCRIPTIONS_PLANS_FILE: {error}")
-    database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
+    database = Database(
+        settings.database_url.get_secret_value(), pool_size=settings.database_pool_size, settings=settings.database
+    )
     health = Health()
     health.register("database", database.ping)
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 from services.chassis.problems import Problem
 
 __all__ = [
+    "IdempotencyMismatch",
     "MandateUnknown",
     "OtherPlanRunning",
     "PlanNeedsCheckout",
@@ -36,6 +37,18 @@ class UnknownPlan(Problem):
 
     def __init__(self, key: str) -> None:
         super().__init__(errors=[{"field": "planKey", "message": f"{key[:64]!r} is not in the catalogue"}])
+
+
+class IdempotencyMismatch(Problem):
+    """The key was used to start another plan."""
+
+    status = 422
+    code = "IDEMPOTENCY_MISMATCH"
+    title = "Idempotency key used before"
+    texts: ClassVar = {
+        "en": "This Idempotency-Key was used for another request.",
+        "de": "Dieser Idempotency-Key wurde schon für eine andere Anfrage verwendet.",
+    }
 
 
 # --- the plan cannot start now ---

@@ -11,7 +11,7 @@ from services.subscriptions.domain.subscription import Change, Subscription
 from services.subscriptions.plan_form import PlanForm
 from services.subscriptions.rows import subscription_of
 
-__all__ = ["lock_due", "lock_occupying", "postpone", "save", "use_trial"]
+__all__ = ["lock_due", "lock_occupying", "plan_of", "postpone", "save", "use_trial"]
 
 _READ = (
     "SELECT id, mandate_id, terms::text AS terms, state, version, effective_from, period_start, period_end,"
@@ -25,6 +25,12 @@ async def lock_occupying(connection: asyncpg.Connection, mandate_id: str) -> Sub
         f"{_READ} WHERE mandate_id = $1 AND state = ANY($2) FOR UPDATE", mandate_id, list(OCCUPYING)
     )
     return None if row is None else subscription_of(row)
+
+
+async def plan_of(connection: asyncpg.Connection, subscription_id: UUID) -> str | None:
+    """The plan of a subscription; None when there is none of that id."""
+    found: str | None = await connection.fetchval("SELECT plan_key FROM subscriptions WHERE id = $1", subscription_id)
+    return found
 
 
 async def lock_due(

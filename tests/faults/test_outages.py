@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 
 import asyncpg
 
@@ -55,6 +57,34 @@ async def test_connections_cut_under_load_are_made_again(
         assert crew.restarts == 0
     assert cut >= 10
     assert sum([sum((await books.refused(mandate)).values()) for mandate in mandates]) == 0
+
+
+async def test_a_lock_that_another_keeps_for_long_is_tried_again_and_refuses_no_event(
+    servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path: Path
+) -> None:
+    mandate = new_mandate()
+    crew = Crew(servers, tmp_path, more={"BILLING_DATABASE__LOCK_TIMEOUT_S": "0.3"})
+    first, first_ids = stream([mandate], 10)
+    second, second_ids = stream([mandate], 50)
+    blocker = await asyncpg.connect(servers.admin_dsn)
+    try:
+        async with crew.at_work(1):
+            await publish(bootstrap_servers, first)
+            await books.wait_charged([mandate], 10)
+            async with blocker.transaction():
+                await blocker.execute(
+                    "SELECT 1 FROM billing.accounts a JOIN billing.mandates m ON m.no = a.mandate_no WHERE m.id = $1"
+                    " FOR UPDATE OF a",
+                    mandate,
+                )
+                await publish(bootstrap_servers, second)
+                await eventually(partial(_tried_again, crew), what="a batch that is tried again")
+            await books.wait_charged([mandate], 60)
+            await books.settled([mandate], first_ids + second_ids)
+            assert crew.restarts == 0
+    finally:
+        await blocker.close()
+    assert await books.refused(mandate) == {}
 
 
 async def test_a_right_that_is_missing_for_a_while_refuses_no_event(

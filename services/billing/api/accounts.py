@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, StringConstraints
 from pydantic_core import PydanticCustomError
 
@@ -10,6 +10,7 @@ from services.billing.api.context import (
     ApiContext,
     Body,
     ChfNumber,
+    IdempotencyKey,
     Identifier,
     id_parameter,
     mandate_parameter,
@@ -92,7 +93,7 @@ def routes(context: ApiContext) -> APIRouter:
         caller: Who,
         mandate_id: str,
         body: CreditBody,
-        key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)] = None,
+        key: IdempotencyKey = None,
     ) -> dict[str, Any]:
         given = HandCredit(body.user_id, body.amount, body.description or "Manual credit", key)
         async with context.database.bare() as connection, connection.transaction():

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+import asyncpg
+from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
@@ -16,18 +17,21 @@ from services.billing.repository.prices import Tariffs
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import Clock
-from services.chassis.database import Database
+from services.chassis.database import Database, take_time
+from services.chassis.deadlines import LONG_ANSWER_S, deadline_of
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 
 __all__ = [
     "ApiContext",
     "Body",
     "ChfNumber",
+    "IdempotencyKey",
     "Identifier",
     "id_parameter",
     "integer_parameter",
     "mandate_parameter",
     "router",
+    "take_long",
     "text_parameter",
 ]
 
@@ -39,6 +43,9 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@|\-]{1,64}$")]
 
 
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)]
+
+
 @dataclass(frozen=True, slots=True)
 class ApiContext:
     """What the routes work with."""
@@ -48,6 +55,12 @@ class ApiContext:
     caller: CallerVerifier
     clock: Clock
     tariffs: Tariffs
+
+
+async def take_long(request: Request, connection: asyncpg.Connection) -> None:
+    """Gives work that grows with a mandate or a file its longer time, once the database has answered."""
+    await take_time(connection, LONG_ANSWER_S)
+    deadline_of(request).restart(LONG_ANSWER_S)
 
 
 class Body(BaseModel):

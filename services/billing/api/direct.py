@@ -1,6 +1,7 @@
 """Paths that are asked so often that the layers of the web framework would cost more than the answer.
 
-A direct path is answered in front of the application, with the same request ids and problem documents.
+A direct path is answered in front of the application, with the same request ids, deadlines and problem documents.
+What is asked so only reads.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,7 +10,8 @@ from typing import TypeAlias
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.chassis.problems import REQUEST_ID_HEADER, failure_response, identify
+from services.chassis.deadlines import ANSWER_S, Deadline
+from services.chassis.problems import REQUEST_ID_HEADER, failure_response, identify, mark_as_read
 
 __all__ = ["DirectHandler", "DirectPaths"]
 
@@ -31,8 +33,10 @@ class DirectPaths:
             return
         request = Request(scope, receive)
         request_id = identify(request)
+        mark_as_read(request)
         try:
-            response = await handler(request)
+            async with Deadline(ANSWER_S):
+                response = await handler(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer to it is a problem document.
             response = failure_response(request, error)
         response.headers[REQUEST_ID_HEADER] = request_id

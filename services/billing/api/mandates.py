@@ -3,16 +3,25 @@
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import NonNegativeBalance
-from services.billing.api.context import ApiContext, Body, ChfNumber, mandate_parameter, router
+from services.billing.api.context import (
+    ApiContext,
+    Body,
+    ChfNumber,
+    IdempotencyKey,
+    mandate_parameter,
+    router,
+    take_long,
+)
 from services.billing.domain.ledger import BillingModel
 from services.billing.domain.money import from_micro, to_micro
 from services.billing.errors import InvalidField
 from services.billing.queries.mandates import ensure_known, read_settings
+from services.billing.repository.answers import KeyedRequest, answer_once
 from services.billing.repository.keys import AccountKey, ensure_accounts
 from services.billing.use_cases.change_settings import change_settings, change_terms, settings_json
 from services.billing.use_cases.switch_model import switch_model
@@ -132,16 +141,24 @@ def routes(context: ApiContext) -> APIRouter:
         return {"markupPercent": body.markup_percent, "creditLimit": money}
 
     @api.post("/api/billing/admin/model/{mandate_id}", dependencies=[Depends(_system_admin(context))])
-    async def model(caller: Who, mandate_id: str, body: ModelBody) -> dict[str, Any]:
+    async def model(
+        caller: Who, mandate_id: str, body: ModelBody, request: Request, key: IdempotencyKey = None
+    ) -> dict[str, Any]:
         async with context.database.bare() as connection, connection.transaction():
+            await take_long(request, connection)
             number = await ensure_known(connection, mandate_id)
-            done = await switch_model(connection, number, body.billing_model, caller=caller, now=context.clock())
-        return {
-            "oldModel": done.old_model,
-            "newModel": done.new_model,
-            "migratedAmount": {"amount": format(from_micro(done.migrated), "f"), "currency": "CHF"},
-            "userCount": done.user_count,
-        }
+
+            async def switch() -> dict[str, Any]:
+                done = await switch_model(connection, number, body.billing_model, caller=caller, now=context.clock())
+                return {
+                    "oldModel": done.old_model,
+                    "newModel": done.new_model,
+                    "migratedAmount": {"amount": format(from_micro(done.migrated), "f"), "currency": "CHF"},
+                    "userCount": done.user_count,
+                }
+
+            asked = KeyedRequest("model", number, caller.user_id, key, body.model_dump_json())
+            return await answer_once(connection, asked, switch, now=context.clock())
 
     return api
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import CURRENCIES, NonNegativeDecimal, Timestamp, parse_instant
-from services.billing.api.context import ApiContext, Body, integer_parameter, router, text_parameter
+from services.billing.api.context import ApiContext, Body, integer_parameter, router, take_long, text_parameter
 from services.billing.domain.prices import OUT_OF_TIME, in_time, rate_fault
 from services.billing.errors import InvalidField, MalformedParameter, PriceFileRefused
 from services.billing.queries.prices import list_prices, list_rates, list_unpriced
@@ -108,6 +108,7 @@ def routes(context: ApiContext) -> APIRouter:
         except PriceFileError as error:
             raise PriceFileRefused(why=str(error)) from error
         async with context.database.bare() as connection, connection.transaction():
+            await take_long(request, connection)
             done = await import_prices(
                 connection,
                 file,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from services.billing.settings import BillingSettings
 from services.billing.use_cases.apply_directory import ApplyDirectory
 from services.chassis.clock import system_clock
-from services.chassis.database import Database
+from services.chassis.database import PATIENT, Database
 
 __all__ = ["run"]
 
@@ -23,7 +23,7 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
 
 
 async def _ensure(settings: BillingSettings) -> int:
-    database = Database(settings.database_url.get_secret_value(), pool_size=2)
+    database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=PATIENT)
     await database.start()
     try:
         return await ApplyDirectory(database, clock=system_clock).resync()

@@ -16,7 +16,7 @@ from services.billing.repository.prices import Tariffs
 from services.billing.settings import BillingSettings
 from services.billing.use_cases.import_prices import PriceFileError, PriceImport, import_prices, read_price_file
 from services.chassis.clock import system_clock
-from services.chassis.database import Database
+from services.chassis.database import PATIENT, Database
 
 __all__ = ["run"]
 
@@ -79,7 +79,7 @@ def _time(text: str) -> datetime:
 async def _import(settings: BillingSettings, content: bytes, given: argparse.Namespace) -> PriceImport:
     valid_from = given.valid_from or system_clock()
     file = read_price_file(content, "litellm" if given.format == "litellm" else "rappen", valid_from)
-    database = Database(settings.database_url.get_secret_value(), pool_size=2)
+    database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=PATIENT)
     await database.start()
     try:
         async with database.bare() as connection, connection.transaction():

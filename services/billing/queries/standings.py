@@ -10,13 +10,17 @@ from typing import NamedTuple
 import asyncpg
 
 from services.billing.repository.mandates import USABLE_PERCENT
-from services.chassis.database import Database
+from services.chassis.database import Database, NoConnection
 
 __all__ = ["Standings"]
 
 # Statements at once, and checks in one of them.
 READERS_MAX = 2
 TOGETHER_MAX = 64
+# Beyond so many, a check is answered at once that there is no time for it.
+WAITING_MAX = 1_000
+# A reading is short; one that is not waits for a server that stands still, and its checks are told so.
+READ_TIMEOUT_S = 4.0
 
 _STATEMENT = f"""
 SELECT d.id IS NOT NULL AS known, d.enabled AND s.enabled AND coalesce(u.enabled, true) AS member, s.roles,
@@ -52,23 +56,40 @@ class _Asked(NamedTuple):
 class Standings:
     """Reads of one process."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, readers_max: int = READERS_MAX) -> None:
         self._database = database
+        self._readers_max = readers_max
         self._waiting: list[_Asked] = []
         self._readers: set[asyncio.Task[None]] = set()
 
     async def read(self, mandate_id: str, user_id: str, provider: str | None) -> asyncpg.Record:
-        """One row, with nulls for what does not exist; raises what the database raised."""
+        """One row, with nulls for what does not exist; raises what the database raised, or `NoConnection`."""
+        if len(self._waiting) >= WAITING_MAX:
+            # Those who have gone, because their time was over, wait for nothing.
+            self._waiting = [asked for asked in self._waiting if not asked.found.done()]
+            if len(self._waiting) >= WAITING_MAX:
+                raise NoConnection
         found: asyncio.Future[asyncpg.Record] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Asked(mandate_id, user_id, provider, found))
-        if len(self._readers) < READERS_MAX:
-            reader = asyncio.create_task(self._read_waiting())
-            self._readers.add(reader)
-            reader.add_done_callback(self._readers.discard)
+        if len(self._readers) < self._readers_max:
+            self._readers.add(asyncio.create_task(self._read_waiting()))
         return await found
 
     async def _read_waiting(self) -> None:
-        """Reads until nobody waits. What goes wrong is told to those who asked, and the next ones are tried anew."""
+        """Reads until nobody waits, and is no reader from that very moment on.
+
+        Nothing may come between the last look at who waits and the end: a callback of the finished task runs after
+        those whom it has just answered, and what they ask next would then wait for a reader that is gone.
+        """
+        try:
+            await self._read_until_nobody_waits()
+        finally:
+            reader = asyncio.current_task()
+            if reader is not None:
+                self._readers.discard(reader)
+
+    async def _read_until_nobody_waits(self) -> None:
+        """What goes wrong is told to those who asked, and the next ones are tried anew."""
         while self._waiting:
             together, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
             try:
@@ -86,5 +107,7 @@ class Standings:
     async def _fetch(self, together: list[_Asked]) -> list[asyncpg.Record]:
         mandates, users, providers, _ = zip(*together, strict=True)
         async with self._database.bare() as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(_STATEMENT, mandates, users, providers)
+            rows: list[asyncpg.Record] = await connection.fetch(
+                _STATEMENT, mandates, users, providers, timeout=READ_TIMEOUT_S
+            )
         return rows

@@ -38,16 +38,19 @@ class Scope:
 
     @classmethod
     def of(cls, caller: Caller) -> "Scope":
-        """Everything for a system administrator; else administered mandates, own rows, and administered instances."""
+        """Everything for a system administrator; else administered mandates, own rows, and administered instances,
+        whose administrators need not be members of the instances' mandates."""
         only = caller.context_mandate
         if caller.system_admin:
             return cls("$1::text IS NULL OR m.id = $1", "true", (only,))
-        mandates = [mandate for mandate in caller.mandates if only is None or mandate == only]
-        administered = [mandate for mandate in mandates if caller.mandates[mandate]]
+        visible = caller.mandates.keys() | caller.instance_mandates
+        mandates = [mandate for mandate in visible if only is None or mandate == only]
+        administered = [mandate for mandate in mandates if caller.mandates.get(mandate, False)]
         return cls(
             "m.id = ANY($1)",
-            "m.id = ANY($2) OR coalesce(t.created_by_user_id, a.user_id) = $3 OR d.feature_instance_id = ANY($4)",
-            (sorted(mandates), sorted(administered), caller.user_id, sorted(caller.instances)),
+            "m.id = ANY($2) OR d.feature_instance_id = ANY($4)"
+            " OR m.id = ANY($5) AND coalesce(t.created_by_user_id, a.user_id) = $3",
+            (sorted(mandates), sorted(administered), caller.user_id, sorted(caller.instances), sorted(caller.mandates)),
         )
 
 

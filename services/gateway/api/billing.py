@@ -3,7 +3,7 @@
 from services.gateway.api.documents import billing as documents
 from services.gateway.api.documents.common import Loose
 from services.gateway.api.forwarding import add_forwarded
-from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation, Surface, Who
+from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation, Repeat, Surface, Who
 from services.gateway.clients import ServiceClient
 
 __all__ = ["OPERATIONS", "add_billing"]
@@ -36,6 +36,7 @@ _MEMBERS = (
         query=documents.TransactionsQuery,
         answer=list[documents.Transaction],
         refusals=(422,),
+        context=True,
     ),
     Operation(
         "GET",
@@ -47,6 +48,7 @@ _MEMBERS = (
         query=documents.ProvidersQuery,
         answer=list[str],
         refusals=(404, 422),
+        context=True,
     ),
     Operation(
         "GET",
@@ -70,6 +72,7 @@ _MEMBERS = (
         body=Body(documents.Check),
         answer=documents.CheckAnswer,
         refusals=(404, *_BODY_FAULTS),
+        repeat=Repeat.READ,
     ),
 )
 
@@ -92,6 +95,7 @@ _MANDATE_ADMINS = (
         body=Body(documents.SettingsChange, required=False),
         answer=documents.Settings,
         refusals=(404, 409, *_BODY_FAULTS),
+        repeat=Repeat.SAME,
     ),
     Operation(
         "GET",
@@ -115,6 +119,7 @@ _SYSTEM_ADMINS = (
         body=Body(documents.Credit),
         answer=documents.Transaction,
         refusals=(400, 404, *_BODY_FAULTS),
+        repeat=Repeat.KEY,
     ),
     Operation(
         "PUT",
@@ -148,6 +153,8 @@ _SYSTEM_ADMINS = (
         body=Body(Loose),
         answer=documents.PricePreview,
         refusals=(400, *_BODY_FAULTS),
+        repeat=Repeat.SAME,
+        long=True,
     ),
     Operation(
         "GET",
@@ -169,6 +176,7 @@ _SYSTEM_ADMINS = (
         body=Body(documents.RateChange),
         answer=Loose,
         refusals=(409, *_BODY_FAULTS),
+        repeat=Repeat.SAME,
     ),
     Operation(
         "GET",
@@ -199,6 +207,8 @@ _SYSTEM_ADMINS = (
         body=Body(documents.ModelChange),
         answer=documents.ModelChanged,
         refusals=(404, 409, *_BODY_FAULTS),
+        repeat=Repeat.KEY,
+        long=True,
     ),
     Operation(
         "PUT",

@@ -1,16 +1,20 @@
 """Request bodies: read up to their limit, of the announced type, JSON without floats, fields checked."""
 
+import asyncio
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from services.chassis.deadlines import deadline_of
 from services.chassis.exact_json import read_json
 from services.chassis.problems import InvalidBody
 from services.gateway.api.operations import Body, refusal
-from services.gateway.errors import BodyTooLarge, UnsupportedMediaType
+from services.gateway.errors import BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 
 __all__ = ["read_body", "read_model", "read_object"]
+
+BODY_S = 60.0
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -22,12 +26,22 @@ async def read_body(request: Request, body: Body) -> bytes:
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > body.bytes_max:
         raise BodyTooLarge(bytes_max=body.bytes_max)
-    _check_type(request, body)
-    async for chunk in request.stream():
-        length += len(chunk)
-        if length > body.bytes_max:
-            raise BodyTooLarge(bytes_max=body.bytes_max)
-        chunks.append(chunk)
+    if body.enforced:
+        _check_type(request, body)
+    # A slow line is the caller's; its time is not the time in which we answer.
+    deadline = deadline_of(request)
+    left_s = deadline.left_s()
+    deadline.lift()
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                length += len(chunk)
+                if length > body.bytes_max:
+                    raise BodyTooLarge(bytes_max=body.bytes_max)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise BodyTooSlow(seconds=int(BODY_S)) from None
+    deadline.restart(left_s)
     return b"".join(chunks)
 
 

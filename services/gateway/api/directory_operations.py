@@ -14,7 +14,7 @@ from services.gateway.api.documents.directory import (
     ProvidersReset,
     SliceAnswer,
 )
-from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation, Who
+from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation, Repeat, Who
 from services.gateway.domain.entries import Kind
 
 __all__ = [
@@ -39,6 +39,8 @@ IMPORT = Operation(
     body=IMPORT_BODY,
     answer=Imported,
     refusals=(413, 415, 422),
+    repeat=Repeat.SAME,
+    long=True,
 )
 LOOKUP_BODY = Body(Lookup)
 LOOKUP = Operation(
@@ -49,6 +51,7 @@ LOOKUP = Operation(
     body=LOOKUP_BODY,
     answer=LookupAnswer,
     refusals=(413, 415, 422),
+    repeat=Repeat.READ,
 )
 
 

@@ -1,21 +1,24 @@
 """Operations that a service behind the gateway answers: the request as it came, with the caller signed for it."""
 
 import re
+from uuid import uuid4
 
 import httpx
 from fastapi import Request, Response
 
 from services.chassis.caller import Caller
+from services.chassis.deadlines import deadline_of
 from services.chassis.logging import get_logger
-from services.chassis.problems import Unavailable, request_id_of
+from services.chassis.problems import OutcomeUnknown, Problem, Unavailable, request_id_of
 from services.gateway.api.bodies import read_body
-from services.gateway.api.operations import Body, Call, Operation, Surface
-from services.gateway.clients import ServiceClient, path_of
-from services.gateway.errors import InvalidIdempotencyKey
+from services.gateway.api.operations import SERVICE_S, Body, Call, Operation, Repeat, Surface
+from services.gateway.clients import ServiceClient, Unanswered, path_of
+from services.gateway.errors import IDEMPOTENCY_KEY_HEADER, InvalidIdempotencyKey, RepeatAsItWas, RepeatWithKey
 
-__all__ = ["FORWARDED_HEADERS", "add_forwarded", "answer_of", "forward", "forward_raw", "headers_of"]
+__all__ = ["FORWARDED_HEADERS", "add_forwarded", "answer_of", "forward", "forward_raw", "headers_of", "time_for"]
 
-TIMEOUT_S = 10.0
+# Left of the request's time for saying that no answer came.
+MARGIN_S = 0.5
 # Everything else stays here, the token above all. What the gateway itself has read is not repeated either.
 FORWARDED_HEADERS = ("content-type", "accept-language", "idempotency-key")
 ANSWERED_HEADERS = ("content-type", "retry-after")
@@ -41,24 +44,61 @@ def _add(surface: Surface, client: ServiceClient, operation: Operation) -> None:
 
 
 async def forward(client: ServiceClient, operation: Operation, call: Call, body: bytes) -> Response:
-    """The service's answer to this request."""
-    answer = await client.send(
-        operation.method,
-        path_of(operation.path, call.path),
-        caller=call.caller,
-        query=call.request.scope["query_string"],
-        body=body,
-        headers=headers_of(call.request),
-        timeout_s=TIMEOUT_S,
-    )
-    return answer_of(answer, call.caller)
+    """The service's answer to this request.
+
+    Every change has a key, the caller's or one of ours, so that it can be repeated when its answer is lost.
+    """
+    headers = headers_of(call.request)
+    changes = operation.repeats is not Repeat.READ
+    key = headers.setdefault("idempotency-key", str(uuid4())) if changes else ""
+    try:
+        answer = await client.send(
+            operation.method,
+            path_of(operation.path, call.path),
+            caller=call.caller,
+            query=call.request.scope["query_string"],
+            body=body,
+            headers=headers,
+            timeout_s=time_for(call.request, operation.service_s),
+        )
+    except Unanswered as error:
+        if not changes:
+            raise
+        raise _unanswered(operation, key) from error
+    if changes and _outcome_unknown(answer):
+        raise _unanswered(operation, key)
+    response = answer_of(answer, call.caller)
+    if changes:
+        response.headers[IDEMPOTENCY_KEY_HEADER] = key
+    return response
+
+
+def time_for(request: Request, most_s: float) -> float:
+    """The seconds that a service gets: what is left of the request's own, up to so many."""
+    return min(most_s, max(MARGIN_S, deadline_of(request).left_s() - MARGIN_S))
+
+
+def _unanswered(operation: Operation, key: str) -> Problem:
+    return RepeatWithKey(key) if operation.repeats is Repeat.KEY else RepeatAsItWas(key)
+
+
+def _outcome_unknown(answer: httpx.Response) -> bool:
+    """Whether the service itself does not know: its database did not answer in time."""
+    if answer.status_code != OutcomeUnknown.status:
+        return False
+    try:
+        document = answer.json()
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("code") == OutcomeUnknown.code
 
 
 async def forward_raw(client: ServiceClient, path: str, request: Request, body: Body, *headers: str) -> Response:
     """The service's answer to a request without a caller: the bytes as they came, and the named headers with them."""
     content = await read_body(request, body)
     sent = {**headers_of(request), **{name: request.headers[name] for name in headers if name in request.headers}}
-    answer = await client.send("POST", path, caller=None, body=content, headers=sent, timeout_s=TIMEOUT_S)
+    time_s = time_for(request, SERVICE_S)
+    answer = await client.send("POST", path, caller=None, body=content, headers=sent, timeout_s=time_s)
     return answer_of(answer, None)
 
 

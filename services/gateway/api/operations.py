@@ -11,15 +11,21 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from rappen_contracts.field_faults import sentence
 from rappen_contracts.types import Identifier, Name
 from services.chassis.caller import Caller, ProgramNeeded
-from services.chassis.problems import InvalidBody
+from services.chassis.deadlines import ANSWER_S, LONG_ANSWER_S, deadline_of
+from services.chassis.problems import InvalidBody, mark_as_read
 from services.gateway.identity import TokenVerifier
 from services.gateway.limits import RateLimits
 from services.gateway.scope import ScopeReader
 
-__all__ = ["Body", "Call", "Gate", "Operation", "Surface", "Who", "refusal"]
+__all__ = ["Body", "Call", "Gate", "Operation", "Repeat", "Surface", "Who", "refusal"]
 
 READS_PER_MINUTE = 60
 CHANGES_PER_MINUTE = 20
+# How long a service may take for its answer; it has given up by itself before that.
+SERVICE_S = ANSWER_S + 1.0
+LONG_SERVICE_S = LONG_ANSWER_S + 3.0
+# Beyond the service's time, for letting the request in and for saying that no answer came.
+MARGIN_S = 2.0
 
 
 class Who(Enum):
@@ -32,14 +38,23 @@ class Who(Enum):
     ANYBODY = "people and programs"
 
 
+class Repeat(Enum):
+    """What it means to send an operation's request once more, when its first answer was lost."""
+
+    READ = "it only reads"
+    SAME = "made twice, it has the same effect as once"
+    KEY = "with the same Idempotency-Key it is made once, and answered as at first"
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a request carries; `model` documents it, and the media types are enforced."""
+    """What a request carries; `model` documents it, and the media types are enforced unless the service does that."""
 
     model: Any
     media_types: tuple[str, ...] = ("application/json",)
     bytes_max: int = 4 * 1024 * 1024
     required: bool = True
+    enforced: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,22 @@ class Operation:
     refusals: Sequence[int] = ()
     # What a path value is, where it is no id.
     path_types: Mapping[str, Any] = field(default_factory=dict)
+    # Of a POST it is always said.
+    repeat: Repeat | None = None
+    # Whether the header that names the context mandate counts; elsewhere it is ignored.
+    context: bool = False
+    # Whether its work grows with a mandate or a file, so that it may take longer than others.
+    long: bool = False
+
+    @property
+    def repeats(self) -> Repeat:
+        """What a repeat of it means."""
+        return self.repeat or (Repeat.READ if self.method == "GET" else Repeat.SAME)
+
+    @property
+    def service_s(self) -> float:
+        """How long a service behind the gateway may take for it."""
+        return LONG_SERVICE_S if self.long else SERVICE_S
 
     @property
     def tag(self) -> str:
@@ -100,7 +131,7 @@ class Gate:
         """The caller, or a refusal."""
         identity = await self._tokens.verify(request.headers.get("authorization"))
         request.state.rate_limit = await self._limits.take(identity, operation.id, operation.limit)
-        caller = await self._scopes.read(identity, request)
+        caller = await self._scopes.read(identity, request, context=operation.context)
         if operation.who is Who.SYSTEM_ADMIN:
             caller.require_system_admin()
         elif operation.who is Who.PERSON:
@@ -130,7 +161,11 @@ class Surface:
         query_type = TypeAdapter(operation.query) if reads_query and operation.query is not None else None
 
         async def endpoint(request: Request) -> Response:
+            if operation.repeats is Repeat.READ:
+                mark_as_read(request)
             caller = await self._gate.admit(request, operation)
+            if operation.long:
+                deadline_of(request).restart(LONG_SERVICE_S + MARGIN_S)
             path = {name: str(_value(types[name], name, request.path_params[name])) for name in types}
             query = None if query_type is None else _value(query_type, None, dict(request.query_params))
             return await handler(Call(request, caller, path, query))

@@ -9,8 +9,8 @@ from services.chassis.problems import InvalidBody
 from services.gateway.api.bodies import read_body
 from services.gateway.api.documents import payments as documents
 from services.gateway.api.documents.common import Loose
-from services.gateway.api.forwarding import TIMEOUT_S, add_forwarded, answer_of, forward, forward_raw, headers_of
-from services.gateway.api.operations import Body, Call, Operation, Surface, Who
+from services.gateway.api.forwarding import add_forwarded, answer_of, forward, forward_raw, headers_of, time_for
+from services.gateway.api.operations import SERVICE_S, Body, Call, Operation, Repeat, Surface, Who
 from services.gateway.clients import ServiceClient, path_of
 
 __all__ = ["add_payments"]
@@ -32,6 +32,7 @@ _CREATE = Operation(
     body=_CHECKOUT,
     answer=documents.Redirect,
     refusals=(400, 404, 409, 413, 415, 422),
+    repeat=Repeat.KEY,
 )
 _CONFIRM = Operation(
     "POST",
@@ -42,8 +43,10 @@ _CONFIRM = Operation(
     limit=20,
     answer=documents.Confirmed,
     refusals=(404, 409, 413, 415, 422),
+    repeat=Repeat.SAME,
 )
-_EVENT = Body(Loose)
+# The signature comes before everything else that is said of the body, its type included.
+_EVENT = Body(Loose, enforced=False)
 _WEBHOOK = Operation(
     "POST",
     "/api/billing/webhook/stripe",
@@ -53,7 +56,8 @@ _WEBHOOK = Operation(
     limit=None,
     body=_EVENT,
     answer=documents.Received,
-    refusals=(400, 413, 415),
+    refusals=(400, 413),
+    repeat=Repeat.SAME,
 )
 
 
@@ -83,7 +87,7 @@ async def _top_up_target(billing: ServiceClient, call: Call, user_id: str | None
         caller=call.caller,
         query=urlencode({"userId": user_id}).encode() if user_id is not None else b"",
         headers=headers_of(call.request),
-        timeout_s=TIMEOUT_S,
+        timeout_s=time_for(call.request, SERVICE_S),
     )
     return answer_of(answer, call.caller)
 

@@ -2,7 +2,7 @@
 
 from services.gateway.api.documents import subscriptions as documents
 from services.gateway.api.forwarding import add_forwarded
-from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation, Surface
+from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation, Repeat, Surface
 from services.gateway.clients import ServiceClient
 
 __all__ = ["OPERATIONS", "add_subscriptions"]
@@ -32,6 +32,7 @@ OPERATIONS = (
         body=Body(documents.StartSubscription),
         answer=documents.Started,
         refusals=(400, 402, 404, 409, 413, 415, 422),
+        repeat=Repeat.KEY,
     ),
 )
 

@@ -16,7 +16,7 @@ from services.chassis.exact_json import ExactJsonResponse
 from services.chassis.problems import InvalidBody
 from services.gateway.api.bodies import read_body
 from services.gateway.api.documents.usage import StructuredEvent, UsageResults
-from services.gateway.api.operations import Body, Call, Operation, Surface, Who
+from services.gateway.api.operations import Body, Call, Operation, Repeat, Surface, Who
 from services.gateway.errors import InvalidEvents
 from services.gateway.usage_publisher import UsagePublisher
 from services.gateway.use_cases.record_usage import Verdict, read_batch, read_event, record_usage
@@ -42,6 +42,7 @@ RECORD = Operation(
     answer=UsageResults,
     status=202,
     refusals=(413, 415, 422, 503),
+    repeat=Repeat.SAME,
 )
 RECORD_BATCH = Operation(
     "POST",
@@ -56,6 +57,7 @@ RECORD_BATCH = Operation(
     status=202,
     more_answers={207: UsageResults},
     refusals=(413, 415, 422, 503),
+    repeat=Repeat.SAME,
 )
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import asyncpg
 
-from services.chassis.database import Database
+from services.chassis.database import Database, take_time
+from services.chassis.deadlines import LONG_ANSWER_S
 from services.chassis.outbox import append_outbox
 from services.gateway import repository
 from services.gateway.domain.entries import KIND_BY_NAME, KINDS
@@ -22,6 +23,7 @@ async def import_directory(database: Database, body: bytes, *, cause: str, now: 
     # Reading tens of thousands of lines takes a second, which other requests need not wait for.
     file = await asyncio.to_thread(read_import, body)
     async with database.bare() as connection, connection.transaction():
+        await take_time(connection, LONG_ANSWER_S)
         instances = await _check_references(connection, file)
         if file.faults:
             raise _refusal(file.faults)

@@ -21,7 +21,8 @@ def webhook_routes(receive: ReceiveEvent) -> APIRouter:
             body += chunk
             if len(body) > BODY_BYTES_MAX:
                 raise receive.refused("size")
-        await receive(bytes(body), request.headers.get("stripe-signature"))
+        headers = request.headers
+        await receive(bytes(body), headers.get("stripe-signature"), content_type=headers.get("content-type"))
         return JSONResponse({"received": True})
 
     return router

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 import orjson
 
-__all__ = ["IncomingEvent", "UnreadableEvent", "WrongSignature", "parse_event", "verify_signature"]
+__all__ = ["IncomingEvent", "UnreadableEvent", "WrongSignature", "is_json", "parse_event", "verify_signature"]
 
 AGE_MAX_S = 300
 FUTURE_MAX_S = 60
@@ -68,6 +68,12 @@ def _signature_parts(header: str) -> tuple[str, list[bytes]]:
     if len(timestamps) != 1 or not _TIMESTAMP.fullmatch(timestamps[0]):
         raise WrongSignature("header")
     return timestamps[0], [content.encode() for name, _, content in pairs if name == "v1"]
+
+
+def is_json(content_type: str | None) -> bool:
+    """Whether a body says that it is JSON, with whatever parameters."""
+    essence = (content_type or "").partition(";")[0].strip(" \t").lower()
+    return essence.endswith(("/json", "+json"))
 
 
 def parse_event(body: bytes) -> IncomingEvent:

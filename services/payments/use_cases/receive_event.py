@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import asyncpg
 
 from services.chassis.clock import Clock
-from services.chassis.database import Database
+from services.chassis.database import Database, NoConnection
 from services.chassis.logging import get_logger
 from services.payments.domain.webhook import (
     IncomingEvent,
     UnreadableEvent,
     WrongSignature,
+    is_json,
     parse_event,
     verify_signature,
 )
@@ -36,22 +37,31 @@ class ReceiveEvent:
         # Signatures carry real time, also where the platform's own time is moved in development.
         self._wall_clock = wall_clock
 
-    async def __call__(self, body: bytes, signature: str | None) -> None:
+    async def __call__(self, body: bytes, signature: str | None, *, content_type: str | None) -> None:
         """Returns when the event is in the database, newly or since before."""
         if not self._secrets:
             raise WebhookNotConfigured
-        event = self._checked(body, signature)
+        event = self._checked(body, signature, content_type)
         try:
             async with self._database.bare() as connection:
                 new = await store_event(connection, event, body, self._clock())
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        except (
+            NoConnection,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,
+        ) as error:
             _log.error("event not stored", event_id=event.id, error=type(error).__name__)
             raise WebhookNotStored from error
         EVENTS_RECEIVED.labels("stored" if new else "repeated").inc()
 
-    def _checked(self, body: bytes, signature: str | None) -> IncomingEvent:
+    def _checked(self, body: bytes, signature: str | None, content_type: str | None) -> IncomingEvent:
+        """The signature comes first, over the bytes as they came: nothing else is looked at for a stranger."""
         try:
             verify_signature(body, signature, secrets=self._secrets, now=self._wall_clock())
+            if not is_json(content_type):
+                raise UnreadableEvent
             event = parse_event(body)
         except WrongSignature as error:
             raise self.refused(error.reason) from error

@@ -1,9 +1,9 @@
 """GET and POST /api/subscriptions/{mandateId}."""
 
 from typing import Annotated, Any
-from uuid import uuid4
+from uuid import UUID, uuid4, uuid5
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.chassis.caller import Caller, CallerVerifier
@@ -20,6 +20,7 @@ from services.subscriptions.use_cases.start_plan import start_plan
 __all__ = ["build"]
 
 TOPIC = "subscription.changed"
+_KEYED = UUID("5b0a2f2e-7f1c-4d0e-9a55-3b1e6a0c8f47")
 
 
 class PlanStart(BaseModel):
@@ -56,7 +57,11 @@ def build(
 
     @router.post("/{mandate_id}")
     async def start(
-        mandate_id: str, plan: PlanStart, person: Annotated[Caller, Depends(admin)], request: Request
+        mandate_id: str,
+        plan: PlanStart,
+        person: Annotated[Caller, Depends(admin)],
+        request: Request,
+        key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)] = None,
     ) -> ExactJsonResponse:
         await start_plan(
             database,
@@ -64,7 +69,7 @@ def build(
             caller=person,
             mandate_id=mandate_id,
             plan_key=plan.plan_key,
-            subscription_id=uuid4(),
+            subscription_id=_subscription_id(mandate_id, person, key),
             cause=request_id_of(request),
             now=clock(),
         )
@@ -74,6 +79,11 @@ def build(
         return ExactJsonResponse({"redirectUrl": None, "subscription": _form(view)})
 
     return router
+
+
+def _subscription_id(mandate_id: str, person: Caller, key: str | None) -> UUID:
+    """The id of what a request starts, which a repeat with its key finds again."""
+    return uuid4() if key is None else uuid5(_KEYED, f"{mandate_id}/{person.user_id}/{key}")
 
 
 def _form(view: MandateView) -> dict[str, Any]:

@@ -11,8 +11,15 @@ from services.chassis.problems import Problem
 from services.subscriptions.catalogue import Catalogue
 from services.subscriptions.domain.plan import Plan
 from services.subscriptions.domain.subscription import Change, Subscription, begin, end
-from services.subscriptions.errors import OtherPlanRunning, PlanNeedsCheckout, PlanRunning, StartedMeanwhile, TrialUsed
-from services.subscriptions.repository import lock_occupying, use_trial
+from services.subscriptions.errors import (
+    IdempotencyMismatch,
+    OtherPlanRunning,
+    PlanNeedsCheckout,
+    PlanRunning,
+    StartedMeanwhile,
+    TrialUsed,
+)
+from services.subscriptions.repository import lock_occupying, plan_of, use_trial
 from services.subscriptions.use_cases.record_changes import record_changes
 
 __all__ = ["start_plan"]
@@ -20,6 +27,7 @@ __all__ = ["start_plan"]
 # What the database refuses: uniqueness is its business, so of many starts at once exactly one gets through.
 _VIOLATIONS: dict[str, type[Problem]] = {
     "uq_subscriptions_operative": StartedMeanwhile,
+    "pk_subscriptions": StartedMeanwhile,
     "pk_trials": TrialUsed,
     "uq_trials_user_id": TrialUsed,
 }
@@ -35,8 +43,8 @@ async def start_plan(
     subscription_id: UUID,
     cause: str,
     now: datetime,
-) -> Subscription:
-    """Starts the plan for the mandate, at once, and returns the new subscription."""
+) -> None:
+    """Starts the plan for the mandate, at once. A subscription of that id is the same request again, and stands."""
     caller.require_admin(mandate_id)
     plan = catalogue.plan(plan_key)
     if plan.operator_only:
@@ -48,6 +56,8 @@ async def start_plan(
     trial_user = caller.user_id if mandate_id in caller.mandates else None
     try:
         async with database.bare() as connection, connection.transaction():
+            if await _is_started(connection, subscription_id, plan_key):
+                return
             ended = _replaced(await lock_occupying(connection, mandate_id), plan, now)
             await record_changes(connection, [*ended, begun], cause=cause, actor=caller.user_id, now=now)
             if plan.is_trial:
@@ -56,8 +66,19 @@ async def start_plan(
         refusal = _VIOLATIONS.get(error.constraint_name or "")
         if refusal is None:
             raise
+        async with database.bare() as connection:
+            # Of two requests with one key at the same moment, the later finds what the earlier has started.
+            if await _is_started(connection, subscription_id, plan_key):
+                return
         raise refusal from error
-    return begun.after
+
+
+async def _is_started(connection: asyncpg.Connection, subscription_id: UUID, plan_key: str) -> bool:
+    """Whether this very request was here before; its key with another plan is no repeat."""
+    started = await plan_of(connection, subscription_id)
+    if started not in (None, plan_key):
+        raise IdempotencyMismatch
+    return started is not None
 
 
 def _replaced(running: Subscription | None, plan: Plan, now: datetime) -> list[Change]:

@@ -77,6 +77,8 @@ class Peer:
         self.answers: dict[str, tuple[int, dict[str, Any]]] = {}
         self.delay_s = 0.0
         self.requests = 0
+        # Requests that have arrived and have no answer yet.
+        self.waiting = 0
         self._name = name
         self._verify = CallerVerifier(audience=name, secret=secret)
         self._server: uvicorn.Server | None = None
@@ -86,7 +88,11 @@ class Peer:
 
     async def _answer(self, request: Request, path: str) -> Response:
         self.requests += 1
-        await asyncio.sleep(self.delay_s)
+        self.waiting += 1
+        try:
+            await asyncio.sleep(self.delay_s)
+        finally:
+            self.waiting -= 1
         unsigned = path.endswith("webhook/stripe") or CALLER_HEADER not in request.headers
         caller = None if unsigned else await self._verify(request.headers[CALLER_HEADER])
         told = {

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from uuid import UUID
 
 import httpx
 import pytest
 
+from services.chassis.clock import system_clock
+from services.chassis.problems import Unavailable
+from services.gateway.clients import CONNECTIONS_MAX, HttpClient, ServiceClient, Unanswered
 from tests.integration.gateway.support import GatewayProcess, Issuer, Peer, assert_problem, unique
 from tests.integration.gateway.test_directory import a_tenant
 
@@ -195,6 +200,115 @@ async def test_stripes_webhook_passes_byte_for_byte_without_a_token(client: http
     assert told["headers"]["stripe-signature"] == "t=1,v1=abc"
     assert "x-rappen-caller" not in told["headers"]
     assert told["caller"] is None
+
+
+async def test_stripes_webhook_is_judged_by_payments_whatever_type_it_names(client: httpx.AsyncClient) -> None:
+    for given in ({}, {"Content-Type": "text/plain"}, {"Content-Type": "application/json"}):
+        told = await client.post("/api/billing/webhook/stripe", content=b"{}", headers=given)
+        assert told.status_code == 200, told.text
+        assert told.json()["headers"].get("content-type") == given.get("Content-Type")
+
+
+async def test_each_change_has_a_key_and_its_answer_names_it(client: httpx.AsyncClient, admin: Headers) -> None:
+    for method, path in (
+        ("POST", "/api/billing/admin/credit/m1"),
+        ("PUT", "/api/billing/admin/terms/m1"),
+        ("POST", "/api/billing/checkout/create/m1"),
+        ("POST", "/api/subscriptions/m1"),
+    ):
+        first, second = [await client.request(method, path, json={}, headers=admin) for _ in range(2)]
+        for answer in (first, second):
+            key = answer.headers["idempotency-key"]
+            assert key == answer.json()["headers"]["idempotency-key"]
+            assert str(UUID(key)) == key
+        assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
+        own = await client.request(method, path, json={}, headers={**admin, "Idempotency-Key": "mine"})
+        assert own.headers["idempotency-key"] == own.json()["headers"]["idempotency-key"] == "mine"
+    read = await client.get("/api/billing/balance", headers=admin)
+    assert "idempotency-key" not in read.json()["headers"]
+    assert "idempotency-key" not in read.headers
+
+
+async def test_a_change_whose_answer_is_lost_is_told_as_unknown_with_its_key(
+    client: httpx.AsyncClient, admin: Headers, issuer: Issuer, peers: dict[str, Peer]
+) -> None:
+    peer = peers["billing"]
+    checker, given = issuer.program("usage:check"), {**admin, "Idempotency-Key": "mine"}
+    peer.delay_s = 11.0
+    try:
+        slow, german, named, settings, read, check = await asyncio.gather(
+            client.post("/api/billing/admin/credit/m1", json={}, headers=admin),
+            client.post("/api/billing/admin/credit/m1", json={}, headers={**admin, "Accept-Language": "de"}),
+            client.post("/api/billing/admin/credit/m1", json={}, headers=given),
+            client.post("/api/billing/admin/settings/m1", json={}, headers=admin),
+            client.get("/api/billing/balance", headers=admin),
+            client.post("/api/billing/check", json={}, headers=checker),
+        )
+    finally:
+        peer.delay_s = 0.0
+    document = assert_problem(slow, 503, "OUTCOME_UNKNOWN")
+    key = document["idempotencyKey"]
+    assert str(UUID(key)) == key == slow.headers["idempotency-key"]
+    assert f"Repeat it unchanged with Idempotency-Key {key}" in document["detail"]
+    told = assert_problem(german, 503, "OUTCOME_UNKNOWN")
+    assert f"unverändert mit Idempotency-Key {told['idempotencyKey']} wiederholen" in told["detail"]
+    assert assert_problem(named, 503, "OUTCOME_UNKNOWN")["idempotencyKey"] == "mine"
+    assert "made twice, it has the same effect as once" in assert_problem(settings, 503, "OUTCOME_UNKNOWN")["detail"]
+    assert_problem(read, 503, "UNAVAILABLE")
+    assert_problem(check, 503, "UNAVAILABLE")
+
+
+async def test_a_service_that_does_not_know_what_became_of_a_change_is_told_alike(
+    client: httpx.AsyncClient, admin: Headers, peers: dict[str, Peer]
+) -> None:
+    path = f"/api/billing/admin/credit/{unique('m')}"
+    peers["billing"].answers[path] = (503, {"code": "OUTCOME_UNKNOWN", "detail": "?"})
+    document = assert_problem(await client.post(path, json={}, headers=admin), 503, "OUTCOME_UNKNOWN")
+    assert document["idempotencyKey"] in document["detail"]
+    # What the service knows to be undone is passed on as it is.
+    peers["billing"].answers[path] = (503, {"code": "UNAVAILABLE"})
+    assert (await client.post(path, json={}, headers=admin)).json() == {"code": "UNAVAILABLE"}
+
+
+async def test_a_connection_lost_after_the_request_was_sent_is_another_thing_than_none(issuer: Issuer) -> None:
+    async def hear_and_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(hear_and_hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    http = HttpClient()
+    service = ServiceClient(
+        http.client, name="billing", url=f"http://127.0.0.1:{port}", secret=issuer.key_id, clock=system_clock
+    )
+    with pytest.raises(Unanswered):
+        await service.send("POST", "/x", caller=None, body=b"{}", headers={}, timeout_s=5)
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(Unavailable) as unsent:
+        await service.send("POST", "/x", caller=None, body=b"{}", headers={}, timeout_s=5)
+    assert not isinstance(unsent.value, Unanswered)
+    await http.stop()
+
+
+async def test_a_service_that_does_not_answer_uses_up_no_connections_to_the_others(
+    client: httpx.AsyncClient, admin: Headers, peers: dict[str, Peer]
+) -> None:
+    peers["subscriptions"].delay_s = 8.0
+    limits = httpx.Limits(max_connections=CONNECTIONS_MAX + 10)
+    try:
+        async with httpx.AsyncClient(base_url=client.base_url, trust_env=False, timeout=20, limits=limits) as other:
+            slow = [
+                asyncio.create_task(other.get("/api/subscriptions/plans", headers=admin))
+                for _ in range(CONNECTIONS_MAX)
+            ]
+            while peers["subscriptions"].waiting < CONNECTIONS_MAX:  # noqa: ASYNC110 - counted by another server.
+                await asyncio.sleep(0.05)
+            assert (await client.get("/api/billing/balance", headers=admin)).status_code == 200
+            assert peers["subscriptions"].waiting > 0
+            await asyncio.gather(*slow)
+    finally:
+        peers["subscriptions"].delay_s = 0.0
 
 
 async def test_a_language_that_cannot_be_forwarded_is_left_out(

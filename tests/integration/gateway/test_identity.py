@@ -137,6 +137,7 @@ async def test_a_program_is_never_a_system_administrator_and_a_person_has_no_sco
         "scopes": ["usage:check"],
         "mandates": {},
         "instances": [],
+        "instance_mandates": [],
         "context_mandate": None,
         "language": "en",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -16,7 +17,13 @@ from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 from services.chassis.problems import Unavailable
 from services.gateway.errors import InvalidToken
 from services.gateway.identity import TokenVerifier, TrustedIssuer
-from services.gateway.key_sets import KEYS_AGE_S_MAX, REFRESH_INTERVAL_S, RemoteKeySet
+from services.gateway.key_sets import (
+    FETCH_TIMEOUT_S,
+    KEYS_AGE_S_FRESH,
+    KEYS_AGE_S_MAX,
+    REFRESH_INTERVAL_S,
+    RemoteKeySet,
+)
 from tests.integration.gateway.support import Peer
 
 
@@ -124,3 +131,36 @@ async def test_a_provider_that_makes_no_sense_is_as_good_as_away(
     provider.peer.answers["/.well-known/openid-configuration"] = (200, discovered)
     with pytest.raises(Unavailable):
         await provider.verifier(http).verify(f"Bearer {provider.token('one', 'RS256')}")
+
+
+async def test_a_provider_that_hangs_holds_up_nobody_whose_key_is_known(
+    provider: Provider, http: httpx.AsyncClient
+) -> None:
+    provider.publish(one=rsa_key())
+    verifier = provider.verifier(http)
+    token = f"Bearer {provider.token('one', 'RS256')}"
+    await verifier.verify(token)
+    asked = provider.peer.requests
+    # It takes every connection and answers nobody.
+    provider.peer.delay_s = 60.0
+    provider.now_s += KEYS_AGE_S_FRESH + 1
+    started = time.monotonic()
+    for _ in range(50):
+        assert (await verifier.verify(token)).subject == "u"
+    assert time.monotonic() - started < 1.0
+    # An unknown key waits for the one fetch there is, and no longer than its time.
+    provider.private["new"] = rsa_key()
+    unknown = [verifier.verify(f"Bearer {provider.token('new', 'RS256')}") for _ in range(20)]
+    answers = await asyncio.gather(*unknown, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {Unavailable}
+    assert time.monotonic() - started < FETCH_TIMEOUT_S + 1.5
+    assert provider.peer.requests == asked + 1
+    # While it is not asked again, an unknown key waits for nothing.
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        await verifier.verify(f"Bearer {provider.token('new', 'RS256')}")
+    assert time.monotonic() - started < 0.5
+    provider.peer.delay_s = 0.0
+    provider.publish(one=provider.private["one"], new=provider.private["new"])
+    provider.now_s += REFRESH_INTERVAL_S
+    assert (await verifier.verify(f"Bearer {provider.token('new', 'RS256')}")).subject == "u"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.integration.gateway.support import Issuer, assert_problem, unique
 from tests.integration.gateway.test_directory import a_tenant, put
@@ -12,9 +13,9 @@ from tests.integration.gateway.test_directory import a_tenant, put
 Headers = dict[str, str]
 
 
-async def caller(client: httpx.AsyncClient, headers: Headers) -> dict[str, Any]:
-    """The context as it arrives at the billing service."""
-    answer = await client.get("/api/billing/balance", headers=headers)
+async def caller(client: httpx.AsyncClient, headers: Headers, path: str = "/api/billing/balance") -> dict[str, Any]:
+    """The context as it arrives at the service."""
+    answer = await client.get(path, headers=headers)
     assert answer.status_code == 200, answer.text
     told: dict[str, Any] = answer.json()["caller"]
     return told
@@ -84,20 +85,48 @@ async def test_a_person_whom_the_directory_does_not_know_is_a_caller_without_man
     assert (seen["mandates"], seen["instances"], seen["system_admin"]) == ({}, [], False)
 
 
+@pytest.mark.parametrize("path", ["/api/billing/transactions", "/api/billing/providers"])
 async def test_the_context_mandate_is_one_of_the_callers(
-    client: httpx.AsyncClient, admin: Headers, issuer: Issuer
+    client: httpx.AsyncClient, admin: Headers, issuer: Issuer, path: str
 ) -> None:
     mandate, user = await a_tenant(client, admin, "member")
     other, _ = await a_tenant(client, admin, "member")
     me = issuer.person(user)
-    assert (await caller(client, {**me, "X-Mandate-Id": mandate}))["context_mandate"] == mandate
-    assert (await caller(client, {**admin, "X-Mandate-Id": other}))["context_mandate"] == other
+    assert (await caller(client, {**me, "X-Mandate-Id": mandate}, path))["context_mandate"] == mandate
+    assert (await caller(client, {**admin, "X-Mandate-Id": other}, path))["context_mandate"] == other
     for foreign in (other, unique("nowhere")):
-        refused = await client.get("/api/billing/balance", headers={**me, "X-Mandate-Id": foreign})
+        refused = await client.get(path, headers={**me, "X-Mandate-Id": foreign})
         assert_problem(refused, 403, "FORBIDDEN")
     for malformed in ("", "a b", "x" * 65, "ü", "a/b"):
         given = httpx.Headers([*me.items(), ("X-Mandate-Id", malformed)], encoding="latin-1")
-        assert_problem(await client.get("/api/billing/balance", headers=given), 400, "INVALID_CONTEXT")
+        assert_problem(await client.get(path, headers=given), 400, "INVALID_CONTEXT")
+
+
+async def test_where_the_path_names_its_mandates_the_context_mandate_is_ignored(
+    client: httpx.AsyncClient, admin: Headers, issuer: Issuer
+) -> None:
+    mandate, user = await a_tenant(client, admin, "admin")
+    other, _ = await a_tenant(client, admin, "member")
+    me = issuer.person(user)
+    for named in (mandate, other, unique("nowhere"), "a b"):
+        for path in ("/api/billing/balance", f"/api/billing/balance/{mandate}", "/api/subscriptions/plans"):
+            assert (await caller(client, {**me, "X-Mandate-Id": named}, path))["context_mandate"] is None
+        read = await client.get(f"/api/directory/mandates/{mandate}", headers={**me, "X-Mandate-Id": named})
+        assert read.status_code == 200
+
+
+async def test_an_instances_administrator_sees_its_transactions_without_being_a_member(
+    client: httpx.AsyncClient, admin: Headers, issuer: Issuer
+) -> None:
+    mandate, member = await a_tenant(client, admin, "member")
+    user, instance = unique("u"), unique("i")
+    await put(client, admin, f"users/{user}", {"username": "sam"})
+    await put(client, admin, f"feature-instances/{instance}", {"mandateId": mandate, "featureCode": "chat"})
+    await put(client, admin, f"feature-access/{instance}/{user}", {"roles": ["admin"]})
+    await put(client, admin, f"feature-access/{instance}/{member}", {"roles": ["user"]})
+    seen = await caller(client, issuer.person(user))
+    assert (seen["mandates"], seen["instances"], seen["instance_mandates"]) == ({}, [instance], [mandate])
+    assert (await caller(client, issuer.person(member)))["instance_mandates"] == []
 
 
 async def test_the_language_of_the_caller_goes_along(client: httpx.AsyncClient, issuer: Issuer) -> None:

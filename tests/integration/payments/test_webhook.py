@@ -86,11 +86,20 @@ async def test_every_delivery_that_is_not_stripes_gets_the_same_400_and_is_not_s
     ]
     answers = [await world.deliver(content, header) for content, header in deliveries]
     answers.append(await world.http.post(WEBHOOK, content=body))
+    for content_type in (None, b"", b"text/plain", b"application/x-www-form-urlencoded", b"\xff", b"json"):
+        answers.append(await world.deliver(body, content_type=content_type))
     assert {answer.status_code for answer in answers} == {400}
     documents = [{name: text for name, text in answer.json().items() if name != "requestId"} for answer in answers]
     assert all(document == documents[0] for document in documents)
     assert await stored(world, json.loads(body)["id"]) == []
     assert await stored(world, json.loads(live)["id"]) == []
+
+
+async def test_a_content_type_of_json_may_have_any_parameters(world: World) -> None:
+    for content_type in (b"application/json", b"Application/JSON ; charset=latin-1", b"application/vnd.stripe+json"):
+        body = json.dumps(event()).encode()
+        assert (await world.deliver(body, content_type=content_type)).status_code == 200
+        assert len(await stored(world, json.loads(body)["id"])) == 1
 
 
 async def test_an_event_that_cannot_be_stored_is_answered_503(world: World) -> None:

@@ -218,11 +218,19 @@ class World:
         """Has the fake deliver an event, signed."""
         assert (await self.control.post("/events", json=event)).status_code == 200
 
-    async def deliver(self, body: bytes, header: str | bytes | None = None, *, secret: str = SECRET) -> httpx.Response:
+    async def deliver(
+        self,
+        body: bytes,
+        header: str | bytes | None = None,
+        *,
+        secret: str = SECRET,
+        content_type: bytes | None = b"application/json; charset=utf-8",
+    ) -> httpx.Response:
         """Delivers a body by hand, signed now unless a signature is given."""
         signed = header or stripe.WebhookSignature.generate_signature_header(body.decode(), secret)
         raw = signed if isinstance(signed, bytes) else signed.encode()
-        return await self.http.post(WEBHOOK, content=body, headers={b"Stripe-Signature": raw})
+        typed = {} if content_type is None else {b"Content-Type": content_type}
+        return await self.http.post(WEBHOOK, content=body, headers={b"Stripe-Signature": raw, **typed})
 
     async def rows(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
         connection = await asyncpg.connect(self.servers.dsn("payments", owner=True))

@@ -107,11 +107,16 @@ class Service:
     async def get(self, path: str, caller: Caller, **more: Any) -> httpx.Response:
         return await self.http.get(f"/api/subscriptions/{path}", headers=self.headers(caller), **more)
 
-    async def start(self, mandate_id: str, plan_key: str, caller: Caller) -> httpx.Response:
-        return await self.post(mandate_id, caller, json={"planKey": plan_key})
+    async def start(
+        self, mandate_id: str, plan_key: str, caller: Caller, *, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        return await self.post(mandate_id, caller, json={"planKey": plan_key}, headers=headers)
 
-    async def post(self, path: str, caller: Caller, **more: Any) -> httpx.Response:
-        return await self.http.post(f"/api/subscriptions/{path}", headers=self.headers(caller), **more)
+    async def post(
+        self, path: str, caller: Caller, *, headers: dict[str, str] | None = None, **more: Any
+    ) -> httpx.Response:
+        given = {**self.headers(caller), **(headers or {})}
+        return await self.http.post(f"/api/subscriptions/{path}", headers=given, **more)
 
     def headers(self, caller: Caller) -> dict[str, str]:
         signed = sign_caller(caller, audience="subscriptions", secret=self.servers.secret, now=datetime.now(UTC))

@@ -209,3 +209,22 @@ async def test_the_database_refuses_a_second_operative_subscription(service: Ser
     assert (shown["status"], shown["scheduled"]["status"]) == ("TRIALING", "SCHEDULED")
     assert shown["scheduled"]["id"] == str(waiting)
     assert "scheduled" not in shown["scheduled"]
+
+
+async def test_a_start_whose_answer_was_lost_is_repeated_with_its_key(service: Service) -> None:
+    mandate_id, key = await known(service), {"Idempotency-Key": "key-1"}
+    person = admin_of(mandate_id)
+    first, *repeats = await asyncio.gather(
+        *(service.start(mandate_id, "TRIAL_7D", person, headers=key) for _ in range(4))
+    )
+    again = await service.start(mandate_id, "TRIAL_7D", person, headers=key)
+    assert {answer.status_code for answer in (first, *repeats, again)} == {200}
+    assert {answer.json()["subscription"]["id"] for answer in (first, *repeats, again)} == {
+        first.json()["subscription"]["id"]
+    }
+    assert len(await service.billing.events(mandate_id, 1)) == 1
+    other = await service.start(mandate_id, "INTERNAL", operator(), headers=key)
+    assert other.status_code == 200
+    mismatch = await service.start(mandate_id, "TRIAL_7D", operator(), headers=key)
+    assert (mismatch.status_code, mismatch.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
+    assert (await service.start(mandate_id, "TRIAL_7D", person)).status_code == 409

@@ -42,7 +42,7 @@ class FieldFault(Document):
 
 
 class ProblemDocument(Document):
-    """RFC 9457; `errors` with 422 alone."""
+    """RFC 9457; `errors` with 422 alone, `idempotencyKey` where it is not known what became of a change."""
 
     type: str
     title: str
@@ -51,6 +51,7 @@ class ProblemDocument(Document):
     code: str
     request_id: str
     errors: list[FieldFault] = []
+    idempotency_key: str | None = None
 
 
 class SortRule(Document):

@@ -1,0 +1,144 @@
+"""How long a session may hold up others, and what becomes of one whose statement was given up."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+
+from services.billing.queries.standings import TOGETHER_MAX, WAITING_MAX, Standings
+from services.chassis.database import Database, NoConnection, is_transient, is_undecided, take_time
+from services.chassis.settings import DatabaseSettings
+from tests.integration.billing.conftest import BillingApi
+from tests.support.callers import system_admin
+from tests.support.stack import ServerPair
+
+EXPECTED = {
+    "lock_timeout": "5s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "1min",
+    "client_connection_check_interval": "5s",
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+
+
+@pytest.fixture
+async def narrow(servers: ServerPair) -> AsyncIterator[Database]:
+    """One connection, for which two may wait; a lock is waited for only shortly."""
+    settings = DatabaseSettings(waiting_max=2, lock_timeout_s=0.3)
+    database = Database(servers.dsn("billing"), pool_size=1, settings=settings)
+    await database.start()
+    yield database
+    await database.stop()
+
+
+async def test_each_session_has_its_limits_from_the_service(database: Database) -> None:
+    async with database.bare() as connection:
+        bare = {name: await connection.fetchval("SELECT current_setting($1)", name) for name in EXPECTED}
+    async with database.reading() as reading:
+        core = {
+            name: (await reading.execute(sa.text("SELECT current_setting(:name)"), {"name": name})).scalar_one()
+            for name in EXPECTED
+        }
+    assert bare == EXPECTED
+    assert core == EXPECTED
+
+
+async def test_a_lock_that_is_not_to_be_had_is_told_as_a_passing_fault(narrow: Database, servers: ServerPair) -> None:
+    other = await asyncpg.connect(servers.admin_dsn)
+    try:
+        await other.execute("BEGIN; LOCK TABLE billing.rates IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(asyncpg.LockNotAvailableError) as refused:
+            async with narrow.bare() as connection:
+                await connection.fetch("SELECT * FROM rates")
+        assert is_transient(refused.value)
+        assert not is_undecided(refused.value)
+        # Work that says so waits longer.
+        async with narrow.bare() as connection, connection.transaction():
+            await take_time(connection, 20)
+            reading = asyncio.create_task(connection.fetch("SELECT * FROM rates"))
+            await asyncio.sleep(1)
+            assert not reading.done()
+            await other.execute("ROLLBACK")
+            await reading
+    finally:
+        await other.close()
+
+
+async def test_a_locked_account_answers_503_and_nothing_is_done(
+    api: BillingApi, mandate: str, servers: ServerPair
+) -> None:
+    path = f"/api/billing/admin/credit/{mandate}"
+    assert (await api.call(system_admin(), "POST", path, json={"amount": 1})).status_code == 200
+    other = await asyncpg.connect(servers.admin_dsn)
+    try:
+        async with other.transaction():
+            await other.execute(
+                "SELECT 1 FROM billing.accounts a JOIN billing.mandates m ON m.no = a.mandate_no"
+                " WHERE m.id = $1 FOR UPDATE OF a",
+                mandate,
+            )
+            refused = await api.call(system_admin(), "POST", path, json={"amount": 1})
+    finally:
+        await other.close()
+    assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
+    assert refused.headers["retry-after"] == "1"
+    assert (await api.call(system_admin(), "POST", path, json={"amount": 1})).json()["balanceAfter"] == 2
+
+
+async def test_a_statement_that_was_given_up_takes_its_connection_with_it(narrow: Database) -> None:
+    async with narrow.bare() as connection:
+        first = await connection.fetchval("SELECT pg_backend_pid()")
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2), narrow.bare() as connection, connection.transaction():
+            await connection.fetchval("SELECT pg_sleep(20)")
+    with pytest.raises(TimeoutError):
+        async with narrow.bare() as connection:
+            await connection.fetchval("SELECT pg_sleep(20)", timeout=0.2)
+    async with narrow.bare() as connection:
+        assert await connection.fetchval("SELECT pg_backend_pid()") != first
+    assert time.monotonic() - started < 5
+
+
+async def test_the_line_for_a_connection_is_short(narrow: Database) -> None:
+    async with narrow.bare():
+        waiting = [asyncio.create_task(narrow.ping()) for _ in range(2)]
+        await asyncio.sleep(0)
+        started = time.monotonic()
+        with pytest.raises(NoConnection) as refused:
+            await narrow.ping()
+        assert time.monotonic() - started < 0.5
+        assert is_transient(refused.value)
+        assert not is_undecided(refused.value)
+    assert await asyncio.gather(*waiting) == [True, True]
+
+
+async def test_more_checks_than_can_wait_are_refused_at_once(
+    database: Database, mandate: str, servers: ServerPair
+) -> None:
+    standings = Standings(database, readers_max=1)
+    other = await asyncpg.connect(servers.admin_dsn)
+    try:
+        async with other.transaction():
+            await other.execute("LOCK TABLE billing.price_book IN ACCESS EXCLUSIVE MODE")
+            read = [standings.read(mandate, "user-1", None) for _ in range(TOGETHER_MAX + WAITING_MAX)]
+            waiting = [asyncio.create_task(one) for one in read[:TOGETHER_MAX]]
+            await asyncio.sleep(0.2)
+            waiting += [asyncio.create_task(one) for one in read[TOGETHER_MAX:]]
+            await asyncio.sleep(0)
+            with pytest.raises(NoConnection):
+                await standings.read(mandate, "user-1", None)
+            # Who has gone leaves their place.
+            waiting.pop().cancel()
+            await asyncio.sleep(0)
+            waiting.append(asyncio.create_task(standings.read(mandate, "user-1", None)))
+    finally:
+        await other.close()
+    async with asyncio.timeout(20):
+        assert all(row["known"] for row in await asyncio.gather(*waiting))

@@ -1,0 +1,54 @@
+"""Waiting until others have read a change: nobody else waits for it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from deploy.local.ports import free_port
+from services.chassis.database import Database
+from services.chassis.readers import WAIT_S_MAX, Readers
+from services.chassis.settings import KafkaSettings
+from tests.support.stack import ServerPair
+
+POOL_SIZE = 2
+
+
+@pytest.fixture
+async def narrow(servers: ServerPair) -> AsyncIterator[Database]:
+    """A pool that a few waiting callers would use up."""
+    database = Database(servers.dsn("billing"), pool_size=POOL_SIZE)
+    await database.start()
+    yield database
+    await database.stop()
+
+
+@pytest.fixture
+async def unrelayed(narrow: Database) -> AsyncIterator[None]:
+    """A row that no relay takes away."""
+    async with narrow.bare() as connection:
+        number = await connection.fetchval(
+            "INSERT INTO outbox (event_id, topic, key, type, occurred_at, data, created_at)"
+            " VALUES (gen_random_uuid(), 'balance.changed', 'm', 't', now(), '{}', now()) RETURNING id"
+        )
+    yield
+    async with narrow.bare() as connection:
+        await connection.execute("DELETE FROM outbox WHERE id = $1", number)
+
+
+@pytest.mark.usefixtures("unrelayed")
+async def test_while_callers_wait_for_a_broker_that_is_away_others_are_answered(narrow: Database) -> None:
+    broker_away = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
+    readers = Readers(broker_away, narrow, client_id="test")
+    waiting = [asyncio.create_task(readers.caught_up("payment.succeeded")) for _ in range(POOL_SIZE * 5)]
+    await asyncio.sleep(0.3)
+    slowest = 0.0
+    while not all(task.done() for task in waiting):
+        started = time.monotonic()
+        assert await narrow.ping()
+        slowest = max(slowest, time.monotonic() - started)
+        await asyncio.sleep(0.05)
+    assert slowest < WAIT_S_MAX / 3
+    assert not any(await asyncio.gather(*waiting))
+    await readers.stop()

@@ -1,0 +1,84 @@
+"""An administrator of a feature instance, through the real gateway, at the real billing service (G4)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.billing.use_cases.apply_directory import ApplyDirectory
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+from tests.integration.gateway.support import GatewayProcess, Issuer, Peer, assert_problem, unique
+from tests.integration.gateway.test_directory import a_tenant, put
+from tests.support.charging import charge
+from tests.support.directory import directory_events
+from tests.support.events import usage_record
+from tests.support.processes import ServiceProcess
+from tests.support.stack import ServerPair
+
+Headers = dict[str, str]
+
+
+@pytest.fixture
+async def database(servers: ServerPair) -> AsyncIterator[Database]:
+    made = Database(servers.dsn("billing"), pool_size=2)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def http(
+    servers: ServerPair, issuer: Issuer, peers: dict[str, Peer], folder: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway in front of billing itself."""
+    billing = ServiceProcess(servers, "billing", "api", folder / "billing.log")
+    billing.start()
+    gateway = GatewayProcess(servers, issuer, {**peers, "billing": billing}, folder)  # type: ignore[dict-item]
+    try:
+        await billing.ready()
+        await gateway.start(role="api")
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=20, trust_env=False) as client:
+            yield client
+        await gateway.stop()
+    finally:
+        billing.stop()
+
+
+async def test_they_see_the_transactions_of_their_instance_and_nothing_else(
+    http: httpx.AsyncClient, client: httpx.AsyncClient, admin: Headers, issuer: Issuer, database: Database
+) -> None:
+    mandate, member = await a_tenant(client, admin, "member")
+    user, theirs, another = unique("u"), unique("i"), unique("i")
+    await put(client, admin, f"users/{user}", {"username": "sam"})
+    for instance in (theirs, another):
+        await put(client, admin, f"feature-instances/{instance}", {"mandateId": mandate, "featureCode": "chat"})
+    await put(client, admin, f"feature-access/{theirs}/{user}", {"roles": ["admin"]})
+    await ApplyDirectory(database, clock=system_clock)(directory_events(mandate, {member: ["member"]}), [])
+    await charge(
+        database,
+        usage_record(mandate, member, amount="1", feature_instance_id=theirs),
+        usage_record(mandate, member, amount="2", feature_instance_id=another),
+        usage_record(mandate, user, amount="3"),
+    )
+
+    async def seen(headers: Headers) -> list[tuple[float, str | None]]:
+        answer = await http.get("/api/billing/transactions", headers=headers)
+        assert answer.status_code == 200, answer.text
+        rows = [row for row in answer.json() if row["aicoreProvider"] is not None]
+        return sorted((row["amount"], row["featureInstanceId"]) for row in rows)
+
+    # Without a membership what they themselves have used is not theirs to see, only the instance's is.
+    me = issuer.person(user)
+    assert await seen(me) == [(1.5, theirs)]
+    assert_problem(await http.get(f"/api/billing/balance/{mandate}", headers=me), 403, "FORBIDDEN")
+    assert (await http.get("/api/billing/balance", headers=me)).json() == []
+    named = await http.get("/api/billing/transactions", headers={**me, "X-Mandate-Id": mandate})
+    assert_problem(named, 403, "FORBIDDEN")
+    # A member sees their own rows, in all instances, and nobody else's.
+    assert [row[0] for row in await seen(issuer.person(member))] == [1.5, 3.0]
+    assert (await client.delete(f"/api/directory/feature-access/{theirs}/{user}", headers=admin)).status_code == 200
+    assert await seen(me) == []
