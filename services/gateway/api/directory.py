@@ -1,7 +1,7 @@
 """The directory: six kinds of entries, each listed, read, put and disabled; the import; names for many ids.
 
 A system administrator does everything. A mandate administrator reads what belongs to their mandates and changes the
-memberships and feature accesses there, nothing else.
+memberships and feature accesses there, nothing else; whom they do not know they invite, and learn nothing by it.
 """
 
 from collections.abc import Sequence
@@ -87,26 +87,29 @@ class _Changes:
         self._readers = readers
         self._clock = clock
 
-    async def put(self, call: Call, kind: Kind, entry: Entry) -> None:
-        changed = await put_entry(self._database, kind, entry, cause=request_id_of(call.request), now=self._clock())
-        await self._settle(changed)
+    async def put(self, call: Call, kind: Kind, entry: Entry) -> Entry:
+        administered = None if call.caller.system_admin else call.caller.administered
+        cause, now = request_id_of(call.request), self._clock()
+        stands, told = await put_entry(self._database, kind, entry, administered=administered, cause=cause, now=now)
+        await self._settle(told)
+        return stands
 
     async def disable(self, call: Call, kind: Kind, key: Sequence[str]) -> Entry:
         cause, now = request_id_of(call.request), self._clock()
-        entry, changed = await disable_entry(self._database, kind, key, cause=cause, now=now)
-        await self._settle(changed)
+        entry, told = await disable_entry(self._database, kind, key, cause=cause, now=now)
+        await self._settle(told)
         return entry
 
     async def reset_providers(self, call: Call, mandate_id: str, role: str) -> None:
         cause, now = request_id_of(call.request), self._clock()
         await reset_provider_permissions(self._database, mandate_id, role, cause=cause, now=now)
-        await self._settle(changed=True)
+        await self._settle(told=True)
 
     async def take_import(self, call: Call) -> tuple[int, int]:
         body = await read_body(call.request, IMPORT_BODY)
         cause, now = request_id_of(call.request), self._clock()
         lines, changed = await import_directory(self._database, body, cause=cause, now=now)
-        await self._settle(changed=changed > 0)
+        await self._settle(told=changed > 0)
         return lines, changed
 
     async def require(self, caller: Caller, kind: Kind, key: Sequence[str]) -> None:
@@ -122,8 +125,8 @@ class _Changes:
         if mandate_id is None or not caller.mandates.get(mandate_id, False):
             raise Forbidden
 
-    async def _settle(self, changed: bool) -> None:
-        if changed:
+    async def _settle(self, told: bool) -> None:
+        if told:
             await self._readers.caught_up(TOPIC)
 
 
@@ -154,8 +157,7 @@ def _add_changes(surface: Surface, kind: Kind, changes: _Changes) -> None:
     async def put(call: Call) -> Response:
         await changes.require(call.caller, kind, list(call.path.values()))
         entry = _entry(kind, await read_object(call.request, body), call.path)
-        await changes.put(call, kind, entry)
-        return _answer(entry)
+        return _answer(await changes.put(call, kind, entry))
 
     async def delete(call: Call) -> Response:
         key = list(call.path.values())
@@ -175,7 +177,8 @@ def _entry(kind: Kind, body: dict[str, Any], path: dict[str, str]) -> Entry:
         if body.get(name, value) != value:
             raise AmbiguousEntry(field=name, errors=[{"field": name, "message": "another one than in the path"}])
     try:
-        return kind.entry.model_validate({**body, **path})
+        # Whether it is an invitation is for the directory to say.
+        return kind.entry.model_validate({**body, **path, "pending": False})
     except ValidationError as error:
         raise refusal(error) from None
 

@@ -37,7 +37,7 @@ async def list_entries(database: Database, kind: Kind, view: View, query: ListQu
 
 async def _by_page(database: Database, kind: Kind, view: View, text: str, page_size_max: int) -> Response:
     try:
-        request = parse_pagination(text, queries.columns_of(kind), page_size_max=page_size_max)
+        request = parse_pagination(text, queries.columns_of(kind, view), page_size_max=page_size_max)
     except PaginationFault as fault:
         raise InvalidPagination(fault=fault) from None
     async with database.reading() as connection:

@@ -116,13 +116,18 @@ class RolesBody(Wire):
     enabled: bool = True
 
 
+class _Consented(Wire):
+    # Set by the directory alone: an invitation by a mandate's administrator, until the person accepts it.
+    pending: bool = Field(default=False, exclude_if=lambda pending: not pending)
+
+
 class _MemberKey(Wire):
     mandate_id: Identifier
     user_id: Identifier
 
 
-class Membership(RolesBody, Entry, _MemberKey):
-    """A user's roles in a mandate."""
+class Membership(_Consented, RolesBody, Entry, _MemberKey):
+    """A user's roles in a mandate; `pending` is there, and true, while it is an invitation."""
 
 
 class FeatureInstanceBody(Wire):
@@ -143,8 +148,8 @@ class _AccessKey(Wire):
     user_id: Identifier
 
 
-class FeatureAccess(RolesBody, Entry, _AccessKey):
-    """A user's roles on a feature instance."""
+class FeatureAccess(_Consented, RolesBody, Entry, _AccessKey):
+    """A user's roles on a feature instance; `pending` is there, and true, while it is an invitation."""
 
 
 class ProvidersBody(Wire):

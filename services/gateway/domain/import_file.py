@@ -81,6 +81,9 @@ def _read_line(file: ImportFile, number: int, raw: bytes) -> None:
         kind = KIND_BY_NAME.get(given["kind"]) if isinstance(given.get("kind"), str) else None
         if kind is None:
             raise _NoEntryError(f"kind is one of {', '.join(KIND_BY_NAME)}")
+        if given.get("pending", False) is not False:
+            # Taken as it stands it would be somebody's consent.
+            raise _NoEntryError("an invitation that is not accepted cannot be imported")
         file.add(Line(number, kind, kind.entry.model_validate(given)))
     except _NoEntryError as error:
         file.refuse(number, str(error), given)
