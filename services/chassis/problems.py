@@ -1,6 +1,7 @@
 """Errors over HTTP: RFC 9457 problem documents with a stable code, a readable detail and the request's id.
 
-No text of an exception leaves the process: what is not a `Problem` becomes a constant sentence.
+No text of an exception leaves the process: what is not a `Problem` becomes a constant sentence. Everything that people
+read is there in English and German.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,24 +17,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.chassis.database import is_transient
 from services.chassis.logging import get_logger
+from services.chassis.validation import FieldFault, Texts, faults_of, say, summary
 
-__all__ = ["FieldError", "Problem", "failure_response", "identify", "install_problems", "problem_response"]
+__all__ = ["InvalidBody", "Problem", "failure_response", "identify", "install_problems", "problem_response"]
 
 TYPE_BASE = "urn:rappen:problem:"
 REQUEST_ID_HEADER = "X-Request-Id"
-
-FieldError = Mapping[str, str]
 
 _log = get_logger(__name__)
 
 
 class Problem(Exception):  # noqa: N818 - the field's term is problem, not error.
-    """An expected refusal. Subclasses are one line each: status, code and the texts in English and German."""
+    """An expected refusal. Subclasses are one line each: status, code and the texts in English and German.
+
+    A value of a text is a phrase in both languages (`Texts`), or what is the same in each.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL"
     title: ClassVar[str] = "Internal error"
-    texts: ClassVar[Mapping[str, str]] = {
+    texts: ClassVar[Texts] = {
         "en": "Something went wrong on our side.",
         "de": "Bei uns ist etwas schiefgegangen.",
     }
@@ -42,7 +45,7 @@ class Problem(Exception):  # noqa: N818 - the field's term is problem, not error
         self,
         *,
         code: str | None = None,
-        errors: Sequence[FieldError] = (),
+        errors: Sequence[FieldFault] = (),
         headers: Mapping[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
         **values: object,
@@ -56,7 +59,10 @@ class Problem(Exception):  # noqa: N818 - the field's term is problem, not error
 
     def detail(self, language: str) -> str:
         """The sentence for people, in that language."""
-        return self.texts.get(language, self.texts["en"]).format(**self.values)
+        values = {
+            name: say(value, language) if isinstance(value, Mapping) else value for name, value in self.values.items()
+        }
+        return say(self.texts, language).format(**values)
 
 
 class Unavailable(Problem):
@@ -65,7 +71,7 @@ class Unavailable(Problem):
     status = 503
     code = "UNAVAILABLE"
     title = "Temporarily unavailable"
-    texts: ClassVar[Mapping[str, str]] = {
+    texts: ClassVar[Texts] = {
         "en": "A part of the platform is not reachable; please try again.",
         "de": "Ein Teil der Plattform ist nicht erreichbar; bitte noch einmal versuchen.",
     }
@@ -77,10 +83,15 @@ class InvalidBody(Problem):
     status = 422
     code = "VALIDATION"
     title = "Invalid request"
-    texts: ClassVar[Mapping[str, str]] = {
+    texts: ClassVar[Texts] = {
         "en": "The request is not valid: {summary}.",
         "de": "Die Anfrage ist ungültig: {summary}.",
     }
+
+    def __init__(
+        self, errors: Sequence[FieldFault], *, code: str | None = None, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(code=code, errors=errors, extra=extra, summary=summary(errors))
 
 
 _STATUS_TEXTS: dict[int, tuple[str, str, str, str]] = {
@@ -91,6 +102,24 @@ _STATUS_TEXTS: dict[int, tuple[str, str, str, str]] = {
     405: ("METHOD_NOT_ALLOWED", "Method not allowed", "Use another method.", "Eine andere Methode ist nötig."),
     413: ("TOO_LARGE", "Too large", "The request is too large.", "Die Anfrage ist zu gross."),
     415: ("UNSUPPORTED_MEDIA_TYPE", "Unsupported type", "Send JSON.", "Bitte JSON senden."),
+}
+
+
+# A title names the kind of refusal, for which the status is enough.
+_GERMAN_TITLES: Mapping[int, str] = {
+    400: "Fehlerhafte Anfrage",
+    401: "Nicht angemeldet",
+    402: "Zahlung nötig",
+    403: "Nicht erlaubt",
+    404: "Nicht gefunden",
+    405: "Methode nicht erlaubt",
+    409: "Konflikt",
+    413: "Zu gross",
+    415: "Falscher Inhaltstyp",
+    422: "Ungültige Anfrage",
+    429: "Zu viele Anfragen",
+    500: "Interner Fehler",
+    503: "Zurzeit nicht verfügbar",
 }
 
 
@@ -105,17 +134,18 @@ def language_of(request: Request) -> str:
 
 def problem_response(request: Request, problem: Problem) -> Response:
     """The problem document of one refusal."""
+    language = language_of(request)
     document: dict[str, Any] = {
         "type": TYPE_BASE + problem.actual_code.lower().replace("_", "-"),
-        "title": problem.title,
+        "title": _GERMAN_TITLES.get(problem.status, _GERMAN_TITLES[500]) if language == "de" else problem.title,
         "status": problem.status,
-        "detail": problem.detail(language_of(request)),
+        "detail": problem.detail(language),
         "code": problem.actual_code,
         "requestId": request_id_of(request),
         **problem.extra,
     }
     if problem.errors or problem.status == 422:
-        document["errors"] = problem.errors
+        document["errors"] = [fault.wire(language) for fault in problem.errors]
     return Response(
         orjson.dumps(document, default=str),
         status_code=problem.status,
@@ -201,15 +231,10 @@ def failure_response(request: Request, error: Exception) -> Response:
 
 
 def _invalid(error: RequestValidationError | ValidationError) -> Problem:
-    errors = [
-        {
-            "field": ".".join(str(part) for part in fault["loc"] if part != "body") or "body",
-            "message": str(fault["msg"]),
-        }
-        for fault in error.errors()
-    ][:50]
-    summary = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors[:3])
-    return InvalidBody(errors=errors, summary=summary)
+    if isinstance(error, ValidationError):
+        return InvalidBody(faults_of(error))
+    # FastAPI puts in front where the value was: body, query, path or header.
+    return InvalidBody(faults_of({**fault, "loc": fault["loc"][1:]} for fault in error.errors()))
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

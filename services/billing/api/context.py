@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
 
 from services.billing.domain.money import MICRO_PLACES
 from services.billing.errors import MalformedParameter
@@ -18,6 +17,7 @@ from services.chassis.caller import CallerVerifier
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
+from services.chassis.validation import value_fault
 
 __all__ = [
     "ApiContext",
@@ -60,11 +60,15 @@ class Body(BaseModel):
 def _exact_number(value: Any) -> Decimal:
     """A JSON number with at most six decimals, as the exact decimal of its literal."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise PydanticCustomError("number", "a JSON number is expected")
+        raise value_fault("number", en="a JSON number is expected", de="eine JSON-Zahl wird erwartet")
     number = Decimal(value)
     exponent = number.normalize().as_tuple().exponent if number.is_finite() and len(str(value)) <= 64 else None
     if not isinstance(exponent, int) or exponent < -MICRO_PLACES or number.adjusted() >= AMOUNT_DIGITS_MAX:
-        raise PydanticCustomError("number", "at most 11 digits before the point and six decimals")
+        raise value_fault(
+            "number",
+            en="at most 11 digits before the point and six decimals",
+            de="höchstens 11 Stellen vor dem Punkt und sechs danach",
+        )
     return number
 
 
@@ -84,7 +88,7 @@ def mandate_parameter(mandate_id: str) -> str:
 def id_parameter(name: str, text: str) -> str:
     """An id out of a path or query."""
     if not _IDENTIFIER.fullmatch(text):
-        raise MalformedParameter(name=name, why="not an id")
+        raise MalformedParameter(name, en="this cannot be an id", de="das kann keine Id sein")
     return text
 
 
@@ -93,5 +97,9 @@ def integer_parameter(name: str, text: str | None, *, default: int, least: int, 
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
-        raise MalformedParameter(name=name, why=f"a whole number from {least} to {most} is expected")
+        raise MalformedParameter(
+            name,
+            en=f"a whole number from {least} to {most} is expected",
+            de=f"eine ganze Zahl von {least} bis {most} wird erwartet",
+        )
     return int(text)

@@ -14,19 +14,24 @@ from services.billing.errors import MalformedParameter, PriceFileRefused
 from services.billing.queries.prices import list_prices, list_rates, list_unpriced
 from services.billing.use_cases.import_prices import PriceFileError, import_prices, read_price_file, set_rate
 from services.chassis.caller import Caller
+from services.chassis.validation import value_fault
 
 __all__ = ["routes"]
 
 
 def _foreign(code: str) -> str:
     if code not in CURRENCIES or code == "CHF":
-        raise PydanticCustomError("currency", "a known currency other than CHF is expected")
+        raise value_fault(
+            "currency",
+            en="a known currency other than CHF is expected",
+            de="eine bekannte Währung ausser CHF wird erwartet",
+        )
     return code
 
 
 def _positive(rate: Decimal) -> Decimal:
     if not rate:
-        raise PydanticCustomError("rate", "a rate is more than zero")
+        raise value_fault("rate", en="a rate is more than zero", de="ein Kurs ist grösser als null")
     return rate
 
 
@@ -103,5 +108,9 @@ def routes(context: ApiContext) -> APIRouter:
 def _time(name: str, text: str) -> datetime:
     try:
         return parse_time(text).astimezone(UTC)
-    except PydanticCustomError as error:
-        raise MalformedParameter(name=name, why=error.message()) from None
+    except PydanticCustomError:
+        raise MalformedParameter(
+            name,
+            en="a time with an offset is expected, as RFC 3339 says",
+            de="eine Zeit mit Offset nach RFC 3339 wird erwartet",
+        ) from None

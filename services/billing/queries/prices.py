@@ -75,4 +75,4 @@ def _place(cursor: str | None) -> tuple[int, UUID]:
             raise ValueError
         return int(number), UUID(event_id)
     except ValueError:
-        raise MalformedParameter(name="cursor", why="take it from an answer") from None
+        raise MalformedParameter("cursor", en="take it from an answer", de="bitte aus einer Antwort nehmen") from None

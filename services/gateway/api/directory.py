@@ -175,7 +175,7 @@ def _entry(kind: Kind, body: dict[str, Any], path: dict[str, str]) -> Entry:
     """The entry of the path with what the body says; an entry that was read may be sent back as it was."""
     for name, value in path.items():
         if body.get(name, value) != value:
-            raise AmbiguousEntry(field=name, errors=[{"field": name, "message": "another one than in the path"}])
+            raise AmbiguousEntry(name)
     try:
         # Whether it is an invitation is for the directory to say.
         return kind.entry.model_validate({**body, **path, "pending": False})

@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from rappen_contracts.types import Identifier, Name
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.problems import InvalidBody
+from services.chassis.validation import faults_of
 from services.gateway.identity import TokenVerifier
 from services.gateway.limits import RateLimits
 from services.gateway.scope import ScopeReader
@@ -173,13 +174,4 @@ def _value(type_: TypeAdapter[Any], name: str | None, given: object) -> Any:
 
 def refusal(error: ValidationError, *, prefix: str | None = None) -> InvalidBody:
     """422 with every fault and its field; values are not repeated."""
-    errors = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False)[:50]:
-        place = [*([prefix] if prefix else []), *(str(part)[:120] for part in fault["loc"])]
-        errors.append({"field": ".".join(place) or "body", "message": _printable(str(fault["msg"]))})
-    summary = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors[:3])
-    return InvalidBody(errors=errors, summary=summary)
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    return InvalidBody(faults_of(error, prefix=prefix))

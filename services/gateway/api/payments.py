@@ -6,6 +6,7 @@ from fastapi import Request, Response
 
 from services.chassis.exact_json import read_json
 from services.chassis.problems import InvalidBody
+from services.chassis.validation import FieldFault
 from services.gateway.api.bodies import read_body
 from services.gateway.api.documents import payments as documents
 from services.gateway.api.documents.common import Loose
@@ -93,4 +94,4 @@ def _user_id(body: bytes) -> str | None:
     user_id = given.get("userId") if isinstance(given, dict) else None
     if user_id is None or isinstance(user_id, str):
         return user_id
-    raise InvalidBody(errors=[{"field": "userId", "message": "not a string"}], summary="userId: not a string")
+    raise InvalidBody([FieldFault("userId", {"en": "text is expected", "de": "Text wird erwartet"})])

@@ -1,7 +1,7 @@
 """An import of the directory as newline-delimited JSON: read completely, every fault kept with its line."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a line, for people."""
+    """What is wrong with a line: the faults of its fields, or a phrase in English and German."""
 
     line: int
-    message: str
+    what: ValidationError | Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -54,11 +54,12 @@ class ImportFile:
         if first == line.number:
             self.lines.append(line)
         else:
-            self.faults.append(Fault(line.number, f"the same entry as line {first}"))
+            texts = {"en": f"the same entry as line {first}", "de": f"derselbe Eintrag wie Zeile {first}"}
+            self.faults.append(Fault(line.number, texts))
 
-    def refuse(self, number: int, message: str, given: object = None) -> None:
+    def refuse(self, number: int, what: ValidationError | Mapping[str, str], given: object = None) -> None:
         """Notes a fault; `given` is what the line held, as far as it was JSON."""
-        self.faults.append(Fault(number, message))
+        self.faults.append(Fault(number, what))
         if isinstance(given, dict) and isinstance(given.get("kind"), str) and isinstance(given.get("id"), str):
             self.attempted.setdefault(given["kind"], set()).add(given["id"])
 
@@ -77,32 +78,35 @@ def _read_line(file: ImportFile, number: int, raw: bytes) -> None:
     try:
         given = json.loads(raw.decode(), object_pairs_hook=_object)
         if not isinstance(given, dict):
-            raise _NoEntryError("not a JSON object")
+            raise _NoEntryError("a JSON object is expected", "ein JSON-Objekt wird erwartet")
         kind = KIND_BY_NAME.get(given["kind"]) if isinstance(given.get("kind"), str) else None
         if kind is None:
-            raise _NoEntryError(f"kind is one of {', '.join(KIND_BY_NAME)}")
+            kinds = ", ".join(KIND_BY_NAME)
+            raise _NoEntryError(f"kind is one of {kinds}", f"kind ist eines von {kinds}")
         if given.get("pending", False) is not False:
             # Taken as it stands it would be somebody's consent.
-            raise _NoEntryError("an invitation that is not accepted cannot be imported")
+            raise _NoEntryError(
+                "an invitation that is not accepted cannot be imported",
+                "eine Einladung, die nicht angenommen ist, kann nicht importiert werden",
+            )
         file.add(Line(number, kind, kind.entry.model_validate(given)))
     except _NoEntryError as error:
-        file.refuse(number, str(error), given)
+        file.refuse(number, error.texts, given)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        file.refuse(number, "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in faults[:5]), given)
+        file.refuse(number, error, given)
     except (ValueError, RecursionError):
-        file.refuse(number, "not valid JSON")
+        file.refuse(number, {"en": "is not valid JSON", "de": "ist kein gültiges JSON"})
 
 
 class _NoEntryError(Exception):
     """A line that is JSON and no entry."""
 
+    def __init__(self, en: str, de: str) -> None:
+        super().__init__(en)
+        self.texts = {"en": en, "de": de}
+
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({name for name, _ in pairs}) != len(pairs):
-        raise _NoEntryError("an object has a key twice")
+        raise _NoEntryError("an object has a key twice", "ein Objekt hat einen Schlüssel zweimal")
     return dict(pairs)
-
-
-def _place(location: Iterable[int | str]) -> str:
-    return ".".join(str(part) for part in location) or "line"

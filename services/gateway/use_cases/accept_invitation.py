@@ -23,7 +23,7 @@ async def accept_invitation(
         if not open_:
             raise Forbidden
         if await repository.missing(connection, KIND_BY_NAME["user"], [user_id]):
-            raise UnknownReference(kind="user", id=user_id)
+            raise UnknownReference("user", user_id)
         for kind in (KIND_BY_NAME["membership"], KIND_BY_NAME["feature_access"]):
             accepted = await repository.accept(connection, kind, mandate_id, user_id)
             await append_outbox(connection, directory_changed(kind, accepted, cause=cause, now=now))

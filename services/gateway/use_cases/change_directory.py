@@ -71,7 +71,7 @@ async def _with_references(
     if kind.name == "feature_access":
         mandates = await repository.instance_mandates(connection, [row["instance_id"]])
         if row["instance_id"] not in mandates:
-            raise UnknownReference(kind="feature instance", id=row["instance_id"])
+            raise UnknownReference("feature_instance", row["instance_id"])
         row["mandate_id"] = mandates[row["instance_id"]]
     if "user_id" in kind.key:
         known = administered is None or await repository.is_consented(connection, kind, row, administered)
@@ -83,4 +83,4 @@ async def _with_references(
 
 async def _require(connection: asyncpg.Connection, kind_name: str, id_: str) -> None:
     if await repository.missing(connection, KIND_BY_NAME[kind_name], [id_]):
-        raise UnknownReference(kind=kind_name, id=id_)
+        raise UnknownReference(kind_name, id_)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
+from services.chassis.validation import faults_of, summary
 from services.gateway.domain.entries import Mandate
 from services.gateway.domain.import_file import Fault, read_import
 
@@ -18,14 +21,19 @@ def test_each_fault_has_its_line_and_a_reason() -> None:
         b'{"kind": "mandate"}\n{"kind": "mandate", "id": "a"}\n{"kind": "mandate", "id": "a"}\n\xff\n7\n'
         b'{"kind": "user", "id": "b", "enabled": 1}\n{"kind": "user", "kind": "user", "id": "c"}'
     )
-    assert file.faults == [
-        Fault(1, "id: Field required"),
-        Fault(3, "the same entry as line 2"),
-        Fault(4, "not valid JSON"),
-        Fault(5, "not a JSON object"),
-        Fault(6, "enabled: Input should be a valid boolean"),
-        Fault(7, "an object has a key twice"),
+    assert [(fault.line, *_said(fault)) for fault in file.faults] == [
+        (1, "id: is required", "id: fehlt"),
+        (3, "the same entry as line 2", "derselbe Eintrag wie Zeile 2"),
+        (4, "is not valid JSON", "ist kein gültiges JSON"),
+        (5, "a JSON object is expected", "ein JSON-Objekt wird erwartet"),
+        (6, "enabled: true or false is expected", "enabled: true oder false wird erwartet"),
+        (7, "an object has a key twice", "ein Objekt hat einen Schlüssel zweimal"),
     ]
+
+
+def _said(fault: Fault) -> tuple[str, str]:
+    texts = summary(faults_of(fault.what)) if isinstance(fault.what, ValidationError) else fault.what
+    return texts["en"], texts["de"]
 
 
 def test_what_a_faulty_line_was_to_make_is_not_missed_by_others() -> None:

@@ -152,7 +152,10 @@ class Settings(Document):
 
 
 class Credit(Document):
-    """Money given or taken by an administrator; `userId` is required where members have budgets of their own."""
+    """Money given or taken by an administrator; `userId` is required where members have budgets of their own.
+
+    At most what the platform allows at once, 100,000 CHF unless it is configured otherwise.
+    """
 
     user_id: Identifier | None = None
     amount: _SignedNumber
@@ -291,7 +294,7 @@ class ModelChanged(Document):
 class Terms(Document):
     """A mandate's own markup and credit limit; null is the plan's or global markup, and no limit.
 
-    A limit is at most 9223372036854.775807 CHF, which is what the ledger holds.
+    A limit is at most what the platform allows, 1,000,000 CHF unless it is configured otherwise.
     """
 
     markup_percent: _Number | None
