@@ -24,6 +24,7 @@ from services.gateway.api.usage import add_usage
 from services.gateway.api.well_known import well_known_routes
 from services.gateway.clients import HttpClient, ServiceClient
 from services.gateway.cors import Cors
+from services.gateway.domain.roles import RoleNames
 from services.gateway.identity import TokenVerifier, TrustedIssuer
 from services.gateway.key_sets import DevelopmentKey, RemoteKeySet
 from services.gateway.limits import RATE_LIMIT_HEADERS, RateLimitHeaders, RateLimits
@@ -95,7 +96,14 @@ def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> lis
     add_payments(surface, payments=payments, billing=billing)
     add_subscriptions(surface, subscriptions)
     add_usage(surface, publisher=publisher, clock=system_clock)
-    add_directory(surface, database=database, readers=readers, clock=system_clock, page_size_max=settings.page_size_max)
+    add_directory(
+        surface,
+        database=database,
+        readers=readers,
+        clock=system_clock,
+        page_size_max=settings.page_size_max,
+        roles=RoleNames(settings.member_roles, settings.access_roles),
+    )
     add_invitations(surface, database=database, readers=readers, clock=system_clock)
     app.include_router(surface.router())
     document = build_document(surface.operations, version=version("rappen"), context_header=settings.context_header)

@@ -1,8 +1,9 @@
 """Every refusal of the gateway, one class each."""
 # ruff: noqa: RUF012
 
-from services.chassis.problems import Problem
+from services.chassis.problems import InvalidBody, Problem
 from services.chassis.validation import FieldFault
+from services.gateway.domain.roles import UnknownRole
 
 __all__ = [
     "AmbiguousEntry",
@@ -19,6 +20,7 @@ __all__ = [
     "TokenNeeded",
     "TooManyInFlight",
     "UnknownReference",
+    "UnknownRoleNamed",
     "UnsupportedMediaType",
     "UserDisabled",
 ]
@@ -160,6 +162,13 @@ class AmbiguousEntry(Problem):
     def __init__(self, field: str) -> None:
         texts = {"en": "another one than in the path", "de": "ein anderer Wert als im Pfad"}
         super().__init__(field=field, errors=[FieldFault(field, texts)])
+
+
+class UnknownRoleNamed(InvalidBody):
+    """A role that is none of those configured: it would stand unseen and give nothing."""
+
+    def __init__(self, unknown: UnknownRole) -> None:
+        super().__init__([FieldFault(unknown.field, unknown.texts)], code="UNKNOWN_ROLE")
 
 
 class InvalidImport(Problem):

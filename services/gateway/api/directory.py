@@ -32,7 +32,8 @@ from services.gateway.api.directory_operations import (
 from services.gateway.api.documents.directory import ListQuery, Lookup
 from services.gateway.api.operations import Body, Call, Surface, refusal
 from services.gateway.domain.entries import KIND_BY_NAME, KINDS, Entry, Kind
-from services.gateway.errors import AmbiguousEntry, NotFound
+from services.gateway.domain.roles import RoleNames
+from services.gateway.errors import AmbiguousEntry, NotFound, UnknownRoleNamed
 from services.gateway.publications import TOPIC
 from services.gateway.queries import View
 from services.gateway.use_cases.change_directory import disable_entry, put_entry, reset_provider_permissions
@@ -44,9 +45,11 @@ __all__ = ["add_directory"]
 CHANGED_BY_MANDATE_ADMINS = ("membership", "feature_access")
 
 
-def add_directory(surface: Surface, *, database: Database, readers: Readers, clock: Clock, page_size_max: int) -> None:
+def add_directory(
+    surface: Surface, *, database: Database, readers: Readers, clock: Clock, page_size_max: int, roles: RoleNames
+) -> None:
     """Serves the whole directory."""
-    changes = _Changes(database, readers, clock)
+    changes = _Changes(database, readers, clock, roles)
     for kind in KINDS:
         _add_reads(surface, kind, database, page_size_max)
         _add_changes(surface, kind, changes)
@@ -82,12 +85,16 @@ def view_of(caller: Caller, query: ListQuery | None = None) -> View:
 class _Changes:
     """Changes, after which every service has read them before the caller is answered."""
 
-    def __init__(self, database: Database, readers: Readers, clock: Clock) -> None:
+    def __init__(self, database: Database, readers: Readers, clock: Clock, roles: RoleNames) -> None:
         self._database = database
         self._readers = readers
         self._clock = clock
+        self._roles = roles
 
     async def put(self, call: Call, kind: Kind, entry: Entry) -> Entry:
+        unknown = self._roles.unknown(kind.name, entry.row())
+        if unknown is not None:
+            raise UnknownRoleNamed(unknown)
         administered = None if call.caller.system_admin else call.caller.administered
         cause, now = request_id_of(call.request), self._clock()
         stands, told = await put_entry(self._database, kind, entry, administered=administered, cause=cause, now=now)
@@ -108,7 +115,7 @@ class _Changes:
     async def take_import(self, call: Call) -> tuple[int, int]:
         body = await read_body(call.request, IMPORT_BODY)
         cause, now = request_id_of(call.request), self._clock()
-        lines, changed = await import_directory(self._database, body, cause=cause, now=now)
+        lines, changed = await import_directory(self._database, body, roles=self._roles, cause=cause, now=now)
         await self._settle(told=changed > 0)
         return lines, changed
 

@@ -13,16 +13,19 @@ from services.chassis.validation import FieldFault, Texts, faults_of, summary
 from services.gateway import repository
 from services.gateway.domain.entries import KIND_BY_NAME, KINDS
 from services.gateway.domain.import_file import Fault, ImportFile, Line, read_import
+from services.gateway.domain.roles import RoleNames
 from services.gateway.errors import InstanceElsewhere, InvalidImport
 from services.gateway.publications import directory_changed
 
 __all__ = ["import_directory"]
 
 
-async def import_directory(database: Database, body: bytes, *, cause: str, now: datetime) -> tuple[int, int]:
+async def import_directory(
+    database: Database, body: bytes, *, roles: RoleNames, cause: str, now: datetime
+) -> tuple[int, int]:
     """Imports the lines; returns how many there were and how many entries changed, or refuses with every fault."""
     # Reading tens of thousands of lines takes a second, which other requests need not wait for.
-    file = await asyncio.to_thread(read_import, body)
+    file = await asyncio.to_thread(read_import, body, roles)
     async with database.bare() as connection, connection.transaction():
         instances = await _check_references(connection, file)
         if file.faults:

@@ -6,7 +6,13 @@ from pydantic import ValidationError
 
 from services.chassis.validation import faults_of, summary
 from services.gateway.domain.entries import Mandate
-from services.gateway.domain.import_file import Fault, read_import
+from services.gateway.domain.import_file import Fault, ImportFile
+from services.gateway.domain.import_file import read_import as read_file
+from services.gateway.domain.roles import RoleNames
+
+
+def read_import(body: bytes) -> ImportFile:
+    return read_file(body, RoleNames(("a", "admin", "b"), ("admin", "user")))
 
 
 def test_entries_keep_their_line_and_empty_lines_count() -> None:
@@ -47,3 +53,24 @@ def test_roles_are_a_set_whatever_their_order() -> None:
     first, second = (read_import(line % roles).lines[0].entry for roles in (b'["b", "a", "b"]', b'["a", "b"]'))
     assert first == second
     assert first.row()["roles"] == ["a", "b"]
+
+
+def test_a_role_that_there_is_not_is_a_fault_of_its_line() -> None:
+    file = read_import(
+        b'{"kind": "membership", "mandateId": "m", "userId": "u", "roles": ["a", "bb"]}\n'
+        b'{"kind": "feature_access", "instanceId": "i", "userId": "u", "roles": ["a"]}\n'
+        b'{"kind": "provider_permissions", "mandateId": "m", "role": "c", "providers": []}'
+    )
+    assert [(fault.line, _said(fault)[0]) for fault in file.faults] == [
+        (1, "roles.1: roles here are a, admin, b"),
+        (2, "roles.0: roles here are admin, user"),
+        (3, "role: roles here are a, admin, b"),
+    ]
+
+
+def test_administrators_of_a_feature_are_administrators_whatever_they_were_called() -> None:
+    line = b'{"kind": "feature_access", "instanceId": "i", "userId": "u", "roles": ["chat-admin", "user"]}'
+    assert read_import(line).lines[0].entry.row()["roles"] == ["admin", "user"]
+    # Of a mandate only who is called so.
+    line = b'{"kind": "membership", "mandateId": "m", "userId": "u", "roles": ["mandate-admin"]}'
+    assert read_import(line).lines == []
