@@ -1,7 +1,6 @@
 """The public operations that the billing service answers."""
 
 from services.gateway.api.documents import billing as documents
-from services.gateway.api.documents.common import Loose
 from services.gateway.api.forwarding import add_forwarded
 from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation, Surface, Who
 from services.gateway.clients import ServiceClient
@@ -24,6 +23,7 @@ _MEMBERS = (
         f"{_BASE}/balance/{{mandateId}}",
         "billing-get-balance",
         "The caller's balance in a mandate.",
+        who=Who.MEMBER,
         answer=documents.Balance,
         refusals=(404, 422),
     ),
@@ -42,7 +42,7 @@ _MEMBERS = (
         f"{_BASE}/providers",
         "billing-list-providers",
         "The AI providers that the caller, or for a program the named member, may use.",
-        who=Who.ANYBODY,
+        who=Who.PERSON_OR_PROGRAM,
         scope="usage:check",
         query=documents.ProvidersQuery,
         answer=list[str],
@@ -53,7 +53,7 @@ _MEMBERS = (
         f"{_BASE}/markup",
         "billing-get-markup",
         "The markup in force for a mandate.",
-        who=Who.ANYBODY,
+        who=Who.MEMBER_OR_PROGRAM,
         scope="usage:check",
         query=documents.MarkupQuery,
         answer=documents.Markup,
@@ -79,6 +79,7 @@ _MANDATE_ADMINS = (
         f"{_BASE}/admin/settings/{{mandateId}}",
         "billing-get-settings",
         "A mandate's settings.",
+        who=Who.MANDATE_ADMIN,
         limit=30,
         answer=documents.Settings,
         refusals=(404, 422),
@@ -88,6 +89,7 @@ _MANDATE_ADMINS = (
         f"{_BASE}/admin/settings/{{mandateId}}",
         "billing-change-settings",
         "Change a mandate's settings.",
+        who=Who.MANDATE_ADMIN,
         limit=10,
         body=Body(documents.SettingsChange, required=False),
         answer=documents.Settings,
@@ -98,6 +100,7 @@ _MANDATE_ADMINS = (
         f"{_BASE}/admin/accounts/{{mandateId}}",
         "billing-list-accounts",
         "A mandate's accounts, the pool first.",
+        who=Who.MANDATE_ADMIN,
         limit=30,
         answer=list[documents.Account],
         refusals=(404, 422),
@@ -113,6 +116,7 @@ _SYSTEM_ADMINS = (
         who=Who.SYSTEM_ADMIN,
         limit=10,
         body=Body(documents.Credit),
+        keyed=True,
         answer=documents.Transaction,
         refusals=(400, 404, *_BODY_FAULTS),
     ),
@@ -133,8 +137,9 @@ _SYSTEM_ADMINS = (
         "billing-list-prices",
         "The price book.",
         who=Who.SYSTEM_ADMIN,
-        answer=Loose,
-        refusals=(422,),
+        query=documents.PricesQuery,
+        answer=documents.PriceBook,
+        refusals=(400, 422),
     ),
     Operation(
         "POST",
@@ -144,7 +149,7 @@ _SYSTEM_ADMINS = (
         who=Who.SYSTEM_ADMIN,
         limit=CHANGES_PER_MINUTE,
         query=documents.PriceImport,
-        body=Body(Loose),
+        body=Body(documents.PriceFile),
         answer=documents.PricePreview,
         refusals=(400, *_BODY_FAULTS),
     ),
@@ -165,7 +170,7 @@ _SYSTEM_ADMINS = (
         who=Who.SYSTEM_ADMIN,
         limit=CHANGES_PER_MINUTE,
         body=Body(documents.RateChange),
-        answer=Loose,
+        answer=documents.Rate,
         refusals=(409, *_BODY_FAULTS),
     ),
     Operation(

@@ -20,6 +20,7 @@ from services.gateway import queries
 from services.gateway.api.bodies import read_body, read_model, read_object
 from services.gateway.api.directory_lists import list_entries
 from services.gateway.api.directory_operations import (
+    CHANGED_BY_MANDATE_ADMINS,
     IMPORT,
     IMPORT_BODY,
     LOOKUP,
@@ -40,9 +41,6 @@ from services.gateway.use_cases.change_directory import disable_entry, put_entry
 from services.gateway.use_cases.import_directory import import_directory
 
 __all__ = ["add_directory"]
-
-# What an administrator of a mandate may change there.
-CHANGED_BY_MANDATE_ADMINS = ("membership", "feature_access")
 
 
 def add_directory(

@@ -23,13 +23,25 @@ CHANGES_PER_MINUTE = 20
 
 
 class Who(Enum):
-    """The kind of caller an operation is for; what of it they see is decided by what they ask."""
+    """The kind of caller an operation is for, as the document says it; what they see is decided by what they ask.
 
-    NOBODY = "no token"
+    The gate tells people from programs and system administrators from others. Whether somebody is a member or an
+    administrator of the mandate they name is decided where the mandate is known, before anything else is told.
+    """
+
+    NOBODY = "everybody, without a token"
     PERSON = "any person"
+    MEMBER = "members of the mandate, and system administrators"
+    MANDATE_ADMIN = "administrators of the mandate, and system administrators"
     SYSTEM_ADMIN = "system administrators"
     PROGRAM = "programs"
-    ANYBODY = "people and programs"
+    PERSON_OR_PROGRAM = "any person, and programs"
+    MEMBER_OR_PROGRAM = "members of the mandate, system administrators, and programs"
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether people alone have it."""
+        return self in (Who.PERSON, Who.MEMBER, Who.MANDATE_ADMIN, Who.SYSTEM_ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,8 @@ class Operation:
     # Further answers that are no problem documents, and the statuses of those that are.
     more_answers: Mapping[int, Any] = field(default_factory=dict)
     refusals: Sequence[int] = ()
+    # Whether a repeat with the same Idempotency-Key is the same request.
+    keyed: bool = False
     # What a path value is, where it is no id.
     path_types: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,7 +117,7 @@ class Gate:
         caller = await self._scopes.read(identity, request)
         if operation.who is Who.SYSTEM_ADMIN:
             caller.require_system_admin()
-        elif operation.who is Who.PERSON:
+        elif operation.who.is_for_people:
             caller.require_person()
         elif operation.who is Who.PROGRAM and not caller.service:
             raise Forbidden
@@ -132,6 +146,7 @@ class Surface:
         async def endpoint(request: Request) -> Response:
             caller = await self._gate.admit(request, operation)
             path = {name: str(_value(types[name], name, request.path_params[name])) for name in types}
+            _require_mandate(caller, operation, path)
             query = None if query_type is None else _value(query_type, None, dict(request.query_params))
             return await handler(Call(request, caller, path, query))
 
@@ -156,6 +171,15 @@ class Surface:
     def _route(self, operation: Operation, endpoint: Endpoint) -> None:
         self.operations.append(operation)
         self._endpoints.setdefault(operation.path, {})[operation.method] = endpoint
+
+
+def _require_mandate(caller: Caller, operation: Operation, path: Mapping[str, str]) -> None:
+    """Where the path names the mandate, access to it is decided here, before the body is looked at."""
+    mandate_id = path.get("mandateId")
+    if mandate_id is not None and operation.who is Who.MEMBER:
+        caller.require_member(mandate_id)
+    if mandate_id is not None and operation.who is Who.MANDATE_ADMIN:
+        caller.require_admin(mandate_id)
 
 
 def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:

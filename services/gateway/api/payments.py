@@ -9,7 +9,6 @@ from services.chassis.problems import InvalidBody
 from services.chassis.validation import FieldFault
 from services.gateway.api.bodies import read_body
 from services.gateway.api.documents import payments as documents
-from services.gateway.api.documents.common import Loose
 from services.gateway.api.forwarding import TIMEOUT_S, add_forwarded, answer_of, forward, forward_raw, headers_of
 from services.gateway.api.operations import Body, Call, Operation, Surface, Who
 from services.gateway.clients import ServiceClient, path_of
@@ -29,6 +28,8 @@ _CREATE = Operation(
     "/api/billing/checkout/create/{mandateId}",
     "payments-create-checkout",
     "Start a top-up; the payer goes to the answered address.",
+    who=Who.MANDATE_ADMIN,
+    keyed=True,
     limit=10,
     body=_CHECKOUT,
     answer=documents.Redirect,
@@ -38,13 +39,13 @@ _CONFIRM = Operation(
     "POST",
     "/api/billing/checkout/confirm",
     "payments-confirm-checkout",
-    "Credit a paid top-up, once.",
+    "Credit a paid top-up, once; for an administrator of its mandate.",
     body=Body(documents.Confirmation),
     limit=20,
     answer=documents.Confirmed,
     refusals=(404, 409, 413, 415, 422),
 )
-_EVENT = Body(Loose)
+_EVENT = Body(documents.StripeEvent)
 _WEBHOOK = Operation(
     "POST",
     "/api/billing/webhook/stripe",
@@ -63,7 +64,6 @@ def add_payments(surface: Surface, *, payments: ServiceClient, billing: ServiceC
     add_forwarded(surface, payments, (_OPTIONS, _CONFIRM))
 
     async def create(call: Call) -> Response:
-        call.caller.require_admin(call.path["mandateId"])
         body = await read_body(call.request, _CHECKOUT)
         target = await _top_up_target(billing, call, _user_id(body))
         return target if target.status_code != 200 else await forward(payments, _CREATE, call, body)

@@ -13,6 +13,7 @@ __all__ = [
     "OPERATORS",
     "ColumnType",
     "Filter",
+    "Operator",
     "PageRequest",
     "Pagination",
     "PaginationFault",

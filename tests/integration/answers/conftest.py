@@ -102,13 +102,17 @@ async def _at_the_gateway(
 
 
 async def _people(surface: Surface) -> None:
-    """A mandate `m` with its administrator `chief`."""
+    """A mandate `m` with its administrator `chief` and its member `mia`, a feature instance, a price and a rate."""
     root = surface.issuer.person("root", system_admin=True)
     for path, body in (
         ("mandates/m", {"label": "M"}),
         ("users/chief", {"username": "chief"}),
         ("memberships/m/chief", {"roles": ["admin"]}),
+        ("users/mia", {"username": "mia", "email": "mia@example.test", "language": "de"}),
+        ("memberships/m/mia", {"roles": ["member"]}),
         ("feature-instances/i", {"mandateId": "m", "featureCode": "chat"}),
+        ("feature-access/i/mia", {"roles": ["user"]}),
+        ("provider-permissions/m/member", {"providers": ["openai"]}),
     ):
         answer = await surface.http.put(f"/api/directory/{path}", json=body, headers=root)
         assert answer.status_code == 200, answer.text

@@ -3,10 +3,12 @@
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
 
-from rappen_contracts.types import Identifier, NonNegativeMoney
-from services.gateway.api.documents.common import Amount, Currency, Document, Loose, MoneyObject, Time
+from rappen_contracts.types import Identifier, Name, NonNegativeMoney, Quantities, Strings
+from rappen_contracts.usage.v1 import Tokens
+from services.gateway.api.documents.common import Amount, Currency, Document, MoneyObject, Time
 
 __all__ = [
     "Account",
@@ -19,9 +21,13 @@ __all__ = [
     "MarkupQuery",
     "ModelChange",
     "ModelChanged",
+    "PriceBook",
+    "PriceFile",
     "PriceImport",
     "PricePreview",
+    "PricesQuery",
     "ProvidersQuery",
+    "Rate",
     "RateBook",
     "RateChange",
     "Settings",
@@ -34,6 +40,15 @@ __all__ = [
     "UnpricedQuery",
 ]
 
+Reason = Literal[
+    "NOT_A_MEMBER",
+    "ACCOUNT_DISABLED",
+    "PROVIDER_NOT_ALLOWED",
+    "NO_ACTIVE_SUBSCRIPTION",
+    "SUB_LIMIT_EXCEEDED",
+    "INSUFFICIENT_BALANCE",
+    "CREDIT_LIMIT_EXCEEDED",
+]
 BillingModel = Literal["PREPAY_MANDATE", "PREPAY_USER", "CREDIT_POSTPAY", "UNLIMITED"]
 
 # Numbers that billing reads: 11 digits before the point, six behind it; integers are those of the database.
@@ -46,6 +61,7 @@ _PositiveNumber = Annotated[
     Decimal, WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": _BOUND})
 ]
 _Percent = Annotated[Decimal, WithJsonSchema({"type": "number", "minimum": 0, "maximum": 100})]
+DecimalText = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?$"})]
 _WholeNumber = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _Email = Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 _FilledLine = Annotated[str, Field(max_length=200, pattern=r"\S")]
@@ -72,7 +88,7 @@ class Transaction(Document):
     transaction_type: Literal["CREDIT", "DEBIT", "ADJUSTMENT"]
     amount: Amount
     description: str
-    reference_type: str
+    reference_type: Literal["WORKFLOW", "PAYMENT", "ADMIN", "SYSTEM", "SUBSCRIPTION", "STORAGE"]
     reference_id: str | None
     workflow_id: str | None
     feature_code: str | None
@@ -171,7 +187,7 @@ class Account(Document):
     balance: Amount
     warning_threshold: Amount
     enabled: bool
-    account_type: str
+    account_type: Literal["MANDATE", "USER"]
     credit_limit: Amount | None
     held_amount: Amount
 
@@ -182,15 +198,27 @@ class AccountChange(Document):
     enabled: bool
 
 
+class Estimate(BaseModel):
+    """A part of a usage event with its own names: `cost`, or what a price is found by."""
+
+    cost: NonNegativeMoney | None = None
+    provider: Name | None = None
+    model: Name | None = None
+    tokens: Tokens | None = None
+    quantities: Quantities | None = None
+    service_tier: Name | None = None
+    conditions: Strings | None = None
+
+
 class Check(Document):
     """May this be spent? Exactly one of `estimatedCost` (final CHF) and `estimate` (a part of a usage event)."""
 
     mandate_id: Identifier
     user_id: Identifier
     estimated_cost: NonNegativeMoney | None = None
-    estimate: Loose | None = None
-    provider: str | None = None
-    model: str | None = None
+    estimate: Estimate | None = None
+    provider: Name | None = None
+    model: Name | None = None
     feature_instance_id: Identifier | None = None
 
 
@@ -198,7 +226,7 @@ class CheckAnswer(Document):
     """Whether it may, and why not."""
 
     allowed: bool
-    reason: str | None
+    reason: Reason | None
     current_balance: MoneyObject
     held_amount: MoneyObject
     required_amount: MoneyObject
@@ -225,6 +253,16 @@ class ProvidersQuery(Document):
     user_id: Identifier | None = None
 
 
+class SettledGroup(Document):
+    """Parked events of one model that a file gives a price."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel)
+
+    provider: str
+    model: str
+    events: int
+
+
 class PriceImport(Document):
     """How a price file is read, and whether it is only compared."""
 
@@ -233,18 +271,112 @@ class PriceImport(Document):
     preview: bool = False
 
 
-PricePreview = Loose
+class PriceEntry(BaseModel):
+    """A model's prices from a time on, in the form of our own price files."""
+
+    model_config = ConfigDict(extra="allow")
+
+    provider: str
+    model: str
+    currency: Currency
+    valid_from: Time | None = None
+    source: str | None = None
+
+
+class RappenPrices(BaseModel):
+    """A price file of ours."""
+
+    format: Literal["rappen.prices.v1"]
+    prices: list[PriceEntry]
+
+
+class LiteLLMEntry(BaseModel):
+    """A model of a LiteLLM price map; its fields are LiteLLM's."""
+
+    model_config = ConfigDict(extra="allow")
+
+    litellm_provider: str | None = None
+    mode: str | None = None
+
+
+PriceFile = RappenPrices | dict[str, LiteLLMEntry]
+
+
+class BookedPrice(PriceEntry):
+    """A price of the book: when it was recorded, and by whom."""
+
+    id: str
+    created_by_user_id: str | None = Field(alias="createdByUserId")
+    created_at: Time = Field(alias="createdAt")
+
+
+class PriceBook(Document):
+    """The price book by cursor, in the order in which it was recorded."""
+
+    items: list[BookedPrice]
+    next_cursor: str | None
+
+
+class PricesQuery(Document):
+    """Which part of the list."""
+
+    cursor: str | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class NamedPrice(Document):
+    """Whose price, in which currency, from when on."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel)
+
+    provider: str
+    model: str
+    currency: Currency
+    valid_from: Time
+
+
+class UnreadEntry(Document):
+    """What was not taken of a file, and why."""
+
+    entry: str
+    why: str
+
+
+class PricePreview(Document):
+    """What a file changes, what of it was not read, and the parked events that it settles."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel)
+
+    applied: bool
+    new: list[NamedPrice]
+    changed: list[NamedPrice]
+    unchanged: int
+    unreadable: list[UnreadEntry]
+    settles: list[SettledGroup]
 
 
 class RateChange(Document):
     """CHF for one unit of a currency from a time on."""
 
     currency: Currency
-    rate: str
+    rate: DecimalText
     valid_from: Time
 
 
-RateBook = Loose
+class Rate(Document):
+    """CHF for one unit of a currency from a time on."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel)
+
+    currency: Currency
+    rate: DecimalText
+    valid_from: Time
+
+
+class RateBook(Document):
+    """Every rate, by currency, the newest first."""
+
+    items: list[Rate]
 
 
 class UnpricedEvent(Document):
@@ -273,7 +405,19 @@ class UnpricedQuery(Document):
     limit: Annotated[int, Field(ge=1, le=1000)] = 50
 
 
-Unknown = Loose
+class UnknownUsage(Document):
+    """A member with usage whom the directory does not know, or whose mandate it does not know."""
+
+    mandate_id: str
+    user_id: str
+    mandate_unknown: bool
+    usage_count: int
+
+
+class Unknown(Document):
+    """What usage has named and the directory does not know."""
+
+    items: list[UnknownUsage]
 
 
 class ModelChange(Document):
