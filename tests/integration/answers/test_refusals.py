@@ -21,40 +21,8 @@ LIBRARY = re.compile(
 )
 # Words that a German sentence does not have.
 ENGLISH = re.compile(r"\b(the|is|are|must|expected|required|and|not|of|please|try|there|this|has|with)\b")
-WRONG: list[Any] = [
-    7,
-    -1,
-    1.5,
-    True,
-    None,
-    "x",
-    "a b",
-    "\x00",
-    "",
-    [],
-    [7],
-    [[]],
-    {},
-    {"a": []},
-    "x" * 3000,
-    "7",
-    10**30,
-]
-WORDS = [
-    "x",
-    "",
-    "-1",
-    "1e9",
-    "0",
-    "true",
-    "a b",
-    "{",
-    "[]",
-    "null",
-    '{"page": "x"}',
-    '{"filters": {"id": {"a": 1}}}',
-    "x" * 1100,
-]
+WRONG: list[Any] = [7, 1.5, True, None, "a b", "\x00", "x" * 3000, [], [7], {"a": []}, 10**30]
+WORDS = ["a b", "", "-1", "1e9", '{"page": "x"}', '{"filters": {"id": {"a": 1}}}', "x" * 1100]
 DEPTH_MAX = 4
 
 # Thousands of requests, and four services to start before them.
@@ -165,13 +133,15 @@ async def test_no_parameter_is_answered_in_the_words_of_a_library(surface: Surfa
     for method, path, operation in operations(surface.document):
         if method == "DELETE":
             continue
-        for caller in surface.callers(bool(operation["security"])):
+        callers = surface.callers(bool(operation["security"]))
+        # Who is let in gets to what is asked: an operator, or a program.
+        for caller in (callers[0], callers[-1]):
             queries = [each["name"] for each in operation["parameters"] if each["in"] == "query"]
             sent += [
                 both(surface, method, path_of(path), caller, params={name: word}) for name in queries for word in WORDS
             ]
             if "{" in path:
-                values = ("a%20b", "x" * 65, "%00", "nowhere", "...")
+                values = ("a%20b", "x" * 65, "%00", "nowhere")
                 sent += [both(surface, method, path_of(path, value), caller) for value in values]
     assert sum(status >= 400 for status in await at_once(sent)) > 200
 
