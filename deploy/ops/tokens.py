@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from deploy.local.errors import StackError
+from services.gateway.scopes import SCOPES
 
 _LIFETIME_S = 12 * 60 * 60
+PROGRAM_PREFIX = "service:"
 
 
 def token(
@@ -56,9 +59,23 @@ def _claims(user: str | None, *, system_admin: bool, service: str | None, scope:
     if user is not None:
         if scope:
             raise StackError("--scope is for a program; what a person may do follows from the directory")
+        _require_id("--user", user)
+        if user.startswith(PROGRAM_PREFIX):
+            raise StackError("--user is a person; programs have --service")
         return {"sub": user, "rappen_system_admin": True} if system_admin else {"sub": user}
     if system_admin:
         raise StackError("--system-admin is for a person")
     if not scope.split():
         raise StackError('a program needs --scope, as in --scope "usage:write usage:check"')
-    return {"sub": f"service:{service}", "scope": " ".join(scope.split())}
+    subject = f"{PROGRAM_PREFIX}{service}"
+    _require_id("--service", subject)
+    unknown = [each for each in scope.split() if each not in SCOPES]
+    if unknown:
+        raise StackError(f"there is no scope {unknown[0]!r}; there are {', '.join(SCOPES)}")
+    return {"sub": subject, "scope": " ".join(scope.split())}
+
+
+def _require_id(option: str, subject: str) -> None:
+    """Refuse what no service would take for an id."""
+    if not re.fullmatch(r"[A-Za-z0-9._:@|\-]{1,64}", subject, re.ASCII) or subject == PROGRAM_PREFIX:
+        raise StackError(f"{option} is no id: 1 to 64 letters, digits or the characters . _ : @ | -")

@@ -1,10 +1,13 @@
 """Everything billing refuses over HTTP."""
 
+from decimal import Decimal
 from typing import ClassVar
 
 from services.chassis.problems import InvalidBody, Problem
+from services.chassis.validation import FieldFault
 
 __all__ = [
+    "AmountAboveCeiling",
     "BalanceOutOfRange",
     "BillingModelFixed",
     "InvalidField",
@@ -52,6 +55,9 @@ class MalformedParameter(Problem):
     title = "Malformed parameter"
     texts: ClassVar = {"en": "{name} is malformed: {why}.", "de": "{name} ist fehlerhaft: {why}."}
 
+    def __init__(self, name: str, *, en: str, de: str) -> None:
+        super().__init__(name=name, why={"en": en, "de": de})
+
 
 class ZeroCredit(Problem):
     """A credit of nothing."""
@@ -65,22 +71,41 @@ class ZeroCredit(Problem):
 class InvalidField(InvalidBody):
     """One field of the body is wrong in a way that its type does not tell."""
 
-    def __init__(self, field: str, message: str, *, code: str = "VALIDATION") -> None:
-        super().__init__(code=code, errors=[{"field": field, "message": message}], summary=f"{field}: {message}")
+    def __init__(self, field: str, *, en: str, de: str, code: str = "VALIDATION") -> None:
+        super().__init__([FieldFault(field, {"en": en, "de": de})], code=code)
+
+
+class AmountAboveCeiling(InvalidField):
+    """More money than one request may name on this platform."""
+
+    def __init__(self, field: str, ceiling: Decimal) -> None:
+        most = format(ceiling, "f")
+        super().__init__(
+            field,
+            en=f"at most {most} CHF, which is the ceiling of this platform",
+            de=f"höchstens {most} CHF, die Obergrenze dieser Plattform",
+            code="AMOUNT_ABOVE_CEILING",
+        )
 
 
 class UserRequired(InvalidField):
     """Money of a PREPAY_USER mandate is on its members' budgets."""
 
     def __init__(self) -> None:
-        super().__init__("userId", "is required, the money of this mandate is on its members' budgets")
+        super().__init__(
+            "userId",
+            en="is required, the money of this mandate is on its members' budgets",
+            de="ist nötig, das Geld dieses Mandanten liegt auf den Budgets der Mitglieder",
+        )
 
 
 class NotAMember(InvalidField):
     """The user named is no enabled member of the mandate."""
 
     def __init__(self) -> None:
-        super().__init__("userId", "is no member of this mandate", code="NOT_A_MEMBER")
+        super().__init__(
+            "userId", en="is no member of this mandate", de="ist kein Mitglied dieses Mandanten", code="NOT_A_MEMBER"
+        )
 
 
 class PriceUnknown(Problem):
@@ -89,7 +114,17 @@ class PriceUnknown(Problem):
     status = 422
     code = "PRICE_UNKNOWN"
     title = "Price unknown"
-    texts: ClassVar = {"en": "This cannot be priced: {why}.", "de": "Dafür gibt es keinen Preis: {why}."}
+    texts: ClassVar = {"en": "This cannot be priced: {why}.", "de": "Das lässt sich nicht berechnen: {why}."}
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(why={"en": detail, "de": _GERMAN_REASONS[reason]})
+
+
+# What is missing (`Parked.reason`); the English detail says which.
+_GERMAN_REASONS = {
+    "NO_PRICE": "für dieses Modell fehlt ein Preis",
+    "NO_RATE": "für diese Währung fehlt ein Kurs",
+}
 
 
 class PriceFileRefused(Problem):
@@ -98,7 +133,11 @@ class PriceFileRefused(Problem):
     status = 422
     code = "PRICE_FILE"
     title = "Unreadable price file"
-    texts: ClassVar = {"en": "The price file cannot be read: {why}.", "de": "Die Preisdatei ist nicht lesbar: {why}."}
+    # Why is said in English alone, as in the lists of what was not read; files are the operator's.
+    texts: ClassVar = {
+        "en": "The price file cannot be read: {why}.",
+        "de": "Die Preisdatei ist als Ganzes nicht lesbar; es wurde nichts übernommen.",
+    }
 
 
 # What the state does not allow.

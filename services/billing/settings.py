@@ -32,4 +32,8 @@ class BillingSettings(ServiceSettings):
         "xai",
     )
     provider_roles: tuple[str, ...] = ("admin", "member")
+    # What one request may name, so that a slip of the hand or of a program stays small: a credit or deduction by hand,
+    # a member's opening credit, a recharge; and a credit limit.
+    amount_max_chf: Decimal = Field(default=Decimal(100_000), gt=0, le=10**10, max_digits=16, decimal_places=6)
+    credit_limit_max_chf: Decimal = Field(default=Decimal(1_000_000), gt=0, le=10**12, max_digits=18, decimal_places=6)
     database_pool_size: int = Field(default=8, ge=2, le=100)

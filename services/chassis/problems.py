@@ -1,27 +1,27 @@
 """Errors over HTTP: RFC 9457 problem documents with a stable code, a readable detail and the request's id.
 
-No text of an exception leaves the process: what is not a `Problem` becomes a constant sentence.
+No text of an exception leaves the process: what is not a `Problem` becomes a constant sentence. Everything that people
+read is there in English and German.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rappen_contracts.field_faults import sentence
 from services.chassis.database import is_transient, is_undecided
 from services.chassis.deadlines import ANSWER_S, Deadline
 from services.chassis.logging import get_logger
+from services.chassis.validation import FieldFault, Texts, faults_of, say, summary
 
 __all__ = [
-    "FieldError",
+    "InvalidBody",
     "OutcomeUnknown",
     "Problem",
     "failure_response",
@@ -35,18 +35,19 @@ __all__ = [
 TYPE_BASE = "urn:rappen:problem:"
 REQUEST_ID_HEADER = "X-Request-Id"
 
-FieldError = Mapping[str, str]
-
 _log = get_logger(__name__)
 
 
 class Problem(Exception):  # noqa: N818 - the field's term is problem, not error.
-    """An expected refusal. Subclasses are one line each: status, code and the texts in English and German."""
+    """An expected refusal. Subclasses are one line each: status, code and the texts in English and German.
+
+    A value of a text is a phrase in both languages (`Texts`), or what is the same in each.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL"
     title: ClassVar[str] = "Internal error"
-    texts: ClassVar[Mapping[str, str]] = {
+    texts: ClassVar[Texts] = {
         "en": "Something went wrong on our side.",
         "de": "Bei uns ist etwas schiefgegangen.",
     }
@@ -55,7 +56,7 @@ class Problem(Exception):  # noqa: N818 - the field's term is problem, not error
         self,
         *,
         code: str | None = None,
-        errors: Sequence[FieldError] = (),
+        errors: Sequence[FieldFault] = (),
         headers: Mapping[str, str] | None = None,
         extra: Mapping[str, Any] | None = None,
         **values: object,
@@ -69,7 +70,10 @@ class Problem(Exception):  # noqa: N818 - the field's term is problem, not error
 
     def detail(self, language: str) -> str:
         """The sentence for people, in that language."""
-        return self.texts.get(language, self.texts["en"]).format(**self.values)
+        values = {
+            name: say(value, language) if isinstance(value, Mapping) else value for name, value in self.values.items()
+        }
+        return say(self.texts, language).format(**values)
 
 
 class Unavailable(Problem):
@@ -78,7 +82,7 @@ class Unavailable(Problem):
     status = 503
     code = "UNAVAILABLE"
     title = "Temporarily unavailable"
-    texts: ClassVar[Mapping[str, str]] = {
+    texts: ClassVar[Texts] = {
         "en": "A part of the platform is not reachable; please try again.",
         "de": "Ein Teil der Plattform ist nicht erreichbar; bitte noch einmal versuchen.",
     }
@@ -104,10 +108,15 @@ class InvalidBody(Problem):
     status = 422
     code = "VALIDATION"
     title = "Invalid request"
-    texts: ClassVar[Mapping[str, str]] = {
+    texts: ClassVar[Texts] = {
         "en": "The request is not valid: {summary}.",
         "de": "Die Anfrage ist ungültig: {summary}.",
     }
+
+    def __init__(
+        self, errors: Sequence[FieldFault], *, code: str | None = None, extra: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(code=code, errors=errors, extra=extra, summary=summary(errors))
 
 
 _STATUS_TEXTS: dict[int, tuple[str, str, str, str]] = {
@@ -118,6 +127,25 @@ _STATUS_TEXTS: dict[int, tuple[str, str, str, str]] = {
     405: ("METHOD_NOT_ALLOWED", "Method not allowed", "Use another method.", "Eine andere Methode ist nötig."),
     413: ("TOO_LARGE", "Too large", "The request is too large.", "Die Anfrage ist zu gross."),
     415: ("UNSUPPORTED_MEDIA_TYPE", "Unsupported type", "Send JSON.", "Bitte JSON senden."),
+}
+
+
+# A title names the kind of refusal, for which the status is enough.
+_GERMAN_TITLES: Mapping[int, str] = {
+    400: "Fehlerhafte Anfrage",
+    401: "Nicht angemeldet",
+    402: "Zahlung nötig",
+    403: "Nicht erlaubt",
+    404: "Nicht gefunden",
+    405: "Methode nicht erlaubt",
+    408: "Zu langsam",
+    409: "Konflikt",
+    413: "Zu gross",
+    415: "Falscher Inhaltstyp",
+    422: "Ungültige Anfrage",
+    429: "Zu viele Anfragen",
+    500: "Interner Fehler",
+    503: "Zurzeit nicht verfügbar",
 }
 
 
@@ -132,17 +160,18 @@ def language_of(request: Request) -> str:
 
 def problem_response(request: Request, problem: Problem) -> Response:
     """The problem document of one refusal."""
+    language = language_of(request)
     document: dict[str, Any] = {
         "type": TYPE_BASE + problem.actual_code.lower().replace("_", "-"),
-        "title": problem.title,
+        "title": _GERMAN_TITLES.get(problem.status, _GERMAN_TITLES[500]) if language == "de" else problem.title,
         "status": problem.status,
-        "detail": problem.detail(language_of(request)),
+        "detail": problem.detail(language),
         "code": problem.actual_code,
         "requestId": request_id_of(request),
         **problem.extra,
     }
     if problem.errors or problem.status == 422:
-        document["errors"] = problem.errors
+        document["errors"] = [fault.wire(language) for fault in problem.errors]
     return Response(
         orjson.dumps(document, default=str),
         status_code=problem.status,
@@ -247,17 +276,10 @@ def failure_response(request: Request, error: Exception) -> Response:
 
 def invalid_body(error: RequestValidationError | ValidationError, *, code: str | None = None) -> Problem:
     """The refusal of a body with every fault of its fields; values are not repeated."""
-    # The same shape in both; only FastAPI does not say so.
-    faults = cast("list[ErrorDetails]", list(error.errors()))
-    errors = [
-        {
-            "field": ".".join(str(part) for part in fault["loc"] if part != "body") or "body",
-            "message": sentence(fault),
-        }
-        for fault in faults
-    ][:50]
-    summary = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors[:3])
-    return InvalidBody(code=code, errors=errors, summary=summary)
+    if isinstance(error, ValidationError):
+        return InvalidBody(faults_of(error), code=code)
+    # FastAPI puts in front where the value was: body, query, path or header.
+    return InvalidBody(faults_of({**fault, "loc": fault["loc"][1:]} for fault in error.errors()), code=code)
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from services.chassis.logging import configure_logging
 from services.chassis.migrations import migrate
 from services.chassis.output import until_closed
 from services.chassis.settings import ServiceSettings
+from services.chassis.validation import configuration_faults
 
 __all__ = ["run_service"]
 
@@ -82,7 +83,7 @@ def _read_settings(name: str, settings_class: type[S]) -> S | None:
         return settings_class()
     except ValidationError as error:
         # The values are not shown: some are secrets.
-        for fault in error.errors(include_input=False, include_url=False):
-            variable = "__".join([name, *(str(part) for part in fault["loc"])]).upper()
-            print(f"{variable.replace('__', '_', 1)}: {fault['msg']}", file=sys.stderr)  # noqa: T201
+        for place, text in configuration_faults(error):
+            variable = "__".join([name, *place]).upper()
+            print(f"{variable.replace('__', '_', 1)}: {text}", file=sys.stderr)  # noqa: T201
         return None

@@ -16,6 +16,7 @@ from services.chassis.readers import Readers
 from services.chassis.relay import Relay
 from services.gateway.api.billing import add_billing
 from services.gateway.api.directory import add_directory
+from services.gateway.api.invitations import add_invitations
 from services.gateway.api.operations import Gate, Surface
 from services.gateway.api.payments import add_payments
 from services.gateway.api.subscriptions import add_subscriptions
@@ -23,6 +24,7 @@ from services.gateway.api.usage import add_usage
 from services.gateway.api.well_known import well_known_routes
 from services.gateway.clients import HttpClient, ServiceClient
 from services.gateway.cors import Cors
+from services.gateway.domain.roles import RoleNames
 from services.gateway.identity import TokenVerifier, TrustedIssuer
 from services.gateway.key_sets import DevelopmentKey, RemoteKeySet
 from services.gateway.limits import RATE_LIMIT_HEADERS, RateLimitHeaders, RateLimits
@@ -102,7 +104,15 @@ def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> lis
     add_payments(surface, payments=payments, billing=billing)
     add_subscriptions(surface, subscriptions)
     add_usage(surface, publisher=publisher, clock=system_clock)
-    add_directory(surface, database=database, readers=readers, clock=system_clock, page_size_max=settings.page_size_max)
+    add_directory(
+        surface,
+        database=database,
+        readers=readers,
+        clock=system_clock,
+        page_size_max=settings.page_size_max,
+        roles=RoleNames(settings.member_roles, settings.access_roles),
+    )
+    add_invitations(surface, database=database, readers=readers, clock=system_clock)
     app.include_router(surface.router())
     document = build_document(surface.operations, version=version("rappen"), context_header=settings.context_header)
     app.include_router(well_known_routes(document, issuers.development_key))

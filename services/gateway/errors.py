@@ -1,7 +1,9 @@
 """Every refusal of the gateway, one class each."""
 # ruff: noqa: RUF012
 
-from services.chassis.problems import OutcomeUnknown, Problem
+from services.chassis.problems import InvalidBody, OutcomeUnknown, Problem
+from services.chassis.validation import FieldFault
+from services.gateway.domain.roles import UnknownRole
 
 __all__ = [
     "IDEMPOTENCY_KEY_HEADER",
@@ -22,6 +24,7 @@ __all__ = [
     "TokenNeeded",
     "TooManyInFlight",
     "UnknownReference",
+    "UnknownRoleNamed",
     "UnsupportedMediaType",
     "UserDisabled",
 ]
@@ -121,6 +124,12 @@ class RateLimited(Problem):
 
 # ---- What is asked
 
+_GERMAN_KINDS = {
+    "mandate": "das Mandat",
+    "user": "die Person",
+    "feature_instance": "die Feature-Instanz",
+}
+
 
 class NotFound(Problem):
     """No such entry, or none that the caller may see."""
@@ -141,6 +150,9 @@ class UnknownReference(Problem):
         "en": "The directory has no {kind} {id}; make it first.",
         "de": "Das Verzeichnis kennt {kind} {id} nicht; bitte zuerst anlegen.",
     }
+
+    def __init__(self, kind: str, id_: str) -> None:
+        super().__init__(kind={"en": kind.replace("_", " "), "de": _GERMAN_KINDS[kind]}, id=id_)
 
 
 class InvalidPagination(Problem):
@@ -184,8 +196,19 @@ class AmbiguousEntry(Problem):
     title = "Invalid request"
     texts = {
         "en": "The body names another {field} than the path.",
-        "de": "Inhalt und Pfad nennen verschiedene {field}.",
+        "de": "Inhalt und Pfad nennen nicht dasselbe: {field}.",
     }
+
+    def __init__(self, field: str) -> None:
+        texts = {"en": "another one than in the path", "de": "ein anderer Wert als im Pfad"}
+        super().__init__(field=field, errors=[FieldFault(field, texts)])
+
+
+class UnknownRoleNamed(InvalidBody):
+    """A role that is none of those configured: it would stand unseen and give nothing."""
+
+    def __init__(self, unknown: UnknownRole) -> None:
+        super().__init__([FieldFault(unknown.field, unknown.texts)], code="UNKNOWN_ROLE")
 
 
 class InvalidImport(Problem):
@@ -195,8 +218,8 @@ class InvalidImport(Problem):
     code = "INVALID_IMPORT"
     title = "Invalid import"
     texts = {
-        "en": "Nothing was imported: {count} faults, the first in {first}.",
-        "de": "Nichts wurde importiert: {count} Fehler, der erste in {first}.",
+        "en": "Nothing was imported: {count} faults, the first in line {line}.",
+        "de": "Nichts wurde importiert: {count} Fehler, der erste in Zeile {line}.",
     }
 
 

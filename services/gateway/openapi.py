@@ -9,6 +9,8 @@ from pydantic import TypeAdapter
 from services.gateway.api.documents.common import ProblemDocument
 from services.gateway.api.operations import Operation, Who
 from services.gateway.domain.pagination import Pagination
+from services.gateway.limits import RATE_LIMIT_HEADERS
+from services.gateway.scopes import SCOPES
 
 __all__ = ["build_document"]
 
@@ -16,6 +18,24 @@ _REF = "#/components/schemas/{model}"
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemDocument")}}}
 # A pagination is JSON inside the query, of which OpenAPI says its media type.
 _PAGINATION = "pagination"
+
+_HEADERS: dict[str, Any] = {
+    "X-Request-Id": {
+        "description": "The id under which the request is logged: the caller's, or a new one.",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1, "maxLength": 64},
+    },
+    "RateLimit": {
+        "description": "What is left of the limit: `r` requests, all again in `t` seconds.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {"description": "The limit: `q` requests in `w` seconds.", "schema": {"type": "string"}},
+    "Retry-After": {
+        "description": "After how many seconds trying again can succeed.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {"description": "That a bearer token is needed.", "schema": {"type": "string"}},
+}
 
 _Schemas = dict[tuple[str, str], dict[str, Any]]
 
@@ -39,7 +59,17 @@ def build_document(operations: Sequence[Operation], *, version: str, context_hea
         "paths": paths,
         "components": {
             "schemas": definitions,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "headers": _HEADERS,
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "Scopes of programs: "
+                    + "; ".join(f"`{scope}`: {text}" for scope, text in SCOPES.items())
+                    + ".",
+                }
+            },
         },
     }
 
@@ -72,7 +102,8 @@ def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         "summary": operation.summary,
         "description": _description(operation),
         "responses": _responses(operation, schemas),
-        "security": [] if operation.who is Who.NOBODY else [{"bearer": []}],
+        "security": [] if operation.who is Who.NOBODY else [{"bearer": _scopes(operation)}],
+        "x-access": operation.who.name.lower().replace("_", "-"),
     }
     if operation.body is not None:
         schema = schemas[operation.id, "body"]
@@ -81,6 +112,11 @@ def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
             "content": {media_type: {"schema": schema} for media_type in operation.body.media_types},
         }
     return described
+
+
+def _scopes(operation: Operation) -> list[str]:
+    """The scope that a program needs; people have none."""
+    return [] if operation.scope is None else [operation.scope]
 
 
 def _description(operation: Operation) -> str:
@@ -118,6 +154,9 @@ def _headers(operation: Operation, context_header: str) -> list[dict[str, Any]]:
     if operation.context:
         pattern = {"type": "string", "pattern": r"^[A-Za-z0-9._:@|\-]{1,64}$"}
         headers.append((context_header, "The mandate that the caller works in.", pattern))
+    if operation.keyed:
+        key = {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"}
+        headers.append(("Idempotency-Key", "A repeat with the same key is the same request, done once.", key))
     return [
         {"name": name, "in": "header", "required": False, "description": text, "schema": schema}
         for name, text, schema in headers
@@ -130,11 +169,28 @@ def _responses(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
         schema = schemas[operation.id, f"answer {status}"]
         responses[str(status)] = {
             "description": HTTPStatus(status).phrase,
+            "headers": _answered(operation, status),
             "content": {"application/json": {"schema": schema}},
         }
     refusals = {500, 503, *operation.refusals}
     if operation.who is not Who.NOBODY:
         refusals |= {400, 401, 403, 429}
     for status in sorted(refusals):
-        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": _PROBLEM}
+        responses[str(status)] = {
+            "description": HTTPStatus(status).phrase,
+            "headers": _answered(operation, status),
+            "content": _PROBLEM,
+        }
     return responses
+
+
+def _answered(operation: Operation, status: int) -> dict[str, Any]:
+    """The headers of an answer; those of the limit are there where the caller has one."""
+    names = ["X-Request-Id"]
+    if operation.limit is not None and status != 401:
+        names += RATE_LIMIT_HEADERS
+    if status in (429, 503):
+        names.append("Retry-After")
+    if status == 401:
+        names.append("WWW-Authenticate")
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import asyncpg
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,7 +14,17 @@ from services.gateway.domain.entries import Entry, Kind, User
 from services.gateway.domain.pagination import ColumnType, Filter, PageRequest
 from services.gateway.repository import TABLES
 
-__all__ = ["View", "columns_of", "entry", "entry_slice", "instance_mandate", "page_of_entries", "users_named"]
+__all__ = [
+    "Invitation",
+    "View",
+    "columns_of",
+    "entry",
+    "entry_slice",
+    "instance_mandate",
+    "invitations",
+    "page_of_entries",
+    "users_named",
+]
 
 _Condition = sa.ColumnElement[bool]
 
@@ -25,9 +38,9 @@ class View:
     user_id: str | None = None
 
 
-def columns_of(kind: Kind) -> dict[str, ColumnType]:
-    """The columns that a list of the kind can be sorted and filtered by, by their JSON names."""
-    return {name: _TYPES[column.type.python_type] for name, column in _columns(kind).items()}
+def columns_of(kind: Kind, view: View) -> dict[str, ColumnType]:
+    """The columns that a list of the kind can be sorted and filtered by in the view, by their JSON names."""
+    return {name: _TYPES[column.type.python_type] for name, column in _columns(kind, view).items()}
 
 
 async def entry(connection: AsyncConnection, kind: Kind, key: Sequence[str], view: View) -> Entry | None:
@@ -55,7 +68,7 @@ async def page_of_entries(
     connection: AsyncConnection, kind: Kind, view: View, request: PageRequest
 ) -> tuple[list[Entry], int]:
     """One page of the entries that the pagination asks for, and how many there are in all."""
-    table, columns, given = TABLES[kind.name], _columns(kind), request.given
+    table, columns, given = TABLES[kind.name], _columns(kind, view), request.given
     statement = _select(kind, view).where(*(_matches(columns[entry.column], entry) for entry in request.filters))
     if given.search:
         texts = [column for column in columns.values() if isinstance(column.type, sa.Text)]
@@ -73,6 +86,50 @@ async def users_named(connection: AsyncConnection, kind: Kind, ids: Sequence[str
     return [User.of_row(dict(row)) for row in (await connection.execute(statement)).mappings()]
 
 
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """A mandate that asks somebody to join: as what, and with which features (id, code, label, roles)."""
+
+    mandate_id: str
+    mandate_name: str
+    roles: list[str]
+    features: list[tuple[str, str, str | None, list[str]]]
+
+
+_INVITATIONS = """
+SELECT mandate.id, coalesce(nullif(mandate.label, ''), nullif(mandate.name, ''), mandate.id) AS name,
+  (SELECT roles FROM memberships WHERE mandate_id = mandate.id AND user_id = $1 AND pending AND enabled) AS roles,
+  ARRAY(SELECT jsonb_build_array(instance.id, instance.feature_code, instance.label, access.roles)
+     FROM feature_access AS access
+     JOIN feature_instances AS instance ON instance.id = access.instance_id AND instance.enabled
+    WHERE access.mandate_id = mandate.id AND access.user_id = $1 AND access.pending AND access.enabled
+    ORDER BY instance.id) AS features
+FROM mandates AS mandate
+WHERE mandate.enabled AND mandate.id IN (
+    SELECT mandate_id FROM memberships WHERE user_id = $1 AND pending AND enabled
+    UNION SELECT mandate_id FROM feature_access WHERE user_id = $1 AND pending AND enabled)
+  AND ($2::text IS NULL OR mandate.id > $2) AND ($3::text IS NULL OR mandate.id = $3)
+ORDER BY mandate.id LIMIT $4
+"""
+
+
+async def invitations(
+    connection: asyncpg.Connection,
+    user_id: str,
+    *,
+    after: str | None = None,
+    mandate_id: str | None = None,
+    limit: int = 1,
+) -> tuple[list[Invitation], bool]:
+    """Somebody's open invitations, up to `limit` behind a mandate or the one of a mandate, and whether more follow."""
+    rows = await connection.fetch(_INVITATIONS, user_id, after, mandate_id, limit + 1)
+    found = [
+        Invitation(row["id"], row["name"], row["roles"] or [], [tuple(orjson.loads(each)) for each in row["features"]])
+        for row in rows[:limit]
+    ]
+    return found, len(rows) > limit
+
+
 async def instance_mandate(connection: AsyncConnection, instance_id: str) -> str | None:
     """The mandate of a feature instance, or None."""
     found = tables.feature_instances.c
@@ -82,16 +139,32 @@ async def instance_mandate(connection: AsyncConnection, instance_id: str) -> str
 
 def _select(kind: Kind, view: View) -> sa.Select[tuple[object, ...]]:
     table = TABLES[kind.name]
-    statement = sa.select(table)
+    shown = [sa.null().label(column.name) if _is_hidden(column, view) else column for column in table.c]
+    statement = sa.select(*shown).select_from(table)
     if kind.name == "provider_permissions":
         statement = statement.where(table.c.providers.is_not(None))
     if view.administered is not None:
-        statement = statement.where(_in_mandates(kind, view.administered))
+        statement = statement.where(_seen_in_mandates(kind, view.administered))
     if view.mandate_id is not None:
         statement = statement.where(_in_mandates(kind, (view.mandate_id,)))
     if view.user_id is not None:
         statement = statement.where(_of_user(kind, view.user_id))
     return statement
+
+
+def _is_hidden(column: sa.Column[Any], view: View) -> bool:
+    """Of a user an administrator of mandates sees what a mandate needs, which is not the language of their mails."""
+    return view.administered is not None and column is tables.users.c.language
+
+
+def _seen_in_mandates(kind: Kind, mandates: Sequence[str]) -> _Condition:
+    """What administrators of these mandates see: of people, those who are members now, and neither former nor invited
+    ones, nor those who only have access to a feature."""
+    if kind.name != "user":
+        return _in_mandates(kind, mandates)
+    member = tables.memberships.c
+    real = sa.select(member.user_id).where(member.mandate_id.in_(mandates), member.enabled, ~member.pending)
+    return TABLES[kind.name].c.id.in_(real)
 
 
 def _in_mandates(kind: Kind, mandates: Sequence[str]) -> _Condition:
@@ -120,10 +193,12 @@ def _of_user(kind: Kind, user_id: str) -> _Condition:
     return mandate.in_(sa.select(member.mandate_id).where(member.user_id == user_id))
 
 
-def _columns(kind: Kind) -> dict[str, sa.ColumnElement[object]]:
+def _columns(kind: Kind, view: View) -> dict[str, sa.ColumnElement[object]]:
     table = TABLES[kind.name]
     columns: dict[str, sa.ColumnElement[object]] = {
-        str(field.alias): table.c[name] for name, field in kind.entry.model_fields.items()
+        str(field.alias): table.c[name]
+        for name, field in kind.entry.model_fields.items()
+        if not _is_hidden(table.c[name], view)
     }
     if kind.name == "user":
         columns["displayName"] = _display_name()

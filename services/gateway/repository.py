@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from services.gateway import tables
 from services.gateway.domain.entries import Kind
 
-__all__ = ["disable", "instance_mandates", "missing", "reset_providers", "upsert"]
+__all__ = ["accept", "disable", "instance_mandates", "is_consented", "missing", "reset_providers", "upsert"]
 
 TABLES: Mapping[str, sa.Table] = {
     "mandate": tables.mandates,
@@ -34,7 +34,7 @@ async def upsert(connection: asyncpg.Connection, kind: Kind, rows: Sequence[Row]
     if not rows:
         return []
     table = TABLES[kind.name]
-    columns = [column for column in table.columns if column.name not in _BOOKKEEPING]
+    columns = [column for column in table.columns if column.name not in _BOOKKEEPING and column.computed is None]
     names = ", ".join(column.name for column in columns)
     types = ", ".join(f"{column.name} {_TYPES[column.type.python_type]}" for column in columns)
     # An instance keeps its mandate: a row that names another one was refused before.
@@ -71,6 +71,36 @@ async def disable(connection: asyncpg.Connection, kind: Kind, key: Sequence[str]
         *key,
     )
     return changed, True
+
+
+async def is_consented(connection: asyncpg.Connection, kind: Kind, row: Row, administered: Collection[str]) -> bool:
+    """Whether the user of a membership or access has it already, or is a member of one of these mandates.
+
+    Of anybody else it makes no difference whether they exist: the same statements find the same nothing.
+    """
+    key = kind.key_of(row)
+    where = " AND ".join(f"{column} = ${number}" for number, column in enumerate(kind.key, 1))
+    standing = await connection.fetchval(
+        f"SELECT enabled AND NOT pending FROM {TABLES[kind.name].name} WHERE {where} FOR UPDATE", *key
+    )
+    member = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM memberships"
+        " WHERE user_id = $1 AND mandate_id = ANY ($2) AND enabled AND NOT pending)",
+        row["user_id"],
+        list(administered),
+    )
+    return bool(standing) or bool(member)
+
+
+async def accept(connection: asyncpg.Connection, kind: Kind, mandate_id: str, user_id: str) -> list[Row]:
+    """Makes the pending entries of a user in a mandate real; returns them."""
+    accepted: list[Row] = await connection.fetch(
+        f"UPDATE {TABLES[kind.name].name} SET pending = false, version = nextval('directory_version'),"
+        " changed_at = now() WHERE mandate_id = $1 AND user_id = $2 AND pending AND enabled RETURNING *",
+        mandate_id,
+        user_id,
+    )
+    return accepted
 
 
 async def reset_providers(connection: asyncpg.Connection, mandate_id: str, role: str) -> Row | None:

@@ -15,25 +15,26 @@ __all__ = ["ScopeReader"]
 
 _ID = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
 
-# One statement: what is disabled anywhere on the way (mandate, membership, instance, access) gives nothing, and a role
-# counts only as the whole word.
+# One statement: what is disabled or only pending anywhere on the way (mandate, membership, instance, access) gives
+# nothing, and a role counts only as the whole word.
 _SCOPE = """
 SELECT
   (SELECT enabled FROM users WHERE id = $1) AS enabled,
   (SELECT coalesce(jsonb_object_agg(membership.mandate_id, 'admin' = ANY (membership.roles)), '{}')
      FROM memberships AS membership
      JOIN mandates AS mandate ON mandate.id = membership.mandate_id AND mandate.enabled
-    WHERE membership.user_id = $1 AND membership.enabled) AS mandates,
+    WHERE membership.user_id = $1 AND membership.enabled AND NOT membership.pending) AS mandates,
   ARRAY(SELECT access.instance_id
      FROM feature_access AS access
      JOIN feature_instances AS instance ON instance.id = access.instance_id AND instance.enabled
      JOIN mandates AS mandate ON mandate.id = access.mandate_id AND mandate.enabled
-    WHERE access.user_id = $1 AND access.enabled AND 'admin' = ANY (access.roles)) AS instances,
+    WHERE access.user_id = $1 AND access.enabled AND NOT access.pending AND 'admin' = ANY (access.roles)) AS instances,
   ARRAY(SELECT DISTINCT access.mandate_id
      FROM feature_access AS access
      JOIN feature_instances AS instance ON instance.id = access.instance_id AND instance.enabled
      JOIN mandates AS mandate ON mandate.id = access.mandate_id AND mandate.enabled
-    WHERE access.user_id = $1 AND access.enabled AND 'admin' = ANY (access.roles)) AS instance_mandates
+    WHERE access.user_id = $1 AND access.enabled AND NOT access.pending AND 'admin' = ANY (access.roles))
+      AS instance_mandates
 """
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from rappen_contracts.types import Name
 from services.chassis.settings import HttpSettings, ServiceSettings
 
 __all__ = ["DevIssuerSettings", "GatewaySettings", "OidcSettings", "RateLimitSettings", "SigningAlgorithm"]
@@ -64,6 +65,9 @@ class GatewaySettings(ServiceSettings):
     loopback_origins: bool = False
     context_header: str = "X-Mandate-Id"
     rate_limits: RateLimitSettings = RateLimitSettings()
+    # Roles of members in mandates, which provider permissions are given to, and of people on feature instances.
+    member_roles: tuple[Name, ...] = Field(default=("admin", "member"), min_length=1)
+    access_roles: tuple[Name, ...] = Field(default=("admin", "user"), min_length=1)
     page_size_max: int = Field(default=1000, ge=1)
     # Events taken over HTTP and not yet acknowledged by Kafka; beyond it callers are told to slow down.
     usage_in_flight_max: int = Field(default=20_000, ge=1)

@@ -54,6 +54,15 @@ def _roles() -> sa.Column[list[str]]:
     return sa.Column("roles", ARRAY(sa.Text, dimensions=1), nullable=False)
 
 
+def _consent() -> tuple[sa.Column[Any], ...]:
+    """What waits for the person's consent is pending; only what is not refers to a user who must exist."""
+    known = sa.Computed("CASE WHEN pending THEN NULL ELSE user_id END", persisted=True)
+    return (
+        sa.Column("pending", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("known_user_id", _Id, known, sa.ForeignKey(users.c.id)),
+    )
+
+
 mandates = _entry_table(
     "mandates",
     sa.Column("id", _Id, primary_key=True),
@@ -77,9 +86,10 @@ users = _entry_table(
 memberships = _entry_table(
     "memberships",
     sa.Column("mandate_id", _Id, sa.ForeignKey(mandates.c.id), primary_key=True),
-    sa.Column("user_id", _Id, sa.ForeignKey(users.c.id), primary_key=True),
+    sa.Column("user_id", _Id, primary_key=True),
     _roles(),
     _enabled(),
+    *_consent(),
     more=(sa.Index(None, "user_id"),),
 )
 
@@ -98,9 +108,10 @@ feature_access = _entry_table(
     "feature_access",
     sa.Column("instance_id", _Id, primary_key=True),
     sa.Column("mandate_id", _Id, nullable=False),
-    sa.Column("user_id", _Id, sa.ForeignKey(users.c.id), primary_key=True),
+    sa.Column("user_id", _Id, primary_key=True),
     _roles(),
     _enabled(),
+    *_consent(),
     more=(
         sa.ForeignKeyConstraint(
             ["instance_id", "mandate_id"], [feature_instances.c.id, feature_instances.c.mandate_id]

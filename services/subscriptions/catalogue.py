@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from services.chassis.validation import configuration_faults
 from services.subscriptions.domain.plan import Plan
 from services.subscriptions.errors import UnknownPlan
 from services.subscriptions.plan_form import PlanForm
@@ -59,8 +60,7 @@ def read_catalogue(path: Path) -> Catalogue:
     except OSError as error:
         raise CatalogueInvalid(f"{path}: {error.strerror}") from error
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False)
-        lines = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in faults]
+        lines = [": ".join(filter(None, (".".join(place), text))) for place, text in configuration_faults(error)]
         raise CatalogueInvalid(f"{path}: {'; '.join(lines)}") from error
     keys = [form.plan_key for form in forms]
     twice = sorted({key for key in keys if keys.count(key) > 1})

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from services.chassis.problems import Problem
+from services.chassis.validation import FieldFault
 
 __all__ = [
     "IdempotencyMismatch",
@@ -36,7 +37,9 @@ class UnknownPlan(Problem):
     texts: ClassVar = {"en": "There is no such plan.", "de": "Diesen Plan gibt es nicht."}
 
     def __init__(self, key: str) -> None:
-        super().__init__(errors=[{"field": "planKey", "message": f"{key[:64]!r} is not in the catalogue"}])
+        named = key[:64]
+        texts = {"en": f'"{named}" is not in the catalogue', "de": f'"{named}" ist nicht im Katalog'}
+        super().__init__(errors=[FieldFault("planKey", texts)])
 
 
 class IdempotencyMismatch(Problem):

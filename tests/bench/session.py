@@ -38,7 +38,8 @@ class Session:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.servers = ServerPair(folder)
-        self.api = ServiceProcess(self.servers, "billing", "api", folder / "api.log")
+        ceiling = {"BILLING_AMOUNT_MAX_CHF": str(CREDIT_CHF)}
+        self.api = ServiceProcess(self.servers, "billing", "api", folder / "api.log", more=ceiling)
         self._seed = 0
 
     async def start(self) -> None:

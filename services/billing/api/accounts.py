@@ -1,10 +1,10 @@
 """Accounts and manual credit: /api/billing/admin/accounts, /admin/credit, /admin/unknown, /internal/top-up-target."""
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, StringConstraints
-from pydantic_core import PydanticCustomError
 
 from services.billing.api.context import (
     ApiContext,
@@ -16,7 +16,7 @@ from services.billing.api.context import (
     mandate_parameter,
     router,
 )
-from services.billing.errors import NoAccount
+from services.billing.errors import AmountAboveCeiling, NoAccount
 from services.billing.queries.accounts import account_json, list_accounts, read_account
 from services.billing.queries.mandates import ensure_known, unknown_usage
 from services.billing.repository.accounts import set_enabled
@@ -24,6 +24,7 @@ from services.billing.repository.audit_log import record_change
 from services.billing.repository.mandates import lock_mandate
 from services.billing.use_cases.credit_by_hand import HandCredit, credit_by_hand, credited_account
 from services.chassis.caller import Caller
+from services.chassis.validation import value_fault
 
 __all__ = ["routes"]
 
@@ -33,7 +34,11 @@ ACCOUNT_NUMBER_MAX = 2**60
 
 def _said(text: str) -> str:
     if "\x00" in text or not text.strip():
-        raise PydanticCustomError("text", "a text that is not blank and has no NUL")
+        raise value_fault(
+            "text",
+            en="text that is not blank and has no NUL is expected",
+            de="Text ohne NUL, der nicht leer ist, wird erwartet",
+        )
     return text
 
 
@@ -95,6 +100,7 @@ def routes(context: ApiContext) -> APIRouter:
         body: CreditBody,
         key: IdempotencyKey = None,
     ) -> dict[str, Any]:
+        _require_below(context.settings.amount_max_chf, body.amount)
         given = HandCredit(body.user_id, body.amount, body.description or "Manual credit", key)
         async with context.database.bare() as connection, connection.transaction():
             number = await ensure_known(connection, mandate_parameter(mandate_id))
@@ -120,6 +126,11 @@ def routes(context: ApiContext) -> APIRouter:
         return {"mandateId": mandate_id, "userId": user_id}
 
     return api
+
+
+def _require_below(ceiling: Decimal, amount: Decimal) -> None:
+    if abs(amount) > ceiling:
+        raise AmountAboveCeiling("amount", ceiling)
 
 
 def _account_number(text: str) -> int:

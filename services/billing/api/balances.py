@@ -68,7 +68,7 @@ def _mandates(caller: Caller, named: str | None) -> list[str]:
     if caller.service:
         caller.require_scope("usage:check")
         if named is None:
-            raise MalformedParameter(name="mandateId", why="a program names a mandate")
+            raise MalformedParameter("mandateId", en="a program names a mandate", de="ein Programm nennt ein Mandat")
         return [mandate_parameter(named)]
     one = named if named is not None else caller.context_mandate
     if one is None:
@@ -82,5 +82,5 @@ def _user(caller: Caller, named: str | None) -> str:
     if not caller.service:
         return caller.user_id
     if named is None:
-        raise MalformedParameter(name="userId", why="a program names a user")
+        raise MalformedParameter("userId", en="a program names a user", de="ein Programm nennt eine Person")
     return id_parameter("userId", named)

@@ -4,7 +4,6 @@ from typing import Self
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from rappen_contracts.field_faults import code_of
 from rappen_contracts.types import Name, NonNegativeMoney, Quantities, Strings
@@ -17,6 +16,7 @@ from services.billing.use_cases.check_funds import CheckFunds, Question
 from services.chassis.caller import CALLER_HEADER
 from services.chassis.exact_json import ExactJsonResponse, read_json
 from services.chassis.problems import invalid_body
+from services.chassis.validation import value_fault
 
 __all__ = ["direct"]
 
@@ -38,7 +38,11 @@ class EstimateBody(BaseModel):
     def _can_be_priced(self) -> Self:
         metered = self.provider and self.model and (self._counted() or self.quantities)
         if self.cost is None and not metered:
-            raise PydanticCustomError("estimate", "cost, or provider and model with tokens or quantities")
+            raise value_fault(
+                "estimate",
+                en="cost, or provider and model with tokens or quantities",
+                de="cost, oder provider und model mit tokens oder quantities",
+            )
         return self
 
     def _counted(self) -> bool:
@@ -75,9 +79,13 @@ class CheckBody(Body):
     @model_validator(mode="after")
     def _one_amount(self) -> Self:
         if (self.estimated_cost is None) == (self.estimate is None):
-            raise PydanticCustomError("estimate", "exactly one of estimatedCost and estimate")
+            raise value_fault(
+                "estimate",
+                en="exactly one of estimatedCost and estimate is expected",
+                de="genau eines von estimatedCost und estimate wird erwartet",
+            )
         if self.estimated_cost is not None and self.estimated_cost.currency != "CHF":
-            raise PydanticCustomError("currency", "estimatedCost is in CHF")
+            raise value_fault("currency", en="estimatedCost is in CHF", de="estimatedCost ist in CHF")
         return self
 
 

@@ -9,7 +9,6 @@ import asyncpg
 from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
 
 from services.billing.domain.money import MICRO_PLACES
 from services.billing.errors import MalformedParameter
@@ -20,6 +19,7 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database, take_time
 from services.chassis.deadlines import LONG_ANSWER_S, deadline_of
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
+from services.chassis.validation import value_fault
 
 __all__ = [
     "ApiContext",
@@ -74,11 +74,15 @@ class Body(BaseModel):
 def _exact_number(value: Any) -> Decimal:
     """A JSON number with at most six decimals, as the exact decimal of its literal."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise PydanticCustomError("number", "a JSON number is expected")
+        raise value_fault("number", en="a JSON number is expected", de="eine JSON-Zahl wird erwartet")
     number = Decimal(value)
     exponent = number.normalize().as_tuple().exponent if number.is_finite() and len(str(value)) <= 64 else None
     if not isinstance(exponent, int) or exponent < -MICRO_PLACES or number.adjusted() >= AMOUNT_DIGITS_MAX:
-        raise PydanticCustomError("number", "at most 11 digits before the point and six decimals")
+        raise value_fault(
+            "number",
+            en="at most 11 digits before the point and six decimals",
+            de="höchstens 11 Stellen vor dem Punkt und sechs danach",
+        )
     return number
 
 
@@ -98,7 +102,7 @@ def mandate_parameter(mandate_id: str) -> str:
 def id_parameter(name: str, text: str) -> str:
     """An id out of a path or query."""
     if not _IDENTIFIER.fullmatch(text):
-        raise MalformedParameter(name=name, why="not an id")
+        raise MalformedParameter(name, en="this cannot be an id", de="das kann keine Id sein")
     return text
 
 
@@ -107,12 +111,16 @@ def integer_parameter(name: str, text: str | None, *, default: int, least: int, 
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
-        raise MalformedParameter(name=name, why=f"a whole number from {least} to {most} is expected")
+        raise MalformedParameter(
+            name,
+            en=f"a whole number from {least} to {most} is expected",
+            de=f"eine ganze Zahl von {least} bis {most} wird erwartet",
+        )
     return int(text)
 
 
 def text_parameter(name: str, text: str | None) -> str | None:
     """Text out of the query, as the database can compare it; an empty one is none."""
     if text is not None and "\x00" in text:
-        raise MalformedParameter(name=name, why="text must not contain NUL")
+        raise MalformedParameter(name, en="text must not contain NUL", de="Text darf kein NUL enthalten")
     return text or None

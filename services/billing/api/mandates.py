@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import AfterValidator, Field, StringConstraints
-from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import NonNegativeBalance
 from services.billing.api.context import (
@@ -19,36 +18,48 @@ from services.billing.api.context import (
 )
 from services.billing.domain.ledger import BillingModel
 from services.billing.domain.money import from_micro, to_micro
-from services.billing.errors import InvalidField
+from services.billing.errors import AmountAboveCeiling, InvalidField
 from services.billing.queries.mandates import ensure_known, read_settings
 from services.billing.repository.answers import KeyedRequest, answer_once
 from services.billing.repository.keys import AccountKey, ensure_accounts
 from services.billing.use_cases.change_settings import change_settings, change_terms, settings_json
 from services.billing.use_cases.switch_model import switch_model
 from services.chassis.caller import Caller
+from services.chassis.validation import Form, value_fault
 
 __all__ = ["routes"]
 
-# What columns of type integer and bigint hold.
+# What a column of type integer holds.
 INTEGER_MAX = 2**31 - 1
-MICROS_MAX = 2**63 - 1
 
 
 def _no_nul(text: str) -> str:
     if "\x00" in text:
-        raise PydanticCustomError("text", "text must not contain NUL")
+        raise value_fault("text", en="text must not contain NUL", de="Text darf kein NUL enthalten")
     return text
 
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise PydanticCustomError("text", "text that is not blank is expected")
+        raise value_fault("text", en="text that is not blank is expected", de="Text, der nicht leer ist, wird erwartet")
     return text
 
 
 Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_no_nul)]
 FilledLine = Annotated[Line, AfterValidator(_not_blank)]
-Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")]
+Email = Annotated[
+    str,
+    StringConstraints(max_length=254),
+    Form(r"^[^@\s\x00]+@[^@\s\x00]+$", "an e-mail address is expected", "eine E-Mail-Adresse wird erwartet"),
+]
+Country = Annotated[
+    str,
+    Form(
+        r"^[A-Z]{2}$",
+        "a country of two capital letters is expected, such as CH",
+        "ein Land aus zwei Grossbuchstaben wird erwartet, zum Beispiel CH",
+    ),
+]
 Percent = Annotated[ChfNumber, Field(ge=0, le=100)]
 MarkupPercent = Annotated[ChfNumber, Field(ge=0)]
 Amount = Annotated[ChfNumber, Field(ge=0)]
@@ -62,7 +73,7 @@ class AddressBody(Body):
     street: FilledLine
     zip: FilledLine
     city: FilledLine
-    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = "CH"
+    country: Country = "CH"
     vat_number: Line | None = None
 
 
@@ -115,15 +126,20 @@ def routes(context: ApiContext) -> APIRouter:
         given = {} if body is None else body.model_dump(by_alias=True)
         async with context.database.bare() as connection, connection.transaction():
             number = await ensure_known(connection, mandate_id)
-            return await change_settings(connection, number, given, caller=caller, now=context.clock())
+            ceiling = context.settings.amount_max_chf
+            return await change_settings(
+                connection, number, given, caller=caller, amount_max=ceiling, now=context.clock()
+            )
 
     @api.put("/api/billing/admin/terms/{mandate_id}", dependencies=[Depends(_system_admin(context))])
     async def terms(caller: Who, mandate_id: str, body: TermsBody) -> dict[str, Any]:
         limit = None
         if body.credit_limit is not None:
             if body.credit_limit.currency != "CHF":
-                raise InvalidField("creditLimit.currency", "a credit limit is in CHF")
-            limit = _micros("creditLimit.amount", body.credit_limit.amount)
+                raise InvalidField(
+                    "creditLimit.currency", en="a credit limit is in CHF", de="ein Kreditlimit ist in CHF"
+                )
+            limit = _micros("creditLimit.amount", body.credit_limit.amount, context.settings.credit_limit_max_chf)
         async with context.database.bare() as connection, connection.transaction():
             number = await ensure_known(connection, mandate_id)
             pool = AccountKey(number, "MANDATE")
@@ -163,14 +179,14 @@ def routes(context: ApiContext) -> APIRouter:
     return api
 
 
-def _micros(field: str, amount: Decimal) -> int:
-    """An amount of the ledger; more than six decimals or than its columns hold are no amount."""
+def _micros(field: str, amount: Decimal, ceiling: Decimal) -> int:
+    """An amount of the ledger, which has six decimals, up to a ceiling."""
     try:
         micros = to_micro(amount)
     except ValueError:
-        raise InvalidField(field, "at most six decimals") from None
-    if micros > MICROS_MAX:
-        raise InvalidField(field, f"at most {from_micro(MICROS_MAX)}")
+        raise InvalidField(field, en="at most six decimals", de="höchstens sechs Nachkommastellen") from None
+    if amount > ceiling:
+        raise AmountAboveCeiling(field, ceiling)
     return micros
 
 

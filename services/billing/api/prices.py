@@ -17,8 +17,12 @@ from services.billing.queries.prices import list_prices, list_rates, list_unpric
 from services.billing.repository.prices import current_tariff
 from services.billing.use_cases.import_prices import PriceFileError, import_prices, read_price_file, set_rate
 from services.chassis.caller import Caller
+from services.chassis.validation import FieldFault, value_fault
 
 __all__ = ["routes"]
+
+_OUT_OF_TIME_GERMAN = "eine Zeit von 2000 bis 2199 wird erwartet"
+_RATE_GERMAN = "ein Kurs ist grösser als null, mit höchstens 6 Stellen vor und 24 nach dem Punkt"
 
 PRICE_FILTERS = ("provider", "model", "cursor", "limit")
 IMPORT_PARAMETERS = ("format", "validFrom", "preview")
@@ -27,20 +31,24 @@ UNPRICED_FILTERS = ("mandateId", "provider", "model", "reason", "cursor", "limit
 
 def _foreign(code: str) -> str:
     if code not in CURRENCIES or code == "CHF":
-        raise PydanticCustomError("currency", "a known currency other than CHF is expected")
+        raise value_fault(
+            "currency",
+            en="a known currency other than CHF is expected",
+            de="eine bekannte Währung ausser CHF wird erwartet",
+        )
     return code
 
 
 def _sane(rate: Decimal) -> Decimal:
     fault = rate_fault(rate)
     if fault is not None:
-        raise PydanticCustomError("rate", "{fault}", {"fault": fault})
+        raise value_fault("rate", en=fault, de=_RATE_GERMAN)
     return rate
 
 
 def _in_time(time: datetime) -> datetime:
     if not in_time(time):
-        raise PydanticCustomError("time", OUT_OF_TIME)
+        raise value_fault("time", en=OUT_OF_TIME, de=_OUT_OF_TIME_GERMAN)
     return time
 
 
@@ -58,7 +66,10 @@ def _only(*names: str) -> Callable[[Request], None]:
     def check(request: Request) -> None:
         for name in request.query_params:
             if name not in names:
-                raise MalformedParameter(name=name, why=f"not known here; known are {', '.join(names)}")
+                known = ", ".join(names)
+                raise MalformedParameter(
+                    name, en=f"not known here; known are {known}", de=f"hier nicht bekannt; bekannt sind {known}"
+                )
 
     return check
 
@@ -119,7 +130,7 @@ def routes(context: ApiContext) -> APIRouter:
         if done.refused:
             raise PriceFileRefused(
                 why=f"{len(done.unreadable)} entries are not readable, so nothing was changed",
-                errors=[{"field": entry.entry, "message": entry.why} for entry in done.unreadable],
+                errors=[FieldFault(entry.entry, {"en": entry.why}) for entry in done.unreadable],
             )
         return done.json()
 
@@ -158,8 +169,12 @@ def routes(context: ApiContext) -> APIRouter:
 def _time(name: str, text: str) -> datetime:
     try:
         time = parse_instant(text)
-    except PydanticCustomError as error:
-        raise MalformedParameter(name=name, why=error.message()) from None
+    except PydanticCustomError:
+        raise MalformedParameter(
+            name,
+            en="a time with an offset is expected, as RFC 3339 says",
+            de="eine Zeit mit Offset nach RFC 3339 wird erwartet",
+        ) from None
     if not in_time(time):
-        raise InvalidField(name, OUT_OF_TIME)
+        raise InvalidField(name, en=OUT_OF_TIME, de=_OUT_OF_TIME_GERMAN)
     return time

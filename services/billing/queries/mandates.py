@@ -30,12 +30,17 @@ def display_name(label: str | None, name: str | None, mandate_id: str) -> str:
 
 
 async def ensure_known(connection: asyncpg.Connection, mandate_id: str) -> int:
-    """The number of a mandate that the directory or the ledger knows; its settings are made where they are missing."""
-    number = await connection.fetchval("SELECT no FROM mandates WHERE id = $1", mandate_id)
-    if number is not None:
-        return int(number)
-    if not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM directory_mandates WHERE id = $1)", mandate_id):
+    """The number of a mandate that the directory knows; its settings are made where they are missing.
+
+    What only usage has named is no mandate yet: nobody sets its terms or gives it money, and it is listed as unknown.
+    """
+    row = await connection.fetchrow(
+        "SELECT m.no FROM directory_mandates d LEFT JOIN mandates m ON m.id = d.id WHERE d.id = $1", mandate_id
+    )
+    if row is None:
         raise MandateUnknown
+    if row["no"] is not None:
+        return int(row["no"])
     return (await ensure_mandates(connection, [mandate_id]))[mandate_id]
 
 

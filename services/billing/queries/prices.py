@@ -136,4 +136,4 @@ def _place(cursor: str | None) -> tuple[int, UUID, bool]:
             raise ValueError
         return int(number), UUID(event_id), own == "1"
     except ValueError:
-        raise MalformedParameter(name="cursor", why="take it from an answer") from None
+        raise MalformedParameter("cursor", en="take it from an answer", de="bitte aus einer Antwort nehmen") from None

@@ -11,7 +11,7 @@ import orjson
 
 from services.billing.domain.money import from_micro, to_micro
 from services.billing.domain.zones import zone_known
-from services.billing.errors import BillingModelFixed, InvalidField
+from services.billing.errors import AmountAboveCeiling, BillingModelFixed, InvalidField
 from services.billing.queries.mandates import read_settings
 from services.billing.repository.audit_log import record_change
 from services.billing.repository.mandates import calendar_of, past_zones_json
@@ -40,23 +40,32 @@ _AMOUNTS = ("defaultUserCredit", "rechargeAmountCHF")
 
 
 async def change_settings(
-    connection: asyncpg.Connection, mandate_no: int, given: Mapping[str, Any], *, caller: Caller, now: datetime
+    connection: asyncpg.Connection,
+    mandate_no: int,
+    given: Mapping[str, Any],
+    *,
+    caller: Caller,
+    amount_max: Decimal,
+    now: datetime,
 ) -> dict[str, Any]:
     """Sets what is given and differs, in the caller's transaction, and answers the settings after.
 
-    The whole object may be sent back: a value that is sent unchanged is no change, whoever sends it.
+    The whole object may be sent back: a value that is sent unchanged is no change, whoever sends it, and however it
+    compares with today's ceiling of amounts.
     """
     row = await read_settings(connection, mandate_no, lock=True)
     before = settings_json(row)
     changed = {name: value for name, value in given.items() if value is not None and value != before[name]}
-    for name in changed:
+    for name, value in changed.items():
         if not _COLUMNS[name][1] and not caller.system_admin:
             raise Forbidden(code="SETTING_NOT_YOURS")
         if name == "billingModel":
             raise BillingModelFixed(mandate=before["mandateId"])
+        if name in _AMOUNTS and value > amount_max:
+            raise AmountAboveCeiling(name, amount_max)
     # Sent back unchanged, a zone that this machine no longer knows is no fault of the sender.
     if "timeZone" in changed and changed["timeZone"] not in available_timezones():
-        raise InvalidField("timeZone", "no such time zone")
+        raise InvalidField("timeZone", en="there is no such time zone", de="diese Zeitzone gibt es nicht")
     if changed:
         assignments = ", ".join(f"{_COLUMNS[name][0]} = ${place}" for place, name in enumerate(changed, start=2))
         await connection.execute(

@@ -120,7 +120,7 @@ class CheckFunds:
         if question.estimate is None:
             amount, rest = post(question.estimated_cost or Decimal(0), Decimal(0))
             if rest:
-                raise InvalidField("estimatedCost", "at most six decimals")
+                raise InvalidField("estimatedCost", en="at most six decimals", de="höchstens sechs Nachkommastellen")
             return amount
         markup = row["markup_percent"]
         if markup is None:
@@ -129,7 +129,7 @@ class CheckFunds:
             markup = self._settings.default_markup_percent
         rated = rate_usage(question.estimate, self._clock(), tariff, Markup.of(markup))
         if isinstance(rated, Parked):
-            raise PriceUnknown(why=rated.detail)
+            raise PriceUnknown(rated.reason, rated.detail)
         return post(rated.exact, Decimal(0))[0]
 
     def _provider_allowed(self, provider: str | None, row: asyncpg.Record, tariff: Tariff) -> bool:

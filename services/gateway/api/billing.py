@@ -1,7 +1,6 @@
 """The public operations that the billing service answers."""
 
 from services.gateway.api.documents import billing as documents
-from services.gateway.api.documents.common import Loose
 from services.gateway.api.forwarding import add_forwarded
 from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation, Repeat, Surface, Who
 from services.gateway.clients import ServiceClient
@@ -24,6 +23,7 @@ _MEMBERS = (
         f"{_BASE}/balance/{{mandateId}}",
         "billing-get-balance",
         "The caller's balance in a mandate.",
+        who=Who.MEMBER,
         answer=documents.Balance,
         refusals=(404, 422),
     ),
@@ -43,7 +43,7 @@ _MEMBERS = (
         f"{_BASE}/providers",
         "billing-list-providers",
         "The AI providers that the caller, or for a program the named member, may use.",
-        who=Who.ANYBODY,
+        who=Who.PERSON_OR_PROGRAM,
         scope="usage:check",
         query=documents.ProvidersQuery,
         answer=list[str],
@@ -55,7 +55,7 @@ _MEMBERS = (
         f"{_BASE}/markup",
         "billing-get-markup",
         "The markup in force for a mandate.",
-        who=Who.ANYBODY,
+        who=Who.MEMBER_OR_PROGRAM,
         scope="usage:check",
         query=documents.MarkupQuery,
         answer=documents.Markup,
@@ -82,6 +82,7 @@ _MANDATE_ADMINS = (
         f"{_BASE}/admin/settings/{{mandateId}}",
         "billing-get-settings",
         "A mandate's settings.",
+        who=Who.MANDATE_ADMIN,
         limit=30,
         answer=documents.Settings,
         refusals=(404, 422),
@@ -91,6 +92,7 @@ _MANDATE_ADMINS = (
         f"{_BASE}/admin/settings/{{mandateId}}",
         "billing-change-settings",
         "Change a mandate's settings.",
+        who=Who.MANDATE_ADMIN,
         limit=10,
         body=Body(documents.SettingsChange, required=False),
         answer=documents.Settings,
@@ -102,6 +104,7 @@ _MANDATE_ADMINS = (
         f"{_BASE}/admin/accounts/{{mandateId}}",
         "billing-list-accounts",
         "A mandate's accounts, the pool first.",
+        who=Who.MANDATE_ADMIN,
         limit=30,
         answer=list[documents.Account],
         refusals=(404, 422),
@@ -139,7 +142,7 @@ _SYSTEM_ADMINS = (
         "The price book: every version, which one of each model is in force, and what of it cannot be used.",
         who=Who.SYSTEM_ADMIN,
         query=documents.PricesQuery,
-        answer=Loose,
+        answer=documents.PriceBook,
         refusals=(400, 422),
     ),
     Operation(
@@ -150,7 +153,7 @@ _SYSTEM_ADMINS = (
         who=Who.SYSTEM_ADMIN,
         limit=CHANGES_PER_MINUTE,
         query=documents.PriceImport,
-        body=Body(Loose),
+        body=Body(documents.PriceFile),
         answer=documents.PricePreview,
         refusals=(400, *_BODY_FAULTS),
         repeat=Repeat.SAME,
@@ -174,7 +177,7 @@ _SYSTEM_ADMINS = (
         who=Who.SYSTEM_ADMIN,
         limit=CHANGES_PER_MINUTE,
         body=Body(documents.RateChange),
-        answer=Loose,
+        answer=documents.Rate,
         refusals=(409, *_BODY_FAULTS),
         repeat=Repeat.SAME,
     ),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from services.chassis.deadlines import deadline_of
 from services.chassis.exact_json import read_json
 from services.chassis.problems import InvalidBody
+from services.chassis.validation import FieldFault
 from services.gateway.api.operations import Body, refusal
 from services.gateway.errors import BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 
@@ -17,6 +18,8 @@ __all__ = ["read_body", "read_model", "read_object"]
 BODY_S = 60.0
 
 M = TypeVar("M", bound=BaseModel)
+
+_NO_OBJECT = FieldFault("body", {"en": "a JSON object is expected", "de": "ein JSON-Objekt wird erwartet"})
 
 
 async def read_body(request: Request, body: Body) -> bytes:
@@ -49,7 +52,7 @@ async def read_object(request: Request, body: Body) -> dict[str, Any]:
     """The JSON object of the body."""
     given = read_json(await read_body(request, body))
     if not isinstance(given, dict):
-        raise InvalidBody(errors=[{"field": "body", "message": "not a JSON object"}], summary="not a JSON object")
+        raise InvalidBody([_NO_OBJECT])
     return given
 
 

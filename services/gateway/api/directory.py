@@ -1,7 +1,7 @@
 """The directory: six kinds of entries, each listed, read, put and disabled; the import; names for many ids.
 
 A system administrator does everything. A mandate administrator reads what belongs to their mandates and changes the
-memberships and feature accesses there, nothing else.
+memberships and feature accesses there, nothing else; whom they do not know they invite, and learn nothing by it.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from services.gateway import queries
 from services.gateway.api.bodies import read_body, read_model, read_object
 from services.gateway.api.directory_lists import list_entries
 from services.gateway.api.directory_operations import (
+    CHANGED_BY_MANDATE_ADMINS,
     IMPORT,
     IMPORT_BODY,
     LOOKUP,
@@ -32,7 +33,8 @@ from services.gateway.api.directory_operations import (
 from services.gateway.api.documents.directory import ListQuery, Lookup
 from services.gateway.api.operations import Body, Call, Surface, refusal
 from services.gateway.domain.entries import KIND_BY_NAME, KINDS, Entry, Kind
-from services.gateway.errors import AmbiguousEntry, NotFound
+from services.gateway.domain.roles import RoleNames
+from services.gateway.errors import AmbiguousEntry, NotFound, UnknownRoleNamed
 from services.gateway.publications import TOPIC
 from services.gateway.queries import View
 from services.gateway.use_cases.change_directory import disable_entry, put_entry, reset_provider_permissions
@@ -40,13 +42,12 @@ from services.gateway.use_cases.import_directory import import_directory
 
 __all__ = ["add_directory"]
 
-# What an administrator of a mandate may change there.
-CHANGED_BY_MANDATE_ADMINS = ("membership", "feature_access")
 
-
-def add_directory(surface: Surface, *, database: Database, readers: Readers, clock: Clock, page_size_max: int) -> None:
+def add_directory(
+    surface: Surface, *, database: Database, readers: Readers, clock: Clock, page_size_max: int, roles: RoleNames
+) -> None:
     """Serves the whole directory."""
-    changes = _Changes(database, readers, clock)
+    changes = _Changes(database, readers, clock, roles)
     for kind in KINDS:
         _add_reads(surface, kind, database, page_size_max)
         _add_changes(surface, kind, changes)
@@ -82,31 +83,38 @@ def view_of(caller: Caller, query: ListQuery | None = None) -> View:
 class _Changes:
     """Changes, after which every service has read them before the caller is answered."""
 
-    def __init__(self, database: Database, readers: Readers, clock: Clock) -> None:
+    def __init__(self, database: Database, readers: Readers, clock: Clock, roles: RoleNames) -> None:
         self._database = database
         self._readers = readers
         self._clock = clock
+        self._roles = roles
 
-    async def put(self, call: Call, kind: Kind, entry: Entry) -> None:
-        changed = await put_entry(self._database, kind, entry, cause=request_id_of(call.request), now=self._clock())
-        await self._settle(changed)
+    async def put(self, call: Call, kind: Kind, entry: Entry) -> Entry:
+        unknown = self._roles.unknown(kind.name, entry.row())
+        if unknown is not None:
+            raise UnknownRoleNamed(unknown)
+        administered = None if call.caller.system_admin else call.caller.administered
+        cause, now = request_id_of(call.request), self._clock()
+        stands, told = await put_entry(self._database, kind, entry, administered=administered, cause=cause, now=now)
+        await self._settle(told)
+        return stands
 
     async def disable(self, call: Call, kind: Kind, key: Sequence[str]) -> Entry:
         cause, now = request_id_of(call.request), self._clock()
-        entry, changed = await disable_entry(self._database, kind, key, cause=cause, now=now)
-        await self._settle(changed)
+        entry, told = await disable_entry(self._database, kind, key, cause=cause, now=now)
+        await self._settle(told)
         return entry
 
     async def reset_providers(self, call: Call, mandate_id: str, role: str) -> None:
         cause, now = request_id_of(call.request), self._clock()
         await reset_provider_permissions(self._database, mandate_id, role, cause=cause, now=now)
-        await self._settle(changed=True)
+        await self._settle(told=True)
 
     async def take_import(self, call: Call) -> tuple[int, int]:
         body = await read_body(call.request, IMPORT_BODY)
         cause, now = request_id_of(call.request), self._clock()
-        lines, changed = await import_directory(self._database, body, cause=cause, now=now)
-        await self._settle(changed=changed > 0)
+        lines, changed = await import_directory(self._database, body, roles=self._roles, cause=cause, now=now)
+        await self._settle(told=changed > 0)
         return lines, changed
 
     async def require(self, caller: Caller, kind: Kind, key: Sequence[str]) -> None:
@@ -122,8 +130,8 @@ class _Changes:
         if mandate_id is None or not caller.mandates.get(mandate_id, False):
             raise Forbidden
 
-    async def _settle(self, changed: bool) -> None:
-        if changed:
+    async def _settle(self, told: bool) -> None:
+        if told:
             await self._readers.caught_up(TOPIC)
 
 
@@ -154,8 +162,7 @@ def _add_changes(surface: Surface, kind: Kind, changes: _Changes) -> None:
     async def put(call: Call) -> Response:
         await changes.require(call.caller, kind, list(call.path.values()))
         entry = _entry(kind, await read_object(call.request, body), call.path)
-        await changes.put(call, kind, entry)
-        return _answer(entry)
+        return _answer(await changes.put(call, kind, entry))
 
     async def delete(call: Call) -> Response:
         key = list(call.path.values())
@@ -173,9 +180,10 @@ def _entry(kind: Kind, body: dict[str, Any], path: dict[str, str]) -> Entry:
     """The entry of the path with what the body says; an entry that was read may be sent back as it was."""
     for name, value in path.items():
         if body.get(name, value) != value:
-            raise AmbiguousEntry(field=name, errors=[{"field": name, "message": "another one than in the path"}])
+            raise AmbiguousEntry(name)
     try:
-        return kind.entry.model_validate({**body, **path})
+        # Whether it is an invitation is for the directory to say.
+        return kind.entry.model_validate({**body, **path, "pending": False})
     except ValidationError as error:
         raise refusal(error) from None
 

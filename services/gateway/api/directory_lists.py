@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from rappen_contracts.types import Name
 from services.chassis.database import Database
 from services.chassis.exact_json import ExactJsonResponse
+from services.chassis.validation import faults_of, summary
 from services.gateway import queries
 from services.gateway.api.documents.directory import ListQuery
 from services.gateway.domain.entries import Entry, Kind
@@ -19,15 +20,23 @@ from services.gateway.queries import View
 
 __all__ = ["list_entries"]
 
+_ONE_OF_TWO = {
+    "en": "a list has a cursor or a pagination",
+    "de": "eine Liste hat einen cursor oder eine pagination",
+}
+_FOREIGN_CURSOR = {"en": "the cursor is none of ours", "de": "der cursor ist keiner von uns"}
+_OTHER_CURSOR = {"en": "the cursor is another list's", "de": "der cursor gehört zu einer anderen Liste"}
+
 
 async def list_entries(database: Database, kind: Kind, view: View, query: ListQuery, *, page_size_max: int) -> Response:
     """The entries of the view, in the form that the query asks for."""
     if query.pagination:
         if query.cursor is not None:
-            raise InvalidPagination(fault="a list has a cursor or a pagination")
+            raise InvalidPagination(fault=_ONE_OF_TWO)
         return await _by_page(database, kind, view, query.pagination, page_size_max)
     if query.limit > page_size_max:
-        raise InvalidPagination(fault=f"limit is at most {page_size_max}")
+        most = {"en": f"limit is at most {page_size_max}", "de": f"limit ist höchstens {page_size_max}"}
+        raise InvalidPagination(fault=most)
     after = None if query.cursor is None else _key_in(query.cursor, kind)
     async with database.reading() as connection:
         entries, more = await queries.entry_slice(connection, kind, view, after=after, limit=query.limit)
@@ -37,9 +46,10 @@ async def list_entries(database: Database, kind: Kind, view: View, query: ListQu
 
 async def _by_page(database: Database, kind: Kind, view: View, text: str, page_size_max: int) -> Response:
     try:
-        request = parse_pagination(text, queries.columns_of(kind), page_size_max=page_size_max)
+        request = parse_pagination(text, queries.columns_of(kind, view), page_size_max=page_size_max)
     except PaginationFault as fault:
-        raise InvalidPagination(fault=fault) from None
+        texts = fault.texts if fault.error is None else summary(faults_of(fault.error, prefix="pagination")[:1])
+        raise InvalidPagination(fault=texts) from None
     async with database.reading() as connection:
         entries, total = await queries.page_of_entries(connection, kind, view, request)
     given = request.given
@@ -72,9 +82,9 @@ def _key_in(cursor: str, kind: Kind) -> list[str]:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         key = _key_reader().validate_json(text)
     except (ValidationError, binascii.Error, ValueError):
-        raise InvalidPagination(fault="the cursor is none of ours") from None
+        raise InvalidPagination(fault=_FOREIGN_CURSOR) from None
     if len(key) != len(kind.key):
-        raise InvalidPagination(fault="the cursor is another list's")
+        raise InvalidPagination(fault=_OTHER_CURSOR)
     return key
 
 

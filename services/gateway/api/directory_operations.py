@@ -18,6 +18,7 @@ from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation,
 from services.gateway.domain.entries import Kind
 
 __all__ = [
+    "CHANGED_BY_MANDATE_ADMINS",
     "IMPORT",
     "IMPORT_BODY",
     "LOOKUP",
@@ -27,6 +28,9 @@ __all__ = [
     "list_operation",
     "put_operation",
 ]
+
+# What an administrator of a mandate may change there.
+CHANGED_BY_MANDATE_ADMINS = ("membership", "feature_access")
 
 IMPORT_BODY = Body(str, ("application/x-ndjson", "application/ndjson"), bytes_max=32 * 1024 * 1024)
 IMPORT = Operation(
@@ -47,7 +51,8 @@ LOOKUP = Operation(
     "POST",
     "/api/directory/users/lookup",
     "directory-lookup-users",
-    "Names for up to 1,000 user ids; unknown ones are left out.",
+    "Names for up to 1,000 user ids; who is unknown, or no member of the caller's mandates, is left out.",
+    who=Who.MANDATE_ADMIN,
     body=LOOKUP_BODY,
     answer=LookupAnswer,
     refusals=(413, 415, 422),
@@ -66,6 +71,7 @@ def list_operation(kind: Kind) -> Operation:
         f"/api/directory/{kind.path}",
         f"directory-list-{kind.path}",
         "The entries by cursor and limit, or by pagination.",
+        who=Who.MANDATE_ADMIN,
         query=ListQuery,
         answer=by_cursor | by_page,
         refusals=(400, 422),
@@ -79,6 +85,7 @@ def get_operation(kind: Kind) -> Operation:
         _entry_path(kind),
         f"directory-get-{kind.path}",
         "One entry.",
+        who=Who.MANDATE_ADMIN,
         answer=kind.entry,
         refusals=(404, 422),
     )
@@ -91,6 +98,7 @@ def put_operation(kind: Kind) -> Operation:
         _entry_path(kind),
         f"directory-put-{kind.path}",
         "Make the entry as given; what it refers to must exist.",
+        who=_changed_by(kind),
         limit=CHANGES_PER_MINUTE,
         body=Body(kind.body),
         answer=kind.entry,
@@ -106,10 +114,15 @@ def delete_operation(kind: Kind) -> Operation:
         _entry_path(kind),
         f"directory-delete-{kind.path}",
         "Give the role the platform's default providers again." if resets else "Disable the entry.",
+        who=_changed_by(kind),
         limit=CHANGES_PER_MINUTE,
         answer=ProvidersReset if resets else kind.entry,
         refusals=(404, 422),
     )
+
+
+def _changed_by(kind: Kind) -> Who:
+    return Who.MANDATE_ADMIN if kind.name in CHANGED_BY_MANDATE_ADMINS else Who.SYSTEM_ADMIN
 
 
 def _entry_path(kind: Kind) -> str:

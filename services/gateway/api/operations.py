@@ -8,11 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from rappen_contracts.field_faults import sentence
 from rappen_contracts.types import Identifier, Name
 from services.chassis.caller import Caller, ProgramNeeded
 from services.chassis.deadlines import ANSWER_S, LONG_ANSWER_S, deadline_of
 from services.chassis.problems import InvalidBody, mark_as_read
+from services.chassis.validation import faults_of
 from services.gateway.identity import TokenVerifier
 from services.gateway.limits import RateLimits
 from services.gateway.scope import ScopeReader
@@ -29,13 +29,25 @@ MARGIN_S = 2.0
 
 
 class Who(Enum):
-    """The kind of caller an operation is for; what of it they see is decided by what they ask."""
+    """The kind of caller an operation is for, as the document says it; what they see is decided by what they ask.
 
-    NOBODY = "no token"
+    The gate tells people from programs and system administrators from others. Whether somebody is a member or an
+    administrator of the mandate they name is decided where the mandate is known, before anything else is told.
+    """
+
+    NOBODY = "everybody, without a token"
     PERSON = "any person"
+    MEMBER = "members of the mandate, and system administrators"
+    MANDATE_ADMIN = "administrators of the mandate, and system administrators"
     SYSTEM_ADMIN = "system administrators"
     PROGRAM = "programs"
-    ANYBODY = "people and programs"
+    PERSON_OR_PROGRAM = "any person, and programs"
+    MEMBER_OR_PROGRAM = "members of the mandate, system administrators, and programs"
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether people alone have it."""
+        return self in (Who.PERSON, Who.MEMBER, Who.MANDATE_ADMIN, Who.SYSTEM_ADMIN)
 
 
 class Repeat(Enum):
@@ -90,6 +102,11 @@ class Operation:
         return self.repeat or (Repeat.READ if self.method == "GET" else Repeat.SAME)
 
     @property
+    def keyed(self) -> bool:
+        """Whether a repeat with the same Idempotency-Key is the same request."""
+        return self.repeats is Repeat.KEY
+
+    @property
     def service_s(self) -> float:
         """How long a service behind the gateway may take for it."""
         return LONG_SERVICE_S if self.long else SERVICE_S
@@ -134,7 +151,7 @@ class Gate:
         caller = await self._scopes.read(identity, request, context=operation.context)
         if operation.who is Who.SYSTEM_ADMIN:
             caller.require_system_admin()
-        elif operation.who is Who.PERSON:
+        elif operation.who.is_for_people:
             caller.require_person()
         elif operation.who is Who.PROGRAM and not caller.service:
             raise ProgramNeeded
@@ -167,6 +184,7 @@ class Surface:
             if operation.long:
                 deadline_of(request).restart(LONG_SERVICE_S + MARGIN_S)
             path = {name: str(_value(types[name], name, request.path_params[name])) for name in types}
+            _require_mandate(caller, operation, path)
             query = None if query_type is None else _value(query_type, None, dict(request.query_params))
             return await handler(Call(request, caller, path, query))
 
@@ -193,6 +211,15 @@ class Surface:
         self._endpoints.setdefault(operation.path, {})[operation.method] = endpoint
 
 
+def _require_mandate(caller: Caller, operation: Operation, path: Mapping[str, str]) -> None:
+    """Where the path names the mandate, access to it is decided here, before the body is looked at."""
+    mandate_id = path.get("mandateId")
+    if mandate_id is not None and operation.who is Who.MEMBER:
+        caller.require_member(mandate_id)
+    if mandate_id is not None and operation.who is Who.MANDATE_ADMIN:
+        caller.require_admin(mandate_id)
+
+
 def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         return await endpoints[request.method](request)
@@ -209,13 +236,4 @@ def _value(type_: TypeAdapter[Any], name: str | None, given: object) -> Any:
 
 def refusal(error: ValidationError, *, prefix: str | None = None) -> InvalidBody:
     """422 with every fault and its field; values are not repeated."""
-    errors = []
-    for fault in error.errors(include_url=False, include_input=False)[:50]:
-        place = [*([prefix] if prefix else []), *(str(part)[:120] for part in fault["loc"])]
-        errors.append({"field": ".".join(place) or "body", "message": _printable(sentence(fault))})
-    summary = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors[:3])
-    return InvalidBody(errors=errors, summary=summary)
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    return InvalidBody(faults_of(error, prefix=prefix))

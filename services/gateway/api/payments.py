@@ -6,9 +6,9 @@ from fastapi import Request, Response
 
 from services.chassis.exact_json import read_json
 from services.chassis.problems import InvalidBody
+from services.chassis.validation import FieldFault
 from services.gateway.api.bodies import read_body
 from services.gateway.api.documents import payments as documents
-from services.gateway.api.documents.common import Loose
 from services.gateway.api.forwarding import add_forwarded, answer_of, forward, forward_raw, headers_of, time_for
 from services.gateway.api.operations import SERVICE_S, Body, Call, Operation, Repeat, Surface, Who
 from services.gateway.clients import ServiceClient, path_of
@@ -28,6 +28,7 @@ _CREATE = Operation(
     "/api/billing/checkout/create/{mandateId}",
     "payments-create-checkout",
     "Start a top-up; the payer goes to the answered address.",
+    who=Who.MANDATE_ADMIN,
     limit=10,
     body=_CHECKOUT,
     answer=documents.Redirect,
@@ -38,7 +39,7 @@ _CONFIRM = Operation(
     "POST",
     "/api/billing/checkout/confirm",
     "payments-confirm-checkout",
-    "Credit a paid top-up, once.",
+    "Credit a paid top-up, once; for an administrator of its mandate.",
     body=Body(documents.Confirmation),
     limit=20,
     answer=documents.Confirmed,
@@ -46,7 +47,7 @@ _CONFIRM = Operation(
     repeat=Repeat.SAME,
 )
 # The signature comes before everything else that is said of the body, its type included.
-_EVENT = Body(Loose, enforced=False)
+_EVENT = Body(documents.StripeEvent, enforced=False)
 _WEBHOOK = Operation(
     "POST",
     "/api/billing/webhook/stripe",
@@ -66,7 +67,6 @@ def add_payments(surface: Surface, *, payments: ServiceClient, billing: ServiceC
     add_forwarded(surface, payments, (_OPTIONS, _CONFIRM))
 
     async def create(call: Call) -> Response:
-        call.caller.require_admin(call.path["mandateId"])
         body = await read_body(call.request, _CHECKOUT)
         target = await _top_up_target(billing, call, _user_id(body))
         return target if target.status_code != 200 else await forward(payments, _CREATE, call, body)
@@ -97,4 +97,4 @@ def _user_id(body: bytes) -> str | None:
     user_id = given.get("userId") if isinstance(given, dict) else None
     if user_id is None or isinstance(user_id, str):
         return user_id
-    raise InvalidBody(errors=[{"field": "userId", "message": "not a string"}], summary="userId: not a string")
+    raise InvalidBody([FieldFault("userId", {"en": "text is expected", "de": "Text wird erwartet"})])

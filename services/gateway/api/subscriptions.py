@@ -2,7 +2,7 @@
 
 from services.gateway.api.documents import subscriptions as documents
 from services.gateway.api.forwarding import add_forwarded
-from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation, Repeat, Surface
+from services.gateway.api.operations import CHANGES_PER_MINUTE, Body, Operation, Repeat, Surface, Who
 from services.gateway.clients import ServiceClient
 
 __all__ = ["OPERATIONS", "add_subscriptions"]
@@ -20,6 +20,7 @@ OPERATIONS = (
         "/api/subscriptions/{mandateId}",
         "subscriptions-get",
         "A mandate's subscription.",
+        who=Who.MEMBER,
         answer=documents.SubscriptionAnswer,
         refusals=(404, 422),
     ),
@@ -28,6 +29,7 @@ OPERATIONS = (
         "/api/subscriptions/{mandateId}",
         "subscriptions-start",
         "Start a plan, or change to it.",
+        who=Who.MANDATE_ADMIN,
         limit=CHANGES_PER_MINUTE,
         body=Body(documents.StartSubscription),
         answer=documents.Started,

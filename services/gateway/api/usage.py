@@ -14,6 +14,7 @@ from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.clock import Clock
 from services.chassis.exact_json import ExactJsonResponse
 from services.chassis.problems import InvalidBody
+from services.chassis.validation import FieldFault, Texts, contract_texts, say
 from services.gateway.api.bodies import read_body
 from services.gateway.api.documents.usage import StructuredEvent, UsageResults
 from services.gateway.api.operations import Body, Call, Operation, Repeat, Surface, Who
@@ -66,13 +67,13 @@ def add_usage(surface: Surface, *, publisher: UsagePublisher, clock: Clock) -> N
 
     async def record(call: Call) -> Response:
         body = await read_body(call.request, EVENT)
-        return _answer(await record_usage(publisher, read_event(body, now=clock())))
+        return _answer(await record_usage(publisher, read_event(body, now=clock())), call.caller.language)
 
     async def record_batch(call: Call) -> Response:
         body = await read_body(call.request, BATCH)
         # A thousand events take long enough to read that other requests should not wait for it.
         events = await asyncio.to_thread(_batch, body, clock())
-        return _answer(await record_usage(publisher, events))
+        return _answer(await record_usage(publisher, events), call.caller.language)
 
     surface.add(RECORD, record)
     surface.add(RECORD_BATCH, record_batch)
@@ -82,18 +83,31 @@ def _batch(body: bytes, now: datetime) -> list[Event | ContractError]:
     try:
         return read_batch(body, now=now)
     except ContractError as error:
-        raise InvalidBody(
-            code=error.code, errors=[{"field": "body", "message": error.detail}], summary=error.detail
-        ) from None
+        raise InvalidBody([FieldFault("body", contract_texts(error.code, error.detail))], code=error.code) from None
 
 
-def _answer(verdicts: Sequence[Verdict]) -> Response:
-    results = [verdict.wire() for verdict in verdicts]
+def _answer(verdicts: Sequence[Verdict], language: str) -> Response:
+    results = [_result(verdict, language) for verdict in verdicts]
     invalid = [(number, verdict) for number, verdict in enumerate(verdicts) if verdict.code is not None]
     accepted = len(verdicts) - len(invalid)
     if not accepted:
         # A problem document like every other refusal, with the members of the usual answer beside its own.
         extra: dict[str, Any] = {"accepted": 0, "results": results}
-        errors = [{"field": str(number), "message": f"{entry.code}: {entry.detail}"} for number, entry in invalid]
-        raise InvalidEvents(errors=errors, extra=extra, first=errors[0]["message"])
+        errors = [FieldFault(str(number), _fault(verdict)) for number, verdict in invalid]
+        raise InvalidEvents(errors=errors, extra=extra, first=errors[0].texts)
     return ExactJsonResponse({"accepted": accepted, "results": results}, status_code=207 if invalid else 202)
+
+
+def _result(verdict: Verdict, language: str) -> dict[str, str | None]:
+    """What became of one event, as the answer tells it."""
+    if verdict.code is None:
+        return {"id": verdict.id, "status": "accepted"}
+    detail = say(contract_texts(verdict.code, verdict.detail), language)
+    return {"id": verdict.id, "status": "invalid", "code": verdict.code, "detail": detail}
+
+
+def _fault(verdict: Verdict) -> Texts:
+    """The fault of an event with its id, as far as it could be read, and its code."""
+    texts = contract_texts(str(verdict.code), verdict.detail)
+    named = "" if verdict.id is None else f"{verdict.id}: "
+    return {language: f"{named}{verdict.code}: {text}" for language, text in texts.items()}

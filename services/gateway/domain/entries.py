@@ -3,11 +3,20 @@
 A body is what a PUT carries; an entry is the body with its key. The names on the wire are camelCase.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, computed_field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    computed_field,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -28,6 +37,8 @@ __all__ = [
 ]
 
 NAMES_MAX = 50
+_EMAIL = r"[^\s@\x00-\x1f]+@[^\s@\x00-\x1f]+"
+_LANGUAGE = r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*"
 
 
 def _no_nul(text: str) -> str:
@@ -36,10 +47,34 @@ def _no_nul(text: str) -> str:
     return text
 
 
+def _form(pattern: str, en: str, de: str) -> Callable[[str], str]:
+    """Refuses what has another form, in words: the pattern itself is for programs."""
+    form = re.compile(pattern, re.ASCII)
+
+    def check(text: str) -> str:
+        if not form.fullmatch(text):
+            raise PydanticCustomError("form", en, {"de": de})
+        return text
+
+    return check
+
+
 # The constraint comes first: it is what refuses a lone surrogate.
 Label = Annotated[str, StringConstraints(max_length=200), AfterValidator(_no_nul)]
-Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^\s@\x00-\x1f]+@[^\s@\x00-\x1f]+$")]
-Language = Annotated[str, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$")]
+Email = Annotated[
+    str,
+    StringConstraints(max_length=254),
+    AfterValidator(_form(_EMAIL, "an e-mail address is expected", "eine E-Mail-Adresse wird erwartet")),
+    WithJsonSchema({"type": "string", "maxLength": 254, "pattern": f"^{_EMAIL}$"}),
+]
+Language = Annotated[
+    str,
+    StringConstraints(max_length=35),
+    AfterValidator(
+        _form(_LANGUAGE, "a language such as de or de-CH is expected", "eine Sprache wie de oder de-CH wird erwartet")
+    ),
+    WithJsonSchema({"type": "string", "maxLength": 35, "pattern": f"^{_LANGUAGE}$"}),
+]
 
 
 def _once_each(names: list[str]) -> list[str]:
@@ -116,13 +151,18 @@ class RolesBody(Wire):
     enabled: bool = True
 
 
+class _Consented(Wire):
+    # Set by the directory alone: an invitation by a mandate's administrator, until the person accepts it.
+    pending: bool = Field(default=False, exclude_if=lambda pending: not pending)
+
+
 class _MemberKey(Wire):
     mandate_id: Identifier
     user_id: Identifier
 
 
-class Membership(RolesBody, Entry, _MemberKey):
-    """A user's roles in a mandate."""
+class Membership(_Consented, RolesBody, Entry, _MemberKey):
+    """A user's roles in a mandate; `pending` is there, and true, while it is an invitation."""
 
 
 class FeatureInstanceBody(Wire):
@@ -143,8 +183,8 @@ class _AccessKey(Wire):
     user_id: Identifier
 
 
-class FeatureAccess(RolesBody, Entry, _AccessKey):
-    """A user's roles on a feature instance."""
+class FeatureAccess(_Consented, RolesBody, Entry, _AccessKey):
+    """A user's roles on a feature instance; `pending` is there, and true, while it is an invitation."""
 
 
 class ProvidersBody(Wire):

@@ -1,14 +1,14 @@
 """An import of the directory as newline-delimited JSON: read completely, every fault kept with its line."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from rappen_contracts.field_faults import sentence
 from services.gateway.domain.entries import KIND_BY_NAME, Entry, Kind
+from services.gateway.domain.roles import RoleNames
 
 __all__ = ["Fault", "ImportFile", "Line", "read_import"]
 
@@ -24,10 +24,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a line, for people."""
+    """What is wrong with a line: the faults of its fields, or a phrase in English and German."""
 
     line: int
-    message: str
+    what: ValidationError | Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -55,52 +55,72 @@ class ImportFile:
         if first == line.number:
             self.lines.append(line)
         else:
-            self.faults.append(Fault(line.number, f"the same entry as line {first}"))
+            texts = {"en": f"the same entry as line {first}", "de": f"derselbe Eintrag wie Zeile {first}"}
+            self.faults.append(Fault(line.number, texts))
 
-    def refuse(self, number: int, message: str, given: object = None) -> None:
+    def refuse(self, number: int, what: ValidationError | Mapping[str, str], given: object = None) -> None:
         """Notes a fault; `given` is what the line held, as far as it was JSON."""
-        self.faults.append(Fault(number, message))
+        self.faults.append(Fault(number, what))
         if isinstance(given, dict) and isinstance(given.get("kind"), str) and isinstance(given.get("id"), str):
             self.attempted.setdefault(given["kind"], set()).add(given["id"])
 
 
-def read_import(body: bytes) -> ImportFile:
+def read_import(body: bytes, roles: RoleNames) -> ImportFile:
     """Reads the lines; empty ones are counted and skipped."""
     file = ImportFile()
     for number, raw in enumerate(body.split(b"\n"), 1):
         if raw.strip():
-            _read_line(file, number, raw)
+            _read_line(file, number, raw, roles)
     return file
 
 
-def _read_line(file: ImportFile, number: int, raw: bytes) -> None:
+def _read_line(file: ImportFile, number: int, raw: bytes, roles: RoleNames) -> None:
     given: Any = None
     try:
         given = json.loads(raw.decode(), object_pairs_hook=_object)
         if not isinstance(given, dict):
-            raise _NoEntryError("not a JSON object")
+            raise _NoEntryError("a JSON object is expected", "ein JSON-Objekt wird erwartet")
         kind = KIND_BY_NAME.get(given["kind"]) if isinstance(given.get("kind"), str) else None
         if kind is None:
-            raise _NoEntryError(f"kind is one of {', '.join(KIND_BY_NAME)}")
-        file.add(Line(number, kind, kind.entry.model_validate(given)))
+            kinds = ", ".join(KIND_BY_NAME)
+            raise _NoEntryError(f"kind is one of {kinds}", f"kind ist eines von {kinds}")
+        if given.get("pending", False) is not False:
+            # Taken as it stands it would be somebody's consent.
+            raise _NoEntryError(
+                "an invitation that is not accepted cannot be imported",
+                "eine Einladung, die nicht angenommen ist, kann nicht importiert werden",
+            )
+        entry = kind.entry.model_validate(_taken_over(kind, given))
+        unknown = roles.unknown(kind.name, entry.row())
+        if unknown is not None:
+            raise _NoEntryError(*(f"{unknown.field}: {unknown.texts[language]}" for language in ("en", "de")))
+        file.add(Line(number, kind, entry))
     except _NoEntryError as error:
-        file.refuse(number, str(error), given)
+        file.refuse(number, error.texts, given)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
-        file.refuse(number, "; ".join(f"{_place(fault['loc'])}: {sentence(fault)}" for fault in faults[:5]), given)
+        file.refuse(number, error, given)
     except (ValueError, RecursionError):
-        file.refuse(number, "not valid JSON")
+        file.refuse(number, {"en": "is not valid JSON", "de": "ist kein gültiges JSON"})
+
+
+def _taken_over(kind: Kind, given: dict[str, Any]) -> dict[str, Any]:
+    """The line in our words: other systems name a feature's administrators after it, as in `chat-admin`."""
+    roles = given.get("roles")
+    if kind.name != "feature_access" or not isinstance(roles, list):
+        return given
+    ours = ["admin" if isinstance(role, str) and role.endswith("-admin") else role for role in roles]
+    return {**given, "roles": ours}
 
 
 class _NoEntryError(Exception):
     """A line that is JSON and no entry."""
 
+    def __init__(self, en: str, de: str) -> None:
+        super().__init__(en)
+        self.texts = {"en": en, "de": de}
+
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({name for name, _ in pairs}) != len(pairs):
-        raise _NoEntryError("an object has a key twice")
+        raise _NoEntryError("an object has a key twice", "ein Objekt hat einen Schlüssel zweimal")
     return dict(pairs)
-
-
-def _place(location: Iterable[int | str]) -> str:
-    return ".".join(str(part) for part in location) or "line"

@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
-from pydantic_core import ErrorDetails
 
-from rappen_contracts.field_faults import sentence
 from rappen_contracts.types import Text
 
 __all__ = [
     "OPERATORS",
     "ColumnType",
     "Filter",
+    "Operator",
     "PageRequest",
     "Pagination",
     "PaginationFault",
@@ -35,6 +34,7 @@ OPERATORS: Mapping[ColumnType, tuple[str, ...]] = {
     "names": ("equals", "notEquals", "contains", "in", "isEmpty"),
 }
 VALUES_MAX = 1000
+NAME_SHOWN_MAX = 100
 # Keeps the offset within what the database counts with.
 PAGE_MAX = 1_000_000_000
 
@@ -42,7 +42,12 @@ Scalar = Annotated[Text, Field(max_length=500)] | bool | None
 
 
 class PaginationFault(Exception):  # noqa: N818 - it becomes a refusal; the field's word is fault.
-    """What is wrong with the pagination, as a phrase for people."""
+    """What is wrong with the pagination, as a phrase in English and German; `error` has it where it is no such JSON."""
+
+    def __init__(self, en: str, de: str, error: ValidationError | None = None) -> None:
+        super().__init__(en)
+        self.texts = {"en": en, "de": de}
+        self.error = error
 
 
 class _Part(BaseModel):
@@ -102,27 +107,33 @@ def parse_pagination(text: str, columns: Mapping[str, ColumnType], *, page_size_
     try:
         given = _reader.validate_json(text)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        raise PaginationFault(_phrase(fault)) from None
+        place = error.errors(include_url=False, include_input=False, include_context=False)[0]["loc"]
+        if len(place) < 2 or place[0] != "filters":
+            name = ".".join(str(part) for part in place) or "pagination"
+            raise PaginationFault(name, name, error) from None
+        raise PaginationFault(*_filter_texts(str(place[1])[:NAME_SHOWN_MAX], place[-1])) from None
     if given.page_size > page_size_max:
-        raise PaginationFault(f"pageSize is at most {page_size_max}")
+        raise PaginationFault(f"pageSize is at most {page_size_max}", f"pageSize ist höchstens {page_size_max}")
     for sort in given.sort:
         _known(sort.field, columns)
     return PageRequest(given, tuple(_filter(name, entry, columns) for name, entry in given.filters.items()))
 
 
-def _phrase(fault: ErrorDetails) -> str:
-    place = fault["loc"]
-    if place[:1] == ("filters",) and len(place) > 2 and place[-1] not in Condition.model_fields:
-        # A filter is one of several things, and what it is none of says less than what it may be.
-        return f"filters.{place[1]}: must be text, true, false, null, a list of these, or an operator with its value"
-    where = ".".join(str(part) for part in place if part != Condition.__name__) or "pagination"
-    return f"{where}: {sentence(fault)}"
+def _filter_texts(name: str, part: object) -> tuple[str, str]:
+    """A filter can have several forms, of which the first that does not fit says nothing; only its operator does."""
+    if part == "operator":
+        known = ", ".join(get_args(Operator))
+        return f"filters.{name}.operator: one of {known} is expected", f"filters.{name}.operator: eines von {known}"
+    return (
+        f"filters.{name}: text, true, false, null, a list of them, or operator and value are expected",
+        f"filters.{name}: Text, true, false, null, eine Liste davon oder operator und value werden erwartet",
+    )
 
 
 def _known(name: str, columns: Mapping[str, ColumnType]) -> ColumnType:
     if name not in columns:
-        raise PaginationFault(f"{name[:100]} is no column; there are {', '.join(columns)}")
+        shown, known = name[:NAME_SHOWN_MAX], ", ".join(columns)
+        raise PaginationFault(f"{shown} is no column; there are {known}", f"{shown} ist keine Spalte; es gibt {known}")
     return columns[name]
 
 
@@ -134,7 +145,7 @@ def _filter(name: str, given: Any, columns: Mapping[str, ColumnType]) -> Filter:
     else:
         operator, value = ("in" if isinstance(given, list) else "equals"), given
     if operator not in OPERATORS[type_]:
-        raise PaginationFault(f"{name} cannot be asked {operator}")
+        raise PaginationFault(f"{name} cannot be asked {operator}", f"{name} kann nicht mit {operator} gefragt werden")
     values = tuple(value) if isinstance(value, list) else (value,)
     _check_values(name, operator, type_, value, values)
     return Filter(name, operator, values)
@@ -143,15 +154,17 @@ def _filter(name: str, given: Any, columns: Mapping[str, ColumnType]) -> Filter:
 def _check_values(name: str, operator: str, type_: ColumnType, value: object, values: tuple[object, ...]) -> None:
     if operator == "isEmpty":
         if value is not None and not isinstance(value, bool):
-            raise PaginationFault(f"{name}: isEmpty takes true or false")
+            raise PaginationFault(f"{name}: isEmpty takes true or false", f"{name}: isEmpty nimmt true oder false")
         return
     if operator == "between":
         if not isinstance(value, list) or len(values) != 2:
-            raise PaginationFault(f"{name}: between takes two values")
+            raise PaginationFault(f"{name}: between takes two values", f"{name}: between nimmt zwei Werte")
     elif isinstance(value, list) != (operator == "in"):
-        raise PaginationFault(f"{name}: {operator} takes {'a list' if operator == 'in' else 'one value'}")
+        en, de = ("a list", "eine Liste") if operator == "in" else ("one value", "einen Wert")
+        raise PaginationFault(f"{name}: {operator} takes {en}", f"{name}: {operator} nimmt {de}")
     expected = bool if type_ == "flag" else str
     # Null is a value only where equality is asked.
     allowed = (expected, type(None)) if operator in ("equals", "notEquals", "in") else (expected,)
     if not all(isinstance(entry, allowed) for entry in values):
-        raise PaginationFault(f"{name} is compared with {'true or false' if type_ == 'flag' else 'text'}")
+        en, de = ("true or false", "true oder false") if type_ == "flag" else ("text", "Text")
+        raise PaginationFault(f"{name} is compared with {en}", f"{name} wird mit {de} verglichen")

@@ -1,6 +1,6 @@
 """One entry of the directory made, changed or disabled, with its event, in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,27 +16,34 @@ from services.gateway.publications import directory_changed
 __all__ = ["disable_entry", "put_entry", "reset_provider_permissions"]
 
 
-async def put_entry(database: Database, kind: Kind, entry: Entry, *, cause: str, now: datetime) -> bool:
-    """Makes the entry as given; returns whether that changed anything. What it refers to must exist."""
+async def put_entry(
+    database: Database, kind: Kind, entry: Entry, *, administered: Collection[str] | None, cause: str, now: datetime
+) -> tuple[Entry, bool]:
+    """Makes the entry as given; returns it as it stands, and whether that is told. What it refers to must exist.
+
+    `administered` are the mandates of an administrator of mandates, None is a system administrator. Whom the former
+    does not know is invited: the entry is pending, and the user is not looked for.
+    """
     async with database.bare() as connection, connection.transaction():
-        row = await _with_references(connection, kind, entry.row())
+        row = await _with_references(connection, kind, entry.row(), administered)
         changed = await repository.upsert(connection, kind, [row])
-        await append_outbox(connection, directory_changed(kind, changed, cause=cause, now=now))
-    return bool(changed)
+        events = directory_changed(kind, changed, cause=cause, now=now)
+        await append_outbox(connection, events)
+    return kind.entry.of_row(row), bool(events)
 
 
 async def disable_entry(
     database: Database, kind: Kind, key: Sequence[str], *, cause: str, now: datetime
 ) -> tuple[Entry, bool]:
-    """Disables the entry; returns it and whether that changed it."""
+    """Disables the entry; returns it and whether that is told."""
     async with database.bare() as connection, connection.transaction():
         found = await repository.disable(connection, kind, key)
         if found is None:
             raise NotFound
         row, changed = found
-        if changed:
-            await append_outbox(connection, directory_changed(kind, [row], cause=cause, now=now))
-    return kind.entry.of_row(row), changed
+        events = directory_changed(kind, [row] if changed else [], cause=cause, now=now)
+        await append_outbox(connection, events)
+    return kind.entry.of_row(row), bool(events)
 
 
 async def reset_provider_permissions(
@@ -51,7 +58,9 @@ async def reset_provider_permissions(
         await append_outbox(connection, directory_changed(kind, [row], cause=cause, now=now))
 
 
-async def _with_references(connection: asyncpg.Connection, kind: Kind, row: dict[str, Any]) -> dict[str, Any]:
+async def _with_references(
+    connection: asyncpg.Connection, kind: Kind, row: dict[str, Any], administered: Collection[str] | None
+) -> dict[str, Any]:
     """The row with what follows from its references, each of which must exist."""
     if kind.name in ("membership", "feature_instance", "provider_permissions"):
         await _require(connection, "mandate", row["mandate_id"])
@@ -62,13 +71,16 @@ async def _with_references(connection: asyncpg.Connection, kind: Kind, row: dict
     if kind.name == "feature_access":
         mandates = await repository.instance_mandates(connection, [row["instance_id"]])
         if row["instance_id"] not in mandates:
-            raise UnknownReference(kind="feature instance", id=row["instance_id"])
+            raise UnknownReference("feature_instance", row["instance_id"])
         row["mandate_id"] = mandates[row["instance_id"]]
     if "user_id" in kind.key:
-        await _require(connection, "user", row["user_id"])
+        known = administered is None or await repository.is_consented(connection, kind, row, administered)
+        if known:
+            await _require(connection, "user", row["user_id"])
+        row["pending"] = not known
     return row
 
 
 async def _require(connection: asyncpg.Connection, kind_name: str, id_: str) -> None:
     if await repository.missing(connection, KIND_BY_NAME[kind_name], [id_]):
-        raise UnknownReference(kind=kind_name, id=id_)
+        raise UnknownReference(kind_name, id_)

@@ -5,23 +5,28 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
+from pydantic import ValidationError
 
 from services.chassis.database import Database, take_time
 from services.chassis.deadlines import LONG_ANSWER_S
 from services.chassis.outbox import append_outbox
+from services.chassis.validation import FieldFault, Texts, faults_of, summary
 from services.gateway import repository
 from services.gateway.domain.entries import KIND_BY_NAME, KINDS
 from services.gateway.domain.import_file import Fault, ImportFile, Line, read_import
-from services.gateway.errors import InvalidImport
+from services.gateway.domain.roles import RoleNames
+from services.gateway.errors import InstanceElsewhere, InvalidImport
 from services.gateway.publications import directory_changed
 
 __all__ = ["import_directory"]
 
 
-async def import_directory(database: Database, body: bytes, *, cause: str, now: datetime) -> tuple[int, int]:
+async def import_directory(
+    database: Database, body: bytes, *, roles: RoleNames, cause: str, now: datetime
+) -> tuple[int, int]:
     """Imports the lines; returns how many there were and how many entries changed, or refuses with every fault."""
     # Reading tens of thousands of lines takes a second, which other requests need not wait for.
-    file = await asyncio.to_thread(read_import, body)
+    file = await asyncio.to_thread(read_import, body, roles)
     async with database.bare() as connection, connection.transaction():
         await take_time(connection, LONG_ANSWER_S)
         instances = await _check_references(connection, file)
@@ -46,23 +51,31 @@ async def _check_references(connection: asyncpg.Connection, file: ImportFile) ->
     for line in instance_lines:
         row = line.entry.row()
         if standing.get(row["id"], row["mandate_id"]) != row["mandate_id"]:
-            file.refuse(line.number, "this feature instance belongs to another mandate")
+            file.refuse(line.number, InstanceElsewhere.texts)
     instances = {line.entry.row()["id"]: line.entry.row()["mandate_id"] for line in instance_lines} | standing
     for column, kind_name in (("mandate_id", "mandate"), ("user_id", "user")):
         lines = [line for line in file.lines if column in type(line.entry).model_fields]
         outside = {line.entry.row()[column] for line in lines} - file.ids(kind_name)
         unknown = await repository.missing(connection, KIND_BY_NAME[kind_name], outside)
-        _refuse_unknown(file, lines, column, unknown, kind_name)
+        _refuse_unknown(file, lines, column, unknown)
     unknown_instances = named - instances.keys() - file.ids("feature_instance")
-    _refuse_unknown(file, file.of("feature_access"), "instance_id", unknown_instances, "feature instance")
+    _refuse_unknown(file, file.of("feature_access"), "instance_id", unknown_instances)
     return instances
 
 
-def _refuse_unknown(file: ImportFile, lines: list[Line], column: str, unknown: set[str], what: str) -> None:
+def _refuse_unknown(file: ImportFile, lines: list[Line], column: str, unknown: set[str]) -> None:
+    en, de = _NO_SUCH[column]
     for line in lines:
         id_ = line.entry.row()[column]
         if id_ in unknown:
-            file.refuse(line.number, f"there is no {what} {id_}")
+            file.refuse(line.number, {"en": f"{en} {id_}", "de": f"{de} {id_}"})
+
+
+_NO_SUCH = {
+    "mandate_id": ("there is no mandate", "es gibt kein Mandat"),
+    "user_id": ("there is no user", "es gibt keine Person"),
+    "instance_id": ("there is no feature instance", "es gibt keine Feature-Instanz"),
+}
 
 
 def _row(line: Line, instances: dict[str, str]) -> dict[str, Any]:
@@ -72,5 +85,9 @@ def _row(line: Line, instances: dict[str, str]) -> dict[str, Any]:
 
 def _refusal(faults: list[Fault]) -> InvalidImport:
     ordered = sorted(faults, key=lambda fault: fault.line)
-    errors = [{"field": f"line {fault.line}", "message": fault.message} for fault in ordered]
-    return InvalidImport(errors=errors, count=len(errors), first=errors[0]["field"])
+    errors = [FieldFault(f"line {fault.line}", _texts(fault)) for fault in ordered]
+    return InvalidImport(errors=errors, count=len(errors), line=ordered[0].line)
+
+
+def _texts(fault: Fault) -> Texts:
+    return summary(faults_of(fault.what)) if isinstance(fault.what, ValidationError) else fault.what

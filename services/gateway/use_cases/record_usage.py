@@ -1,5 +1,6 @@
 """Usage events taken over HTTP: each judged by itself, the valid ones in Kafka before the answer."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +10,8 @@ from rappen_contracts.registry import source_topic
 from services.gateway.usage_publisher import TOPIC, UsagePublisher
 
 __all__ = ["Verdict", "read_batch", "read_event", "record_usage"]
+
+SENT_ID_LENGTH_MAX = 100
 
 STRUCTURED_HEADERS = [("content-type", b"application/cloudevents+json")]
 
@@ -25,20 +28,15 @@ class Verdict:
 
     id: str | None
     code: str | None = None
-    detail: str | None = None
-
-    def wire(self) -> dict[str, str | None]:
-        """The result as the answer tells it."""
-        if self.code is None:
-            return {"id": self.id, "status": "accepted"}
-        return {"id": self.id, "status": "invalid", "code": self.code, "detail": self.detail}
+    detail: str = ""
 
 
 def read_event(body: bytes, *, now: datetime) -> list[Given]:
-    """The one event of a body."""
+    """The one event of a body; a refusal has its id as it was sent, like that of an element of a batch."""
     try:
         return [decode(STRUCTURED_HEADERS, body, now=now, events=_USAGE)]
     except ContractError as error:
+        error.event_id = error.event_id or _sent_id(body)
         return [error]
 
 
@@ -64,6 +62,15 @@ async def record_usage(publisher: UsagePublisher, events: Sequence[Given]) -> li
     if records:
         await publisher.publish(records)
     return verdicts
+
+
+def _sent_id(body: bytes) -> str | None:
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    id_ = given.get("id") if isinstance(given, dict) else None
+    return id_[:SENT_ID_LENGTH_MAX].encode("utf-8", "replace").decode() if isinstance(id_, str) else None
 
 
 def _record(event: Given) -> Record:

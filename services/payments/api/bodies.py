@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+
+from services.chassis.validation import Form, value_fault
 
 __all__ = ["ConfirmBody", "CreateBody", "IdempotencyKey"]
 
@@ -16,17 +17,24 @@ INTEGER_DIGITS_MAX = 14
 def _exact_number(value: object) -> Decimal:
     """A JSON number as its exact decimal; `true` is a number to Python, not to us."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise PydanticCustomError("number", "must be a JSON number")
+        raise value_fault("number", en="a JSON number is expected", de="eine JSON-Zahl wird erwartet")
     number = Decimal(value)
     if number and number.adjusted() >= INTEGER_DIGITS_MAX:
-        raise PydanticCustomError("too_large", "is too large")
+        raise value_fault("number", en="is too large", de="ist zu gross")
     if number != round(number, DECIMALS_MAX):
-        raise PydanticCustomError("too_many_decimals", "at most six decimals")
+        raise value_fault("number", en="at most six decimals", de="höchstens sechs Nachkommastellen")
     return number
 
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@|-]{1,64}$")]
-IdempotencyKey = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")]
+IdempotencyKey = Annotated[
+    str,
+    Form(
+        r"^[\x21-\x7e]{1,255}$",
+        "1 to 255 visible ASCII characters without spaces are expected",
+        "1 bis 255 sichtbare ASCII-Zeichen ohne Leerzeichen werden erwartet",
+    ),
+]
 
 
 class _Body(BaseModel):

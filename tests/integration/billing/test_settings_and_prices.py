@@ -132,13 +132,15 @@ async def test_settings_out_of_range_are_422_with_their_field(
     assert answer.json()["errors"][0]["field"].startswith(next(iter(given)))
 
 
-async def test_settings_are_as_large_as_their_columns(api: BillingApi, mandate: str, books: Books) -> None:
+async def test_settings_are_as_large_as_their_columns_and_the_ceiling(
+    api: BillingApi, mandate: str, books: Books
+) -> None:
     largest = {
         "rechargeMaxPerMonth": 2**31 - 1,
         "lateEventDays": 2**31 - 1,
         "markupPercent": "99999999999.999999",
-        "rechargeAmountCHF": "99999999999.999999",
-        "defaultUserCredit": "99999999999.999999",
+        "rechargeAmountCHF": "99999.999999",
+        "defaultUserCredit": "99999.999999",
     }
     content = "{" + ",".join(f'"{name}":{number}' for name, number in largest.items()) + "}"
     answer = await api.call(system_admin(), "POST", SETTINGS.format(mandate), content=content.encode())

@@ -28,6 +28,7 @@ from tests.support.stack import ROOT, ServerPair
 
 ISSUER = "http://issuer.test/rappen"
 READY_TIMEOUT_S = 30.0
+ALMOST_ADMIN = ("Admin", "ADMIN", "administrator", "feature-admin", "mandate-admin", "admin ", "sysadmin")
 
 
 class Issuer:
@@ -179,6 +180,9 @@ class GatewayProcess:
             "GATEWAY_DEV_ISSUER__PRIVATE_KEY_FILE": str(self._issuer.file),
             "GATEWAY_FRONTEND_ORIGINS": '["https://app.test"]',
             "GATEWAY_RATE_LIMITS__ENABLED": "false",
+            # Beside the usual roles some that only look like `admin`.
+            "GATEWAY_MEMBER_ROLES": json.dumps(["admin", "member", *ALMOST_ADMIN]),
+            "GATEWAY_ACCESS_ROLES": json.dumps(["admin", "user", *ALMOST_ADMIN]),
         }
         return self._servers.environment("gateway", port=self.port, more={**peers, **own, **more})
 

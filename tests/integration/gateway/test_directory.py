@@ -532,3 +532,30 @@ async def test_lookup_gives_names_for_the_ids_that_exist(client: httpx.AsyncClie
 async def test_a_mandate_may_be_called_like_a_step_in_a_path(client: httpx.AsyncClient, admin: Headers) -> None:
     answer = await client.request("PUT", "/api/directory/mandates/%2E%2E", json={"name": "dots"}, headers=admin)
     assert answer.json()["id"] == ".."
+
+
+async def test_a_role_that_there_is_not_is_refused_where_it_is_given(
+    client: httpx.AsyncClient, admin: Headers, issuer: Issuer
+) -> None:
+    mandate, user = await a_tenant(client, admin, "admin")
+    instance = unique("i")
+    await put(client, admin, f"feature-instances/{instance}", {"mandateId": mandate, "featureCode": "chat"})
+    entries: list[tuple[str, dict[str, Any], str, str]] = [
+        (f"memberships/{mandate}/{user}", {"roles": ["admin", "membre"]}, "roles.1", "member"),
+        (f"feature-access/{instance}/{user}", {"roles": ["member"]}, "roles.0", "user"),
+        (f"provider-permissions/{mandate}/membr", {"providers": []}, "role", "member"),
+    ]
+    for path, body, field, allowed in entries:
+        refused = await client.put(f"/api/directory/{path}", json=body, headers=admin)
+        document = assert_problem(refused, 422, "UNKNOWN_ROLE")
+        assert document["errors"][0]["field"] == field
+        assert f"admin, {allowed}" in document["detail"]
+    refused = await client.put(
+        f"/api/directory/memberships/{mandate}/{user}", json={"roles": ["boss"]}, headers=issuer.person(user)
+    )
+    assert_problem(refused, 422, "UNKNOWN_ROLE")
+    line = {"kind": "membership", "mandateId": mandate, "userId": user, "roles": ["boss"]}
+    document = assert_problem(await import_lines(client, admin, json.dumps(line)), 422, "INVALID_IMPORT")
+    assert document["errors"][0]["message"].startswith("roles.0: roles here are admin, member")
+    read = await client.get(f"/api/directory/memberships/{mandate}/{user}", headers=admin)
+    assert read.json()["roles"] == ["admin"]

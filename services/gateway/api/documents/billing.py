@@ -3,10 +3,12 @@
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
 
-from rappen_contracts.types import Identifier, NonNegativeMoney
-from services.gateway.api.documents.common import Amount, Currency, Document, Loose, MoneyObject, Time
+from rappen_contracts.types import Identifier, Name, NonNegativeMoney, Quantities, Strings
+from rappen_contracts.usage.v1 import Tokens
+from services.gateway.api.documents.common import Amount, Currency, Document, MoneyObject, Time
 
 __all__ = [
     "Account",
@@ -19,10 +21,13 @@ __all__ = [
     "MarkupQuery",
     "ModelChange",
     "ModelChanged",
+    "PriceBook",
+    "PriceFile",
     "PriceImport",
     "PricePreview",
     "PricesQuery",
     "ProvidersQuery",
+    "Rate",
     "RateBook",
     "RateChange",
     "RatesQuery",
@@ -36,6 +41,15 @@ __all__ = [
     "UnpricedQuery",
 ]
 
+Reason = Literal[
+    "NOT_A_MEMBER",
+    "ACCOUNT_DISABLED",
+    "PROVIDER_NOT_ALLOWED",
+    "NO_ACTIVE_SUBSCRIPTION",
+    "SUB_LIMIT_EXCEEDED",
+    "INSUFFICIENT_BALANCE",
+    "CREDIT_LIMIT_EXCEEDED",
+]
 BillingModel = Literal["PREPAY_MANDATE", "PREPAY_USER", "CREDIT_POSTPAY", "UNLIMITED"]
 
 # Numbers that billing reads: 11 digits before the point, six behind it; integers are those of the database.
@@ -48,6 +62,7 @@ _PositiveNumber = Annotated[
     Decimal, WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": _BOUND})
 ]
 _Percent = Annotated[Decimal, WithJsonSchema({"type": "number", "minimum": 0, "maximum": 100})]
+DecimalText = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?$"})]
 _WholeNumber = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _Email = Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 _FilledLine = Annotated[str, Field(max_length=200, pattern=r"\S")]
@@ -74,7 +89,7 @@ class Transaction(Document):
     transaction_type: Literal["CREDIT", "DEBIT", "ADJUSTMENT"]
     amount: Amount
     description: str
-    reference_type: str
+    reference_type: Literal["WORKFLOW", "PAYMENT", "ADMIN", "SYSTEM", "SUBSCRIPTION", "STORAGE"]
     reference_id: str | None
     workflow_id: str | None
     feature_code: str | None
@@ -155,7 +170,10 @@ class Settings(Document):
 
 
 class Credit(Document):
-    """Money given or taken by an administrator; `userId` is required where members have budgets of their own."""
+    """Money given or taken by an administrator; `userId` is required where members have budgets of their own.
+
+    At most what the platform allows at once, 100,000 CHF unless it is configured otherwise.
+    """
 
     user_id: Identifier | None = None
     amount: _SignedNumber
@@ -171,7 +189,7 @@ class Account(Document):
     balance: Amount
     warning_threshold: Amount
     enabled: bool
-    account_type: str
+    account_type: Literal["MANDATE", "USER"]
     credit_limit: Amount | None
     held_amount: Amount
 
@@ -182,15 +200,27 @@ class AccountChange(Document):
     enabled: bool
 
 
+class Estimate(BaseModel):
+    """A part of a usage event with its own names: `cost`, or what a price is found by."""
+
+    cost: NonNegativeMoney | None = None
+    provider: Name | None = None
+    model: Name | None = None
+    tokens: Tokens | None = None
+    quantities: Quantities | None = None
+    service_tier: Name | None = None
+    conditions: Strings | None = None
+
+
 class Check(Document):
     """May this be spent? Exactly one of `estimatedCost` (final CHF) and `estimate` (a part of a usage event)."""
 
     mandate_id: Identifier
     user_id: Identifier
     estimated_cost: NonNegativeMoney | None = None
-    estimate: Loose | None = None
-    provider: str | None = None
-    model: str | None = None
+    estimate: Estimate | None = None
+    provider: Name | None = None
+    model: Name | None = None
     feature_instance_id: Identifier | None = None
 
 
@@ -198,7 +228,7 @@ class CheckAnswer(Document):
     """Whether it may, and why not."""
 
     allowed: bool
-    reason: str | None
+    reason: Reason | None
     current_balance: MoneyObject
     held_amount: MoneyObject
     required_amount: MoneyObject
@@ -225,6 +255,16 @@ class ProvidersQuery(Document):
     user_id: Identifier | None = None
 
 
+class SettledGroup(Document):
+    """Parked events of one model that a file gives a price."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel)
+
+    provider: str
+    model: str
+    events: int
+
+
 class PriceImport(Document):
     """How a price file is read, and whether it is only compared."""
 
@@ -233,18 +273,139 @@ class PriceImport(Document):
     preview: bool = False
 
 
-PricePreview = Loose
+class PriceEntry(BaseModel):
+    """A model's prices from a time on, in the form of our own price files."""
+
+    model_config = ConfigDict(extra="allow")
+
+    provider: str
+    model: str
+    currency: Currency
+    valid_from: Time | None = None
+    source: str | None = None
+
+
+class RappenPrices(BaseModel):
+    """A price file of ours."""
+
+    format: Literal["rappen.prices.v1"]
+    prices: list[PriceEntry]
+
+
+class LiteLLMEntry(BaseModel):
+    """A model of a LiteLLM price map; its fields are LiteLLM's."""
+
+    model_config = ConfigDict(extra="allow")
+
+    litellm_provider: str | None = None
+    mode: str | None = None
+
+
+PriceFile = RappenPrices | dict[str, LiteLLMEntry]
+
+
+class BookedPrice(BaseModel):
+    """A price of the book: when it was recorded and by whom, and whether it holds now. One that cannot be used says
+    why, and shows what is `stored` in its place."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    provider: str
+    model: str
+    currency: Currency | None = None
+    valid_from: Time | None = None
+    stored: str | None = None
+    in_force: bool = Field(alias="inForce")
+    unusable: str | None
+    created_by_user_id: str | None = Field(alias="createdByUserId")
+    created_at: Time = Field(alias="createdAt")
+
+
+class PriceBook(Document):
+    """The price book by cursor, in the order in which it was recorded."""
+
+    items: list[BookedPrice]
+    next_cursor: str | None
+
+
+class NamedPrice(Document):
+    """Whose price, in which currency, from when on."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel)
+
+    provider: str
+    model: str
+    currency: Currency
+    valid_from: Time
+
+
+class ChangedUnit(Document):
+    """One price before and after; `tenfold` marks a change by more than a factor of ten."""
+
+    price: str
+    where: str
+    before: DecimalText | None
+    after: DecimalText | None
+    tenfold: bool
+
+
+class ChangedPrice(NamedPrice):
+    """What a file changes of a model's prices."""
+
+    currency_before: Currency
+    tenfold: bool
+    prices: list[ChangedUnit]
+
+
+class UnreadEntry(Document):
+    """What was not taken of a file, and why."""
+
+    entry: str
+    why: str
+
+
+class PricePreview(Document):
+    """What a file changes, what of it was not read, and the parked events that it settles."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel)
+
+    applied: bool
+    new: list[NamedPrice]
+    changed: list[ChangedPrice]
+    unchanged: int
+    unreadable: list[UnreadEntry]
+    partly_read: list[UnreadEntry]
+    settles: list[SettledGroup]
 
 
 class RateChange(Document):
     """CHF for one unit of a currency from a time on."""
 
     currency: Currency
-    rate: str
+    rate: DecimalText
     valid_from: Time
 
 
-RateBook = Loose
+class Rate(Document):
+    """CHF for one unit of a currency from a time on; of each currency at most one is in force. One that cannot be used
+    says why, and has what is stored in place of rate and time."""
+
+    id: str
+    currency: str
+    rate: str
+    valid_from: str
+    in_force: bool
+    replaced_by: str | None
+    unusable: str | None
+    created_by: str | None
+    created_at: Time
+
+
+class RateBook(Document):
+    """Every rate, by currency, the newest first."""
+
+    items: list[Rate]
 
 
 class PricesQuery(Document):
@@ -271,7 +432,7 @@ class UnpricedEvent(Document):
     provider: str | None
     model: str | None
     currency: str | None
-    reason: Literal["NO_PRICE", "NO_RATE"]
+    reason: Literal["NO_PRICE", "NO_RATE", "AMOUNT_TOO_LARGE", "CONFLICT", "UNPROCESSABLE", "UNREADABLE"]
     missing: str
     occurred_at: Time
 
@@ -294,7 +455,19 @@ class UnpricedQuery(Document):
     limit: Annotated[int, Field(ge=1, le=1000)] = 50
 
 
-Unknown = Loose
+class UnknownUsage(Document):
+    """A member with usage whom the directory does not know, or whose mandate it does not know."""
+
+    mandate_id: str
+    user_id: str
+    mandate_unknown: bool
+    usage_count: int
+
+
+class Unknown(Document):
+    """What usage has named and the directory does not know."""
+
+    items: list[UnknownUsage]
 
 
 class ModelChange(Document):
@@ -315,7 +488,7 @@ class ModelChanged(Document):
 class Terms(Document):
     """A mandate's own markup and credit limit; null is the plan's or global markup, and no limit.
 
-    A limit is at most 9223372036854.775807 CHF, which is what the ledger holds.
+    A limit is at most what the platform allows, 1,000,000 CHF unless it is configured otherwise.
     """
 
     markup_percent: _Number | None

@@ -1,18 +1,18 @@
 """Parts that many documented bodies share; kept paths write money as JSON numbers, new ones as objects."""
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from rappen_contracts.types import Money
+from services.gateway.domain.pagination import Operator
 
 __all__ = [
     "Amount",
     "Currency",
     "Document",
-    "Loose",
     "MoneyObject",
     "PageInfo",
     "ProblemDocument",
@@ -24,8 +24,8 @@ Amount = Annotated[Decimal, WithJsonSchema({"type": "number"})]
 Currency = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$"})]
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 MoneyObject = Money
-# An object whose members the operation's text explains.
-Loose = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
+# What a filter of a list compares with.
+FilterValue = str | bool | None
 
 
 class Document(BaseModel):
@@ -61,6 +61,13 @@ class SortRule(Document):
     direction: Literal["asc", "desc"] = "asc"
 
 
+class FilterRule(Document):
+    """A condition on a column, as it was read."""
+
+    operator: Operator
+    value: FilterValue | list[FilterValue] = None
+
+
 class PageInfo(Document):
     """Which page an answer holds."""
 
@@ -69,4 +76,4 @@ class PageInfo(Document):
     total_items: int
     total_pages: int
     sort: list[SortRule]
-    filters: Loose
+    filters: dict[str, FilterRule | FilterValue | list[FilterValue]]

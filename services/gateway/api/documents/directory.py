@@ -9,7 +9,18 @@ from rappen_contracts.types import Identifier
 from services.gateway.api.documents.common import PageInfo
 from services.gateway.domain.entries import Wire
 
-__all__ = ["Imported", "ListQuery", "Lookup", "LookupAnswer", "PageAnswer", "ProvidersReset", "SliceAnswer"]
+__all__ = [
+    "Imported",
+    "InvitationAnswer",
+    "InvitationQuery",
+    "InvitationSlice",
+    "ListQuery",
+    "Lookup",
+    "LookupAnswer",
+    "PageAnswer",
+    "ProvidersReset",
+    "SliceAnswer",
+]
 
 LOOKUP_IDS_MAX = 1000
 
@@ -28,10 +39,44 @@ class ListQuery(Wire):
     pagination: str | None = None
 
 
+class InvitationQuery(Wire):
+    """Which part of the list."""
+
+    # Query values are text, which becomes numbers here.
+    model_config = ConfigDict(frozen=True, strict=False, extra="ignore", alias_generator=to_camel)
+
+    cursor: Identifier | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+
+
+class InvitedFeature(Wire):
+    """A feature instance that an invitation offers."""
+
+    instance_id: str
+    feature_code: str
+    label: str | None
+    roles: list[str]
+
+
+class InvitationAnswer(Wire):
+    """A mandate that asks the caller to join, as what; without roles it only offers features."""
+
+    mandate_id: str
+    mandate_name: str
+    roles: list[str]
+    features: list[InvitedFeature]
+
+
 class SliceAnswer(Wire):
     """Entries by cursor."""
 
     next_cursor: str | None
+
+
+class InvitationSlice(SliceAnswer):
+    """Invitations by cursor."""
+
+    items: list[InvitationAnswer]
 
 
 class PageAnswer(Wire):

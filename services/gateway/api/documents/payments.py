@@ -1,9 +1,11 @@
 """Bodies of the payments service's public operations, as the OpenAPI document shows them."""
 
+from pydantic import ConfigDict
+
 from rappen_contracts.types import Identifier
 from services.gateway.api.documents.common import Amount, Document, MoneyObject
 
-__all__ = ["Checkout", "CheckoutOptions", "Confirmation", "Confirmed", "Received", "Redirect"]
+__all__ = ["Checkout", "CheckoutOptions", "Confirmation", "Confirmed", "Received", "Redirect", "StripeEvent"]
 
 
 class CheckoutOptions(Document):
@@ -40,6 +42,15 @@ class Confirmed(Document):
     session_id: str
     mandate_id: str
     amount_chf: Amount
+
+
+class StripeEvent(Document):
+    """An event as Stripe sends it; its form is Stripe's."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    type: str
 
 
 class Received(Document):

@@ -1,0 +1,35 @@
+"""The roles that a membership, an access and a mandate's provider permissions may name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["RoleNames", "UnknownRole"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownRole:
+    """Where an entry names a role that there is not, and those that there are."""
+
+    field: str
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RoleNames:
+    """What is configured. A slip in a role would otherwise stand unseen: it gives nothing and takes everything."""
+
+    members: Sequence[str]
+    accesses: Sequence[str]
+
+    def unknown(self, kind_name: str, row: Mapping[str, Any]) -> UnknownRole | None:
+        """The first role of an entry that there is not."""
+        allowed = self.accesses if kind_name == "feature_access" else self.members
+        named = {"role": row["role"]} if kind_name == "provider_permissions" else {}
+        if kind_name in ("membership", "feature_access"):
+            named = {f"roles.{place}": role for place, role in enumerate(row["roles"])}
+        for field, role in named.items():
+            if role not in allowed:
+                known = ", ".join(allowed)
+                return UnknownRole(field, {"en": f"roles here are {known}", "de": f"Rollen sind hier {known}"})
+        return None
