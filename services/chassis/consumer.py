@@ -222,6 +222,7 @@ class Consumer:
                 TRANSIENT_RETRIES.labels(self._topics[0], type(error).__name__).inc()
                 _log.warning("batch tried again", records=len(events), error=type(error).__name__)
                 if self._stopping or time.monotonic() > deadline:
+                    _log.warning("work given up", records=len(events), stopping=self._stopping)
                     raise
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
                 delay_s = min(delay_s * 2, RETRY_DELAY_S_MAX)

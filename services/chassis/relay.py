@@ -117,16 +117,19 @@ class Relay:
                 continue
             try:
                 while not stop.is_set():
-                    moved = await self._move_outbox(connection, producer)
-                    moved = max(moved, await self._tell_states(connection, producer))
-                    moved = max(moved, await self._move_dead_letters(connection, producer))
-                    if moved < ROWS_MAX:
+                    more = [
+                        await self._move_outbox(connection, producer),
+                        await self._tell_states(connection, producer),
+                        await self._move_dead_letters(connection, producer),
+                    ]
+                    if not any(more):
                         await pause(stop, self._idle_s)
             finally:
                 if not connection.is_closed():
                     await connection.execute(_UNLOCK, _LOCK_KEY)
 
-    async def _move_outbox(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> int:
+    async def _move_outbox(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> bool:
+        """Whether more may wait."""
         rows = await connection.fetch(
             "SELECT topic, key, type, event_id, occurred_at, data, traceparent, id, created_at"
             " FROM outbox ORDER BY id LIMIT $1",
@@ -137,16 +140,17 @@ class Relay:
         if rows:
             await self._publish(connection, producer, [OutboxRow(*row[:-2]) for row in rows])
             await connection.execute("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
-        return len(rows)
+        return len(rows) == ROWS_MAX
 
-    async def _tell_states(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> int:
+    async def _tell_states(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> bool:
+        """Whether more may wait."""
         if self._states is None:
-            return 0
+            return False
         found = await self._states.read(connection, ROWS_MAX)
         if found:
             await self._publish(connection, producer, [row for row, _ in found])
             await self._states.forget(connection, [mark for _, mark in found])
-        return len(found)
+        return len(found) == ROWS_MAX
 
     async def _publish(
         self, connection: asyncpg.Connection, producer: AIOKafkaProducer, rows: Sequence[OutboxRow]
@@ -181,7 +185,8 @@ class Relay:
             headers.append(("traceparent", row.traceparent.encode()))
         return headers
 
-    async def _move_dead_letters(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> int:
+    async def _move_dead_letters(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> bool:
+        """Whether more may wait: a piece is bounded by its bytes too, so only an empty one tells."""
         rows = await connection.fetch(
             "SELECT * FROM quarantine WHERE id IN (SELECT id FROM ("
             "SELECT id, row_number() OVER (ORDER BY id) AS number,"
@@ -192,7 +197,7 @@ class Relay:
             DEAD_LETTERS_BYTES_MAX,
         )
         if not rows:
-            return 0
+            return False
         sent = [
             await producer.send(
                 f"{row['topic']}.{row['group_id']}.dlq",
@@ -206,7 +211,7 @@ class Relay:
         await connection.execute(
             "UPDATE quarantine SET relayed_at = $2 WHERE id = ANY($1)", [row["id"] for row in rows], self._clock()
         )
-        return len(rows)
+        return True
 
 
 async def _still_ours(connection: asyncpg.Connection) -> None:

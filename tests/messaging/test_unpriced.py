@@ -72,7 +72,7 @@ async def test_parked_usage_that_cannot_be_charged_waits_alone_and_holds_up_nobo
     await eventually(lambda: _parked(books, mandate, 63), what="parked events")
     _add_price(servers, tmp_path, model, {"input": "1"})
     await books.wait_charged([mandate], 61)
-    await eventually(lambda: _reasons(books, mandate, {"UNPROCESSABLE": 2}), what="two that stay")
+    await eventually(lambda: _reasons(books, mandate, {"AMOUNT_TOO_LARGE": 2}), what="two that stay")
     assert worker.running
     assert await books.failing() == {}
 

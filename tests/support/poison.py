@@ -132,7 +132,7 @@ POISON: dict[str, tuple[str, Maker]] = {
         lambda mandate: RawRecord(json.dumps(_attributes()).encode(), key=mandate.encode()),
     ),
     # Legal by the contract, but the ledger cannot hold so many micro-francs where the currency has this rate.
-    "an amount over the ledger's range": ("UNPROCESSABLE", _cost("9" * 9, DEAR_CURRENCY)),
+    "an amount over the ledger's range": ("AMOUNT_TOO_LARGE", _cost("9" * 9, DEAR_CURRENCY)),
 }
 
 
