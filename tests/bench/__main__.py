@@ -33,6 +33,7 @@ class _Bench:
             "naive": self._naive,
             "live": self._live,
             "backlog": self._backlog,
+            "faulty": self._faulty,
             "latency": self._latency,
             "checks": self._checks,
             "memory": self._memory,
@@ -53,6 +54,12 @@ class _Bench:
             self.results.hot.append(await self._scenarios.backlog(hot=True))
             self.results.hot_shared.append(await self._scenarios.backlog(hot=True, without_key=True))
             self.results.backlog_single.append(await self._scenarios.backlog(workers=1))
+
+    async def _faulty(self) -> None:
+        for _ in range(self._scenarios.scale.repeats):
+            self.results.beside_faulty.append(await self._scenarios.backlog())
+            self.results.too_large.append(await self._scenarios.faulty("too_large"))
+            self.results.refused.append(await self._scenarios.faulty("refused"))
 
     async def _latency(self) -> None:
         await self._live()
@@ -99,7 +106,7 @@ def _say(what: str) -> None:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    names = ["naive", "live", "backlog", "latency", "checks", "memory"]
+    names = ["naive", "live", "backlog", "faulty", "latency", "checks", "memory"]
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

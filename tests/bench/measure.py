@@ -107,9 +107,9 @@ class Ledger:
             )
         return Figures(*row)
 
-    async def require(self, before: Figures, sent: int) -> None:
-        """Raises unless exactly the sent events were charged and the books add up."""
-        expected = Figures(before.charged + sent, before.uncharged, before.quarantined)
+    async def require(self, before: Figures, charged: int, refused: int = 0) -> None:
+        """Raises unless exactly so many events were charged and refused, and the books add up."""
+        expected = Figures(before.charged + charged, before.uncharged, before.quarantined + refused)
         after = await self.figures()
         if after != expected:
             raise RuntimeError(f"the ledger has {after}, expected {expected}")

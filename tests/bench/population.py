@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import UUID, uuid5
 
 __all__ = [
+    "FAULTY_OF",
     "HOT",
     "MANDATES",
     "MEMBERS",
     "POOL_MANDATES",
     "PROBES",
+    "Fault",
     "Headers",
     "Member",
     "Record",
@@ -51,6 +53,13 @@ _MODELS_OF_MEMBER = 3
 _FEATURES_OF_MEMBER = 2
 # One event in eight comes with the provider's own cost instead of token counts.
 _BY_COST_OF = 8
+# One event in so many is at fault, in the runs that ask for it.
+FAULTY_OF = 20
+# Beyond what any balance may hold, by a currency whose unit costs a hundred thousand francs; or a row that the ledger
+# refuses for what is in it.
+Fault = Literal["too_large", "refused"]
+DEAR_CURRENCY = "BHD"
+REFUSED_WORKFLOW = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +96,10 @@ _CUMULATED = tuple(accumulate(1 / (rank + 1) ** ZIPF_EXPONENT for rank in range(
 class Usages:
     """A stream of usage events; the same seed gives the same members, models and quantities (ids are always new)."""
 
-    def __init__(self, seed: int, *, hot: bool = False) -> None:
+    def __init__(self, seed: int, *, hot: bool = False, fault: Fault | None = None) -> None:
         self._random = random.Random(seed)
         self._hot = hot
+        self._fault = fault
 
     def member(self) -> Member:
         """Whose next event it is."""
@@ -123,9 +133,11 @@ class Usages:
 
     def records(self, count: int) -> Iterator[Record]:
         """So many events, each with its own id and the time at which it was made."""
-        for _ in range(count):
-            member = self.member()
-            yield usage_record(self.body(member))
+        for number in range(count):
+            body = self.body(self.member())
+            if self._fault is not None and number % FAULTY_OF == FAULTY_OF - 1:
+                body |= _FAULTS[self._fault]
+            yield usage_record(body)
 
     def _amount(self) -> dict[str, Any]:
         choose = self._random
@@ -137,6 +149,12 @@ class Usages:
             "output": choose.randrange(10, 2_000),
         }
         return {"tokens": {**counts, "total": sum(counts.values())}}
+
+
+_FAULTS: dict[Fault, dict[str, Any]] = {
+    "too_large": {"cost": {"amount": "999999999", "currency": DEAR_CURRENCY}},
+    "refused": {"workflow_id": REFUSED_WORKFLOW},
+}
 
 
 def usage_record(body: dict[str, Any]) -> Record:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.bench.child import Child
 from tests.bench.cpu import CpuMeter, CpuUse
 from tests.bench.measure import Latency, Ledger, Progress, Rate, memory_peak_mb
 from tests.bench.naive import NaiveOutcome, naive_run
+from tests.bench.population import FAULTY_OF, Fault
 from tests.bench.probe import ProbeOrder
 from tests.bench.session import Session
 from tests.support.ledger import eventually
@@ -104,6 +106,7 @@ class Scenarios:
     async def backlog(self, workers: int = WORKERS, events: int | None = None, **settings: Any) -> Charged:
         """V1, V3, V8: what was produced before the workers start."""
         events = events or self.scale.backlog_events
+        good = events - events // FAULTY_OF if settings.get("fault") else events
         before = await self._ledger.figures()
         load = await self._session.load(events, encode_first=False, **settings)
         load.tell()
@@ -115,11 +118,18 @@ class Scenarios:
             async with self._session.workers(workers, wait=False) as running:
                 first = await progress.first()
                 meter = self._meter(running)
-                rate = await progress.until(events, first)
+                rate = await progress.until(good, first)
                 use = meter.read()
                 peaks = [memory_peak_mb(worker.pid) for worker in running]
-        await self._ledger.require(before, events)
-        return Charged(events, rate, use, peaks, produced["value_bytes"])
+        await self._ledger.require(before, good, events - good)
+        return Charged(good, rate, use, peaks, produced["value_bytes"])
+
+    async def faulty(self, fault: Fault) -> Charged:
+        """V9: a backlog of which one event in twenty is at fault; the rate is that of the others."""
+        async with AsyncExitStack() as stack:
+            if fault == "refused":
+                await stack.enter_async_context(self._session.refusing_ledger())
+            return await self.backlog(fault=fault)
 
     async def memory(self) -> Charged:
         """V8: the large backlog."""

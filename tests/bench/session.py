@@ -18,7 +18,16 @@ from services.billing.use_cases.import_prices import set_rate
 from services.chassis.caller import CALLER_HEADER, Caller, sign_caller
 from tests.bench.child import Child
 from tests.bench.load import LoadOrder
-from tests.bench.population import HOT, MANDATES, MEMBERS, POOL_MANDATES, PROBES, Member
+from tests.bench.population import (
+    DEAR_CURRENCY,
+    HOT,
+    MANDATES,
+    MEMBERS,
+    POOL_MANDATES,
+    PROBES,
+    REFUSED_WORKFLOW,
+    Member,
+)
 from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess
 from tests.support.stack import ROOT, ServerPair
@@ -26,7 +35,7 @@ from tests.support.stack import ROOT, ServerPair
 __all__ = ["Session"]
 
 PRICES = ROOT / "deploy" / "simulator" / "prices.json"
-USD_IN_CHF = Decimal("0.80")
+RATES = {"USD": Decimal("0.80"), DEAR_CURRENCY: Decimal(100_000)}
 PRICES_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 CREDIT_CHF = 1_000_000
 CREDITS_AT_ONCE = 8
@@ -68,6 +77,19 @@ class Session:
             yield connection
         finally:
             await connection.close()
+
+    @asynccontextmanager
+    async def refusing_ledger(self) -> AsyncIterator[None]:
+        """A ledger that refuses the rows of one workflow: a fault that no check of ours foresees."""
+        async with self.connection() as connection:
+            await connection.execute(
+                "ALTER TABLE transactions ADD CONSTRAINT bench CHECK"
+                f" (workflow_id IS DISTINCT FROM '{REFUSED_WORKFLOW}') NOT VALID"
+            )
+            try:
+                yield
+            finally:
+                await connection.execute("ALTER TABLE transactions DROP CONSTRAINT bench")
 
     @property
     def books(self) -> Books:
@@ -114,7 +136,8 @@ class Session:
             subprocess.run, command, check=True, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL
         )
         async with self.connection() as connection, connection.transaction():
-            await set_rate(connection, currency="USD", rate=USD_IN_CHF, valid_from=PRICES_FROM, actor="operator")
+            for currency, rate in RATES.items():
+                await set_rate(connection, currency=currency, rate=rate, valid_from=PRICES_FROM, actor="operator")
 
     async def _credit(self) -> None:
         """By the api, so that checks have funds to find: every pool, and every member that has a budget."""
@@ -159,4 +182,9 @@ async def _enrol(connection: asyncpg.Connection) -> None:
         "mandates",
         records=[(id_, "PREPAY_USER" if id_ in own_budget else "PREPAY_MANDATE") for id_ in mandates],
         columns=["id", "billing_model"],
+    )
+    await connection.execute(
+        "INSERT INTO audit_log (mandate_no, actor, action, after, at)"
+        " SELECT no, 'operator', 'model', jsonb_build_object('billingModel', billing_model), now() FROM mandates"
+        " WHERE billing_model = 'PREPAY_USER'"
     )
