@@ -1,0 +1,85 @@
+"""Load that is valid or authorised and hostile all the same: what it costs the others is bounded, and it is seen."""
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from tests.support.bombs import publish_bomb
+from tests.support.events import USAGE_PARTITIONS, new_mandate, publish, usage_record
+from tests.support.ledger import Books, eventually
+from tests.support.processes import SHORT_SESSION, ServiceProcess, run_command
+from tests.support.stack import ServerPair
+
+MEMORY_BYTES_MAX = 300 * 1024 * 1024
+GOOD, OVERSIZED_OF = 12_000, 20
+# The partition that a foreign transaction holds up; its neighbours must not notice.
+HELD = 7
+
+
+@pytest.mark.timeout(240)
+async def test_oversized_amounts_an_expanding_batch_and_an_open_transaction_cost_the_others_little_and_are_seen(
+    servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path: Path
+) -> None:
+    free, held, model = [partition for partition in range(USAGE_PARTITIONS) if partition != HELD], new_mandate(), "dear"
+    mandates, hostile = [new_mandate() for _ in range(20)], new_mandate()
+    _add_dear_price(servers, tmp_path, model)
+    stranger = AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, transactional_id=str(uuid4()), transaction_timeout_ms=60_000
+    )
+    await stranger.start()
+    await stranger.begin_transaction()
+    await stranger.send_and_wait("usage.recorded", b"never committed", partition=HELD)
+    await publish(bootstrap_servers, [usage_record(held, partition=HELD) for _ in range(50)])
+    records = []
+    for number in range(GOOD):
+        place = free[number % len(free)]
+        records.append(usage_record(mandates[number % len(mandates)], partition=place))
+        if number % (OVERSIZED_OF - 1) == 0:
+            tokens = {"input": 2**53 - 1}
+            records.append(usage_record(hostile, partition=place, cost=None, model=model, tokens=tokens))
+    await publish(bootstrap_servers, records[: len(records) // 2])
+    await publish_bomb(
+        bootstrap_servers, "zstd", partition=free[0], records=4_000, value_bytes=250_000, key=hostile.encode()
+    )
+    await publish(bootstrap_servers, records[len(records) // 2 :])
+    worker = ServiceProcess(servers, "billing", "worker", tmp_path / "worker.log", more=SHORT_SESSION)
+    worker.start()
+    largest = 0
+
+    async def charged() -> bool:
+        nonlocal largest
+        assert worker.running, worker.log_tail()
+        largest = max(largest, worker.memory_bytes())
+        return await books.charged(mandates) == GOOD
+
+    try:
+        await eventually(charged, timeout_s=150, what="charges of everybody else")
+        assert await books.charged([held]) == 0, "the transaction held nothing up"
+        await eventually(lambda: _lag(worker), timeout_s=20, what="lag of what is held up")
+        await stranger.abort_transaction()
+        await books.wait_charged([held], 50)
+    finally:
+        await stranger.stop()
+        worker.stop()
+    oversized = len(records) - GOOD
+    assert (await books.refused(hostile))["AMOUNT_TOO_LARGE"] == oversized
+    # Each was refused in the pass that charged its neighbours: no batch failed, none was halved.
+    assert '"batch failed"' not in worker.log_text()
+    assert largest < MEMORY_BYTES_MAX, f"{largest / 1024 / 1024:.0f} MiB"
+    assert await books.failing() == {}
+
+
+async def _lag(worker: ServiceProcess) -> bool:
+    return await worker.metric("rappen_consumer_lag_records", topic="usage.recorded") >= 50
+
+
+def _add_dear_price(servers: ServerPair, folder: Path, model: str) -> None:
+    entry = {"provider": "anthropic", "model": model, "currency": "CHF", "valid_from": "2026-01-01T00:00:00Z"}
+    prices = [{**entry, "lists": [{"prices": {"input": "1000"}}]}]
+    file = folder / "prices.json"
+    file.write_text(json.dumps({"format": "rappen.prices.v1", "prices": prices}))
+    done = run_command(servers, "billing", "prices", "import", str(file), "--apply")
+    assert done.returncode == 0, done.stderr
