@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from services.chassis.clock import Clock
 from services.chassis.database import Database, is_transient
 from services.chassis.faults import FaultPoints
 from services.chassis.kafka import make_producer
 from services.chassis.logging import get_logger
-from services.chassis.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_PUBLISHED, OUTBOX_ROWS
+from services.chassis.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_PUBLISHED, OUTBOX_ROWS, SET_ASIDE
 from services.chassis.outbox import OutboxRow
 from services.chassis.process import pause
 from services.chassis.quarantine import dead_letter_headers, sent_key
@@ -198,20 +198,28 @@ class Relay:
         )
         if not rows:
             return False
-        sent = [
-            await producer.send(
-                f"{row['topic']}.{row['group_id']}.dlq",
-                key=sent_key(row),
-                value=row["value"],
-                headers=dead_letter_headers(row),
-            )
-            for row in rows
-        ]
+        sent = [future for row in rows if (future := await _send_dead_letter(producer, row)) is not None]
         await _acknowledged(sent)
         await connection.execute(
             "UPDATE quarantine SET relayed_at = $2 WHERE id = ANY($1)", [row["id"] for row in rows], self._clock()
         )
         return True
+
+
+async def _send_dead_letter(producer: AIOKafkaProducer, row: asyncpg.Record) -> asyncio.Future[object] | None:
+    """None for a letter that cannot be sent as it is stored: it stays in quarantine and holds up no others."""
+    try:
+        future: asyncio.Future[object] = await producer.send(
+            f"{row['topic']}.{row['group_id']}.dlq",
+            key=sent_key(row),
+            value=row["value"],
+            headers=dead_letter_headers(row),
+        )
+    except (ValueError, TypeError, MessageSizeTooLargeError) as error:
+        SET_ASIDE.labels("dead letter").inc()
+        _log.error("dead letter set aside", number=row["id"], error=type(error).__name__)
+        return None
+    return future
 
 
 async def _still_ours(connection: asyncpg.Connection) -> None:

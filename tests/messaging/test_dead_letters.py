@@ -86,6 +86,31 @@ async def test_an_event_of_a_type_that_is_not_known_yet_is_kept_and_can_be_repla
     assert rows[1]["replayed_at"] is None
 
 
+async def test_a_stored_letter_that_cannot_be_sent_is_set_aside_and_the_next_ones_are_relayed(
+    servers: ServerPair, bootstrap_servers: str, worker: ServiceProcess, books: Books
+) -> None:
+    mandate = new_mandate()
+    owner = await asyncpg.connect(servers.dsn("billing", owner=True))
+    try:
+        for number, (headers, value) in enumerate(((b"no JSON", b"{"), (b"[]", b"x" * 8 * 1024 * 1024))):
+            await owner.execute(
+                'INSERT INTO quarantine (group_id, topic, partition, "offset", key, headers, value, length, sha256,'
+                " error_code, error_detail, attempts, quarantined_at, record_sha256)"
+                " VALUES ('billing', 'usage.recorded', 0, $1, $2, $3, $4, 1, '', 'NOT_JSON', '', 1, now(), '')",
+                -1 - number,
+                mandate.encode(),
+                headers,
+                value,
+            )
+    finally:
+        await owner.close()
+    await publish(bootstrap_servers, [RawRecord(b"{", envelope(), mandate.encode())])
+    await eventually(lambda: _refused(books, mandate, {"NOT_JSON": 3}), what="the refusal")
+    await eventually(lambda: _relayed(books), what="relayed dead letters")
+    assert worker.running
+    assert await worker.metric("rappen_stored_set_aside_total", kind="dead letter") == 2
+
+
 async def test_a_record_that_was_cut_is_not_replayed_and_its_key_and_headers_are_bounded(
     servers: ServerPair, bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:
