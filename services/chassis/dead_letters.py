@@ -129,7 +129,7 @@ def _state(row: Mapping[str, Any]) -> str:
 
 def identity_of(row: Mapping[str, Any]) -> Identity:
     """The mandate and the event's id that a refused record names, wherever they stand in it; `-` where nowhere."""
-    headers = dict(unpack_headers(row["headers"]))
+    headers = dict(_headers(row) or [])
     document = _object(row["value"])
     data: object = document
     event_id: object = headers.get("ce_id")
@@ -137,6 +137,14 @@ def identity_of(row: Mapping[str, Any]) -> Identity:
         event_id, data = document.get("id"), document.get("data")
     mandate_id = data.get("mandate_id") if isinstance(data, dict) else None
     return Identity(_shown(mandate_id if isinstance(mandate_id, str) else row["key"]), _shown(event_id))
+
+
+def _headers(row: Mapping[str, Any]) -> list[tuple[str, bytes | None]] | None:
+    """The original headers; None where what is stored of them cannot be read."""
+    try:
+        return unpack_headers(row["headers"])
+    except (ValueError, TypeError):
+        return None
 
 
 def _object(value: bytes | None) -> dict[str, Any]:
@@ -173,8 +181,11 @@ async def _show(connection: asyncpg.Connection, number: int) -> int:
     if row["closed_at"] is not None:
         print(f"{'closed:':<16}{row['closed_at'].isoformat()} by {row['closed_by']}: {row['closed_reason']}")
     print(f"{'key:':<16}{row['key']!r}")
-    for name, raw in unpack_headers(row["headers"]):
+    headers = _headers(row)
+    for name, raw in headers or []:
         print(f"{'header:':<16}{name} = {raw!r}")
+    if headers is None:
+        print("headers:        cannot be read as they are stored")
     value = row["value"]
     print("value:" if value is not None else "value:          null")
     if value is not None:
@@ -229,7 +240,7 @@ async def _replay(
             REPLAYED_AT_ONCE,
         ):
             last = rows[-1]["id"]
-            whole = [row for row in rows if 0 <= row["length"] <= RECORD_BYTES_MAX]
+            whole = [row for row in rows if 0 <= row["length"] <= RECORD_BYTES_MAX and _headers(row) is not None]
             cut += len(rows) - len(whole)
             await _publish(producer, whole)
             await connection.execute(
@@ -240,7 +251,7 @@ async def _replay(
             replayed += len(whole)
     finally:
         await producer.stop()
-    print(f"{replayed} records replayed" + (f", {cut} were too large to be kept whole" if cut else ""))
+    print(f"{replayed} records replayed" + (f", {cut} were not kept whole" if cut else ""))
     return 0 if replayed or cut else 1
 
 

@@ -109,6 +109,12 @@ async def test_a_stored_letter_that_cannot_be_sent_is_set_aside_and_the_next_one
     await eventually(lambda: _relayed(books), what="relayed dead letters")
     assert worker.running
     assert await worker.metric("rappen_stored_set_aside_total", kind="dead letter") == 2
+    number = await books.value("SELECT id FROM quarantine WHERE key = $1 AND headers = 'no JSON'", mandate.encode())
+    shown = run_command(servers, "billing", "dlq", "show", str(number))
+    assert "headers:        cannot be read as they are stored" in shown.stdout, shown.stderr
+    assert str(number) in run_command(servers, "billing", "dlq", "list", "--limit", "1000").stdout
+    replayed = run_command(servers, "billing", "dlq", "replay", str(number))
+    assert replayed.stdout == "0 records replayed, 1 were not kept whole\n", replayed.stderr
 
 
 async def test_a_record_that_was_cut_is_not_replayed_and_its_key_and_headers_are_bounded(
@@ -124,7 +130,7 @@ async def test_a_record_that_was_cut_is_not_replayed_and_its_key_and_headers_are
         "SELECT id FROM quarantine WHERE key = $1 AND error_code = 'RECORD_TOO_LARGE'", mandate.encode()
     )
     replayed = run_command(servers, "billing", "dlq", "replay", str(number))
-    assert replayed.stdout == "0 records replayed, 1 were too large to be kept whole\n"
+    assert replayed.stdout == "0 records replayed, 1 were not kept whole\n"
     assert await books.value("SELECT replayed_at FROM quarantine WHERE id = $1", number) is None
     await eventually(lambda: _relayed(books), what="relayed dead letters")
     sizes = await books.fetch(
