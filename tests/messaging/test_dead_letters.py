@@ -96,11 +96,12 @@ async def test_a_stored_letter_that_cannot_be_sent_is_set_aside_and_the_next_one
             await owner.execute(
                 'INSERT INTO quarantine (group_id, topic, partition, "offset", key, headers, value, length, sha256,'
                 " error_code, error_detail, attempts, quarantined_at, record_sha256)"
-                " VALUES ('billing', 'usage.recorded', 0, $1, $2, $3, $4, octet_length($4), '', 'NOT_JSON', '', 1, now(), '')",
+                " VALUES ('billing', 'usage.recorded', 0, $1, $2, $3, $4, $5, '', 'NOT_JSON', '', 1, now(), '')",
                 -1 - number,
                 mandate.encode(),
                 headers,
                 value,
+                len(value),
             )
     finally:
         await owner.close()
