@@ -5,7 +5,7 @@ import asyncio
 import getpass
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
+from services.chassis.arguments import LISTED_MAX, whole_number
 from services.chassis.kafka import make_producer
 from services.chassis.quarantine import sent_key, unpack_headers
 from services.chassis.settings import ServiceSettings
@@ -23,7 +24,6 @@ SHOWN_BYTES_MAX = 4096
 # As long as an id may be.
 SHOWN_ID_MAX = 64
 REPLAYED_AT_ONCE = 200
-LISTED_MAX = 10_000
 REASON_LENGTH_MAX = 500
 # What the column can hold.
 _ID_MAX = 2**63 - 1
@@ -46,13 +46,13 @@ def run(settings: ServiceSettings, arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    number = _number(1, _ID_MAX)
+    number = whole_number(1, _ID_MAX)
     parser = argparse.ArgumentParser(prog="rappen dlq", description="Records that could not be processed, and why.")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the newest dead letters, a line each")
     listing.add_argument("--code", help="only those refused with this error code")
     listing.add_argument(
-        "--limit", type=_number(0, LISTED_MAX), default=50, metavar="N", help="at most so many (default: 50)"
+        "--limit", type=whole_number(0, LISTED_MAX), default=50, metavar="N", help="at most so many (default: 50)"
     )
     listing.add_argument("--all", action="store_true", help="also those that are closed")
     showing = actions.add_parser("show", help="one dead letter with its headers and bytes")
@@ -65,19 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     closing.add_argument("id", type=number, nargs="+", metavar="ID", help="numbers in the list")
     closing.add_argument("--reason", type=_reason, required=True, metavar="TEXT", help="why; kept with each of them")
     return parser
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
-        if not low <= number <= high:
-            raise argparse.ArgumentTypeError(f"a number from {low} to {high} is needed")
-        return number
-
-    return read
 
 
 def _reason(text: str) -> str:

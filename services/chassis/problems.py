@@ -94,7 +94,7 @@ class OutcomeUnknown(Problem):
     status = 503
     code = "OUTCOME_UNKNOWN"
     title = "Outcome unknown"
-    texts: ClassVar[Mapping[str, str]] = {
+    texts: ClassVar[Texts] = {
         "en": "No answer came in time, so it is not known whether the change was made; please look before repeating"
         " it.",
         "de": "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde; bitte vor"

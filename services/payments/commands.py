@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from services.chassis.arguments import LISTED_MAX, whole_number
 from services.chassis.clock import system_clock
 from services.chassis.database import PATIENT, Database
 from services.payments.queries import list_events
@@ -13,8 +14,6 @@ from services.payments.settings import PaymentsSettings
 
 __all__ = ["COMMANDS"]
 
-LISTED_MAX = 10_000
-
 
 def _events(settings: PaymentsSettings, arguments: Sequence[str]) -> int:
     """`events list [--unfinished] [--limit N]` and `events retry EVENT_ID...`."""
@@ -22,7 +21,9 @@ def _events(settings: PaymentsSettings, arguments: Sequence[str]) -> int:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the newest stored events of Stripe's")
     listing.add_argument("--unfinished", action="store_true", help="only what waits, fails or was set aside")
-    listing.add_argument("--limit", type=_limit, default=50, metavar="N", help="at most so many (default: 50)")
+    listing.add_argument(
+        "--limit", type=whole_number(1, LISTED_MAX), default=50, metavar="N", help="at most so many (default: 50)"
+    )
     retry = actions.add_parser("retry", help="have stored events processed again, now")
     retry.add_argument("event_id", nargs="+", metavar="ID", help="as in the list: evt_...")
     options = parser.parse_args(arguments)
@@ -30,12 +31,6 @@ def _events(settings: PaymentsSettings, arguments: Sequence[str]) -> int:
     if options.action == "list":
         return asyncio.run(_list(database, unfinished=options.unfinished, limit=options.limit))
     return asyncio.run(_retry(database, options.event_id))
-
-
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= LISTED_MAX):
-        raise argparse.ArgumentTypeError(f"a number from 1 to {LISTED_MAX} is needed")
-    return int(text)
 
 
 async def _list(database: Database, *, unfinished: bool, limit: int) -> int:

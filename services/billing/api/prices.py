@@ -46,18 +46,12 @@ def _sane(rate: Decimal) -> Decimal:
     return rate
 
 
-def _in_time(time: datetime) -> datetime:
-    if not in_time(time):
-        raise value_fault("time", en=OUT_OF_TIME, de=_OUT_OF_TIME_GERMAN)
-    return time
-
-
 class RateBody(Body):
     """The CHF for one unit of a currency, from a time on."""
 
     currency: Annotated[str, AfterValidator(_foreign)]
     rate: Annotated[NonNegativeDecimal, AfterValidator(_sane)]
-    valid_from: Annotated[Timestamp, AfterValidator(_in_time)]
+    valid_from: Timestamp
 
 
 def _only(*names: str) -> Callable[[Request], None]:

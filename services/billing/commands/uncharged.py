@@ -11,10 +11,10 @@ import asyncpg
 from services.billing.queries.mandates import unknown_usage
 from services.billing.queries.prices import list_unpriced
 from services.billing.settings import BillingSettings
+from services.chassis.arguments import LISTED_MAX, whole_number
 
 __all__ = ["run_unknown", "run_unpriced"]
 
-LISTED_MAX = 10_000
 _LISTED = 50
 
 Rows = Sequence[dict[str, Any]]
@@ -45,16 +45,14 @@ def run_unknown(settings: BillingSettings, arguments: Sequence[str]) -> int:
 def _parse(name: str, what: str, arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"rappen {name}", description=what)
     parser.add_argument(
-        "--limit", type=_limit, default=_LISTED, metavar="N", help=f"at most so many (default: {_LISTED})"
+        "--limit",
+        type=whole_number(1, LISTED_MAX),
+        default=_LISTED,
+        metavar="N",
+        help=f"at most so many (default: {_LISTED})",
     )
     parser.add_argument("--json", action="store_true", help="the answer for a program")
     return parser.parse_args(list(arguments))
-
-
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= LISTED_MAX):
-        raise argparse.ArgumentTypeError(f"a number from 1 to {LISTED_MAX} is needed")
-    return int(text)
 
 
 async def _read(settings: BillingSettings, query: Callable[[asyncpg.Connection], Awaitable[Rows]]) -> Rows:

@@ -13,7 +13,7 @@ STATEMENTS = (
     "UPDATE billing.transactions SET own = true WHERE counter <> 'REVENUE'",
     "ALTER TABLE billing.transactions DROP CONSTRAINT pk_transactions",
     "ALTER TABLE billing.transactions ADD CONSTRAINT pk_transactions PRIMARY KEY (mandate_no, event_id, own)",
-    # Only a payment that waits for a rate has neither provider nor model nor a kind of usage in its event.
+    # What waits is usage, or a payment without a rate: the kept event says which. Free usage keeps no event.
     "ALTER TABLE billing.uncharged_events ADD COLUMN own BOOLEAN DEFAULT false NOT NULL",
     "UPDATE billing.uncharged_events SET own = true WHERE event::jsonb ->> 'type' = 'ch.rappen.payment.succeeded.v1'",
     "ALTER TABLE billing.uncharged_events DROP CONSTRAINT pk_uncharged_events",

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
+from rappen_contracts.types import TIME_END, TIME_START
+
 __all__ = [
     "EARLIEST",
     "LATEST",
@@ -17,10 +19,9 @@ __all__ = [
     "utc_text",
 ]
 
-# Before and after these lie the zero times of other languages, and what databases take for infinity.
-EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-# Exclusive.
-LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+# The same as for what is told: [earliest, latest).
+EARLIEST: Final = TIME_START
+LATEST: Final = TIME_END
 OUT_OF_TIME: Final = "a time from 2000 to 2199 is expected"
 
 # A unit of the dearest currency is worth a few francs, one of the cheapest some millionths of a franc.
