@@ -24,6 +24,7 @@ __all__ = [
     "InvalidBody",
     "OutcomeUnknown",
     "Problem",
+    "answer_undecided_with",
     "failure_response",
     "identify",
     "install_problems",
@@ -199,6 +200,11 @@ def mark_as_read(request: Request) -> None:
     request.state.reads = True
 
 
+def answer_undecided_with(request: Request, problem: Problem) -> None:
+    """Says what to answer when it is not known whether the change of this request was made."""
+    request.state.undecided = problem
+
+
 def _changes(request: Request) -> bool:
     return request.method not in ("GET", "HEAD", "OPTIONS") and not getattr(request.state, "reads", False)
 
@@ -287,7 +293,9 @@ def _unexpected(request: Request, error: Exception) -> Response:
         _log.warning(
             "dependency away", request_id=request_id_of(request), path=request.url.path, error=type(error).__name__
         )
-        problem = OutcomeUnknown() if _changes(request) and is_undecided(error) else Unavailable()
+        undecided = _changes(request) and is_undecided(error)
+        told: Problem = getattr(request.state, "undecided", None) or OutcomeUnknown()
+        problem = told if undecided else Unavailable()
         problem.headers["Retry-After"] = "1"
         return problem_response(request, problem)
     _log.error("request failed", request_id=request_id_of(request), path=request.url.path, exc_info=error)

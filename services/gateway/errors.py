@@ -1,12 +1,16 @@
 """Every refusal of the gateway, one class each."""
 # ruff: noqa: RUF012
 
+import re
+
 from services.chassis.problems import InvalidBody, OutcomeUnknown, Problem
 from services.chassis.validation import FieldFault
 from services.gateway.domain.roles import UnknownRole
 
 __all__ = [
+    "IDEMPOTENCY_KEY",
     "IDEMPOTENCY_KEY_HEADER",
+    "IDEMPOTENCY_KEY_LENGTH_MAX",
     "AmbiguousEntry",
     "BodyTooLarge",
     "BodyTooSlow",
@@ -30,6 +34,8 @@ __all__ = [
 ]
 
 IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
+IDEMPOTENCY_KEY_LENGTH_MAX = 255
+IDEMPOTENCY_KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_LENGTH_MAX}}}")
 
 # ---- What became of a change
 

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from services.gateway.api.documents.common import ProblemDocument
 from services.gateway.api.operations import Operation, Who
 from services.gateway.domain.pagination import Pagination
+from services.gateway.errors import IDEMPOTENCY_KEY_HEADER
 from services.gateway.limits import RATE_LIMIT_HEADERS
 from services.gateway.scopes import SCOPES
 
@@ -30,6 +31,10 @@ _HEADERS: dict[str, Any] = {
         "schema": {"type": "string"},
     },
     "RateLimit-Policy": {"description": "The limit: `q` requests in `w` seconds.", "schema": {"type": "string"}},
+    IDEMPOTENCY_KEY_HEADER: {
+        "description": "The key of the change, the caller's or a new one, for a repeat when its answer was lost.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    },
     "Retry-After": {
         "description": "After how many seconds trying again can succeed.",
         "schema": {"type": "integer", "minimum": 1},
@@ -156,7 +161,7 @@ def _headers(operation: Operation, context_header: str) -> list[dict[str, Any]]:
         headers.append((context_header, "The mandate that the caller works in.", pattern))
     if operation.keyed:
         key = {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"}
-        headers.append(("Idempotency-Key", "A repeat with the same key is the same request, done once.", key))
+        headers.append((IDEMPOTENCY_KEY_HEADER, "A repeat with the same key is the same request, done once.", key))
     return [
         {"name": name, "in": "header", "required": False, "description": text, "schema": schema}
         for name, text, schema in headers
@@ -191,6 +196,8 @@ def _answered(operation: Operation, status: int) -> dict[str, Any]:
         names += RATE_LIMIT_HEADERS
     if status in (429, 503):
         names.append("Retry-After")
+    if operation.named and (status < 300 or status == 503):
+        names.append(IDEMPOTENCY_KEY_HEADER)
     if status == 401:
         names.append("WWW-Authenticate")
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

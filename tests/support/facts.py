@@ -67,7 +67,8 @@ def subscription(
             "version": version,
             "to_state": state,
             "operative": state in ("TRIALING", "ACTIVE", "CANCELED", "PAST_DUE"),
-            "plan": Plan(
+            "plan": more.pop("plan", None)
+            or Plan(
                 key=more.pop("plan_key", "STARTER"), budget=money(20), markup_percent=more.pop("markup_percent", None)
             ),
             "period_start": AT,

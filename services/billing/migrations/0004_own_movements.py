@@ -15,7 +15,11 @@ STATEMENTS = (
     "ALTER TABLE billing.transactions ADD CONSTRAINT pk_transactions PRIMARY KEY (mandate_no, event_id, own)",
     # What waits is usage, or a payment without a rate: the kept event says which. Free usage keeps no event.
     "ALTER TABLE billing.uncharged_events ADD COLUMN own BOOLEAN DEFAULT false NOT NULL",
-    "UPDATE billing.uncharged_events SET own = true WHERE event::jsonb ->> 'type' = 'ch.rappen.payment.succeeded.v1'",
+    """
+    UPDATE billing.uncharged_events SET own = true
+     WHERE CASE WHEN event IS JSON OBJECT
+                THEN event::jsonb ->> 'type' = 'ch.rappen.payment.succeeded.v1' ELSE false END
+    """,
     "ALTER TABLE billing.uncharged_events DROP CONSTRAINT pk_uncharged_events",
     "ALTER TABLE billing.uncharged_events ADD CONSTRAINT pk_uncharged_events PRIMARY KEY (mandate_no, event_id, own)",
     "ALTER TABLE billing.mandates ADD COLUMN has_uncharged BOOLEAN DEFAULT false NOT NULL",
@@ -36,12 +40,13 @@ STATEMENTS = (
         CONSTRAINT pk_mandate_subscriptions PRIMARY KEY (mandate_no, subscription_id)
     )
     """,
-    # What is known of the past is the subscription in force. Its change is dated before any that will be told.
+    # What is known of the past is the subscription in force. It is dated now: whatever follows it will be told later,
+    # and what was before it, and is told once more, was earlier.
     """
     INSERT INTO billing.mandate_subscriptions
            (mandate_no, subscription_id, version, operative, was_operative, plan_key, markup_percent, changed_at)
     SELECT no, subscription_id, subscription_version, subscription_operative, true, plan_key, plan_markup_percent,
-           '2000-01-01T00:00:00Z'
+           now()
       FROM billing.mandates WHERE subscription_id IS NOT NULL
     """,
     """
@@ -68,6 +73,16 @@ STATEMENTS = (
     # The driver took the first and the last day of the calendar for infinite ones, in rollups but not in the ledger.
     "UPDATE billing.rollups SET day = '0001-01-01' WHERE day = '-infinity'",
     "UPDATE billing.rollups SET day = '9999-12-31' WHERE day = 'infinity'",
+    """
+    UPDATE billing.transactions SET occurred_at = greatest(occurred_at, '0001-01-01T00:00:00Z'),
+                                    period_day = greatest(period_day, '0001-01-01')
+     WHERE occurred_at = '-infinity' OR period_day = '-infinity'
+    """,
+    """
+    UPDATE billing.transactions SET occurred_at = least(occurred_at, '9999-12-31T23:59:59.999999Z'),
+                                    period_day = least(period_day, '9999-12-31')
+     WHERE occurred_at = 'infinity' OR period_day = 'infinity'
+    """,
     "UPDATE billing.uncharged_events SET occurred_at = '0001-01-01T00:00:00Z' WHERE occurred_at = '-infinity'",
     "UPDATE billing.uncharged_events SET occurred_at = '9999-12-31T23:59:59.999999Z' WHERE occurred_at = 'infinity'",
     "GRANT SELECT, INSERT, UPDATE ON billing.mandate_subscriptions TO billing_app",

@@ -8,6 +8,7 @@ import asyncpg
 from rappen_contracts import Event
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from services.billing.domain.money import to_micro
+from services.billing.errors import BalanceOutOfRange
 from services.billing.repository.keys import ensure_mandates
 from services.billing.repository.mandates import LockedMandate, lock_mandates
 from services.billing.repository.subscriptions import follow_subscriptions, keep_subscription
@@ -31,17 +32,23 @@ class ApplySubscription:
     async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
         """Settles a batch in one transaction."""
         now = self._clock()
+        rejected = list(refused)
         async with self._database.bare() as connection, connection.transaction():
             numbers = await ensure_mandates(connection, [_change(received.event).mandate_id for received in events])
             mandates = await lock_mandates(connection, numbers.values())
             for received in events:
                 changed = _change(received.event)
                 mandate = mandates[numbers[changed.mandate_id]]
-                await keep_subscription(connection, mandate.no, changed, changed_at=received.event.time)
-                await follow_subscriptions(connection, mandate.no)
-                await _credit_budget(connection, mandate, changed, now)
-            await quarantine(connection, refused, group="billing", now=now)
-        EVENTS_CONSUMED.labels("subscription.changed", "applied").inc(len(events))
+                try:
+                    async with connection.transaction():
+                        await keep_subscription(connection, mandate.no, changed, changed_at=received.event.time)
+                        await follow_subscriptions(connection, mandate.no)
+                        await _credit_budget(connection, mandate, changed, now)
+                except BalanceOutOfRange:
+                    too_large = "with this budget the balance would leave the range of the ledger"
+                    rejected.append(Refused(received.record, "AMOUNT_TOO_LARGE", too_large))
+            await quarantine(connection, rejected, group="billing", now=now)
+        EVENTS_CONSUMED.labels("subscription.changed", "applied").inc(len(events) + len(refused) - len(rejected))
 
 
 def _change(event: Event) -> SubscriptionChanged:

@@ -11,6 +11,7 @@ from rappen_contracts import Event
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from services.billing.domain.charging import Tariff, no_rate
 from services.billing.domain.money import converted, post
+from services.billing.errors import BalanceOutOfRange
 from services.billing.repository.keys import ensure_mandates
 from services.billing.repository.mandates import LockedMandate, lock_mandates, read_terms
 from services.billing.repository.prices import Tariffs
@@ -24,6 +25,11 @@ from services.chassis.quarantine import Refused, quarantine
 
 __all__ = ["CreditPayments", "credit_payment"]
 
+# What becomes of a payment that can never be credited as it is told: code and detail.
+_REFUSALS = {
+    "conflict": ("CONFLICT", "the payment was told with other data"),
+    "too_large": ("AMOUNT_TOO_LARGE", "with this amount the balance would leave the range of the ledger"),
+}
 # A subscription's payment gives its budget through subscription.changed, not a balance of its own.
 _CREDITED_REASONS = frozenset({"top_up", "recharge", "invoice"})
 
@@ -46,10 +52,14 @@ class CreditPayments:
             mandates = await lock_mandates(connection, numbers.values())
             for received in events:
                 mandate = mandates[numbers[_payment(received.event).mandate_id]]
-                outcome = await self._settle(connection, mandate, received.event, now)
+                try:
+                    async with connection.transaction():
+                        outcome = await self._settle(connection, mandate, received.event, now)
+                except BalanceOutOfRange:
+                    outcome = "too_large"
                 outcomes.append(outcome)
-                if outcome == "conflict":
-                    rejected.append(Refused(received.record, "CONFLICT", "the payment was told with other data"))
+                if outcome in _REFUSALS:
+                    rejected.append(Refused(received.record, *_REFUSALS[outcome]))
             await quarantine(connection, rejected, group="billing", now=now)
         for outcome in outcomes:
             EVENTS_CONSUMED.labels("payment.succeeded", outcome).inc()

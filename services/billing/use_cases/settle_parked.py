@@ -10,6 +10,7 @@ from asyncpg.exceptions import CheckViolationError, DataError, UniqueViolationEr
 
 from rappen_contracts import ContractError, Event, decode_structured
 from services.billing.domain.charging import Parked, Tariff
+from services.billing.errors import BalanceOutOfRange
 from services.billing.repository.ledger import recorded_digests
 from services.billing.repository.mandates import LockedMandate, lock_mandates, read_terms
 from services.billing.repository.uncharged import UnchargedEvent, insert_uncharged, take_parked
@@ -27,7 +28,7 @@ BATCH = 500
 # So many halvings lead from a batch to a single event.
 TRIES_AT_ONCE = 10
 # An amount or a balance that the ledger cannot hold, or text that the database refuses.
-_FAULTS_OF_DATA = (ArithmeticError, ValueError, DataError, CheckViolationError)
+_FAULTS_OF_DATA = (ArithmeticError, ValueError, DataError, CheckViolationError, BalanceOutOfRange)
 
 _CONTRADICTS = Parked("CONFLICT", "the event was recorded with other data", None)
 _TOO_LARGE = Parked("AMOUNT_TOO_LARGE", "with this amount the balance would leave the range of the ledger", None)
@@ -82,7 +83,8 @@ class SettleParked:
         except _FAULTS_OF_DATA as error:
             if len(rows) > 1:
                 raise
-            why = Parked("UNPROCESSABLE", type(error).__name__, None)
+            too_large = isinstance(error, BalanceOutOfRange)
+            why = _TOO_LARGE if too_large else Parked("UNPROCESSABLE", type(error).__name__, None)
             await self._set_aside(connection, rows[0], why, revision, now)
         return len(taken)
 

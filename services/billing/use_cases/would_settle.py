@@ -8,7 +8,6 @@ import asyncpg
 import orjson
 
 from rappen_contracts import decode_structured
-from rappen_contracts.errors import ContractError
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.domain.charging import Parked, Tariff, billable, rate_usage
 from services.billing.domain.money import Markup
@@ -50,11 +49,11 @@ def _settles(text: str, tariff: Tariff) -> bool:
     try:
         # Its time was not in the future when it was parked, and is not judged again.
         event = decode_structured(orjson.loads(text), now=LATEST)
-    except ContractError:
-        # What is no longer read stays where it is, whatever it would cost.
+        data = event.data
+        if not isinstance(data, UsageRecorded):
+            return False
+        tokens = data.tokens.counts() if data.tokens is not None else {}
+        return not isinstance(rate_usage(billable(data, tokens), event.time, tariff, _NO_MARKUP), Parked)
+    except (ValueError, ArithmeticError):
+        # What cannot be read or priced stays where it is, and is no fault of the file.
         return False
-    data = event.data
-    if not isinstance(data, UsageRecorded):
-        return False
-    tokens = data.tokens.counts() if data.tokens is not None else {}
-    return not isinstance(rate_usage(billable(data, tokens), event.time, tariff, _NO_MARKUP), Parked)

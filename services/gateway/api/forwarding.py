@@ -1,8 +1,5 @@
 """Operations that a service behind the gateway answers: the request as it came, with the caller signed for it."""
 
-import re
-from uuid import uuid4
-
 import httpx
 from fastapi import Request, Response
 
@@ -13,7 +10,13 @@ from services.chassis.problems import OutcomeUnknown, Problem, Unavailable, requ
 from services.gateway.api.bodies import read_body
 from services.gateway.api.operations import SERVICE_S, Body, Call, Operation, Repeat, Surface
 from services.gateway.clients import ServiceClient, Unanswered, path_of
-from services.gateway.errors import IDEMPOTENCY_KEY_HEADER, InvalidIdempotencyKey, RepeatAsItWas, RepeatWithKey
+from services.gateway.errors import (
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_KEY_LENGTH_MAX,
+    InvalidIdempotencyKey,
+    RepeatAsItWas,
+    RepeatWithKey,
+)
 
 __all__ = ["FORWARDED_HEADERS", "add_forwarded", "answer_of", "forward", "forward_raw", "headers_of", "time_for"]
 
@@ -22,9 +25,6 @@ MARGIN_S = 0.5
 # Everything else stays here, the token above all. What the gateway itself has read is not repeated either.
 FORWARDED_HEADERS = ("content-type", "accept-language", "idempotency-key")
 ANSWERED_HEADERS = ("content-type", "retry-after")
-IDEMPOTENCY_KEY_LENGTH_MAX = 255
-
-_IDEMPOTENCY_KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_LENGTH_MAX}}}")
 
 _log = get_logger(__name__)
 
@@ -50,7 +50,9 @@ async def forward(client: ServiceClient, operation: Operation, call: Call, body:
     """
     headers = headers_of(call.request)
     changes = operation.repeats is not Repeat.READ
-    key = headers.setdefault("idempotency-key", str(uuid4())) if changes else ""
+    key: str = call.request.state.key
+    if changes:
+        headers["idempotency-key"] = key
     try:
         answer = await client.send(
             operation.method,
@@ -67,10 +69,7 @@ async def forward(client: ServiceClient, operation: Operation, call: Call, body:
         raise _unanswered(operation, key) from error
     if changes and _outcome_unknown(answer):
         raise _unanswered(operation, key)
-    response = answer_of(answer, call.caller)
-    if changes:
-        response.headers[IDEMPOTENCY_KEY_HEADER] = key
-    return response
+    return answer_of(answer, call.caller)
 
 
 def time_for(request: Request, most_s: float) -> float:
@@ -109,7 +108,7 @@ def headers_of(request: Request) -> dict[str, str]:
     a repeat without it would be a second request.
     """
     given = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
-    if not _IDEMPOTENCY_KEY.fullmatch(given.get("idempotency-key", "none")):
+    if not IDEMPOTENCY_KEY.fullmatch(given.get("idempotency-key", "none")):
         raise InvalidIdempotencyKey(length_max=IDEMPOTENCY_KEY_LENGTH_MAX)
     kept = {name: text for name, text in given.items() if text.isascii()}
     return {**kept, "x-request-id": request_id_of(request)}

@@ -11,7 +11,7 @@ from services.chassis.problems import request_id_of
 from services.chassis.readers import Readers
 from services.gateway import queries
 from services.gateway.api.documents.directory import InvitationAnswer, InvitationQuery, InvitationSlice
-from services.gateway.api.operations import CHANGES_PER_MINUTE, Call, Operation, Surface
+from services.gateway.api.operations import CHANGES_PER_MINUTE, Call, Operation, Repeat, Surface
 from services.gateway.publications import TOPIC
 from services.gateway.queries import Invitation
 from services.gateway.use_cases.accept_invitation import accept_invitation
@@ -35,6 +35,7 @@ _ACCEPT = Operation(
     limit=CHANGES_PER_MINUTE,
     answer=InvitationAnswer,
     refusals=(404, 422),
+    repeat=Repeat.LOOK,
 )
 
 

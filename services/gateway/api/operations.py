@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -11,8 +12,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from rappen_contracts.types import Identifier, Name
 from services.chassis.caller import Caller, ProgramNeeded
 from services.chassis.deadlines import ANSWER_S, LONG_ANSWER_S, deadline_of
-from services.chassis.problems import InvalidBody, mark_as_read
+from services.chassis.problems import InvalidBody, answer_undecided_with, mark_as_read
 from services.chassis.validation import faults_of
+from services.gateway.errors import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_HEADER, RepeatAsItWas
 from services.gateway.identity import TokenVerifier
 from services.gateway.limits import RateLimits
 from services.gateway.scope import ScopeReader
@@ -54,6 +56,7 @@ class Repeat(Enum):
     """What it means to send an operation's request once more, when its first answer was lost."""
 
     READ = "it only reads"
+    LOOK = "what was made is refused the second time, so look before repeating"
     SAME = "made twice, it has the same effect as once"
     KEY = "with the same Idempotency-Key it is made once, and answered as at first"
 
@@ -105,6 +108,11 @@ class Operation:
     def keyed(self) -> bool:
         """Whether a repeat with the same Idempotency-Key is the same request."""
         return self.repeats is Repeat.KEY
+
+    @property
+    def named(self) -> bool:
+        """Whether an answer names a key, with which the change can be repeated when its answer is lost."""
+        return self.repeats in (Repeat.KEY, Repeat.SAME)
 
     @property
     def service_s(self) -> float:
@@ -164,6 +172,12 @@ Handler = Callable[[Call], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
+def _key_of(request: Request) -> str:
+    """The key of a change: the caller's, where it can be one, or one of ours."""
+    given = request.headers.get(IDEMPOTENCY_KEY_HEADER, "")
+    return given if IDEMPOTENCY_KEY.fullmatch(given) else str(uuid4())
+
+
 class Surface:
     """Collects the operations and their routes."""
 
@@ -181,12 +195,18 @@ class Surface:
             if operation.repeats is Repeat.READ:
                 mark_as_read(request)
             caller = await self._gate.admit(request, operation)
+            key = request.state.key = _key_of(request)
+            if operation.repeats is Repeat.SAME:
+                answer_undecided_with(request, RepeatAsItWas(key))
             if operation.long:
                 deadline_of(request).restart(LONG_SERVICE_S + MARGIN_S)
             path = {name: str(_value(types[name], name, request.path_params[name])) for name in types}
             _require_mandate(caller, operation, path)
             query = None if query_type is None else _value(query_type, None, dict(request.query_params))
-            return await handler(Call(request, caller, path, query))
+            answer = await handler(Call(request, caller, path, query))
+            if operation.named:
+                answer.headers[IDEMPOTENCY_KEY_HEADER] = key
+            return answer
 
         self._route(operation, endpoint)
 

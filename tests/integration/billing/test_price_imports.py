@@ -158,6 +158,20 @@ async def test_an_import_settles_exactly_what_it_says(api: BillingApi, mandate: 
     assert await books.failing() == {}
 
 
+async def test_a_parked_event_that_cannot_be_read_is_no_fault_of_the_file(
+    api: BillingApi, mandate: str, books: Books, model: str
+) -> None:
+    broken = uuid4()
+    tokens = {"input": 1}
+    await charge(api.database, usage_record(mandate, event_id=broken, cost=None, model=model, tokens=tokens))
+    await charge(api.database, usage_record(mandate, cost=None, model=model, tokens=tokens))
+    await books.fetch("UPDATE uncharged_events SET event = 'no JSON' WHERE event_id = $1", broken)
+    answer = await post(api, own(version(model, {"prices": {"input": "1"}})), preview="true")
+    assert answer.status_code == 200, answer.text
+    settles = [entry for entry in answer.json()["settles"] if entry["model"] == model]
+    assert [(entry["events"], entry["stillParked"]) for entry in settles] == [(1, 1)]
+
+
 async def test_a_model_priced_in_a_currency_without_a_rate_settles_nothing(
     api: BillingApi, mandate: str, model: str
 ) -> None:

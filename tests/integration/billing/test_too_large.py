@@ -4,12 +4,16 @@ import json
 from decimal import Decimal
 from uuid import uuid4
 
+from rappen_contracts.subscription.v1 import Plan
+from services.billing.use_cases.apply_subscription import ApplySubscription
+from services.billing.use_cases.credit_payment import CreditPayments
 from services.billing.use_cases.settle_parked import SettleParked
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
 from tests.support.charging import charge
-from tests.support.events import usage_record
+from tests.support.events import new_mandate, usage_record
+from tests.support.facts import money, paid, subscription
 from tests.support.ledger import Books
 
 COUNT_MAX = 2**53 - 1
@@ -67,3 +71,61 @@ async def test_a_parked_event_whose_price_is_out_of_range_stays_parked_alone(
     )
     assert [row["reason"] for row in rows] == ["AMOUNT_TOO_LARGE"]
     assert await books.failing() == {}
+
+
+async def test_a_payment_out_of_range_is_refused_alone(api: BillingApi, books: Books, mandate: str) -> None:
+    await _rate(api, "BHD", "100000")
+    beyond, good = paid(mandate, 999_999_999, currency="BHD"), paid(mandate, 10)
+    await CreditPayments(api.database, clock=system_clock)([beyond, good], [])
+    assert await books.refused(mandate) == {"AMOUNT_TOO_LARGE": 1}
+    assert await _pool(books, mandate) == 10_000_000
+    assert await books.failing() == {}
+
+
+async def test_a_parked_payment_out_of_range_stays_parked_alone(api: BillingApi, books: Books, mandate: str) -> None:
+    payments = [paid(mandate, 999_999_999, currency="OMR"), paid(mandate, 10, currency="JOD")]
+    await CreditPayments(api.database, clock=system_clock)(payments, [])
+    assert await books.parked([mandate]) == 2
+    await _rate(api, "OMR", "100000")
+    await _rate(api, "JOD", "1")
+    settle = SettleParked(api.database, default_markup=Decimal(50), clock=system_clock)
+    for _ in range(30):
+        await settle()
+    rows = await books.fetch(
+        "SELECT e.reason FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no WHERE m.id = $1", mandate
+    )
+    assert [row["reason"] for row in rows] == ["AMOUNT_TOO_LARGE"]
+    assert await _pool(books, mandate) == 10_000_000
+    assert await books.failing() == {}
+
+
+async def test_a_budget_out_of_range_is_refused_alone(api: BillingApi, books: Books, mandate: str) -> None:
+    largest = [paid(mandate, 999_999_999, currency="CHF") for _ in range(3000)]
+    await CreditPayments(api.database, clock=system_clock)(largest, [])
+    pool = await _pool(books, mandate)
+    due = subscription(mandate, uuid4(), 1, "ACTIVE", budget_due=True, plan=_dear_plan())
+    other = new_mandate()
+    beside = subscription(other, uuid4(), 1, "ACTIVE", budget_due=True)
+    await ApplySubscription(api.database, clock=system_clock)([due, beside], [])
+    assert await books.refused(mandate) == {"AMOUNT_TOO_LARGE": 1}
+    assert (await _pool(books, mandate), await _pool(books, other)) == (pool, 20_000_000)
+
+
+def _dear_plan() -> Plan:
+    return Plan(key="DEAR", budget=money(999_999_999))
+
+
+async def _rate(api: BillingApi, currency: str, rate: str) -> None:
+    body = {"currency": currency, "rate": rate, "validFrom": "2026-01-01T00:00:00Z"}
+    answer = await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=body)
+    assert answer.status_code == 200, answer.text
+
+
+async def _pool(books: Books, mandate: str) -> int:
+    return int(
+        await books.value(
+            "SELECT a.balance FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
+            " WHERE m.id = $1 AND a.type = 'MANDATE'",
+            mandate,
+        )
+    )

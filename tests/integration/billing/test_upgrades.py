@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4, uuid5
 
@@ -14,13 +15,14 @@ from deploy.local.postgres import LocalPostgres
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from services.billing.domain.ledger import LEDGER_NAMESPACE
 from services.billing.queries.audit import audit
+from services.billing.use_cases.apply_subscription import ApplySubscription
 from services.billing.use_cases.credit_payment import CreditPayments
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from services.chassis.migrations import migrate
 from tests.support.charging import charge
 from tests.support.events import usage_record
-from tests.support.facts import paid
+from tests.support.facts import paid, subscription
 from tests.support.stack import ROOT
 
 FOLDER = ROOT / "services" / "billing" / "migrations"
@@ -50,6 +52,9 @@ VALUES (1, '{PAYMENT}', 1, 1, 1, 'CREDIT', 10000000, 10000000, 'PAYMENT_PROVIDER
 INSERT INTO rollups (mandate_no, account_no, day, dimension_no, cost, count) VALUES (1, 2, '-infinity', 1, 1000000, 1);
 INSERT INTO uncharged_events (mandate_no, event_id, digest, reason, detail, occurred_at, recorded_at, price_revision)
 VALUES (1, '{FREE}', '\\x00', 'FREE', '', 'infinity', now(), 1);
+INSERT INTO uncharged_events (mandate_no, event_id, digest, reason, detail, occurred_at, recorded_at, event,
+                              price_revision)
+VALUES (1, '{UUID(int=10)}', '\\x00', 'NO_PRICE', '', now(), now(), 'no JSON', 1);
 INSERT INTO mandates (no, id, billing_model) VALUES (2, 'members', 'PREPAY_USER');
 INSERT INTO audit_log (mandate_no, actor, action, after, at)
 VALUES (2, 'admin', 'model', '{{"billingModel": "PREPAY_USER"}}', now());
@@ -106,3 +111,14 @@ async def test_rows_of_the_first_release_are_kept_and_recognised(upgraded: Datab
         (PAYMENT, False, "REVENUE"),
     ]
     assert [row["error_code"] for row in refused] == ["CONFLICT"], "usage that was free before came with a cost"
+
+
+async def test_an_old_letter_after_the_upgrade_does_not_replace_the_terms_in_force(upgraded: Database) -> None:
+    tell = ApplySubscription(upgraded, clock=system_clock)
+    await tell([subscription("old", uuid4(), 1, "ACTIVE", plan_key="TRIAL_7D")], [])
+    async with upgraded.bare() as connection:
+        row = await connection.fetchrow("SELECT subscription_id, plan_key FROM mandates WHERE id = 'old'")
+    assert tuple(row) == (UUID(int=9), "STARTER")
+    await tell([subscription("old", UUID(int=9), 4, "EXPIRED", at=datetime.now(UTC))], [])
+    async with upgraded.bare() as connection:
+        assert await connection.fetchval("SELECT plan_key FROM mandates WHERE id = 'old'") == "TRIAL_7D"
