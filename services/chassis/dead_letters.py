@@ -42,6 +42,9 @@ def run(settings: ServiceSettings, arguments: Sequence[str]) -> int:
     if given.action == "replay" and not (given.id or given.code or given.all):
         print("name ids, --code or --all", file=sys.stderr)
         return 2
+    if given.action == "replay" and given.id and given.all:
+        print("ids and --all exclude each other", file=sys.stderr)
+        return 2
     return asyncio.run(_run(settings, given))
 
 

@@ -83,6 +83,8 @@ async def test_the_hosted_page_asks_the_bank_first_where_the_card_wants_it(
     assert refused.status_code == 402
     assert "We are unable to authenticate your payment method." in refused.text
     assert "4242 4242 4242 4242" in refused.text
+    # The form is shown at the bank's address, and is the checkout's all the same.
+    assert f'action="/pay/{session.id}"' in refused.text
     assert (await client.v1.checkout.sessions.retrieve_async(session.id)).status == "open"
     assert fake.http.post(confirm, data={"action": "confirm"}).status_code == 409
 

@@ -116,6 +116,8 @@ async def test_a_stored_letter_that_cannot_be_sent_is_set_aside_and_the_next_one
     assert str(number) in run_command(servers, "billing", "dlq", "list", "--limit", "1000").stdout
     replayed = run_command(servers, "billing", "dlq", "replay", str(number))
     assert replayed.stdout == "0 records replayed, 1 were not kept whole\n", replayed.stderr
+    both = run_command(servers, "billing", "dlq", "replay", str(number), "--all")
+    assert (both.returncode, both.stderr) == (2, "ids and --all exclude each other\n")
 
 
 async def test_a_record_that_was_cut_is_not_replayed_and_its_key_and_headers_are_bounded(

@@ -35,7 +35,7 @@ RECORD = Operation(
     "POST",
     "/api/usage",
     "usage-record",
-    "Record one usage event, or cancel one; 202 means that Kafka has it.",
+    "Record one usage event; 202 means that Kafka has it.",
     who=Who.PROGRAM,
     scope="usage:write",
     limit=None,
