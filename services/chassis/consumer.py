@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import asyncpg
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from rappen_contracts import ContractError, Event, decode
 from services.chassis.clock import Clock
@@ -44,6 +45,9 @@ RETRY_DELAY_S_MAX = 5.0
 ISOLATED_TRIES = 2
 # So often a handler may name events at fault before the batch is halved all the same.
 NAMED_PASSES_MAX = 5
+# Tries to learn where an assigned partition begins, and the time between them.
+BEGIN_TRIES = 10
+BEGIN_RETRY_S = 0.5
 # Decoding yields to heartbeats and health this often.
 DECODE_SLICE = 100
 # SQLSTATE classes: invalid authorization, invalid catalog or schema name, syntax error or access rule violation.
@@ -125,8 +129,20 @@ class Consumer:
         return self._joined and self._watch.ready()
 
     async def _begin(self, partitions: Sequence[TopicPartition]) -> None:
-        if self._subscription.reader is not None:
-            await self._subscription.reader.begin(partitions)
+        """Begins where each partition should. The client only logs what is raised here, so a broker that does not
+        answer is asked again, and in the end the process is stopped: nothing is read from a place that may be wrong."""
+        reader = self._subscription.reader
+        if reader is None:
+            return
+        for attempt in range(1, BEGIN_TRIES + 1):
+            try:
+                await reader.begin(partitions)
+            except (KafkaError, OSError, TimeoutError) as error:
+                _log.warning("begin tried again", attempt=attempt, error=type(error).__name__)
+                await asyncio.sleep(BEGIN_RETRY_S)
+            else:
+                return
+        self._watch.fail(f"{self.name} does not learn where to begin")
 
     async def _consume(self, records: Sequence[KafkaRecord]) -> None:
         async with self._busy:
@@ -140,6 +156,12 @@ class Consumer:
             except asyncio.CancelledError:
                 _log.warning("work given up", records=len(records), topic=topic)
                 raise
+            except Exception as error:
+                reader = self._subscription.reader
+                if reader is None or not reader.newest_batch_is_outdated:
+                    raise
+                # Given back, it would be sought in the topic that took the place of its own, and move on from there.
+                _log.error("records of a topic that is no more lost", records=len(records), error=type(error).__name__)
             BATCH_RECORDS.labels(topic).observe(len(records))
             BATCH_DURATION_SECONDS.labels(topic).observe(time.perf_counter() - started)
             EVENT_AGE_SECONDS.labels(topic).set(max(0.0, time.time() - records[-1].timestamp / 1000))

@@ -219,25 +219,31 @@ async def _replay(
     try:
         # What a replay puts into quarantine again is younger than `newest` and not taken along.
         newest = await connection.fetchval("SELECT coalesce(max(id), 0) FROM quarantine")
-        while rows := await connection.fetch(
-            "SELECT * FROM quarantine WHERE"
-            " (cardinality($1::bigint[]) = 0 AND replayed_at IS NULL AND closed_at IS NULL OR id = ANY($1))"
-            " AND ($2::text IS NULL OR error_code = $2) AND id > $3 AND id <= $4 ORDER BY id LIMIT $5",
-            list(numbers),
-            code,
-            last,
-            newest,
-            REPLAYED_AT_ONCE,
-        ):
-            last = rows[-1]["id"]
-            whole = [row for row in rows if 0 <= row["length"] <= RECORD_BYTES_MAX and _headers(row) is not None]
-            cut += len(rows) - len(whole)
-            await _publish(producer, whole)
-            await connection.execute(
-                "UPDATE quarantine SET replayed_at = $2 WHERE id = ANY($1)",
-                [row["id"] for row in whole],
-                datetime.now(UTC),
-            )
+        while True:
+            # Locked until they are marked, so that one that is closed at this moment is either replayed first or not.
+            async with connection.transaction():
+                rows = await connection.fetch(
+                    "SELECT * FROM quarantine WHERE"
+                    " (cardinality($1::bigint[]) = 0 AND replayed_at IS NULL AND closed_at IS NULL OR id = ANY($1))"
+                    " AND ($2::text IS NULL OR error_code = $2) AND id > $3 AND id <= $4 ORDER BY id LIMIT $5"
+                    " FOR UPDATE",
+                    list(numbers),
+                    code,
+                    last,
+                    newest,
+                    REPLAYED_AT_ONCE,
+                )
+                if not rows:
+                    break
+                last = rows[-1]["id"]
+                whole = [row for row in rows if 0 <= row["length"] <= RECORD_BYTES_MAX and _headers(row) is not None]
+                cut += len(rows) - len(whole)
+                await _publish(producer, whole)
+                await connection.execute(
+                    "UPDATE quarantine SET replayed_at = $2 WHERE id = ANY($1)",
+                    [row["id"] for row in whole],
+                    datetime.now(UTC),
+                )
             replayed += len(whole)
     finally:
         await producer.stop()

@@ -63,11 +63,14 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         super().__init__(*topics, **options | {"key_deserializer": cut_key, "value_deserializer": cut_value})
         # Which incarnation of each topic the positions belong to.
         self._topic_ids: dict[str, str] = {}
+        # How often topics were begun again, now and when the newest batch was asked for.
+        self._begun = self._begun_at_poll = 0
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[KafkaRecord]]:
         """Up to so many records, fewer when they are large; waits while it has none."""
+        self._begun_at_poll = self._begun
         found: dict[TopicPartition, list[KafkaRecord]] = {}
         left = max_records if max_records is not None else STEP_MAX
         size, step = 0, STEP_FIRST
@@ -132,12 +135,16 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         changed = [name for name in found if self._topic_ids.get(name, found[name]) != found[name]]
         return TopicsNow([name for name in topics if name not in found], changed)
 
-    async def begin_again(self, topics: Sequence[str]) -> None:
-        """Reads topics from their beginning that were deleted and made again.
+    @property
+    def newest_batch_is_outdated(self) -> bool:
+        """Whether topics were begun again since the newest batch was asked for: it may not be given back, because its
+        positions are those of a topic that is no more."""
+        return self._begun_at_poll != self._begun
 
-        Nothing may be in flight: what was in it would be given back by its position in the topic that is no more.
-        """
+    async def begin_again(self, topics: Sequence[str]) -> None:
+        """Reads topics from their beginning that were deleted and made again. No batch is being settled meanwhile."""
         self._topic_ids |= await topic_ids(self._client, topics)
+        self._begun += 1
         for partition in self.assignment():
             if partition.topic in topics:
                 self.seek(partition, 0)

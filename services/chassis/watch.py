@@ -40,9 +40,16 @@ class Watch:
         self._held: dict[TopicPartition, tuple[int, float]] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._moved_at = time.monotonic()
+        self._failure: str | None = None
+
+    def fail(self, why: str) -> None:
+        """Ends the process at the next look."""
+        self._failure = why
 
     def ready(self) -> bool | str:
         """Whether records come as they should; else what keeps them."""
+        if self._failure is not None:
+            return self._failure
         if self._missing:
             return f"topic {', '.join(self._missing)} does not exist"
         now = time.monotonic()
@@ -57,6 +64,8 @@ class Watch:
         """Looks until told to stop; raises when records wait and nothing has moved for long."""
         self._moved_at = time.monotonic()
         while not stop.is_set():
+            if self._failure is not None:
+                raise RuntimeError(self._failure)
             reader = self._subscription.reader
             if reader is not None:
                 await self._look(reader)

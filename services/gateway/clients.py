@@ -13,13 +13,15 @@ from services.chassis.problems import Unavailable
 
 __all__ = ["HttpClient", "ServiceClient", "Unanswered", "path_of"]
 
-CONNECT_TIMEOUT_S = 1.0
+# Callers that come at once after a pause all need new connections; opening a hundred takes half a second.
+CONNECT_TIMEOUT_S = 4.0
 # A request that gets no connection in this time was not sent.
-POOL_TIMEOUT_S = 3.0
+POOL_TIMEOUT_S = 8.0
 CONNECTIONS_MAX = 100
 # Requests to one service at once; further ones are answered at once that it is too busy.
 IN_FLIGHT_MAX = 1_000
-CONNECTIONS_KEPT = 20
+# All of them: one that is closed between two waves of callers is opened again in the next.
+CONNECTIONS_KEPT = CONNECTIONS_MAX
 # Shorter than the services keep an idle connection, so that none is used at the moment it is closed.
 IDLE_S = 30.0
 

@@ -238,7 +238,7 @@ def _matches(column: sa.ColumnElement[object], given: Filter) -> _Condition:
         "gte": column >= text,
         "lt": column < text,
         "lte": column <= text,
-        "between": column.between(text, str(given.values[-1])),
+        "between": sa.and_(column >= text, column <= str(given.values[-1])),
     }
     return compared[given.operator]
 

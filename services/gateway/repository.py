@@ -41,8 +41,12 @@ async def upsert(connection: asyncpg.Connection, kind: Kind, rows: Sequence[Row]
     changing = [column.name for column in columns if column.name not in {*kind.key, "mandate_id"}]
     key = ", ".join(kind.key)
     kept = ", ".join(f"kept.{name}" for name in changing)
-    given = ", ".join(f"excluded.{name}" for name in changing)
-    changes = ", ".join(f"{name} = excluded.{name}" for name in changing)
+    # What is real meanwhile does not become an invitation again.
+    values = {name: f"excluded.{name}" for name in changing}
+    if "pending" in values:
+        values["pending"] = "(excluded.pending AND (kept.pending OR NOT kept.enabled))"
+    given = ", ".join(values.values())
+    changes = ", ".join(f"{name} = {value}" for name, value in values.items())
     # Names come from our own tables, never from a caller. Rows are locked in the order of their keys, so that two
     # imports at once wait for each other and never in a circle.
     statement = f"""

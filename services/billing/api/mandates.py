@@ -22,6 +22,7 @@ from services.billing.errors import AmountAboveCeiling, InvalidField
 from services.billing.queries.mandates import ensure_known, read_settings
 from services.billing.repository.answers import KeyedRequest, answer_once
 from services.billing.repository.keys import AccountKey, ensure_accounts
+from services.billing.repository.mandates import lock_mandate
 from services.billing.use_cases.change_settings import change_settings, change_terms, settings_json
 from services.billing.use_cases.switch_model import switch_model
 from services.chassis.caller import Caller
@@ -142,6 +143,7 @@ def routes(context: ApiContext) -> APIRouter:
             limit = _micros("creditLimit.amount", body.credit_limit.amount, context.settings.credit_limit_max_chf)
         async with context.database.bare() as connection, connection.transaction():
             number = await ensure_known(connection, mandate_id)
+            await lock_mandate(connection, number)
             pool = AccountKey(number, "MANDATE")
             pool_no = (await ensure_accounts(connection, [pool]))[pool]
             await change_terms(

@@ -4,10 +4,12 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-__all__ = ["DEFAULT_ZONE", "zone_known"]
+__all__ = ["DEFAULT_ZONE", "HOST_ZONES", "zone_known"]
 
 # The zone of a mandate for which nobody has set another.
 DEFAULT_ZONE: Final = "Europe/Zurich"
+# Names in the data that mean whatever a machine is set to, so two machines would put one event on different days.
+HOST_ZONES: Final = frozenset({"Factory", "localtime", "posixrules"})
 
 
 @lru_cache(maxsize=1024)

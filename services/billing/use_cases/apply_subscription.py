@@ -63,6 +63,15 @@ async def _credit_budget(
     """L16: the budget's identity is the subscription and the start of its period."""
     if not changed.budget_due or changed.period_start is None or changed.plan.budget.amount <= 0:
         return
+    # The mark is the identity, not the rows: a budget that came to nothing, or was shared, is not counted anew either.
+    if await connection.fetchval(
+        "SELECT EXISTS (SELECT 1 FROM subscription_budgets"
+        " WHERE mandate_no = $1 AND subscription_id = $2 AND period_start = $3)",
+        mandate.no,
+        changed.subscription_id,
+        changed.period_start,
+    ):
+        return
     amount = to_micro(changed.plan.budget.amount)
     if changed.plan.budget_per == "member":
         amount *= await connection.fetchval(
@@ -79,13 +88,13 @@ async def _credit_budget(
         description=f"Budget {changed.plan.key}",
         occurred_at=changed.period_start,
     )
-    if await credit_mandate(connection, mandate, credit, now=now):
-        await connection.execute(
-            "INSERT INTO subscription_budgets (mandate_no, subscription_id, period_start, amount, credited_at)"
-            " VALUES ($1, $2, $3, $4, $5)",
-            mandate.no,
-            changed.subscription_id,
-            changed.period_start,
-            amount,
-            now,
-        )
+    await credit_mandate(connection, mandate, credit, now=now)
+    await connection.execute(
+        "INSERT INTO subscription_budgets (mandate_no, subscription_id, period_start, amount, credited_at)"
+        " VALUES ($1, $2, $3, $4, $5)",
+        mandate.no,
+        changed.subscription_id,
+        changed.period_start,
+        amount,
+        now,
+    )

@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 
 from services.billing.domain.money import from_micro, to_micro
-from services.billing.domain.zones import zone_known
+from services.billing.domain.zones import HOST_ZONES, zone_known
 from services.billing.errors import AmountAboveCeiling, BillingModelFixed, InvalidField
 from services.billing.queries.mandates import read_settings
 from services.billing.repository.audit_log import record_change
@@ -64,7 +64,7 @@ async def change_settings(
         if name in _AMOUNTS and value > amount_max:
             raise AmountAboveCeiling(name, amount_max)
     # Sent back unchanged, a zone that this machine no longer knows is no fault of the sender.
-    if "timeZone" in changed and changed["timeZone"] not in available_timezones():
+    if "timeZone" in changed and changed["timeZone"] not in available_timezones() - HOST_ZONES:
         raise InvalidField("timeZone", en="there is no such time zone", de="diese Zeitzone gibt es nicht")
     if changed:
         assignments = ", ".join(f"{_COLUMNS[name][0]} = ${place}" for place, name in enumerate(changed, start=2))

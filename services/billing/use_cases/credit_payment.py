@@ -65,16 +65,17 @@ class CreditPayments:
             EVENTS_CONSUMED.labels("payment.succeeded", outcome).inc()
 
     async def _settle(self, connection: asyncpg.Connection, mandate: LockedMandate, event: Event, now: datetime) -> str:
-        _, revision = await read_terms(connection, (), default_markup=Decimal(0))
-        tariff = await self._tariffs.at(connection, revision)
-        parked = await credit_payment(connection, mandate, event, tariff, now=now)
-        if isinstance(parked, str):
-            return parked
+        # What is parked is credited from there, so that it never stands in both places.
         known = await connection.fetchval(
             "SELECT digest FROM uncharged_events WHERE mandate_no = $1 AND event_id = $2 AND own", mandate.no, event.id
         )
         if known is not None:
             return "repeated" if known == event.digest else "conflict"
+        _, revision = await read_terms(connection, (), default_markup=Decimal(0))
+        tariff = await self._tariffs.at(connection, revision)
+        parked = await credit_payment(connection, mandate, event, tariff, now=now)
+        if isinstance(parked, str):
+            return parked
         await insert_uncharged(connection, [parked])
         return "parked"
 

@@ -26,5 +26,8 @@ async def accept_invitation(
             raise UnknownReference("user", user_id)
         for kind in (KIND_BY_NAME["membership"], KIND_BY_NAME["feature_access"]):
             accepted = await repository.accept(connection, kind, mandate_id, user_id)
+            if kind.name == "membership" and open_[0].roles and not accepted:
+                # It was withdrawn since it was read.
+                raise Forbidden
             await append_outbox(connection, directory_changed(kind, accepted, cause=cause, now=now))
     return open_[0]

@@ -1,19 +1,22 @@
 """Ids of the ledger's own movements cannot be named by a publisher, and a contradiction never passes for a repeat."""
 
+from decimal import Decimal
 from uuid import UUID, uuid4, uuid5
 
 import pytest
 
+from rappen_contracts.subscription.v1 import Plan
 from services.billing.domain.ledger import LEDGER_NAMESPACE
 from services.billing.use_cases.apply_subscription import ApplySubscription
 from services.billing.use_cases.credit_payment import CreditPayments
+from services.billing.use_cases.settle_parked import SettleParked
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Received
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
 from tests.support.charging import charge
 from tests.support.events import new_mandate, usage_record
-from tests.support.facts import paid, subscription
+from tests.support.facts import money, paid, subscription
 from tests.support.ledger import Books
 
 MEMBERS = {"user-1": ["member"], "user-2": ["member"], "user-3": ["admin"]}
@@ -104,6 +107,48 @@ async def test_a_payment_told_with_another_amount_is_a_conflict_and_told_again_i
     assert await books.refused(mandate) == {"CONFLICT": 1}
     assert await _total(books, mandate) == (0 if parked else 500_000_000)
     assert await books.parked([mandate]) == int(parked)
+
+
+async def test_a_parked_payment_told_again_when_its_rate_is_there_is_not_credited_beside_its_parking_place(
+    api: BillingApi, books: Books
+) -> None:
+    mandate, event_id = new_mandate(), uuid4()
+    await api.directory(mandate, MEMBERS)
+    parked = paid(mandate, 500, event_id=event_id, currency="NOK")
+    await _pay(api, parked)
+    body = {"currency": "NOK", "rate": "0.1", "validFrom": "2026-01-01T00:00:00Z"}
+    assert (await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=body)).status_code == 200
+    await _pay(api, parked)
+    assert (await books.parked([mandate]), await _total(books, mandate)) == (1, 0)
+    settle = SettleParked(api.database, default_markup=Decimal(50), clock=system_clock)
+    while await settle():
+        pass
+    assert (await books.parked([mandate]), await _total(books, mandate)) == (0, 50_000_000)
+    assert await books.failing() == {}
+
+
+async def test_a_budget_per_member_is_counted_once_whatever_is_told_again(api: BillingApi, books: Books) -> None:
+    mandate = new_mandate()
+    await api.directory(mandate, {"user-1": ["member"]})
+    plan = Plan(key="TEAM", budget=money(20), budget_per="member")
+    due = subscription(mandate, uuid4(), 1, "ACTIVE", budget_due=True, plan=plan)
+    tell = ApplySubscription(api.database, clock=system_clock)
+    await tell([due], [])
+    await api.directory(mandate, MEMBERS)
+    await tell([due], [])
+    assert await _total(books, mandate) == 20_000_000
+    nobody = new_mandate()
+    due = subscription(nobody, uuid4(), 1, "ACTIVE", budget_due=True, plan=plan)
+    await tell([due], [])
+    await api.directory(nobody, MEMBERS)
+    await tell([due], [])
+    assert (
+        await books.value(
+            "SELECT amount FROM subscription_budgets b JOIN mandates m ON m.no = b.mandate_no WHERE m.id = $1", nobody
+        )
+        == 0
+    )
+    assert await books.failing() == {}
 
 
 async def test_a_credit_by_hand_repeated_after_a_switch_answers_the_first_one(api: BillingApi, books: Books) -> None:

@@ -96,6 +96,25 @@ async def test_a_parameter_that_is_not_known_is_400_and_changes_nothing(api: Bil
     assert await recorded(api, model) == []
 
 
+async def test_a_number_of_very_many_digits_spoils_its_entry_alone(api: BillingApi, model: str) -> None:
+    good, many, odd = f"{model}-good", f"{model}-many", f"{model}-odd"
+    entry = '{"litellm_provider": "acme", "mode": "chat", "input_cost_per_token": %s, "max_tokens": %s}'
+    content = (
+        "{"
+        + ", ".join(
+            f'"{name}": {entry % numbers}'
+            for name, numbers in ((good, ("1e-06", "1")), (many, ("1e-06", "9" * 5000)), (odd, ("9" * 5000, "1")))
+        )
+        + "}"
+    )
+    answer = await post(api, content, format="litellm", preview="true")
+    assert answer.status_code == 200, answer.text
+    assert {entry["model"] for entry in answer.json()["new"]} == {good, many}
+    assert [odd in entry["entry"] for entry in answer.json()["unreadable"]] == [True]
+    broken = await post(api, '{"a": 1,\n "b": }', format="litellm")
+    assert "the file is not JSON at line 2, column 7" in broken.json()["detail"]
+
+
 async def test_the_wrong_format_is_named(api: BillingApi, model: str) -> None:
     refused = await post(api, litellm(**{model: {"input_cost_per_token": 1e-06}}))
     assert refused.status_code == 422

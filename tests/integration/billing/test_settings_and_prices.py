@@ -110,6 +110,8 @@ async def test_the_billing_model_is_switched_elsewhere(api: BillingApi, mandate:
         {"notifyEmails": ["nobody"]},
         {"notifyEmails": "a@b.ch"},
         {"timeZone": "Mars/Olympus"},
+        {"timeZone": "localtime"},
+        {"timeZone": "Factory"},
         {"lateEvents": "never"},
         {"billingAddress": {"company": "x"}},
         {"billingAddress": {"company": "\u0000", "street": "", "zip": "", "city": ""}},

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
 from tests.integration.gateway.support import Issuer, assert_problem, unique
 from tests.integration.gateway.test_directory import Headers, a_tenant, events_of, import_lines, put
 from tests.integration.gateway.test_scope import caller
+from tests.support.ledger import eventually
 from tests.support.stack import ServerPair
 
 PERSON = {"username": "grace", "email": "grace@other.example", "firstName": "Grace", "lastName": "Hopper"}
@@ -279,3 +282,71 @@ async def test_invitations_are_walked_by_cursor(two: Two, client: httpx.AsyncCli
             break
         query["cursor"] = page["nextCursor"]
     assert seen == sorted(mandates)
+
+
+async def test_a_membership_of_the_operator_is_no_invitation_again_by_one_that_was_begun_before(
+    two: Two, client: httpx.AsyncClient, admin: Headers, servers: ServerPair
+) -> None:
+    path, _ = two.paths(two.person)
+    async with _Held(servers, "LOCK TABLE gateway.outbox IN EXCLUSIVE MODE") as held:
+        operator = asyncio.create_task(client.put(f"/api/directory/{path}", json={"roles": ["admin"]}, headers=admin))
+        await held.waiting(1)
+        inviting = asyncio.create_task(client.put(f"/api/directory/{path}", json={"roles": ["member"]}, headers=two.me))
+        await held.waiting(2)
+        await held.release()
+        assert [answer.status_code for answer in await asyncio.gather(operator, inviting)] == [200, 200]
+        row = await held.row(
+            "SELECT enabled, pending FROM gateway.memberships WHERE mandate_id = $1 AND user_id = $2",
+            two.mandate,
+            two.person,
+        )
+    assert tuple(row) == (True, False)
+
+
+async def test_an_invitation_that_is_withdrawn_at_that_moment_is_not_accepted(
+    two: Two, client: httpx.AsyncClient, servers: ServerPair
+) -> None:
+    await two.add(two.person)
+    row_of = "FROM gateway.memberships WHERE mandate_id = $1 AND user_id = $2"
+    async with _Held(servers, f"SELECT 1 {row_of} FOR UPDATE", two.mandate, two.person) as held:
+        path = f"/api/directory/memberships/{two.mandate}/{two.person}"
+        withdraw = asyncio.create_task(client.delete(path, headers=two.me))
+        await held.waiting(1)
+        accept = asyncio.create_task(two.accept(two.them))
+        await held.waiting(2)
+        await held.release()
+        withdrawn, accepted = await asyncio.gather(withdraw, accept)
+        row = await held.row(f"SELECT enabled, pending {row_of}", two.mandate, two.person)
+    assert withdrawn.status_code in (200, 204)
+    assert_problem(accepted, 403, "FORBIDDEN")
+    assert tuple(row) == (False, True)
+
+
+class _Held:
+    """A lock of a foreign session, and how many sessions wait."""
+
+    def __init__(self, servers: ServerPair, statement: str, *values: object) -> None:
+        self._dsn, self._statement, self._values = servers.admin_dsn, statement, values
+
+    async def __aenter__(self) -> _Held:
+        self._holder, self._looking = await asyncpg.connect(self._dsn), await asyncpg.connect(self._dsn)
+        await self._holder.execute("BEGIN")
+        await self._holder.fetch(self._statement, *self._values)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._holder.close()
+        await self._looking.close()
+
+    async def waiting(self, count: int) -> None:
+        async def there() -> bool:
+            found = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            return int(await self._looking.fetchval(found)) >= count
+
+        await eventually(there, what=f"{count} that wait", timeout_s=4)
+
+    async def release(self) -> None:
+        await self._holder.execute("ROLLBACK")
+
+    async def row(self, statement: str, *values: object) -> asyncpg.Record:
+        return await self._looking.fetchrow(statement, *values)

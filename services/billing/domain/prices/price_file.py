@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 FILE_BYTES_MAX = 32 * 1024 * 1024
+INTEGER_DIGITS_MAX = 1_000
 DECIMAL_LENGTH_MAX = 64
 _DECIMAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
 _ENTRY_MAX = 300
@@ -68,13 +69,17 @@ def load_json(data: bytes) -> dict[str, Any]:
         raise PriceFileError(f"the file is larger than {FILE_BYTES_MAX} bytes")
     try:
         text = data.decode("utf-8-sig")
-        parsed = json.loads(text, parse_float=_decimal, parse_constant=_refuse, object_pairs_hook=_once)
+        parsed = json.loads(
+            text, parse_float=_decimal, parse_int=_integer, parse_constant=_refuse, object_pairs_hook=_once
+        )
     except RecursionError:
         raise PriceFileError("the file is nested too deeply") from None
     except PriceFileError:
         raise
-    except ValueError as error:
-        raise PriceFileError(f"the file is not JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        raise PriceFileError(f"the file is not JSON at line {error.lineno}, column {error.colno}") from None
+    except ValueError:
+        raise PriceFileError("the file is not UTF-8") from None
     if not isinstance(parsed, dict):
         raise PriceFileError("the file is not a JSON object")
     return parsed
@@ -85,6 +90,11 @@ def _decimal(literal: str) -> Decimal:
         return Decimal(literal)
     except InvalidOperation:
         raise PriceFileError(f"{literal[:64]} is beyond every number that can be kept") from None
+
+
+def _integer(literal: str) -> int | Decimal:
+    """One with more digits than Python reads is a number of its entry alone, and unreadable there."""
+    return int(literal) if len(literal) <= INTEGER_DIGITS_MAX else _decimal(literal)
 
 
 def _refuse(constant: str) -> None:
