@@ -19,6 +19,7 @@ from decimal import (
     Rounded,
     Underflow,
 )
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = [
@@ -69,8 +70,15 @@ class Markup(NamedTuple):
 
     @classmethod
     def of(cls, percent: Decimal) -> Markup:
-        """The markup of so many percent."""
-        return cls(percent, _add(100, percent).scaleb(-2, EXACT), plain(percent))
+        """The markup of so many percent; one that was asked for before costs next to nothing."""
+        return _markup(str(percent))
+
+
+# By the text, because 50 and 50.0 are equal numbers that are written differently.
+@lru_cache(maxsize=1024)
+def _markup(text: str) -> Markup:
+    percent = Decimal(text)
+    return Markup(percent, _add(100, percent).scaleb(-2, EXACT), plain(percent))
 
 
 def plain(number: Decimal | int) -> str:

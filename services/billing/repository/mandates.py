@@ -22,6 +22,7 @@ __all__ = [
     "calendar_of",
     "lock_mandate",
     "lock_mandates",
+    "lock_versions",
     "mark_uncharged",
     "past_zones_json",
     "read_terms",
@@ -62,6 +63,17 @@ async def lock_mandates(connection: asyncpg.Connection, numbers: Iterable[int]) 
         sorted(set(numbers)),
     )
     return {row["no"]: LockedMandate(*row) for row in rows}
+
+
+async def lock_versions(connection: asyncpg.Connection, numbers: Iterable[int]) -> dict[int, int]:
+    """Locks mandates as `lock_mandates` does, for a charge, which has read everything but wants to know whether it still
+    holds: the version of each mandate's terms."""
+    rows = await connection.fetch(
+        "SELECT m.no, m.version FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
+        " ORDER BY m.no FOR NO KEY UPDATE OF m",
+        sorted(set(numbers)),
+    )
+    return {no: version for no, version in rows}
 
 
 async def lock_mandate(connection: asyncpg.Connection, number: int) -> LockedMandate:

@@ -36,7 +36,7 @@ from services.billing.repository.ledger import (
     recorded_digests,
     update_accounts,
 )
-from services.billing.repository.mandates import lock_mandates, mark_uncharged, read_terms
+from services.billing.repository.mandates import lock_mandates, lock_versions, mark_uncharged, read_terms
 from services.billing.repository.prices import Tariffs
 from services.billing.repository.uncharged import UnchargedEvent, insert_uncharged
 from services.billing.repository.usage_rows import RowsRefused, faulty_rows, insert_usage_rows, since_epoch, usage_row
@@ -210,8 +210,8 @@ class Charges:
 async def _lock(connection: asyncpg.Connection, basis: Basis) -> None:
     """Locks the mandates, whose terms must be those that the events were priced by."""
     if basis.terms:
-        mandates = await lock_mandates(connection, basis.terms)
-        if any(mandates[no].version != terms.version for no, terms in basis.terms.items()):
+        versions = await lock_versions(connection, basis.terms)
+        if any(versions[no] != terms.version for no, terms in basis.terms.items()):
             raise TermsChanged
 
 
