@@ -79,7 +79,7 @@ def load_json(data: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise PriceFileError(f"the file is not JSON at line {error.lineno}, column {error.colno}") from None
     except ValueError:
-        raise PriceFileError("the file is not UTF-8") from None
+        raise PriceFileError("the file is not JSON in UTF-8") from None
     if not isinstance(parsed, dict):
         raise PriceFileError("the file is not a JSON object")
     return parsed
