@@ -66,8 +66,8 @@ async def lock_mandates(connection: asyncpg.Connection, numbers: Iterable[int]) 
 
 
 async def lock_versions(connection: asyncpg.Connection, numbers: Iterable[int]) -> dict[int, int]:
-    """Locks mandates as `lock_mandates` does, for a charge, which has read everything and wants to know whether it still
-    holds: the version of each mandate's terms."""
+    """Locks mandates as `lock_mandates` does, for a charge, which has read everything and wants to know whether that
+    still holds: the version of each mandate's terms."""
     rows = await connection.fetch(
         "SELECT m.no, m.version FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
         " ORDER BY m.no FOR NO KEY UPDATE OF m",
