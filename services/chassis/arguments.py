@@ -7,16 +7,14 @@ __all__ = ["LISTED_MAX", "whole_number"]
 
 # Lines that a command lists at most.
 LISTED_MAX = 10_000
+NUMBER_LENGTH_MAX = 18
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     """The type of an option that is a number of that range, both ends included."""
 
     def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
+        number = int(text) if text.isascii() and text.isdigit() and len(text) <= NUMBER_LENGTH_MAX else low - 1
         if not low <= number <= high:
             raise argparse.ArgumentTypeError(f"a number from {low} to {high} is needed")
         return number

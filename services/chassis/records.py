@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
-from aiokafka.errors import KafkaError, LeaderNotAvailableError, for_code
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
@@ -122,7 +122,11 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         """Takes partitions up that were just assigned: those whose committed position belongs to a topic of the same
         name that is no more are read from their beginning."""
         taken = list(partitions)
-        self._topic_ids |= await topic_ids(self._client, {partition.topic for partition in taken})
+        topics = {partition.topic for partition in taken}
+        self._topic_ids |= await topic_ids(self._client, topics)
+        if not topics <= self._topic_ids.keys():
+            # A broker that has just heard of a topic may not know it yet; without its id no position can be judged.
+            raise UnknownTopicOrPartitionError(topics - self._topic_ids.keys())
         committed = await self._coordinator.fetch_committed_offsets(taken) if taken else {}
         for partition, at in committed.items():
             if at.metadata and at.metadata != self._topic_ids.get(partition.topic):

@@ -1,6 +1,8 @@
 """What somebody may do to the books behind the platform's back, and what the audit then says."""
 
+from datetime import datetime
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 __all__ = ["FAR_REACHING", "TAMPERINGS", "Tampering"]
 
@@ -16,6 +18,7 @@ class Tampering(NamedTuple):
 
 _FIRST = "mandate_no = :no AND counter = 'REVENUE' AND seq = (SELECT min(seq) FROM transactions WHERE"
 _FIRST += " mandate_no = :no AND counter = 'REVENUE')"
+_DATES_DIFFER = datetime.now(ZoneInfo("Europe/Zurich")).date() != datetime.now(ZoneInfo("Pacific/Kiritimati")).date()
 
 TAMPERINGS = {
     "the remainder of an account": Tampering(
@@ -75,7 +78,8 @@ TAMPERINGS = {
     ),
     "the time zone of a mandate": Tampering(
         "UPDATE mandates SET time_zone = 'Pacific/Kiritimati' WHERE no = :no",
-        [("days", "pool"), ("days", "user_1"), ("days", "user_2")],
+        # The credit on the pool is of now, when there may be one date in both zones.
+        [*([("days", "pool")] if _DATES_DIFFER else []), ("days", "user_1"), ("days", "user_2")],
         "on another day",
     ),
     "rollups that cancel out": Tampering(
