@@ -8,6 +8,7 @@ from uuid import UUID
 
 __all__ = [
     "BALANCE_MAX",
+    "BEYOND_BALANCE_MAX",
     "LEDGER_NAMESPACE",
     "AccountType",
     "BillingModel",
@@ -37,6 +38,7 @@ AccountType = Literal["MANDATE", "USER"] | CounterAccount
 # No balance goes further from zero, in micro-CHF: three million million francs. Usage of one member falls on at most
 # three accounts (its own, the pool, the internal one), so the sums of the rollups stay within 64 bits too.
 BALANCE_MAX = 3 * 10**18
+BEYOND_BALANCE_MAX = "with this amount the balance would leave the range of the ledger"
 
 # Event ids of movements that no event of its own caused are derived from what happened, so that it happens once.
 LEDGER_NAMESPACE = UUID("7e2f4a1c-52b7-5d0e-9c64-0b6f5b3f2a10")

@@ -24,7 +24,7 @@ from services.billing.domain.charging import (
     derivation,
     rate_usage,
 )
-from services.billing.domain.ledger import BALANCE_MAX, LockedAccount
+from services.billing.domain.ledger import BALANCE_MAX, BEYOND_BALANCE_MAX, LockedAccount
 from services.billing.domain.money import post
 from services.billing.domain.prices import PROMPT_KINDS
 from services.billing.domain.terms import Terms
@@ -53,7 +53,6 @@ __all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "TermsChanged
 
 GROUP = "billing"
 TOPIC = "usage.recorded"
-_TOO_LARGE = "with this amount the balance would leave the range of the ledger"
 
 
 class AlreadyRecorded(Exception):  # noqa: N818 - a signal to begin again, not an error.
@@ -102,7 +101,7 @@ class ChargeUsage:
                         outcome = await self._charges.charge(connection, fresh, basis, now)
                         conflicts = contradicting(others, known)
                         too_large = [
-                            refused_usage(usage, "AMOUNT_TOO_LARGE", _TOO_LARGE) for usage in outcome.too_large
+                            refused_usage(usage, "AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX) for usage in outcome.too_large
                         ]
                         rejected = [*refused, *conflicts, *other, *too_large]
                         await quarantine(connection, rejected, group=GROUP, now=now)

@@ -10,6 +10,7 @@ import asyncpg
 from rappen_contracts import Event
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from services.billing.domain.charging import Tariff, no_rate
+from services.billing.domain.ledger import BEYOND_BALANCE_MAX
 from services.billing.domain.money import converted, post
 from services.billing.errors import BalanceOutOfRange
 from services.billing.repository.keys import ensure_mandates
@@ -28,7 +29,7 @@ __all__ = ["CreditPayments", "credit_payment"]
 # What becomes of a payment that can never be credited as it is told: code and detail.
 _REFUSALS = {
     "conflict": ("CONFLICT", "the payment was told with other data"),
-    "too_large": ("AMOUNT_TOO_LARGE", "with this amount the balance would leave the range of the ledger"),
+    "too_large": ("AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX),
 }
 # A subscription's payment gives its budget through subscription.changed, not a balance of its own.
 _CREDITED_REASONS = frozenset({"top_up", "recharge", "invoice"})

@@ -10,6 +10,7 @@ from asyncpg.exceptions import CheckViolationError, DataError, UniqueViolationEr
 
 from rappen_contracts import ContractError, Event, decode_structured
 from services.billing.domain.charging import Parked, Tariff
+from services.billing.domain.ledger import BEYOND_BALANCE_MAX
 from services.billing.errors import BalanceOutOfRange
 from services.billing.repository.ledger import recorded_digests
 from services.billing.repository.mandates import LockedMandate, lock_mandates, read_terms
@@ -31,7 +32,7 @@ TRIES_AT_ONCE = 10
 _FAULTS_OF_DATA = (ArithmeticError, ValueError, DataError, CheckViolationError, BalanceOutOfRange)
 
 _CONTRADICTS = Parked("CONFLICT", "the event was recorded with other data", None)
-_TOO_LARGE = Parked("AMOUNT_TOO_LARGE", "with this amount the balance would leave the range of the ledger", None)
+_TOO_LARGE = Parked("AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX, None)
 
 _log = get_logger(__name__)
 
