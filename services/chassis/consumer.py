@@ -107,7 +107,7 @@ class Consumer:
             group=group,
             topics=topics,
             handler=self._consume,
-            listener=_Drain(self._busy, faults, self._begin),
+            listener=_Drain(self._busy, faults, self._revoke, self._begin),
             linger_s=linger_s,
             logger=None,
         )
@@ -127,6 +127,10 @@ class Consumer:
 
     async def _ready(self) -> bool | str:
         return self._joined and self._watch.ready()
+
+    def _revoke(self) -> None:
+        if self._subscription.reader is not None:
+            self._subscription.reader.revoke()
 
     async def _begin(self, partitions: Sequence[TopicPartition]) -> None:
         """Begins where each partition should. The client only logs what is raised here, so a broker that does not
@@ -262,13 +266,19 @@ class _Drain(RebalanceListener):  # type: ignore[misc]
     What is assigned then begins where it should."""
 
     def __init__(
-        self, busy: asyncio.Lock, faults: FaultPoints, begin: Callable[[Sequence[TopicPartition]], Awaitable[None]]
+        self,
+        busy: asyncio.Lock,
+        faults: FaultPoints,
+        revoke: Callable[[], None],
+        begin: Callable[[Sequence[TopicPartition]], Awaitable[None]],
     ) -> None:
         self._busy = busy
         self._faults = faults
+        self._revoke = revoke
         self._begin = begin
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        self._revoke()
         if revoked:
             self._faults.reach("revoke")
         async with self._busy:

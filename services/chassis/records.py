@@ -6,6 +6,7 @@ one such record would hold its partition up for ever and lose what was polled wi
 client cannot read in its usual way is fetched apart and read by the parser below, bounded and leniently.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -63,13 +64,16 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         super().__init__(*topics, **options | {"key_deserializer": cut_key, "value_deserializer": cut_value})
         # Which incarnation of each topic the positions belong to.
         self._topic_ids: dict[str, str] = {}
+        # Set while the assignment's positions are known to be right: the client fetches as soon as it has them.
+        self._placed = asyncio.Event()
         # How often topics were begun again, now and when the newest batch was asked for.
         self._begun = self._begun_at_poll = 0
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[KafkaRecord]]:
-        """Up to so many records, fewer when they are large; waits while it has none."""
+        """Up to so many records, fewer when they are large; waits while it has none, and until `begin` is through."""
+        await self._placed.wait()
         self._begun_at_poll = self._begun
         found: dict[TopicPartition, list[KafkaRecord]] = {}
         left = max_records if max_records is not None else STEP_MAX
@@ -88,6 +92,14 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 if not found:
                     raise
                 break
+            if not self._placed.is_set():
+                # A rebalance came between; these may be records of the new assignment, from a place not yet judged.
+                self._give_back(taken)
+                if found:
+                    break
+                await self._placed.wait()
+                self._begun_at_poll = self._begun
+                continue
             for source, records in taken.items():
                 found.setdefault(source, []).extend(records)
                 left -= len(records)
@@ -132,6 +144,11 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
             if at.metadata and at.metadata != self._topic_ids.get(partition.topic):
                 _log.warning("offset of a topic that is no more", topic=partition.topic, partition=partition.partition)
                 self.seek(partition, 0)
+        self._placed.set()
+
+    def revoke(self) -> None:
+        """Gives no records until `begin` has judged the positions of the next assignment."""
+        self._placed.clear()
 
     async def topics_now(self, topics: Sequence[str]) -> TopicsNow:
         """Which of the topics do not exist, and which are others than those that are being read."""
@@ -156,6 +173,13 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     async def refresh(self) -> None:
         """Looks anew which partitions there are, and who leads them."""
         await self._client.force_metadata_update()
+
+    def _give_back(self, taken: Mapping[TopicPartition, Sequence[KafkaRecord]]) -> None:
+        """Reads records again that were not handed on; an assignment that begins before them comes to them anyway."""
+        for partition, records in taken.items():
+            position = self._position(partition)
+            if records and position is not None and position > records[0].offset:
+                self.seek(partition, records[0].offset)
 
     def _buffered(self, partitions: Sequence[TopicPartition]) -> TopicPartition | None:
         """The partition that the client would unpack next; an answer that could not be unpacked stays in front."""

@@ -90,7 +90,9 @@ class Watch:
         missing, changed = await reader.topics_now(self._topics)
         if missing != self._missing:
             _log.error("topics missing", topics=missing) if missing else _log.info("topics there again")
-            # The client would find a topic that was made again only when its knowledge is a minute old.
+        if missing != self._missing or changed or not reader.assignment():
+            # The client would find a topic that was made again only when its knowledge is a minute old; if its group
+            # was shared out while the topic was away, nobody has its partitions until then.
             await reader.refresh()
         self._missing = missing
         if changed:

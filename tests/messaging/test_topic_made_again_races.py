@@ -25,11 +25,11 @@ from tests.support.ledger import eventually
 SEEN_S = 8
 
 
-def _consumer(bootstrap_servers: str, handler: Handler) -> Consumer:
+def _consumer(bootstrap_servers: str, handler: Handler, group: str | None = None) -> Consumer:
     return Consumer(
         KafkaSettings(bootstrap_servers=bootstrap_servers, session_timeout_ms=30_000, batch_records_max=100),
         client_id="tests",
-        group=f"tests-{uuid4()}",
+        group=group or f"tests-{uuid4()}",
         topics=[TOPIC],
         handler=handler,
         clock=system_clock,
@@ -87,19 +87,21 @@ async def test_a_batch_of_the_old_topic_that_cannot_be_settled_skips_nothing_of_
 async def test_a_broker_that_does_not_say_which_topic_it_is_is_asked_again_or_ends_the_process(
     bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
-    real, asked = RecordReader.begin, 0
+    real, asked, seen_before = RecordReader.begin, 0, 0
+    seen: set[Any] = set()
 
     async def begin(reader: RecordReader, partitions: Any) -> None:
-        nonlocal asked
+        nonlocal asked, seen_before
         asked += 1
         if asked <= failures:
             raise NodeNotReadyError("the broker that was asked has just gone")
+        seen_before = len(seen)
         await real(reader, partitions)
 
     monkeypatch.setattr(RecordReader, "begin", begin)
-    monkeypatch.setattr(consumer_module, "BEGIN_RETRY_S", 0.05)
+    # Once: as long as a client needs to have records in hand. For ever: as short as a test likes it.
+    monkeypatch.setattr(consumer_module, "BEGIN_RETRY_S", 2.0 if failures == 1 else 0.05)
     await publish(bootstrap_servers, [usage_record("m") for _ in range(100)])
-    seen: set[Any] = set()
 
     async def handler(events: Sequence[Received], _: Sequence[Refused]) -> None:
         seen.update(received.event.id for received in events)
@@ -115,9 +117,97 @@ async def test_a_broker_that_does_not_say_which_topic_it_is_is_asked_again_or_en
         reader = consumer._subscription.reader
         assert reader is not None
         assert reader._topic_ids, "the commits carry no id of their topic"
+        assert not seen_before, "records were read before it was known where to begin"
         stop.set()
         await running
     else:
         with pytest.raises(RuntimeError, match="does not learn where to begin"):
             await asyncio.wait_for(running, 30)
     assert asked > 1
+
+
+@pytest.mark.timeout(150)
+async def test_a_reader_that_waits_through_a_rebalance_gives_nothing_before_the_new_places_are_judged(
+    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, judged, held = RecordReader.begin, asyncio.Event(), 0
+    judged.set()
+
+    async def begin(reader: RecordReader, partitions: Any) -> None:
+        nonlocal held
+        held += not judged.is_set()
+        await judged.wait()
+        await real(reader, partitions)
+
+    monkeypatch.setattr(RecordReader, "begin", begin)
+    seen: list[Any] = []
+
+    async def handler(events: Sequence[Received], _: Sequence[Refused]) -> None:
+        seen.extend(received.event.id for received in events)
+
+    async def publish_more() -> set[Any]:
+        records = [usage_record("m") for _ in range(200)]
+        await publish(bootstrap_servers, records)
+        return {record.event_id for record in records}
+
+    async def all_of_it() -> bool:
+        return wanted <= set(seen)
+
+    async def both_are_held() -> bool:
+        return held >= 2
+
+    group, stop = f"tests-{uuid4()}", asyncio.Event()
+    first = _consumer(bootstrap_servers, handler, group)
+    running = [asyncio.create_task(first.run(stop))]
+    wanted = await publish_more()
+    await eventually(all_of_it, what="the first records", timeout_s=40)
+
+    judged.clear()
+    second = _consumer(bootstrap_servers, handler, group)
+    running.append(asyncio.create_task(second.run(stop)))
+    await eventually(both_are_held, what="both readers in the rebalance", timeout_s=40)
+    wanted = await publish_more()
+    await asyncio.sleep(2)
+    early = wanted & set(seen)
+    judged.set()
+
+    await eventually(all_of_it, what="the records that came meanwhile", timeout_s=40)
+    stop.set()
+    await asyncio.gather(*running)
+    assert not early, "records were read before it was known where to begin"
+    assert len(seen) == len(set(seen)), "records were read twice although nothing went wrong"
+
+
+@pytest.mark.timeout(150)
+async def test_a_group_that_was_shared_out_while_its_topic_was_away_soon_reads_the_new_one(
+    bootstrap_servers: str,
+) -> None:
+    seen: set[Any] = set()
+
+    async def handler(events: Sequence[Received], _: Sequence[Refused]) -> None:
+        seen.update(received.event.id for received in events)
+
+    async def all_of_it() -> bool:
+        return wanted <= seen
+
+    async def nothing_is_assigned() -> bool:
+        await reader.refresh()
+        return not reader.assignment()
+
+    await _make_again(bootstrap_servers, first := [usage_record("old")])
+    consumer, stop = _consumer(bootstrap_servers, handler), asyncio.Event()
+    running = asyncio.create_task(consumer.run(stop))
+    wanted = {record.event_id for record in first}
+    await eventually(all_of_it, what="the first record", timeout_s=40)
+    reader = consumer._subscription.reader
+    assert reader is not None
+
+    await _delete(bootstrap_servers)
+    await eventually(nothing_is_assigned, what="a rebalance without the topic", timeout_s=20)
+    await _make(bootstrap_servers)
+    await publish(bootstrap_servers, sent := [usage_record("new") for _ in range(20)])
+    wanted = {record.event_id for record in sent}
+    # Much sooner than the client would look by itself.
+    await eventually(all_of_it, what="the records of the new topic", timeout_s=20)
+    stop.set()
+    await running

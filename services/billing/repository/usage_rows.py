@@ -163,13 +163,15 @@ async def faulty_rows(connection: asyncpg.Connection, rows: Sequence[bytes]) -> 
     trial = connection.transaction()
     await trial.start()
     try:
+        # Rows that were taken may stay until the end of the trial, so one savepoint serves all pieces.
+        await connection.execute("SAVEPOINT trial")
         at, size = 0, TRIED_AT_ONCE
         while at < len(rows):
             piece = rows[at : at + size]
             try:
-                async with connection.transaction():
-                    await _copy(connection, piece)
+                await _copy(connection, piece)
             except (IntegrityConstraintViolationError, DataError) as error:
+                await connection.execute("ROLLBACK TO SAVEPOINT trial")
                 line = _LINE.search(error.context or "")
                 if line is None and size > 1:
                     size = 1
