@@ -44,7 +44,7 @@ _STAGES = {
     "derivation": "posting: derivation",
     "_post": "posting: the rest",
     "insert_transactions": "COPY transactions (encoding)",
-    "lock_accounts": "lock accounts",
+    "read_accounts": "read accounts",
     "read_terms": "terms",
     "changed_terms": "terms",
     "update_accounts": "update accounts",

@@ -22,7 +22,7 @@ async def test_a_foreign_open_transaction_is_seen_in_lag_readiness_metric_and_st
 ) -> None:
     mandate = new_mandate()
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers, transactional_id=str(uuid4()), transaction_timeout_ms=40_000
+        bootstrap_servers=bootstrap_servers, transactional_id=str(uuid4()), transaction_timeout_ms=30_000
     )
     await producer.start()
     open_one = usage_record(mandate)

@@ -58,7 +58,7 @@ def movement(transaction_type: TransactionType, amount: int) -> int:
 
 @dataclass(slots=True)
 class LockedAccount:
-    """An account under its row lock: nobody else moves it until this transaction ends."""
+    """An account under the lock of its mandate: nobody else moves it until this transaction ends."""
 
     mandate_no: int
     no: int

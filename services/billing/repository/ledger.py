@@ -1,4 +1,4 @@
-"""Writes of the ledger: lock accounts, insert rows, update balances, add to the rollups. Fixed statements, any size."""
+"""Writes of the ledger: read accounts, insert rows, update balances, add to the rollups. Fixed statements, any size."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -12,7 +12,7 @@ __all__ = [
     "RollupKey",
     "add_to_rollups",
     "insert_transactions",
-    "lock_accounts",
+    "read_accounts",
     "recorded_digests",
     "update_accounts",
 ]
@@ -22,16 +22,16 @@ __all__ = [
 RollupKey = tuple[int, int, date, int]
 
 
-async def lock_accounts(connection: asyncpg.Connection, numbers: Iterable[tuple[int, int]]) -> dict[int, LockedAccount]:
-    """Locks accounts, given as (mandate, account), in the order of their numbers, so that no two batches deadlock."""
-    ordered = sorted(set(numbers), key=lambda pair: pair[1])
+async def read_accounts(connection: asyncpg.Connection, numbers: Iterable[tuple[int, int]]) -> dict[int, LockedAccount]:
+    """Accounts, given as (mandate, account), as they stand under the lock of their mandates, which the caller has taken
+    in an earlier statement: it is the lock of all accounts of a mandate, so they need none of their own."""
+    wanted = set(numbers)
     rows = await connection.fetch(
         "SELECT a.mandate_no, a.no, a.type, a.user_id, a.balance, a.held, a.carry, a.seq"
         " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, no)"
-        " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.no = given.no"
-        " ORDER BY a.no FOR UPDATE OF a",
-        [mandate_no for mandate_no, _ in ordered],
-        [no for _, no in ordered],
+        " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.no = given.no",
+        [mandate_no for mandate_no, _ in wanted],
+        [no for _, no in wanted],
     )
     return {row["no"]: LockedAccount(*row) for row in rows}
 
@@ -43,27 +43,33 @@ async def insert_transactions(connection: asyncpg.Connection, rows: Sequence[Tra
 
 
 async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[LockedAccount]) -> None:
-    """Moves the balances of locked accounts by what their rows sum to, and marks them as untold; one statement.
+    """Moves the balances of accounts by what their rows sum to, and marks them as untold; one statement.
 
-    A mark stays until the balance was told, however often it moves meanwhile; it is taken away under the account's
-    lock, so a mark that is found here is not about to go. Counter-accounts are nobody's balance and are not told.
+    A mark stays until the balance was told, however often it moves meanwhile. It is taken away under the row lock of
+    its account, which each row is moved under here before it is marked, so a mark that is found is not about to go.
+    Counter-accounts are nobody's balance and are not told. Raises RuntimeError, so that nothing is written, when an
+    account is no longer as it was read: then somebody moved it without the lock of its mandate.
     """
     if not accounts:
         return
-    await connection.execute(
+    moved = await connection.fetchval(
         "WITH moved AS (UPDATE accounts a SET balance = a.balance + given.by, carry = given.carry, seq = given.seq"
-        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[])"
-        " AS given (mandate_no, no, by, carry, seq)"
-        " WHERE a.mandate_no = given.mandate_no AND a.no = given.no"
-        " RETURNING a.mandate_no, a.no, a.type)"
-        " INSERT INTO untold_balances (mandate_no, account_no)"
-        " SELECT mandate_no, no FROM moved WHERE type IN ('MANDATE', 'USER') ON CONFLICT DO NOTHING",
+        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[], $6::bigint[])"
+        " AS given (mandate_no, no, by, carry, seq, rows)"
+        " WHERE a.mandate_no = given.mandate_no AND a.no = given.no AND a.seq = given.seq - given.rows"
+        " RETURNING a.mandate_no, a.no, a.type),"
+        " marked AS (INSERT INTO untold_balances (mandate_no, account_no)"
+        " SELECT mandate_no, no FROM moved WHERE type IN ('MANDATE', 'USER') ON CONFLICT DO NOTHING)"
+        " SELECT count(*) FROM moved",
         [account.mandate_no for account in accounts],
         [account.no for account in accounts],
         [account.moved for account in accounts],
         [account.carry for account in accounts],
         [account.seq for account in accounts],
+        [account.rows for account in accounts],
     )
+    if moved != len(accounts):
+        raise RuntimeError(f"{len(accounts) - moved} accounts were moved without the lock of their mandate")
 
 
 async def add_to_rollups(connection: asyncpg.Connection, sums: Mapping[RollupKey, Sequence[int]]) -> None:

@@ -52,9 +52,9 @@ class LockedMandate(NamedTuple):
 async def lock_mandates(connection: asyncpg.Connection, numbers: Iterable[int]) -> dict[int, LockedMandate]:
     """Locks mandates in the order of their numbers, so that no two transactions deadlock.
 
-    Whoever moves money, makes accounts of members or switches the model takes this lock first, decides under it, and
-    locks accounts after it. It is one mode for all: a shared lock would let charges that follow each other closely
-    keep a switch waiting for ever, and charges of one mandate wait for each other at its pool account anyway.
+    Whoever moves money, makes accounts of members or switches the model takes this lock first and decides under it; it
+    is the lock of all accounts of the mandate too. It is one mode for all: a shared lock would let charges that follow
+    each other closely keep a switch waiting for ever, and charges of one mandate meet at its pool account anyway.
     """
     rows = await connection.fetch(
         "SELECT m.no, m.id, m.billing_model, m.version, m.time_zone, m.past_time_zones"

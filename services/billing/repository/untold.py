@@ -22,8 +22,8 @@ async def read_untold(connection: asyncpg.Connection, limit: int) -> list[asyncp
 async def forget_told(connection: asyncpg.Connection, told: Sequence[asyncpg.Record]) -> None:
     """Takes the marks of told balances away, but for those that have moved on since they were read.
 
-    The accounts are locked, so that none of them moves while its mark goes; one that a charge holds keeps its mark,
-    because it is about to move on. So nothing is waited for.
+    The accounts are locked, so that none of them moves while its mark goes; one that a charge has moved already keeps
+    its mark, because it is about to move on. So nothing is waited for.
     """
     await connection.execute(
         "WITH still AS MATERIALIZED (SELECT a.mandate_no, a.no"

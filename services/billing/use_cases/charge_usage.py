@@ -32,7 +32,7 @@ from services.billing.repository.keys import PlaceName, Places, ensure_mandates,
 from services.billing.repository.ledger import (
     RollupKey,
     add_to_rollups,
-    lock_accounts,
+    read_accounts,
     recorded_digests,
     update_accounts,
 )
@@ -185,15 +185,15 @@ class Charges:
     ) -> Outcome:
         """Charges events, in the caller's transaction; raises when one of them is claimed, or the terms have changed.
 
-        The mandates are locked, then the accounts; rows, balances and rollups are written, and the balances are marked
-        to be told. The number of statements does not depend on the number of events.
+        The mandates are locked, and with them their accounts; rows, balances and rollups are written, and the balances
+        are marked to be told. The number of statements does not depend on the number of events.
         """
         priced, uncharged = _price(usages, basis, now)
         await _lock(connection, basis)
         await _look_up(connection, basis.to_look_up(usage for usage, *_ in priced), uncharged)
         too_large: list[Usage] = []
         if priced:
-            accounts = await lock_accounts(connection, {(usage.place.mandate_no, no) for usage, _, no in priced})
+            accounts = await read_accounts(connection, {(usage.place.mandate_no, no) for usage, _, no in priced})
             rows, sums, too_large = _post(priced, accounts, basis.terms, now)
             await insert_usage_rows(connection, rows)
             await update_accounts(connection, list(accounts.values()))
@@ -260,7 +260,7 @@ def _post(
     terms: Mapping[int, Terms],
     now: datetime,
 ) -> tuple[list[bytes], dict[RollupKey, list[int]], list[Usage]]:
-    """Moves the locked accounts, one event after the other: each amount is rounded once with its account's carry, and
+    """Moves the accounts, one event after the other: each amount is rounded once with its account's carry, and
     how it came about is written down. Returns the rows in the order of their key, so that two workers with the same
     events wait for each other, not for ever; the cost and count to add to the rollups; and the events whose amount
     would take their account out of the ledger's range."""

@@ -39,7 +39,7 @@ async def give_opening_credit(
         " JOIN mandates m ON m.no = a.mandate_no"
         " JOIN directory_members d ON d.mandate_id = m.id AND d.user_id = a.user_id AND d.enabled"
         " WHERE a.mandate_no = ANY($1) AND a.type = 'USER' AND m.billing_model = 'PREPAY_USER'"
-        " AND a.opening_credit_at IS NULL ORDER BY a.no FOR UPDATE OF a",
+        " AND a.opening_credit_at IS NULL ORDER BY a.no",
         sorted(mandates),
     )
     if not due:

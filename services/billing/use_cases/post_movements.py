@@ -18,7 +18,7 @@ from services.billing.domain.ledger import (
 )
 from services.billing.errors import BalanceOutOfRange
 from services.billing.repository.keys import AccountKey, ensure_accounts
-from services.billing.repository.ledger import insert_transactions, lock_accounts, update_accounts
+from services.billing.repository.ledger import insert_transactions, read_accounts, update_accounts
 from services.billing.repository.mandates import LockedMandate
 
 __all__ = ["Movement", "post_movements"]
@@ -63,7 +63,7 @@ async def post_movements(
     if not movements:
         return []
     counters = await ensure_accounts(connection, [AccountKey(entry.mandate_no, entry.counter) for entry in movements])
-    accounts = await lock_accounts(
+    accounts = await read_accounts(
         connection,
         [
             *((entry.mandate_no, entry.account_no) for entry in movements),

@@ -45,7 +45,7 @@ async def switch_model(
     pool_no = (await ensure_accounts(connection, [pool]))[pool]
     accounts = await connection.fetch(
         "SELECT no, type, balance FROM accounts WHERE mandate_no = $1 AND type IN ('MANDATE', 'USER', 'INTERNAL')"
-        " ORDER BY no FOR UPDATE",
+        " ORDER BY no",
         mandate_no,
     )
     settings = await read_settings(connection, mandate_no)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from services.billing.use_cases.apply_subscription import ApplySubscription
@@ -201,4 +202,30 @@ async def test_an_event_that_is_parked_by_one_worker_and_charged_by_another_stan
     assert await books.event_ids([mandate]) == [event_id]
     assert await books.refused(mandate) == {"CONFLICT": 1}
     assert await SettleParked(api.database, default_markup=Decimal(50), clock=system_clock)() >= 0
+    assert await books.failing() == {}
+
+
+async def test_an_account_that_somebody_moves_without_the_lock_of_its_mandate_is_charged_nothing(
+    api: BillingApi, books: Books, servers: ServerPair
+) -> None:
+    mandate = await _mandate(api, "PREPAY_MANDATE")
+    move = (
+        "UPDATE billing.accounts a SET seq = a.seq + $2 FROM billing.mandates m"
+        " WHERE m.no = a.mandate_no AND m.id = $1 AND a.type = 'MANDATE'"
+    )
+    hand = await asyncpg.connect(servers.admin_dsn)
+    try:
+        async with held_accounts(servers.admin_dsn, mandate) as lock:
+            # Both stand at the accounts that are held: the hand first, the charge, which has read them, behind it.
+            await lock.begin(hand.execute(move, mandate, 1), _usage(api, mandate))
+            _, outcome = await lock.release()
+        assert lock.waited == 2
+        assert isinstance(outcome, RuntimeError), outcome
+        assert "without the lock of their mandate" in str(outcome)
+        assert await books.charged([mandate]) == 0
+    finally:
+        await hand.execute(move, mandate, -1)
+        await hand.close()
+    await _usage(api, mandate)
+    assert await books.charged([mandate]) == 1
     assert await books.failing() == {}
