@@ -51,7 +51,7 @@ async def count_matters(stack: Mapping[str, Any]) -> Matters | None:
 
 
 async def _uncharged(dsn: str) -> tuple[int, int]:
-    from services.billing.queries.mandates import count_unknown
+    from services.billing.mandates.queries import count_unknown
 
     connection = await _connect(dsn)
     try:

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from services.billing import api, jobs, subscribers
-from services.billing.publications import UntoldBalances
+from services.billing.ledger.publications import UntoldBalances
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import system_clock

@@ -1,7 +1,7 @@
 """What billing does by the clock."""
 
+from services.billing.charging.settle_parked import SettleParked
 from services.billing.settings import BillingSettings
-from services.billing.use_cases.settle_parked import SettleParked
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.jobs import RepeatedJob

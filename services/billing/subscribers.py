@@ -1,10 +1,10 @@
 """What billing reads from Kafka, and which use case settles each topic."""
 
+from services.billing.charging.charge_usage import GROUP, ChargeUsage
+from services.billing.credits.apply_subscription import ApplySubscription
+from services.billing.credits.credit_payment import CreditPayments
+from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.settings import BillingSettings
-from services.billing.use_cases.apply_directory import ApplyDirectory
-from services.billing.use_cases.apply_subscription import ApplySubscription
-from services.billing.use_cases.charge_usage import GROUP, ChargeUsage
-from services.billing.use_cases.credit_payment import CreditPayments
 from services.chassis.clock import Clock
 from services.chassis.consumer import Consumer, Handler
 from services.chassis.database import Database

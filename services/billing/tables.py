@@ -229,7 +229,7 @@ uncharged_events = sa.Table(
     sa.Index("ix_uncharged_events_parked", "price_revision", postgresql_where=sa.text("reason <> 'FREE'")),
 )
 
-# Versions of prices, in the form of domain/prices; a correction is a new version, never an edit.
+# Versions of prices, in the form of `pricing`; a correction is a new version, never an edit.
 prices = sa.Table(
     "prices",
     metadata,

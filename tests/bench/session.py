@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-from services.billing.use_cases.import_prices import set_rate
+from services.billing.pricing.import_prices import set_rate
 from services.chassis.caller import CALLER_HEADER, Caller, sign_caller
 from tests.bench.child import Child
 from tests.bench.load import LoadOrder

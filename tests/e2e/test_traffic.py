@@ -13,8 +13,8 @@ from deploy.simulator.tenants import TENANTS
 from deploy.simulator.traffic import Traffic, rate_at
 from rappen_contracts import ContractError, Event, Record, decode
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.domain.charging import billable
-from services.billing.domain.prices import Metered, PriceBook, Priced, Unpriced, read_rappen_file
+from services.billing.pricing import Metered, PriceBook, Priced, Unpriced, read_rappen_file
+from services.billing.pricing.rating import billable
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 PRICES = Path(__file__).parents[2] / "deploy" / "simulator" / "prices.json"

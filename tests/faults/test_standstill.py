@@ -13,7 +13,7 @@ import httpx
 import pytest
 import stripe
 
-from services.billing.use_cases.apply_directory import ApplyDirectory
+from services.billing.mandates.apply_directory import ApplyDirectory
 from services.chassis.caller import Caller
 from services.chassis.clock import system_clock
 from services.chassis.database import Database

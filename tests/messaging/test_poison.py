@@ -8,7 +8,7 @@ from hashlib import sha256
 import asyncpg
 from aiokafka import AIOKafkaProducer
 
-from services.billing.use_cases.import_prices import set_rate
+from services.billing.pricing.import_prices import set_rate
 from tests.support.events import USAGE_PARTITIONS, RawRecord, new_mandate, publish, usage_record, uuid7
 from tests.support.ledger import Books, eventually
 from tests.support.poison import DEAR_CURRENCY, DEAR_RATE, POISON, dead_letters

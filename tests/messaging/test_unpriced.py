@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from services.billing.use_cases.import_prices import set_rate
+from services.billing.pricing.import_prices import set_rate
 from tests.support.events import new_mandate, publish, usage_record, uuid7
 from tests.support.ledger import Books, eventually
 from tests.support.processes import ServiceProcess, run_command

@@ -23,17 +23,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from deploy.local.postgres import LocalPostgres
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from rappen_contracts import decode
-from services.billing.domain.ledger import BillingModel
-from services.billing.domain.prices import read_rappen_file
+from services.billing.charging.charge_usage import ChargeUsage
+from services.billing.charging.settle_parked import SettleParked
+from services.billing.credits.credit_by_hand import HandCredit, credit_by_hand
 from services.billing.errors import ModelUnchanged
-from services.billing.queries.audit import audit
-from services.billing.repository.prices import Tariffs
-from services.billing.use_cases.apply_directory import ApplyDirectory
-from services.billing.use_cases.charge_usage import ChargeUsage
-from services.billing.use_cases.credit_by_hand import HandCredit, credit_by_hand
-from services.billing.use_cases.import_prices import import_prices, set_rate
-from services.billing.use_cases.settle_parked import SettleParked
-from services.billing.use_cases.switch_model import switch_model
+from services.billing.ledger.audit import audit
+from services.billing.ledger.domain import BillingModel
+from services.billing.mandates.apply_directory import ApplyDirectory
+from services.billing.mandates.switch_model import switch_model
+from services.billing.pricing import read_rappen_file
+from services.billing.pricing.import_prices import import_prices, set_rate
+from services.billing.pricing.repository import Tariffs
 from services.chassis.caller import Caller
 from services.chassis.consumer import Received
 from services.chassis.database import Database

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.billing.domain.money import EXACT, MICRO, Markup, converted, from_micro, post, to_micro, with_markup
+from services.billing.money import EXACT, MICRO, Markup, converted, from_micro, post, to_micro, with_markup
 
 HALF_A_MICRO = MICRO / 2
 

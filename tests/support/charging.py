@@ -8,7 +8,7 @@ from decimal import Decimal
 from aiokafka import ConsumerRecord
 
 from rappen_contracts import decode
-from services.billing.use_cases.charge_usage import ChargeUsage
+from services.billing.charging.charge_usage import ChargeUsage
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Received
 from services.chassis.database import Database

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from uuid import UUID
 
-from services.billing.domain.ledger import BillingModel
+from services.billing.ledger.domain import BillingModel
 
 __all__ = ["MARKUP", "MICRO", "MODELS", "RATES", "TOKEN_PRICE", "USERS", "ModelLedger", "Used"]
 

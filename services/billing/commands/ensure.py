@@ -4,8 +4,8 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 
+from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.settings import BillingSettings
-from services.billing.use_cases.apply_directory import ApplyDirectory
 from services.chassis.clock import system_clock
 from services.chassis.database import PATIENT, Database
 

@@ -11,10 +11,10 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import parse_instant
-from services.billing.domain.prices import OUT_OF_TIME, in_time
-from services.billing.repository.prices import Tariffs
+from services.billing.pricing import OUT_OF_TIME, in_time
+from services.billing.pricing.import_prices import PriceFileError, PriceImport, import_prices, read_price_file
+from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
-from services.billing.use_cases.import_prices import PriceFileError, PriceImport, import_prices, read_price_file
 from services.chassis.clock import system_clock
 from services.chassis.database import PATIENT, Database
 

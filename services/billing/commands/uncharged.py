@@ -8,8 +8,8 @@ from typing import Any
 
 import asyncpg
 
-from services.billing.queries.mandates import unknown_usage
-from services.billing.queries.prices import list_unpriced
+from services.billing.mandates.queries import unknown_usage
+from services.billing.pricing.queries import list_unpriced
 from services.billing.settings import BillingSettings
 from services.chassis.arguments import LISTED_MAX, whole_number
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.billing.use_cases.apply_directory import ApplyDirectory
+from services.billing.mandates.apply_directory import ApplyDirectory
 from services.chassis.caller import Caller
 from services.chassis.clock import system_clock
 from services.chassis.database import Database

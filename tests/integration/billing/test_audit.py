@@ -9,15 +9,15 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from services.billing.domain.ledger import BillingModel
-from services.billing.queries.audit import AuditCheck, ToldBalance, audit
-from services.billing.use_cases.apply_directory import ApplyDirectory
-from services.billing.use_cases.apply_subscription import ApplySubscription
-from services.billing.use_cases.change_settings import change_settings
-from services.billing.use_cases.charge_usage import ChargeUsage
-from services.billing.use_cases.credit_by_hand import HandCredit, credit_by_hand
-from services.billing.use_cases.credit_payment import CreditPayments
-from services.billing.use_cases.switch_model import switch_model
+from services.billing.charging.charge_usage import ChargeUsage
+from services.billing.credits.apply_subscription import ApplySubscription
+from services.billing.credits.credit_by_hand import HandCredit, credit_by_hand
+from services.billing.credits.credit_payment import CreditPayments
+from services.billing.ledger.audit import AuditCheck, ToldBalance, audit
+from services.billing.ledger.domain import BillingModel
+from services.billing.mandates.apply_directory import ApplyDirectory
+from services.billing.mandates.change_settings import change_settings
+from services.billing.mandates.switch_model import switch_model
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints

@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.billing.publications import UntoldBalances
-from services.billing.queries.audit import ToldBalance, audit, read_told
+from services.billing.ledger.audit import ToldBalance, audit, read_told
+from services.billing.ledger.publications import UntoldBalances
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints

@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from services.billing.repository.prices import _read
+from services.billing.pricing.repository import _read
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, system_admin
 from tests.support.charging import charge

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.billing.repository.prices import Tariffs
+from services.billing.checks.check_funds import CheckFunds, Question
+from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
-from services.billing.use_cases.check_funds import CheckFunds, Question
 from services.chassis.caller import Caller
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi

@@ -13,8 +13,8 @@ from rappen_contracts.payment.v1 import PaymentSucceeded
 from rappen_contracts.registry import PAYMENT_SUCCEEDED_V1, SUBSCRIPTION_CHANGED_V1
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from rappen_contracts.types import NonNegativeMoney
-from services.billing.use_cases.apply_subscription import ApplySubscription
-from services.billing.use_cases.credit_payment import CreditPayments
+from services.billing.credits.apply_subscription import ApplySubscription
+from services.billing.credits.credit_payment import CreditPayments
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Received
 from tests.integration.billing.conftest import BillingApi

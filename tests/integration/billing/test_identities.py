@@ -6,10 +6,10 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 
 from rappen_contracts.subscription.v1 import Plan
-from services.billing.domain.ledger import LEDGER_NAMESPACE
-from services.billing.use_cases.apply_subscription import ApplySubscription
-from services.billing.use_cases.credit_payment import CreditPayments
-from services.billing.use_cases.settle_parked import SettleParked
+from services.billing.charging.settle_parked import SettleParked
+from services.billing.credits.apply_subscription import ApplySubscription
+from services.billing.credits.credit_payment import CreditPayments
+from services.billing.ledger.domain import LEDGER_NAMESPACE
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Received
 from tests.integration.billing.conftest import BillingApi

@@ -12,9 +12,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from services.billing.use_cases.apply_subscription import ApplySubscription
-from services.billing.use_cases.credit_payment import CreditPayments
-from services.billing.use_cases.settle_parked import SettleParked
+from services.billing.charging.settle_parked import SettleParked
+from services.billing.credits.apply_subscription import ApplySubscription
+from services.billing.credits.credit_payment import CreditPayments
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, system_admin

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from services.billing.use_cases.import_prices import set_rate
-from services.billing.use_cases.settle_parked import SettleParked
+from services.billing.charging.settle_parked import SettleParked
+from services.billing.pricing.import_prices import set_rate
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from services.chassis.jobs import RepeatedJob

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from services.billing.use_cases.settle_parked import SettleParked
+from services.billing.charging.settle_parked import SettleParked
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, system_admin

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from services.billing.queries.standings import TOGETHER_MAX, WAITING_MAX, Standings
+from services.billing.checks.standings import TOGETHER_MAX, WAITING_MAX, Standings
 from services.chassis.database import Database, NoConnection, is_transient, is_undecided, take_time
 from services.chassis.settings import DatabaseSettings
 from tests.integration.billing.conftest import BillingApi

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from services.billing.queries.standings import Standings
+from services.billing.checks.standings import Standings
 from services.chassis.database import Database
 
 

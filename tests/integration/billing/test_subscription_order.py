@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.billing.use_cases.apply_subscription import ApplySubscription
+from services.billing.credits.apply_subscription import ApplySubscription
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Received
 from tests.integration.billing.conftest import BillingApi

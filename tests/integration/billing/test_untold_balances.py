@@ -5,10 +5,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from services.billing.repository.keys import AccountKey, ensure_accounts, ensure_mandates
-from services.billing.repository.mandates import lock_mandates
-from services.billing.repository.untold import forget_told, read_untold
-from services.billing.use_cases.post_movements import Movement, post_movements
+from services.billing.ledger.keys import AccountKey, ensure_accounts, ensure_mandates
+from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.ledger.untold import forget_told, read_untold
+from services.billing.mandates.repository import lock_mandates
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from tests.support.events import new_mandate

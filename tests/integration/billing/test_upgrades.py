@@ -13,10 +13,10 @@ import pytest
 
 from deploy.local.postgres import LocalPostgres
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
-from services.billing.domain.ledger import LEDGER_NAMESPACE
-from services.billing.queries.audit import audit
-from services.billing.use_cases.apply_subscription import ApplySubscription
-from services.billing.use_cases.credit_payment import CreditPayments
+from services.billing.credits.apply_subscription import ApplySubscription
+from services.billing.credits.credit_payment import CreditPayments
+from services.billing.ledger.audit import audit
+from services.billing.ledger.domain import LEDGER_NAMESPACE
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from services.chassis.migrations import migrate

@@ -9,9 +9,9 @@ import pytest
 
 from rappen_contracts import Event
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.domain.ledger import LockedAccount
-from services.billing.repository.keys import Place
-from services.billing.repository.usage_rows import COLUMNS, insert_usage_rows, since_epoch, usage_row
+from services.billing.charging.repository import COLUMNS, insert_usage_rows, since_epoch, usage_row
+from services.billing.ledger.domain import LockedAccount
+from services.billing.ledger.keys import Place
 from services.chassis.database import Database
 
 AT = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)

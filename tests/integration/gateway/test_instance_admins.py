@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.billing.use_cases.apply_directory import ApplyDirectory
+from services.billing.mandates.apply_directory import ApplyDirectory
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from tests.integration.gateway.support import GatewayProcess, Issuer, Peer, assert_problem, unique

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.billing.domain.prices import (
+from services.billing.pricing import (
     PROMPT_KINDS,
     Metered,
     PriceBook,

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from services.billing.domain.prices import Change, Factor, PriceBook, PriceList, PriceVersion, Rate, RateTable, diff
-from services.billing.domain.prices.clock import Window
+from services.billing.pricing import Change, Factor, PriceBook, PriceList, PriceVersion, Rate, RateTable, diff
+from services.billing.pricing.clock import Window
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from services.billing.domain import prices
-from services.billing.domain.prices import (
+from services.billing import pricing as prices
+from services.billing.pricing import (
     PriceError,
     PriceFileError,
     read_rappen_file,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.billing.domain.prices import (
+from services.billing.pricing import (
     Metered,
     PriceBook,
     Priced,

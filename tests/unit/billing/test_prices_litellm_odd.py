@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.billing.domain.prices import Metered, PriceBook, Priced, PriceFile, Unpriced, read_litellm_file
+from services.billing.pricing import Metered, PriceBook, Priced, PriceFile, Unpriced, read_litellm_file
 
 VALID_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.billing.domain.prices import (
+from services.billing.pricing import (
     FALLBACKS,
     PROMPT_KINDS,
     TOKEN_KINDS,
@@ -25,7 +25,7 @@ from services.billing.domain.prices import (
     version_from_text,
     version_to_text,
 )
-from services.billing.domain.prices.clock import Window
+from services.billing.pricing.clock import Window
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS = ["input", "cache_read", "output", "reasoning", "image_input"]

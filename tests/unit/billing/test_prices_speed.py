@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from services.billing.domain.money import Markup, converted, post, with_markup
-from services.billing.domain.prices import Metered, PriceBook, Priced, Rate, RateTable, read_rappen_file
+from services.billing.money import Markup, converted, post, with_markup
+from services.billing.pricing import Metered, PriceBook, Priced, Rate, RateTable, read_rappen_file
 
 DEMO_FILE = Path(__file__).parents[3] / "deploy" / "simulator" / "prices.json"
 AT = datetime(2026, 5, 5, 13, 0, tzinfo=UTC)

@@ -1,0 +1,93 @@
+"""Usage events as a batch of the charge: the first of each, its repeats, and those that contradict it."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from rappen_contracts import Event
+from rappen_contracts.usage.v1 import UsageRecorded
+from services.billing.ledger.keys import Place
+from services.chassis.consumer import Received
+from services.chassis.quarantine import Refused
+
+__all__ = ["Usage", "compare", "contradicting", "distinct", "refused_usage"]
+
+
+class Usage:
+    """A usage event on its way through the charge: what was done, and where in the ledger it belongs."""
+
+    __slots__ = ("data", "event", "name", "place", "received", "tokens")
+
+    place: Place
+
+    def __init__(self, event: Event, received: Received | None = None) -> None:
+        data = event.data
+        if not isinstance(data, UsageRecorded):
+            raise TypeError(f"{type(data).__name__} is not usage")
+        self.event = event
+        self.data = data
+        self.received = received
+        self.tokens = data.tokens.counts() if data.tokens is not None else {}
+        # Everything in the event that decides on its place; in the order of `PlaceName`.
+        self.name = (
+            data.mandate_id,
+            data.user_id,
+            data.provider,
+            data.model,
+            data.feature_code,
+            data.feature_instance_id,
+        )
+
+    @property
+    def identity(self) -> tuple[int, UUID]:
+        """What makes two deliveries the same event: the mandate and the event's id."""
+        return self.place.mandate_no, self.event.id
+
+
+def distinct(usages: list[Usage]) -> tuple[list[Usage], int, list[Usage]]:
+    """The first of each identity within the batch, the number of its repeats, and those with other data."""
+    if len({usage.event.id.int for usage in usages}) == len(usages):
+        return usages, 0, []
+    first: dict[tuple[int, UUID], Usage] = {}
+    repeats, others = 0, []
+    for usage in usages:
+        known = first.setdefault(usage.identity, usage)
+        if known is not usage:
+            if known.event.digest == usage.event.digest:
+                repeats += 1
+            else:
+                others.append(usage)
+    return list(first.values()), repeats, others
+
+
+def contradicting(others: Sequence[Usage], recorded: dict[tuple[int, UUID], bytes]) -> list[Refused]:
+    """Those that differ from the first of their identity; that is what is recorded, or else the first in the batch."""
+    return [_conflict(usage) for usage in others if recorded.get(usage.identity) != usage.event.digest]
+
+
+def compare(
+    usages: Sequence[Usage], known: dict[tuple[int, UUID], bytes]
+) -> tuple[list[Usage], list[Usage], list[Refused]]:
+    """Splits events into new ones, repeats of what is recorded, and contradictions to it."""
+    if not known:
+        return list(usages), [], []
+    fresh, again, other = [], [], []
+    for usage in usages:
+        digest = known.get(usage.identity)
+        if digest is None:
+            fresh.append(usage)
+        elif digest == usage.event.digest:
+            again.append(usage)
+        else:
+            other.append(_conflict(usage))
+    return fresh, again, other
+
+
+def _conflict(usage: Usage) -> Refused:
+    return refused_usage(usage, "CONFLICT", f"event {usage.event.id} was recorded with other data")
+
+
+def refused_usage(usage: Usage, code: str, detail: str) -> Refused:
+    """The record of an event that was received, with why it is refused."""
+    if usage.received is None:
+        raise AssertionError("only received events can be refused")
+    return Refused(usage.received.record, code, detail)

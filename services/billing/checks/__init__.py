@@ -1,0 +1,1 @@
+"""Whether an AI call may go ahead."""

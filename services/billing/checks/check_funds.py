@@ -1,0 +1,146 @@
+"""Answering whether an AI call may go ahead, from one statement, shared by the checks that wait together."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+
+from services.billing.checks.domain import Decision, Funds, Standing, decide
+from services.billing.checks.providers import allowed
+from services.billing.checks.standings import Standings
+from services.billing.errors import InvalidField, MandateUnknown, PriceUnknown
+from services.billing.ledger.keys import AccountKey, ensure_accounts, ensure_mandates
+from services.billing.mandates.open_accounts import open_member_accounts
+from services.billing.mandates.repository import lock_mandates
+from services.billing.money import Markup, from_micro, post
+from services.billing.pricing.rating import Billable, Parked, Tariff, rate_usage
+from services.billing.pricing.repository import Tariffs
+from services.billing.settings import BillingSettings
+from services.chassis.clock import Clock
+from services.chassis.database import Database
+
+__all__ = ["Answer", "CheckFunds", "Question"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who wants to spend what; exactly one of the two estimates is there. `estimated_cost` is final CHF."""
+
+    mandate_id: str
+    user_id: str
+    estimated_cost: Decimal | None
+    estimate: Billable
+    provider: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The decision with the figures it was made on, in micro-CHF."""
+
+    decision: Decision
+    funds: Funds
+    required: int
+
+    def json(self) -> dict[str, Any]:
+        """The body of an answer."""
+        return {
+            "allowed": self.decision.reason is None,
+            "reason": self.decision.reason,
+            "currentBalance": _money(self.funds.balance),
+            "heldAmount": _money(self.funds.held),
+            "requiredAmount": _money(self.required),
+            "shortfall": _money(self.decision.shortfall),
+            "billingModel": self.funds.model,
+        }
+
+
+class CheckFunds:
+    """L8. Reads only, but for a mandate or member whose settings or account were never made."""
+
+    def __init__(self, database: Database, tariffs: Tariffs, settings: BillingSettings, clock: Clock) -> None:
+        self._database = database
+        self._standings = Standings(database)
+        self._tariffs = tariffs
+        self._settings = settings
+        self._clock = clock
+
+    async def __call__(self, question: Question) -> Answer:
+        """Decides; 404 for a mandate that the directory does not know, 422 for what cannot be priced."""
+        row = await self._read(question)
+        if not row["known"]:
+            raise MandateUnknown
+        if row["mandate_no"] is None or (row["member"] and (row["own_no"] is None or row["pool_no"] is None)):
+            await self._open(question, member=bool(row["member"]))
+            row = await self._read(question)
+        return await self._answer(question, row)
+
+    async def _read(self, question: Question) -> asyncpg.Record:
+        return await self._standings.read(question.mandate_id, question.user_id, question.provider)
+
+    async def _open(self, question: Question, *, member: bool) -> None:
+        """Makes what is missing: settings, the pool, and the member's account with its opening credit."""
+        async with self._database.bare() as connection, connection.transaction():
+            number = (await ensure_mandates(connection, [question.mandate_id]))[question.mandate_id]
+            mandates = await lock_mandates(connection, [number])
+            await ensure_accounts(connection, [AccountKey(number, "MANDATE")])
+            if member:
+                members = [(number, question.user_id)]
+                await open_member_accounts(connection, members, mandates=mandates, now=self._clock())
+
+    async def _answer(self, question: Question, row: asyncpg.Record) -> Answer:
+        tariff = await self._tariff(row["revision"])
+        required = self._required(question, row, tariff)
+        own = row["billing_model"] == "PREPAY_USER"
+        unlimited = row["billing_model"] == "UNLIMITED"
+        funds = Funds(
+            model=row["billing_model"],
+            balance=0 if unlimited else (row["own_balance"] if own else row["pool_balance"]) or 0,
+            held=0 if unlimited else (row["own_held"] if own else row["pool_held"]) or 0,
+            credit_limit=row["credit_limit"],
+            block_on_zero_balance=row["block_on_zero_balance"],
+        )
+        standing = Standing(
+            member=bool(row["member"]),
+            account_enabled=row["own_enabled"] is not False and (own or row["pool_enabled"] is not False),
+            provider_allowed=self._provider_allowed(question.provider, row, tariff),
+            subscription_operative=row["subscription_operative"],
+        )
+        return Answer(decide(standing, funds, required), funds, required)
+
+    async def _tariff(self, revision: int) -> Tariff:
+        known = self._tariffs.known(revision)
+        if known is not None:
+            return known
+        async with self._database.bare() as connection:
+            return await self._tariffs.at(connection, revision)
+
+    def _required(self, question: Question, row: asyncpg.Record, tariff: Tariff) -> int:
+        """The final price in micro-CHF, rounded once as a charge would be."""
+        if question.estimate is None:
+            amount, rest = post(question.estimated_cost or Decimal(0), Decimal(0))
+            if rest:
+                raise InvalidField("estimatedCost", en="at most six decimals", de="höchstens sechs Nachkommastellen")
+            return amount
+        markup = row["markup_percent"]
+        if markup is None:
+            markup = row["plan_markup_percent"]
+        if markup is None:
+            markup = self._settings.default_markup_percent
+        rated = rate_usage(question.estimate, self._clock(), tariff, Markup.of(markup))
+        if isinstance(rated, Parked):
+            raise PriceUnknown(rated.reason, rated.detail)
+        return post(rated.exact, Decimal(0))[0]
+
+    def _provider_allowed(self, provider: str | None, row: asyncpg.Record, tariff: Tariff) -> bool:
+        """G5: a role's rows replace its default; whatever cannot be determined denies."""
+        if provider is None:
+            return True
+        catalogue = tariff.book.providers() | frozenset(self._settings.additional_providers)
+        granting = row["granting_roles"] or []
+        permissions = {role: [provider] if role in granting else [] for role in row["ruled_roles"] or []}
+        return provider in allowed(row["roles"] or [], permissions, catalogue, self._settings.provider_roles)
+
+
+def _money(micros: int) -> dict[str, str]:
+    return {"amount": format(from_micro(micros), "f"), "currency": "CHF"}

@@ -1,0 +1,101 @@
+"""Whether an AI call may go ahead: the first reason against it, in a fixed order. Pure."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from services.billing.ledger.domain import BillingModel
+
+__all__ = ["Decision", "Funds", "Reason", "Standing", "decide", "is_warning", "warning_threshold"]
+
+Reason = Literal[
+    "NOT_A_MEMBER",
+    "ACCOUNT_DISABLED",
+    "PROVIDER_NOT_ALLOWED",
+    "NO_ACTIVE_SUBSCRIPTION",
+    "SUB_LIMIT_EXCEEDED",
+    "INSUFFICIENT_BALANCE",
+    "CREDIT_LIMIT_EXCEEDED",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """The charged account, in micro-CHF; a credit limit of None is no limit."""
+
+    model: BillingModel
+    balance: int
+    held: int
+    credit_limit: int | None
+    block_on_zero_balance: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Everything about mandate and member that can speak against a call before money does."""
+
+    member: bool
+    account_enabled: bool
+    provider_allowed: bool
+    # None: the mandate never had a subscription and lives on its credit.
+    subscription_operative: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer; the shortfall is told also where it does not block."""
+
+    reason: Reason | None
+    shortfall: int
+
+
+def decide(standing: Standing, funds: Funds, required: int) -> Decision:
+    """The first reason that applies, or none."""
+    shortfall = _shortfall(funds, required)
+    if not standing.member:
+        return Decision("NOT_A_MEMBER", shortfall)
+    if not standing.account_enabled:
+        return Decision("ACCOUNT_DISABLED", shortfall)
+    if not standing.provider_allowed:
+        return Decision("PROVIDER_NOT_ALLOWED", shortfall)
+    if standing.subscription_operative is False:
+        return Decision("NO_ACTIVE_SUBSCRIPTION", shortfall)
+    return Decision(_money(funds, required), shortfall)
+
+
+def _money(funds: Funds, required: int) -> Reason | None:
+    available = funds.balance - funds.held
+    if funds.model == "UNLIMITED":
+        return None
+    if funds.model == "CREDIT_POSTPAY":
+        limited = funds.credit_limit is not None and available - required < -funds.credit_limit
+        return "CREDIT_LIMIT_EXCEEDED" if limited else None
+    blocked = funds.block_on_zero_balance and (available <= 0 or available < required)
+    return "INSUFFICIENT_BALANCE" if blocked else None
+
+
+def _shortfall(funds: Funds, required: int) -> int:
+    """What is missing for the call to be covered."""
+    if funds.model == "UNLIMITED" or (funds.model == "CREDIT_POSTPAY" and funds.credit_limit is None):
+        return 0
+    covered = funds.balance - funds.held
+    if funds.model == "CREDIT_POSTPAY":
+        covered += funds.credit_limit or 0
+    return max(0, required - covered)
+
+
+def warning_threshold(model: BillingModel, percent_of_level: int, percent_of_limit: int | None) -> int:
+    """The amount at which warnings begin: a share of the last level, of the credit limit when postpaid."""
+    if model == "UNLIMITED":
+        return 0
+    if model == "CREDIT_POSTPAY":
+        return percent_of_limit or 0
+    return percent_of_level
+
+
+def is_warning(model: BillingModel, balance: int, threshold: int, credit_limit: int | None) -> bool:
+    """Whether a balance is at or under its threshold."""
+    if model == "UNLIMITED":
+        return False
+    if model == "CREDIT_POSTPAY":
+        return credit_limit is not None and credit_limit + balance <= threshold
+    return balance <= threshold

@@ -1,0 +1,113 @@
+"""What a check looks at: membership, settings, accounts and provider permissions, as they are now.
+
+Every AI call asks first, so checks that arrive while others are being read are read together, by one statement: the
+busier the service, the less a check costs. A check that is alone waits for nobody.
+"""
+
+import asyncio
+from typing import NamedTuple
+
+import asyncpg
+
+from services.billing.mandates.repository import USABLE_PERCENT
+from services.chassis.database import Database, NoConnection
+
+__all__ = ["Standings"]
+
+# Statements at once, and checks in one of them.
+READERS_MAX = 2
+TOGETHER_MAX = 64
+# Beyond so many, a check is answered at once that there is no time for it.
+WAITING_MAX = 1_000
+# A reading is short; one that is not waits for a server that stands still, and its checks are told so.
+READ_TIMEOUT_S = 4.0
+
+_STATEMENT = f"""
+SELECT d.id IS NOT NULL AS known, d.enabled AND s.enabled AND coalesce(u.enabled, true) AS member, s.roles,
+       m.no AS mandate_no, m.billing_model, m.block_on_zero_balance, m.subscription_operative,
+       {USABLE_PERCENT.format("m.markup_percent")} AS markup_percent,
+       {USABLE_PERCENT.format("m.plan_markup_percent")} AS plan_markup_percent,
+       pool.no AS pool_no, pool.enabled AS pool_enabled, pool.balance AS pool_balance, pool.held AS pool_held,
+       pool.credit_limit,
+       own.no AS own_no, own.enabled AS own_enabled, own.balance AS own_balance, own.held AS own_held,
+       p.granting_roles, p.ruled_roles, (SELECT revision FROM price_book) AS revision
+  FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (mandate_id, user_id, provider, number)
+  LEFT JOIN directory_mandates d ON d.id = asked.mandate_id
+  LEFT JOIN directory_members s ON s.mandate_id = asked.mandate_id AND s.user_id = asked.user_id
+  LEFT JOIN directory_users u ON u.id = asked.user_id
+  LEFT JOIN mandates m ON m.id = asked.mandate_id
+  LEFT JOIN accounts pool ON pool.mandate_no = m.no AND pool.type = 'MANDATE' AND pool.user_id IS NULL
+  LEFT JOIN accounts own ON own.mandate_no = m.no AND own.type = 'USER' AND own.user_id = asked.user_id
+ CROSS JOIN LATERAL (
+       SELECT array_agg(role) AS ruled_roles,
+              array_agg(role) FILTER (WHERE asked.provider = ANY (providers)) AS granting_roles
+         FROM provider_permissions WHERE mandate_id = asked.mandate_id AND providers IS NOT NULL) p
+ ORDER BY asked.number
+"""
+
+
+class _Asked(NamedTuple):
+    mandate_id: str
+    user_id: str
+    provider: str | None
+    found: asyncio.Future[asyncpg.Record]
+
+
+class Standings:
+    """Reads of one process."""
+
+    def __init__(self, database: Database, *, readers_max: int = READERS_MAX) -> None:
+        self._database = database
+        self._readers_max = readers_max
+        self._waiting: list[_Asked] = []
+        self._readers: set[asyncio.Task[None]] = set()
+
+    async def read(self, mandate_id: str, user_id: str, provider: str | None) -> asyncpg.Record:
+        """One row, with nulls for what does not exist; raises what the database raised, or `NoConnection`."""
+        if len(self._waiting) >= WAITING_MAX:
+            # Those who have gone, because their time was over, wait for nothing.
+            self._waiting = [asked for asked in self._waiting if not asked.found.done()]
+            if len(self._waiting) >= WAITING_MAX:
+                raise NoConnection
+        found: asyncio.Future[asyncpg.Record] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Asked(mandate_id, user_id, provider, found))
+        if len(self._readers) < self._readers_max:
+            self._readers.add(asyncio.create_task(self._read_waiting()))
+        return await found
+
+    async def _read_waiting(self) -> None:
+        """Reads until nobody waits, and is no reader from that very moment on.
+
+        Nothing may come between the last look at who waits and the end: a callback of the finished task runs after
+        those whom it has just answered, and what they ask next would then wait for a reader that is gone.
+        """
+        try:
+            await self._read_until_nobody_waits()
+        finally:
+            reader = asyncio.current_task()
+            if reader is not None:
+                self._readers.discard(reader)
+
+    async def _read_until_nobody_waits(self) -> None:
+        """What goes wrong is told to those who asked, and the next ones are tried anew."""
+        while self._waiting:
+            together, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
+            try:
+                rows = await self._fetch(together)
+            except Exception as error:  # noqa: BLE001 - it is raised where the check was asked.
+                for asked in together:
+                    if not asked.found.done():
+                        asked.found.set_exception(error)
+            else:
+                for asked, row in zip(together, rows, strict=True):
+                    # Whoever has gone meanwhile has cancelled the future.
+                    if not asked.found.done():
+                        asked.found.set_result(row)
+
+    async def _fetch(self, together: list[_Asked]) -> list[asyncpg.Record]:
+        mandates, users, providers, _ = zip(*together, strict=True)
+        async with self._database.bare() as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(
+                _STATEMENT, mandates, users, providers, timeout=READ_TIMEOUT_S
+            )
+        return rows

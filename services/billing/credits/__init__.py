@@ -1,0 +1,1 @@
+"""Money in: payments, budgets, credit by hand."""

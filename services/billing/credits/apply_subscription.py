@@ -1,0 +1,100 @@
+"""Following a mandate's subscription: the terms of its plan, and the plan's budget once per period."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+
+from rappen_contracts import Event
+from rappen_contracts.subscription.v1 import SubscriptionChanged
+from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
+from services.billing.errors import BalanceOutOfRange
+from services.billing.ledger.keys import ensure_mandates
+from services.billing.mandates.repository import LockedMandate, lock_mandates
+from services.billing.mandates.subscriptions import follow_subscriptions, keep_subscription
+from services.billing.money import to_micro
+from services.chassis.clock import Clock
+from services.chassis.consumer import Received
+from services.chassis.database import Database
+from services.chassis.metrics import EVENTS_CONSUMED
+from services.chassis.quarantine import Refused, quarantine
+
+__all__ = ["ApplySubscription"]
+
+
+class ApplySubscription:
+    """The handler of subscription.changed. What is older than what is here changes no terms, but its budget counts."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+        """Settles a batch in one transaction."""
+        now = self._clock()
+        rejected = list(refused)
+        async with self._database.bare() as connection, connection.transaction():
+            numbers = await ensure_mandates(connection, [_change(received.event).mandate_id for received in events])
+            mandates = await lock_mandates(connection, numbers.values())
+            for received in events:
+                changed = _change(received.event)
+                mandate = mandates[numbers[changed.mandate_id]]
+                try:
+                    async with connection.transaction():
+                        await keep_subscription(connection, mandate.no, changed, changed_at=received.event.time)
+                        await follow_subscriptions(connection, mandate.no)
+                        await _credit_budget(connection, mandate, changed, now)
+                except BalanceOutOfRange:
+                    too_large = "with this budget the balance would leave the range of the ledger"
+                    rejected.append(Refused(received.record, "AMOUNT_TOO_LARGE", too_large))
+            await quarantine(connection, rejected, group="billing", now=now)
+        EVENTS_CONSUMED.labels("subscription.changed", "applied").inc(len(events) + len(refused) - len(rejected))
+
+
+def _change(event: Event) -> SubscriptionChanged:
+    if not isinstance(event.data, SubscriptionChanged):
+        raise TypeError(f"{type(event.data).__name__} is no subscription change")
+    return event.data
+
+
+async def _credit_budget(
+    connection: asyncpg.Connection, mandate: LockedMandate, changed: SubscriptionChanged, now: datetime
+) -> None:
+    """L16: the budget's identity is the subscription and the start of its period."""
+    if not changed.budget_due or changed.period_start is None or changed.plan.budget.amount <= 0:
+        return
+    # The mark is the identity, not the rows: a budget that came to nothing, or was shared, is not counted anew either.
+    if await connection.fetchval(
+        "SELECT EXISTS (SELECT 1 FROM subscription_budgets"
+        " WHERE mandate_no = $1 AND subscription_id = $2 AND period_start = $3)",
+        mandate.no,
+        changed.subscription_id,
+        changed.period_start,
+    ):
+        return
+    amount = to_micro(changed.plan.budget.amount)
+    if changed.plan.budget_per == "member":
+        amount *= await connection.fetchval(
+            "SELECT count(*) FROM directory_members WHERE mandate_id = $1 AND enabled", changed.mandate_id
+        )
+    identity = f"budget/{changed.subscription_id}/{changed.period_start.isoformat()}"
+    credit = MandateCredit(
+        user_id=None,
+        cause=identity,
+        amount=amount,
+        counter="SUBSCRIPTION_GRANT",
+        reference_type="SUBSCRIPTION",
+        reference_id=str(changed.subscription_id),
+        description=f"Budget {changed.plan.key}",
+        occurred_at=changed.period_start,
+    )
+    await credit_mandate(connection, mandate, credit, now=now)
+    await connection.execute(
+        "INSERT INTO subscription_budgets (mandate_no, subscription_id, period_start, amount, credited_at)"
+        " VALUES ($1, $2, $3, $4, $5)",
+        mandate.no,
+        changed.subscription_id,
+        changed.period_start,
+        amount,
+        now,
+    )

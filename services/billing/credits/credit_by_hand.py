@@ -1,0 +1,108 @@
+"""Crediting or deducting by the system administrator (L10): recorded with who did it and why."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4, uuid5
+
+import asyncpg
+
+from services.billing.errors import IdempotencyMismatch, NotAMember, UserRequired, ZeroCredit
+from services.billing.ledger.domain import LEDGER_NAMESPACE, TransactionType
+from services.billing.ledger.keys import AccountKey, ensure_accounts
+from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.mandates.audit_log import record_change
+from services.billing.mandates.open_accounts import open_member_accounts
+from services.billing.mandates.queries import is_member
+from services.billing.mandates.repository import LockedMandate, lock_mandate
+from services.billing.money import to_micro
+from services.billing.reports.transactions import read_transaction
+from services.chassis.caller import Caller
+
+__all__ = ["HandCredit", "credit_by_hand", "credited_account"]
+
+
+@dataclass(frozen=True, slots=True)
+class HandCredit:
+    """A signed amount in CHF, for whom and why; the key makes a repeat of the request the same credit."""
+
+    user_id: str | None
+    amount: Decimal
+    description: str
+    idempotency_key: str | None
+
+
+async def credit_by_hand(
+    connection: asyncpg.Connection, mandate_no: int, credit: HandCredit, *, caller: Caller, now: datetime
+) -> dict[str, Any]:
+    """Posts the credit in the caller's transaction and answers its row; a repeat answers the first one's, whatever the
+    billing model is by then."""
+    if not credit.amount:
+        raise ZeroCredit
+    mandate = await lock_mandate(connection, mandate_no)
+    event_id = _event_id(mandate_no, caller, credit.idempotency_key)
+    known = await connection.fetchrow(
+        "SELECT t.moved_account_no, t.seq, t.transaction_type, t.amount, t.description, a.user_id"
+        " FROM transactions t JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.account_no"
+        " WHERE t.mandate_no = $1 AND t.event_id = $2 AND t.own",
+        mandate_no,
+        event_id,
+    )
+    micros = to_micro(credit.amount)
+    transaction_type: TransactionType = "CREDIT" if micros > 0 else "DEBIT"
+    if known is not None:
+        given = (transaction_type, abs(micros), credit.description, credit.user_id)
+        if tuple(known[name] for name in ("transaction_type", "amount", "description", "user_id")) != given:
+            raise IdempotencyMismatch
+        return await read_transaction(connection, mandate_no, known["moved_account_no"], known["seq"])
+    account_no, about_no = await credited_account(connection, mandate, credit.user_id, now=now)
+    movement = Movement(
+        mandate_no=mandate_no,
+        event_id=event_id,
+        account_no=account_no,
+        about_no=about_no,
+        transaction_type=transaction_type,
+        amount=abs(micros),
+        counter="ADMIN",
+        reference_type="ADMIN",
+        description=credit.description,
+        occurred_at=now,
+        created_by_user_id=caller.user_id,
+    )
+    (row,) = await post_movements(connection, [movement], mandates={mandate_no: mandate}, now=now)
+    await record_change(
+        connection,
+        mandate_no=mandate_no,
+        actor=caller.user_id,
+        action="credit",
+        before=None,
+        after={"amount": credit.amount, "userId": credit.user_id, "description": credit.description},
+        now=now,
+    )
+    return await read_transaction(connection, mandate_no, account_no, row.seq)
+
+
+async def credited_account(
+    connection: asyncpg.Connection, mandate: LockedMandate, user_id: str | None, *, now: datetime
+) -> tuple[int, int | None]:
+    """The account whose balance a credit moves, and the member it is for: the pool, or a member's own budget."""
+    own = mandate.billing_model == "PREPAY_USER"
+    if own and user_id is None:
+        raise UserRequired
+    if user_id is not None and not await is_member(connection, mandate.id, user_id):
+        raise NotAMember
+    pool = AccountKey(mandate.no, "MANDATE")
+    pool_no = (await ensure_accounts(connection, [pool]))[pool]
+    if user_id is None:
+        return pool_no, None
+    await open_member_accounts(connection, [(mandate.no, user_id)], mandates={mandate.no: mandate}, now=now)
+    member = AccountKey(mandate.no, "USER", user_id)
+    member_no = (await ensure_accounts(connection, [member]))[member]
+    return (member_no, None) if own else (pool_no, member_no)
+
+
+def _event_id(mandate_no: int, caller: Caller, key: str | None) -> UUID:
+    if key is None:
+        return uuid4()
+    return uuid5(LEDGER_NAMESPACE, f"admin/{mandate_no}/{caller.user_id}/{key}")

@@ -1,0 +1,103 @@
+"""Crediting a mandate once: its pool, a member's budget, or all members' budgets in equal parts."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid5
+
+import asyncpg
+
+from services.billing.ledger.accounts import enabled_member_accounts, member_account
+from services.billing.ledger.domain import LEDGER_NAMESPACE, CounterAccount, ReferenceType, Transaction
+from services.billing.ledger.keys import AccountKey, ensure_accounts
+from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.mandates.open_accounts import open_member_accounts
+from services.billing.mandates.repository import LockedMandate
+from services.billing.mandates.sharing import share_equally
+
+__all__ = ["MandateCredit", "credit_mandate"]
+
+
+@dataclass(frozen=True, slots=True)
+class MandateCredit:
+    """A credit with its business identity: `cause` names what it is for, and is credited once per mandate."""
+
+    user_id: str | None
+    cause: str
+    amount: int
+    counter: CounterAccount
+    reference_type: ReferenceType
+    reference_id: str
+    description: str
+    occurred_at: datetime
+    created_by_user_id: str | None = None
+
+    def event_id(self, mandate: LockedMandate) -> UUID:
+        """The id of its row; of the first one, where it is shared."""
+        return uuid5(LEDGER_NAMESPACE, f"{mandate.id}/{self.cause}")
+
+
+async def credit_mandate(
+    connection: asyncpg.Connection, mandate: LockedMandate, credit: MandateCredit, *, now: datetime
+) -> list[Transaction]:
+    """Posts the credit in the caller's transaction; nothing when it was posted before."""
+    event_id = credit.event_id(mandate)
+    if credit.amount == 0 or await _is_posted(connection, mandate.no, event_id):
+        return []
+    targets = await _targets(connection, mandate, credit.user_id, now)
+    # The first part has the identity of the whole, so that a repeat finds it whoever the members are by then.
+    event_ids = [event_id, *(_part(event_id, no) for no in targets[1:])]
+    about = None if credit.user_id is None else await member_account(connection, mandate.no, credit.user_id)
+    return await post_movements(
+        connection,
+        [
+            Movement(
+                mandate_no=mandate.no,
+                event_id=each,
+                account_no=no,
+                about_no=about,
+                transaction_type="CREDIT",
+                amount=amount,
+                counter=credit.counter,
+                reference_type=credit.reference_type,
+                reference_id=credit.reference_id,
+                description=credit.description,
+                occurred_at=credit.occurred_at,
+                created_by_user_id=credit.created_by_user_id,
+            )
+            for no, each, amount in zip(targets, event_ids, share_equally(credit.amount, len(targets)), strict=True)
+            if amount
+        ],
+        mandates={mandate.no: mandate},
+        now=now,
+    )
+
+
+async def _is_posted(connection: asyncpg.Connection, mandate_no: int, event_id: UUID) -> bool:
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT 1 FROM transactions WHERE mandate_no = $1 AND event_id = $2 AND own)",
+        mandate_no,
+        event_id,
+    )
+    return found
+
+
+async def _targets(
+    connection: asyncpg.Connection, mandate: LockedMandate, user_id: str | None, now: datetime
+) -> list[int]:
+    """The accounts that the money is for, in id order, by the billing model in force."""
+    pool = AccountKey(mandate.no, "MANDATE")
+    pool_no = (await ensure_accounts(connection, [pool]))[pool]
+    if mandate.billing_model != "PREPAY_USER":
+        return [pool_no]
+    if user_id is not None:
+        await open_member_accounts(connection, [(mandate.no, user_id)], mandates={mandate.no: mandate}, now=now)
+        own = await member_account(connection, mandate.no, user_id)
+        if own is None:
+            raise AssertionError("the account was opened a moment ago, in this transaction")
+        return [own]
+    # A mandate without members has nobody to share with; the money waits on its pool.
+    return await enabled_member_accounts(connection, mandate.no, mandate.id) or [pool_no]
+
+
+def _part(event_id: UUID, account_no: int) -> UUID:
+    return uuid5(event_id, str(account_no))

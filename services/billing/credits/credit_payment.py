@@ -1,0 +1,137 @@
+"""Crediting money that arrived: one credit per payment, whichever way and however often it is told."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from hashlib import blake2b
+
+import asyncpg
+
+from rappen_contracts import Event
+from rappen_contracts.payment.v1 import PaymentSucceeded
+from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
+from services.billing.errors import BalanceOutOfRange
+from services.billing.ledger.domain import BEYOND_BALANCE_MAX
+from services.billing.ledger.keys import ensure_mandates
+from services.billing.mandates.repository import LockedMandate, lock_mandates, read_terms
+from services.billing.money import converted, post
+from services.billing.pricing.rating import Tariff, no_rate
+from services.billing.pricing.repository import Tariffs
+from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
+from services.chassis.clock import Clock
+from services.chassis.consumer import Received
+from services.chassis.database import Database
+from services.chassis.metrics import EVENTS_CONSUMED
+from services.chassis.quarantine import Refused, quarantine
+
+__all__ = ["CreditPayments", "credit_payment"]
+
+# What becomes of a payment that can never be credited as it is told: code and detail.
+_REFUSALS = {
+    "conflict": ("CONFLICT", "the payment was told with other data"),
+    "too_large": ("AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX),
+}
+# A subscription's payment gives its budget through subscription.changed, not a balance of its own.
+_CREDITED_REASONS = frozenset({"top_up", "recharge", "invoice"})
+
+
+class CreditPayments:
+    """The handler of payment.succeeded."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._tariffs = Tariffs()
+
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+        """Settles a batch in one transaction."""
+        now = self._clock()
+        outcomes: list[str] = []
+        rejected = list(refused)
+        async with self._database.bare() as connection, connection.transaction():
+            numbers = await ensure_mandates(connection, [_payment(received.event).mandate_id for received in events])
+            mandates = await lock_mandates(connection, numbers.values())
+            for received in events:
+                mandate = mandates[numbers[_payment(received.event).mandate_id]]
+                try:
+                    async with connection.transaction():
+                        outcome = await self._settle(connection, mandate, received.event, now)
+                except BalanceOutOfRange:
+                    outcome = "too_large"
+                outcomes.append(outcome)
+                if outcome in _REFUSALS:
+                    rejected.append(Refused(received.record, *_REFUSALS[outcome]))
+            await quarantine(connection, rejected, group="billing", now=now)
+        for outcome in outcomes:
+            EVENTS_CONSUMED.labels("payment.succeeded", outcome).inc()
+
+    async def _settle(self, connection: asyncpg.Connection, mandate: LockedMandate, event: Event, now: datetime) -> str:
+        # What is parked is credited from there, so that it never stands in both places.
+        known = await connection.fetchval(
+            "SELECT digest FROM uncharged_events WHERE mandate_no = $1 AND event_id = $2 AND own", mandate.no, event.id
+        )
+        if known is not None:
+            return "repeated" if known == event.digest else "conflict"
+        _, revision = await read_terms(connection, (), default_markup=Decimal(0))
+        tariff = await self._tariffs.at(connection, revision)
+        parked = await credit_payment(connection, mandate, event, tariff, now=now)
+        if isinstance(parked, str):
+            return parked
+        await insert_uncharged(connection, [parked])
+        return "parked"
+
+
+async def credit_payment(
+    connection: asyncpg.Connection, mandate: LockedMandate, event: Event, tariff: Tariff, *, now: datetime
+) -> str | UnchargedEvent:
+    """Credits a payment in the caller's transaction and says what became of it (credited, repeated, noted, or a
+    conflict with what was told of it before), or why it has to wait for a rate."""
+    paid = _payment(event)
+    if paid.reason not in _CREDITED_REASONS:
+        return "noted"
+    rate = tariff.rates.at(paid.amount.currency, paid.paid_at)
+    amount = 0 if rate is None else post(converted(paid.amount.amount, rate.rate), Decimal(0))[0]
+    credit = MandateCredit(
+        user_id=paid.user_id,
+        cause=f"payment/{paid.reference}",
+        amount=amount,
+        counter="PAYMENT_PROVIDER",
+        reference_type="PAYMENT",
+        reference_id=paid.reference,
+        description=paid.description or "Stripe payment",
+        occurred_at=paid.paid_at,
+        created_by_user_id=paid.created_by_user_id,
+    )
+    event_id, digest = credit.event_id(mandate), _digest(paid)
+    known = await connection.fetchrow(
+        "SELECT digest FROM payment_credits WHERE mandate_no = $1 AND event_id = $2", mandate.no, event_id
+    )
+    if known is not None:
+        return "repeated" if known["digest"] in (None, digest) else "conflict"
+    if rate is None:
+        why = no_rate(paid.amount.currency, paid.paid_at)
+        return UnchargedEvent.parked(mandate.no, event, why, now, tariff.revision)
+    await credit_mandate(connection, mandate, credit, now=now)
+    await connection.execute(
+        "INSERT INTO payment_credits (mandate_no, event_id, reference, amount, digest, credited_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6)",
+        mandate.no,
+        event_id,
+        paid.reference,
+        amount,
+        digest,
+        now,
+    )
+    return "credited"
+
+
+def _payment(event: Event) -> PaymentSucceeded:
+    if not isinstance(event.data, PaymentSucceeded):
+        raise TypeError(f"{type(event.data).__name__} is no payment")
+    return event.data
+
+
+def _digest(paid: PaymentSucceeded) -> bytes:
+    """What a payment is, however it is told: what was paid, for what and for whom."""
+    text = f"{paid.reason}|{paid.amount.amount.normalize():f}|{paid.amount.currency}|{paid.user_id}"
+    return blake2b(text.encode(), digest_size=16).digest()

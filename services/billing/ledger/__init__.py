@@ -1,0 +1,1 @@
+"""Accounts and the rows that move them; the books told, and audited."""

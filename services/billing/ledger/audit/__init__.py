@@ -1,0 +1,72 @@
+"""The books against themselves: every balance, chain, remainder, day, sum and mark, in one snapshot of the database.
+
+A check is one statement over the whole ledger, hashed or sorted, never a look-up for each row. It gives a row for every
+account (or mandate) that it looks at: `failing` tells whether that one is wrong, `told` how. What no statement can know
+comes as arguments: where days begin, by the code that charged, and what was published.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from services.billing.ledger.audit import balances, marks, places, usage
+from services.billing.ledger.audit.days import DAYS, day_borders
+from services.billing.ledger.audit.told import TOLD, ToldBalance, read_told, told_arguments
+
+__all__ = ["AuditCheck", "ToldBalance", "audit", "read_told"]
+
+FAILING_MAX = 1000
+TIMEOUT_S = 1800
+
+_STATEMENTS = {**balances.CHECKS, **usage.CHECKS, **places.CHECKS, **marks.CHECKS}
+
+
+@dataclass(frozen=True)
+class AuditCheck:
+    """One check: how many accounts it looked at, how many fail, and the first of those with what is wrong."""
+
+    name: str
+    looked_at: int
+    failing_count: int
+    failing: list[dict[str, str | None]]
+
+
+async def audit(connection: asyncpg.Connection, told: Sequence[ToldBalance] | None = None) -> list[AuditCheck]:
+    """Runs every check on one snapshot, so that it is true at any moment, whatever is being charged meanwhile.
+
+    `told` are balances that were published before this: the rows after which they were so have to be there.
+    """
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.execute(f"SET LOCAL statement_timeout = '{TIMEOUT_S}s'")
+        await connection.execute("SET LOCAL work_mem = '128MB'")
+        # These statements run once, and their arguments decide on the plan.
+        await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        results = [await _check(connection, name, statement) for name, statement in _STATEMENTS.items()]
+        results.append(await _check(connection, "days", DAYS, *await day_borders(connection)))
+        if told is not None:
+            results.append(await _check(connection, "told", TOLD, *told_arguments(told)))
+    return results
+
+
+async def _check(connection: asyncpg.Connection, name: str, statement: str, *arguments: object) -> AuditCheck:
+    # One run of the statement gives both the count and, first, what fails.
+    rows = await connection.fetch(
+        "SELECT m.id AS mandate_id, checked.* FROM ("
+        " SELECT *, count(*) OVER () AS looked_at, count(*) FILTER (WHERE failing) OVER () AS failing_count"
+        f" FROM ({statement}) AS account ORDER BY failing DESC, mandate_no, account_no LIMIT {FAILING_MAX}) AS checked"
+        " LEFT JOIN mandates m ON m.no = checked.mandate_no ORDER BY failing DESC, mandate_id, account_no",
+        *arguments,
+        timeout=TIMEOUT_S,
+    )
+    failing = [
+        {
+            "mandateId": row["mandate_id"],
+            "accountId": None if row["account_no"] is None else str(row["account_no"]),
+            "detail": row["told"],
+        }
+        for row in rows
+        if row["failing"]
+    ]
+    looked_at, failing_count = (rows[0]["looked_at"], rows[0]["failing_count"]) if rows else (0, 0)
+    return AuditCheck(name, looked_at, failing_count, failing)

@@ -1,0 +1,58 @@
+"""The check of days: every row stands on the day of its mandate on which its time fell."""
+
+from datetime import date, timedelta
+
+import asyncpg
+
+from services.billing.ledger.calendars import Calendar
+from services.billing.mandates.repository import calendar_of
+
+__all__ = ["DAYS", "day_borders"]
+
+# Every row's day is the one of its time in the calendar that its mandate had then. What was recorded before it happened
+# may have met a change of the time zone in between: its day is then at most one beside. The borders come from the code
+# that charged, so that the database's own list of time zones, of another age, cannot contradict.
+DAYS = """
+    WITH calendars AS (SELECT * FROM unnest($1::int[], $2::int[]) AS given (mandate_no, calendar)),
+         borders AS (SELECT calendar, day::date, begins::timestamptz, ends::timestamptz
+                       FROM unnest($3::int[], $4::text[], $5::text[], $6::text[]) AS b (calendar, day, begins, ends)),
+         moved AS (
+        SELECT t.mandate_no, t.account_no AS no, count(*) AS rows, min(t.period_day) AS day
+          FROM transactions t
+          JOIN calendars c ON c.mandate_no = t.mandate_no
+          LEFT JOIN borders b ON b.calendar = c.calendar AND b.day = t.period_day
+         WHERE (t.occurred_at >= b.begins AND t.occurred_at < b.ends) IS NOT TRUE
+           AND NOT (t.occurred_at > t.recorded_at
+                    AND t.period_day BETWEEN (t.occurred_at AT TIME ZONE 'UTC')::date - 1
+                                         AND (t.occurred_at AT TIME ZONE 'UTC')::date + 1)
+         GROUP BY 1, 2)
+    SELECT a.mandate_no, a.no AS account_no, d.rows IS NOT NULL AS failing,
+           d.rows || ' rows are on another day than that of their time, the first on ' || d.day AS told
+      FROM accounts a LEFT JOIN moved d ON d.mandate_no = a.mandate_no AND d.no = a.no
+     WHERE a.type IN ('MANDATE', 'USER')
+"""
+
+
+async def day_borders(connection: asyncpg.Connection) -> tuple[list[object], ...]:
+    """The arguments of `DAYS`: the calendar of each mandate, by number, and for each calendar and day that rows are on,
+    where the day begins and ends. Most mandates share a calendar, so these are few."""
+    calendars: dict[Calendar, int] = {}
+    mandates, numbers = [], []
+    for no, zone, past in await connection.fetch("SELECT no, time_zone, past_time_zones FROM mandates"):
+        mandates.append(no)
+        numbers.append(calendars.setdefault(calendar_of(no, zone, past), len(calendars)))
+    days = await connection.fetch(
+        "SELECT DISTINCT period_day FROM transactions WHERE period_day BETWEEN '0001-01-01' AND '9999-12-31'"
+    )
+    borders = [
+        (number, row["period_day"].isoformat(), *_begin_and_end(calendar, row["period_day"]))
+        for calendar, number in calendars.items()
+        for row in days
+    ]
+    return mandates, numbers, *([border[part] for border in borders] for part in range(4))
+
+
+def _begin_and_end(calendar: Calendar, day: date) -> tuple[str, str]:
+    """As text, because the driver takes the first and the last time that Python can say for infinite ones."""
+    begins = "-infinity" if day == date.min else calendar.begin(day).isoformat()
+    return begins, "infinity" if day == date.max else calendar.begin(day + timedelta(days=1)).isoformat()

@@ -1,0 +1,98 @@
+"""The check of what was told: balances that were published, which lie outside the database."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import chain
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from rappen_contracts import ContractError, decode
+from rappen_contracts.billing.v1 import BalanceChanged
+from rappen_contracts.registry import BALANCE_CHANGED_V1, source_topic
+from services.billing.money import to_micro
+from services.chassis.settings import KafkaSettings
+
+__all__ = ["TOLD", "ToldBalance", "read_told", "told_arguments"]
+
+REQUEST_TIMEOUT_MS = 10_000
+POLL_MS = 1_000
+RECORDS_MAX = 5_000
+# Without a record for so long the broker does not give what it says it has.
+STALL_S = 30.0
+
+# The row after which a balance was published is there, with that balance. A last row that was deleted shows here, even
+# where its balance, its sums and the number of rows were put right.
+TOLD = """
+    SELECT m.no AS mandate_no, g.account_no, t.balance_after IS DISTINCT FROM g.balance AS failing,
+           'row ' || g.version || ' was told with balance ' || g.balance || ' and '
+           || coalesce('has ' || t.balance_after, 'is gone') AS told
+      FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS g (mandate_id, account_no, version, balance)
+      LEFT JOIN mandates m ON m.id = g.mandate_id
+      LEFT JOIN transactions t ON t.mandate_no = m.no AND t.moved_account_no = g.account_no AND t.seq = g.version
+"""
+
+
+class ToldBalance(NamedTuple):
+    """A published balance in micro-CHF, and the number of the account's row after which it was that."""
+
+    mandate_id: str
+    account_no: int
+    version: int
+    balance: int
+
+
+def told_arguments(told: Sequence[ToldBalance]) -> tuple[list[object], ...]:
+    """The arguments of `TOLD`."""
+    columns = [list(column) for column in zip(*told, strict=True)] or [[], [], [], []]
+    return tuple(columns)
+
+
+async def read_told(kafka: KafkaSettings) -> list[ToldBalance]:
+    """The newest balance that was published of each account, up to the present end of the topic.
+
+    It has to be read before the snapshot of the database that it is compared with: what is published is committed.
+    Raises what the client raises when the broker is away, `TimeoutError` when it gives nothing more.
+    """
+    topic = source_topic(BALANCE_CHANGED_V1.name)
+    partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+    newest: dict[int, ToldBalance] = {}
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        client_id="billing-audit",
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+    )
+    await consumer.start()
+    try:
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        moved = time.monotonic()
+        while behind := [at for at in partitions if await consumer.position(at) < ends[at]]:
+            found = await consumer.getmany(*behind, timeout_ms=POLL_MS, max_records=RECORDS_MAX)
+            if found:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > STALL_S:
+                raise TimeoutError(f"{topic.name} gives no more records")
+            for told in map(_told, chain.from_iterable(found.values())):
+                if told is not None and (
+                    told.account_no not in newest or newest[told.account_no].version < told.version
+                ):
+                    newest[told.account_no] = told
+    finally:
+        await consumer.stop()
+    return list(newest.values())
+
+
+def _told(record: ConsumerRecord) -> ToldBalance | None:
+    """The balance that a record tells; None for one that cannot be read, which tells none."""
+    try:
+        changed = decode(record.headers, record.value, now=datetime.now(UTC)).data
+    except ContractError:
+        return None
+    if not isinstance(changed, BalanceChanged) or not changed.account_id.isdecimal():
+        return None
+    return ToldBalance(changed.mandate_id, int(changed.account_id), changed.version, to_micro(changed.balance.amount))

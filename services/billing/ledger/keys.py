@@ -1,0 +1,171 @@
+"""Narrow keys: the numbers that stand for mandates, accounts and dimensions inside the ledger.
+
+A number never changes once it is given, so workers keep what they have seen. What is missing is made in a small
+transaction of its own before the charge; a number that nothing uses does no harm.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import asyncpg
+
+from services.billing.ledger.domain import AccountType, BillingModel, charged_account_type
+
+__all__ = [
+    "AccountKey",
+    "DimensionKey",
+    "Place",
+    "PlaceName",
+    "Places",
+    "ensure_accounts",
+    "ensure_mandates",
+    "make_places",
+]
+
+# Bounds the memory of a worker: about 500 bytes an entry.
+PLACES_MAX = 50_000
+
+
+class AccountKey(NamedTuple):
+    """Whose account: a member's, or one of the mandate's own (`user_id` is null)."""
+
+    mandate_no: int
+    type: AccountType
+    user_id: str | None = None
+
+
+class DimensionKey(NamedTuple):
+    """What usage was for."""
+
+    mandate_no: int
+    provider: str | None
+    model: str | None
+    feature_code: str | None
+    feature_instance_id: str | None
+
+
+class PlaceName(NamedTuple):
+    """Everything in an event that decides where in the ledger it belongs."""
+
+    mandate_id: str
+    user_id: str
+    provider: str | None
+    model: str | None
+    feature_code: str | None
+    feature_instance_id: str | None
+
+
+class Place(NamedTuple):
+    """The numbers of an event's place: mandate, the accounts that may pay, and what it was for."""
+
+    mandate_no: int
+    member_no: int
+    pool_no: int
+    internal_no: int
+    dimension_no: int
+
+    def charged_no(self, model: BillingModel) -> int:
+        """The account that pays under a billing model."""
+        kind = charged_account_type(model)
+        if kind == "USER":
+            return self.member_no
+        return self.pool_no if kind == "MANDATE" else self.internal_no
+
+
+class Places:
+    """The places a worker has seen, for itself alone."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str | None, ...], Place] = {}
+
+    def get(self, name: tuple[str | None, ...]) -> Place | None:
+        """The place, if this worker has seen it."""
+        return self._places.get(name)
+
+    def remember(self, found: Iterable[tuple[PlaceName, Place]]) -> None:
+        """Keeps places whose numbers are committed. When full, the older half goes; what is in use comes back."""
+        if len(self._places) > PLACES_MAX:
+            for name in list(self._places)[: PLACES_MAX // 2]:
+                del self._places[name]
+        self._places.update(found)
+
+
+async def make_places(
+    connection: asyncpg.Connection, names: Sequence[PlaceName], mandates: Mapping[str, int]
+) -> dict[PlaceName, Place]:
+    """Finds or makes the numbers of places, in the caller's transaction, which has locked their mandates."""
+    own: tuple[AccountType, ...] = ("MANDATE", "INTERNAL")
+    accounts = await ensure_accounts(
+        connection,
+        [
+            *(AccountKey(no, kind) for no in mandates.values() for kind in own),
+            *(AccountKey(mandates[name.mandate_id], "USER", name.user_id) for name in names),
+        ],
+    )
+    keys = {name: DimensionKey(mandates[name.mandate_id], *name[2:]) for name in names}
+    dimensions = await _ensure_dimensions(connection, list(keys.values()))
+    places = {}
+    for name, key in keys.items():
+        no = key.mandate_no
+        member = accounts[AccountKey(no, "USER", name.user_id)]
+        pool, internal = accounts[AccountKey(no, "MANDATE")], accounts[AccountKey(no, "INTERNAL")]
+        places[name] = Place(no, member, pool, internal, dimensions[key])
+    return places
+
+
+async def ensure_mandates(connection: asyncpg.Connection, ids: Sequence[str]) -> dict[str, int]:
+    """The numbers of mandates; those that are new get the default settings."""
+    ordered = sorted(set(ids))
+    await connection.execute(
+        "INSERT INTO mandates (id) SELECT id FROM unnest($1::text[]) AS given (id)"
+        " WHERE NOT EXISTS (SELECT 1 FROM mandates m WHERE m.id = given.id) ON CONFLICT (id) DO NOTHING",
+        ordered,
+    )
+    rows = await connection.fetch("SELECT id, no FROM mandates WHERE id = ANY($1)", ordered)
+    return {row["id"]: row["no"] for row in rows}
+
+
+async def ensure_accounts(connection: asyncpg.Connection, keys: Sequence[AccountKey]) -> dict[AccountKey, int]:
+    """The numbers of accounts; those that are new begin with nothing."""
+    ordered = sorted(set(keys), key=lambda key: (key.mandate_no, key.type, key.user_id or ""))
+    columns = [list(column) for column in zip(*ordered, strict=True)]
+    found = (
+        "SELECT a.mandate_no, a.type, a.user_id, a.no FROM unnest($1::int[], $2::text[], $3::text[])"
+        " AS given (mandate_no, type, user_id)"
+        " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.type = given.type"
+        " AND a.user_id IS NOT DISTINCT FROM given.user_id"
+    )
+    rows = await connection.fetch(found, *columns)
+    if len(rows) < len(ordered):
+        await connection.execute(
+            "INSERT INTO accounts (mandate_no, type, user_id) SELECT * FROM unnest($1::int[], $2::text[], $3::text[])"
+            " ON CONFLICT DO NOTHING",
+            *columns,
+        )
+        rows = await connection.fetch(found, *columns)
+    return {AccountKey(row["mandate_no"], row["type"], row["user_id"]): row["no"] for row in rows}
+
+
+async def _ensure_dimensions(connection: asyncpg.Connection, keys: Sequence[DimensionKey]) -> dict[DimensionKey, int]:
+    ordered = sorted(set(keys), key=lambda key: tuple(str(part or "") for part in key))
+    columns = [list(column) for column in zip(*ordered, strict=True)]
+    given = (
+        "unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[])"
+        " AS given (mandate_no, provider, model, feature_code, feature_instance_id)"
+    )
+    found = (
+        "SELECT d.mandate_no, d.provider, d.model, d.feature_code, d.feature_instance_id, d.no"
+        f" FROM {given} JOIN dimensions d ON d.mandate_no = given.mandate_no"
+        " AND d.provider IS NOT DISTINCT FROM given.provider AND d.model IS NOT DISTINCT FROM given.model"
+        " AND d.feature_code IS NOT DISTINCT FROM given.feature_code"
+        " AND d.feature_instance_id IS NOT DISTINCT FROM given.feature_instance_id"
+    )
+    rows = await connection.fetch(found, *columns)
+    if len(rows) < len(ordered):
+        await connection.execute(
+            "INSERT INTO dimensions (mandate_no, provider, model, feature_code, feature_instance_id)"
+            f" SELECT * FROM {given} ON CONFLICT DO NOTHING",
+            *columns,
+        )
+        rows = await connection.fetch(found, *columns)
+    return {DimensionKey(*tuple(row)[:5]): row["no"] for row in rows}

@@ -1,0 +1,55 @@
+"""Facts of billing, as they go to Kafka."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+
+from rappen_contracts.billing.v1 import BalanceChanged
+from rappen_contracts.registry import BALANCE_CHANGED_V1
+from rappen_contracts.types import Money, NonNegativeBalance
+from services.billing.ledger.domain import transaction_id
+from services.billing.ledger.untold import forget_told, read_untold
+from services.billing.money import from_micro
+from services.chassis.clock import Clock
+from services.chassis.outbox import OutboxRow, outbox_row
+
+__all__ = ["UntoldBalances"]
+
+
+class UntoldBalances:
+    """balance.changed: the newest balance of every account that moved, for the relay."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def read(self, connection: asyncpg.Connection, limit: int) -> Sequence[tuple[OutboxRow, asyncpg.Record]]:
+        """Balances that were not told, each with what `forget` needs."""
+        now = self._clock()
+        return [(_balance_changed(row, now), row) for row in await read_untold(connection, limit)]
+
+    async def forget(self, connection: asyncpg.Connection, told: Sequence[asyncpg.Record]) -> None:
+        """These were told."""
+        await forget_told(connection, told)
+
+
+def _balance_changed(row: asyncpg.Record, now: datetime) -> OutboxRow:
+    """The key is the account's, not only the mandate's, because the topic is compacted by account."""
+    mandate_id, account_no = row["mandate_id"], row["no"]
+    data = BalanceChanged(
+        mandate_id=mandate_id,
+        account_id=str(account_no),
+        account_type=row["type"],
+        user_id=row["user_id"],
+        balance=Money(amount=from_micro(row["balance"]), currency="CHF"),
+        held=NonNegativeBalance(amount=from_micro(row["held"]), currency="CHF"),
+        version=row["seq"],
+    )
+    return outbox_row(
+        BALANCE_CHANGED_V1,
+        data,
+        # The row after which the balance was this.
+        event_id=transaction_id(account_no, row["seq"]),
+        occurred_at=now,
+        key=f"{mandate_id}/{account_no}",
+    )

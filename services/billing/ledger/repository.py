@@ -1,0 +1,107 @@
+"""Writes of the ledger: read accounts, insert rows, update balances, add to the rollups. Fixed statements, any size."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from uuid import UUID
+
+import asyncpg
+
+from services.billing.ledger.domain import LockedAccount, Transaction
+
+__all__ = [
+    "RollupKey",
+    "add_to_rollups",
+    "insert_transactions",
+    "read_accounts",
+    "recorded_digests",
+    "update_accounts",
+]
+
+
+# One row of the rollups: mandate, the member's account, the day, the dimension.
+RollupKey = tuple[int, int, date, int]
+
+
+async def read_accounts(connection: asyncpg.Connection, numbers: Iterable[tuple[int, int]]) -> dict[int, LockedAccount]:
+    """Accounts, given as (mandate, account), as they stand under the lock of their mandates, which the caller has taken
+    in an earlier statement: it is the lock of all accounts of a mandate, so they need none of their own."""
+    wanted = set(numbers)
+    rows = await connection.fetch(
+        "SELECT a.mandate_no, a.no, a.type, a.user_id, a.balance, a.held, a.carry, a.seq"
+        " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, no)"
+        " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.no = given.no",
+        [mandate_no for mandate_no, _ in wanted],
+        [no for _, no in wanted],
+    )
+    return {row["no"]: LockedAccount(*row) for row in rows}
+
+
+async def insert_transactions(connection: asyncpg.Connection, rows: Sequence[Transaction]) -> None:
+    """Appends rows to the ledger; raises `UniqueViolationError` when one of the events has a row already."""
+    if rows:
+        await connection.copy_records_to_table("transactions", records=rows, columns=Transaction._fields)
+
+
+async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[LockedAccount]) -> None:
+    """Moves the balances of accounts by what their rows sum to, and marks them as untold; one statement.
+
+    A mark stays until the balance was told, however often it moves meanwhile. It is taken away under the row lock of
+    its account, which each row is moved under here before it is marked, so a mark that is found is not about to go.
+    Counter-accounts are nobody's balance and are not told. Raises RuntimeError, so that nothing is written, when an
+    account is no longer as it was read: then somebody moved it without the lock of its mandate.
+    """
+    if not accounts:
+        return
+    moved = await connection.fetchval(
+        "WITH moved AS (UPDATE accounts a SET balance = a.balance + given.by, carry = given.carry, seq = given.seq"
+        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[], $6::bigint[])"
+        " AS given (mandate_no, no, by, carry, seq, rows)"
+        " WHERE a.mandate_no = given.mandate_no AND a.no = given.no AND a.seq = given.seq - given.rows"
+        " RETURNING a.mandate_no, a.no, a.type),"
+        " marked AS (INSERT INTO untold_balances (mandate_no, account_no)"
+        " SELECT mandate_no, no FROM moved WHERE type IN ('MANDATE', 'USER') ON CONFLICT DO NOTHING)"
+        " SELECT count(*) FROM moved",
+        [account.mandate_no for account in accounts],
+        [account.no for account in accounts],
+        [account.moved for account in accounts],
+        [account.carry for account in accounts],
+        [account.seq for account in accounts],
+        [account.rows for account in accounts],
+    )
+    if moved != len(accounts):
+        raise RuntimeError(f"{len(accounts) - moved} accounts were moved without the lock of their mandate")
+
+
+async def add_to_rollups(connection: asyncpg.Connection, sums: Mapping[RollupKey, Sequence[int]]) -> None:
+    """Adds cost (micro-CHF) and count to the rollups; rows in one order, so that no two batches deadlock."""
+    if not sums:
+        return
+    ordered = sorted(sums)
+    mandates, accounts, days, dimensions = zip(*ordered, strict=True)
+    await connection.execute(
+        "INSERT INTO rollups AS r (mandate_no, account_no, day, dimension_no, cost, count)"
+        " SELECT * FROM unnest($1::int[], $2::bigint[], $3::date[], $4::int[], $5::bigint[], $6::bigint[])"
+        " ON CONFLICT (mandate_no, account_no, day, dimension_no)"
+        " DO UPDATE SET cost = r.cost + excluded.cost, count = r.count + excluded.count",
+        mandates,
+        accounts,
+        days,
+        dimensions,
+        [sums[key][0] for key in ordered],
+        [sums[key][1] for key in ordered],
+    )
+
+
+async def recorded_digests(
+    connection: asyncpg.Connection, table: str, identities: Sequence[tuple[int, UUID]]
+) -> dict[tuple[int, UUID], bytes]:
+    """The digests of those usage events that `table` (the ledger, or the uncharged events) has already."""
+    if not identities:
+        return {}
+    rows = await connection.fetch(
+        "SELECT t.mandate_no, t.event_id, t.digest FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
+        f" JOIN {table} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id AND NOT t.own",
+        [mandate_no for mandate_no, _ in identities],
+        [event_id for _, event_id in identities],
+    )
+    return {(row["mandate_no"], row["event_id"]): row["digest"] for row in rows}

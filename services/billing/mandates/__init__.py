@@ -1,0 +1,1 @@
+"""What a mandate's charges depend on: settings, terms, members, the billing model."""

@@ -1,0 +1,96 @@
+"""Keeping billing's copy of the directory, and the accounts that follow from it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+
+from rappen_contracts.directory.v1 import DirectoryChanged, Mandate, Membership, ProviderPermissions, User
+from services.billing.ledger.keys import ensure_mandates
+from services.billing.mandates.directory import write_mandate, write_membership, write_permissions, write_user
+from services.billing.mandates.open_accounts import open_member_accounts
+from services.billing.mandates.repository import lock_mandates
+from services.chassis.clock import Clock
+from services.chassis.consumer import Received
+from services.chassis.database import Database
+from services.chassis.metrics import EVENTS_CONSUMED
+from services.chassis.quarantine import Refused, quarantine
+
+__all__ = ["ApplyDirectory"]
+
+# Mandates of one transaction of `resync`.
+RESYNC_MANDATES = 100
+
+
+class ApplyDirectory:
+    """The handler of directory.changed. An entry older than the one that is here changes nothing."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+        """Settles a batch in one transaction: entries, settings of mandates, accounts and opening credit of members."""
+        now = self._clock()
+        async with self._database.bare() as connection, connection.transaction():
+            members: list[tuple[str, str]] = []
+            mandates: set[str] = set()
+            for received in events:
+                changed = received.event.data
+                if not isinstance(changed, DirectoryChanged):
+                    raise TypeError(f"{type(changed).__name__} is no directory change")
+                await _write(connection, changed, mandates, members)
+            await _follow(connection, mandates, members, now=now)
+            await quarantine(connection, refused, group="billing", now=now)
+        EVENTS_CONSUMED.labels("directory.changed", "applied").inc(len(events))
+
+    async def resync(self) -> int:
+        """L12 by command: settings for every enabled mandate, an account for every enabled member. Idempotent."""
+        now = self._clock()
+        count = 0
+        async with self._database.bare() as connection:
+            rows = await connection.fetch("SELECT id FROM directory_mandates WHERE enabled ORDER BY id")
+            enabled = [row["id"] for row in rows]
+            for start in range(0, len(enabled), RESYNC_MANDATES):
+                # A transaction for a few, because their charges wait for it.
+                some = enabled[start : start + RESYNC_MANDATES]
+                async with connection.transaction():
+                    members = await connection.fetch(
+                        "SELECT mandate_id, user_id FROM directory_members WHERE enabled AND mandate_id = ANY($1)", some
+                    )
+                    pairs = [(row["mandate_id"], row["user_id"]) for row in members]
+                    await _follow(connection, set(some), pairs, now=now)
+                count += len(pairs)
+        return count
+
+
+async def _write(
+    connection: asyncpg.Connection, changed: DirectoryChanged, mandates: set[str], members: list[tuple[str, str]]
+) -> None:
+    entry, version = changed.entry, changed.version
+    match entry:
+        case Mandate():
+            if await write_mandate(connection, entry, version) and entry.enabled:
+                mandates.add(entry.id)
+        case Membership():
+            if await write_membership(connection, entry, version) and entry.enabled:
+                mandates.add(entry.mandate_id)
+                members.append((entry.mandate_id, entry.user_id))
+        case User():
+            await write_user(connection, entry, version)
+        case ProviderPermissions():
+            await write_permissions(connection, entry, version)
+        case _:
+            # Feature instances and accesses are the gateway's scope; billing sees them in the caller's context.
+            return
+
+
+async def _follow(
+    connection: asyncpg.Connection, mandates: set[str], members: Sequence[tuple[str, str]], *, now: datetime
+) -> None:
+    """Settings for the mandates and accounts for the members, where they are not there yet."""
+    if mandates:
+        numbers = await ensure_mandates(connection, sorted(mandates))
+        pairs = [(numbers[mandate_id], user_id) for mandate_id, user_id in members]
+        locked = await lock_mandates(connection, {mandate_no for mandate_no, _ in pairs})
+        await open_member_accounts(connection, pairs, mandates=locked, now=now)

@@ -1,0 +1,144 @@
+"""Terms and settings of mandates."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+import asyncpg
+import orjson
+
+from services.billing.ledger.calendars import Calendar
+from services.billing.ledger.domain import BillingModel
+from services.billing.mandates.terms import Terms
+from services.billing.money import Markup
+from services.billing.pricing import in_time
+from services.billing.unusable import tell_unusable
+from services.billing.zones import DEFAULT_ZONE, zone_known
+
+__all__ = [
+    "USABLE_PERCENT",
+    "LockedMandate",
+    "calendar_of",
+    "lock_mandate",
+    "lock_mandates",
+    "lock_versions",
+    "mark_uncharged",
+    "past_zones_json",
+    "read_terms",
+]
+
+# A markup that can be computed with, null for any other: NaN and infinity are larger than every number here.
+USABLE_PERCENT = "CASE WHEN {0} >= 0 AND {0} < 1e15 AND scale({0}) <= 24 THEN {0} END"
+
+
+class LockedMandate(NamedTuple):
+    """A mandate under its row lock: until this transaction ends its billing model stands, no account is made in it, and
+    nobody else moves its money."""
+
+    no: int
+    id: str
+    billing_model: BillingModel
+    version: int
+    time_zone: str
+    past_time_zones: str
+
+    @property
+    def calendar(self) -> Calendar:
+        """Its time zones."""
+        return calendar_of(self.no, self.time_zone, self.past_time_zones)
+
+
+async def lock_mandates(connection: asyncpg.Connection, numbers: Iterable[int]) -> dict[int, LockedMandate]:
+    """Locks mandates in the order of their numbers, so that no two transactions deadlock.
+
+    Whoever moves money, makes accounts of members or switches the model takes this lock first and decides under it; it
+    is the lock of all accounts of the mandate too. It is one mode for all: a shared lock would let charges that follow
+    each other closely keep a switch waiting for ever, and charges of one mandate meet at its pool account anyway.
+    """
+    rows = await connection.fetch(
+        "SELECT m.no, m.id, m.billing_model, m.version, m.time_zone, m.past_time_zones"
+        " FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
+        " ORDER BY m.no FOR NO KEY UPDATE OF m",
+        sorted(set(numbers)),
+    )
+    return {row["no"]: LockedMandate(*row) for row in rows}
+
+
+async def lock_versions(connection: asyncpg.Connection, numbers: Iterable[int]) -> dict[int, int]:
+    """Locks mandates as `lock_mandates` does, for a charge, which has read everything and wants to know whether that
+    still holds: the version of each mandate's terms."""
+    rows = await connection.fetch(
+        "SELECT m.no, m.version FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
+        " ORDER BY m.no FOR NO KEY UPDATE OF m",
+        sorted(set(numbers)),
+    )
+    return {row["no"]: row["version"] for row in rows}
+
+
+async def lock_mandate(connection: asyncpg.Connection, number: int) -> LockedMandate:
+    """Locks one mandate."""
+    return (await lock_mandates(connection, [number]))[number]
+
+
+async def read_terms(
+    connection: asyncpg.Connection, numbers: Iterable[int], *, default_markup: Decimal
+) -> tuple[dict[int, Terms], int]:
+    """The terms of mandates, with the markup in force (the mandate's, else the plan's, else the default), and the
+    revision of the price book, in one statement."""
+    own, of_plan = USABLE_PERCENT.format("m.markup_percent"), USABLE_PERCENT.format("m.plan_markup_percent")
+    rows = await connection.fetch(
+        f"SELECT m.no, m.billing_model, coalesce({own}, {of_plan}, $2) AS markup_percent,"
+        f" m.markup_percent IS DISTINCT FROM {own} OR m.plan_markup_percent IS DISTINCT FROM {of_plan} AS passed_over,"
+        " m.time_zone, m.past_time_zones, m.version, m.has_uncharged,"
+        " b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
+        sorted(set(numbers)),
+        default_markup,
+    )
+    terms = {}
+    for no, model, percent, passed_over, zone, past, version, has_uncharged, _ in rows:
+        if passed_over:
+            tell_unusable("mandates", str(no), f"a markup percent is no usable number, {percent} is taken")
+        if no is not None:
+            terms[no] = Terms(no, model, Markup.of(percent), calendar_of(no, zone, past), version, has_uncharged)
+    return terms, rows[0]["revision"]
+
+
+async def mark_uncharged(connection: asyncpg.Connection, numbers: Iterable[int]) -> None:
+    """Says that usage of these mandates was claimed without a charge. Whoever has read their terms reads them again."""
+    await connection.execute(
+        "UPDATE mandates SET has_uncharged = true, version = version + 1 WHERE no = ANY($1) AND NOT has_uncharged",
+        sorted(set(numbers)),
+    )
+
+
+def calendar_of(mandate_no: int, zone: str, past: str) -> Calendar:
+    """A calendar out of its columns. A zone that this machine does not know counts as the default one, and a past zone
+    that cannot be read as never there: both are told, and neither stops the mandate's charges."""
+    known = _known(mandate_no, zone)
+    return Calendar(known) if past == "[]" else Calendar(known, tuple(_past_zones(mandate_no, past)))
+
+
+def _known(mandate_no: int, zone: str) -> str:
+    if zone_known(zone):
+        return zone
+    tell_unusable("mandates", str(mandate_no), f"time_zone: {zone[:80]!r} is not known, {DEFAULT_ZONE} is taken")
+    return DEFAULT_ZONE
+
+
+def _past_zones(mandate_no: int, text: str) -> Iterable[tuple[datetime, str]]:
+    parts = orjson.loads(text)
+    for part in parts if isinstance(parts, list) else [parts]:
+        try:
+            until, zone = part
+            moment = datetime.fromisoformat(until)
+            if not in_time(moment):
+                raise ValueError(until)
+            yield moment, _known(mandate_no, zone)
+        except (TypeError, ValueError) as error:
+            tell_unusable("mandates", str(mandate_no), f"past_time_zones: {type(error).__name__}")
+
+
+def past_zones_json(calendar: Calendar) -> str:
+    """The column of the zones that held before."""
+    return orjson.dumps([(until.isoformat(), zone) for until, zone in calendar.past]).decode()

@@ -1,0 +1,130 @@
+"""Switching the billing model (L11): the money goes where the new model looks for it, to the last micro-franc."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid4, uuid5
+
+import asyncpg
+
+from services.billing.errors import AddressMissing, ModelUnchanged, NoMembers
+from services.billing.ledger.accounts import enabled_member_accounts
+from services.billing.ledger.domain import BillingModel
+from services.billing.ledger.keys import AccountKey, ensure_accounts
+from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.mandates.audit_log import record_change
+from services.billing.mandates.open_accounts import give_opening_credit
+from services.billing.mandates.queries import read_settings
+from services.billing.mandates.repository import lock_mandate
+from services.billing.mandates.sharing import share_equally
+from services.chassis.caller import Caller
+
+__all__ = ["ModelSwitch", "switch_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSwitch:
+    """What was done: the sum moved in micro-CHF, and how many members' accounts were touched."""
+
+    old_model: BillingModel
+    new_model: BillingModel
+    migrated: int
+    user_count: int
+
+
+async def switch_model(
+    connection: asyncpg.Connection, mandate_no: int, model: BillingModel, *, caller: Caller, now: datetime
+) -> ModelSwitch:
+    """Moves the money and sets the model in the caller's transaction.
+
+    The mandate is locked first, so nothing moves its money and no account is made in it meanwhile: usage is charged
+    either before, by the old model, or after, by the new one.
+    """
+    locked = {mandate_no: await lock_mandate(connection, mandate_no)}
+    pool = AccountKey(mandate_no, "MANDATE")
+    pool_no = (await ensure_accounts(connection, [pool]))[pool]
+    accounts = await connection.fetch(
+        "SELECT no, type, balance FROM accounts WHERE mandate_no = $1 AND type IN ('MANDATE', 'USER', 'INTERNAL')"
+        " ORDER BY no",
+        mandate_no,
+    )
+    settings = await read_settings(connection, mandate_no)
+    old: BillingModel = settings["billing_model"]
+    if old == model:
+        raise ModelUnchanged
+    if model == "CREDIT_POSTPAY" and settings["billing_address"] is None:
+        raise AddressMissing
+    switch = uuid4()
+    members = [row for row in accounts if row["type"] == "USER"]
+    pool_balance = next(row["balance"] for row in accounts if row["no"] == pool_no)
+    if model == "PREPAY_USER":
+        legs = await _share_out(connection, mandate_no, settings["id"], pool_no, pool_balance)
+    elif old == "PREPAY_USER":
+        legs = [(row["no"], pool_no, row["balance"]) for row in members if row["balance"]]
+    else:
+        legs = []
+    await _set_model(connection, mandate_no, model)
+    movements = _movements(
+        mandate_no, switch, legs, description=f"Billing model {old} to {model}", caller=caller, now=now
+    )
+    await post_movements(connection, movements, mandates=locked, now=now)
+    if model == "PREPAY_USER":
+        await give_opening_credit(connection, locked, now=now)
+    touched = {no for leg in legs for no in leg[:2]} - {pool_no}
+    result = ModelSwitch(old, model, sum(amount for *_, amount in legs), len(touched))
+    await record_change(
+        connection,
+        mandate_no=mandate_no,
+        actor=caller.user_id,
+        action="model",
+        before={"billingModel": old},
+        after={"billingModel": model, "migratedMicroCHF": result.migrated},
+        now=now,
+    )
+    return result
+
+
+async def _share_out(
+    connection: asyncpg.Connection, mandate_no: int, mandate_id: str, pool_no: int, balance: int
+) -> list[tuple[int, int, int]]:
+    """The pool in equal parts to the members' accounts, the remainder to the first in id order."""
+    members = await enabled_member_accounts(connection, mandate_no, mandate_id)
+    if not members:
+        raise NoMembers
+    parts = share_equally(balance, len(members))
+    return [(pool_no, no, part) for no, part in zip(members, parts, strict=True) if part]
+
+
+async def _set_model(connection: asyncpg.Connection, mandate_no: int, model: BillingModel) -> None:
+    await connection.execute(
+        "UPDATE mandates SET billing_model = $2, version = version + 1 WHERE no = $1", mandate_no, model
+    )
+
+
+def _movements(
+    mandate_no: int,
+    switch: UUID,
+    legs: Sequence[tuple[int, int, int]],
+    *,
+    description: str,
+    caller: Caller,
+    now: datetime,
+) -> list[Movement]:
+    """Each leg (from, to, amount) as its pair of adjustments through the mandate's TRANSFER counter-account."""
+    return [
+        Movement(
+            mandate_no=mandate_no,
+            event_id=uuid5(switch, f"{number}/{side}"),
+            account_no=account_no,
+            transaction_type="ADJUSTMENT",
+            amount=amount,
+            counter="TRANSFER",
+            reference_type="SYSTEM",
+            reference_id=str(switch),
+            description=description,
+            occurred_at=now,
+            created_by_user_id=caller.user_id,
+        )
+        for number, (source, target, moved) in enumerate(legs)
+        for side, account_no, amount in (("from", source, -moved), ("to", target, moved))
+    ]

@@ -1,0 +1,134 @@
+"""Adding prices and rates (P2, P3): a preview of what a file changes, and new versions, never edits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import asyncpg
+
+from rappen_contracts.types import CURRENCIES
+from services.billing.pricing import (
+    Change,
+    Preview,
+    PriceFile,
+    PriceFileError,
+    PriceVersion,
+    Rate,
+    Unreadable,
+    checked_rate,
+    diff,
+    read_litellm_file,
+    read_rappen_file,
+    utc_text,
+    version_to_text,
+)
+from services.billing.pricing.repository import Tariffs, add_rate, add_versions, raise_revision
+from services.billing.pricing.would_settle import would_settle
+
+__all__ = ["PriceFileError", "PriceFormat", "PriceImport", "import_prices", "read_price_file", "set_rate"]
+
+PriceFormat = Literal["rappen", "litellm"]
+
+
+@dataclass(frozen=True, slots=True)
+class PriceImport:
+    """What a file changes, what of it could not be read, and which parked events it would settle.
+
+    `refused`: it was to be applied, and an entry that cannot be read keeps all of it out.
+    """
+
+    preview: Preview
+    unreadable: Sequence[Unreadable]
+    partly_read: Sequence[Unreadable]
+    settles: Sequence[dict[str, Any]]
+    applied: bool
+    refused: bool
+
+    def json(self) -> dict[str, Any]:
+        """The body of an answer."""
+        return {
+            "applied": self.applied,
+            "new": [_name(version) for version in self.preview.new],
+            "changed": [_change(change) for change in self.preview.changed],
+            "unchanged": len(self.preview.unchanged),
+            "unreadable": [entry._asdict() for entry in self.unreadable],
+            "partlyRead": [entry._asdict() for entry in self.partly_read],
+            "settles": list(self.settles),
+        }
+
+
+def _name(version: PriceVersion) -> dict[str, Any]:
+    return {
+        "provider": version.provider,
+        "model": version.model,
+        "currency": version.currency,
+        "validFrom": utc_text(version.valid_from),
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    prices = change.prices()
+    return {
+        **_name(change.after),
+        "currencyBefore": change.before.currency,
+        "tenfold": any(price.tenfold for price in prices),
+        "prices": [
+            {
+                "price": price.price,
+                "where": price.where,
+                "before": None if price.before is None else format(price.before, "f"),
+                "after": None if price.after is None else format(price.after, "f"),
+                "tenfold": price.tenfold,
+            }
+            for price in prices
+        ],
+    }
+
+
+def read_price_file(content: bytes, form: PriceFormat, valid_from: datetime) -> PriceFile:
+    """Reads a file; `PriceFileError` when it is no price file at all. A currency nobody knows is not read."""
+    read = read_litellm_file if form == "litellm" else read_rappen_file
+    found = read(content, valid_from)
+    known = tuple(version for version in found.versions if version.currency in CURRENCIES)
+    strange = [
+        Unreadable.of(f"{version.provider} {version.model}", f"unknown currency {version.currency}")
+        for version in found.versions
+        if version.currency not in CURRENCIES
+    ]
+    return found._replace(versions=known, unreadable=(*found.unreadable, *strange))
+
+
+async def import_prices(
+    connection: asyncpg.Connection,
+    file: PriceFile,
+    *,
+    tariffs: Tariffs,
+    apply: bool,
+    actor: str | None,
+) -> PriceImport:
+    """Compares a file with the book and, when asked to, adds what is new in the caller's transaction."""
+    refused = apply and file.all_or_nothing and bool(file.unreadable)
+    applied = apply and not refused
+    # One import at a time: the second sees what the first has added and adds nothing again.
+    lock = " FOR UPDATE" if applied else ""
+    revision = await connection.fetchval(f"SELECT revision FROM price_book{lock}")
+    tariff = await tariffs.at(connection, revision)
+    preview = diff(tariff.book, file.versions)
+    added = preview.additions()
+    settles = await would_settle(connection, tariff, added)
+    if applied and added:
+        await add_versions(connection, [(version, version_to_text(version)) for version in added], actor)
+        await raise_revision(connection)
+    return PriceImport(preview, file.unreadable, file.partly_read, settles, applied, refused)
+
+
+async def set_rate(
+    connection: asyncpg.Connection, *, currency: str, rate: Decimal, valid_from: datetime, actor: str
+) -> int:
+    """Adds a rate in the caller's transaction and returns its number; of equal times the last recorded holds."""
+    checked_rate(Rate(currency, valid_from, rate))
+    number = await add_rate(connection, currency=currency, rate=rate, valid_from=valid_from, actor=actor)
+    await raise_revision(connection)
+    return number

@@ -1,0 +1,60 @@
+"""Exchange rates: the CHF for one unit of a currency, each valid from a time on."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from services.billing.pricing.bounds import EARLIEST, OUT_OF_TIME, in_time, rate_fault
+from services.billing.pricing.version import PriceError
+
+__all__ = ["Rate", "RateTable", "checked_rate"]
+
+
+class Rate(NamedTuple):
+    """So many CHF for one unit of the currency, from a time on; `id` is what the rate's store calls it."""
+
+    currency: str
+    valid_from: datetime
+    rate: Decimal
+    id: str = ""
+
+
+_CHF = Rate("CHF", EARLIEST, Decimal(1))
+
+
+def checked_rate(rate: Rate) -> Rate:
+    """The rate itself; PriceError when nothing could be converted by it."""
+    if rate.currency == _CHF.currency:
+        raise PriceError("CHF is always 1 CHF and has no rate")
+    fault = rate_fault(rate.rate)
+    if fault is not None:
+        raise PriceError(f"rate: {fault}")
+    if not in_time(rate.valid_from):
+        raise PriceError(f"valid_from: {OUT_OF_TIME}")
+    return rate
+
+
+class RateTable:
+    """All rates, given in the order in which they were recorded; of the same time the last recorded holds."""
+
+    def __init__(self, rates: Iterable[Rate]) -> None:
+        self._by_currency: dict[str, tuple[list[datetime], list[Rate]]] = {}
+        for rate in sorted(map(checked_rate, rates), key=lambda each: each.valid_from):
+            starts, values = self._by_currency.setdefault(rate.currency, ([], []))
+            starts.append(rate.valid_from)
+            values.append(rate)
+
+    def at(self, currency: str, time: datetime) -> Rate | None:
+        """The rate valid at a time; None when there is none, which parks an event and is never guessed."""
+        if currency == _CHF.currency:
+            return _CHF
+        found = self._by_currency.get(currency)
+        if found is None:
+            return None
+        starts, values = found
+        index = bisect_right(starts, time)
+        return values[index - 1] if index else None

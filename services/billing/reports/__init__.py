@@ -1,0 +1,1 @@
+"""What people see of balances and the ledger."""
