@@ -24,7 +24,11 @@ def build(
     app: FastAPI, settings: BillingSettings, *, database: Database, caller: CallerVerifier, clock: Clock
 ) -> ASGIApp:
     """The api role: the application with all routes, behind the direct paths."""
-    context = ApiContext(settings, database, caller, clock, Tariffs())
-    for resource in (balances, transactions, mandates, accounts, prices):
-        app.include_router(resource.routes(context))
-    return DirectPaths(app, {"/api/billing/check": checks.direct(context)})
+    context = ApiContext(settings, database, caller, clock)
+    tariffs = Tariffs()
+    app.include_router(balances.routes(context, tariffs))
+    app.include_router(transactions.routes(context))
+    app.include_router(mandates.routes(context))
+    app.include_router(accounts.routes(context))
+    app.include_router(prices.routes(context, tariffs))
+    return DirectPaths(app, {"/api/billing/check": checks.direct(context, tariffs)})

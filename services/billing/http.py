@@ -12,7 +12,6 @@ from pydantic.alias_generators import to_camel
 
 from services.billing.errors import MalformedParameter
 from services.billing.money import MICRO_PLACES
-from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import Clock
@@ -54,7 +53,6 @@ class ApiContext:
     database: Database
     caller: CallerVerifier
     clock: Clock
-    tariffs: Tariffs
 
 
 async def take_long(request: Request, connection: asyncpg.Connection) -> None:

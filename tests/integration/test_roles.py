@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from asyncpg.exceptions import InsufficientPrivilegeError
 
-from services.billing.ledger.audit import audit
+from services.billing.audit import audit
 from tests.support.events import new_mandate
 from tests.support.ledger import Books
 from tests.support.stack import SERVICES, ServerPair

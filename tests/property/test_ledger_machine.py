@@ -23,11 +23,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from deploy.local.postgres import LocalPostgres
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from rappen_contracts import decode
+from services.billing.audit import audit
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.credits.credit_by_hand import HandCredit, credit_by_hand
 from services.billing.errors import ModelUnchanged
-from services.billing.ledger.audit import audit
 from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.mandates.switch_model import switch_model

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from services.billing.ledger.audit import audit
+from services.billing.audit import audit
 
 __all__ = ["Books", "eventually"]
 

@@ -23,7 +23,7 @@ from deploy.simulator.pay_page import open_pay_page
 from deploy.simulator.platform import Platform, operator, person
 from deploy.simulator.tenants import OPERATOR, TENANTS, TOP_UP, Tenant
 from deploy.simulator.watch.picture import POOL, Account, Audit, Picture, Totals, Worker
-from services.billing.ledger.audit import audit
+from services.billing.audit import audit
 
 __all__ = ["Observers"]
 

@@ -16,6 +16,7 @@ import asyncpg
 import orjson
 from asyncpg.exceptions import UniqueViolationError
 
+from services.billing.charging.domain import derivation
 from services.billing.charging.repository import RowsRefused, faulty_rows, insert_usage_rows, since_epoch, usage_row
 from services.billing.charging.usage_events import Usage, compare, contradicting, distinct, refused_usage
 from services.billing.ledger.domain import BALANCE_MAX, BEYOND_BALANCE_MAX, LockedAccount
@@ -27,9 +28,9 @@ from services.billing.ledger.repository import (
     recorded_digests,
     update_accounts,
 )
+from services.billing.mandates.domain import Terms
 from services.billing.mandates.open_accounts import give_opening_credit
 from services.billing.mandates.repository import lock_mandates, lock_versions, mark_uncharged, read_terms
-from services.billing.mandates.terms import Terms
 from services.billing.money import post
 from services.billing.pricing import PROMPT_KINDS
 from services.billing.pricing.rating import (
@@ -37,7 +38,6 @@ from services.billing.pricing.rating import (
     RatedUsage,
     Tariff,
     billable,
-    derivation,
     rate_usage,
 )
 from services.billing.pricing.repository import Tariffs

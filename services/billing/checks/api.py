@@ -13,6 +13,7 @@ from services.billing.checks.direct import DirectHandler
 from services.billing.http import ApiContext, Body, Identifier
 from services.billing.pricing import Metered
 from services.billing.pricing.rating import Billable, ProviderCost
+from services.billing.pricing.repository import Tariffs
 from services.chassis.caller import CALLER_HEADER
 from services.chassis.exact_json import ExactJsonResponse, read_json
 from services.chassis.problems import invalid_body
@@ -99,9 +100,9 @@ def _read(text: bytes) -> CheckBody:
         raise invalid_body(error, code=code) from None
 
 
-def direct(context: ApiContext) -> DirectHandler:
+def direct(context: ApiContext, tariffs: Tariffs) -> DirectHandler:
     """The check, which is asked before every AI call."""
-    check_funds = CheckFunds(context.database, context.tariffs, context.settings, context.clock)
+    check_funds = CheckFunds(context.database, tariffs, context.settings, context.clock)
 
     async def check(request: Request) -> Response:
         context.caller.verify(request.headers.get(CALLER_HEADER)).require_scope("usage:check")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import asyncpg
 from aiokafka.errors import KafkaError
 
-from services.billing.ledger.audit import AuditCheck, audit, read_told
+from services.billing.audit import AuditCheck, audit, read_told
 from services.billing.settings import BillingSettings
 
 __all__ = ["run"]

@@ -70,7 +70,7 @@ async def credit_by_hand(
         occurred_at=now,
         created_by_user_id=caller.user_id,
     )
-    (row,) = await post_movements(connection, [movement], mandates={mandate_no: mandate}, now=now)
+    (row,) = await post_movements(connection, [movement], calendars={mandate_no: mandate.calendar}, now=now)
     await record_change(
         connection,
         mandate_no=mandate_no,

@@ -10,9 +10,9 @@ from services.billing.ledger.accounts import enabled_member_accounts, member_acc
 from services.billing.ledger.domain import LEDGER_NAMESPACE, CounterAccount, ReferenceType, Transaction
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.mandates.domain import share_equally
 from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.repository import LockedMandate
-from services.billing.mandates.sharing import share_equally
 
 __all__ = ["MandateCredit", "credit_mandate"]
 
@@ -67,7 +67,7 @@ async def credit_mandate(
             for no, each, amount in zip(targets, event_ids, share_equally(credit.amount, len(targets)), strict=True)
             if amount
         ],
-        mandates={mandate.no: mandate},
+        calendars={mandate.no: mandate.calendar},
         now=now,
     )
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from services.billing.pricing.rating import first_moment, period_day
-
-__all__ = ["Calendar"]
+__all__ = ["Calendar", "period_day"]
 
 
 class Calendar(NamedTuple):
@@ -41,7 +39,7 @@ class Calendar(NamedTuple):
         """
         begun, since = date.min, datetime.min.replace(tzinfo=UTC)
         for until, zone in (*self.past, (datetime.max.replace(tzinfo=UTC), self.zone)):
-            first = since if day <= begun else max(since, first_moment(day, zone))
+            first = since if day <= begun else max(since, _first_moment(day, zone))
             if first < until:
                 break
             begun, since = period_day(until, zone), until
@@ -63,3 +61,41 @@ def _next_month(now: datetime, zone: str) -> datetime:
     today = period_day(now, zone)
     year, month = divmod(today.year * 12 + today.month, 12)
     return datetime.combine(date(year, month + 1, 1), time.min, ZoneInfo(zone)).astimezone(UTC)
+
+
+# The day a zone is in, by name: its first moment, the next day's first moment (both UTC), and the date.
+_days: dict[str, tuple[datetime, datetime, date]] = {}
+# The time that can be said at all.
+_BEGIN, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def period_day(at: datetime, zone: str) -> date:
+    """The day of a time in a zone, [start, next start). The last day asked for is remembered for each zone, because
+    events come in the order of time."""
+    known = _days.get(zone)
+    if known is not None and known[0] <= at < known[1]:
+        return known[2]
+    place = ZoneInfo(zone)
+    try:
+        day = at.astimezone(place).date()
+    except OverflowError:
+        # There the wall shows a year before 1 or after 9999, which no date can say: it stays at the border.
+        return at.astimezone(UTC).date()
+    _days[zone] = _first_moment(day, zone), _end(day, place), day
+    return day
+
+
+def _first_moment(day: date, zone: str) -> datetime:
+    """The moment at which a day begins in a zone, in UTC."""
+    try:
+        return datetime.combine(day, time.min, ZoneInfo(zone)).astimezone(UTC)
+    except OverflowError:
+        return _BEGIN
+
+
+def _end(day: date, place: ZoneInfo) -> datetime:
+    # There is no day after the very last one; what is not remembered is worked out anew each time.
+    try:
+        return datetime.combine(day + timedelta(days=1), time.min, place).astimezone(UTC)
+    except OverflowError:
+        return _END

@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from services.billing.errors import BalanceOutOfRange
+from services.billing.ledger.calendars import Calendar
 from services.billing.ledger.domain import (
     BALANCE_MAX,
     CounterAccount,
@@ -19,7 +20,6 @@ from services.billing.ledger.domain import (
 )
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.repository import insert_transactions, read_accounts, update_accounts
-from services.billing.mandates.repository import LockedMandate
 
 __all__ = ["Movement", "post_movements"]
 
@@ -51,14 +51,14 @@ async def post_movements(
     connection: asyncpg.Connection,
     movements: Sequence[Movement],
     *,
-    mandates: Mapping[int, LockedMandate],
+    calendars: Mapping[int, Calendar],
     now: datetime,
 ) -> list[Transaction]:
     """Writes one row each, moves both accounts, marks the new balances to be told.
 
-    The caller has locked the mandates and chosen the accounts under that lock. Raises `UniqueViolationError` for a
-    movement that has its row already, so a caller that may repeat looks first; `BalanceOutOfRange` for a balance that
-    the ledger cannot hold.
+    The caller has locked the mandates, whose calendars it gives, and chosen the accounts under that lock. Raises
+    `UniqueViolationError` for a movement that has its row already, so a caller that may repeat looks first;
+    `BalanceOutOfRange` for a balance that the ledger cannot hold.
     """
     if not movements:
         return []
@@ -92,7 +92,7 @@ async def post_movements(
                 reference_type=entry.reference_type,
                 occurred_at=entry.occurred_at,
                 recorded_at=now,
-                period_day=mandates[entry.mandate_no].calendar.day(entry.occurred_at),
+                period_day=calendars[entry.mandate_no].day(entry.occurred_at),
                 digest=_digest(entry),
                 reference_id=entry.reference_id,
                 description=entry.description,

@@ -70,6 +70,6 @@ async def give_opening_credit(
             for row in due
             if row["default_user_credit"] > 0
         ],
-        mandates=mandates,
+        calendars={no: mandates[no].calendar for no in {row["mandate_no"] for row in due}},
         now=now,
     )

@@ -10,7 +10,7 @@ import orjson
 
 from services.billing.ledger.calendars import Calendar
 from services.billing.ledger.domain import BillingModel
-from services.billing.mandates.terms import Terms
+from services.billing.mandates.domain import Terms
 from services.billing.money import Markup
 from services.billing.pricing import in_time
 from services.billing.unusable import tell_unusable

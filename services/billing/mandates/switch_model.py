@@ -13,10 +13,10 @@ from services.billing.ledger.domain import BillingModel
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.post_movements import Movement, post_movements
 from services.billing.mandates.audit_log import record_change
+from services.billing.mandates.domain import share_equally
 from services.billing.mandates.open_accounts import give_opening_credit
 from services.billing.mandates.queries import read_settings
 from services.billing.mandates.repository import lock_mandate
-from services.billing.mandates.sharing import share_equally
 from services.chassis.caller import Caller
 
 __all__ = ["ModelSwitch", "switch_model"]
@@ -67,7 +67,7 @@ async def switch_model(
     movements = _movements(
         mandate_no, switch, legs, description=f"Billing model {old} to {model}", caller=caller, now=now
     )
-    await post_movements(connection, movements, mandates=locked, now=now)
+    await post_movements(connection, movements, calendars={mandate_no: locked[mandate_no].calendar}, now=now)
     if model == "PREPAY_USER":
         await give_opening_credit(connection, locked, now=now)
     touched = {no for leg in legs for no in leg[:2]} - {pool_no}

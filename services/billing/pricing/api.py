@@ -15,7 +15,7 @@ from services.billing.http import ApiContext, Body, integer_parameter, router, t
 from services.billing.pricing import OUT_OF_TIME, in_time, rate_fault
 from services.billing.pricing.import_prices import PriceFileError, import_prices, read_price_file, set_rate
 from services.billing.pricing.queries import list_prices, list_rates, list_unpriced
-from services.billing.pricing.repository import current_tariff
+from services.billing.pricing.repository import Tariffs, current_tariff
 from services.chassis.caller import Caller
 from services.chassis.validation import FieldFault, value_fault
 
@@ -68,7 +68,7 @@ def _only(*names: str) -> Callable[[Request], None]:
     return check
 
 
-def routes(context: ApiContext) -> APIRouter:
+def routes(context: ApiContext, tariffs: Tariffs) -> APIRouter:
     """What the operator charges by."""
     api = router()
     Who = Annotated[Caller, Depends(context.caller)]
@@ -88,7 +88,7 @@ def routes(context: ApiContext) -> APIRouter:
         size = integer_parameter("limit", limit, default=100, least=1, most=1000)
         after = integer_parameter("cursor", cursor, default=0, least=0, most=999_999_999)
         async with context.database.bare() as connection:
-            tariff = await current_tariff(connection, context.tariffs)
+            tariff = await current_tariff(connection, tariffs)
             return await list_prices(
                 connection,
                 tariff,
@@ -117,7 +117,7 @@ def routes(context: ApiContext) -> APIRouter:
             done = await import_prices(
                 connection,
                 file,
-                tariffs=context.tariffs,
+                tariffs=tariffs,
                 apply=not preview,
                 actor=caller.user_id,
             )

@@ -8,13 +8,14 @@ from services.billing.checks.providers import provider_catalogue, providers_of_m
 from services.billing.errors import MalformedParameter
 from services.billing.http import ApiContext, id_parameter, mandate_parameter, router
 from services.billing.mandates.queries import ensure_known, markup_in_force
+from services.billing.pricing.repository import Tariffs
 from services.billing.reports.balances import own_balances
 from services.chassis.caller import Caller
 
 __all__ = ["routes"]
 
 
-def routes(context: ApiContext) -> APIRouter:
+def routes(context: ApiContext, tariffs: Tariffs) -> APIRouter:
     """What a member sees of money and terms."""
     api = router()
     Who = Annotated[Caller, Depends(context.caller)]
@@ -52,7 +53,7 @@ def routes(context: ApiContext) -> APIRouter:
         mandates = _mandates(caller, mandate_id)
         user = _user(caller, user_id)
         async with context.database.bare() as connection:
-            catalogue = await provider_catalogue(connection, context.tariffs, context.settings)
+            catalogue = await provider_catalogue(connection, tariffs, context.settings)
             if caller.system_admin and not mandates:
                 return sorted(catalogue)
             found: frozenset[str] = frozenset()

@@ -9,11 +9,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from services.billing.audit import AuditCheck, ToldBalance, audit
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_by_hand import HandCredit, credit_by_hand
 from services.billing.credits.credit_payment import CreditPayments
-from services.billing.ledger.audit import AuditCheck, ToldBalance, audit
 from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.mandates.change_settings import change_settings

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from services.billing.ledger.audit import ToldBalance, audit, read_told
+from services.billing.audit import ToldBalance, audit, read_told
 from services.billing.ledger.publications import UntoldBalances
 from services.chassis.clock import system_clock
 from services.chassis.database import Database

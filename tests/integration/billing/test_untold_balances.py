@@ -36,7 +36,8 @@ async def _move(connection: asyncpg.Connection, account: tuple[int, int]) -> Non
         occurred_at=system_clock(),
     )
     mandates = await lock_mandates(connection, [mandate_no])
-    await post_movements(connection, [movement], mandates=mandates, now=system_clock())
+    calendars = {no: mandate.calendar for no, mandate in mandates.items()}
+    await post_movements(connection, [movement], calendars=calendars, now=system_clock())
 
 
 async def _marked(connection: asyncpg.Connection, account: tuple[int, int]) -> list[asyncpg.Record]:

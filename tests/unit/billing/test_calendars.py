@@ -4,8 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from services.billing.ledger.calendars import Calendar
-from services.billing.pricing.rating import period_day
+from services.billing.ledger.calendars import Calendar, period_day
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 # December begins in Zurich.

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.billing.ledger.calendars import period_day
 from services.billing.ledger.domain import transaction_id, transaction_place
-from services.billing.mandates.sharing import share_equally
-from services.billing.pricing.rating import period_day
+from services.billing.mandates.domain import share_equally
 
 ZONES = ("Europe/Zurich", "America/Sao_Paulo", "Asia/Kolkata", "Pacific/Apia", "Africa/Cairo", "Asia/Beirut", "UTC")
 TIMES = st.datetimes(

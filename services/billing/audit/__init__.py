@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from services.billing.ledger.audit import balances, marks, places, usage
-from services.billing.ledger.audit.days import DAYS, day_borders
-from services.billing.ledger.audit.told import TOLD, ToldBalance, read_told, told_arguments
+from services.billing.audit import balances, marks, places, usage
+from services.billing.audit.days import DAYS, day_borders
+from services.billing.audit.told import TOLD, ToldBalance, read_told, told_arguments
 
 __all__ = ["AuditCheck", "ToldBalance", "audit", "read_told"]
 

@@ -1,4 +1,4 @@
-"""What a mandate's charges depend on."""
+"""What a mandate's charges depend on, and how money is split among its members. Pure."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from services.billing.ledger.calendars import Calendar
 from services.billing.ledger.domain import BillingModel
 from services.billing.money import Markup
 
-__all__ = ["Terms"]
+__all__ = ["Terms", "share_equally"]
 
 
 class Terms(NamedTuple):
@@ -19,3 +19,12 @@ class Terms(NamedTuple):
     version: int
     # Whether any of its events was claimed without a charge, so that a new one has to be looked up among them.
     has_uncharged: bool
+
+
+def share_equally(total: int, count: int) -> list[int]:
+    """`count` whole parts of a whole amount (micro-CHF, also negative) that add up to it; the first get the rest."""
+    if count < 1:
+        raise ValueError("nobody to share with")
+    part, rest = divmod(abs(total), count)
+    sign = 1 if total >= 0 else -1
+    return [sign * (part + (1 if number < rest else 0)) for number in range(count)]
