@@ -1,6 +1,7 @@
 """What billing does by the clock."""
 
 from services.billing.charging.settle_parked import SettleParked
+from services.billing.credits.settle_payments import SettlePayments
 from services.billing.settings import BillingSettings
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -12,5 +13,12 @@ __all__ = ["build"]
 
 def build(settings: BillingSettings, *, database: Database, clock: Clock) -> list[Part]:
     """The jobs of one worker; each is safe beside those of other workers."""
-    settle = SettleParked(database, default_markup=settings.default_markup_percent, clock=clock)
+    usage = SettleParked(database, default_markup=settings.default_markup_percent, clock=clock)
+    payments = SettlePayments(database, clock=clock)
+
+    async def settle() -> int:
+        # One after the other, because payments are few: once no usage is left to look at, nothing stands before them in
+        # the index of what is parked.
+        return await usage() or await payments()
+
     return [RepeatedJob("settle parked", settle, every_s=1.0)]

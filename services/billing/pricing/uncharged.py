@@ -90,15 +90,17 @@ async def insert_uncharged(connection: asyncpg.Connection, events: Sequence[Unch
         await connection.copy_records_to_table("uncharged_events", records=events, columns=UnchargedEvent._fields)
 
 
-async def take_parked(connection: asyncpg.Connection, *, revision: int, limit: int) -> list[asyncpg.Record]:
-    """Takes parked events out that were last looked at under an older price book; part of the caller's transaction,
-    which charges them or parks them again. Workers do not wait for each other."""
+async def take_parked(connection: asyncpg.Connection, *, own: bool, revision: int, limit: int) -> list[asyncpg.Record]:
+    """Takes parked usage, or parked payments (`own`), out that were last looked at under an older price book; part of
+    the caller's transaction, which settles them or parks them again. Workers do not wait for each other."""
     rows: list[asyncpg.Record] = await connection.fetch(
         "DELETE FROM uncharged_events WHERE (mandate_no, event_id, own) IN ("
-        " SELECT mandate_no, event_id, own FROM uncharged_events WHERE reason <> 'FREE' AND price_revision < $1"
+        " SELECT mandate_no, event_id, own FROM uncharged_events"
+        " WHERE reason <> 'FREE' AND price_revision < $1 AND own = $3"
         " ORDER BY price_revision LIMIT $2 FOR UPDATE SKIP LOCKED)"
         " RETURNING mandate_no, event_id, digest, provider, model, occurred_at, event, own",
         revision,
         limit,
+        own,
     )
     return rows

@@ -1,14 +1,13 @@
 """Ids of the ledger's own movements cannot be named by a publisher, and a contradiction never passes for a repeat."""
 
-from decimal import Decimal
 from uuid import UUID, uuid4, uuid5
 
 import pytest
 
 from rappen_contracts.subscription.v1 import Plan
-from services.billing.charging.settle_parked import SettleParked
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.settle_payments import SettlePayments
 from services.billing.ledger.domain import LEDGER_NAMESPACE
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Received
@@ -120,7 +119,7 @@ async def test_a_parked_payment_told_again_when_its_rate_is_there_is_not_credite
     assert (await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=body)).status_code == 200
     await _pay(api, parked)
     assert (await books.parked([mandate]), await _total(books, mandate)) == (1, 0)
-    settle = SettleParked(api.database, default_markup=Decimal(50), clock=system_clock)
+    settle = SettlePayments(api.database, clock=system_clock)
     while await settle():
         pass
     assert (await books.parked([mandate]), await _total(books, mandate)) == (0, 50_000_000)

@@ -8,6 +8,7 @@ from rappen_contracts.subscription.v1 import Plan
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.settle_payments import SettlePayments
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
@@ -88,7 +89,7 @@ async def test_a_parked_payment_out_of_range_stays_parked_alone(api: BillingApi,
     assert await books.parked([mandate]) == 2
     await _rate(api, "OMR", "100000")
     await _rate(api, "JOD", "1")
-    settle = SettleParked(api.database, default_markup=Decimal(50), clock=system_clock)
+    settle = SettlePayments(api.database, clock=system_clock)
     for _ in range(30):
         await settle()
     rows = await books.fetch(

@@ -1,0 +1,61 @@
+"""Crediting payments that waited for a rate, once it has been added: through the same credit, exactly once."""
+
+from datetime import datetime
+
+import asyncpg
+
+from services.billing.credits.credit_payment import credit_payment
+from services.billing.mandates.repository import LockedMandate, lock_mandates
+from services.billing.pricing.parked import (
+    CONTRADICTS,
+    FAULTS_OF_DATA,
+    ParkedEvent,
+    fault_of_data,
+    read_parked,
+    set_aside,
+)
+from services.billing.pricing.rating import Tariff
+from services.billing.pricing.repository import Tariffs, current_tariff
+from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged, take_parked
+from services.chassis.clock import Clock
+from services.chassis.database import Database
+
+__all__ = ["SettlePayments"]
+
+# Payments without a rate are few, so each may have a savepoint of its own.
+BATCH = 100
+
+
+class SettlePayments:
+    """Looks again at parked payments that were last looked at under an older table of rates."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._tariffs = Tariffs()
+
+    async def __call__(self) -> int:
+        """Settles one batch in one transaction; returns how many payments were looked at."""
+        now = self._clock()
+        async with self._database.bare() as connection, connection.transaction():
+            tariff = await current_tariff(connection, self._tariffs)
+            taken = await take_parked(connection, own=True, revision=tariff.revision, limit=BATCH)
+            mandates = await lock_mandates(connection, {row["mandate_no"] for row in taken})
+            for parked in await read_parked(connection, taken, tariff.revision, now):
+                try:
+                    async with connection.transaction():
+                        await _credit(connection, mandates[parked.row["mandate_no"]], parked, tariff, now)
+                except FAULTS_OF_DATA as error:
+                    await set_aside(connection, parked.row, fault_of_data(error), tariff.revision, now)
+        return len(taken)
+
+
+async def _credit(
+    connection: asyncpg.Connection, mandate: LockedMandate, parked: ParkedEvent, tariff: Tariff, now: datetime
+) -> None:
+    """Credits a parked payment; what still has no rate, or contradicts what was credited, is parked again."""
+    outcome = await credit_payment(connection, mandate, parked.event, tariff, now=now)
+    if outcome == "conflict":
+        outcome = UnchargedEvent.kept(parked.row, CONTRADICTS, now, tariff.revision)
+    if not isinstance(outcome, str):
+        await insert_uncharged(connection, [outcome])

@@ -1,0 +1,71 @@
+"""Parked events that are looked at again: read, or set aside alone. What settling usage and settling payments share."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+import orjson
+from asyncpg.exceptions import CheckViolationError, DataError
+
+from rappen_contracts import ContractError, Event, decode_structured
+from services.billing.errors import BalanceOutOfRange
+from services.billing.ledger.domain import BEYOND_BALANCE_MAX
+from services.billing.pricing.rating import Parked
+from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
+from services.chassis.logging import get_logger
+from services.chassis.metrics import SET_ASIDE
+
+__all__ = ["CONTRADICTS", "FAULTS_OF_DATA", "TOO_LARGE", "ParkedEvent", "fault_of_data", "read_parked", "set_aside"]
+
+CONTRADICTS = Parked("CONFLICT", "the event was recorded with other data", None)
+TOO_LARGE = Parked("AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX, None)
+
+# An amount or a balance that the ledger cannot hold, or text that the database refuses.
+FAULTS_OF_DATA = (ArithmeticError, ValueError, DataError, CheckViolationError, BalanceOutOfRange)
+
+_log = get_logger(__name__)
+
+
+class ParkedEvent(NamedTuple):
+    """An event that was taken from its parking place, with its row."""
+
+    row: asyncpg.Record
+    event: Event
+
+    @property
+    def identity(self) -> tuple[int, UUID]:
+        """The mandate and the event's id."""
+        return self.row["mandate_no"], self.row["event_id"]
+
+
+async def read_parked(
+    connection: asyncpg.Connection, taken: Sequence[asyncpg.Record], revision: int, now: datetime
+) -> list[ParkedEvent]:
+    """The events of taken rows that can be read. The others were valid once; they are set aside by themselves, until
+    the price book changes again: by then somebody may have mended them, or the code."""
+    parked = []
+    for row in taken:
+        try:
+            event = decode_structured(orjson.loads(row["event"]), now=now)
+        except ValueError as error:
+            code = error.code if isinstance(error, ContractError) else type(error).__name__
+            await set_aside(connection, row, Parked("UNREADABLE", code, None), revision, now)
+        else:
+            parked.append(ParkedEvent(row, event))
+    return parked
+
+
+def fault_of_data(error: Exception) -> Parked:
+    """Why an event that raised one of `FAULTS_OF_DATA` is set aside."""
+    return TOO_LARGE if isinstance(error, BalanceOutOfRange) else Parked("UNPROCESSABLE", type(error).__name__, None)
+
+
+async def set_aside(
+    connection: asyncpg.Connection, row: asyncpg.Record, why: Parked, revision: int, now: datetime
+) -> None:
+    """Parks a taken row again as one that cannot be settled as it is, and tells it."""
+    SET_ASIDE.labels("parked event").inc()
+    _log.error("parked event set aside", event_id=str(row["event_id"]), code=why.reason, error=why.detail)
+    await insert_uncharged(connection, [UnchargedEvent.kept(row, why, now, revision)])
