@@ -27,9 +27,9 @@ from services.billing.audit import audit
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.credits.credit_by_hand import HandCredit, credit_by_hand
-from services.billing.errors import ModelUnchanged
 from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.apply_directory import ApplyDirectory
+from services.billing.mandates.errors import ModelUnchanged
 from services.billing.mandates.switch_model import switch_model
 from services.billing.pricing import read_rappen_file
 from services.billing.pricing.import_prices import import_prices, set_rate

@@ -22,7 +22,11 @@ from services.chassis.problems import Problem, failure_response, problem_respons
 from services.chassis.validation import Form, contract_texts, faults_of, value_fault
 from tests.support.stack import ROOT, SERVICES
 
-MODULES = [problems, caller, exact_json] + [importlib.import_module(f"services.{name}.errors") for name in SERVICES]
+# The errors of each service, and those of each of its subjects.
+ERRORS = sorted(file.relative_to(ROOT) for name in SERVICES for file in (ROOT / "services" / name).rglob("errors.py"))
+MODULES = [problems, caller, exact_json] + [
+    importlib.import_module(".".join(file.with_suffix("").parts)) for file in ERRORS
+]
 LIBRARY = re.compile(r"Input should|String should|should match|Field required|[Vv]alue error|List should|Extra in|\^")
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import asyncpg
 
 from services.billing.checks.domain import Decision, Funds, Standing, decide
+from services.billing.checks.errors import PriceUnknown
 from services.billing.checks.providers import allowed
 from services.billing.checks.standings import Standings
-from services.billing.errors import InvalidField, MandateUnknown, PriceUnknown
+from services.billing.errors import InvalidField
 from services.billing.ledger.keys import AccountKey, ensure_accounts, ensure_mandates
+from services.billing.mandates.errors import MandateUnknown
 from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.repository import lock_mandates
 from services.billing.money import Markup, from_micro, post

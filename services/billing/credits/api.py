@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, StringConstraints
 
 from services.billing.credits.credit_by_hand import HandCredit, credit_by_hand, credited_account
-from services.billing.errors import AmountAboveCeiling, NoAccount
+from services.billing.credits.errors import NoAccount
+from services.billing.errors import AmountAboveCeiling
 from services.billing.http import (
     ApiContext,
     Body,

@@ -8,7 +8,7 @@ import asyncpg
 from rappen_contracts import Event
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
-from services.billing.errors import BalanceOutOfRange
+from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.keys import ensure_mandates
 from services.billing.mandates.repository import LockedMandate, lock_mandates
 from services.billing.mandates.subscriptions import follow_subscriptions, keep_subscription

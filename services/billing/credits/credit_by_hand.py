@@ -8,7 +8,8 @@ from uuid import UUID, uuid4, uuid5
 
 import asyncpg
 
-from services.billing.errors import IdempotencyMismatch, NotAMember, UserRequired, ZeroCredit
+from services.billing.credits.errors import NotAMember, UserRequired, ZeroCredit
+from services.billing.errors import IdempotencyMismatch
 from services.billing.ledger.domain import LEDGER_NAMESPACE, TransactionType
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.post_movements import Movement, post_movements

@@ -10,8 +10,8 @@ import asyncpg
 from rappen_contracts import Event
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
-from services.billing.errors import BalanceOutOfRange
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX
+from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.keys import ensure_mandates
 from services.billing.mandates.repository import LockedMandate, lock_mandates, read_terms
 from services.billing.money import converted, post

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import asyncpg
 
-from services.billing.errors import BalanceOutOfRange
 from services.billing.ledger.calendars import Calendar
 from services.billing.ledger.domain import (
     BALANCE_MAX,
@@ -18,6 +17,7 @@ from services.billing.ledger.domain import (
     TransactionType,
     movement,
 )
+from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.repository import insert_transactions, read_accounts, update_accounts
 

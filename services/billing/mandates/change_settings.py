@@ -9,8 +9,9 @@ from zoneinfo import available_timezones
 import asyncpg
 import orjson
 
-from services.billing.errors import AmountAboveCeiling, BillingModelFixed, InvalidField
+from services.billing.errors import AmountAboveCeiling, InvalidField
 from services.billing.mandates.audit_log import record_change
+from services.billing.mandates.errors import BillingModelFixed
 from services.billing.mandates.queries import read_settings
 from services.billing.mandates.repository import calendar_of, past_zones_json
 from services.billing.money import from_micro, to_micro

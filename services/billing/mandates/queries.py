@@ -6,8 +6,8 @@ from typing import Any
 
 import asyncpg
 
-from services.billing.errors import MandateUnknown
 from services.billing.ledger.keys import ensure_mandates
+from services.billing.mandates.errors import MandateUnknown
 from services.billing.mandates.repository import USABLE_PERCENT
 
 __all__ = [

@@ -7,13 +7,13 @@ from uuid import UUID, uuid4, uuid5
 
 import asyncpg
 
-from services.billing.errors import AddressMissing, ModelUnchanged, NoMembers
 from services.billing.ledger.accounts import enabled_member_accounts
 from services.billing.ledger.domain import BillingModel
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.post_movements import Movement, post_movements
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.domain import share_equally
+from services.billing.mandates.errors import AddressMissing, ModelUnchanged, NoMembers
 from services.billing.mandates.open_accounts import give_opening_credit
 from services.billing.mandates.queries import read_settings
 from services.billing.mandates.repository import lock_mandate

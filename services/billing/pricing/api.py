@@ -10,9 +10,10 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import CURRENCIES, NonNegativeDecimal, Timestamp, parse_instant
-from services.billing.errors import InvalidField, MalformedParameter, PriceFileRefused
+from services.billing.errors import InvalidField, MalformedParameter
 from services.billing.http import ApiContext, Body, integer_parameter, router, take_long, text_parameter
 from services.billing.pricing import OUT_OF_TIME, in_time, rate_fault
+from services.billing.pricing.errors import PriceFileRefused
 from services.billing.pricing.import_prices import PriceFileError, import_prices, read_price_file, set_rate
 from services.billing.pricing.queries import list_prices, list_rates, list_unpriced
 from services.billing.pricing.repository import Tariffs, current_tariff

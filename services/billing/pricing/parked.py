@@ -10,8 +10,8 @@ import orjson
 from asyncpg.exceptions import CheckViolationError, DataError
 
 from rappen_contracts import ContractError, Event, decode_structured
-from services.billing.errors import BalanceOutOfRange
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX
+from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.pricing.rating import Parked
 from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
 from services.chassis.logging import get_logger

@@ -1,0 +1,20 @@
+"""What is refused about prices."""
+
+from typing import ClassVar
+
+from services.chassis.problems import Problem
+
+__all__ = ["PriceFileRefused"]
+
+
+class PriceFileRefused(Problem):
+    """A price file that cannot be read as a whole."""
+
+    status = 422
+    code = "PRICE_FILE"
+    title = "Unreadable price file"
+    # Why is said in English alone, as in the lists of what was not read; files are the operator's.
+    texts: ClassVar = {
+        "en": "The price file cannot be read: {why}.",
+        "de": "Die Preisdatei ist als Ganzes nicht lesbar; es wurde nichts übernommen.",
+    }
