@@ -1,1 +1,1 @@
-"""Accounts and the rows that move them; the books told, and audited."""
+"""Accounts, the rows that move them, the days they fall on, and the balances told."""
