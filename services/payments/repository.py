@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.payments.domain.checkouts import CheckoutState
-from services.payments.domain.records import Checkout, Payment, StoredEvent
-from services.payments.domain.webhook import IncomingEvent
+from services.payments.checkouts.domain import CheckoutState
+from services.payments.checkouts.records import Checkout, Payment, StoredEvent
+from services.payments.inbox.domain import IncomingEvent
 from services.payments.tables import checkouts, payments, webhook_events
 
 __all__ = [

@@ -12,13 +12,13 @@ from services.chassis.database import Database, is_transient
 from services.chassis.faults import FaultPoints
 from services.chassis.logging import get_logger
 from services.chassis.problems import Problem
-from services.payments.domain.checkouts import CheckoutState, session_id_is_valid
-from services.payments.domain.records import StoredEvent
+from services.payments.checkouts.domain import CheckoutState, session_id_is_valid
+from services.payments.checkouts.records import StoredEvent
+from services.payments.checkouts.settle_checkout import Settlement, report, settle_checkout
 from services.payments.errors import PaymentNotPlaceable, StripeObjectUnknown
 from services.payments.metrics import EVENTS_FAILED, EVENTS_PROCESSED
 from services.payments.repository import claim_events, mark_processed, postpone_event
-from services.payments.stripe_gateway import StripeGateway
-from services.payments.use_cases.settle_checkout import Settlement, report, settle_checkout
+from services.payments.stripe.gateway import StripeGateway
 
 __all__ = ["ProcessEvents"]
 

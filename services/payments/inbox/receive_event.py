@@ -7,7 +7,8 @@ import asyncpg
 from services.chassis.clock import Clock
 from services.chassis.database import Database, NoConnection
 from services.chassis.logging import get_logger
-from services.payments.domain.webhook import (
+from services.payments.errors import WebhookNotConfigured, WebhookNotStored, WebhookRefused
+from services.payments.inbox.domain import (
     IncomingEvent,
     UnreadableEvent,
     WrongSignature,
@@ -15,7 +16,6 @@ from services.payments.domain.webhook import (
     parse_event,
     verify_signature,
 )
-from services.payments.errors import WebhookNotConfigured, WebhookNotStored, WebhookRefused
 from services.payments.metrics import EVENTS_RECEIVED, WEBHOOKS_REFUSED
 from services.payments.repository import store_event
 

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Depends, Header, Path, Request
 from services.chassis.caller import Caller, CallerVerifier
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.problems import request_id_of
-from services.payments.api.bodies import ConfirmBody, CreateBody, IdempotencyKey
+from services.payments.checkouts.bodies import ConfirmBody, CreateBody, IdempotencyKey
+from services.payments.checkouts.confirm_checkout import ConfirmCheckout
+from services.payments.checkouts.create_checkout import CURRENCY, CreateCheckout, TopUpOrder
 from services.payments.errors import UnknownMandate
-from services.payments.use_cases.confirm_checkout import ConfirmCheckout
-from services.payments.use_cases.create_checkout import CURRENCY, CreateCheckout, TopUpOrder
 
 __all__ = ["checkout_routes"]
 

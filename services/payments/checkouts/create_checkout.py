@@ -12,11 +12,10 @@ import orjson
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
-from services.payments.domain.checkouts import CheckoutState
-from services.payments.domain.minor_units import to_minor
-from services.payments.domain.records import Checkout
-from services.payments.domain.return_url import Marks, ReturnUrls, return_urls
-from services.payments.domain.texts import PAYMENT, TOP_UP, text
+from services.payments.checkouts.domain import CheckoutState
+from services.payments.checkouts.records import Checkout
+from services.payments.checkouts.return_url import Marks, ReturnUrls, return_urls
+from services.payments.checkouts.texts import PAYMENT, TOP_UP, text
 from services.payments.errors import (
     AmountNotOffered,
     IdempotencyInProgress,
@@ -26,7 +25,8 @@ from services.payments.errors import (
     StripeFailed,
 )
 from services.payments.repository import add_checkout, renew_stripe_attempt, save_session
-from services.payments.stripe_gateway import StripeGateway, TopUp
+from services.payments.stripe.gateway import StripeGateway, TopUp
+from services.payments.stripe.minor_units import to_minor
 
 __all__ = ["CURRENCY", "CreateCheckout", "TopUpOrder"]
 

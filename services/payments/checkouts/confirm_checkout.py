@@ -8,12 +8,12 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.readers import Readers
-from services.payments.domain.checkouts import received_payment, session_id_is_valid
-from services.payments.domain.stripe_objects import CheckoutSession
+from services.payments.checkouts.domain import received_payment, session_id_is_valid
+from services.payments.checkouts.settle_checkout import Settlement, report, settle_checkout
 from services.payments.errors import NotPaid, StripeObjectUnknown, UnknownSession
 from services.payments.repository import find_checkout
-from services.payments.stripe_gateway import StripeGateway
-from services.payments.use_cases.settle_checkout import Settlement, report, settle_checkout
+from services.payments.stripe.gateway import StripeGateway
+from services.payments.stripe.objects import CheckoutSession
 
 __all__ = ["ConfirmCheckout", "Confirmation"]
 

@@ -9,20 +9,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.logging import get_logger
 from services.chassis.outbox import add_to_outbox
-from services.payments.domain.checkouts import (
+from services.payments.checkouts.domain import (
     CheckoutState,
     ReceivedPayment,
     advanced,
     observed_state,
     received_payment,
 )
-from services.payments.domain.records import Checkout, Payment
-from services.payments.domain.stripe_objects import CheckoutSession
-from services.payments.domain.texts import PAYMENT, text
+from services.payments.checkouts.publications import payment_succeeded
+from services.payments.checkouts.records import Checkout, Payment
+from services.payments.checkouts.texts import PAYMENT, text
 from services.payments.errors import PaymentNotPlaceable
 from services.payments.metrics import AMOUNT_MISMATCHES, PAYMENTS_CREDITED
-from services.payments.publications import payment_succeeded
 from services.payments.repository import add_payment, lock_checkout, save_state
+from services.payments.stripe.objects import CheckoutSession
 
 __all__ = ["Settlement", "report", "settle_checkout"]
 

@@ -10,8 +10,8 @@ from decimal import Decimal
 from enum import StrEnum
 
 from rappen_contracts.types import AMOUNT_END, CURRENCIES, TIME_START
-from services.payments.domain.minor_units import from_minor
-from services.payments.domain.stripe_objects import CheckoutSession
+from services.payments.stripe.minor_units import from_minor
+from services.payments.stripe.objects import CheckoutSession
 
 __all__ = ["CheckoutState", "ReceivedPayment", "advanced", "observed_state", "received_payment", "session_id_is_valid"]
 
