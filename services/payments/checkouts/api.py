@@ -13,7 +13,7 @@ from services.chassis.problems import request_id_of
 from services.payments.checkouts.bodies import ConfirmBody, CreateBody, IdempotencyKey
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
 from services.payments.checkouts.create_checkout import CURRENCY, CreateCheckout, TopUpOrder
-from services.payments.errors import UnknownMandate
+from services.payments.checkouts.errors import UnknownMandate
 
 __all__ = ["checkout_routes"]
 

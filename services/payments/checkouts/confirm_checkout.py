@@ -9,9 +9,10 @@ from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.readers import Readers
 from services.payments.checkouts.domain import received_payment, session_id_is_valid
+from services.payments.checkouts.errors import NotPaid, UnknownSession
+from services.payments.checkouts.repository import find_checkout
 from services.payments.checkouts.settle_checkout import Settlement, report, settle_checkout
-from services.payments.errors import NotPaid, StripeObjectUnknown, UnknownSession
-from services.payments.repository import find_checkout
+from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.objects import CheckoutSession
 

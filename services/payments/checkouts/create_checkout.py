@@ -13,18 +13,17 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.payments.checkouts.domain import CheckoutState
-from services.payments.checkouts.records import Checkout
-from services.payments.checkouts.return_url import Marks, ReturnUrls, return_urls
-from services.payments.checkouts.texts import PAYMENT, TOP_UP, text
-from services.payments.errors import (
+from services.payments.checkouts.errors import (
     AmountNotOffered,
     IdempotencyInProgress,
     IdempotencyMismatch,
     ReturnUrlNotAllowed,
-    StripeBusy,
-    StripeFailed,
 )
-from services.payments.repository import add_checkout, renew_stripe_attempt, save_session
+from services.payments.checkouts.records import Checkout
+from services.payments.checkouts.repository import add_checkout, renew_stripe_attempt, save_session
+from services.payments.checkouts.return_url import Marks, ReturnUrls, return_urls
+from services.payments.checkouts.texts import PAYMENT, TOP_UP, text
+from services.payments.stripe.errors import StripeBusy, StripeFailed
 from services.payments.stripe.gateway import StripeGateway, TopUp
 from services.payments.stripe.minor_units import to_minor
 

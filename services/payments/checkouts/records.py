@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-__all__ = ["Checkout", "Payment", "StoredEvent"]
+__all__ = ["Checkout", "Payment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,3 @@ class Payment:
     cause: str
     paid_at: datetime
     recorded_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event of the inbox that a worker has taken."""
-
-    event_id: str
-    type: str
-    object_id: str | None
-    attempts: int

@@ -16,12 +16,12 @@ from services.payments.checkouts.domain import (
     observed_state,
     received_payment,
 )
+from services.payments.checkouts.errors import PaymentNotPlaceable
+from services.payments.checkouts.metrics import AMOUNT_MISMATCHES, PAYMENTS_CREDITED
 from services.payments.checkouts.publications import payment_succeeded
 from services.payments.checkouts.records import Checkout, Payment
+from services.payments.checkouts.repository import add_payment, lock_checkout, save_state
 from services.payments.checkouts.texts import PAYMENT, text
-from services.payments.errors import PaymentNotPlaceable
-from services.payments.metrics import AMOUNT_MISMATCHES, PAYMENTS_CREDITED
-from services.payments.repository import add_payment, lock_checkout, save_state
 from services.payments.stripe.objects import CheckoutSession
 
 __all__ = ["Settlement", "report", "settle_checkout"]

@@ -13,11 +13,12 @@ from services.chassis.faults import FaultPoints
 from services.chassis.logging import get_logger
 from services.chassis.problems import Problem
 from services.payments.checkouts.domain import CheckoutState, session_id_is_valid
-from services.payments.checkouts.records import StoredEvent
+from services.payments.checkouts.errors import PaymentNotPlaceable
 from services.payments.checkouts.settle_checkout import Settlement, report, settle_checkout
-from services.payments.errors import PaymentNotPlaceable, StripeObjectUnknown
-from services.payments.metrics import EVENTS_FAILED, EVENTS_PROCESSED
-from services.payments.repository import claim_events, mark_processed, postpone_event
+from services.payments.inbox.domain import StoredEvent
+from services.payments.inbox.metrics import EVENTS_FAILED, EVENTS_PROCESSED
+from services.payments.inbox.repository import claim_events, mark_processed, postpone_event
+from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
 
 __all__ = ["ProcessEvents"]

@@ -7,7 +7,6 @@ import asyncpg
 from services.chassis.clock import Clock
 from services.chassis.database import Database, NoConnection
 from services.chassis.logging import get_logger
-from services.payments.errors import WebhookNotConfigured, WebhookNotStored, WebhookRefused
 from services.payments.inbox.domain import (
     IncomingEvent,
     UnreadableEvent,
@@ -16,8 +15,9 @@ from services.payments.inbox.domain import (
     parse_event,
     verify_signature,
 )
-from services.payments.metrics import EVENTS_RECEIVED, WEBHOOKS_REFUSED
-from services.payments.repository import store_event
+from services.payments.inbox.errors import WebhookNotConfigured, WebhookNotStored, WebhookRefused
+from services.payments.inbox.metrics import EVENTS_RECEIVED, WEBHOOKS_REFUSED
+from services.payments.inbox.repository import store_event
 
 __all__ = ["ReceiveEvent"]
 

@@ -13,7 +13,7 @@ import stripe
 
 from services.chassis.logging import get_logger
 from services.chassis.problems import Problem
-from services.payments.errors import (
+from services.payments.stripe.errors import (
     StripeBusy,
     StripeDeclined,
     StripeFailed,
