@@ -8,11 +8,10 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.readers import Readers
-from services.payments.checkouts.domain import received_payment, session_id_is_valid
+from services.payments.checkouts.domain import received_payment
 from services.payments.checkouts.errors import NotPaid, UnknownSession
 from services.payments.checkouts.repository import find_checkout
-from services.payments.checkouts.settle_checkout import Settlement, report, settle_checkout
-from services.payments.stripe.errors import StripeObjectUnknown
+from services.payments.checkouts.settle_checkout import ObservedSession, Settlement
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.objects import CheckoutSession
 
@@ -45,38 +44,26 @@ class ConfirmCheckout:
     async def __call__(self, session_id: str, *, caller: Caller, cause: str) -> Confirmation:
         """Unknown is told before the role, the role before the payment status, so neither tells more than it must."""
         caller.require_person()
-        session = await self._fetched(session_id)
-        await self._authorize(session, caller)
-        settlement = await self._settled(session, cause)
-        if received_payment(session) is None:
-            raise NotPaid(payment_status=_status(session))
-        # The caller asks billing for the balance next.
-        await self._readers.caught_up("payment.succeeded")
-        return _confirmation(session.id, settlement)
-
-    async def _fetched(self, session_id: str) -> CheckoutSession:
-        if not session_id_is_valid(session_id):
+        observed = await ObservedSession.fetch(self._stripe, session_id)
+        if observed is None:
             raise UnknownSession
-        try:
-            return await self._stripe.checkout_session(session_id)
-        except StripeObjectUnknown as error:
-            raise UnknownSession from error
-
-    async def _authorize(self, session: CheckoutSession, caller: Caller) -> None:
+        session = observed.session
         async with self._database.reading() as connection:
             checkout = await find_checkout(connection, session.id, session.client_reference_id)
         if checkout is None:
             raise UnknownSession
         caller.require_admin(checkout.mandate_id)
-
-    async def _settled(self, session: CheckoutSession, cause: str) -> Settlement:
         async with self._database.transaction() as connection:
-            settlement = await settle_checkout(connection, session, cause=cause, now=self._clock())
+            settlement = await observed.apply(connection, cause=cause, now=self._clock())
             self._faults.reach("payments_before_commit")
         if settlement is None:
             raise UnknownSession
-        report(settlement)
-        return settlement
+        settlement.report()
+        if received_payment(session) is None:
+            raise NotPaid(payment_status=_status(session))
+        # The caller asks billing for the balance next.
+        await self._readers.caught_up("payment.succeeded")
+        return _confirmation(session.id, settlement)
 
 
 def _status(session: CheckoutSession) -> str:

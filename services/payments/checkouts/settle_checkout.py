@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Self
 from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,6 +16,7 @@ from services.payments.checkouts.domain import (
     advanced,
     observed_state,
     received_payment,
+    session_id_is_valid,
 )
 from services.payments.checkouts.errors import PaymentNotPlaceable
 from services.payments.checkouts.metrics import AMOUNT_MISMATCHES, PAYMENTS_CREDITED
@@ -22,9 +24,11 @@ from services.payments.checkouts.publications import payment_succeeded
 from services.payments.checkouts.records import Checkout, Payment
 from services.payments.checkouts.repository import add_payment, lock_checkout, save_state
 from services.payments.checkouts.texts import PAYMENT, text
+from services.payments.stripe.errors import StripeObjectUnknown
+from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.objects import CheckoutSession
 
-__all__ = ["Settlement", "report", "settle_checkout"]
+__all__ = ["ObservedSession", "Settlement"]
 
 # Event ids come from the session's id, so that a payment has one id whoever tells of it.
 _NAMESPACE = UUID("6f0d1c36-52d5-5c0b-9f5e-6d3f6f6e0a11")
@@ -41,49 +45,70 @@ class Settlement:
     credited: bool
     payment: Payment | None
 
+    @property
+    def outcome(self) -> str:
+        """In one word: what became of the money, else the state."""
+        if self.payment is not None:
+            return "CREDITED" if self.credited else "ALREADY_CREDITED"
+        return "NOTHING_PAID" if self.state is CheckoutState.PAID else self.state.value
 
-async def settle_checkout(
-    connection: AsyncConnection, session: CheckoutSession, *, cause: str, now: datetime
-) -> Settlement | None:
-    """Settles the session in the caller's transaction; None when it is not ours. Repeats change nothing.
-
-    The checkout's row is held meanwhile, so that webhook and confirm take turns; the unique keys of payments would
-    keep a second credit out without it.
-    """
-    checkout = await lock_checkout(connection, session.id, session.client_reference_id)
-    if checkout is None:
-        return None
-    received = received_payment(session)
-    payment, credited = None, False
-    if received is not None and received.amount > 0:
-        new = _payment(checkout, session, received, cause=cause, now=now)
-        recorded = await add_payment(connection, new)
-        payment, credited = recorded or new, recorded is None
-        if credited:
-            description = text(PAYMENT, checkout.language)
-            await add_to_outbox(connection, payment_succeeded(new, reference=session.id, description=description))
-    state = advanced(CheckoutState(checkout.state), observed_state(session))
-    if state != checkout.state or checkout.stripe_session_id is None:
-        await save_state(connection, checkout.id, state=state, session_id=session.id, now=now)
-    return Settlement(checkout, state, credited, payment)
+    def report(self) -> None:
+        """Counts and logs what was credited; called after the commit."""
+        payment = self.payment
+        if payment is None or not self.credited:
+            return
+        PAYMENTS_CREDITED.labels(payment.reason).inc()
+        if payment.mismatch:
+            AMOUNT_MISMATCHES.inc()
+            _log.error(
+                "payment differs from what was asked for",
+                session_id=payment.stripe_session_id,
+                paid=str(payment.amount),
+                paid_currency=payment.currency,
+                requested=str(payment.requested_amount),
+                requested_currency=payment.requested_currency,
+            )
 
 
-def report(settlement: Settlement) -> None:
-    """Counts and logs what was credited; called after the commit."""
-    payment = settlement.payment
-    if payment is None or not settlement.credited:
-        return
-    PAYMENTS_CREDITED.labels(payment.reason).inc()
-    if payment.mismatch:
-        AMOUNT_MISMATCHES.inc()
-        _log.error(
-            "payment differs from what was asked for",
-            session_id=payment.stripe_session_id,
-            paid=str(payment.amount),
-            paid_currency=payment.currency,
-            requested=str(payment.requested_amount),
-            requested_currency=payment.requested_currency,
-        )
+@dataclass(frozen=True, slots=True)
+class ObservedSession:
+    """A Checkout session as Stripe has it now."""
+
+    session: CheckoutSession
+
+    @classmethod
+    async def fetch(cls, stripe: StripeGateway, session_id: str) -> Self | None:
+        """Gets the session from Stripe; None when there is none of that id."""
+        if not session_id_is_valid(session_id):
+            return None
+        try:
+            return cls(await stripe.checkout_session(session_id))
+        except StripeObjectUnknown:
+            return None
+
+    async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> Settlement | None:
+        """Settles the session in the caller's transaction; None when it is not ours. Repeats change nothing.
+
+        The checkout's row is held meanwhile, so that webhook and confirm take turns; the unique keys of payments would
+        keep a second credit out without it.
+        """
+        session = self.session
+        checkout = await lock_checkout(connection, session.id, session.client_reference_id)
+        if checkout is None:
+            return None
+        received = received_payment(session)
+        payment, credited = None, False
+        if received is not None and received.amount > 0:
+            new = _payment(checkout, session, received, cause=cause, now=now)
+            recorded = await add_payment(connection, new)
+            payment, credited = recorded or new, recorded is None
+            if credited:
+                description = text(PAYMENT, checkout.language)
+                await add_to_outbox(connection, payment_succeeded(new, reference=session.id, description=description))
+        state = advanced(CheckoutState(checkout.state), observed_state(session))
+        if state != checkout.state or checkout.stripe_session_id is None:
+            await save_state(connection, checkout.id, state=state, session_id=session.id, now=now)
+        return Settlement(checkout, state, credited, payment)
 
 
 def _payment(

@@ -1,8 +1,7 @@
 """Processing a stored event: the object is fetched as Stripe has it now, then effect and mark are one transaction."""
 
 import random
-from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,13 +11,11 @@ from services.chassis.database import Database, is_transient
 from services.chassis.faults import FaultPoints
 from services.chassis.logging import get_logger
 from services.chassis.problems import Problem
-from services.payments.checkouts.domain import CheckoutState, session_id_is_valid
 from services.payments.checkouts.errors import PaymentNotPlaceable
-from services.payments.checkouts.settle_checkout import Settlement, report, settle_checkout
 from services.payments.inbox.domain import StoredEvent
+from services.payments.inbox.event_types import EVENT_TYPES, Effect
 from services.payments.inbox.metrics import EVENTS_FAILED, EVENTS_PROCESSED
 from services.payments.inbox.repository import claim_events, mark_processed, postpone_event
-from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
 
 __all__ = ["ProcessEvents"]
@@ -28,28 +25,17 @@ LEASE: Final = timedelta(seconds=15)
 BACK_OFF_S: Final = 1.0
 BACK_OFF_S_MAX: Final = 300.0
 
-# The effect of an event in an open transaction; gives the outcome, and what to report after the commit.
-Effect = Callable[[AsyncConnection, datetime], Awaitable[tuple[str, Settlement | None]]]
-# Fetches what the effect needs, before any transaction.
-Handler = Callable[[StoredEvent], Awaitable[Effect]]
-
 _log = get_logger(__name__)
 
 
 class ProcessEvents:
-    """Works off the webhook's inbox. What an event does is one entry in the table of handlers."""
+    """Works off the webhook's inbox."""
 
     def __init__(self, database: Database, stripe: StripeGateway, *, clock: Clock, faults: FaultPoints) -> None:
         self._database = database
         self._stripe = stripe
         self._clock = clock
         self._faults = faults
-        self._handlers: dict[str, Handler] = {
-            "checkout.session.completed": self._settle_checkout,
-            "checkout.session.async_payment_succeeded": self._settle_checkout,
-            "checkout.session.async_payment_failed": self._settle_checkout,
-            "checkout.session.expired": self._settle_checkout,
-        }
 
     async def claim(self, limit: int) -> list[StoredEvent]:
         """Takes up to `limit` due events for this worker."""
@@ -60,37 +46,29 @@ class ProcessEvents:
     async def process(self, event: StoredEvent) -> None:
         """Processes one event; whatever fails is noted, and the event comes again."""
         try:
-            outcome, settlement = await self._processed(event)
+            outcome, effect = await self._processed(event)
         except Exception as error:  # noqa: BLE001 - one event's fault must not stop the others.
             await self._note_failure(event, error)
         else:
             EVENTS_PROCESSED.labels(outcome).inc()
-            if settlement is not None:
-                report(settlement)
+            if effect is not None:
+                effect.report()
 
-    async def _processed(self, event: StoredEvent) -> tuple[str, Settlement | None]:
-        handler = self._handlers.get(event.type, _ignored)
-        effect = await handler(event)
+    async def _processed(self, event: StoredEvent) -> tuple[str, Effect | None]:
+        kind = EVENT_TYPES.get(event.type)
+        observed = None
+        if kind is not None and event.object_id is not None:
+            observed = await kind.fetch(self._stripe, event.object_id)
+        effect, outcome = None, "IGNORED" if kind is None else "NOT_OURS"
         now = self._clock()
         async with self._database.transaction() as connection:
-            outcome, settlement = await effect(connection, now)
+            if observed is not None:
+                effect = await observed.apply(connection, cause=event.event_id, now=now)
+            if effect is not None:
+                outcome = effect.outcome
             await mark_processed(connection, event.event_id, outcome=outcome, now=now)
             self._faults.reach("payments_before_commit")
-        return outcome, settlement
-
-    async def _settle_checkout(self, event: StoredEvent) -> Effect:
-        if event.object_id is None or not session_id_is_valid(event.object_id):
-            return _not_ours
-        try:
-            session = await self._stripe.checkout_session(event.object_id)
-        except StripeObjectUnknown:
-            return _not_ours
-
-        async def settle(connection: AsyncConnection, now: datetime) -> tuple[str, Settlement | None]:
-            settlement = await settle_checkout(connection, session, cause=event.event_id, now=now)
-            return _outcome(settlement), settlement
-
-        return settle
+        return outcome, effect
 
     async def _note_failure(self, event: StoredEvent, error: Exception) -> None:
         name = error.actual_code if isinstance(error, Problem) else type(error).__name__
@@ -120,28 +98,6 @@ class ProcessEvents:
         else:
             due = now + timedelta(seconds=_back_off_s(event.attempts))
             await postpone_event(connection, event.event_id, error=name, next_attempt_at=due)
-
-
-async def _ignored(_: StoredEvent) -> Effect:
-    return _ignore
-
-
-async def _ignore(_: AsyncConnection, __: datetime) -> tuple[str, Settlement | None]:
-    return "IGNORED", None
-
-
-async def _not_ours(_: AsyncConnection, __: datetime) -> tuple[str, Settlement | None]:
-    return "NOT_OURS", None
-
-
-def _outcome(settlement: Settlement | None) -> str:
-    if settlement is None:
-        return "NOT_OURS"
-    if settlement.credited:
-        return "CREDITED"
-    if settlement.payment is not None:
-        return "ALREADY_CREDITED"
-    return "NOTHING_PAID" if settlement.state is CheckoutState.PAID else settlement.state.value
 
 
 def _back_off_s(attempts: int) -> float:
