@@ -6,18 +6,23 @@ from decimal import Decimal
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic.alias_generators import to_camel
 
 from services.chassis.caller import Caller, CallerVerifier
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.problems import request_id_of
-from services.payments.checkouts.bodies import ConfirmBody, CreateBody, IdempotencyKey
+from services.chassis.validation import Form, value_fault
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
 from services.payments.checkouts.create_checkout import CURRENCY, CreateCheckout, TopUpOrder
+from services.payments.checkouts.domain import Payment
 from services.payments.checkouts.errors import UnknownMandate
 
 __all__ = ["checkout_routes"]
 
 SIX_PLACES = Decimal("0.000001")
+DECIMALS_MAX = 6
+INTEGER_DIGITS_MAX = 14
 _MANDATE_ID = re.compile(r"[A-Za-z0-9._:@|-]{1,64}", re.ASCII)
 
 
@@ -63,15 +68,15 @@ def checkout_routes(
     async def confirm_checkout(
         person: Annotated[Caller, Depends(caller)], body: ConfirmBody, request: Request
     ) -> ExactJsonResponse:
-        confirmation = await confirm(body.session_id, caller=person, cause=request_id_of(request))
-        amount = confirmation.amount
+        settlement = await confirm(body.session_id, caller=person, cause=request_id_of(request))
+        payment = settlement.payment
         return ExactJsonResponse(
             {
-                "credited": confirmation.credited,
-                "alreadyCredited": confirmation.already_credited,
-                "sessionId": confirmation.session_id,
-                "mandateId": confirmation.mandate_id,
-                "amountChf": None if amount is None else amount.quantize(SIX_PLACES),
+                "credited": settlement.credited,
+                "alreadyCredited": payment is not None and not settlement.credited,
+                "sessionId": body.session_id,
+                "mandateId": settlement.checkout.mandate_id,
+                "amountChf": _amount_chf(payment),
             }
         )
 
@@ -80,3 +85,55 @@ def checkout_routes(
 
 def _money(amount: Decimal) -> dict[str, str]:
     return {"amount": format(amount.quantize(SIX_PLACES), "f"), "currency": CURRENCY}
+
+
+def _amount_chf(payment: Payment | None) -> Decimal | None:
+    """Zero where nothing was to be paid; None where the currency paid is still to be converted."""
+    if payment is None:
+        return Decimal(0).quantize(SIX_PLACES)
+    return payment.amount.quantize(SIX_PLACES) if payment.currency == CURRENCY else None
+
+
+def _exact_number(value: object) -> Decimal:
+    """A JSON number as its exact decimal; `true` is a number to Python, not to us."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise value_fault("number", en="a JSON number is expected", de="eine JSON-Zahl wird erwartet")
+    number = Decimal(value)
+    if number and number.adjusted() >= INTEGER_DIGITS_MAX:
+        raise value_fault("number", en="is too large", de="ist zu gross")
+    if number != round(number, DECIMALS_MAX):
+        raise value_fault("number", en="at most six decimals", de="höchstens sechs Nachkommastellen")
+    return number
+
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@|-]{1,64}$")]
+IdempotencyKey = Annotated[
+    str,
+    Form(
+        r"^[\x21-\x7e]{1,255}$",
+        "1 to 255 visible ASCII characters without spaces are expected",
+        "1 bis 255 sichtbare ASCII-Zeichen ohne Leerzeichen werden erwartet",
+    ),
+]
+
+
+class _Body(BaseModel):
+    """Strictly typed; unknown names are ignored."""
+
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=False
+    )
+
+
+class CreateBody(_Body):
+    """What checkout/create is asked. The return URL is judged later, with an error of its own."""
+
+    user_id: Identifier | None = None
+    amount: Annotated[Decimal, BeforeValidator(_exact_number)]
+    return_url: str
+
+
+class ConfirmBody(_Body):
+    """What checkout/confirm is asked; what cannot be a session's id is an unknown session."""
+
+    session_id: str

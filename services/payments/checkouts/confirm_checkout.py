@@ -1,8 +1,5 @@
 """Confirming a top-up after the redirect: the session is fetched from Stripe and settled as the webhook settles it."""
 
-from dataclasses import dataclass
-from decimal import Decimal
-
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -15,18 +12,7 @@ from services.payments.checkouts.settle_checkout import ObservedSession, Settlem
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.objects import CheckoutSession
 
-__all__ = ["ConfirmCheckout", "Confirmation"]
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmation:
-    """What confirm answers; `amount` is in CHF, None where the payment's currency is still to be converted."""
-
-    credited: bool
-    already_credited: bool
-    session_id: str
-    mandate_id: str
-    amount: Decimal | None
+__all__ = ["ConfirmCheckout"]
 
 
 class ConfirmCheckout:
@@ -41,7 +27,7 @@ class ConfirmCheckout:
         self._clock = clock
         self._faults = faults
 
-    async def __call__(self, session_id: str, *, caller: Caller, cause: str) -> Confirmation:
+    async def __call__(self, session_id: str, *, caller: Caller, cause: str) -> Settlement:
         """Unknown is told before the role, the role before the payment status, so neither tells more than it must."""
         caller.require_person()
         observed = await ObservedSession.fetch(self._stripe, session_id)
@@ -63,25 +49,10 @@ class ConfirmCheckout:
             raise NotPaid(payment_status=_status(session))
         # The caller asks billing for the balance next.
         await self._readers.caught_up("payment.succeeded")
-        return _confirmation(session.id, settlement)
+        return settlement
 
 
 def _status(session: CheckoutSession) -> str:
     """The session's payment status, or the intent's where a session says paid and its money is not there."""
     intent = session.payment_intent
     return intent.status if session.payment_status == "paid" and intent is not None else session.payment_status
-
-
-def _confirmation(session_id: str, settlement: Settlement) -> Confirmation:
-    payment = settlement.payment
-    if payment is None:
-        amount: Decimal | None = Decimal(0)
-    else:
-        amount = payment.amount if payment.currency == "CHF" else None
-    return Confirmation(
-        credited=settlement.credited,
-        already_credited=payment is not None and not settlement.credited,
-        session_id=session_id,
-        mandate_id=settlement.checkout.mandate_id,
-        amount=amount,
-    )

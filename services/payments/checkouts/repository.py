@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.payments.checkouts.domain import CheckoutState
-from services.payments.checkouts.records import Checkout, Payment
+from services.payments.checkouts.domain import Checkout, CheckoutState, Payment
 from services.payments.checkouts.tables import checkouts, payments
 
 __all__ = [

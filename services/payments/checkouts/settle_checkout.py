@@ -10,8 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.logging import get_logger
 from services.chassis.outbox import add_to_outbox
+from services.chassis.validation import say
 from services.payments.checkouts.domain import (
+    PAYMENT_TEXT,
+    Checkout,
     CheckoutState,
+    Payment,
     ReceivedPayment,
     advanced,
     observed_state,
@@ -21,9 +25,7 @@ from services.payments.checkouts.domain import (
 from services.payments.checkouts.errors import PaymentNotPlaceable
 from services.payments.checkouts.metrics import AMOUNT_MISMATCHES, PAYMENTS_CREDITED
 from services.payments.checkouts.publications import payment_succeeded
-from services.payments.checkouts.records import Checkout, Payment
 from services.payments.checkouts.repository import add_payment, lock_checkout, save_state
-from services.payments.checkouts.texts import PAYMENT, text
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.objects import CheckoutSession
@@ -103,7 +105,7 @@ class ObservedSession:
             recorded = await add_payment(connection, new)
             payment, credited = recorded or new, recorded is None
             if credited:
-                description = text(PAYMENT, checkout.language)
+                description = say(PAYMENT_TEXT, checkout.language)
                 await add_to_outbox(connection, payment_succeeded(new, reference=session.id, description=description))
         state = advanced(CheckoutState(checkout.state), observed_state(session))
         if state != checkout.state or checkout.stripe_session_id is None:

@@ -4,8 +4,6 @@ import random
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.chassis.clock import Clock
 from services.chassis.database import Database, is_transient
 from services.chassis.faults import FaultPoints
@@ -56,16 +54,12 @@ class ProcessEvents:
 
     async def _processed(self, event: StoredEvent) -> tuple[str, Effect | None]:
         kind = EVENT_TYPES.get(event.type)
-        observed = None
-        if kind is not None and event.object_id is not None:
-            observed = await kind.fetch(self._stripe, event.object_id)
-        effect, outcome = None, "IGNORED" if kind is None else "NOT_OURS"
+        observed = await kind.fetch(self._stripe, event.object_id) if kind and event.object_id else None
         now = self._clock()
         async with self._database.transaction() as connection:
-            if observed is not None:
-                effect = await observed.apply(connection, cause=event.event_id, now=now)
-            if effect is not None:
-                outcome = effect.outcome
+            effect = None if observed is None else await observed.apply(connection, cause=event.event_id, now=now)
+            without_effect = "IGNORED" if kind is None else "NOT_OURS"
+            outcome = without_effect if effect is None else effect.outcome
             await mark_processed(connection, event.event_id, outcome=outcome, now=now)
             self._faults.reach("payments_before_commit")
         return outcome, effect
@@ -84,20 +78,17 @@ class ProcessEvents:
         )
         try:
             async with self._database.transaction() as connection:
-                await self._give_back(connection, event, name, hopeless=isinstance(error, PaymentNotPlaceable))
+                now = self._clock()
+                if isinstance(error, PaymentNotPlaceable):
+                    # No repetition can help; an operator finds it here.
+                    await mark_processed(connection, event.event_id, outcome="SET_ASIDE", now=now, error=name)
+                else:
+                    due = now + timedelta(seconds=_back_off_s(event.attempts))
+                    await postpone_event(connection, event.event_id, error=name, next_attempt_at=due)
         except Exception as failure:
             # Without a database nothing can be noted; the lease ends by itself and the event comes again.
             if not is_transient(failure):
                 raise
-
-    async def _give_back(self, connection: AsyncConnection, event: StoredEvent, name: str, *, hopeless: bool) -> None:
-        """Lets the event come again later, or sets it aside where no repetition can help, for an operator to find."""
-        now = self._clock()
-        if hopeless:
-            await mark_processed(connection, event.event_id, outcome="SET_ASIDE", now=now, error=name)
-        else:
-            due = now + timedelta(seconds=_back_off_s(event.attempts))
-            await postpone_event(connection, event.event_id, error=name, next_attempt_at=due)
 
 
 def _back_off_s(attempts: int) -> float:
