@@ -11,16 +11,16 @@ from services.chassis.problems import install_problems
 from services.chassis.process import Part, Resource, run_process
 from services.chassis.readers import Readers
 from services.chassis.relay import Relay
-from services.payments.api.checkouts import checkout_routes
-from services.payments.api.webhook import webhook_routes
-from services.payments.domain.return_url import ReturnOrigins
+from services.payments.checkouts.api import checkout_routes
+from services.payments.checkouts.confirm_checkout import ConfirmCheckout
+from services.payments.checkouts.create_checkout import CreateCheckout
+from services.payments.checkouts.return_url import ReturnOrigins
+from services.payments.inbox.api import webhook_routes
+from services.payments.inbox.process_event import ProcessEvents
+from services.payments.inbox.receive_event import ReceiveEvent
 from services.payments.jobs import Inbox
 from services.payments.settings import PaymentsSettings
-from services.payments.stripe_gateway import StripeGateway
-from services.payments.use_cases.confirm_checkout import ConfirmCheckout
-from services.payments.use_cases.create_checkout import CreateCheckout
-from services.payments.use_cases.process_event import ProcessEvents
-from services.payments.use_cases.receive_event import ReceiveEvent
+from services.payments.stripe.gateway import StripeGateway
 
 __all__ = ["serve"]
 

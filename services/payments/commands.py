@@ -8,8 +8,8 @@ from typing import Any
 from services.chassis.arguments import LISTED_MAX, whole_number
 from services.chassis.clock import system_clock
 from services.chassis.database import PATIENT, Database
-from services.payments.queries import list_events
-from services.payments.repository import reopen_events
+from services.payments.inbox.queries import list_events
+from services.payments.inbox.repository import reopen_events
 from services.payments.settings import PaymentsSettings
 
 __all__ = ["COMMANDS"]

@@ -7,9 +7,9 @@ from typing import Final
 from services.chassis.database import Database, is_transient
 from services.chassis.logging import get_logger
 from services.chassis.process import pause
-from services.payments.metrics import EVENTS_WAITING
-from services.payments.queries import count_waiting_events
-from services.payments.use_cases.process_event import ProcessEvents
+from services.payments.inbox.metrics import EVENTS_WAITING
+from services.payments.inbox.process_event import ProcessEvents
+from services.payments.inbox.queries import count_waiting_events
 
 __all__ = ["Inbox"]
 

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, St
 from pydantic_settings import SettingsConfigDict
 
 from services.chassis.settings import ServiceSettings
-from services.payments.domain.minor_units import to_minor
-from services.payments.domain.return_url import Marks, origin_of
+from services.payments.checkouts.return_url import Marks, origin_of
+from services.payments.stripe.minor_units import to_minor
 
 __all__ = ["PaymentsSettings", "StripeSettings"]
 

@@ -20,13 +20,11 @@ from rappen_contracts.types import Identifier, NonNegativeMoney, Timestamp
 from services.chassis import caller, exact_json, problems, validation
 from services.chassis.problems import Problem, failure_response, problem_response
 from services.chassis.validation import Form, contract_texts, faults_of, value_fault
-from tests.support.stack import ROOT, SERVICES
+from tests.support.stack import ROOT
 
 # The errors of each service, and those of each of its subjects.
-ERRORS = sorted(file.relative_to(ROOT) for name in SERVICES for file in (ROOT / "services" / name).rglob("errors.py"))
-MODULES = [problems, caller, exact_json] + [
-    importlib.import_module(".".join(file.with_suffix("").parts)) for file in ERRORS
-]
+ERRORS = [path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / "services").rglob("errors.py"))]
+MODULES = [problems, caller, exact_json] + [importlib.import_module(".".join(path.parts)) for path in ERRORS]
 LIBRARY = re.compile(r"Input should|String should|should match|Field required|[Vv]alue error|List should|Extra in|\^")
 
 

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import stripe
 
 from deploy.local.ports import free_port
+from services.payments.inbox.event_types import EVENT_TYPES
 from tests.integration.payments.world import OTHER_SECRET, SECRET, WEBHOOK, World
 
 
@@ -49,6 +51,14 @@ async def test_an_unknown_type_is_marked_and_needs_no_more(world: World) -> None
     for unknown in (event(), event(type="invoice.upcoming", data={"object": {"object": "invoice"}})):
         assert (await world.deliver(json.dumps(unknown).encode())).status_code == 200
         assert await world.event_outcome(unknown["id"]) == "IGNORED"
+
+
+@pytest.mark.parametrize("name", sorted(EVENT_TYPES))
+async def test_an_object_that_stripe_does_not_have_is_not_ours(world: World, name: str) -> None:
+    for about in ({}, {"id": "no/id"}, {"id": "cs_test_unknown"}):
+        unknown = event(type=name, data={"object": about})
+        assert (await world.deliver(json.dumps(unknown).encode())).status_code == 200
+        assert await world.event_outcome(unknown["id"]) == "NOT_OURS"
 
 
 async def test_copies_of_an_event_are_acknowledged_and_stored_once(world: World) -> None:

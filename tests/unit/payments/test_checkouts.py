@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from rappen_contracts.types import NonNegativeMoney, Timestamp
-from services.payments.domain.checkouts import (
+from services.payments.checkouts.domain import (
     CheckoutState,
     ReceivedPayment,
     advanced,
@@ -17,8 +17,8 @@ from services.payments.domain.checkouts import (
     received_payment,
     session_id_is_valid,
 )
-from services.payments.domain.minor_units import from_minor, to_minor
-from services.payments.domain.stripe_objects import CheckoutSession, PaymentIntent
+from services.payments.stripe.minor_units import from_minor, to_minor
+from services.payments.stripe.objects import CheckoutSession, PaymentIntent
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 INTENT = PaymentIntent(id="pi_1", status="succeeded", amount_received=2500, currency="chf", paid_at=AT)

@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 import stripe
 
-from services.payments.domain.webhook import UnreadableEvent, WrongSignature, parse_event, verify_signature
+from services.payments.inbox.domain import UnreadableEvent, WrongSignature, parse_event, verify_signature
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 OLD, NEW = "whsec_old", "whsec_new"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import asyncpg
 
 from services.chassis.clock import Clock
-from services.chassis.database import Database, NoConnection
+from services.chassis.database import Database, is_transient
 from services.chassis.logging import get_logger
-from services.payments.domain.webhook import (
+from services.payments.inbox.domain import (
     IncomingEvent,
     UnreadableEvent,
     WrongSignature,
@@ -15,9 +15,9 @@ from services.payments.domain.webhook import (
     parse_event,
     verify_signature,
 )
-from services.payments.errors import WebhookNotConfigured, WebhookNotStored, WebhookRefused
-from services.payments.metrics import EVENTS_RECEIVED, WEBHOOKS_REFUSED
-from services.payments.repository import store_event
+from services.payments.inbox.errors import WebhookNotConfigured, WebhookNotStored, WebhookRefused
+from services.payments.inbox.metrics import EVENTS_RECEIVED, WEBHOOKS_REFUSED
+from services.payments.inbox.repository import store_event
 
 __all__ = ["ReceiveEvent"]
 
@@ -45,13 +45,9 @@ class ReceiveEvent:
         try:
             async with self._database.bare() as connection:
                 new = await store_event(connection, event, body, self._clock())
-        except (
-            NoConnection,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,
-            OSError,
-        ) as error:
+        except Exception as error:
+            if not (is_transient(error) or isinstance(error, asyncpg.PostgresError)):
+                raise
             _log.error("event not stored", event_id=event.id, error=type(error).__name__)
             raise WebhookNotStored from error
         EVENTS_RECEIVED.labels("stored" if new else "repeated").inc()

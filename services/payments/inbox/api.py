@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from services.payments.use_cases.receive_event import ReceiveEvent
+from services.payments.inbox.receive_event import ReceiveEvent
 
 __all__ = ["webhook_routes"]
 

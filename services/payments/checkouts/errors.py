@@ -1,4 +1,4 @@
-"""Every refusal of the payments service."""
+"""What is refused of a top-up."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -12,18 +12,8 @@ __all__ = [
     "NotPaid",
     "PaymentNotPlaceable",
     "ReturnUrlNotAllowed",
-    "StripeBusy",
-    "StripeDeclined",
-    "StripeFailed",
-    "StripeNotConfigured",
-    "StripeObjectUnknown",
-    "StripeRefused",
-    "StripeUnavailable",
     "UnknownMandate",
     "UnknownSession",
-    "WebhookNotConfigured",
-    "WebhookNotStored",
-    "WebhookRefused",
 ]
 
 
@@ -120,92 +110,4 @@ class IdempotencyInProgress(Problem):
     texts: ClassVar[Mapping[str, str]] = {
         "en": "The request with this Idempotency-Key is still in progress.",
         "de": "Die Anfrage mit diesem Idempotency-Key läuft noch.",
-    }
-
-
-class WebhookRefused(Problem):
-    """A delivery that is not Stripe's, or not for this mode; the answer never says which."""
-
-    status = 400
-    code = "WEBHOOK_REFUSED"
-    title = "Webhook refused"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The delivery was refused.",
-        "de": "Die Zustellung wurde abgelehnt.",
-    }
-
-
-class WebhookNotConfigured(Problem):
-    """There is no secret to check a signature with."""
-
-    status = 503
-    code = "WEBHOOK_NOT_CONFIGURED"
-    title = "Webhook not configured"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The webhook is not configured.",
-        "de": "Der Webhook ist nicht eingerichtet.",
-    }
-
-
-class WebhookNotStored(Problem):
-    """The event could not be stored; Stripe sends it again."""
-
-    status = 503
-    code = "WEBHOOK_NOT_STORED"
-    title = "Event not stored"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The event could not be stored; please send it again.",
-        "de": "Das Ereignis konnte nicht gespeichert werden; bitte noch einmal senden.",
-    }
-
-
-class StripeUnavailable(Problem):
-    """Stripe cannot be reached, or has no time for us; trying the same again can succeed."""
-
-    status = 503
-    code = "STRIPE_UNAVAILABLE"
-    title = "Payment provider unavailable"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The payment provider is not reachable; please try again.",
-        "de": "Der Zahlungsanbieter ist nicht erreichbar; bitte noch einmal versuchen.",
-    }
-
-
-class StripeNotConfigured(Problem):
-    """There is no API key."""
-
-    status = 503
-    code = "STRIPE_NOT_CONFIGURED"
-    title = "Payments not configured"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "Payments are not configured on this platform.",
-        "de": "Zahlungen sind auf dieser Plattform nicht eingerichtet.",
-    }
-
-
-class StripeFailed(StripeUnavailable):
-    """Stripe answered with a fault of its own, which it repeats for the same idempotency key for a day."""
-
-
-class StripeBusy(StripeUnavailable):
-    """Stripe is still busy with a request of the same idempotency key."""
-
-
-class StripeRefused(Problem):
-    """Stripe refused our request: a fault of ours or of the configuration, never of the caller."""
-
-
-class StripeObjectUnknown(StripeRefused):
-    """Stripe has no object of that id."""
-
-
-class StripeDeclined(Problem):
-    """The payment method was declined."""
-
-    status = 402
-    code = "PAYMENT_DECLINED"
-    title = "Payment declined"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The payment was declined.",
-        "de": "Die Zahlung wurde abgelehnt.",
     }

@@ -6,7 +6,7 @@ from rappen_contracts.payment.v1 import PaymentSucceeded
 from rappen_contracts.registry import PAYMENT_SUCCEEDED_V1
 from rappen_contracts.types import NonNegativeMoney
 from services.chassis.outbox import OutboxRow, outbox_row
-from services.payments.domain.records import Payment
+from services.payments.checkouts.domain import Payment
 
 __all__ = ["payment_succeeded"]
 

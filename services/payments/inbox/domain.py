@@ -13,7 +13,15 @@ from hashlib import sha256
 
 import orjson
 
-__all__ = ["IncomingEvent", "UnreadableEvent", "WrongSignature", "is_json", "parse_event", "verify_signature"]
+__all__ = [
+    "IncomingEvent",
+    "StoredEvent",
+    "UnreadableEvent",
+    "WrongSignature",
+    "is_json",
+    "parse_event",
+    "verify_signature",
+]
 
 AGE_MAX_S = 300
 FUTURE_MAX_S = 60
@@ -45,6 +53,16 @@ class IncomingEvent:
     api_version: str | None
     object_type: str | None
     object_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event of the inbox that a worker has taken."""
+
+    event_id: str
+    type: str
+    object_id: str | None
+    attempts: int
 
 
 def verify_signature(body: bytes, header: str | None, *, secrets: Sequence[str], now: datetime) -> None:

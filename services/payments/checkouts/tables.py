@@ -1,4 +1,4 @@
-"""The tables of the schema `payments`, as the migrations make them.
+"""What was set out to be paid, and what was; as the migrations make the tables.
 
 Amounts are exact decimals in units of their currency, as Stripe says they were paid. Text ids are compared byte by
 byte (collation C).
@@ -7,12 +7,10 @@ byte (collation C).
 import sqlalchemy as sa
 
 from services.chassis.migrations import service_metadata
-from services.chassis.outbox import outbox_table
-from services.chassis.quarantine import quarantine_table
 
-__all__ = ["checkouts", "metadata", "outbox", "payments", "quarantine", "webhook_events"]
+__all__ = ["checkouts", "payments"]
 
-metadata = service_metadata("payments")
+_metadata = service_metadata("payments")
 
 _Id = sa.Text(collation="C")
 _Time = sa.DateTime(timezone=True)
@@ -22,7 +20,7 @@ _Amount = sa.Numeric(24, 6)
 # it, so that a try cut off by a crash can be repeated with the same idempotency key and the same parameters.
 checkouts = sa.Table(
     "checkouts",
-    metadata,
+    _metadata,
     sa.Column("id", sa.Uuid, primary_key=True),
     sa.Column("purpose", sa.Text, nullable=False),
     sa.Column("mandate_id", _Id, nullable=False),
@@ -51,7 +49,7 @@ checkouts = sa.Table(
 # Append-only. `event_id` is that of the published payment.succeeded.
 payments = sa.Table(
     "payments",
-    metadata,
+    _metadata,
     sa.Column("event_id", sa.Uuid, primary_key=True),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("mandate_id", _Id, nullable=False),
@@ -70,28 +68,3 @@ payments = sa.Table(
     sa.Column("recorded_at", _Time, nullable=False),
     sa.CheckConstraint("amount > 0", name="amount"),
 )
-
-# The webhook's inbox: every signed event as it came, before it was answered. `next_attempt_at` is also the lease of
-# the worker that has it: one that dies lets the event come again by itself.
-webhook_events = sa.Table(
-    "webhook_events",
-    metadata,
-    sa.Column("event_id", _Id, primary_key=True),
-    sa.Column("type", sa.Text, nullable=False),
-    sa.Column("object_type", sa.Text),
-    sa.Column("object_id", _Id),
-    sa.Column("api_version", sa.Text),
-    sa.Column("livemode", sa.Boolean, nullable=False),
-    sa.Column("payload", sa.LargeBinary, nullable=False),
-    sa.Column("received_at", _Time, nullable=False),
-    sa.Column("processed_at", _Time),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("next_attempt_at", _Time, nullable=False),
-    sa.Column("outcome", sa.Text),
-    sa.Column("error", sa.Text),
-    sa.Index("ix_webhook_events_due", "next_attempt_at", postgresql_where=sa.text("processed_at IS NULL")),
-    sa.Index("ix_webhook_events_object_id", "object_id"),
-)
-
-outbox = outbox_table(metadata)
-quarantine = quarantine_table(metadata)

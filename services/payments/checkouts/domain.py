@@ -1,19 +1,37 @@
-"""What a Checkout session, as Stripe has it now, means for us: whether it is paid, how much, and its state.
+"""Checkouts and payments, and what a session of Stripe's means for them: whether it is paid, how much, its state.
 
 The type of the event that told of it plays no part, so the order in which events arrive cannot matter.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from uuid import UUID
 
 from rappen_contracts.types import AMOUNT_END, CURRENCIES, TIME_START
-from services.payments.domain.minor_units import from_minor
-from services.payments.domain.stripe_objects import CheckoutSession
+from services.payments.stripe.minor_units import from_minor
+from services.payments.stripe.objects import CheckoutSession
 
-__all__ = ["CheckoutState", "ReceivedPayment", "advanced", "observed_state", "received_payment", "session_id_is_valid"]
+__all__ = [
+    "PAYMENT_TEXT",
+    "TOP_UP_TEXT",
+    "Checkout",
+    "CheckoutState",
+    "Payment",
+    "ReceivedPayment",
+    "advanced",
+    "observed_state",
+    "received_payment",
+    "session_id_is_valid",
+]
+
+# What the credit is called in the ledger and at Stripe, in the language of the admin who started the checkout.
+PAYMENT_TEXT: Mapping[str, str] = {"en": "Stripe payment", "de": "Stripe-Zahlung"}
+# What is bought, on Stripe's page.
+TOP_UP_TEXT: Mapping[str, str] = {"en": "Credit top-up", "de": "Guthaben-Aufladung"}
 
 PAID = "paid"
 _SUCCEEDED = "succeeded"
@@ -41,6 +59,52 @@ _RANK = {
     CheckoutState.FAILED: 2,
     CheckoutState.PAID: 3,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A row of checkouts, less what only the database needs."""
+
+    id: UUID
+    purpose: str
+    mandate_id: str
+    user_id: str | None
+    created_by_user_id: str
+    language: str
+    amount: Decimal
+    currency: str
+    success_url: str
+    cancel_url: str
+    idempotency_key: str | None
+    request_digest: bytes
+    stripe_attempt: int
+    stripe_session_id: str | None
+    redirect_url: str | None
+    state: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A row of payments."""
+
+    event_id: UUID
+    reason: str
+    mandate_id: str
+    user_id: str | None
+    created_by_user_id: str | None
+    amount: Decimal
+    currency: str
+    requested_amount: Decimal | None
+    requested_currency: str | None
+    mismatch: bool
+    checkout_id: UUID | None
+    stripe_session_id: str | None
+    stripe_payment_intent_id: str | None
+    cause: str
+    paid_at: datetime
+    recorded_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

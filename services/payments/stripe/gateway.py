@@ -13,8 +13,7 @@ import stripe
 
 from services.chassis.logging import get_logger
 from services.chassis.problems import Problem
-from services.payments.domain.stripe_objects import CheckoutSession, OpenedSession, PaymentIntent
-from services.payments.errors import (
+from services.payments.stripe.errors import (
     StripeBusy,
     StripeDeclined,
     StripeFailed,
@@ -23,6 +22,7 @@ from services.payments.errors import (
     StripeRefused,
     StripeUnavailable,
 )
+from services.payments.stripe.objects import CheckoutSession, OpenedSession, PaymentIntent
 
 if TYPE_CHECKING:
     from stripe.checkout import SessionService

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.payments.tables import webhook_events
+from services.payments.inbox.tables import webhook_events
 
 __all__ = ["count_waiting_events", "list_events"]
 

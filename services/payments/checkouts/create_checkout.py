@@ -12,21 +12,19 @@ import orjson
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
-from services.payments.domain.checkouts import CheckoutState
-from services.payments.domain.minor_units import to_minor
-from services.payments.domain.records import Checkout
-from services.payments.domain.return_url import Marks, ReturnUrls, return_urls
-from services.payments.domain.texts import PAYMENT, TOP_UP, text
-from services.payments.errors import (
+from services.chassis.validation import say
+from services.payments.checkouts.domain import PAYMENT_TEXT, TOP_UP_TEXT, Checkout, CheckoutState
+from services.payments.checkouts.errors import (
     AmountNotOffered,
     IdempotencyInProgress,
     IdempotencyMismatch,
     ReturnUrlNotAllowed,
-    StripeBusy,
-    StripeFailed,
 )
-from services.payments.repository import add_checkout, renew_stripe_attempt, save_session
-from services.payments.stripe_gateway import StripeGateway, TopUp
+from services.payments.checkouts.repository import add_checkout, renew_stripe_attempt, save_session
+from services.payments.checkouts.return_url import Marks, return_urls
+from services.payments.stripe.errors import StripeBusy, StripeFailed
+from services.payments.stripe.gateway import StripeGateway, TopUp
+from services.payments.stripe.minor_units import to_minor
 
 __all__ = ["CURRENCY", "CreateCheckout", "TopUpOrder"]
 
@@ -100,7 +98,26 @@ class CreateCheckout:
         urls = return_urls(order.return_url, origins=self._return_origins, marks=self._marks)
         if urls is None:
             raise ReturnUrlNotAllowed
-        return _new_checkout(order, urls, now)
+        return Checkout(
+            id=uuid4(),
+            purpose=PURPOSE,
+            mandate_id=order.mandate_id,
+            user_id=order.user_id,
+            created_by_user_id=order.created_by_user_id,
+            language=order.language,
+            amount=order.amount,
+            currency=CURRENCY,
+            success_url=urls.success,
+            cancel_url=urls.cancel,
+            idempotency_key=order.idempotency_key,
+            request_digest=order.digest(),
+            stripe_attempt=1,
+            stripe_session_id=None,
+            redirect_url=None,
+            state=CheckoutState.OPEN,
+            created_at=now,
+            updated_at=now,
+        )
 
     async def _open(self, checkout: Checkout) -> str:
         self._faults.reach("payments_checkout_committed")
@@ -120,29 +137,6 @@ class CreateCheckout:
         return session.url
 
 
-def _new_checkout(order: TopUpOrder, urls: ReturnUrls, now: datetime) -> Checkout:
-    return Checkout(
-        id=uuid4(),
-        purpose=PURPOSE,
-        mandate_id=order.mandate_id,
-        user_id=order.user_id,
-        created_by_user_id=order.created_by_user_id,
-        language=order.language,
-        amount=order.amount,
-        currency=CURRENCY,
-        success_url=urls.success,
-        cancel_url=urls.cancel,
-        idempotency_key=order.idempotency_key,
-        request_digest=order.digest(),
-        stripe_attempt=1,
-        stripe_session_id=None,
-        redirect_url=None,
-        state=CheckoutState.OPEN,
-        created_at=now,
-        updated_at=now,
-    )
-
-
 def _top_up(checkout: Checkout) -> TopUp:
     """Made from the row alone: a repeat sends Stripe the very same, whatever was configured meanwhile."""
     return TopUp(
@@ -151,8 +145,8 @@ def _top_up(checkout: Checkout) -> TopUp:
         user_id=checkout.user_id,
         unit_amount=to_minor(checkout.amount, checkout.currency),
         currency=checkout.currency,
-        name=text(TOP_UP, checkout.language),
-        description=text(PAYMENT, checkout.language),
+        name=say(TOP_UP_TEXT, checkout.language),
+        description=say(PAYMENT_TEXT, checkout.language),
         language=checkout.language,
         success_url=checkout.success_url,
         cancel_url=checkout.cancel_url,

@@ -1,1 +1,0 @@
-"""The HTTP surface of payments: the same paths as the public one."""

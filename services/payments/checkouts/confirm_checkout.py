@@ -1,0 +1,58 @@
+"""Confirming a top-up after the redirect: the session is fetched from Stripe and settled as the webhook settles it."""
+
+from services.chassis.caller import Caller
+from services.chassis.clock import Clock
+from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
+from services.chassis.readers import Readers
+from services.payments.checkouts.domain import received_payment
+from services.payments.checkouts.errors import NotPaid, UnknownSession
+from services.payments.checkouts.repository import find_checkout
+from services.payments.checkouts.settle_checkout import ObservedSession, Settlement
+from services.payments.stripe.gateway import StripeGateway
+from services.payments.stripe.objects import CheckoutSession
+
+__all__ = ["ConfirmCheckout"]
+
+
+class ConfirmCheckout:
+    """Credits a paid session once, whether the webhook was here before or not."""
+
+    def __init__(
+        self, database: Database, stripe: StripeGateway, readers: Readers, *, clock: Clock, faults: FaultPoints
+    ) -> None:
+        self._database = database
+        self._stripe = stripe
+        self._readers = readers
+        self._clock = clock
+        self._faults = faults
+
+    async def __call__(self, session_id: str, *, caller: Caller, cause: str) -> Settlement:
+        """Unknown is told before the role, the role before the payment status, so neither tells more than it must."""
+        caller.require_person()
+        observed = await ObservedSession.fetch(self._stripe, session_id)
+        if observed is None:
+            raise UnknownSession
+        session = observed.session
+        async with self._database.reading() as connection:
+            checkout = await find_checkout(connection, session.id, session.client_reference_id)
+        if checkout is None:
+            raise UnknownSession
+        caller.require_admin(checkout.mandate_id)
+        async with self._database.transaction() as connection:
+            settlement = await observed.apply(connection, cause=cause, now=self._clock())
+            self._faults.reach("payments_before_commit")
+        if settlement is None:
+            raise UnknownSession
+        settlement.report()
+        if received_payment(session) is None:
+            raise NotPaid(payment_status=_status(session))
+        # The caller asks billing for the balance next.
+        await self._readers.caught_up("payment.succeeded")
+        return settlement
+
+
+def _status(session: CheckoutSession) -> str:
+    """The session's payment status, or the intent's where a session says paid and its money is not there."""
+    intent = session.payment_intent
+    return intent.status if session.payment_status == "paid" and intent is not None else session.payment_status

@@ -1,0 +1,68 @@
+"""What Stripe refuses, or cannot do at the moment."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from services.chassis.problems import Problem
+
+__all__ = [
+    "StripeBusy",
+    "StripeDeclined",
+    "StripeFailed",
+    "StripeNotConfigured",
+    "StripeObjectUnknown",
+    "StripeRefused",
+    "StripeUnavailable",
+]
+
+
+class StripeUnavailable(Problem):
+    """Stripe cannot be reached, or has no time for us; trying the same again can succeed."""
+
+    status = 503
+    code = "STRIPE_UNAVAILABLE"
+    title = "Payment provider unavailable"
+    texts: ClassVar[Mapping[str, str]] = {
+        "en": "The payment provider is not reachable; please try again.",
+        "de": "Der Zahlungsanbieter ist nicht erreichbar; bitte noch einmal versuchen.",
+    }
+
+
+class StripeNotConfigured(Problem):
+    """There is no API key."""
+
+    status = 503
+    code = "STRIPE_NOT_CONFIGURED"
+    title = "Payments not configured"
+    texts: ClassVar[Mapping[str, str]] = {
+        "en": "Payments are not configured on this platform.",
+        "de": "Zahlungen sind auf dieser Plattform nicht eingerichtet.",
+    }
+
+
+class StripeFailed(StripeUnavailable):
+    """Stripe answered with a fault of its own, which it repeats for the same idempotency key for a day."""
+
+
+class StripeBusy(StripeUnavailable):
+    """Stripe is still busy with a request of the same idempotency key."""
+
+
+class StripeRefused(Problem):
+    """Stripe refused our request: a fault of ours or of the configuration, never of the caller."""
+
+
+class StripeObjectUnknown(StripeRefused):
+    """Stripe has no object of that id."""
+
+
+class StripeDeclined(Problem):
+    """The payment method was declined."""
+
+    status = 402
+    code = "PAYMENT_DECLINED"
+    title = "Payment declined"
+    texts: ClassVar[Mapping[str, str]] = {
+        "en": "The payment was declined.",
+        "de": "Die Zahlung wurde abgelehnt.",
+    }
