@@ -18,6 +18,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.lenient import cut_key, cut_value, lenient_records
 from services.chassis.logging import get_logger
+from services.chassis.process import pause
 from services.chassis.topics import partition_ends, topic_ids
 from services.chassis.unpacking import Oversized, bound_decoders
 
@@ -73,7 +74,8 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[KafkaRecord]]:
         """Up to so many records, fewer when they are large; waits while it has none, and until `begin` is through."""
-        await self._placed.wait()
+        if not await self._is_placed():
+            return {}
         self._begun_at_poll = self._begun
         found: dict[TopicPartition, list[KafkaRecord]] = {}
         left = max_records if max_records is not None else STEP_MAX
@@ -95,11 +97,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
             if not self._placed.is_set():
                 # A rebalance came between; these may be records of the new assignment, from a place not yet judged.
                 self._give_back(taken)
-                if found:
-                    break
-                await self._placed.wait()
-                self._begun_at_poll = self._begun
-                continue
+                break
             for source, records in taken.items():
                 found.setdefault(source, []).extend(records)
                 left -= len(records)
@@ -173,6 +171,18 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     async def refresh(self) -> None:
         """Looks anew which partitions there are, and who leads them."""
         await self._client.force_metadata_update()
+
+    async def _is_placed(self) -> bool:
+        """Whether `begin` is through, after a moment at most.
+
+        It comes only if the client sees that somebody reads: a reader that was idle for too long is not let into its
+        group again, and an error of the group holds everything up until somebody takes it.
+        """
+        if not self._placed.is_set():
+            self._coordinator.check_errors()
+            with self._subscription.fetch_context():
+                await pause(self._placed, POLL_WAIT_MS / 1000)
+        return self._placed.is_set()
 
     def _give_back(self, taken: Mapping[TopicPartition, Sequence[KafkaRecord]]) -> None:
         """Reads records again that were not handed on; an assignment that begins before them comes to them anyway."""
