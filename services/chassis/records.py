@@ -67,6 +67,8 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         self._topic_ids: dict[str, str] = {}
         # Set while the assignment's positions are known to be right: the client fetches as soon as it has them.
         self._placed = asyncio.Event()
+        # How often the places of an assignment were taken away.
+        self._revoked = 0
         # How often topics were begun again, now and when the newest batch was asked for.
         self._begun = self._begun_at_poll = 0
 
@@ -76,11 +78,11 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         """Up to so many records, fewer when they are large; waits while it has none, and until `begin` is through."""
         if not await self._is_placed():
             return {}
-        self._begun_at_poll = self._begun
+        self._begun_at_poll, revoked = self._begun, self._revoked
         found: dict[TopicPartition, list[KafkaRecord]] = {}
         left = max_records if max_records is not None else STEP_MAX
         size, step = 0, STEP_FIRST
-        while left > 0 and size < POLL_BYTES_MAX:
+        while left > 0 and size < POLL_BYTES_MAX and self._revoked == revoked:
             try:
                 partition = self._buffered(partitions)
                 if partition is not None:
@@ -94,15 +96,16 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 if not found:
                     raise
                 break
-            if not self._placed.is_set():
-                # A rebalance came between; these may be records of the new assignment, from a place not yet judged.
-                self._give_back(taken)
-                break
             for source, records in taken.items():
                 found.setdefault(source, []).extend(records)
                 left -= len(records)
                 size += sum(map(_size, records))
             step = min(step * 2, STEP_MAX)
+        if self._revoked != revoked:
+            # A rebalance came between, perhaps a whole one: these are records of places that are gone, or of the next
+            # ones, which may not have been judged when they were read.
+            self._give_back(found)
+            return {}
         return found
 
     async def commit(self, offsets: Any = None) -> None:
@@ -147,6 +150,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     def revoke(self) -> None:
         """Gives no records until `begin` has judged the positions of the next assignment."""
         self._placed.clear()
+        self._revoked += 1
 
     async def topics_now(self, topics: Sequence[str]) -> TopicsNow:
         """Which of the topics do not exist, and which are others than those that are being read."""
@@ -188,8 +192,9 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         """Reads records again that were not handed on; an assignment that begins before them comes to them anyway."""
         for partition, records in taken.items():
             position = self._position(partition)
-            if records and position is not None and position > records[0].offset:
-                self.seek(partition, records[0].offset)
+            first = min([record.offset for record in records], default=position)
+            if position is not None and first is not None and position > first:
+                self.seek(partition, first)
 
     def _buffered(self, partitions: Sequence[TopicPartition]) -> TopicPartition | None:
         """The partition that the client would unpack next; an answer that could not be unpacked stays in front."""
