@@ -18,6 +18,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.lenient import cut_key, cut_value, lenient_records
 from services.chassis.logging import get_logger
+from services.chassis.process import pause
 from services.chassis.topics import partition_ends, topic_ids
 from services.chassis.unpacking import Oversized, bound_decoders
 
@@ -66,6 +67,8 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         self._topic_ids: dict[str, str] = {}
         # Set while the assignment's positions are known to be right: the client fetches as soon as it has them.
         self._placed = asyncio.Event()
+        # How often the places of an assignment were taken away.
+        self._revoked = 0
         # How often topics were begun again, now and when the newest batch was asked for.
         self._begun = self._begun_at_poll = 0
 
@@ -73,12 +76,13 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[KafkaRecord]]:
         """Up to so many records, fewer when they are large; waits while it has none, and until `begin` is through."""
-        await self._placed.wait()
-        self._begun_at_poll = self._begun
+        if not await self._is_placed():
+            return {}
+        self._begun_at_poll, revoked = self._begun, self._revoked
         found: dict[TopicPartition, list[KafkaRecord]] = {}
         left = max_records if max_records is not None else STEP_MAX
         size, step = 0, STEP_FIRST
-        while left > 0 and size < POLL_BYTES_MAX:
+        while left > 0 and size < POLL_BYTES_MAX and self._revoked == revoked:
             try:
                 partition = self._buffered(partitions)
                 if partition is not None:
@@ -92,19 +96,16 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 if not found:
                     raise
                 break
-            if not self._placed.is_set():
-                # A rebalance came between; these may be records of the new assignment, from a place not yet judged.
-                self._give_back(taken)
-                if found:
-                    break
-                await self._placed.wait()
-                self._begun_at_poll = self._begun
-                continue
             for source, records in taken.items():
                 found.setdefault(source, []).extend(records)
                 left -= len(records)
                 size += sum(map(_size, records))
             step = min(step * 2, STEP_MAX)
+        if self._revoked != revoked:
+            # A rebalance came between, perhaps a whole one: these are records of places that are gone, or of the next
+            # ones, which may not have been judged when they were read.
+            self._give_back(found)
+            return {}
         return found
 
     async def commit(self, offsets: Any = None) -> None:
@@ -149,6 +150,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     def revoke(self) -> None:
         """Gives no records until `begin` has judged the positions of the next assignment."""
         self._placed.clear()
+        self._revoked += 1
 
     async def topics_now(self, topics: Sequence[str]) -> TopicsNow:
         """Which of the topics do not exist, and which are others than those that are being read."""
@@ -174,12 +176,25 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         """Looks anew which partitions there are, and who leads them."""
         await self._client.force_metadata_update()
 
+    async def _is_placed(self) -> bool:
+        """Whether `begin` is through, after a moment at most.
+
+        It comes only if the client sees that somebody reads: a reader that was idle for too long is not let into its
+        group again, and an error of the group holds everything up until somebody takes it.
+        """
+        if not self._placed.is_set():
+            self._coordinator.check_errors()
+            with self._subscription.fetch_context():
+                await pause(self._placed, POLL_WAIT_MS / 1000)
+        return self._placed.is_set()
+
     def _give_back(self, taken: Mapping[TopicPartition, Sequence[KafkaRecord]]) -> None:
         """Reads records again that were not handed on; an assignment that begins before them comes to them anyway."""
         for partition, records in taken.items():
             position = self._position(partition)
-            if records and position is not None and position > records[0].offset:
-                self.seek(partition, records[0].offset)
+            first = min([record.offset for record in records], default=position)
+            if position is not None and first is not None and position > first:
+                self.seek(partition, first)
 
     def _buffered(self, partitions: Sequence[TopicPartition]) -> TopicPartition | None:
         """The partition that the client would unpack next; an answer that could not be unpacked stays in front."""

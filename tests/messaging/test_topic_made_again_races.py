@@ -20,6 +20,7 @@ from services.chassis.settings import KafkaSettings
 from tests.messaging.test_topic_made_again import TOPIC, _delete, _make
 from tests.support.events import RawRecord, publish, usage_record
 from tests.support.ledger import eventually
+from tests.support.unreadable import publish_unreadable
 
 # As long as the watch needs to see that a topic is another one, and a little more.
 SEEN_S = 8
@@ -49,6 +50,23 @@ async def test_a_batch_of_the_old_topic_that_cannot_be_settled_skips_nothing_of_
     bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer_module, "RETRY_BUDGET_S", 0.3)
+    real_getmany, real_begin_again, polls = RecordReader.getmany, RecordReader.begin_again, 0
+
+    async def getmany(reader: RecordReader, *partitions: Any, **options: Any) -> Any:
+        nonlocal polls
+        found = await real_getmany(reader, *partitions, **options)
+        polls += bool(found)
+        return found
+
+    async def begin_again(reader: RecordReader, topics: Sequence[str]) -> None:
+        async def next_batch_is_in_hand() -> bool:
+            return polls >= 2
+
+        await eventually(next_batch_is_in_hand, what="the next batch of the old topic", timeout_s=15)
+        await real_begin_again(reader, topics)
+
+    monkeypatch.setattr(RecordReader, "getmany", getmany)
+    monkeypatch.setattr(RecordReader, "begin_again", begin_again)
     await _make_again(bootstrap_servers, [usage_record("old", partition=0) for _ in range(600)])
     sent = [usage_record("new", partition=0) for _ in range(1000)]
     wanted = {record.event_id for record in sent}
@@ -175,6 +193,56 @@ async def test_a_reader_that_waits_through_a_rebalance_gives_nothing_before_the_
     stop.set()
     await asyncio.gather(*running)
     assert not early, "records were read before it was known where to begin"
+    assert len(seen) == len(set(seen)), "records were read twice although nothing went wrong"
+
+
+@pytest.mark.timeout(150)
+async def test_a_poll_that_a_whole_rebalance_came_into_gives_nothing_of_the_places_before_it(
+    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_begin, real_fetch, begun, came_between = RecordReader.begin, RecordReader._fetch_leniently, 0, False
+
+    async def begin(reader: RecordReader, partitions: Any) -> None:
+        nonlocal begun
+        await real_begin(reader, partitions)
+        begun += 1
+
+    async def fetch(reader: RecordReader, partition: Any, offset: int) -> Any:
+        nonlocal came_between
+        if not came_between:
+            before = begun
+
+            async def shared_out_again() -> bool:
+                return begun > before
+
+            reader._coordinator.request_rejoin()
+            await eventually(shared_out_again, what="a rebalance", timeout_s=20)
+            came_between = True
+        return await real_fetch(reader, partition, offset)
+
+    monkeypatch.setattr(RecordReader, "begin", begin)
+    monkeypatch.setattr(RecordReader, "_fetch_leniently", fetch)
+    seen: list[Any] = []
+
+    async def handler(events: Sequence[Received], _: Sequence[Refused]) -> None:
+        seen.extend(received.event.id for received in events)
+
+    async def all_of_it() -> bool:
+        return wanted <= set(seen)
+
+    await _make_again(bootstrap_servers)
+    sent = [usage_record("m", partition=0) for _ in range(40)]
+    wanted = {record.event_id for record in sent}
+    await publish_unreadable(bootstrap_servers, sent[:20], (), partition=0)
+    await publish_unreadable(bootstrap_servers, sent[20:], {0}, partition=0)
+    consumer, stop = _consumer(bootstrap_servers, handler), asyncio.Event()
+    running = asyncio.create_task(consumer.run(stop))
+    try:
+        await eventually(all_of_it, what="the records", timeout_s=40)
+    finally:
+        stop.set()
+        await running
+    assert came_between, "no record had to be fetched apart"
     assert len(seen) == len(set(seen)), "records were read twice although nothing went wrong"
 
 

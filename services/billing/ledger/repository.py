@@ -43,13 +43,15 @@ async def insert_transactions(connection: asyncpg.Connection, rows: Sequence[Tra
 
 
 async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[LockedAccount]) -> None:
-    """Moves the balances of accounts by what their rows sum to, and marks them as untold; one statement.
+    """Moves the balances of accounts by what their rows sum to, and marks them as untold; one statement. One that got
+    no row is left alone: there is no balance to tell of an account whose only usage was refused.
 
     A mark stays until the balance was told, however often it moves meanwhile. It is taken away under the row lock of
     its account, which each row is moved under here before it is marked, so a mark that is found is not about to go.
     Counter-accounts are nobody's balance and are not told. Raises RuntimeError, so that nothing is written, when an
     account is no longer as it was read: then somebody moved it without the lock of its mandate.
     """
+    accounts = [account for account in accounts if account.rows]
     if not accounts:
         return
     moved = await connection.fetchval(

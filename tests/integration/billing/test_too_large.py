@@ -43,6 +43,15 @@ async def test_an_amount_out_of_range_is_refused_and_its_neighbours_are_charged_
     assert await books.failing() == {}
 
 
+async def test_an_account_whose_only_usage_was_refused_has_nothing_to_tell(api: BillingApi, books: Books) -> None:
+    mandate, model = new_mandate(), f"model-{uuid4()}"
+    await _price(api, model, "1000")
+    await charge(api.database, usage_record(mandate, cost=None, model=model, tokens={"input": COUNT_MAX}))
+    assert await books.refused(mandate) == {"AMOUNT_TOO_LARGE": 1}
+    marked = "SELECT count(*) FROM untold_balances u JOIN mandates m ON m.no = u.mandate_no WHERE m.id = $1"
+    assert await books.value(marked, mandate) == 0
+
+
 async def test_amounts_that_add_up_beyond_the_range_are_refused_from_there_on(
     api: BillingApi, books: Books, mandate: str
 ) -> None:
