@@ -21,7 +21,7 @@ from aiokafka.record.memory_records import _MemoryRecordsPy
 from aiokafka.record.util import decode_varint_py as decode_varint
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
-from services.chassis.unpacking import UNPACKED_BYTES_MAX, Damaged, unpack
+from services.chassis.unpacking import HEADERS_MAX, UNPACKED_BYTES_MAX, Damaged, header_count, unpack
 
 __all__ = ["CUT_BYTES", "CutValue", "UnreadValue", "cut_key", "cut_value", "lenient_records"]
 
@@ -64,7 +64,8 @@ class UnreadValue(CutValue):
         unread.digest = b""
         unread.why = f"in a batch that expands to more than {UNPACKED_BYTES_MAX} bytes, not unpacked{more}"
         if damaged:
-            unread.code, unread.why = "DAMAGED_BATCH", f"in a batch that cannot be read{more}"
+            unread.code = "DAMAGED_BATCH"
+            unread.why = f"in a batch that cannot be read, or where a record has over {HEADERS_MAX} headers{more}"
         return unread
 
 
@@ -152,7 +153,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
     def _next_record(self) -> Any:
         try:
             length, start = decode_varint(self._buffer, self._pos)
-            if not 0 < length <= len(self._buffer) - start:
+            if not 0 < length <= len(self._buffer) - start or header_count(self._buffer, start) > HEADERS_MAX:
                 return None
             # The attributes: one byte that means nothing, of which the parser reads on while its highest bit is set.
             self._buffer[start] = 0

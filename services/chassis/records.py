@@ -73,6 +73,8 @@ KafkaRecord: TypeAlias = ConsumerRecord
 POLL_WAIT_MS = 1_000
 # A poll ends when it holds this much, whatever number of records was asked for.
 POLL_BYTES_MAX = 8 * 1024 * 1024
+# What a header takes beside its text.
+HEADER_OVERHEAD_BYTES = 64
 # Records are taken in steps, small ones first, so that few have been unpacked when the first large one is seen.
 STEP_FIRST, STEP_MAX = 16, 256
 # What the client raises for a name that is no text and for records that are not as they should be, and its bounded
@@ -307,7 +309,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
 
 
 def _size(record: KafkaRecord) -> int:
-    """The bytes of a record as it came, as far as they were unpacked."""
-    headers = sum([len(name) + len(raw or b"") for name, raw in record.headers])
+    """The bytes that a record takes, as far as it was unpacked."""
+    headers = sum([HEADER_OVERHEAD_BYTES + len(name) + len(raw or b"") for name, raw in record.headers])
     size: int = record.serialized_value_size + record.serialized_key_size + headers
     return size

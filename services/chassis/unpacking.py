@@ -18,11 +18,15 @@ from typing import TypeAlias
 import cramjam
 from aiokafka.record import default_records
 from aiokafka.record.default_records import DefaultRecordBase
+from aiokafka.record.util import decode_varint_py as decode_varint
 
-__all__ = ["UNPACKED_BYTES_MAX", "Damaged", "Oversized", "bound_decoders", "unpack"]
+__all__ = ["HEADERS_MAX", "UNPACKED_BYTES_MAX", "Damaged", "Oversized", "bound_decoders", "header_count", "unpack"]
 
 # Far more than publishers gather into a batch: the broker takes one megabyte, and similar events pack to a fourteenth.
 UNPACKED_BYTES_MAX = 32 * 1024 * 1024
+# An empty header is two bytes in a batch and thirty times as much when it is read, so their number is bounded too.
+HEADERS_MAX = 1000
+_HEADER_BYTES_MIN = 2
 # What decoders that write into a given space say when it is full.
 _FULL = "failed to write whole buffer"
 _GZIP_WINDOW = 31
@@ -40,7 +44,7 @@ class Oversized(Exception):  # noqa: N818 - not an error of ours: the batch is r
 
 
 class Damaged(Exception):  # noqa: N818 - as above.
-    """A batch cannot be unpacked."""
+    """A batch cannot be unpacked, or has a record of more headers than are read."""
 
 
 def unpack(codec: int, payload: bytes, space: Space) -> tuple[int, bool]:
@@ -133,7 +137,34 @@ def _decode(codec: int, payload: bytes) -> bytes:
     if not whole:
         _SPACE.madvise(mmap.MADV_DONTNEED)
         raise Oversized(f"more than {UNPACKED_BYTES_MAX} bytes")
-    return bytes(memoryview(_SPACE)[:size])
+    unpacked = bytes(memoryview(_SPACE)[:size])
+    _check_headers(unpacked)
+    return unpacked
+
+
+def header_count(batch: bytes | bytearray, at: int) -> int:
+    """The number of headers of the record whose attributes lie there; what is no record raises IndexError or
+    ValueError."""
+    at += 1
+    for _ in ("time", "offset"):
+        _, at = decode_varint(batch, at)
+    for _ in ("key", "value"):
+        length, at = decode_varint(batch, at)
+        at += max(0, length)
+    count, _ = decode_varint(batch, at)
+    return int(count)
+
+
+def _check_headers(unpacked: bytes) -> None:
+    at = 0
+    try:
+        while at < len(unpacked):
+            length, start = decode_varint(unpacked, at)
+            if length > HEADERS_MAX * _HEADER_BYTES_MIN and header_count(unpacked, start) > HEADERS_MAX:
+                raise Damaged(f"more than {HEADERS_MAX} headers")
+            at = start + max(0, length)
+    except (IndexError, ValueError):
+        return  # It is no record; the parser finds that too.
 
 
 def bound_decoders() -> None:
