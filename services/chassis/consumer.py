@@ -177,7 +177,7 @@ class Consumer:
         now = self._clock()
         for number, record in enumerate(records):
             if isinstance(record.value, CutValue):
-                refused.append(Refused(record, "RECORD_TOO_LARGE", record.value.why))
+                refused.append(Refused(record, record.value.code, record.value.why))
                 continue
             try:
                 events.append(Received(decode(record.headers, record.value, now=now), record))

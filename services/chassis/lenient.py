@@ -1,8 +1,9 @@
 """The parser of the records that the client cannot read in its usual way, and what is kept of a value.
 
-The names of headers may be any bytes, and a batch may expand to more than is unpacked: of such a batch those records
-are read that lie whole in what was unpacked. The others are told by their offsets, the first of them also by its key
-and the beginning of its value.
+The names of headers may be any bytes, and so may the attributes of a record, which the client takes for a number of
+several bytes; it then finds the wrong offset, or none. A batch may expand to more than is unpacked, or be damaged in a
+way that the broker lets pass: of such a batch those records are read that lie whole in what was unpacked. The others
+are told by their offsets, the first of them also by its key and the beginning of its value.
 """
 
 from collections.abc import Iterator
@@ -11,14 +12,16 @@ from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.errors import CorruptRecordException
 
-# The client's own parser in Python; the compiled one in everyday use cannot be told to be lenient.
+# The client's own parser in Python; the compiled one in everyday use cannot be told to be lenient, and its varints are
+# read beyond the end of a buffer, to the death of the process.
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
-from aiokafka.record.util import decode_varint
+from aiokafka.record.util import decode_varint_py as decode_varint
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
-from services.chassis.unpacking import UNPACKED_BYTES_MAX, unpack
+from services.chassis.unpacking import HEADERS_MAX, UNPACKED_BYTES_MAX, Damaged, header_count, unpack
 
 __all__ = ["CUT_BYTES", "CutValue", "UnreadValue", "cut_key", "cut_value", "lenient_records"]
 
@@ -38,6 +41,7 @@ class CutValue(bytes):
 
     length: int
     digest: bytes
+    code = "RECORD_TOO_LARGE"
     why = f"at most {RECORD_BYTES_MAX} bytes"
 
     @classmethod
@@ -53,12 +57,15 @@ class UnreadValue(CutValue):
     """What is known of a value that was not unpacked whole: its digest never, its length only where it was come to."""
 
     @classmethod
-    def of_unread(cls, beginning: bytes, length: int, more: str = "") -> "UnreadValue":
-        """The value of a record in an oversized batch; the length counts where it is over the limit of a record."""
+    def of_unread(cls, beginning: bytes, length: int, *, damaged: bool, more: str) -> "UnreadValue":
+        """The value of a record that was not read; the length counts where it is over the limit of a record."""
         unread = cls(beginning[:CUT_BYTES])
         unread.length = length if length > RECORD_BYTES_MAX else _LENGTH_UNKNOWN
         unread.digest = b""
         unread.why = f"in a batch that expands to more than {UNPACKED_BYTES_MAX} bytes, not unpacked{more}"
+        if damaged:
+            unread.code = "DAMAGED_BATCH"
+            unread.why = f"in a batch that cannot be read, or where a record has over {HEADERS_MAX} headers{more}"
         return unread
 
 
@@ -97,7 +104,7 @@ class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
 
 
 class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
-    """A batch of records whose text is decoded with escapes in place of errors, and of which not all may be there."""
+    """A batch of records whose text is decoded with escapes in place of errors, and of which not all may be read."""
 
     def __init__(self, batch: bytes) -> None:
         self._buffer: Any
@@ -111,7 +118,10 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
             self._buffer = _LenientBytes(self._buffer)
         else:
             space = _LenientBytes(UNPACKED_BYTES_MAX)
-            size, self._whole = unpack(self.compression_type, bytes(self._buffer[self._pos :]), space)
+            try:
+                size, self._whole = unpack(self.compression_type, bytes(self._buffer[self._pos :]), space)
+            except Damaged:
+                size = 0
             if not self._whole and self._num_records > OVERSIZED_RECORDS_MAX:
                 size = 0
             del space[size:]
@@ -120,32 +130,43 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[Any]:
         self._maybe_uncompress()
-        return self if self._whole else self._what_is_there()
+        return self._what_is_there()
 
     def _what_is_there(self) -> Iterator[Any]:
-        """The records that were unpacked whole, then the others by their offsets."""
-        offset = self.base_offset - 1
-        while self._next_record_index < self._num_records and self._next_is_whole():
-            record = next(self)
+        """The records that can be read, then the others by their offsets."""
+        offset, left = self.base_offset - 1, self._num_records
+        while left:
+            at = self._pos
+            record = self._next_record()
+            if record is None or not offset < record.offset < self.next_offset:
+                self._pos = at
+                break
             offset = record.offset
+            left -= 1
             yield record
-        left = self._num_records - self._next_record_index
         told = min(left, UNREAD_RECORDS_MAX)
         for number in range(1, told + 1):
             rest = f"; it stands for {left - told + 1} records, to offset {self.next_offset - 1}"
             more = rest if number == told < left else ""
             yield self._unread(offset + number, more, begun=number == 1)
 
-    def _next_is_whole(self) -> bool:
+    def _next_record(self) -> Any:
         try:
             length, start = decode_varint(self._buffer, self._pos)
-        except IndexError:
-            return False
-        return bool(length >= 0 and start + length <= len(self._buffer))
+            if not 0 < length <= len(self._buffer) - start or header_count(self._buffer, start) > HEADERS_MAX:
+                return None
+            # The attributes: one byte that means nothing, of which the parser reads on while its highest bit is set.
+            self._buffer[start] = 0
+            return next(self)
+        except (CorruptRecordException, IndexError, ValueError):
+            return None
+
+    def _read_msg(self, decode_varint: Any = decode_varint) -> Any:
+        return super()._read_msg(decode_varint)
 
     def _unread(self, offset: int, more: str, *, begun: bool) -> Any:
         key, beginning, length = self._beginning() if begun else (None, b"", _LENGTH_UNKNOWN)
-        value = UnreadValue.of_unread(beginning, length, more)
+        value = UnreadValue.of_unread(beginning, length, damaged=self._whole, more=more)
         return _DefaultRecordPy(offset, self.max_timestamp, self.timestamp_type, key, value, [])
 
     def _beginning(self) -> tuple[bytes | None, bytes, int]:
@@ -158,7 +179,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
             key = bytes(buffer[at : at + key_length]) if key_length >= 0 else None
             at += max(0, key_length)
             value_length, at = decode_varint(buffer, at)
-        except IndexError:
+        except (IndexError, ValueError):
             return None, b"", _LENGTH_UNKNOWN
         return key, bytes(buffer[at : at + min(CUT_BYTES, max(0, value_length))]), value_length
 

@@ -2,29 +2,71 @@
 
 The client below decompresses whatever a record expands to and hands out records by number, so a poll of small
 compressed records may need gigabytes. It also decodes the names of headers strictly, although Kafka takes any bytes:
-one such record would hold its partition up for ever and lose what was polled with it. Both are closed here: what the
-client cannot read in its usual way is fetched apart and read by the parser below, bounded and leniently.
+one such record would hold its partition up for ever and lose what was polled with it. So would a batch that the broker
+lets pass and the client does not, or in which it finds offsets that are not the batch's own. All of it is closed here:
+what the client cannot read in its usual way is fetched apart and read by the parser below, bounded and leniently.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
-from aiokafka.errors import KafkaError, LeaderNotAvailableError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    LeaderNotAvailableError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.memory_records import MemoryRecords
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.lenient import cut_key, cut_value, lenient_records
 from services.chassis.logging import get_logger
 from services.chassis.process import pause
 from services.chassis.topics import partition_ends, topic_ids
-from services.chassis.unpacking import Oversized, bound_decoders
+from services.chassis.unpacking import Damaged, Oversized, bound_decoders
 
 __all__ = ["KafkaRecord", "RecordReader", "Standing", "TopicsNow"]
 
 bound_decoders()
+
+
+class _CheckedRecords(MemoryRecords):  # type: ignore[misc]
+    """The batches of an answer, whose records have no other offsets than those of their batch: the position follows
+    them, and one beyond would pass over the records of others."""
+
+    def next_batch(self) -> Any:
+        batch = super().next_batch()
+        return None if batch is None else _CheckedBatch(batch)
+
+
+class _CheckedBatch:
+    def __init__(self, batch: Any) -> None:
+        self._batch = batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        offset, end = self._batch.base_offset - 1, self._batch.next_offset
+        for record in self._batch:
+            if not offset < record.offset < end:
+                raise CorruptRecordException(f"offset {record.offset} in a batch from {offset + 1} to {end - 1}")
+            offset = record.offset
+            yield record
+
+
+if fetcher.MemoryRecords is not MemoryRecords:
+    raise RuntimeError("this version of the client reads records in another way: their offsets are not checked")
+fetcher.MemoryRecords = _CheckedRecords
 
 KafkaRecord: TypeAlias = ConsumerRecord
 
@@ -32,10 +74,13 @@ KafkaRecord: TypeAlias = ConsumerRecord
 POLL_WAIT_MS = 1_000
 # A poll ends when it holds this much, whatever number of records was asked for.
 POLL_BYTES_MAX = 8 * 1024 * 1024
+# What a header takes beside its text.
+HEADER_OVERHEAD_BYTES = 64
 # Records are taken in steps, small ones first, so that few have been unpacked when the first large one is seen.
 STEP_FIRST, STEP_MAX = 16, 256
-# What the client raises for a name that is no text, and its bounded decoders for a batch that expands to too much.
-_UNREADABLE = (UnicodeDecodeError, Oversized)
+# What the client raises for a name that is no text and for records that are not as they should be, and its bounded
+# decoders for a batch that expands to too much or cannot be unpacked.
+_UNREADABLE = (UnicodeDecodeError, CorruptRecordException, Oversized, Damaged)
 _NO_NODE = -1
 # Where an answer says which transactions were aborted; to version 4 it does not say where the log starts.
 _ABORTED_AT, _LAST_WITHOUT_LOG_START = 2, 4
@@ -279,7 +324,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
 
 
 def _size(record: KafkaRecord) -> int:
-    """The bytes of a record as it came, as far as they were unpacked."""
-    headers = sum([len(name) + len(raw or b"") for name, raw in record.headers])
+    """The bytes that a record takes, as far as it was unpacked."""
+    headers = sum([HEADER_OVERHEAD_BYTES + len(name) + len(raw or b"") for name, raw in record.headers])
     size: int = record.serialized_value_size + record.serialized_key_size + headers
     return size

@@ -4,8 +4,9 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from aiokafka.record.util import encode_varint
 
-from tests.support.bombs import publish_bomb
+from tests.support.bombs import PACK, publish_batch, publish_bomb
 from tests.support.events import USAGE_PARTITIONS, RawRecord, new_mandate, publish, usage_record, uuid7
 from tests.support.ledger import Books, eventually
 from tests.support.processes import SHORT_SESSION, ServiceProcess
@@ -83,6 +84,42 @@ async def test_batches_that_expand_to_gigabytes_are_refused_in_bounded_memory_an
     assert [(row["size"], row["sha256"]) for row in kept] == [(64 * 1024, b"")] * len(bombs)
     assert await books.failing() == {}
     assert largest < MEMORY_BYTES_MAX, f"{largest / 1024 / 1024:.0f} MiB"
+
+
+@pytest.mark.timeout(240)
+async def test_records_of_millions_of_headers_are_refused_in_bounded_memory(
+    servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    mandate, count, bombed = new_mandate(), 10_000_000, range(4)
+    # Key and value of one byte, then the headers, each without name and value.
+    body = b"\x00\x00\x00\x02k\x02v" + _varint(count) + b"\x00\x01" * count
+    packed = PACK["zstd"](iter([_varint(len(body)) + body]))
+    for partition in bombed:
+        await publish_batch(bootstrap_servers, packed, codec="zstd", partition=partition, records=1)
+        await publish(bootstrap_servers, [usage_record(mandate, partition=partition)])
+    log = tmp_path_factory.mktemp("log") / "worker.log"
+    worker = ServiceProcess(servers, "billing", "worker", log, more=SHORT_SESSION)
+    worker.start()
+    largest = 0
+
+    async def done() -> bool:
+        nonlocal largest
+        assert worker.running, worker.log_tail()
+        largest = max(largest, worker.memory_bytes())
+        return await books.charged([mandate]) == len(bombed)
+
+    try:
+        await eventually(done, timeout_s=120, what="charges of all neighbours")
+    finally:
+        worker.stop()
+    assert largest < MEMORY_BYTES_MAX, f"{largest / 1024 / 1024:.0f} MiB"
+    assert await books.refused("k") == {"DAMAGED_BATCH": len(bombed)}
+
+
+def _varint(number: int) -> bytes:
+    raw = bytearray()
+    encode_varint(number, raw.append)
+    return bytes(raw)
 
 
 def _many(mandates: list[str], count: int) -> list[RawRecord]:
