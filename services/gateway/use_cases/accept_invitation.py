@@ -24,10 +24,12 @@ async def accept_invitation(
             raise Forbidden
         if await repository.missing(connection, KIND_BY_NAME["user"], [user_id]):
             raise UnknownReference("user", user_id)
-        for kind in (KIND_BY_NAME["membership"], KIND_BY_NAME["feature_access"]):
-            accepted = await repository.accept(connection, kind, mandate_id, user_id)
-            if kind.name == "membership" and open_[0].roles and not accepted:
-                # It was withdrawn since it was read.
-                raise Forbidden
+        membership, access = KIND_BY_NAME["membership"], KIND_BY_NAME["feature_access"]
+        joined = await repository.accept(connection, membership, mandate_id, user_id)
+        given = await repository.accept(connection, access, mandate_id, user_id)
+        if not (joined or (given and not open_[0].roles)):
+            # It was withdrawn since it was read.
+            raise Forbidden
+        for kind, accepted in ((membership, joined), (access, given)):
             await append_outbox(connection, directory_changed(kind, accepted, cause=cause, now=now))
     return open_[0]

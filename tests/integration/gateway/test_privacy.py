@@ -322,6 +322,25 @@ async def test_an_invitation_that_is_withdrawn_at_that_moment_is_not_accepted(
     assert tuple(row) == (False, True)
 
 
+async def test_an_invitation_to_a_feature_alone_that_is_withdrawn_at_that_moment_is_not_accepted(
+    two: Two, client: httpx.AsyncClient, servers: ServerPair
+) -> None:
+    _, path = two.paths(two.person)
+    await put(client, two.me, path, {"roles": ["user"]})
+    row_of = "FROM gateway.feature_access WHERE instance_id = $1 AND user_id = $2"
+    async with _Held(servers, f"SELECT 1 {row_of} FOR UPDATE", two.instance, two.person) as held:
+        withdraw = asyncio.create_task(client.delete(f"/api/directory/{path}", headers=two.me))
+        await held.waiting(1)
+        accept = asyncio.create_task(two.accept(two.them))
+        await held.waiting(2)
+        await held.release()
+        withdrawn, accepted = await asyncio.gather(withdraw, accept)
+        row = await held.row(f"SELECT enabled, pending {row_of}", two.instance, two.person)
+    assert withdrawn.status_code in (200, 204)
+    assert_problem(accepted, 403, "FORBIDDEN")
+    assert tuple(row) == (False, True)
+
+
 class _Held:
     """A lock of a foreign session, and how many sessions wait."""
 
