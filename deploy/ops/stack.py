@@ -150,8 +150,6 @@ def _free_home() -> Home:
 
 
 def _up_detached(home: Home, options: Options) -> None:
-    from rich.console import Console
-
     from deploy.local.control import running_stack
     from deploy.local.home import read_json
 
@@ -162,6 +160,22 @@ def _up_detached(home: Home, options: Options) -> None:
     if earlier is not None and earlier["phase"] == "failed":
         home.supervisor_file.unlink(missing_ok=True)
     supervisor = _start_supervisor(home, options)
+    try:
+        _wait_until_ready(home, supervisor, earlier)
+    except KeyboardInterrupt:
+        # The supervisor has a session of its own, which Ctrl-C does not reach: it would go on starting.
+        print("stopping what has been started", file=sys.stderr)
+        supervisor.terminate()
+        supervisor.wait()
+        raise
+    _print_stack(running_stack(home))
+
+
+def _wait_until_ready(home: Home, supervisor: subprocess.Popen[bytes], earlier: dict[str, Any] | None) -> None:
+    from rich.console import Console
+
+    from deploy.local.home import read_json
+
     deadline = time.monotonic() + _DETACHED_TIMEOUT_S
     with Console(stderr=True).status("starting") as line:
         while True:
@@ -176,7 +190,6 @@ def _up_detached(home: Home, options: Options) -> None:
             if record and phase == "starting":
                 line.update(record["message"])
             time.sleep(_POLL_S)
-    _print_stack(running_stack(home))
 
 
 def _start_supervisor(home: Home, options: Options) -> subprocess.Popen[bytes]:
