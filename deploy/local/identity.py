@@ -115,7 +115,8 @@ class Ports:
                 raise StackError(f"port {self._given[name]}, given for {name}, is in use")
             return self._given[name]
         kept = self._kept.get(name)
-        taken = set(self._chosen.values())
+        # Also those given for processes whose turn comes later.
+        taken = {*self._chosen.values(), *self._given.values()}
         if kept is not None and kept not in taken and is_free(kept):
             return kept
-        return free_port(taken | set(self._kept.values()) | set(self._given.values()))
+        return free_port(taken | set(self._kept.values()))

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import sys
-
-import typer
+from typing import TYPE_CHECKING
 
 from deploy.local.errors import StackError
-from deploy.ops.demo import demo, simulate
-from deploy.ops.services import add_service_commands
-from deploy.ops.stack import down, status, up
-from deploy.ops.tokens import token
 from services.chassis.output import until_closed
+
+if TYPE_CHECKING:
+    import typer
+
+# What a shell reports of a program that Ctrl-C has ended.
+_INTERRUPTED = 130
 
 
 def make_app() -> typer.Typer:
-    """Make the command line."""
+    """Make the command line; what it is made of is imported here, where Ctrl-C already has its answer."""
+    import typer
+
+    from deploy.ops.demo import demo, simulate
+    from deploy.ops.services import add_service_commands
+    from deploy.ops.stack import down, status, up
+    from deploy.ops.tokens import token
+
     app = typer.Typer(
         help="Rappen on this machine: the stack, and the operator's commands.",
         no_args_is_help=True,
@@ -29,11 +37,21 @@ def make_app() -> typer.Typer:
 
 
 def run() -> None:
-    """Run the command line; an expected failure is its message on standard error and exit code 1."""
+    """Run the command line; an expected failure is its message on standard error and exit code 1, Ctrl-C is 130."""
     sys.exit(until_closed(_run))
 
 
 def _run() -> int:
+    try:
+        code = _run_command()
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        print("rappen: interrupted", file=sys.stderr)
+    return code
+
+
+def _run_command() -> int:
     try:
         make_app()()
     except StackError as error:

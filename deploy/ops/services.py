@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -111,4 +112,15 @@ def _run(arguments: list[str], environment: dict[str, str], home: Home) -> int:
     """Run a module of this checkout in the caller's own folder, so that the names of files mean what they say."""
     path = os.pathsep.join(part for part in (str(home.root), os.environ.get("PYTHONPATH", "")) if part)
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, env={**os.environ, **environment, "PYTHONPATH": path}, check=False).returncode
+    # Ctrl-C reaches both. It is left to this process, which ends the other: that would answer with a traceback.
+    answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(command, env={**os.environ, **environment, "PYTHONPATH": path})
+    finally:
+        signal.signal(signal.SIGINT, answer)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise

@@ -16,6 +16,8 @@ import typer
 from deploy.local.errors import StackError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deploy.local.home import Home
     from deploy.local.plan import Options
     from deploy.local.stack import Work
@@ -104,8 +106,8 @@ def make_options(
         empty=empty,
         workers=workers,
         rate_limits=rate_limits,
-        ports=dict(_port(text) for text in port or ()),
-        frontend_origins=tuple(frontend_origin or ()),
+        ports=_ports(port or ()),
+        frontend_origins=_origins(frontend_origin or ()),
     )
 
 
@@ -148,8 +150,6 @@ def _free_home() -> Home:
 
 
 def _up_detached(home: Home, options: Options) -> None:
-    from rich.console import Console
-
     from deploy.local.control import running_stack
     from deploy.local.home import read_json
 
@@ -160,6 +160,22 @@ def _up_detached(home: Home, options: Options) -> None:
     if earlier is not None and earlier["phase"] == "failed":
         home.supervisor_file.unlink(missing_ok=True)
     supervisor = _start_supervisor(home, options)
+    try:
+        _wait_until_ready(home, supervisor, earlier)
+    except KeyboardInterrupt:
+        # The supervisor has a session of its own, which Ctrl-C does not reach: it would go on starting.
+        print("stopping what has been started", file=sys.stderr)
+        supervisor.terminate()
+        supervisor.wait()
+        raise
+    _print_stack(running_stack(home))
+
+
+def _wait_until_ready(home: Home, supervisor: subprocess.Popen[bytes], earlier: dict[str, Any] | None) -> None:
+    from rich.console import Console
+
+    from deploy.local.home import read_json
+
     deadline = time.monotonic() + _DETACHED_TIMEOUT_S
     with Console(stderr=True).status("starting") as line:
         while True:
@@ -174,7 +190,6 @@ def _up_detached(home: Home, options: Options) -> None:
             if record and phase == "starting":
                 line.update(record["message"])
             time.sleep(_POLL_S)
-    _print_stack(running_stack(home))
 
 
 def _start_supervisor(home: Home, options: Options) -> subprocess.Popen[bytes]:
@@ -198,6 +213,34 @@ def _last_words(home: Home, record: dict[str, Any] | None) -> str:
         return str(record["message"])
     log = home.log_of("supervisor")
     return f"the supervisor ended; the end of {log}:\n{tail(log)}"
+
+
+def _ports(texts: Sequence[str]) -> dict[str, int]:
+    ports: dict[str, int] = {}
+    for text in texts:
+        name, number = _port(text)
+        for other, taken in ports.items():
+            if name == other or number == taken:
+                raise StackError(f"--port {text} contradicts {other}={taken}: give each process a port of its own")
+        ports[name] = number
+    return ports
+
+
+def _origins(texts: Sequence[str]) -> tuple[str, ...]:
+    if not texts:
+        return ()
+    from pydantic import TypeAdapter, ValidationError
+
+    from services.gateway.settings import Origin
+
+    for text in texts:
+        try:
+            TypeAdapter(Origin).validate_python(text)
+        except ValidationError:
+            raise StackError(
+                f"--frontend-origin takes scheme, host and port alone, as in https://app.example.com, not {text}"
+            ) from None
+    return tuple(texts)
 
 
 def _port(text: str) -> tuple[str, int]:

@@ -25,6 +25,7 @@ from services.gateway.api.well_known import well_known_routes
 from services.gateway.clients import HttpClient, ServiceClient
 from services.gateway.cors import Cors
 from services.gateway.domain.roles import RoleNames
+from services.gateway.errors import IDEMPOTENCY_KEY_HEADER
 from services.gateway.identity import TokenVerifier, TrustedIssuer
 from services.gateway.key_sets import DevelopmentKey, RemoteKeySet
 from services.gateway.limits import RATE_LIMIT_HEADERS, RateLimitHeaders, RateLimits
@@ -38,8 +39,8 @@ __all__ = ["serve"]
 # Longer than its patience with a service, so that it can still say what it knows of a change.
 ANSWER_S = 14.0
 METHODS = ("GET", "POST", "PUT", "DELETE")
-REQUEST_HEADERS = ("Authorization", "Content-Type", "Accept-Language", "Idempotency-Key", "Last-Event-ID")
-EXPOSED_HEADERS = ("Retry-After", REQUEST_ID_HEADER, *RATE_LIMIT_HEADERS)
+REQUEST_HEADERS = ("Authorization", "Content-Type", "Accept-Language", IDEMPOTENCY_KEY_HEADER, "Last-Event-ID")
+EXPOSED_HEADERS = ("Retry-After", REQUEST_ID_HEADER, *RATE_LIMIT_HEADERS, IDEMPOTENCY_KEY_HEADER, "WWW-Authenticate")
 
 
 def serve(settings: GatewaySettings, role: str) -> None:

@@ -379,6 +379,20 @@ def rappen(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def begin(checkout: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Begin a command in a process group of its own, as a shell does, so that Ctrl-C can be sent to it."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAPPEN_") or "CACHE" in key}
+    return subprocess.Popen(
+        [sys.executable, "-m", "deploy.ops.main", *arguments],
+        cwd=checkout,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+
+
 def stack_of(checkout: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((checkout / ".rappen" / "stack.json").read_text())
     return content
@@ -429,6 +443,46 @@ async def test_the_command_line_starts_watches_and_stops_a_stack(checkout: Path)
     assert rappen(checkout, "down", "--purge").returncode == 0
     assert not any(lives(pid) for pid in pids)
     assert not (checkout / ".rappen").exists()
+
+
+async def test_ctrl_c_while_a_detached_stack_starts_leaves_nothing(checkout: Path) -> None:
+    up = begin(checkout, "up", "--detach", "--empty")
+    record = checkout / ".rappen" / "state" / "supervisor.json"
+    await until(lambda: record.exists() and len(json.loads(record.read_text())["processes"]) > 1)
+    started = json.loads(record.read_text())
+    os.killpg(up.pid, signal.SIGINT)
+    _, told = up.communicate(timeout=60)
+    assert up.returncode == 130
+    assert told.endswith("stopping what has been started\nrappen: interrupted\n")
+    assert not any(lives(process["pid"]) for process in (started["supervisor"], *started["processes"]))
+    assert "not running" in rappen(checkout, "status").stderr
+    assert rappen(checkout, "down").stdout.startswith("nothing was running")
+
+
+def test_ctrl_c_ends_a_command_of_a_service_without_a_traceback(checkout: Path) -> None:
+    (checkout / "services" / "billing" / "__main__.py").write_text(
+        "import time\nprint('begun', flush=True)\ntime.sleep(60)"
+    )
+    audit = begin(checkout, "audit", "--help")
+    assert audit.stdout is not None
+    assert audit.stdout.readline() == "begun\n"
+    os.killpg(audit.pid, signal.SIGINT)
+    _, told = audit.communicate(timeout=30)
+    assert (audit.returncode, told) == (130, "rappen: interrupted\n")
+
+
+def test_ctrl_c_before_the_command_line_is_made_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.ops.main", "up"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "rappen: interrupted\n")
 
 
 @pytest.mark.parametrize(
