@@ -133,16 +133,17 @@ class Consumer:
             self._subscription.reader.revoke()
 
     async def _begin(self, partitions: Sequence[TopicPartition]) -> None:
-        """Begins where each partition should. The client only logs what is raised here, so a broker that does not
-        answer is asked again, and in the end the process is stopped: nothing is read from a place that may be wrong."""
+        """Begins where each partition should. The client only logs what is raised here, so whatever it is is tried
+        again, and in the end the process is stopped: nothing is read from a place that may be wrong."""
         reader = self._subscription.reader
         if reader is None:
             return
         for attempt in range(1, BEGIN_TRIES + 1):
             try:
                 await reader.begin(partitions)
-            except (KafkaError, OSError, TimeoutError) as error:
-                _log.warning("begin tried again", attempt=attempt, error=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - see above.
+                unexpected = None if isinstance(error, KafkaError | OSError) else error
+                _log.warning("begin tried again", attempt=attempt, error=type(error).__name__, exc_info=unexpected)
                 await asyncio.sleep(BEGIN_RETRY_S)
             else:
                 return
@@ -160,7 +161,7 @@ class Consumer:
             except asyncio.CancelledError:
                 _log.warning("work given up", records=len(records), topic=topic)
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - see above.
                 reader = self._subscription.reader
                 if reader is None or not reader.newest_batch_is_outdated:
                     raise
@@ -238,7 +239,7 @@ class Consumer:
         while True:
             try:
                 await self._handler(events, refused)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - see above.
                 if not is_transient(error) and not _is_of_the_schema(error):
                     # A traceback for each half of a batch would be the larger part of the work.
                     trace = None if self._told or isinstance(error, Faulty) else error

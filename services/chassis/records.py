@@ -181,15 +181,16 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         name that is no more are read from their beginning."""
         taken = list(partitions)
         topics = {partition.topic for partition in taken}
-        self._topic_ids |= await topic_ids(self._client, topics)
-        if not topics <= self._topic_ids.keys():
+        ids = self._topic_ids | await topic_ids(self._client, topics)
+        if not topics <= ids.keys():
             # A broker that has just heard of a topic may not know it yet; without its id no position can be judged.
-            raise UnknownTopicOrPartitionError(topics - self._topic_ids.keys())
+            raise UnknownTopicOrPartitionError(topics - ids.keys())
         committed = await self._coordinator.fetch_committed_offsets(taken) if taken else {}
         for partition, at in committed.items():
-            if at.metadata and at.metadata != self._topic_ids.get(partition.topic):
+            if at.metadata and at.metadata != ids.get(partition.topic):
                 _log.warning("offset of a topic that is no more", topic=partition.topic, partition=partition.partition)
                 self.seek(partition, 0)
+        self._topic_ids = ids
         self._placed.set()
 
     def revoke(self) -> None:
