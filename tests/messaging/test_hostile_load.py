@@ -72,6 +72,27 @@ async def test_oversized_amounts_an_expanding_batch_and_an_open_transaction_cost
     assert await books.failing() == {}
 
 
+@pytest.mark.timeout(120)
+async def test_a_batch_that_expands_to_many_records_keeps_no_other_partition_waiting(
+    servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path: Path
+) -> None:
+    mandate, count = new_mandate(), 200_000
+    await publish_bomb(bootstrap_servers, "zstd", partition=0, records=count, value_bytes=0, key=b"flood")
+    worker = ServiceProcess(servers, "billing", "worker", tmp_path / "worker.log", more=SHORT_SESSION)
+    worker.start()
+    try:
+        await eventually(lambda: _some_refused(books), what="refusals of the flood")
+        await publish(bootstrap_servers, [usage_record(mandate, partition=number) for number in range(1, 12)])
+        await books.wait_charged([mandate], 11, timeout_s=10)
+        assert sum((await books.refused("flood")).values()) < count
+    finally:
+        worker.stop()
+
+
+async def _some_refused(books: Books) -> bool:
+    return bool(await books.refused("flood"))
+
+
 async def _lag(worker: ServiceProcess) -> bool:
     return await worker.metric("rappen_consumer_lag_records", topic="usage.recorded") >= 50
 
