@@ -63,7 +63,8 @@ def _message_name(event: EventVersion) -> str:
 def _channel(topic: Topic, description: str, messages: Sequence[str]) -> Document:
     configuration: Document = {}
     for name, value in topic.config.items():
-        configuration[name] = value.split(",") if name == "cleanup.policy" else int(value)
+        number = value.isdecimal() or value == "-1"
+        configuration[name] = value.split(",") if name == "cleanup.policy" else int(value) if number else value
     return {
         "address": topic.name,
         "description": description,

@@ -17,6 +17,8 @@ RECORD_BYTES_MAX: Final = 256 * 1024
 # A dead letter carries the whole original record and its headers.
 _DEAD_LETTER_BYTES_MAX: Final = 1024 * 1024
 _DAY_MS: Final = 24 * 60 * 60 * 1000
+# Retention counts from the time of a record: by a publisher's clock, one of last year would be deleted unread.
+_BROKER_TIME: Final = {"message.timestamp.type": "LogAppendTime"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class SourceTopic:
 
     def topic(self) -> Topic:
         """How the topic is created. Retention is longer than the longest outage a consumer may have."""
-        config = {"max.message.bytes": str(_DEAD_LETTER_BYTES_MAX)}
+        config = {"max.message.bytes": str(_DEAD_LETTER_BYTES_MAX), **_BROKER_TIME}
         if self.compacted:
             config["cleanup.policy"] = "compact"
         else:
@@ -82,6 +84,7 @@ class SourceTopic:
             "max.message.bytes": str(_DEAD_LETTER_BYTES_MAX),
             "cleanup.policy": "delete",
             "retention.ms": str(90 * _DAY_MS),
+            **_BROKER_TIME,
         }
         return Topic(f"{self.name}.{group}.dlq", 1, config)
 

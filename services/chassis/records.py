@@ -132,6 +132,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 partition = self._buffered(partitions)
                 if partition is not None:
                     taken = await self._take(partition, min(step, left), left, POLL_BYTES_MAX - size)
+                    self._put_last(partition)
                 elif not found and (waited := await self._wait(partitions, max(timeout_ms, POLL_WAIT_MS), left)):
                     taken = waited
                 else:
@@ -246,6 +247,11 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         """The partition that the client would unpack next; an answer that could not be unpacked stays in front."""
         buffered = self._fetcher._records  # noqa: SLF001 - nothing public tells, and asking is taking.
         return next((partition for partition in buffered if not partitions or partition in partitions), None)
+
+    def _put_last(self, partition: TopicPartition) -> None:
+        """Lets the others go first now: what expands to a million records would keep them waiting till its end."""
+        if partition in self._fetcher._records:  # noqa: SLF001 - as above.
+            self._fetcher._records.move_to_end(partition)  # noqa: SLF001
 
     async def _take(
         self, partition: TopicPartition, count: int, count_max: int, size_max: int

@@ -1,12 +1,14 @@
 """Load that is valid or authorised and hostile all the same: what it costs the others is bounded, and it is seen."""
 
 import json
+import time
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from rappen_contracts.registry import TOPICS
 from tests.support.bombs import publish_bomb
 from tests.support.events import USAGE_PARTITIONS, new_mandate, publish, usage_record
 from tests.support.ledger import Books, eventually
@@ -70,6 +72,40 @@ async def test_oversized_amounts_an_expanding_batch_and_an_open_transaction_cost
     assert '"batch failed"' not in worker.log_text()
     assert largest < MEMORY_BYTES_MAX, f"{largest / 1024 / 1024:.0f} MiB"
     assert await books.failing() == {}
+
+
+@pytest.mark.timeout(120)
+async def test_a_batch_that_expands_to_many_records_keeps_no_other_partition_waiting(
+    servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path: Path
+) -> None:
+    mandate, count = new_mandate(), 200_000
+    await publish_bomb(bootstrap_servers, "zstd", partition=0, records=count, value_bytes=0, key=b"flood")
+    worker = ServiceProcess(servers, "billing", "worker", tmp_path / "worker.log", more=SHORT_SESSION)
+    worker.start()
+    try:
+        await eventually(lambda: _some_refused(books), what="refusals of the flood")
+        await publish(bootstrap_servers, [usage_record(mandate, partition=number) for number in range(1, 12)])
+        await books.wait_charged([mandate], 11, timeout_s=10)
+        assert sum((await books.refused("flood")).values()) < count
+    finally:
+        worker.stop()
+
+
+@pytest.mark.parametrize("topic", [topic.name for topic in TOPICS])
+async def test_the_time_of_a_record_is_the_brokers_so_that_no_clock_ends_its_retention(
+    servers: ServerPair, topic: str
+) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=servers.kafka.bootstrap_servers)
+    await producer.start()
+    try:
+        sent = await producer.send_and_wait(topic, b"{", key=b"k", timestamp_ms=1_000)
+    finally:
+        await producer.stop()
+    assert sent.timestamp > (time.time() - 60) * 1000
+
+
+async def _some_refused(books: Books) -> bool:
+    return bool(await books.refused("flood"))
 
 
 async def _lag(worker: ServiceProcess) -> bool:
