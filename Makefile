@@ -55,8 +55,11 @@ format: setup
 generate: setup
 	$(BIN)/python -m rappen_contracts.generate
 
-# Resolves the newest versions that pyproject.toml allows, and writes them with their hashes.
+EXPORT = $(BIN)/uv export --frozen --no-emit-workspace --no-annotate --no-header --quiet --format requirements-txt
+
+# Resolves the newest versions that pyproject.toml allows, and writes them with their hashes: all of them for this
+# environment, and what the services need for the image. tests/unit/test_locks.py tells when it has to be done again.
 lock: setup
 	$(BIN)/uv lock --upgrade
-	$(BIN)/uv export --frozen --all-groups --no-emit-workspace --no-annotate --no-header --quiet \
-		--format requirements-txt --output-file requirements.lock
+	$(EXPORT) --all-extras --all-groups --output-file requirements.lock
+	$(EXPORT) --no-dev --output-file requirements.production.lock

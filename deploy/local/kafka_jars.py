@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
 from deploy.local.errors import StackError
 
 KAFKA_VERSION = "4.3.1"
@@ -42,9 +40,10 @@ def kafka_jars() -> Path:
 
 
 def _download(folder: Path) -> None:
-    # Imported here: it takes a second, and only the first start of a machine needs it.
+    # Imported here: it takes a second, only the first start of a machine needs it, and an image has none of it.
     import requests
     from jgo.maven import MavenContext
+    from rich.console import Console
 
     console = Console(stderr=True)
     doing = f"Downloading Apache Kafka {KAFKA_VERSION} (45 MB, once per machine)"

@@ -24,6 +24,9 @@ _UNPRIVILEGED = "nobody"
 # Capabilities by their bit in CapEff, the narrower first: either lets the unprivileged server pass through folders that
 # only root may enter (a checkout in root's home), without changing anybody's permissions.
 _SEARCH_CAPABILITIES = (("dac_read_search", 2), ("dac_override", 1))
+# The capability to choose that they also count where a program asks beforehand, with access(), what it may do: initdb
+# asks whether it could start the server beside it.
+_SETPCAP_BIT = 8
 
 _STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
@@ -212,6 +215,7 @@ def _as_unprivileged() -> list[str]:
         "--clear-groups",
         f"--inh-caps={kept}",
         f"--ambient-caps={kept}",
+        *(["--securebits=+no_setuid_fixup"] if search and held >> _SETPCAP_BIT & 1 else []),
     ]
 
 

@@ -21,6 +21,9 @@ import asyncpg
 DATABASE = "rappen"
 SERVICES = ("gateway", "billing", "payments", "subscriptions")
 
+# Byte order with full case mapping, the same on every server whatever its own locale: lists are sorted by it.
+_LOCALE = "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
+
 # Any number will do, as long as all who bootstrap one server take the same.
 _ADVISORY_LOCK = 7_170_001
 
@@ -51,7 +54,7 @@ async def bootstrap(admin_dsn: str, passwords: Mapping[str, RolePasswords]) -> N
             await _ensure_role(server, f"{service}_owner", passwords[service].owner)
             await _ensure_role(server, f"{service}_app", passwords[service].app)
         if not await server.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", DATABASE):
-            await server.execute(f'CREATE DATABASE "{DATABASE}"')
+            await server.execute(f'CREATE DATABASE "{DATABASE}" {_LOCALE}')
         await _ensure_schemas(admin_dsn)
     finally:
         await server.close(timeout=5)

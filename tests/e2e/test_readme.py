@@ -20,7 +20,7 @@ import pytest
 from deploy.local.ports import free_port
 from tests.e2e.machine import Machine, wait_until
 from tests.support.events import RawRecord, publish
-from tests.support.installed import install_wheels
+from tests.support.installed import EVERYTHING, install_wheels
 from tests.support.stack import ROOT
 
 # Starting takes longest, and how long depends on what else the machine does.
@@ -45,7 +45,7 @@ class Newcomer:
     """Types the commands of the README in a folder with `.venv`, which is the environment of the wheels."""
 
     def __init__(self, folder: Path) -> None:
-        (folder / ".venv").symlink_to(install_wheels(folder))
+        (folder / ".venv").symlink_to(install_wheels(folder, EVERYTHING))
         self.folder = folder
         self.machine = Machine(folder, rappen=str(folder / ".venv" / "bin" / "rappen"))
         self.port = free_port()

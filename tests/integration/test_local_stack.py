@@ -109,6 +109,18 @@ async def test_bootstrap_is_repeatable_and_takes_new_passwords(postgres: LocalPo
     assert await execute(app_dsn(postgres, "payments"), "SELECT 1") == 1
 
 
+async def test_text_sorts_and_folds_alike_whatever_locale_a_server_was_made_with(tmp_path: Path) -> None:
+    async with LocalPostgres(tmp_path / "postgres") as server:
+        for statement in (
+            "ALTER DATABASE template1 IS_TEMPLATE false",
+            "DROP DATABASE template1",
+            "CREATE DATABASE template1 TEMPLATE template0 LOCALE 'C' LOCALE_PROVIDER libc IS_TEMPLATE true",
+        ):
+            await execute(server.admin_dsn, statement)
+        await bootstrap(server.admin_dsn, PASSWORDS)
+        assert await execute(owner_dsn(server, "billing"), "SELECT lower('Ä') || ('b' > 'Ba')") == "ätrue"
+
+
 async def test_a_role_works_in_its_own_schema_and_cannot_read_anothers(postgres: LocalPostgres) -> None:
     made = (
         "CREATE TABLE ledger (amount numeric)",

@@ -20,7 +20,6 @@ from aiokafka import ConsumerRecord
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from deploy.local.postgres import LocalPostgres
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from rappen_contracts import decode
 from services.billing.audit import audit
@@ -42,6 +41,7 @@ from services.chassis.migrations import migrate
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record
 from tests.support.model_ledger import MARKUP, MICRO, MODELS, RATES, TOKEN_PRICE, USERS, ModelLedger, Used
+from tests.support.stack import make_postgres
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,7 +88,7 @@ class World:
 def world(tmp_path: Path) -> Iterator[World]:
     """An empty ledger on a PostgreSQL of its own."""
     passwords = {name: RolePasswords(uuid4().hex, uuid4().hex) for name in SERVICES}
-    with LocalPostgres(tmp_path / "postgres") as server, asyncio.Runner() as runner:
+    with make_postgres(tmp_path / "postgres") as server, asyncio.Runner() as runner:
         runner.run(bootstrap(server.admin_dsn, passwords))
         owner_dsn = database_dsn(server.admin_dsn, "billing_owner", passwords["billing"].owner)
         migrate(owner_dsn, schema="billing", folder=FOLDER)

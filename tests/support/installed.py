@@ -1,6 +1,5 @@
 """The distributions as somebody else has them: wheels, installed into an environment of their own."""
 
-import site
 import subprocess
 import sys
 from pathlib import Path
@@ -9,22 +8,22 @@ from uv import find_uv_bin
 
 from tests.support.stack import ROOT
 
-__all__ = ["install_wheels"]
+__all__ = ["EVERYTHING", "PRODUCTION", "install_wheels"]
+
+PRODUCTION = ROOT / "requirements.production.lock"
+EVERYTHING = ROOT / "requirements.lock"
 
 
-def install_wheels(folder: Path) -> Path:
-    """Builds the wheels of this checkout and installs them; gives the folder of the environment.
-
-    What they depend on is that of this environment; what leads from it to the sources is in files that are read where
-    an environment begins, and not in a folder that is only added to a path.
-    """
+def install_wheels(folder: Path, lock: Path) -> Path:
+    """Builds the wheels of this checkout and installs them with a lock; gives the folder of the environment."""
     wheels, environment = folder / "wheels", folder / "environment"
     _uv("build", "--wheel", "--all-packages", "--out-dir", str(wheels), str(ROOT))
     _uv("venv", "--python", sys.executable, str(environment))
     python = environment / "bin" / "python"
-    _uv("pip", "install", "--no-deps", "--python", str(python), *map(str, sorted(wheels.glob("*.whl"))))
-    (packages,) = environment.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text(f"{site.getsitepackages()[0]}\n")
+    # Compiled once, and not by each of the many processes that start from it at the same moment.
+    where = ("--compile-bytecode", "--python", str(python))
+    _uv("pip", "sync", "--require-hashes", *where, str(lock))
+    _uv("pip", "install", "--no-deps", *where, *map(str, sorted(wheels.glob("*.whl"))))
     return environment
 
 

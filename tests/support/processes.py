@@ -28,11 +28,20 @@ class ServiceProcess:
     """`python -m services.<service> <role>` upon the session's servers."""
 
     def __init__(
-        self, servers: ServerPair, service: str, role: str, log: Path, *, more: Mapping[str, str] | None = None
+        self,
+        servers: ServerPair,
+        service: str,
+        role: str,
+        log: Path,
+        *,
+        more: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+        cwd: Path = ROOT,
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._command = [sys.executable, "-m", f"services.{service}", role]
+        self._command = [python, "-m", f"services.{service}", role]
+        self._cwd = cwd
         self._environment = servers.environment(service, port=self.port, more=more)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,7 +50,7 @@ class ServiceProcess:
         """Starts without waiting."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, env=self._environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+                self._command, env=self._environment, cwd=self._cwd, stdout=log, stderr=subprocess.STDOUT
             )
 
     async def ready(self, timeout_s: float = 60.0) -> None:

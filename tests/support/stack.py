@@ -1,4 +1,9 @@
-"""One real PostgreSQL and one real Kafka for a test session, and services as real processes upon them."""
+"""One real PostgreSQL and one real Kafka for a test session, and services as real processes upon them.
+
+They are those of the local stack; with `RAPPEN_TEST_STACK=containers` those of `compose.yaml`, in containers.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import os
@@ -8,25 +13,55 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.local.kafka import LocalKafka
 from deploy.local.postgres import LocalPostgres
+from deploy.local.server import LocalServer
 from deploy.local.topics import ensure_topics
 from deploy.postgres.bootstrap import RolePasswords, bootstrap, database_dsn
 from rappen_contracts.registry import TOPICS
 
-__all__ = ["ROOT", "SERVICES", "ServerPair"]
+if TYPE_CHECKING:
+    from tests.support.containers import ContainerKafka, ContainerPostgres
+
+__all__ = ["ROOT", "SERVICES", "ServerPair", "make_postgres"]
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("gateway", "billing", "payments", "subscriptions")
+# What RAPPEN_TEST_STACK may say.
+STACKS = ("local", "containers")
+
+
+def make_postgres(folder: Path) -> LocalPostgres | ContainerPostgres:
+    """A PostgreSQL of its own, which as a context is started and stopped."""
+    if not _in_containers():
+        return LocalPostgres(folder)
+    from tests.support.containers import ContainerPostgres
+
+    return ContainerPostgres()
+
+
+def _make_kafka(folder: Path) -> LocalKafka | ContainerKafka:
+    if not _in_containers():
+        return LocalKafka(folder)
+    from tests.support.containers import ContainerKafka
+
+    return ContainerKafka()
+
+
+def _in_containers() -> bool:
+    stack = os.environ.get("RAPPEN_TEST_STACK", STACKS[0])
+    assert stack in STACKS, f"RAPPEN_TEST_STACK is {' or '.join(STACKS)}, not {stack}"
+    return stack == "containers"
 
 
 class ServerPair:
     """The two servers with databases, roles, schemas and topics ready, shared by every test of a session."""
 
     def __init__(self, folder: Path) -> None:
-        self.postgres = LocalPostgres(folder / "postgres")
-        self.kafka = LocalKafka(folder / "kafka")
+        self.postgres = make_postgres(folder / "postgres")
+        self.kafka = _make_kafka(folder / "kafka")
         self._passwords = {name: RolePasswords(secrets.token_hex(8), secrets.token_hex(8)) for name in SERVICES}
         self.secret = secrets.token_hex(32)
 
@@ -51,6 +86,9 @@ class ServerPair:
         """Ends both at once: nobody reads their data again."""
         self.kafka.kill()
         self.postgres.stop(mode="immediate")
+        for server in (self.kafka, self.postgres):
+            if not isinstance(server, LocalServer):
+                server.discard()
 
     def migrate(self, service: str) -> None:
         """Brings a schema to its newest revision."""
@@ -59,9 +97,12 @@ class ServerPair:
 
     def dsn(self, service: str, *, owner: bool = False) -> str:
         """The address of the database for a service's role."""
-        passwords = self._passwords[service]
-        role, password = ("owner", passwords.owner) if owner else ("app", passwords.app)
-        return database_dsn(self.postgres.admin_dsn, f"{service}_{role}", password)
+        role = f"{service}_owner" if owner else f"{service}_app"
+        return database_dsn(self.postgres.admin_dsn, role, self.password(service, owner=owner))
+
+    def password(self, service: str, *, owner: bool = False) -> str:
+        """The password of a service's role."""
+        return self._passwords[service].owner if owner else self._passwords[service].app
 
     def environment(self, service: str, *, port: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of a service process; the gateway's internal port is up to whoever starts one."""

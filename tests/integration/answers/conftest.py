@@ -20,11 +20,6 @@ Headers = dict[str, str]
 
 
 @dataclass(frozen=True)
-class _Behind:
-    url: str
-
-
-@dataclass(frozen=True)
 class Surface:
     """HTTP at the gateway, who can call, and what the document says of it."""
 
@@ -88,9 +83,7 @@ async def surface(servers: ServerPair, tmp_path_factory: pytest.TempPathFactory)
 async def _at_the_gateway(
     servers: ServerPair, issuer: Issuer, services: dict[str, ServiceProcess], folder: Path
 ) -> AsyncIterator[Surface]:
-    gateway = GatewayProcess(
-        servers, issuer, {name: _Behind(service.url) for name, service in services.items()}, folder
-    )  # type: ignore[arg-type]
+    gateway = GatewayProcess(servers, issuer, services, folder)
     await gateway.start()
     async with httpx.AsyncClient(base_url=gateway.url, timeout=30, trust_env=False) as http:
         document = (await http.get("/openapi.json")).json()

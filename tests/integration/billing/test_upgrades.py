@@ -11,7 +11,6 @@ from uuid import UUID, uuid4, uuid5
 import asyncpg
 import pytest
 
-from deploy.local.postgres import LocalPostgres
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from services.billing.audit import audit
 from services.billing.credits.apply_subscription import ApplySubscription
@@ -23,7 +22,7 @@ from services.chassis.migrations import migrate
 from tests.support.charging import charge
 from tests.support.events import usage_record
 from tests.support.facts import paid, subscription
-from tests.support.stack import ROOT
+from tests.support.stack import ROOT, make_postgres
 
 FOLDER = ROOT / "services" / "billing" / "migrations"
 FIRST_RELEASE = ("0001", "0002", "0003")
@@ -79,7 +78,7 @@ async def upgraded(tmp_path: Path) -> AsyncIterator[Database]:
         if file.name.startswith(FIRST_RELEASE):
             shutil.copy(file, released)
     passwords = {name: RolePasswords(uuid4().hex, uuid4().hex) for name in SERVICES}
-    with LocalPostgres(tmp_path / "postgres") as server:
+    with make_postgres(tmp_path / "postgres") as server:
         await bootstrap(server.admin_dsn, passwords)
         owner_dsn = database_dsn(server.admin_dsn, "billing_owner", passwords["billing"].owner)
         await asyncio.to_thread(migrate, owner_dsn, schema="billing", folder=released)

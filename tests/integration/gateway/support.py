@@ -24,6 +24,7 @@ from deploy.local.ports import free_port
 from rappen_contracts.registry import source_topic
 from services.chassis.caller import CALLER_HEADER, CallerVerifier
 from services.gateway.key_sets import DevelopmentKey
+from tests.support.processes import ServiceProcess
 from tests.support.stack import ROOT, ServerPair
 
 ISSUER = "http://issuer.test/rappen"
@@ -162,7 +163,17 @@ class DirectoryReaders:
 class GatewayProcess:
     """One gateway as a process of its own, as it runs in production."""
 
-    def __init__(self, servers: ServerPair, issuer: Issuer, peers: Mapping[str, Peer], folder: Path) -> None:
+    def __init__(
+        self,
+        servers: ServerPair,
+        issuer: Issuer,
+        peers: Mapping[str, Peer | ServiceProcess],
+        folder: Path,
+        *,
+        python: str = sys.executable,
+        cwd: Path = ROOT,
+    ) -> None:
+        self._command, self._cwd = [python, "-m", "services.gateway"], cwd
         self._servers = servers
         self._issuer = issuer
         self._peers = peers
@@ -189,8 +200,8 @@ class GatewayProcess:
     async def start(self, *, role: str = "all", more: Mapping[str, str] | None = None) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - returns at once.
-                [sys.executable, "-m", "services.gateway", role],
-                cwd=ROOT,
+                [*self._command, role],
+                cwd=self._cwd,
                 env=self.environment(more or {}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
