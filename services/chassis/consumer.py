@@ -161,7 +161,7 @@ class Consumer:
             except asyncio.CancelledError:
                 _log.warning("work given up", records=len(records), topic=topic)
                 raise
-            except Exception as error:  # noqa: BLE001 - see above.
+            except Exception as error:
                 reader = self._subscription.reader
                 if reader is None or not reader.newest_batch_is_outdated:
                     raise
@@ -239,7 +239,7 @@ class Consumer:
         while True:
             try:
                 await self._handler(events, refused)
-            except Exception as error:  # noqa: BLE001 - see above.
+            except Exception as error:
                 if not is_transient(error) and not _is_of_the_schema(error):
                     # A traceback for each half of a batch would be the larger part of the work.
                     trace = None if self._told or isinstance(error, Faulty) else error
