@@ -1,10 +1,19 @@
-"""One PostgreSQL and one Kafka for the whole session; each test that needs a clean state makes its own mandates."""
+"""One PostgreSQL and one Kafka for each process of a session; tests that need a clean state make their own mandates."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.stack import ServerPair
+
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps a folder in one process: its tests share servers, and some of them stop these."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(str(item.path.parent.relative_to(TESTS))))
 
 
 @pytest.fixture(scope="session")

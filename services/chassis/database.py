@@ -82,6 +82,8 @@ class Database:
             pool_timeout=CONNECT_TIMEOUT_S,
             # A server that was restarted leaves dead connections in the pool.
             pool_pre_ping=True,
+            # What is in a row belongs into no log, not even with an error.
+            hide_parameters=True,
             connect_args={**self._connecting, "server_settings": self._session},
         )
         self._pool: asyncpg.Pool | None = None

@@ -137,7 +137,8 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                     taken = waited
                 else:
                     break
-            except KafkaError:
+            except KafkaError as error:
+                _log.warning("records not to be had", error=type(error).__name__)
                 # What was taken before is not to be lost; the client will say again what is wrong.
                 if not found:
                     raise
