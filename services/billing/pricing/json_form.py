@@ -16,7 +16,8 @@ from services.billing.pricing.version import STANDARD, Factor, PriceError, Price
 
 __all__ = ["parse_version", "version_from_text", "version_to_json", "version_to_text"]
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+# The hour is 00 to 23, whatever a newer Python reads beside that.
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt](?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
 
 _VERSION_FIELDS = {"provider", "model", "currency", "valid_from", "lists", "factors", "source"}

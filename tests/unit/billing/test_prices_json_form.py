@@ -85,6 +85,10 @@ def test_the_entrys_own_date_comes_before_that_of_the_import() -> None:
             "valid_from: a time with an offset is expected, like 2026-01-31T00:00:00Z",
         ),
         (
+            entry(valid_from="2026-01-31T24:00:00Z"),
+            "valid_from: a time with an offset is expected, like 2026-01-31T00:00:00Z",
+        ),
+        (
             entry(valid_from="2026-01-01T00:00:00"),
             "valid_from: a time with an offset is expected, like 2026-01-31T00:00:00Z",
         ),
