@@ -10,6 +10,8 @@ from tests.support.stack import ServerPair
 TESTS = Path(__file__).parent
 
 
+# Before the plugin that runs the processes looks at the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps a folder in one process: its tests share servers, and some of them stop these."""
     for item in items:
