@@ -303,3 +303,17 @@ async def test_a_large_head_and_a_body_in_pieces_are_read(gateway: GatewayProces
         path = f"/api/directory/mandates/{unique('mandate')}"
         answer = await http.put(path, content=pieces(), headers=headers)
     assert answer.status_code == 200, answer.text
+
+
+async def test_a_caller_who_hangs_up_within_a_body_is_no_failed_request(gateway: GatewayProcess) -> None:
+    """Anybody can do that at the webhook, as often as they like."""
+    request_id = unique("hang-up")
+    head = f"POST /api/billing/webhook/stripe HTTP/1.1\r\nHost: x\r\nX-Request-Id: {request_id}\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+    await writer.drain()
+    await asyncio.sleep(0.2)
+    writer.close()
+    await writer.wait_closed()
+    await asyncio.sleep(0.5)
+    assert request_id not in gateway.log()
