@@ -13,7 +13,15 @@ from starlette.exceptions import HTTPException
 
 from services.chassis.problems import Problem
 
-__all__ = ["ExactJsonResponse", "ExactJsonRoute", "JsonNumber", "MalformedJson", "NumberOutOfRange", "read_json"]
+__all__ = [
+    "DuplicateKey",
+    "ExactJsonResponse",
+    "ExactJsonRoute",
+    "JsonNumber",
+    "MalformedJson",
+    "NumberOutOfRange",
+    "read_json",
+]
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 # Every number that another language's double can be fits, and every exact one that anybody has reason to send.
@@ -36,6 +44,18 @@ class BodyTooLarge(Problem):
     code = "BODY_TOO_LARGE"
     title = "Too large"
     texts = {"en": "The request is too large.", "de": "Die Anfrage ist zu gross."}  # noqa: RUF012
+
+
+class DuplicateKey(Problem):
+    """An object says something twice; which of the two is meant, nobody knows."""
+
+    status = 422
+    code = "DUPLICATE_KEY"
+    title = "Duplicate key"
+    texts = {  # noqa: RUF012
+        "en": "An object in the body has a key twice.",
+        "de": "Ein Objekt im Inhalt hat einen Schlüssel zweimal.",
+    }
 
 
 class NumberOutOfRange(Problem):
@@ -74,13 +94,26 @@ def _integer(literal: str) -> int:
     return int(literal)
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise DuplicateKey
+    return content
+
+
 def read_json(body: bytes) -> Any:
-    """Parses a body of UTF-8 without a byte-order mark; NaN, Infinity, numbers beyond all use and what is no JSON are
-    refused, numbers with a point become exact."""
+    """Parses a body of UTF-8 without a byte-order mark; NaN, Infinity, numbers beyond all use, a key twice in an object
+    and what is no JSON are refused, numbers with a point become exact."""
     if len(body) > BODY_BYTES_MAX:
         raise BodyTooLarge
     try:
-        content = json.loads(body.decode(), parse_float=_decimal, parse_int=_integer, parse_constant=_refuse_constant)
+        content = json.loads(
+            body.decode(),
+            object_pairs_hook=_object,
+            parse_float=_decimal,
+            parse_int=_integer,
+            parse_constant=_refuse_constant,
+        )
         if b"\\u" in body:
             # An escape can stand for half a character, which nothing after this can write.
             json.dumps(content, ensure_ascii=False, default=str).encode()

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.chassis.database import is_transient, is_undecided
@@ -277,6 +278,9 @@ def failure_response(request: Request, error: Exception) -> Response:
         return problem_response(request, error)
     if isinstance(error, ValidationError):
         return problem_response(request, invalid_body(error))
+    if isinstance(error, ClientDisconnect):
+        # Nobody reads this; and a caller who hangs up within a body is no fault of ours that would be logged as one.
+        return problem_response(request, _plain(400, None))
     return _unexpected(request, error)
 
 

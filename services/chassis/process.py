@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -57,6 +57,8 @@ class Site:
 
     app: ASGIApp
     http: HttpSettings
+    # By default the parser in C; uvicorn's own default falls back to a slower one where it is missing.
+    protocol: type[asyncio.Protocol] | Literal["httptools"] = "httptools"
 
 
 def run_process(
@@ -133,8 +135,7 @@ class _Listener:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 site.app,
-                # The parser in C; the default falls back to a slower one where it is missing.
-                http="httptools",
+                http=site.protocol,
                 host=site.http.host,
                 port=site.http.port,
                 log_config=None,

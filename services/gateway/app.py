@@ -23,6 +23,7 @@ from services.gateway.api.subscriptions import add_subscriptions
 from services.gateway.api.usage import add_usage
 from services.gateway.api.well_known import well_known_routes
 from services.gateway.clients import HttpClient, ServiceClient
+from services.gateway.connections import BoundedHttp
 from services.gateway.cors import Cors
 from services.gateway.domain.roles import RoleNames
 from services.gateway.errors import IDEMPOTENCY_KEY_HEADER
@@ -63,7 +64,7 @@ def serve(settings: GatewaySettings, role: str) -> None:
         resources += _add_api(app, settings, database)
         install_problems(app, answer_s=ANSWER_S)
         _add_edge(app, settings)
-        public = Site(app, settings.http)
+        public = Site(app, settings.http, BoundedHttp)
     if role in ("worker", "all"):
         parts.append(_relay(settings, database))
     run_process(internal, http=settings.internal_http, health=health, resources=resources, parts=parts, public=public)

@@ -82,7 +82,7 @@ async def page_of_entries(
 
 async def users_named(connection: AsyncConnection, kind: Kind, ids: Sequence[str], view: View) -> list[User]:
     """The users of those ids that are in the view, in id order."""
-    statement = _select(kind, view).where(tables.users.c.id.in_(ids)).order_by(tables.users.c.id)
+    statement = _select(kind, view).where(_one_of(tables.users.c.id, ids)).order_by(tables.users.c.id)
     return [User.of_row(dict(row)) for row in (await connection.execute(statement)).mappings()]
 
 
@@ -163,7 +163,7 @@ def _seen_in_mandates(kind: Kind, mandates: Sequence[str]) -> _Condition:
     if kind.name != "user":
         return _in_mandates(kind, mandates)
     member = tables.memberships.c
-    real = sa.select(member.user_id).where(member.mandate_id.in_(mandates), member.enabled, ~member.pending)
+    real = sa.select(member.user_id).where(_one_of(member.mandate_id, mandates), member.enabled, ~member.pending)
     return TABLES[kind.name].c.id.in_(real)
 
 
@@ -171,12 +171,12 @@ def _in_mandates(kind: Kind, mandates: Sequence[str]) -> _Condition:
     """A user belongs to the mandates in which they are a member or have access to a feature, enabled or not."""
     table = TABLES[kind.name]
     if kind.name == "mandate":
-        return table.c.id.in_(mandates)
+        return _one_of(table.c.id, mandates)
     if kind.name != "user":
-        return table.c.mandate_id.in_(mandates)
+        return _one_of(table.c.mandate_id, mandates)
     belonging = (tables.memberships, tables.feature_access)
     return sa.or_(
-        *(table.c.id.in_(sa.select(each.c.user_id).where(each.c.mandate_id.in_(mandates))) for each in belonging)
+        *(table.c.id.in_(sa.select(each.c.user_id).where(_one_of(each.c.mandate_id, mandates))) for each in belonging)
     )
 
 
@@ -222,7 +222,7 @@ def _matches(column: sa.ColumnElement[object], given: Filter) -> _Condition:
         elif isinstance(column.type, sa.Text):
             empty = sa.or_(empty, column == "")
         return sa.not_(empty) if value is False else empty
-    equal = sa.or_(sa.false(), *(_equals(column, each) for each in given.values))
+    equal = _equals_one_of(column, given.values)
     if given.operator in ("equals", "in"):
         return equal
     if given.operator == "notEquals":
@@ -243,12 +243,18 @@ def _matches(column: sa.ColumnElement[object], given: Filter) -> _Condition:
     return compared[given.operator]
 
 
-def _equals(column: sa.ColumnElement[object], value: object) -> _Condition:
-    if value is None:
-        return column.is_(None)
+def _equals_one_of(column: sa.ColumnElement[object], values: Sequence[object]) -> _Condition:
+    given = [value for value in values if value is not None]
     if isinstance(column.type, sa.ARRAY):
-        return sa.literal(value) == sa.func.any(column)
-    return column == value
+        same: _Condition = column.op("&&", is_comparison=True)(sa.literal(given, column.type))
+    else:
+        same = _one_of(column, given)
+    return same if len(given) == len(values) else sa.or_(same, column.is_(None))
+
+
+def _one_of(column: sa.ColumnElement[Any], values: Sequence[object]) -> _Condition:
+    """One parameter, however many values: a statement with a thousand of them takes long to be written."""
+    return column == sa.any_(sa.literal(list(values), sa.ARRAY(column.type)))
 
 
 _TYPES: dict[type, ColumnType] = {str: "text", bool: "flag", list: "names"}

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from services.chassis.exact_json import JsonNumber, MalformedJson, NumberOutOfRange, read_json
+from services.chassis.exact_json import DuplicateKey, JsonNumber, MalformedJson, NumberOutOfRange, read_json
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,13 @@ def test_a_whole_number_is_an_integer() -> None:
 def test_what_is_not_json_in_utf_8_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedJson):
         read_json(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"amount": 1, "amount": 1000}', b'[{"a": {"b": 1, "b": 1}}]', b'{"amount": 1, "\\u0061mount": 2}']
+)
+def test_an_amount_that_is_said_twice_is_none(body: bytes) -> None:
+    """Of two values programs take the first, the last or both: what was looked at need not be what is done."""
+    with pytest.raises(DuplicateKey) as refused:
+        read_json(body)
+    assert (refused.value.status, refused.value.code) == (422, "DUPLICATE_KEY")

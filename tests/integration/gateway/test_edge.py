@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +236,84 @@ async def test_no_answer_tells_of_the_inside(
     found = await client.get("/api/directory/users", params={"pagination": '{"search": "\'; --%_\\\\"}'}, headers=admin)
     assert found.status_code == 200
     assert "request failed" not in gateway.log()
+
+
+async def _sent(gateway: GatewayProcess, *pieces: bytes) -> tuple[bytes, dict[str, Any]]:
+    """The status line and the problem document of a request that is sent as bytes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    async with asyncio.timeout(20):
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            # So that each arrives alone.
+            await asyncio.sleep(0.01)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return head.partition(b"\r\n")[0], json.loads(body)
+
+
+async def test_a_head_without_an_end_is_refused(gateway: GatewayProcess) -> None:
+    line, problem = await _sent(gateway, b"GET / HTTP/1.1\r\nHost: x\r\nX-A: ", *[b"a" * 50_000] * 3)
+    assert line == b"HTTP/1.1 431 Request Header Fields Too Large"
+    assert problem["code"] == "HEAD_TOO_LARGE"
+    line, problem = await _sent(gateway, b"GET / HTTP/1.1\r\n", *[b"a: b\r\n" * 9_000] * 3)
+    assert problem["code"] == "HEAD_TOO_LARGE"
+
+
+async def test_trailers_without_an_end_close_the_connection(gateway: GatewayProcess) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: "
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(head)
+    async with asyncio.timeout(20):
+        assert b"404" in await reader.readline()
+        for _ in range(4):
+            writer.write(b"a" * 50_000)
+            await asyncio.sleep(0.01)
+        # Something may still be on its way when it is closed.
+        with suppress(ConnectionError):
+            await reader.read()
+    writer.close()
+
+
+async def test_what_is_no_request_is_answered_with_a_problem_document(gateway: GatewayProcess) -> None:
+    long = b"GET /" + b"x" * 66_000 + b" HTTP/1.1\r\n\r\n"
+    for sent in (b"\x16\x03\x01\x02\x00", b"GET /\xff HTTP/1.1\r\n\r\n", long):
+        line, problem = await _sent(gateway, sent)
+        assert line == b"HTTP/1.1 400 Bad Request"
+        assert problem["code"] == "MALFORMED_REQUEST"
+
+
+async def test_a_large_head_and_a_body_in_pieces_are_read(gateway: GatewayProcess, admin: Headers) -> None:
+    line, problem = await _sent(
+        gateway,
+        b"GET /api/billing/balance HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-A: ",
+        b"a" * 100_000,
+        b"\r\n\r\n",
+    )
+    assert line == b"HTTP/1.1 401 Unauthorized"
+    assert problem["code"] == "UNAUTHENTICATED"
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(6):
+            yield b" " * 100_000
+        yield b'{"label": "M"}'
+
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=20, trust_env=False) as http:
+        headers = {**admin, "Content-Type": "application/json"}
+        path = f"/api/directory/mandates/{unique('mandate')}"
+        answer = await http.put(path, content=pieces(), headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_caller_who_hangs_up_within_a_body_is_no_failed_request(gateway: GatewayProcess) -> None:
+    """Anybody can do that at the webhook, as often as they like."""
+    request_id = unique("hang-up")
+    head = f"POST /api/billing/webhook/stripe HTTP/1.1\r\nHost: x\r\nX-Request-Id: {request_id}\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+    await writer.drain()
+    await asyncio.sleep(0.2)
+    writer.close()
+    await writer.wait_closed()
+    await asyncio.sleep(0.5)
+    assert request_id not in gateway.log()
