@@ -1,21 +1,24 @@
 """One PostgreSQL and one Kafka for each process of a session; tests that need a clean state make their own mandates."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.stack import ServerPair
 
-TESTS = Path(__file__).parent
 
-
-# Before the plugin that runs the processes looks at the marks.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class FolderScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Keeps a folder in one process: its tests share servers, and some of them stop these."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(item.path.parent.relative_to(TESTS))))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0].rpartition("/")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FolderScheduling:
+    """Gives the folders to the processes of a session."""
+    return FolderScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
