@@ -8,16 +8,20 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.stack import ServerPair
 
+# Folders whose tests share what a single file of them should not start again.
+KEPT_TOGETHER = ("tests/e2e/", "tests/integration/")
+
 
 class FolderScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Keeps a folder in one process: its tests share servers, and some of them stop these."""
+    """Keeps files in one process, and whole folders where their tests share servers of their own or a whole stack."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("::")[0].rpartition("/")[0]
+        file = nodeid.partition("::")[0]
+        return file.rpartition("/")[0] if file.startswith(KEPT_TOGETHER) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FolderScheduling:
-    """Gives the folders to the processes of a session."""
+    """Gives files and folders to the processes of a session."""
     return FolderScheduling(config, log)
 
 
