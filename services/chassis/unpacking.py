@@ -156,13 +156,22 @@ def header_count(batch: bytes | bytearray, at: int) -> int:
 
 
 def _check_headers(unpacked: bytes) -> None:
-    at = 0
+    at, end = 0, len(unpacked)
     try:
-        while at < len(unpacked):
-            length, start = decode_varint(unpacked, at)
+        while at < end:
+            # Nearly all lengths are of one or two bytes; this is done for every record there is.
+            first = unpacked[at]
+            if first < 0x80:
+                length, start = first >> 1, at + 1
+            elif (second := unpacked[at + 1]) < 0x80:
+                length, start = (first & 0x7F | second << 7) >> 1, at + 2
+            else:
+                length, start = decode_varint(unpacked, at)
+            if first & 1:
+                return  # A negative length.
             if length > HEADERS_MAX * _HEADER_BYTES_MIN and header_count(unpacked, start) > HEADERS_MAX:
                 raise Damaged(f"more than {HEADERS_MAX} headers")
-            at = start + max(0, length)
+            at = start + length
     except (IndexError, ValueError):
         return  # It is no record; the parser finds that too.
 
