@@ -78,6 +78,8 @@ POLL_BYTES_MAX = 8 * 1024 * 1024
 HEADER_OVERHEAD_BYTES = 64
 # Records are taken in steps, small ones first, so that few have been unpacked when the first large one is seen.
 STEP_FIRST, STEP_MAX = 16, 256
+# So many of one partition are read on end while others wait: more than are fetched of one in everyday use.
+TURN_RECORDS = 10_000
 # What the client raises for a name that is no text and for records that are not as they should be, and its bounded
 # decoders for a batch that expands to too much or cannot be unpacked.
 _UNREADABLE = (UnicodeDecodeError, CorruptRecordException, Oversized, Damaged)
@@ -114,6 +116,8 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         self._placed = asyncio.Event()
         # How often the places of an assignment were taken away.
         self._revoked = 0
+        # The partition that was read last, and how many records of it on end.
+        self._in_a_row: tuple[TopicPartition | None, int] = None, 0
         # How often topics were begun again, now and when the newest batch was asked for.
         self._begun = self._begun_at_poll = 0
 
@@ -132,7 +136,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 partition = self._buffered(partitions)
                 if partition is not None:
                     taken = await self._take(partition, min(step, left), left, POLL_BYTES_MAX - size)
-                    self._put_last(partition)
+                    self._take_turns(partition, sum(map(len, taken.values())))
                 elif not found and (waited := await self._wait(partitions, max(timeout_ms, POLL_WAIT_MS), left)):
                     taken = waited
                 else:
@@ -249,10 +253,15 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         buffered = self._fetcher._records  # noqa: SLF001 - nothing public tells, and asking is taking.
         return next((partition for partition in buffered if not partitions or partition in partitions), None)
 
-    def _put_last(self, partition: TopicPartition) -> None:
-        """Lets the others go first now: what expands to a million records would keep them waiting till its end."""
-        if partition in self._fetcher._records:  # noqa: SLF001 - as above.
+    def _take_turns(self, partition: TopicPartition, count: int) -> None:
+        """Lets the others go first after so many records of one partition on end: what expands to a million records
+        would keep them waiting. Not before, because the client fetches more of a partition only when it has nothing
+        left of it: read one after the other, the first is fetched while the last is worked on."""
+        before, given = self._in_a_row
+        self._in_a_row = partition, (given if partition == before else 0) + count
+        if self._in_a_row[1] >= TURN_RECORDS and partition in self._fetcher._records:  # noqa: SLF001 - as above.
             self._fetcher._records.move_to_end(partition)  # noqa: SLF001
+            self._in_a_row = partition, 0
 
     async def _take(
         self, partition: TopicPartition, count: int, count_max: int, size_max: int
