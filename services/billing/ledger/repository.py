@@ -5,6 +5,7 @@ from datetime import date
 from uuid import UUID
 
 import asyncpg
+from asyncpg.exceptions import SerializationError
 
 from services.billing.ledger.domain import LockedAccount, Transaction
 
@@ -48,8 +49,8 @@ async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[Loc
 
     A mark stays until the balance was told, however often it moves meanwhile. It is taken away under the row lock of
     its account, which each row is moved under here before it is marked, so a mark that is found is not about to go.
-    Counter-accounts are nobody's balance and are not told. Raises RuntimeError, so that nothing is written, when an
-    account is no longer as it was read: then somebody moved it without the lock of its mandate.
+    Counter-accounts are nobody's balance and are not told. Raises SerializationError, so that nothing is written and it
+    is tried again, when an account is no longer as it was read: somebody moved it without the lock of its mandate.
     """
     accounts = [account for account in accounts if account.rows]
     if not accounts:
@@ -71,7 +72,7 @@ async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[Loc
         [account.rows for account in accounts],
     )
     if moved != len(accounts):
-        raise RuntimeError(f"{len(accounts) - moved} accounts were moved without the lock of their mandate")
+        raise SerializationError(f"{len(accounts) - moved} accounts were moved without the lock of their mandate")
 
 
 async def add_to_rollups(connection: asyncpg.Connection, sums: Mapping[RollupKey, Sequence[int]]) -> None:

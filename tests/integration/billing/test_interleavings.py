@@ -16,6 +16,7 @@ from services.billing.charging.settle_parked import SettleParked
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_payment import CreditPayments
 from services.chassis.clock import system_clock
+from services.chassis.database import is_transient
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, system_admin
 from tests.support.charging import charge
@@ -220,7 +221,8 @@ async def test_an_account_that_somebody_moves_without_the_lock_of_its_mandate_is
             await lock.begin(hand.execute(move, mandate, 1), _usage(api, mandate))
             _, outcome = await lock.release()
         assert lock.waited == 2
-        assert isinstance(outcome, RuntimeError), outcome
+        assert isinstance(outcome, asyncpg.SerializationError), outcome
+        assert is_transient(outcome), "the events would be refused instead of tried again"
         assert "without the lock of their mandate" in str(outcome)
         assert await books.charged([mandate]) == 0
     finally:
