@@ -26,7 +26,10 @@ WORKER_NICENESS = 5
 def serve(settings: BillingSettings, role: str) -> None:
     """Runs one role until the process is told to stop."""
     database = Database(
-        settings.database_url.get_secret_value(), pool_size=settings.database_pool_size, settings=settings.database
+        settings.database_url.get_secret_value(),
+        pool_size=settings.database_pool_size,
+        settings=settings.database,
+        generic_plans=True,
     )
     health = Health()
     health.register("database", database.ping)

@@ -1,5 +1,7 @@
-"""PostgreSQL: an engine for statements of SQLAlchemy Core, a pool of bare asyncpg connections for the hot paths.
+"""PostgreSQL: one pool a process, for statements of SQLAlchemy Core and, below them, for the driver's own.
 
+Transactions are those of asyncpg, so statements of Core and those that a repository of a hot path sends through
+`driver_connection` (COPY, prepared ones) are in the same one. Errors of the server are asyncpg's on both ways.
 Whatever the server does, nobody waits for it without an end: the queue for a connection is short, a session's locks
 and statements have their time, and a statement that was given up takes its connection with it.
 """
@@ -12,14 +14,27 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ClassVar
 
 import asyncpg
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+import orjson
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from services.chassis.settings import DatabaseSettings
 
-__all__ = ["PATIENT", "Database", "NoConnection", "is_transient", "is_undecided", "take_time"]
+__all__ = [
+    "PATIENT",
+    "Database",
+    "NoConnection",
+    "driver_connection",
+    "is_transient",
+    "is_undecided",
+    "savepoint",
+    "take_time",
+]
 
 CONNECT_TIMEOUT_S = 5.0
 # The client's own limit lies behind the server's, which says what it ended; it counts where the server says nothing.
@@ -27,6 +42,8 @@ COMMAND_TIMEOUT_S = 60.0
 CLIENT_CHECK_S = 5
 # Unanswered ones after which a silent peer is gone; the first is sent after half of its time.
 KEEPALIVES = 3
+
+_GENERIC_PLANS = {"plan_cache_mode": "force_generic_plan"}
 
 # For an operator's commands, which have the time that their work takes.
 PATIENT = DatabaseSettings(lock_timeout_s=60.0, statement_timeout_s=900.0)
@@ -63,76 +80,55 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 class Database:
     """One service's schema through its application role. `start` before use, `stop` at the end."""
 
-    def __init__(self, url: str, *, pool_size: int = 8, settings: DatabaseSettings | None = None) -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 8, settings: DatabaseSettings | None = None, generic_plans: bool = False
+    ) -> None:
+        """`generic_plans` is for a service whose statements are written so that one plan, by index, serves any values:
+        planning each anew costs more than most of them do."""
         settings = settings or DatabaseSettings()
-        self._url = make_url(url).set(drivername="postgresql")
-        self._pool_size = pool_size
         self._waiting = 0
         self._waiting_max = settings.waiting_max
-        self._connecting: dict[str, Any] = {
-            "timeout": CONNECT_TIMEOUT_S,
-            "command_timeout": max(COMMAND_TIMEOUT_S, settings.statement_timeout_s + 5.0),
-            "connection_class": type("_Connection", (_Connection,), {"peer_timeout_s": settings.peer_timeout_s}),
-        }
-        self._session = _session(settings)
         self.engine: AsyncEngine = create_async_engine(
-            self._url.set(drivername="postgresql+asyncpg"),
+            make_url(url).set(drivername="postgresql+asyncpg"),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=CONNECT_TIMEOUT_S,
-            # A server that was restarted leaves dead connections in the pool.
-            pool_pre_ping=True,
+            # Transactions are begun and ended on the driver's connection; there is nothing to reset behind them.
+            isolation_level="AUTOCOMMIT",
+            pool_reset_on_return=None,
             # What is in a row belongs into no log, not even with an error.
             hide_parameters=True,
-            connect_args={**self._connecting, "server_settings": self._session},
+            json_deserializer=orjson.loads,
+            connect_args={
+                "timeout": CONNECT_TIMEOUT_S,
+                "command_timeout": max(COMMAND_TIMEOUT_S, settings.statement_timeout_s + 5.0),
+                "connection_class": type("_Connection", (_Connection,), {"peer_timeout_s": settings.peer_timeout_s}),
+                "server_settings": {**_session(settings), **(_GENERIC_PLANS if generic_plans else {})},
+            },
         )
-        self._pool: asyncpg.Pool | None = None
+        event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
+        event.listen(self.engine.sync_engine, "handle_error", _raise_what_the_driver_raised)
 
     async def start(self) -> None:
-        """Opens the pool of bare connections; raises when the server is away."""
-        self._pool = await asyncpg.create_pool(
-            self._url.render_as_string(hide_password=False),
-            min_size=1,
-            max_size=self._pool_size,
-            max_inactive_connection_lifetime=300.0,
-            **self._connecting,
-            # The statements are written so that one plan, by index, serves any number of rows; planning each anew costs
-            # more than most of them do.
-            server_settings={**self._session, "plan_cache_mode": "force_generic_plan"},
-            # Whoever borrows a connection closes what it opens on it; resetting it each time would cost a round trip.
-            reset=_leave_as_it_is,
-        )
+        """Opens a first connection; raises when the server is away."""
+        async with self.reading():
+            pass
 
     async def stop(self) -> None:
         """Closes every connection."""
         await self.engine.dispose()
-        if self._pool is not None:
-            self._pool.terminate()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction of SQLAlchemy Core, committed at the end of the block."""
-        async with self.reading() as connection, connection.begin():
+        """One transaction, committed at the end of the block."""
+        async with self.reading() as connection, driver_connection(connection).transaction():
             yield connection
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for reads; nothing is committed."""
+        """A connection on which each statement stands alone: for reads."""
         with self._in_line():
             connection = await self.engine.connect()
-        try:
-            yield connection
-        finally:
-            await asyncio.shield(connection.close())
-
-    @asynccontextmanager
-    async def bare(self) -> AsyncIterator[asyncpg.Connection]:
-        """A bare asyncpg connection; the caller opens its transaction."""
-        pool = self._pool
-        if pool is None:
-            raise RuntimeError("start() comes first")
-        with self._in_line():
-            connection = await pool.acquire(timeout=CONNECT_TIMEOUT_S)
         try:
             yield connection
         except asyncpg.InterfaceError as error:
@@ -141,12 +137,18 @@ class Database:
                 raise error.__context__ from None
             raise
         finally:
-            await pool.release(connection)
+            await asyncio.shield(connection.close())
+
+    @asynccontextmanager
+    async def bare(self) -> AsyncIterator[asyncpg.Connection]:
+        """The driver's connection; the caller opens its transaction."""
+        async with self.reading() as connection:
+            yield driver_connection(connection)
 
     async def ping(self) -> bool:
         """Whether the server answers this role."""
-        async with self.bare() as connection:
-            return bool(await connection.fetchval("SELECT true"))
+        async with self.reading() as connection:
+            return bool(await connection.scalar(sa.select(sa.true())))
 
     @contextmanager
     def _in_line(self) -> Iterator[None]:
@@ -209,8 +211,32 @@ async def take_time(connection: asyncpg.Connection, seconds: float) -> None:
     await connection.execute(f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}")
 
 
-async def _leave_as_it_is(_: asyncpg.Connection) -> None:
-    return
+def driver_connection(connection: AsyncConnection) -> asyncpg.Connection:
+    """The connection of asyncpg below, in the same transaction: for the repositories of the hot paths alone."""
+    below = connection.sync_connection
+    if below is None:
+        raise RuntimeError("the connection is closed")
+    return below.connection.driver_connection
+
+
+@asynccontextmanager
+async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
+    """A part of the running transaction that can fail by itself: what it did is then undone, and the error raised."""
+    async with driver_connection(connection).transaction():
+        yield
+
+
+def _refuse_closed(connection: DBAPIConnection, *_: object) -> None:
+    """Has the pool connect anew in place of a connection that the server closed meanwhile, without a round trip."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def _raise_what_the_driver_raised(context: ExceptionContext) -> None:
+    """Takes SQLAlchemy's two wrappings off, so that whoever handles an error of the server sees one kind of it."""
+    error = context.original_exception.__cause__
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError):
+        raise error
 
 
 def is_transient(error: BaseException) -> bool:
@@ -220,10 +246,6 @@ def is_transient(error: BaseException) -> bool:
     """
     if isinstance(error, PoolTimeoutError | NoConnection):
         return True
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        if error.connection_invalidated:
-            return True
-        error = error.orig.__cause__ or error.orig
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         return state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES
@@ -235,7 +257,5 @@ def is_undecided(error: BaseException) -> bool:
     """Whether the work of a transient error may have been done: the answer to it was lost, not refused."""
     if not is_transient(error) or isinstance(error, PoolTimeoutError | NoConnection):
         return False
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        error = error.orig.__cause__ or error.orig
     # What the server itself answered with was rolled back; class 08 is what the client says of a lost connection.
     return not isinstance(error, asyncpg.PostgresError) or (error.sqlstate or "08")[:2] == "08"

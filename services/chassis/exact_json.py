@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from fastapi import Request, Response
+from fastapi.datastructures import DefaultPlaceholder
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
@@ -133,8 +134,10 @@ class ExactJsonRoute(APIRoute):
     """A route whose numbers never pass through a float: neither those of its body nor those of its answer."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        # FastAPI's own encoding of answers would turn decimals into floats or strings.
-        super().__init__(path, _exactly(endpoint), **{**options, "response_model": None})
+        # FastAPI's own encoding would turn decimals into floats or strings, so the model only documents the answer.
+        model = options.pop("response_model", None)
+        documented = None if isinstance(model, DefaultPlaceholder) else model
+        super().__init__(path, _exactly(endpoint), **options, response_model=documented)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, given a request that parses exactly."""

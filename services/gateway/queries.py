@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -124,7 +123,7 @@ async def invitations(
     """Somebody's open invitations, up to `limit` behind a mandate or the one of a mandate, and whether more follow."""
     rows = await connection.fetch(_INVITATIONS, user_id, after, mandate_id, limit + 1)
     found = [
-        Invitation(row["id"], row["name"], row["roles"] or [], [tuple(orjson.loads(each)) for each in row["features"]])
+        Invitation(row["id"], row["name"], row["roles"] or [], [tuple(each) for each in row["features"]])
         for row in rows[:limit]
     ]
     return found, len(rows) > limit

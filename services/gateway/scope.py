@@ -2,7 +2,6 @@
 
 import re
 
-import orjson
 from fastapi import Request
 
 from services.chassis.caller import Caller, Forbidden
@@ -56,7 +55,7 @@ class ScopeReader:
         # A person whom the directory does not know (yet) is a caller without mandates.
         if row["enabled"] is False:
             raise UserDisabled
-        mandates: dict[str, bool] = orjson.loads(row["mandates"])
+        mandates: dict[str, bool] = row["mandates"]
         return Caller(
             user_id=identity.subject,
             system_admin=identity.system_admin,

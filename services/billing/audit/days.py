@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 
 import asyncpg
+import orjson
 
 from services.billing.ledger.calendars import Calendar
 from services.billing.mandates.repository import calendar_of
@@ -38,9 +39,9 @@ async def day_borders(connection: asyncpg.Connection) -> tuple[list[object], ...
     where the day begins and ends. Most mandates share a calendar, so these are few."""
     calendars: dict[Calendar, int] = {}
     mandates, numbers = [], []
-    for no, zone, past in await connection.fetch("SELECT no, time_zone, past_time_zones FROM mandates"):
+    for no, zone, past in await connection.fetch("SELECT no, time_zone, past_time_zones::text FROM mandates"):
         mandates.append(no)
-        numbers.append(calendars.setdefault(calendar_of(no, zone, past), len(calendars)))
+        numbers.append(calendars.setdefault(calendar_of(no, zone, orjson.loads(past)), len(calendars)))
     days = await connection.fetch(
         "SELECT DISTINCT period_day FROM transactions WHERE period_day BETWEEN '0001-01-01' AND '9999-12-31'"
     )

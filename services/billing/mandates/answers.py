@@ -57,7 +57,7 @@ async def answer_once(
         )
         if kept["digest"] != asked.digest:
             raise IdempotencyMismatch
-        answer: dict[str, Any] = orjson.loads(kept["answer"])
+        answer: dict[str, Any] = kept["answer"]
         return answer
     answer = await change()
     await connection.execute(

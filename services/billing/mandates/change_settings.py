@@ -135,7 +135,6 @@ def _stored(name: str, value: Any) -> Any:
 
 def settings_json(row: asyncpg.Record) -> dict[str, Any]:
     """The one form of settings."""
-    address = row["billing_address"]
     return {
         "id": str(row["no"]),
         "mandateId": row["id"],
@@ -143,7 +142,7 @@ def settings_json(row: asyncpg.Record) -> dict[str, Any]:
         "defaultUserCredit": from_micro(row["default_user_credit"]),
         "warningThresholdPercent": row["warning_threshold_percent"],
         "blockOnZeroBalance": row["block_on_zero_balance"],
-        "billingAddress": None if address is None else orjson.loads(address),
+        "billingAddress": row["billing_address"],
         "notifyEmails": row["notify_emails"],
         "notifyOnWarning": row["notify_on_warning"],
         "autoRechargeEnabled": row["auto_recharge_enabled"],

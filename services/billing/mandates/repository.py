@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 import orjson
@@ -41,7 +41,7 @@ class LockedMandate(NamedTuple):
     billing_model: BillingModel
     version: int
     time_zone: str
-    past_time_zones: str
+    past_time_zones: Any
 
     @property
     def calendar(self) -> Calendar:
@@ -112,11 +112,11 @@ async def mark_uncharged(connection: asyncpg.Connection, numbers: Iterable[int])
     )
 
 
-def calendar_of(mandate_no: int, zone: str, past: str) -> Calendar:
+def calendar_of(mandate_no: int, zone: str, past: Any) -> Calendar:
     """A calendar out of its columns. A zone that this machine does not know counts as the default one, and a past zone
     that cannot be read as never there: both are told, and neither stops the mandate's charges."""
     known = _known(mandate_no, zone)
-    return Calendar(known) if past == "[]" else Calendar(known, tuple(_past_zones(mandate_no, past)))
+    return Calendar(known) if past == [] else Calendar(known, tuple(_past_zones(mandate_no, past)))
 
 
 def _known(mandate_no: int, zone: str) -> str:
@@ -126,9 +126,8 @@ def _known(mandate_no: int, zone: str) -> str:
     return DEFAULT_ZONE
 
 
-def _past_zones(mandate_no: int, text: str) -> Iterable[tuple[datetime, str]]:
-    parts = orjson.loads(text)
-    for part in parts if isinstance(parts, list) else [parts]:
+def _past_zones(mandate_no: int, past: Any) -> Iterable[tuple[datetime, str]]:
+    for part in past if isinstance(past, list) else [past]:
         try:
             until, zone = part
             moment = datetime.fromisoformat(until)

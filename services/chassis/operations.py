@@ -1,0 +1,175 @@
+"""Operations: what a route says of itself beside FastAPI's own words, once, where it is answered.
+
+A route is declared with `**operation(...)`. What FastAPI knows (operation id, summary, models, statuses) is given to
+it; who may call, how often, and what a repeat means go into the OpenAPI document under `x-rappen`. Each service's
+document is committed beside it (`openapi.json`), and the gateway routes, guards, limits and documents from those.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic.alias_generators import to_camel
+
+__all__ = [
+    "BODY_BYTES_MAX",
+    "CHANGES_PER_MINUTE",
+    "EXTENSION",
+    "READS_PER_MINUTE",
+    "Access",
+    "Repeat",
+    "Rules",
+    "operation",
+    "service_document",
+]
+
+READS_PER_MINUTE = 60
+CHANGES_PER_MINUTE = 20
+BODY_BYTES_MAX = 4 * 1024 * 1024
+# The member of an operation in a document that holds its `Rules`.
+EXTENSION = "x-rappen"
+_REF = "#/components/schemas/{model}"
+
+
+class Access(StrEnum):
+    """The kind of caller an operation is for; what they see is decided by what they ask.
+
+    The gateway tells people from service accounts and system administrators from others, and, where the path names the
+    mandate, members and administrators of it from others, before anything else is told.
+    """
+
+    NOBODY = "nobody"
+    PERSON = "person"
+    MEMBER = "member"
+    MANDATE_ADMIN = "mandate-admin"
+    SYSTEM_ADMIN = "system-admin"
+    PROGRAM = "program"
+    PERSON_OR_PROGRAM = "person-or-program"
+    MEMBER_OR_PROGRAM = "member-or-program"
+
+
+class Repeat(StrEnum):
+    """What it means to send an operation's request once more, when its first answer was lost."""
+
+    # It only reads.
+    READ = "read"
+    # What was made is refused the second time, so look before repeating.
+    LOOK = "look"
+    # Made twice, it has the same effect as once.
+    SAME = "same"
+    # With the same Idempotency-Key it is made once, and answered as at first.
+    KEY = "key"
+
+
+class Rules(BaseModel):
+    """By what an operation is guarded and forwarded. `limit` is a person's requests a minute, None for no limit."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True
+    )
+
+    access: Access = Access.PERSON
+    # What a service account's token must allow.
+    scope: str | None = None
+    limit: int | None = READS_PER_MINUTE
+    # None stands for READ with GET, and for SAME with every other method.
+    repeat: Repeat | None = None
+    # Whether the header that names the context mandate counts; elsewhere it is ignored.
+    context: bool = False
+    # Whether its work grows with a mandate or a file, so that it may take longer than others.
+    long: bool = False
+    body_bytes_max: int = BODY_BYTES_MAX
+    # Whether the media type is the gateway's to refuse; else the service judges it.
+    body_type_checked: bool = True
+
+
+def operation(
+    operation_id: str,
+    summary: str,
+    *,
+    answer: Any,
+    status: int = 200,
+    more_answers: Mapping[int, Any] | None = None,
+    refuses: Sequence[int] = (),
+    body: Any = None,
+    media_types: Sequence[str] = ("application/json",),
+    **rules: Any,
+) -> dict[str, Any]:
+    """The arguments of a route: its id, tag first; what it answers; the statuses of its problem documents; `Rules`.
+
+    `body` is for a route that reads its bytes itself; that of any other is the parameter of its function. Refusals that
+    every operation has are the gateway's to document.
+    """
+    extra: dict[str, Any] = {EXTENSION: Rules(**rules).model_dump(mode="json", exclude_defaults=True)}
+    if body is not None:
+        schema = TypeAdapter(body).json_schema(ref_template=_REF)
+        extra["requestBody"] = {"required": True, "content": {each: {"schema": schema} for each in media_types}}
+    responses: dict[int | str, dict[str, Any]] = {
+        code: {"model": model, "description": HTTPStatus(code).phrase} for code, model in (more_answers or {}).items()
+    }
+    for code in refuses:
+        problem = {"application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemDocument")}}}
+        responses[code] = {"description": HTTPStatus(code).phrase, "content": problem}
+    return {
+        "operation_id": operation_id,
+        "summary": summary,
+        "tags": [operation_id.split("-", 1)[0]],
+        "response_model": answer,
+        "response_description": HTTPStatus(status).phrase,
+        "status_code": status,
+        "responses": responses,
+        "openapi_extra": extra,
+    }
+
+
+class FieldFault(BaseModel):
+    """One fault and where it is."""
+
+    field: str
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457; `errors` with 422 alone, `idempotencyKey` where it is not known what became of a change."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[FieldFault] = []
+    idempotency_key: str | None = None
+
+
+def service_document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of an application's operations, in an order that does not depend on that of its routes."""
+    made = app.openapi()
+    schemas: dict[str, Any] = made.setdefault("components", {}).setdefault("schemas", {})
+    paths: dict[str, dict[str, Any]] = {}
+    for path, methods in sorted(made["paths"].items()):
+        for method, described in sorted(methods.items()):
+            if EXTENSION in described:
+                paths.setdefault(path, {})[method] = described
+                for content in described.get("requestBody", {}).get("content", {}).values():
+                    schemas.update(content["schema"].pop("$defs", {}))
+                described["responses"] = {
+                    code: answer for code, answer in described["responses"].items() if not _is_of_fastapi(answer)
+                }
+    problem = TypeAdapter(ProblemDocument).json_schema(mode="serialization", ref_template=_REF)
+    schemas.update(problem.pop("$defs"))
+    schemas["ProblemDocument"] = problem
+    # FastAPI's own form of a refusal, which no operation of ours answers.
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return {**made, "paths": paths, "components": {"schemas": dict(sorted(schemas.items()))}}
+
+
+def _is_of_fastapi(answer: Mapping[str, Any]) -> bool:
+    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    return bool(schema.get("$ref") == _REF.format(model="HTTPValidationError"))
