@@ -5,7 +5,7 @@ import re
 
 from services.chassis.problems import InvalidBody, OutcomeUnknown, Problem
 from services.chassis.validation import FieldFault
-from services.gateway.domain.roles import UnknownRole
+from services.gateway.directory.domain.roles import UnknownRole
 
 __all__ = [
     "IDEMPOTENCY_KEY",

@@ -23,7 +23,7 @@ from fastapi import FastAPI, Request, Response
 from deploy.local.ports import free_port
 from rappen_contracts.registry import source_topic
 from services.chassis.caller import CALLER_HEADER, CallerVerifier
-from services.gateway.key_sets import DevelopmentKey
+from services.gateway.access.key_sets import DevelopmentKey
 from tests.support.processes import ServiceProcess
 from tests.support.stack import ROOT, ServerPair
 

@@ -11,7 +11,7 @@ import pytest
 
 from services.chassis.clock import system_clock
 from services.chassis.problems import Unavailable
-from services.gateway.clients import CONNECTIONS_MAX, HttpClient, ServiceClient, Unanswered
+from services.gateway.edge.clients import CONNECTIONS_MAX, HttpClient, ServiceClient, Unanswered
 from tests.integration.gateway.support import GatewayProcess, Issuer, Peer, assert_problem, unique
 from tests.integration.gateway.test_directory import a_tenant
 

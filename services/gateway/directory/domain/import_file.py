@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.gateway.domain.entries import KIND_BY_NAME, Entry, Kind
-from services.gateway.domain.roles import RoleNames
+from services.gateway.directory.domain.entries import KIND_BY_NAME, Entry, Kind
+from services.gateway.directory.domain.roles import RoleNames
 
 __all__ = ["Fault", "ImportFile", "Line", "read_import"]
 

@@ -4,19 +4,19 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-import asyncpg
 from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import Database, take_time
+from services.chassis.database import Database, driver_connection, take_time
 from services.chassis.deadlines import LONG_ANSWER_S
 from services.chassis.outbox import append_outbox
 from services.chassis.validation import FieldFault, Texts, faults_of, summary
-from services.gateway import repository
-from services.gateway.domain.entries import KIND_BY_NAME, KINDS
-from services.gateway.domain.import_file import Fault, ImportFile, Line, read_import
-from services.gateway.domain.roles import RoleNames
+from services.gateway.directory import repository
+from services.gateway.directory.domain.entries import KIND_BY_NAME, KINDS
+from services.gateway.directory.domain.import_file import Fault, ImportFile, Line, read_import
+from services.gateway.directory.domain.roles import RoleNames
+from services.gateway.directory.publications import directory_changed
 from services.gateway.errors import InstanceElsewhere, InvalidImport
-from services.gateway.publications import directory_changed
 
 __all__ = ["import_directory"]
 
@@ -27,8 +27,8 @@ async def import_directory(
     """Imports the lines; returns how many there were and how many entries changed, or refuses with every fault."""
     # Reading tens of thousands of lines takes a second, which other requests need not wait for.
     file = await asyncio.to_thread(read_import, body, roles)
-    async with database.bare() as connection, connection.transaction():
-        await take_time(connection, LONG_ANSWER_S)
+    async with database.transaction() as connection:
+        await take_time(driver_connection(connection), LONG_ANSWER_S)
         instances = await _check_references(connection, file)
         if file.faults:
             raise _refusal(file.faults)
@@ -37,12 +37,12 @@ async def import_directory(
             rows = [_row(line, instances) for line in file.of(kind.name)]
             written = await repository.upsert(connection, kind, rows)
             events = await asyncio.to_thread(directory_changed, kind, written, cause=cause, now=now)
-            await append_outbox(connection, events)
+            await append_outbox(driver_connection(connection), events)
             changed += len(written)
     return len(file.lines), changed
 
 
-async def _check_references(connection: asyncpg.Connection, file: ImportFile) -> dict[str, str]:
+async def _check_references(connection: AsyncConnection, file: ImportFile) -> dict[str, str]:
     """Notes every line that names what neither the file nor the directory has; gives the instances' mandates."""
     instance_lines = file.of("feature_instance")
     named = {line.entry.row()["id"] for line in instance_lines}

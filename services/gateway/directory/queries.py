@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.database import Database
 from services.gateway import tables
-from services.gateway.domain.entries import Entry, Kind, User
-from services.gateway.domain.pagination import ColumnType, Filter, PageRequest
-from services.gateway.repository import TABLES
+from services.gateway.directory.domain.entries import KIND_BY_NAME, Entry, Kind, User
+from services.gateway.directory.domain.pagination import ColumnType, Filter, PageRequest
+from services.gateway.directory.repository import TABLES, has_key, one_of
 
 __all__ = [
     "Invitation",
@@ -20,7 +21,8 @@ __all__ = [
     "entry",
     "entry_slice",
     "instance_mandate",
-    "invitations",
+    "invitation",
+    "list_invitations",
     "page_of_entries",
     "users_named",
 ]
@@ -42,16 +44,16 @@ def columns_of(kind: Kind, view: View) -> dict[str, ColumnType]:
     return {name: _TYPES[column.type.python_type] for name, column in _columns(kind, view).items()}
 
 
-async def entry(connection: AsyncConnection, kind: Kind, key: Sequence[str], view: View) -> Entry | None:
+async def entry(database: Database, kind: Kind, key: Sequence[str], view: View) -> Entry | None:
     """The entry of that key, or None when there is none in the view."""
-    table = TABLES[kind.name]
-    same = [table.c[column] == value for column, value in zip(kind.key, key, strict=True)]
-    row = (await connection.execute(_select(kind, view).where(*same))).mappings().one_or_none()
+    statement = _select(kind, view).where(*has_key(kind, key))
+    async with database.reading() as connection:
+        row = (await connection.execute(statement)).mappings().one_or_none()
     return None if row is None else kind.entry.of_row(dict(row))
 
 
 async def entry_slice(
-    connection: AsyncConnection, kind: Kind, view: View, *, after: Sequence[str] | None, limit: int
+    database: Database, kind: Kind, view: View, *, after: Sequence[str] | None, limit: int
 ) -> tuple[list[Entry], bool]:
     """Up to `limit` entries behind a key, in the order of their keys, and whether there are more."""
     table = TABLES[kind.name]
@@ -59,30 +61,32 @@ async def entry_slice(
     statement = _select(kind, view).order_by(*key).limit(limit + 1)
     if after is not None:
         statement = statement.where(sa.tuple_(*key) > sa.tuple_(*after))
-    rows = (await connection.execute(statement)).mappings().all()
+    async with database.reading() as connection:
+        rows = (await connection.execute(statement)).mappings().all()
     return [kind.entry.of_row(dict(row)) for row in rows[:limit]], len(rows) > limit
 
 
-async def page_of_entries(
-    connection: AsyncConnection, kind: Kind, view: View, request: PageRequest
-) -> tuple[list[Entry], int]:
+async def page_of_entries(database: Database, kind: Kind, view: View, request: PageRequest) -> tuple[list[Entry], int]:
     """One page of the entries that the pagination asks for, and how many there are in all."""
     table, columns, given = TABLES[kind.name], _columns(kind, view), request.given
     statement = _select(kind, view).where(*(_matches(columns[entry.column], entry) for entry in request.filters))
     if given.search:
         texts = [column for column in columns.values() if isinstance(column.type, sa.Text)]
         statement = statement.where(sa.or_(*(column.icontains(given.search, autoescape=True) for column in texts)))
-    total = await connection.scalar(sa.select(sa.func.count()).select_from(statement.subquery()))
+    count = sa.select(sa.func.count()).select_from(statement.subquery())
     order = [columns[sort.field].desc() if sort.direction == "desc" else columns[sort.field] for sort in given.sort]
     statement = statement.order_by(*order, *(table.c[column] for column in kind.key))
-    rows = await connection.execute(statement.limit(given.page_size).offset((given.page - 1) * given.page_size))
-    return [kind.entry.of_row(dict(row)) for row in rows.mappings()], total or 0
+    async with database.reading() as connection:
+        total = await connection.scalar(count)
+        rows = await connection.execute(statement.limit(given.page_size).offset((given.page - 1) * given.page_size))
+        return [kind.entry.of_row(dict(row)) for row in rows.mappings()], total or 0
 
 
-async def users_named(connection: AsyncConnection, kind: Kind, ids: Sequence[str], view: View) -> list[User]:
+async def users_named(database: Database, ids: Sequence[str], view: View) -> list[User]:
     """The users of those ids that are in the view, in id order."""
-    statement = _select(kind, view).where(_one_of(tables.users.c.id, ids)).order_by(tables.users.c.id)
-    return [User.of_row(dict(row)) for row in (await connection.execute(statement)).mappings()]
+    statement = _select(KIND_BY_NAME["user"], view).where(one_of(tables.users.c.id, ids)).order_by(tables.users.c.id)
+    async with database.reading() as connection:
+        return [User.of_row(dict(row)) for row in (await connection.execute(statement)).mappings()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,44 +99,59 @@ class Invitation:
     features: list[tuple[str, str, str | None, list[str]]]
 
 
-_INVITATIONS = """
-SELECT mandate.id, coalesce(nullif(mandate.label, ''), nullif(mandate.name, ''), mandate.id) AS name,
-  (SELECT roles FROM memberships WHERE mandate_id = mandate.id AND user_id = $1 AND pending AND enabled) AS roles,
-  ARRAY(SELECT jsonb_build_array(instance.id, instance.feature_code, instance.label, access.roles)
-     FROM feature_access AS access
-     JOIN feature_instances AS instance ON instance.id = access.instance_id AND instance.enabled
-    WHERE access.mandate_id = mandate.id AND access.user_id = $1 AND access.pending AND access.enabled
-    ORDER BY instance.id) AS features
-FROM mandates AS mandate
-WHERE mandate.enabled AND mandate.id IN (
-    SELECT mandate_id FROM memberships WHERE user_id = $1 AND pending AND enabled
-    UNION SELECT mandate_id FROM feature_access WHERE user_id = $1 AND pending AND enabled)
-  AND ($2::text IS NULL OR mandate.id > $2) AND ($3::text IS NULL OR mandate.id = $3)
-ORDER BY mandate.id LIMIT $4
-"""
-
-
-async def invitations(
-    connection: asyncpg.Connection,
-    user_id: str,
-    *,
-    after: str | None = None,
-    mandate_id: str | None = None,
-    limit: int = 1,
+async def list_invitations(
+    database: Database, user_id: str, *, after: str | None, limit: int
 ) -> tuple[list[Invitation], bool]:
-    """Somebody's open invitations, up to `limit` behind a mandate or the one of a mandate, and whether more follow."""
-    rows = await connection.fetch(_INVITATIONS, user_id, after, mandate_id, limit + 1)
-    found = [
-        Invitation(row["id"], row["name"], row["roles"] or [], [tuple(each) for each in row["features"]])
-        for row in rows[:limit]
-    ]
-    return found, len(rows) > limit
+    """Somebody's open invitations, up to `limit` behind a mandate, and whether more follow."""
+    behind = [] if after is None else [tables.mandates.c.id > after]
+    async with database.reading() as connection:
+        rows = (await connection.execute(_invitations(user_id, *behind).limit(limit + 1))).all()
+    return [_invitation(row) for row in rows[:limit]], len(rows) > limit
 
 
-async def instance_mandate(connection: AsyncConnection, instance_id: str) -> str | None:
+async def invitation(connection: AsyncConnection, user_id: str, mandate_id: str) -> Invitation | None:
+    """Somebody's open invitation to a mandate, or None."""
+    row = (await connection.execute(_invitations(user_id, tables.mandates.c.id == mandate_id))).one_or_none()
+    return None if row is None else _invitation(row)
+
+
+def _invitation(row: sa.Row[Any]) -> Invitation:
+    return Invitation(row.id, row.name, row.roles or [], [tuple(each) for each in row.features])
+
+
+def _invitations(user_id: str, *conditions: _Condition) -> sa.Select[Any]:
+    mandate, instance = tables.mandates.c, tables.feature_instances.c
+    member, access = tables.memberships.c, tables.feature_access.c
+    invited = (member.user_id == user_id, member.pending, member.enabled)
+    offered = (access.user_id == user_id, access.pending, access.enabled)
+    name = sa.func.coalesce(sa.func.nullif(mandate.label, ""), sa.func.nullif(mandate.name, ""), mandate.id)
+    roles = sa.select(member.roles).where(member.mandate_id == mandate.id, *invited).scalar_subquery()
+    feature = sa.func.jsonb_build_array(instance.id, instance.feature_code, instance.label, access.roles)
+    features = (
+        sa.select(sa.type_coerce(feature, JSONB))
+        .select_from(tables.feature_access.join(tables.feature_instances, instance.id == access.instance_id))
+        .where(instance.enabled, access.mandate_id == mandate.id, *offered)
+        .order_by(instance.id)
+        .correlate(tables.mandates)
+    )
+    asking = sa.union(sa.select(member.mandate_id).where(*invited), sa.select(access.mandate_id).where(*offered))
+    return (
+        sa.select(
+            mandate.id,
+            name.label("name"),
+            roles.label("roles"),
+            sa.type_coerce(sa.func.array(features.scalar_subquery()), ARRAY(JSONB)).label("features"),
+        )
+        .where(mandate.enabled, mandate.id.in_(asking), *conditions)
+        .order_by(mandate.id)
+    )
+
+
+async def instance_mandate(database: Database, instance_id: str) -> str | None:
     """The mandate of a feature instance, or None."""
     found = tables.feature_instances.c
-    mandate_id: str | None = await connection.scalar(sa.select(found.mandate_id).where(found.id == instance_id))
+    async with database.reading() as connection:
+        mandate_id: str | None = await connection.scalar(sa.select(found.mandate_id).where(found.id == instance_id))
     return mandate_id
 
 
@@ -162,7 +181,7 @@ def _seen_in_mandates(kind: Kind, mandates: Sequence[str]) -> _Condition:
     if kind.name != "user":
         return _in_mandates(kind, mandates)
     member = tables.memberships.c
-    real = sa.select(member.user_id).where(_one_of(member.mandate_id, mandates), member.enabled, ~member.pending)
+    real = sa.select(member.user_id).where(one_of(member.mandate_id, mandates), member.enabled, ~member.pending)
     return TABLES[kind.name].c.id.in_(real)
 
 
@@ -170,12 +189,12 @@ def _in_mandates(kind: Kind, mandates: Sequence[str]) -> _Condition:
     """A user belongs to the mandates in which they are a member or have access to a feature, enabled or not."""
     table = TABLES[kind.name]
     if kind.name == "mandate":
-        return _one_of(table.c.id, mandates)
+        return one_of(table.c.id, mandates)
     if kind.name != "user":
-        return _one_of(table.c.mandate_id, mandates)
+        return one_of(table.c.mandate_id, mandates)
     belonging = (tables.memberships, tables.feature_access)
     return sa.or_(
-        *(table.c.id.in_(sa.select(each.c.user_id).where(_one_of(each.c.mandate_id, mandates))) for each in belonging)
+        *(table.c.id.in_(sa.select(each.c.user_id).where(one_of(each.c.mandate_id, mandates))) for each in belonging)
     )
 
 
@@ -247,13 +266,8 @@ def _equals_one_of(column: sa.ColumnElement[object], values: Sequence[object]) -
     if isinstance(column.type, sa.ARRAY):
         same: _Condition = column.op("&&", is_comparison=True)(sa.literal(given, column.type))
     else:
-        same = _one_of(column, given)
+        same = one_of(column, given)
     return same if len(given) == len(values) else sa.or_(same, column.is_(None))
-
-
-def _one_of(column: sa.ColumnElement[Any], values: Sequence[object]) -> _Condition:
-    """One parameter, however many values: a statement with a thousand of them takes long to be written."""
-    return column == sa.any_(sa.literal(list(values), sa.ARRAY(column.type)))
 
 
 _TYPES: dict[type, ColumnType] = {str: "text", bool: "flag", list: "names"}

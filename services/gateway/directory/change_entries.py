@@ -4,14 +4,14 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection
 from services.chassis.outbox import append_outbox
-from services.gateway import repository
-from services.gateway.domain.entries import KIND_BY_NAME, Entry, Kind
+from services.gateway.directory import repository
+from services.gateway.directory.domain.entries import KIND_BY_NAME, Entry, Kind
+from services.gateway.directory.publications import directory_changed
 from services.gateway.errors import InstanceElsewhere, NotFound, UnknownReference
-from services.gateway.publications import directory_changed
 
 __all__ = ["disable_entry", "put_entry", "reset_provider_permissions"]
 
@@ -24,11 +24,11 @@ async def put_entry(
     `administered` are the mandates of an administrator of mandates, None is a system administrator. Whom the former
     does not know is invited: the entry is pending, and the user is not looked for.
     """
-    async with database.bare() as connection, connection.transaction():
+    async with database.transaction() as connection:
         row = await _with_references(connection, kind, entry.row(), administered)
         changed = await repository.upsert(connection, kind, [row])
         events = directory_changed(kind, changed, cause=cause, now=now)
-        await append_outbox(connection, events)
+        await append_outbox(driver_connection(connection), events)
     return kind.entry.of_row(row), bool(events)
 
 
@@ -36,13 +36,13 @@ async def disable_entry(
     database: Database, kind: Kind, key: Sequence[str], *, cause: str, now: datetime
 ) -> tuple[Entry, bool]:
     """Disables the entry; returns it and whether that is told."""
-    async with database.bare() as connection, connection.transaction():
+    async with database.transaction() as connection:
         found = await repository.disable(connection, kind, key)
         if found is None:
             raise NotFound
         row, changed = found
         events = directory_changed(kind, [row] if changed else [], cause=cause, now=now)
-        await append_outbox(connection, events)
+        await append_outbox(driver_connection(connection), events)
     return kind.entry.of_row(row), bool(events)
 
 
@@ -50,16 +50,16 @@ async def reset_provider_permissions(
     database: Database, mandate_id: str, role: str, *, cause: str, now: datetime
 ) -> None:
     """Gives the role the platform's default providers again."""
-    async with database.bare() as connection, connection.transaction():
+    async with database.transaction() as connection:
         row = await repository.reset_providers(connection, mandate_id, role)
         if row is None:
             raise NotFound
         kind = KIND_BY_NAME["provider_permissions"]
-        await append_outbox(connection, directory_changed(kind, [row], cause=cause, now=now))
+        await append_outbox(driver_connection(connection), directory_changed(kind, [row], cause=cause, now=now))
 
 
 async def _with_references(
-    connection: asyncpg.Connection, kind: Kind, row: dict[str, Any], administered: Collection[str] | None
+    connection: AsyncConnection, kind: Kind, row: dict[str, Any], administered: Collection[str] | None
 ) -> dict[str, Any]:
     """The row with what follows from its references, each of which must exist."""
     if kind.name in ("membership", "feature_instance", "provider_permissions"):
@@ -81,6 +81,6 @@ async def _with_references(
     return row
 
 
-async def _require(connection: asyncpg.Connection, kind_name: str, id_: str) -> None:
+async def _require(connection: AsyncConnection, kind_name: str, id_: str) -> None:
     if await repository.missing(connection, KIND_BY_NAME[kind_name], [id_]):
         raise UnknownReference(kind_name, id_)

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ValidationError
 from services.chassis.deadlines import deadline_of
 from services.chassis.exact_json import read_json
 from services.chassis.problems import InvalidBody
-from services.chassis.validation import FieldFault
-from services.gateway.api.operations import Body, refusal
+from services.chassis.validation import FieldFault, faults_of
+from services.gateway.edge.admission import Call
+from services.gateway.edge.operations import Body
 from services.gateway.errors import BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 
-__all__ = ["read_body", "read_model", "read_object"]
+__all__ = ["body_of", "read_body", "read_model", "read_object"]
 
 BODY_S = 60.0
 
@@ -29,7 +30,7 @@ async def read_body(request: Request, body: Body) -> bytes:
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > body.bytes_max:
         raise BodyTooLarge(bytes_max=body.bytes_max)
-    if body.enforced:
+    if body.type_checked:
         _check_type(request, body)
     # A slow line is the caller's; its time is not the time in which we answer.
     deadline = deadline_of(request)
@@ -48,21 +49,26 @@ async def read_body(request: Request, body: Body) -> bytes:
     return b"".join(chunks)
 
 
-async def read_object(request: Request, body: Body) -> dict[str, Any]:
+async def body_of(call: Call) -> bytes:
+    """The bytes of the body that the call's operation describes; none where it describes none."""
+    return b"" if call.operation.body is None else await read_body(call.request, call.operation.body)
+
+
+async def read_object(call: Call) -> dict[str, Any]:
     """The JSON object of the body."""
-    given = read_json(await read_body(request, body))
+    given = read_json(await body_of(call))
     if not isinstance(given, dict):
         raise InvalidBody([_NO_OBJECT])
     return given
 
 
-async def read_model(request: Request, body: Body, model: type[M]) -> M:
+async def read_model(call: Call, model: type[M]) -> M:
     """The body as a model."""
-    given = await read_object(request, body)
+    given = await read_object(call)
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise refusal(error) from None
+        raise InvalidBody(faults_of(error)) from None
 
 
 def _check_type(request: Request, body: Body) -> None:

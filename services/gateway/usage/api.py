@@ -5,78 +5,84 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from rappen_contracts import ContractError, Event
 from rappen_contracts.codec import BATCH_EVENTS_MAX
 from rappen_contracts.registry import RECORD_BYTES_MAX
-from services.chassis.clock import Clock
 from services.chassis.exact_json import ExactJsonResponse
+from services.chassis.operations import Access, Repeat, operation
 from services.chassis.problems import InvalidBody
 from services.chassis.validation import FieldFault, Texts, contract_texts, say
-from services.gateway.api.bodies import read_body
-from services.gateway.api.documents.usage import StructuredEvent, UsageResults
-from services.gateway.api.operations import Body, Call, Operation, Repeat, Surface, Who
+from services.gateway.edge.admission import Admitted, PublicRoute
+from services.gateway.edge.bodies import body_of
 from services.gateway.errors import InvalidEvents
-from services.gateway.usage_publisher import UsagePublisher
-from services.gateway.use_cases.record_usage import Verdict, read_batch, read_event, record_usage
+from services.gateway.usage.answers import StructuredEvent, UsageResults
+from services.gateway.usage.record_usage import UsageRecorder, Verdict, read_batch, read_event
 
-__all__ = ["add_usage"]
+__all__ = ["router"]
 
-EVENT = Body(StructuredEvent, ("application/cloudevents+json",), RECORD_BYTES_MAX)
-BATCH = Body(
-    Annotated[list[StructuredEvent], Field(min_length=1, max_length=BATCH_EVENTS_MAX)],
-    ("application/cloudevents-batch+json",),
-    bytes_max=8 * 1024 * 1024,
-)
+BATCH_BYTES_MAX = 8 * 1024 * 1024
+_Batch = Annotated[list[StructuredEvent], Field(min_length=1, max_length=BATCH_EVENTS_MAX)]
 
-RECORD = Operation(
-    "POST",
+router = APIRouter(route_class=PublicRoute)
+
+
+async def _recorder_of(request: Request) -> UsageRecorder:
+    recorder: UsageRecorder = request.app.state.usage
+    return recorder
+
+
+_Recorder = Annotated[UsageRecorder, Depends(_recorder_of)]
+
+
+@router.post(
     "/api/usage",
-    "usage-record",
-    "Record one usage event; 202 means that Kafka has it.",
-    who=Who.PROGRAM,
-    scope="usage:write",
-    limit=None,
-    body=EVENT,
-    answer=UsageResults,
-    status=202,
-    refusals=(413, 415, 422, 503),
-    repeat=Repeat.SAME,
+    **operation(
+        "usage-record",
+        "Record one usage event; 202 means that Kafka has it.",
+        access=Access.PROGRAM,
+        scope="usage:write",
+        limit=None,
+        body=StructuredEvent,
+        media_types=("application/cloudevents+json",),
+        body_bytes_max=RECORD_BYTES_MAX,
+        answer=UsageResults,
+        status=202,
+        refuses=(413, 415, 422),
+        repeat=Repeat.SAME,
+    ),
 )
-RECORD_BATCH = Operation(
-    "POST",
+async def record(call: Admitted, recorder: _Recorder) -> Response:
+    """One event."""
+    events = read_event(await body_of(call), now=recorder.now())
+    return _answer(await recorder.record(events), call.caller.language)
+
+
+@router.post(
     "/api/usage/batch",
-    "usage-record-batch",
-    "Record up to 1,000 usage events; each is judged by itself.",
-    who=Who.PROGRAM,
-    scope="usage:write",
-    limit=None,
-    body=BATCH,
-    answer=UsageResults,
-    status=202,
-    more_answers={207: UsageResults},
-    refusals=(413, 415, 422, 503),
-    repeat=Repeat.SAME,
+    **operation(
+        "usage-record-batch",
+        "Record up to 1,000 usage events; each is judged by itself.",
+        access=Access.PROGRAM,
+        scope="usage:write",
+        limit=None,
+        body=_Batch,
+        media_types=("application/cloudevents-batch+json",),
+        body_bytes_max=BATCH_BYTES_MAX,
+        answer=UsageResults,
+        status=202,
+        more_answers={207: UsageResults},
+        refuses=(413, 415, 422),
+        repeat=Repeat.SAME,
+    ),
 )
-
-
-def add_usage(surface: Surface, *, publisher: UsagePublisher, clock: Clock) -> None:
-    """Serves both."""
-
-    async def record(call: Call) -> Response:
-        body = await read_body(call.request, EVENT)
-        return _answer(await record_usage(publisher, read_event(body, now=clock())), call.caller.language)
-
-    async def record_batch(call: Call) -> Response:
-        body = await read_body(call.request, BATCH)
-        # A thousand events take long enough to read that other requests should not wait for it.
-        events = await asyncio.to_thread(_batch, body, clock())
-        return _answer(await record_usage(publisher, events), call.caller.language)
-
-    surface.add(RECORD, record)
-    surface.add(RECORD_BATCH, record_batch)
+async def record_batch(call: Admitted, recorder: _Recorder) -> Response:
+    """A batch."""
+    # A thousand events take long enough to read that other requests should not wait for it.
+    events = await asyncio.to_thread(_batch, await body_of(call), recorder.now())
+    return _answer(await recorder.record(events), call.caller.language)
 
 
 def _batch(body: bytes, now: datetime) -> list[Event | ContractError]:

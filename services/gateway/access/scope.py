@@ -5,17 +5,17 @@ import re
 from fastapi import Request
 
 from services.chassis.caller import Caller, Forbidden
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection
 from services.chassis.problems import language_of
+from services.gateway.access.identity import Identity
 from services.gateway.errors import InvalidContext, UserDisabled
-from services.gateway.identity import Identity
 
 __all__ = ["ScopeReader"]
 
 _ID = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
 
-# One statement: what is disabled or only pending anywhere on the way (mandate, membership, instance, access) gives
-# nothing, and a role counts only as the whole word.
+# One statement, of every request, so it is the driver's own, which is prepared once: what is disabled or only pending
+# anywhere on the way (mandate, membership, instance, access) gives nothing, and a role counts only as the whole word.
 _SCOPE = """
 SELECT
   (SELECT enabled FROM users WHERE id = $1) AS enabled,
@@ -50,8 +50,8 @@ class ScopeReader:
         if identity.program:
             # A program is no member of anything; it names its mandate in each request.
             return Caller(user_id=identity.subject, service=True, scopes=identity.scopes, language=language)
-        async with self._database.bare() as connection:
-            row = await connection.fetchrow(_SCOPE, identity.subject)
+        async with self._database.reading() as connection:
+            row = await driver_connection(connection).fetchrow(_SCOPE, identity.subject)
         # A person whom the directory does not know (yet) is a caller without mandates.
         if row["enabled"] is False:
             raise UserDisabled

@@ -7,8 +7,8 @@ from uuid import uuid4
 from rappen_contracts.directory import v1
 from rappen_contracts.registry import DIRECTORY_CHANGED_V1
 from services.chassis.outbox import OutboxRow, outbox_row
-from services.gateway.domain.entries import Kind, User
-from services.gateway.repository import Row
+from services.gateway.directory.domain.entries import Kind, User
+from services.gateway.directory.repository import Row
 
 __all__ = ["directory_changed"]
 

@@ -7,9 +7,10 @@ from datetime import datetime
 
 from rappen_contracts import ContractError, Event, Record, decode, decode_batch_text, encode
 from rappen_contracts.registry import source_topic
-from services.gateway.usage_publisher import TOPIC, UsagePublisher
+from services.chassis.clock import Clock
+from services.gateway.usage.publisher import TOPIC, UsagePublisher
 
-__all__ = ["Verdict", "read_batch", "read_event", "record_usage"]
+__all__ = ["UsageRecorder", "Verdict", "read_batch", "read_event"]
 
 SENT_ID_LENGTH_MAX = 100
 
@@ -48,20 +49,27 @@ def read_batch(body: bytes, *, now: datetime) -> list[Given]:
     return events
 
 
-async def record_usage(publisher: UsagePublisher, events: Sequence[Given]) -> list[Verdict]:
-    """Publishes the valid events; returns when Kafka has them, with a verdict for each event."""
-    verdicts: list[Verdict] = []
-    records: list[Record] = []
-    for event in events:
-        id_ = str(event.id) if isinstance(event, Event) else event.event_id
-        try:
-            records.append(_record(event))
-            verdicts.append(Verdict(id_))
-        except ContractError as error:
-            verdicts.append(Verdict(id_, error.code, error.detail))
-    if records:
-        await publisher.publish(records)
-    return verdicts
+@dataclass(frozen=True, slots=True)
+class UsageRecorder:
+    """Records events by a publisher; `now` is the time that they are judged at."""
+
+    publisher: UsagePublisher
+    now: Clock
+
+    async def record(self, events: Sequence[Given]) -> list[Verdict]:
+        """Publishes the valid events; returns when Kafka has them, with a verdict for each event."""
+        verdicts: list[Verdict] = []
+        records: list[Record] = []
+        for event in events:
+            id_ = str(event.id) if isinstance(event, Event) else event.event_id
+            try:
+                records.append(_record(event))
+                verdicts.append(Verdict(id_))
+            except ContractError as error:
+                verdicts.append(Verdict(id_, error.code, error.detail))
+        if records:
+            await self.publisher.publish(records)
+        return verdicts
 
 
 def _sent_id(body: bytes) -> str | None:
