@@ -27,11 +27,11 @@ from services.gateway.edge.clients import HttpClient, ServiceClient
 from services.gateway.edge.connections import BoundedHttp
 from services.gateway.edge.cors import Cors
 from services.gateway.edge.document import build_document
+from services.gateway.edge.errors import IDEMPOTENCY_KEY_HEADER
 from services.gateway.edge.forwarding import forwarded_routes
 from services.gateway.edge.operations import SERVICES, operations_of, read_document
 from services.gateway.edge.routing import in_order
 from services.gateway.edge.well_known import well_known_routes
-from services.gateway.errors import IDEMPOTENCY_KEY_HEADER
 from services.gateway.settings import GatewaySettings
 from services.gateway.usage.publisher import UsagePublisher
 from services.gateway.usage.record_usage import UsageRecorder

@@ -7,8 +7,8 @@ from typing import Any
 
 import jwt
 
+from services.gateway.access.errors import InvalidToken, TokenNeeded
 from services.gateway.access.key_sets import KeySet
-from services.gateway.errors import InvalidToken, TokenNeeded
 
 __all__ = ["Identity", "TokenVerifier", "TrustedIssuer"]
 

@@ -11,8 +11,8 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.gateway.access.errors import RateLimited
 from services.gateway.access.identity import Identity
-from services.gateway.errors import RateLimited
 from services.gateway.settings import RateLimitSettings
 
 __all__ = ["RATE_LIMIT_HEADERS", "RateLimitHeaders", "RateLimits"]

@@ -7,8 +7,8 @@ from fastapi import Request
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.database import Database, driver_connection
 from services.chassis.problems import language_of
+from services.gateway.access.errors import InvalidContext, UserDisabled
 from services.gateway.access.identity import Identity
-from services.gateway.errors import InvalidContext, UserDisabled
 
 __all__ = ["ScopeReader"]
 

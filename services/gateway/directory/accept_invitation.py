@@ -7,9 +7,9 @@ from services.chassis.database import Database, driver_connection
 from services.chassis.outbox import append_outbox
 from services.gateway.directory import queries, repository
 from services.gateway.directory.domain.entries import KIND_BY_NAME
+from services.gateway.directory.errors import UnknownReference
 from services.gateway.directory.publications import directory_changed
 from services.gateway.directory.queries import Invitation
-from services.gateway.errors import UnknownReference
 
 __all__ = ["accept_invitation"]
 

@@ -10,8 +10,8 @@ from services.chassis.database import Database, driver_connection
 from services.chassis.outbox import append_outbox
 from services.gateway.directory import repository
 from services.gateway.directory.domain.entries import KIND_BY_NAME, Entry, Kind
+from services.gateway.directory.errors import InstanceElsewhere, NotFound, UnknownReference
 from services.gateway.directory.publications import directory_changed
-from services.gateway.errors import InstanceElsewhere, NotFound, UnknownReference
 
 __all__ = ["disable_entry", "put_entry", "reset_provider_permissions"]
 

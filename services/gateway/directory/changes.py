@@ -16,10 +16,10 @@ from services.gateway.directory.accept_invitation import accept_invitation
 from services.gateway.directory.change_entries import disable_entry, put_entry, reset_provider_permissions
 from services.gateway.directory.domain.entries import Entry, Kind
 from services.gateway.directory.domain.roles import RoleNames
+from services.gateway.directory.errors import UnknownRoleNamed
 from services.gateway.directory.import_directory import import_directory
 from services.gateway.directory.publications import TOPIC
 from services.gateway.directory.queries import Invitation
-from services.gateway.errors import UnknownRoleNamed
 
 __all__ = ["CHANGED_BY_MANDATE_ADMINS", "Directory", "TheDirectory"]
 

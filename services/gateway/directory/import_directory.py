@@ -15,8 +15,8 @@ from services.gateway.directory import repository
 from services.gateway.directory.domain.entries import KIND_BY_NAME, KINDS
 from services.gateway.directory.domain.import_file import Fault, ImportFile, Line, read_import
 from services.gateway.directory.domain.roles import RoleNames
+from services.gateway.directory.errors import InstanceElsewhere, InvalidImport
 from services.gateway.directory.publications import directory_changed
-from services.gateway.errors import InstanceElsewhere, InvalidImport
 
 __all__ = ["import_directory"]
 

@@ -14,8 +14,8 @@ from services.gateway.directory import queries
 from services.gateway.directory.answers import ListQuery
 from services.gateway.directory.domain.entries import Entry, Kind
 from services.gateway.directory.domain.pagination import PaginationFault, parse_pagination
+from services.gateway.directory.errors import InvalidPagination
 from services.gateway.directory.queries import View
-from services.gateway.errors import InvalidPagination
 
 __all__ = ["list_entries"]
 

@@ -18,8 +18,8 @@ from services.chassis.validation import faults_of
 from services.gateway.access.identity import TokenVerifier
 from services.gateway.access.limits import RateLimits
 from services.gateway.access.scope import ScopeReader
+from services.gateway.edge.errors import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_HEADER, RepeatAsItWas
 from services.gateway.edge.operations import LONG_SERVICE_S, Operation
-from services.gateway.errors import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_HEADER, RepeatAsItWas
 
 __all__ = ["Admission", "Admitted", "Call", "PublicRoute"]
 

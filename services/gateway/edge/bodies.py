@@ -11,8 +11,8 @@ from services.chassis.exact_json import read_json
 from services.chassis.problems import InvalidBody
 from services.chassis.validation import FieldFault, faults_of
 from services.gateway.edge.admission import Call
+from services.gateway.edge.errors import BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 from services.gateway.edge.operations import Body
-from services.gateway.errors import BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 
 __all__ = ["body_of", "read_body", "read_model", "read_object"]
 

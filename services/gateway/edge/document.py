@@ -6,8 +6,8 @@ from typing import Any
 from services.chassis.operations import EXTENSION, Access, add_schemas
 from services.gateway.access.limits import RATE_LIMIT_HEADERS
 from services.gateway.access.scopes import SCOPES
+from services.gateway.edge.errors import IDEMPOTENCY_KEY_HEADER
 from services.gateway.edge.operations import Operation, operations_of
-from services.gateway.errors import IDEMPOTENCY_KEY_HEADER
 
 __all__ = ["build_document"]
 

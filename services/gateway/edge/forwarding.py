@@ -16,14 +16,14 @@ from services.chassis.validation import FieldFault
 from services.gateway.edge.admission import Admitted, Call, PublicRoute
 from services.gateway.edge.bodies import body_of, read_body
 from services.gateway.edge.clients import ServiceClient, Unanswered, path_of
-from services.gateway.edge.operations import SERVICE_S, Body, Operation
-from services.gateway.errors import (
+from services.gateway.edge.errors import (
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_KEY_LENGTH_MAX,
     InvalidIdempotencyKey,
     RepeatAsItWas,
     RepeatWithKey,
 )
+from services.gateway.edge.operations import SERVICE_S, Body, Operation
 
 __all__ = ["forwarded_routes"]
 

@@ -17,8 +17,8 @@ from services.chassis.problems import InvalidBody
 from services.chassis.validation import FieldFault, Texts, contract_texts, say
 from services.gateway.edge.admission import Admitted, PublicRoute
 from services.gateway.edge.bodies import body_of
-from services.gateway.errors import InvalidEvents
 from services.gateway.usage.answers import StructuredEvent, UsageResults
+from services.gateway.usage.errors import InvalidEvents
 from services.gateway.usage.record_usage import UsageRecorder, Verdict, read_batch, read_event
 
 __all__ = ["router"]

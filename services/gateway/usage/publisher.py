@@ -11,7 +11,7 @@ from services.chassis.kafka import make_producer
 from services.chassis.logging import get_logger
 from services.chassis.problems import Unavailable
 from services.chassis.settings import KafkaSettings
-from services.gateway.errors import TooManyInFlight
+from services.gateway.usage.errors import TooManyInFlight
 
 __all__ = ["UsagePublisher"]
 

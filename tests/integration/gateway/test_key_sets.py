@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
 from services.chassis.problems import Unavailable
+from services.gateway.access.errors import InvalidToken
 from services.gateway.access.identity import TokenVerifier, TrustedIssuer
 from services.gateway.access.key_sets import (
     FETCH_TIMEOUT_S,
@@ -23,7 +24,6 @@ from services.gateway.access.key_sets import (
     REFRESH_INTERVAL_S,
     RemoteKeySet,
 )
-from services.gateway.errors import InvalidToken
 from tests.integration.gateway.support import Peer
 
 

@@ -10,8 +10,8 @@ from fastapi import Request
 from services.chassis.deadlines import Deadline
 from services.gateway.edge import bodies
 from services.gateway.edge.bodies import read_body
+from services.gateway.edge.errors import BodyTooSlow
 from services.gateway.edge.operations import Body
-from services.gateway.errors import BodyTooSlow
 
 
 def _request(*chunks: tuple[float, bytes]) -> Request:

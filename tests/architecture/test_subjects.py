@@ -1,4 +1,5 @@
-"""What `lint-imports` cannot say of billing's subjects: that none is left out, and that what is pure is pure."""
+"""What `lint-imports` cannot say of the subjects of billing and the gateway: that none is left out, and that what is
+pure is pure."""
 
 import ast
 import re
@@ -21,9 +22,13 @@ CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_t
 NO_SUBJECTS = {"commands", "migrations"}
 
 
-SUBJECTS = sorted(
-    folder.name for folder in BILLING.iterdir() if any(folder.glob("*.py")) and folder.name not in NO_SUBJECTS
-)
+def subjects(service: str) -> set[str]:
+    folders = (ROOT / "services" / service).iterdir()
+    return {each.name for each in folders if any(each.glob("*.py")) and each.name not in NO_SUBJECTS}
+
+
+SERVICES = ("billing", "gateway")
+SUBJECTS = [(service, subject) for service in SERVICES for subject in sorted(subjects(service))]
 
 
 def layers_of(package: str) -> dict[str, Any]:
@@ -36,23 +41,24 @@ def names(contract: dict[str, Any]) -> set[str]:
 
 
 def test_there_are_subjects_at_all() -> None:
-    assert {"charging", "ledger"} <= set(SUBJECTS)
+    assert {("billing", "charging"), ("billing", "ledger"), ("gateway", "directory")} <= set(SUBJECTS)
 
 
-def test_the_order_between_subjects_names_every_one() -> None:
-    contract = layers_of("services.billing")
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_order_between_subjects_names_every_one(service: str) -> None:
+    contract = layers_of(f"services.{service}")
     assert contract["exhaustive"]
     assert contract["exhaustive_ignores"] == ["migrations"]
-    assert set(SUBJECTS) <= names(contract)
+    assert subjects(service) <= names(contract)
 
 
-@pytest.mark.parametrize("subject", SUBJECTS)
-def test_a_subject_has_layers_of_its_own_that_name_every_file(subject: str) -> None:
-    contract = layers_of(f"services.billing.{subject}")
+@pytest.mark.parametrize(("service", "subject"), SUBJECTS)
+def test_a_subject_has_layers_of_its_own_that_name_every_file(service: str, subject: str) -> None:
+    contract, folder = layers_of(f"services.{service}.{subject}"), ROOT / "services" / service / subject
     assert contract["exhaustive"]
     assert "exhaustive_ignores" not in contract
-    files = {file.stem for file in (BILLING / subject).glob("*.py")} - {"__init__"}
-    folders = {folder.name for folder in (BILLING / subject).iterdir() if any(folder.glob("*.py"))}
+    files = {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    folders = {each.name for each in folder.iterdir() if any(each.glob("*.py"))}
     assert names(contract) == files | folders
 
 
