@@ -1,6 +1,8 @@
 """Cross-origin requests of the configured frontends; every other origin gets no header at all.
 
-Starlette's own middleware tells strangers which methods and headers there are and adds headers to the allowed list.
+Starlette's `CORSMiddleware` tells every origin which methods and headers there are (of which
+`test_every_other_origin_gets_no_cross_origin_header` has to see none), adds headers to the allowed list and leaves
+`Vary` out where no origin is named (`test_the_frontend_may_call_from_its_origin`).
 """
 
 import re
