@@ -18,7 +18,7 @@ from services.chassis.operations import CHANGES_PER_MINUTE, Access, Repeat, oper
 from services.chassis.problems import InvalidBody
 from services.chassis.validation import faults_of
 from services.gateway.directory import queries
-from services.gateway.directory.answers import (
+from services.gateway.directory.bodies import (
     Imported,
     ListQuery,
     Lookup,
@@ -35,11 +35,11 @@ from services.gateway.directory.queries import View
 from services.gateway.edge.admission import Admitted, PublicRoute
 from services.gateway.edge.bodies import body_of, read_model, read_object
 
-__all__ = ["router"]
+__all__ = ["api"]
 
 IMPORT_BYTES_MAX = 32 * 1024 * 1024
 
-router = APIRouter(route_class=PublicRoute)
+api = APIRouter(route_class=PublicRoute)
 
 # The key of an entry, by the names in the path.
 Key = Mapping[str, str]
@@ -73,7 +73,7 @@ _KEYS: Mapping[tuple[str, ...], Callable[..., Awaitable[Key]]] = {
 }
 
 
-@router.post(
+@api.post(
     "/api/directory/users/lookup",
     **operation(
         "directory-lookup-users",
@@ -94,7 +94,7 @@ async def lookup(call: Admitted, directory: TheDirectory) -> Response:
     return ExactJsonResponse({"items": items})
 
 
-@router.post(
+@api.post(
     "/api/directory/import",
     **operation(
         "directory-import",
@@ -122,7 +122,7 @@ def _add_list(kind: Kind) -> None:
     by_cursor = create_model(f"{kind.entry.__name__}Slice", __base__=SliceAnswer, items=(entries, ...))
     by_page = create_model(f"{kind.entry.__name__}Page", __base__=PageAnswer, items=(entries, ...))
 
-    @router.get(
+    @api.get(
         f"/api/directory/{kind.path}",
         **operation(
             f"directory-list-{kind.path}",
@@ -139,7 +139,7 @@ def _add_list(kind: Kind) -> None:
 
 
 def _add_get(kind: Kind) -> None:
-    @router.get(
+    @api.get(
         _entry_path(kind),
         **operation(
             f"directory-get-{kind.path}",
@@ -162,7 +162,7 @@ def _add_get(kind: Kind) -> None:
 
 
 def _add_put(kind: Kind) -> None:
-    @router.put(
+    @api.put(
         _entry_path(kind),
         **operation(
             f"directory-put-{kind.path}",
@@ -184,7 +184,7 @@ def _add_delete(kind: Kind) -> None:
     """Ends an entry without removing what refers to it."""
     resets = kind.name == "provider_permissions"
 
-    @router.delete(
+    @api.delete(
         _entry_path(kind),
         **operation(
             f"directory-delete-{kind.path}",

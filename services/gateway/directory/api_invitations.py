@@ -8,17 +8,17 @@ from rappen_contracts.types import Identifier
 from services.chassis.exact_json import ExactJsonResponse
 from services.chassis.operations import CHANGES_PER_MINUTE, Repeat, operation
 from services.gateway.directory import queries
-from services.gateway.directory.answers import InvitationAnswer, InvitationQuery, InvitationSlice
+from services.gateway.directory.bodies import InvitationAnswer, InvitationQuery, InvitationSlice
 from services.gateway.directory.changes import TheDirectory
 from services.gateway.directory.queries import Invitation
 from services.gateway.edge.admission import Admitted, PublicRoute
 
-__all__ = ["router"]
+__all__ = ["api"]
 
-router = APIRouter(route_class=PublicRoute)
+api = APIRouter(route_class=PublicRoute)
 
 
-@router.get(
+@api.get(
     "/api/directory/invitations",
     **operation(
         "directory-list-invitations",
@@ -39,7 +39,7 @@ async def list_invitations(
     )
 
 
-@router.post(
+@api.post(
     "/api/directory/invitations/{mandateId}/accept",
     **operation(
         "directory-accept-invitation",

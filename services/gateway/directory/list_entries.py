@@ -11,7 +11,7 @@ from rappen_contracts.types import Name
 from services.chassis.database import Database
 from services.chassis.validation import faults_of, summary
 from services.gateway.directory import queries
-from services.gateway.directory.answers import ListQuery
+from services.gateway.directory.bodies import ListQuery
 from services.gateway.directory.domain.entries import Entry, Kind
 from services.gateway.directory.domain.pagination import PaginationFault, parse_pagination
 from services.gateway.directory.errors import InvalidPagination

@@ -1,14 +1,14 @@
 """Operations as the services' documents describe them: everything by which the gateway routes, guards and forwards."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
+import orjson
 from fastapi.routing import APIRoute
 
 from services.chassis.deadlines import ANSWER_S, LONG_ANSWER_S
+from services.chassis.documents import document_file
 from services.chassis.operations import EXTENSION, Access, Repeat, Rules
 
 __all__ = ["LONG_SERVICE_S", "SERVICES", "SERVICE_S", "Body", "Operation", "operations_of", "read_document"]
@@ -83,7 +83,7 @@ class Operation:
 
 def read_document(service: str) -> dict[str, Any]:
     """The committed OpenAPI document of a service."""
-    document: dict[str, Any] = json.loads(files("services").joinpath(service, "openapi.json").read_bytes())
+    document: dict[str, Any] = orjson.loads(document_file(service).read_bytes())
     return document
 
 

@@ -17,16 +17,16 @@ from services.chassis.problems import InvalidBody
 from services.chassis.validation import FieldFault, Texts, contract_texts, say
 from services.gateway.edge.admission import Admitted, PublicRoute
 from services.gateway.edge.bodies import body_of
-from services.gateway.usage.answers import StructuredEvent, UsageResults
+from services.gateway.usage.bodies import StructuredEvent, UsageResults
 from services.gateway.usage.errors import InvalidEvents
 from services.gateway.usage.record_usage import UsageRecorder, Verdict, read_batch, read_event
 
-__all__ = ["router"]
+__all__ = ["api"]
 
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 _Batch = Annotated[list[StructuredEvent], Field(min_length=1, max_length=BATCH_EVENTS_MAX)]
 
-router = APIRouter(route_class=PublicRoute)
+api = APIRouter(route_class=PublicRoute)
 
 
 async def _recorder_of(request: Request) -> UsageRecorder:
@@ -37,7 +37,7 @@ async def _recorder_of(request: Request) -> UsageRecorder:
 _Recorder = Annotated[UsageRecorder, Depends(_recorder_of)]
 
 
-@router.post(
+@api.post(
     "/api/usage",
     **operation(
         "usage-record",
@@ -60,7 +60,7 @@ async def record(call: Admitted, recorder: _Recorder) -> Response:
     return _answer(await recorder.record(events), call.caller.language)
 
 
-@router.post(
+@api.post(
     "/api/usage/batch",
     **operation(
         "usage-record-batch",
