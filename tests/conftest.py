@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.described import held_to_the_document
 from tests.support.stack import ServerPair
 
 # Folders whose tests share what a single file of them should not start again.
@@ -23,6 +24,22 @@ class FolderScheduling(LoadScopeScheduling):  # type: ignore[misc]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FolderScheduling:
     """Gives files and folders to the processes of a session."""
     return FolderScheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def answers_that_do_not_fit() -> Iterator[list[str]]:
+    """What is not as the OpenAPI document says, of all answers that any test gets."""
+    with held_to_the_document() as faults:
+        yield faults
+
+
+@pytest.fixture(autouse=True)
+def every_answer_is_as_the_document_says(answers_that_do_not_fit: list[str]) -> Iterator[None]:
+    """Fails the test that got another one."""
+    yield
+    faults = "\n".join(dict.fromkeys(answers_that_do_not_fit))
+    answers_that_do_not_fit.clear()
+    assert not faults, faults
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ from rappen_contracts import ContractError, Event
 from rappen_contracts.codec import BATCH_EVENTS_MAX
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.exact_json import ExactJsonResponse
-from services.chassis.operations import Access, Repeat, operation
+from services.chassis.operations import Access, ProblemDocument, Repeat, operation
 from services.chassis.problems import InvalidBody
 from services.chassis.validation import FieldFault, Texts, contract_texts, say
 from services.gateway.edge.admission import Admitted, PublicRoute
 from services.gateway.edge.bodies import body_of
-from services.gateway.usage.bodies import StructuredEvent, UsageResults
+from services.gateway.usage.bodies import NoEventAccepted, StructuredEvent, UsageResults
 from services.gateway.usage.errors import InvalidEvents
 from services.gateway.usage.record_usage import UsageRecorder, Verdict, read_batch, read_event
 
@@ -50,7 +50,8 @@ _Recorder = Annotated[UsageRecorder, Depends(_recorder_of)]
         body_bytes_max=RECORD_BYTES_MAX,
         answer=UsageResults,
         status=202,
-        refuses=(413, 415, 422),
+        refuses=(413, 415),
+        problems={422: ProblemDocument | NoEventAccepted},
         repeat=Repeat.SAME,
     ),
 )
@@ -74,7 +75,8 @@ async def record(call: Admitted, recorder: _Recorder) -> Response:
         answer=UsageResults,
         status=202,
         more_answers={207: UsageResults},
-        refuses=(413, 415, 422),
+        refuses=(413, 415),
+        problems={422: ProblemDocument | NoEventAccepted},
         repeat=Repeat.SAME,
     ),
 )

@@ -6,8 +6,9 @@ from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 from rappen_contracts.registry import source_topic
 from rappen_contracts.usage.v1 import UsageRecorded
+from services.chassis.operations import ProblemDocument
 
-__all__ = ["StructuredEvent", "UsageResults"]
+__all__ = ["NoEventAccepted", "StructuredEvent", "UsageResults"]
 
 USAGE_EVENTS = source_topic("usage.recorded").events
 
@@ -41,6 +42,13 @@ class UsageResult(BaseModel):
 
 class UsageResults(BaseModel):
     """What became of the events, in their order."""
+
+    accepted: int
+    results: list[UsageResult]
+
+
+class NoEventAccepted(ProblemDocument):
+    """A refusal of every event, with the members of the usual answer beside its own."""
 
     accepted: int
     results: list[UsageResult]

@@ -24,6 +24,7 @@ from deploy.local.ports import free_port
 from rappen_contracts.registry import source_topic
 from services.chassis.caller import CALLER_HEADER, CallerVerifier
 from services.gateway.access.key_sets import DevelopmentKey
+from tests.support.described import FAKED_JSON
 from tests.support.processes import ServiceProcess
 from tests.support.stack import ROOT, ServerPair
 
@@ -107,7 +108,7 @@ class Peer:
             "caller": None if caller is None else caller.model_dump(mode="json"),
         }
         status, body = self.answers.get(request.url.path, (200, told))
-        headers = {"Retry-After": "7", "X-Internal": "secret", "Content-Type": "application/json"}
+        headers = {"Retry-After": "7", "X-Internal": "secret", "Content-Type": FAKED_JSON}
         return Response(json.dumps(body), status_code=status, headers=headers)
 
     async def start(self) -> None:
