@@ -1,19 +1,20 @@
 """What every route is given, what it asks first, and the numbers of bodies."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
 
-import asyncpg
 from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.money import MICRO_PLACES
 from services.billing.parameters import MandateId
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CurrentCaller
 from services.chassis.clock import Clock
-from services.chassis.database import Database, take_time
+from services.chassis.database import Database, driver_connection, take_time
 from services.chassis.deadlines import LONG_ANSWER_S, deadline_of
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.validation import value_fault
@@ -26,11 +27,12 @@ __all__ = [
     "IdempotencyKey",
     "Identifier",
     "NonNegativeNumber",
+    "TakeTime",
     "WholeNumber",
+    "long_time",
     "require_mandate_admin",
     "require_mandate_member",
     "router",
-    "take_long",
 ]
 
 # Amounts of one request: far more than anybody pays, far less than the ledger's integers hold.
@@ -40,6 +42,9 @@ NUMBER_END = 10**AMOUNT_DIGITS_MAX
 INTEGER_MAX = 2**31 - 1
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@|\-]{1,64}$")]
+
+# Called in the transaction whose work may take long.
+TakeTime = Callable[[AsyncConnection], Awaitable[None]]
 
 # The gateway has it for every change that can be repeated, and documents it there.
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, include_in_schema=False)]
@@ -77,10 +82,14 @@ async def require_mandate_admin(caller: CurrentCaller, mandate_id: MandateId) ->
     caller.require_admin(mandate_id)
 
 
-async def take_long(request: Request, connection: asyncpg.Connection) -> None:
-    """Gives work that grows with a mandate or a file its longer time, once the database has answered."""
-    await take_time(connection, LONG_ANSWER_S)
-    deadline_of(request).restart(LONG_ANSWER_S)
+def long_time(request: Request) -> TakeTime:
+    """What gives work that grows with a mandate or a file its longer time, once the database has answered."""
+
+    async def take(connection: AsyncConnection) -> None:
+        await take_time(driver_connection(connection), LONG_ANSWER_S)
+        deadline_of(request).restart(LONG_ANSWER_S)
+
+    return take
 
 
 def _exact_number(value: Any) -> Decimal:

@@ -82,7 +82,8 @@ def _command(word: str, command: Callable[[S, Sequence[str]], int], settings: S,
         if not (is_transient(error) or isinstance(error, KafkaConnectionError)):
             raise
         # A server is away, which an operator reads in a line better than in a traceback.
-        print(f"rappen {word}: {error or type(error).__name__}", file=sys.stderr)  # noqa: T201
+        cause = error.__cause__ or error
+        print(f"rappen {word}: {str(cause) or type(cause).__name__}", file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -1,27 +1,14 @@
 """Settings, terms and billing model of a mandate: /api/billing/admin/settings, /terms, /model."""
 
-from decimal import Decimal
 from typing import Any
 
 from fastapi import Depends, Request
 
-from services.billing.errors import AmountAboveCeiling, InvalidField
-from services.billing.http import Context, IdempotencyKey, require_mandate_admin, router, take_long
-from services.billing.ledger.keys import AccountKey, ensure_accounts
-from services.billing.mandates.answers import KeyedRequest, answer_once
-from services.billing.mandates.bodies import (
-    ModelChange,
-    ModelChanged,
-    Settings,
-    SettingsChange,
-    Terms,
-    TermsChange,
-)
-from services.billing.mandates.change_settings import change_settings, change_terms, settings_json
-from services.billing.mandates.queries import ensure_known, read_settings
-from services.billing.mandates.repository import lock_mandate
-from services.billing.mandates.switch_model import switch_model
-from services.billing.money import from_micro, to_micro
+from services.billing.http import Context, IdempotencyKey, long_time, require_mandate_admin, router
+from services.billing.mandates.bodies import ModelChange, ModelChanged, Settings, SettingsChange, Terms, TermsChange
+from services.billing.mandates.change_model import change_model
+from services.billing.mandates.change_settings import change_settings, show_settings
+from services.billing.mandates.set_terms import set_terms
 from services.billing.parameters import MandateId
 from services.chassis.caller import CurrentCaller, require_system_admin
 from services.chassis.operations import CHANGES_PER_MINUTE, Access, Repeat, operation
@@ -44,9 +31,7 @@ api = router()
     ),
 )
 async def get_settings(context: Context, mandate_id: MandateId) -> dict[str, Any]:
-    async with context.database.bare() as connection:
-        number = await ensure_known(connection, mandate_id)
-        return settings_json(await read_settings(connection, number))
+    return await show_settings(context.database, mandate_id)
 
 
 @api.post(
@@ -65,11 +50,14 @@ async def get_settings(context: Context, mandate_id: MandateId) -> dict[str, Any
 async def post_settings(
     context: Context, caller: CurrentCaller, mandate_id: MandateId, body: SettingsChange | None = None
 ) -> dict[str, Any]:
-    given = {} if body is None else body.model_dump(by_alias=True)
-    async with context.database.bare() as connection, connection.transaction():
-        number = await ensure_known(connection, mandate_id)
-        ceiling = context.settings.amount_max_chf
-        return await change_settings(connection, number, given, caller=caller, amount_max=ceiling, now=context.clock())
+    return await change_settings(
+        context.database,
+        mandate_id,
+        {} if body is None else body.model_dump(by_alias=True),
+        caller=caller,
+        amount_max=context.settings.amount_max_chf,
+        clock=context.clock,
+    )
 
 
 @api.put(
@@ -87,27 +75,15 @@ async def post_settings(
 async def put_terms(
     context: Context, caller: CurrentCaller, mandate_id: MandateId, body: TermsChange
 ) -> dict[str, Any]:
-    limit = None
-    if body.credit_limit is not None:
-        if body.credit_limit.currency != "CHF":
-            raise InvalidField("creditLimit.currency", en="a credit limit is in CHF", de="ein Kreditlimit ist in CHF")
-        limit = _micros("creditLimit.amount", body.credit_limit.amount, context.settings.credit_limit_max_chf)
-    async with context.database.bare() as connection, connection.transaction():
-        number = await ensure_known(connection, mandate_id)
-        await lock_mandate(connection, number)
-        pool = AccountKey(number, "MANDATE")
-        pool_no = (await ensure_accounts(connection, [pool]))[pool]
-        await change_terms(
-            connection,
-            number,
-            markup_percent=body.markup_percent,
-            credit_limit=limit,
-            pool_no=pool_no,
-            caller=caller,
-            now=context.clock(),
-        )
-    money = None if limit is None else {"amount": format(from_micro(limit), "f"), "currency": "CHF"}
-    return {"markupPercent": body.markup_percent, "creditLimit": money}
+    return await set_terms(
+        context.database,
+        mandate_id,
+        markup_percent=body.markup_percent,
+        credit_limit=body.credit_limit,
+        limit_max=context.settings.credit_limit_max_chf,
+        caller=caller,
+        clock=context.clock,
+    )
 
 
 @api.post(
@@ -133,29 +109,13 @@ async def post_model(
     request: Request,
     key: IdempotencyKey = None,
 ) -> dict[str, Any]:
-    async with context.database.bare() as connection, connection.transaction():
-        await take_long(request, connection)
-        number = await ensure_known(connection, mandate_id)
-
-        async def switch() -> dict[str, Any]:
-            done = await switch_model(connection, number, body.billing_model, caller=caller, now=context.clock())
-            return {
-                "oldModel": done.old_model,
-                "newModel": done.new_model,
-                "migratedAmount": {"amount": format(from_micro(done.migrated), "f"), "currency": "CHF"},
-                "userCount": done.user_count,
-            }
-
-        asked = KeyedRequest("model", number, caller.user_id, key, body.model_dump_json())
-        return await answer_once(connection, asked, switch, now=context.clock())
-
-
-def _micros(field: str, amount: Decimal, ceiling: Decimal) -> int:
-    """An amount of the ledger, which has six decimals, up to a ceiling."""
-    try:
-        micros = to_micro(amount)
-    except ValueError:
-        raise InvalidField(field, en="at most six decimals", de="höchstens sechs Nachkommastellen") from None
-    if amount > ceiling:
-        raise AmountAboveCeiling(field, ceiling)
-    return micros
+    return await change_model(
+        context.database,
+        mandate_id,
+        body.billing_model,
+        key=key,
+        body=body.model_dump_json(),
+        caller=caller,
+        take_long=long_time(request),
+        clock=context.clock,
+    )

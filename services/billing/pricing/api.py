@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import parse_instant
 from services.billing.errors import InvalidField, MalformedParameter
-from services.billing.http import Context, router, take_long
+from services.billing.http import Context, long_time, router
 from services.billing.parameters import IntegerOf, TextOf
 from services.billing.pricing import OUT_OF_TIME, in_time
 from services.billing.pricing.bodies import (
@@ -24,13 +24,10 @@ from services.billing.pricing.bodies import (
     UnpricedPage,
 )
 from services.billing.pricing.dependencies import CurrentTariffs
-from services.billing.pricing.errors import PriceFileRefused
-from services.billing.pricing.import_prices import PriceFileError, import_prices, read_price_file, set_rate
+from services.billing.pricing.import_prices import import_file, record_rate
 from services.billing.pricing.queries import list_prices, list_rates, list_unpriced
-from services.billing.pricing.repository import current_tariff
 from services.chassis.caller import CurrentCaller, require_system_admin
 from services.chassis.operations import CHANGES_PER_MINUTE, Access, Repeat, operation
-from services.chassis.validation import FieldFault
 
 __all__ = ["api"]
 
@@ -79,11 +76,15 @@ async def get_prices(
     provider: Provider = None,
     model: Model = None,
 ) -> dict[str, Any]:
-    async with context.database.bare() as connection:
-        tariff = await current_tariff(connection, tariffs)
-        return await list_prices(
-            connection, tariff, provider=provider, model=model, now=context.clock(), after=cursor, limit=limit
-        )
+    return await list_prices(
+        context.database,
+        tariffs,
+        provider=provider,
+        model=model,
+        now=context.clock(),
+        after=cursor,
+        limit=limit,
+    )
 
 
 @api.post(
@@ -113,19 +114,16 @@ async def post_prices(
     ] = None,
     preview: Annotated[bool, Query()] = False,
 ) -> dict[str, Any]:
-    at = context.clock() if valid_from is None else _time("validFrom", valid_from)
-    try:
-        file = read_price_file(await request.body(), form, at)
-    except PriceFileError as error:
-        raise PriceFileRefused(why=str(error)) from error
-    async with context.database.bare() as connection, connection.transaction():
-        await take_long(request, connection)
-        done = await import_prices(connection, file, tariffs=tariffs, apply=not preview, actor=caller.user_id)
-    if done.refused:
-        raise PriceFileRefused(
-            why=f"{len(done.unreadable)} entries are not readable, so nothing was changed",
-            errors=[FieldFault(entry.entry, {"en": entry.why}) for entry in done.unreadable],
-        )
+    done = await import_file(
+        context.database,
+        await request.body(),
+        form,
+        valid_from=context.clock() if valid_from is None else _time("validFrom", valid_from),
+        tariffs=tariffs,
+        apply=not preview,
+        actor=caller.user_id,
+        take_long=long_time(request),
+    )
     return done.json()
 
 
@@ -143,8 +141,7 @@ async def post_prices(
 async def get_rates(
     context: Context, currency: Annotated[str | None, Query(), TextOf("currency")] = None
 ) -> dict[str, Any]:
-    async with context.database.bare() as connection:
-        return {"items": await list_rates(connection, currency=currency, now=context.clock())}
+    return {"items": await list_rates(context.database, currency=currency, now=context.clock())}
 
 
 @api.post(
@@ -161,12 +158,14 @@ async def get_rates(
     ),
 )
 async def post_rate(context: Context, caller: CurrentCaller, body: RateChange) -> dict[str, Any]:
-    async with context.database.bare() as connection, connection.transaction():
-        number = await set_rate(
-            connection, currency=body.currency, rate=body.rate, valid_from=body.valid_from, actor=caller.user_id
-        )
-        listed = await list_rates(connection, currency=body.currency, now=context.clock())
-    return next(rate for rate in listed if rate["id"] == str(number))
+    return await record_rate(
+        context.database,
+        currency=body.currency,
+        rate=body.rate,
+        valid_from=body.valid_from,
+        actor=caller.user_id,
+        clock=context.clock,
+    )
 
 
 @api.get(
@@ -194,8 +193,7 @@ async def get_unpriced(
     cursor: Annotated[str | None, Query(), WithJsonSchema({"type": "string"})] = None,
 ) -> dict[str, Any]:
     only = {"mandateId": mandate_id, "provider": provider, "model": model, "reason": reason}
-    async with context.database.bare() as connection:
-        return await list_unpriced(connection, only=only, cursor=cursor, limit=limit)
+    return await list_unpriced(context.database, only=only, cursor=cursor, limit=limit)
 
 
 def _time(name: str, text: str) -> datetime:

@@ -1,17 +1,17 @@
 """GET /api/billing/balance, /balance/{mandateId}, /markup, /providers."""
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import Depends, Query
 from pydantic import WithJsonSchema
 
-from services.billing.checks.providers import provider_catalogue, providers_of_member
+from services.billing.checks.providers import list_providers, list_providers_of_member
 from services.billing.errors import MalformedParameter
 from services.billing.http import Context, require_mandate_member, router
-from services.billing.mandates.queries import ensure_known, markup_in_force
 from services.billing.parameters import IdOf, MandateId
 from services.billing.pricing.dependencies import CurrentTariffs
-from services.billing.reports.balances import own_balances
+from services.billing.reports.balances import list_balances, show_balance, show_markup
 from services.billing.reports.bodies import Balance, Markup
 from services.chassis.bodies import IDENTIFIER_SCHEMA
 from services.chassis.caller import Caller, CurrentCaller, require_person
@@ -33,8 +33,7 @@ api = router()
     ),
 )
 async def get_balances(context: Context, caller: CurrentCaller) -> list[dict[str, Any]]:
-    async with context.database.bare() as connection:
-        return await own_balances(connection, caller, sorted(caller.mandates))
+    return await list_balances(context.database, caller)
 
 
 @api.get(
@@ -49,9 +48,7 @@ async def get_balances(context: Context, caller: CurrentCaller) -> list[dict[str
     ),
 )
 async def get_balance(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> dict[str, Any]:
-    async with context.database.bare() as connection:
-        await ensure_known(connection, mandate_id)
-        return (await own_balances(connection, caller, [mandate_id]))[0]
+    return await show_balance(context.database, caller, mandate_id)
 
 
 @api.get(
@@ -67,14 +64,12 @@ async def get_balance(context: Context, caller: CurrentCaller, mandate_id: Manda
 )
 async def get_markup(
     context: Context, caller: CurrentCaller, mandate_id: Annotated[str, Query(alias="mandateId"), IdOf("mandateId")]
-) -> dict[str, Any]:
+) -> dict[str, Decimal]:
     if caller.service:
         caller.require_scope("usage:check")
     else:
         caller.require_member(mandate_id)
-    async with context.database.bare() as connection:
-        number = await ensure_known(connection, mandate_id)
-        return {"percent": await markup_in_force(connection, number, context.settings.default_markup_percent)}
+    return await show_markup(context.database, mandate_id, context.settings.default_markup_percent)
 
 
 @api.get(
@@ -98,14 +93,9 @@ async def get_providers(
 ) -> list[str]:
     mandates = _mandates(caller, mandate_id)
     user = _user(caller, user_id)
-    async with context.database.bare() as connection:
-        catalogue = await provider_catalogue(connection, tariffs, context.settings)
-        if caller.system_admin and not mandates:
-            return sorted(catalogue)
-        found: frozenset[str] = frozenset()
-        for mandate in mandates:
-            found |= await providers_of_member(connection, mandate, user, catalogue, context.settings)
-        return sorted(found)
+    if caller.system_admin and not mandates:
+        return await list_providers(context.database, tariffs, context.settings)
+    return await list_providers_of_member(context.database, tariffs, context.settings, mandates, user)
 
 
 def _mandates(caller: Caller, named: str | None) -> list[str]:

@@ -35,5 +35,4 @@ async def get_transactions(
     limit: Annotated[int, Query(), IntegerOf("limit", least=1, most=500)] = 50,
     offset: Annotated[int, Query(), IntegerOf("offset", least=0)] = 0,
 ) -> list[dict[str, Any]]:
-    async with context.database.bare() as connection:
-        return await list_transactions(connection, Scope.of(caller), limit=limit, offset=offset)
+    return await list_transactions(context.database, Scope.of(caller), limit=limit, offset=offset)
