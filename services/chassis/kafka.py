@@ -4,6 +4,7 @@ FastStream's defaults commit before the work is done, start at the newest record
 undecodable byte loses a batch. What is set here closes those holes; the consumer runner relies on it.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -72,10 +73,12 @@ class BatchSubscription:
         group: str,
         topics: Sequence[str],
         handler: Callable[[Sequence[KafkaRecord]], Awaitable[None]],
+        reading: asyncio.Event,
         listener: RebalanceListener,
         linger_s: float,
         logger: Any,
     ) -> None:
+        self._reading = reading
         self._broker = KafkaBroker(
             settings.bootstrap_servers,
             client_id=client_id,
@@ -122,7 +125,7 @@ class BatchSubscription:
         await self._broker.connect()
         config = self._broker.config.broker_config
         made: Any = config.builder
-        config.builder = partial(RecordReader, **made.keywords)
+        config.builder = partial(RecordReader, reading=self._reading, **made.keywords)
         await self._broker.start()
 
     async def stop(self) -> None:

@@ -85,7 +85,7 @@ class ChargeUsage:
         self._faults = faults
         self._charges = Charges(default_markup)
 
-    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch: every event is charged, free, parked, a repeat, or refused; nothing else can happen."""
         now = self._clock()
         usages = [Usage(received.event, received) for received in events]
@@ -132,6 +132,7 @@ class ChargeUsage:
         for name, count in counts.items():
             if count:
                 EVENTS_CONSUMED.labels(TOPIC, name).inc(count)
+        return rejected
 
 
 class Basis(NamedTuple):
