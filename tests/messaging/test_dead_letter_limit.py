@@ -38,7 +38,7 @@ LIMITED = {
 }
 # A consumer looks for a stop or its end this often, and a little more.
 SEEN_S = 7
-IDLE_S_MAX = 2.0
+IDLE_S_MAX = 3.0
 
 
 @asynccontextmanager
@@ -153,7 +153,7 @@ async def test_a_flood_of_one_publisher_and_one_among_good_records_stop_nobody(
 async def test_a_stopped_consumer_keeps_its_place_and_counts_as_alive_however_long_it_takes(
     bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_module, "INTERVAL_S", 0.2)
+    monkeypatch.setattr(watch_module, "INTERVAL_S", 0.5)
     monkeypatch.setattr(watch_module, "STUCK_AFTER_S", IDLE_S_MAX)
     monkeypatch.setattr(kafka_module, "MAX_POLL_INTERVAL_MS", int(IDLE_S_MAX * 1000))
     real, given_up, settled = RecordReader.revoke, 0, 0
