@@ -25,6 +25,8 @@ from datetime import datetime
 
 import asyncpg
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.clock import Clock
 from services.chassis.database import Database, is_transient
@@ -36,12 +38,6 @@ from services.chassis.settings import KafkaSettings
 __all__ = ["DeadLetterLimit", "RefusedRun", "read_stopped", "resume", "stopped_consumers_table"]
 
 _log = get_logger(__name__)
-
-_STOP = (
-    "INSERT INTO stopped_consumers AS known (group_id, topic, reason, stopped_at) VALUES ($1, $2, $3, $4)"
-    " ON CONFLICT (group_id, topic) DO UPDATE SET reason = excluded.reason, stopped_at = excluded.stopped_at,"
-    " resumed_at = NULL, resumed_by = NULL WHERE known.resumed_at IS NOT NULL"
-)
 
 
 def stopped_consumers_table(metadata: sa.MetaData) -> sa.Table:
@@ -56,6 +52,10 @@ def stopped_consumers_table(metadata: sa.MetaData) -> sa.Table:
         sa.Column("resumed_at", sa.DateTime(timezone=True)),
         sa.Column("resumed_by", sa.Text),
     )
+
+
+# As the service's own role sees it, whose search path is its schema.
+_stopped = stopped_consumers_table(sa.MetaData())
 
 
 async def read_stopped(connection: asyncpg.Connection) -> list[asyncpg.Record]:
@@ -143,24 +143,41 @@ class DeadLetterLimit:
         """Follows the stops in the database: of this worker, of others of its group, and the operator's resuming."""
         async with self._looking:
             try:
-                async with self._database.bare() as connection:
+                async with self._database.reading() as connection:
                     if self._unsaved is not None:
-                        await connection.execute(_STOP, self._group, self._topic, self._unsaved, self._clock())
+                        await self._save(connection, self._unsaved)
                         self._unsaved = None
-                    row = await connection.fetchrow(
-                        "SELECT reason, resumed_at FROM stopped_consumers WHERE group_id = $1 AND topic = $2",
-                        self._group,
-                        self._topic,
+                    found = await connection.execute(
+                        sa.select(_stopped.c.reason, _stopped.c.resumed_at).where(
+                            _stopped.c.group_id == self._group, _stopped.c.topic == self._topic
+                        )
                     )
+                    row = found.one_or_none()
             except Exception as error:
                 if not is_transient(error):
                     raise
                 _log.warning("stops unknown", topic=self._topic, error=type(error).__name__)
                 return
-            if row is not None and row["resumed_at"] is None:
-                self._stop(row["reason"])
+            if row is not None and row.resumed_at is None:
+                self._stop(row.reason)
             elif self._unsaved is None:
-                self._read(None if row is None else row["resumed_at"])
+                self._read(None if row is None else row.resumed_at)
+
+    async def _save(self, connection: AsyncConnection, reason: str) -> None:
+        """Writes a stop; one that another worker wrote just before stands."""
+        new = insert(_stopped).values(group_id=self._group, topic=self._topic, reason=reason, stopped_at=self._clock())
+        await connection.execute(
+            new.on_conflict_do_update(
+                index_elements=[_stopped.c.group_id, _stopped.c.topic],
+                set_={
+                    "reason": new.excluded.reason,
+                    "stopped_at": new.excluded.stopped_at,
+                    "resumed_at": None,
+                    "resumed_by": None,
+                },
+                where=_stopped.c.resumed_at.is_not(None),
+            )
+        )
 
     def _stop(self, reason: str) -> None:
         self.reading.clear()
