@@ -56,8 +56,10 @@ CALLS: list[tuple[Callable[..., Any], str]] = [
     (OffsetRequest.__init__, "self, replica_id, isolation_level, topics"),
     (
         fetcher.PartitionRecords.__init__,
-        "self, tp, records, aborted_transactions, fetch_offset, key_deserializer, value_deserializer,"
-        + " check_crcs, isolation_level",
+        (
+            "self, tp, records, aborted_transactions, fetch_offset, key_deserializer, value_deserializer,"
+            " check_crcs, isolation_level"
+        ),
     ),
     (_MemoryRecordsPy.next_batch, "self, _min_slice, _magic_offset"),
     (_DefaultRecordBatchPy.__init__, "self, buffer"),
