@@ -15,7 +15,7 @@ platform only, whose faults look the same as ours from here. Then the topic stop
 operator sees why.
 
 The stop is a row in the service's database, so that a restart does not begin to refuse again, and every worker of the
-group stops. Runs are counted by each worker in memory, and follow what was committed: what a handler returns as refused.
+group stops. Runs are counted by each worker in memory, from what was committed: what a handler returns as refused.
 A worker refuses one run, and the rest of its batch, before it stops; a redelivery after a crash refuses nothing twice.
 """
 
