@@ -38,6 +38,9 @@ from services.chassis.settings import KafkaSettings
 
 __all__ = ["DeadLetterLimit", "RefusedRun", "read_stopped", "resume", "stopped_consumers_table"]
 
+# A database that stands still holds up neither the watch over the consumer nor its end.
+LOOK_TIMEOUT_S = 5.0
+
 _log = get_logger(__name__)
 
 
@@ -144,7 +147,7 @@ class DeadLetterLimit:
         """Follows the stops in the database: of this worker, of others of its group, and the operator's resuming."""
         async with self._looking:
             try:
-                async with self._database.reading() as connection:
+                async with asyncio.timeout(LOOK_TIMEOUT_S), self._database.reading() as connection:
                     if self._unsaved is not None:
                         await self._save(connection, self._unsaved)
                         self._unsaved = None
