@@ -12,6 +12,7 @@ import httpx
 import pytest
 from aiokafka import ConsumerRecord
 
+import services.chassis.dead_letter_limit as limit_module
 import services.chassis.kafka as kafka_module
 import services.chassis.watch as watch_module
 from services.chassis.clock import system_clock
@@ -273,6 +274,25 @@ async def test_a_stop_is_written_later_when_the_database_is_away(servers: Server
     finally:
         await _resume(database, group)
         await database.stop()
+
+
+async def test_a_look_that_gets_no_answer_ends_in_its_time_and_changes_nothing(
+    servers: ServerPair, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limit_module, "LOOK_TIMEOUT_S", 0.5)
+    new, reading = _limit(database, f"tests-{uuid4()}"), _limit(database, f"tests-{uuid4()}")
+    await reading.look()
+    owner = await asyncpg.connect(servers.dsn("billing", owner=True))
+    try:
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE stopped_consumers")
+            async with asyncio.timeout(3):
+                await asyncio.gather(new.look(), reading.look())
+    finally:
+        await owner.close()
+    assert (new.reading.is_set(), reading.reading.is_set()) == (False, True)
+    await new.look()
+    assert new.reading.is_set()
 
 
 async def test_a_second_stop_keeps_the_reason_of_the_first(database: Database) -> None:
