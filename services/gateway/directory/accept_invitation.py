@@ -3,8 +3,7 @@
 from datetime import datetime
 
 from services.chassis.caller import Forbidden
-from services.chassis.database import Database, driver_connection
-from services.chassis.outbox import append_outbox
+from services.chassis.database import Database
 from services.gateway.directory import queries, repository
 from services.gateway.directory.domain.entries import KIND_BY_NAME
 from services.gateway.directory.errors import UnknownReference
@@ -31,5 +30,5 @@ async def accept_invitation(
             # It was withdrawn since it was read.
             raise Forbidden
         for kind, accepted in ((membership, joined), (access, given)):
-            await append_outbox(driver_connection(connection), directory_changed(kind, accepted, cause=cause, now=now))
+            await repository.publish(connection, directory_changed(kind, accepted, cause=cause, now=now))
     return invitation

@@ -7,9 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import Database, driver_connection, take_time
-from services.chassis.deadlines import LONG_ANSWER_S
-from services.chassis.outbox import append_outbox
+from services.chassis.database import Database
 from services.chassis.validation import FieldFault, Texts, faults_of, summary
 from services.gateway.directory import repository
 from services.gateway.directory.domain.entries import KIND_BY_NAME, KINDS
@@ -28,7 +26,7 @@ async def import_directory(
     # Reading tens of thousands of lines takes a second, which other requests need not wait for.
     file = await asyncio.to_thread(read_import, body, roles)
     async with database.transaction() as connection:
-        await take_time(driver_connection(connection), LONG_ANSWER_S)
+        await repository.take_long(connection)
         instances = await _check_references(connection, file)
         if file.faults:
             raise _refusal(file.faults)
@@ -37,7 +35,7 @@ async def import_directory(
             rows = [_row(line, instances) for line in file.of(kind.name)]
             written = await repository.upsert(connection, kind, rows)
             events = await asyncio.to_thread(directory_changed, kind, written, cause=cause, now=now)
-            await append_outbox(driver_connection(connection), events)
+            await repository.publish(connection, events)
             changed += len(written)
     return len(file.lines), changed
 
