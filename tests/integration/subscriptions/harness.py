@@ -19,7 +19,7 @@ from rappen_contracts.directory.v1 import DirectoryChanged, DirectoryEntry, Memb
 from rappen_contracts.registry import DIRECTORY_CHANGED_V1
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from services.chassis.caller import CALLER_HEADER, Caller, CallerVerifier, sign_caller
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.process import Part
@@ -128,8 +128,8 @@ class Service:
             pass
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        async with self.database.bare() as connection:
-            return list(await connection.fetch(statement, *arguments))
+        async with self.database.reading() as connection:
+            return list(await driver_connection(connection).fetch(statement, *arguments))
 
     async def publish_directory(self, mandate_id: str, entries: Iterable[tuple[int, DirectoryEntry]]) -> None:
         """Publishes entries with their versions, and returns when the service has read them."""

@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 
 from rappen_contracts.directory.v1 import Mandate
 from services.subscriptions.catalogue import Catalogue
@@ -101,8 +102,9 @@ async def test_what_another_worker_holds_is_left_to_it(service: Service) -> None
     await service.advance()
     mandate_id = await internal(service)
     service.clock.now = datetime(2026, 3, 1, tzinfo=UTC)
-    async with service.database.bare() as other, other.transaction():
-        await other.execute("SELECT 1 FROM subscriptions WHERE mandate_id = $1 FOR UPDATE", mandate_id)
+    async with service.database.transaction() as other:
+        held = sa.text("SELECT 1 FROM subscriptions WHERE mandate_id = :mandate_id FOR UPDATE")
+        await other.execute(held, {"mandate_id": mandate_id})
         async with asyncio.timeout(5):
             await service.advance()
         (row,) = await service.fetch("SELECT version FROM subscriptions WHERE mandate_id = $1", mandate_id)
