@@ -8,8 +8,9 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.support.events import USAGE_PARTITIONS, new_mandate, publish, scattered, stream, usage_record, uuid7
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
 from tests.support.processes import Crew
+from tests.support.waiting import eventually
 
 USAGE = "rappen_events_consumed_total"
 PARTITIONS = [TopicPartition("usage.recorded", number) for number in range(USAGE_PARTITIONS)]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import orjson
 
-from services.billing.errors import IdempotencyMismatch
+from services.chassis.problems import IdempotencyMismatch
 
 __all__ = ["KeyedRequest", "answer_once"]
 
