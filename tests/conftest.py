@@ -7,6 +7,7 @@ import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.ledger import Books
 from tests.support.stack import ServerPair
 
 # Folders whose tests share what a single file of them should not start again.
@@ -35,7 +36,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FolderSchedu
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPair]:
     """The real servers, with roles, schemas, tables and topics."""
-    pair = ServerPair(tmp_path_factory.mktemp("servers"))
-    pair.start(["billing"])
-    yield pair
-    pair.stop()
+    with ServerPair(tmp_path_factory.mktemp("servers")).running(["billing"]) as pair:
+        yield pair
+
+
+@pytest.fixture
+def bootstrap_servers(servers: ServerPair) -> str:
+    """The address of Kafka."""
+    return servers.kafka.bootstrap_servers
+
+
+@pytest.fixture
+def books(servers: ServerPair) -> Books:
+    """Billing's books, looked at from outside."""
+    return Books(servers.admin_dsn)

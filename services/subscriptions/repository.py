@@ -1,12 +1,12 @@
 """Writes of subscriptions: what is locked to be changed, and changes with the record of each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, Insert, insert
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.subscriptions.domain.states import OCCUPYING
@@ -15,10 +15,7 @@ from services.subscriptions.plan_form import PlanForm
 from services.subscriptions.rows import SUBSCRIPTIONS, subscription_of
 from services.subscriptions.tables import subscriptions, transitions, trials
 
-__all__ = ["Entry", "lock_due", "lock_occupying", "plan_of", "postpone", "save", "use_trial", "write_directory"]
-
-# A row by the names of its columns.
-Entry = dict[str, Any]
+__all__ = ["lock_due", "lock_occupying", "plan_of", "postpone", "save", "use_trial"]
 
 
 async def lock_occupying(connection: AsyncConnection, mandate_id: str) -> Subscription | None:
@@ -84,23 +81,6 @@ async def use_trial(
     )
 
 
-async def write_directory(connection: AsyncConnection, entries: Mapping[sa.Table, Sequence[Entry]]) -> None:
-    """Keeps entries of the directory, each with all of its columns, unless what is here is as new.
-
-    They are written in the order of their keys, so that two workers never wait for each other in a ring.
-    """
-    for table, rows in entries.items():
-        keys = [column.name for column in table.primary_key]
-        if rows:
-            await connection.execute(_upsert(table, keys), sorted(rows, key=lambda row: [row[key] for key in keys]))
-
-
-def _upsert(table: sa.Table, keys: Sequence[str]) -> Insert:
-    new = insert(table)
-    replaced = {column.name: new.excluded[column.name] for column in table.c if column.name not in keys}
-    return new.on_conflict_do_update(index_elements=keys, set_=replaced, where=table.c.version < new.excluded.version)
-
-
 # One statement whatever the number of rows, which says how many of them were as they had been locked.
 _UPDATE = sa.text(
     "UPDATE subscriptions AS s SET terms = CAST(g.terms AS jsonb), state = g.state, version = g.version,"
@@ -164,7 +144,7 @@ async def _record(
         await connection.execute(sa.insert(transitions), rows)
 
 
-def _changing(subscription: Subscription) -> Entry:
+def _changing(subscription: Subscription) -> dict[str, Any]:
     """The id, and every column that a change may write; the terms as their text."""
     period = subscription.period
     return {

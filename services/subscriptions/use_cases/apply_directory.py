@@ -1,8 +1,8 @@
 """Keeps this service's copy of the directory: mandates, memberships and feature instances."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import sqlalchemy as sa
+import asyncpg
 
 from rappen_contracts.directory.v1 import DirectoryChanged, FeatureInstance, Mandate, Membership
 from services.chassis.clock import Clock
@@ -10,13 +10,20 @@ from services.chassis.consumer import Received
 from services.chassis.database import Database, driver_connection
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
-from services.subscriptions.repository import Entry, write_directory
-from services.subscriptions.tables import directory_feature_instances, directory_mandates, directory_members
+from services.chassis.replicas import Replica
+from services.subscriptions import tables
 
 __all__ = ["GROUP", "TOPIC", "ApplyDirectory"]
 
 GROUP = "subscriptions"
 TOPIC = "directory.changed"
+
+# Users, accesses and permissions are of no use here.
+_REPLICAS: Mapping[type, Replica] = {
+    Mandate: Replica(tables.directory_mandates),
+    Membership: Replica(tables.directory_members),
+    FeatureInstance: Replica(tables.directory_feature_instances),
+}
 
 
 class ApplyDirectory:
@@ -26,36 +33,26 @@ class ApplyDirectory:
         self._database = database
         self._clock = clock
 
-    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch in one transaction."""
-        rows: dict[sa.Table, list[Entry]] = {
-            directory_mandates: [],
-            directory_members: [],
-            directory_feature_instances: [],
-        }
-        foreign: list[Refused] = []
+        changes: list[DirectoryChanged] = []
+        rejected = list(refused)
         for received in events:
             changed = received.event.data
-            if not isinstance(changed, DirectoryChanged):
-                foreign.append(Refused(received.record, "WRONG_TOPIC", f"{received.event.type} on {TOPIC}"))
-                continue
-            _place(rows, changed)
+            if isinstance(changed, DirectoryChanged):
+                changes.append(changed)
+            else:
+                rejected.append(Refused(received.record, "WRONG_TOPIC", f"{received.event.type} on {TOPIC}"))
         async with self._database.transaction() as connection:
-            await write_directory(connection, rows)
-            await quarantine(driver_connection(connection), [*refused, *foreign], group=GROUP, now=self._clock())
-        EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) - len(foreign))
+            await _write(driver_connection(connection), changes)
+            await quarantine(driver_connection(connection), rejected, group=GROUP, now=self._clock())
+        EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) + len(refused) - len(rejected))
+        return rejected
 
 
-def _place(rows: dict[sa.Table, list[Entry]], changed: DirectoryChanged) -> None:
-    """Adds the row of an entry; users, accesses and permissions are of no use here."""
-    match changed.entry:
-        case Mandate() as entry:
-            table = directory_mandates
-        case Membership() as entry:
-            table = directory_members
-        case FeatureInstance() as entry:
-            table = directory_feature_instances
-        case _:
-            return
-    names = [column.name for column in table.c if column.name != "version"]
-    rows[table].append({**{name: getattr(entry, name) for name in names}, "version": changed.version})
+async def _write(connection: asyncpg.Connection, changes: Sequence[DirectoryChanged]) -> None:
+    """Writes in the order of the keys, so that two workers (during a rebalance) never wait for each other in a ring."""
+    for kind, replica in _REPLICAS.items():
+        rows = [replica.row(change.entry, change.version) for change in changes if isinstance(change.entry, kind)]
+        if rows:
+            await replica.write_all(connection, sorted(rows, key=lambda row: (row[0], row[1] or "")))

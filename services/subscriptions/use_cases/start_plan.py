@@ -8,12 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.caller import Caller
 from services.chassis.database import Database
-from services.chassis.problems import Problem
+from services.chassis.problems import IdempotencyMismatch, Problem
 from services.subscriptions.catalogue import Catalogue
 from services.subscriptions.domain.plan import Plan
 from services.subscriptions.domain.subscription import Change, Subscription, begin, end
 from services.subscriptions.errors import (
-    IdempotencyMismatch,
     OtherPlanRunning,
     PlanNeedsCheckout,
     PlanRunning,

@@ -9,12 +9,11 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from rappen_contracts import decode
-from services.chassis.consumer import Consumer, Faulty, Received
-from services.chassis.faults import FaultPoints
-from services.chassis.health import Health
+from services.chassis.consumer import Faulty, Received
+from services.chassis.database import Database
 from services.chassis.quarantine import Refused
-from services.chassis.settings import KafkaSettings
 from tests.support.events import usage_record
+from tests.support.parts import usage_consumer
 
 COUNT = 2_000
 
@@ -28,7 +27,7 @@ class Handler:
         self.settled: list[int] = []
         self.refused: list[Refused] = []
 
-    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         self.calls += 1
         faults = [entry for entry in events if entry.record.offset in self.bad]
         if faults and self.naming:
@@ -37,6 +36,7 @@ class Handler:
             raise ArithmeticError("one of them")
         self.settled += [entry.record.offset for entry in events]
         self.refused += refused
+        return refused
 
 
 @pytest.mark.parametrize("share", [0.0005, 0.001, 0.05, 1.0])
@@ -58,16 +58,8 @@ async def _settled(share: float, *, naming: bool) -> Handler:
     step = int(1 / share)
     bad = set(range(step // 2, COUNT, step)) if share < 1 else set(range(COUNT))
     handler = Handler(bad, naming=naming)
-    consumer = Consumer(
-        KafkaSettings(bootstrap_servers="127.0.0.1:1"),
-        client_id="test",
-        group="test",
-        topics=["usage.recorded"],
-        handler=handler,
-        clock=lambda: datetime.now(UTC),
-        faults=FaultPoints(None),
-        health=Health(),
-    )
+    # One key alone reaches no limit, so nothing is asked of the database.
+    consumer = usage_consumer("127.0.0.1:1", Database("postgresql://127.0.0.1:1/none"), handler)
     await consumer._consume([_record(number) for number in range(COUNT)])
     assert sorted(handler.settled) == [number for number in range(COUNT) if number not in bad]
     assert sorted(entry.record.offset for entry in handler.refused) == sorted(bad)
