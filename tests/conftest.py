@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.described import held_to_the_document
+from tests.support.ledger import Books
 from tests.support.stack import ServerPair
 
 # Folders whose tests share what a single file of them should not start again.
@@ -19,6 +21,12 @@ class FolderScheduling(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return file.rpartition("/")[0] if file.startswith(KEPT_TOGETHER) else file
+
+
+def pytest_configure() -> None:
+    """Has the code under test log plain tracebacks: with the locals of every frame one takes minutes to write."""
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FolderScheduling:
@@ -45,7 +53,17 @@ def every_answer_is_as_the_document_says(answers_that_do_not_fit: list[str]) -> 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPair]:
     """The real servers, with roles, schemas, tables and topics."""
-    pair = ServerPair(tmp_path_factory.mktemp("servers"))
-    pair.start(["billing"])
-    yield pair
-    pair.stop()
+    with ServerPair(tmp_path_factory.mktemp("servers")).running(["billing"]) as pair:
+        yield pair
+
+
+@pytest.fixture
+def bootstrap_servers(servers: ServerPair) -> str:
+    """The address of Kafka."""
+    return servers.kafka.bootstrap_servers
+
+
+@pytest.fixture
+def books(servers: ServerPair) -> Books:
+    """Billing's books, looked at from outside."""
+    return Books(servers.admin_dsn)

@@ -13,11 +13,11 @@ from services.billing.settings import BillingSettings
 from services.chassis.caller import Caller
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
-from tests.integration.billing.test_charge_statements import CountedDatabase
 from tests.support.callers import admin_of, checker, member_of, system_admin
 from tests.support.charging import charge
 from tests.support.events import new_mandate, usage_record
 from tests.support.ledger import Books
+from tests.support.statements import CountedDatabase
 
 
 def chf(amount: str) -> dict[str, str]:
