@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.integration.gateway.support import Peer, assert_problem
+from tests.support.described import NO_OPERATIONS
 from tests.support.gateway import GatewayProcess, Issuer
 from tests.support.stack import ServerPair
 from tests.support.waiting import eventually
@@ -31,7 +32,7 @@ async def test_the_internal_port_tells_health_and_metrics_and_nothing_else(gatew
         assert answers["/readyz"].json() == {"ready": True, "failing": []}
         assert "rappen_outbox_rows" in answers["/metrics"].text
         for path in ("/api/billing/balance", "/openapi.json", "/nothing"):
-            assert_problem(await internal.get(path), 404, "NOT_FOUND")
+            assert_problem(await internal.get(path, extensions=NO_OPERATIONS), 404, "NOT_FOUND")
 
 
 async def test_a_worker_has_no_public_port(servers: ServerPair, issuer: Issuer, tmp_path: Path) -> None:
