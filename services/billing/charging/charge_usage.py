@@ -6,40 +6,25 @@ among the uncharged events, and because everything a charge does stands or falls
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
-import orjson
 from asyncpg.exceptions import UniqueViolationError
 
-from services.billing.charging.domain import derivation
-from services.billing.charging.repository import RowsRefused, faulty_rows, insert_usage_rows, since_epoch, usage_row
 from services.billing.charging.usage_events import Usage, compare, contradicting, distinct, refused_usage
-from services.billing.ledger.domain import BALANCE_MAX, BEYOND_BALANCE_MAX, LockedAccount
+from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
+from services.billing.ledger.errors import RowsRefused
 from services.billing.ledger.keys import PlaceName, Places, ensure_mandates, make_places
-from services.billing.ledger.repository import (
-    RollupKey,
-    add_to_rollups,
-    read_accounts,
-    recorded_digests,
-    update_accounts,
-)
+from services.billing.ledger.repository import faulty_rows, recorded_digests
+from services.billing.ledger.write_postings import prepare_postings, write_prepared
 from services.billing.mandates.domain import Terms
 from services.billing.mandates.open_accounts import give_opening_credit
 from services.billing.mandates.repository import lock_mandates, lock_versions, mark_uncharged, read_terms
-from services.billing.money import post
-from services.billing.pricing import PROMPT_KINDS
-from services.billing.pricing.rating import (
-    Parked,
-    RatedUsage,
-    Tariff,
-    billable,
-    rate_usage,
-)
+from services.billing.pricing.rating import Parked, Tariff, billable, rate_usage
 from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
 from services.chassis.clock import Clock
@@ -118,7 +103,7 @@ class ChargeUsage:
                     await asyncio.sleep(0)
                 except RowsRefused as error:
                     why = await faulty_rows(connection, error.rows)
-                    _blame([(usage, why[usage.identity]) for usage in usages if usage.identity in why])
+                    _blame([(usage, why[usage.identity]) for usage in _those(usages, why)])
                     raise
                 else:
                     break
@@ -140,10 +125,10 @@ class Basis(NamedTuple):
     terms: dict[int, Terms]
     tariff: Tariff
 
-    def to_look_up(self, usages: Iterable[Usage]) -> list[tuple[int, UUID]]:
+    def to_look_up(self, postings: Iterable[Posting]) -> list[tuple[int, UUID]]:
         """The events that may have been claimed without a charge, because others of their mandate were."""
         claiming = {no for no, terms in self.terms.items() if terms.has_uncharged}
-        return [usage.identity for usage in usages if usage.place.mandate_no in claiming] if claiming else []
+        return [posting.identity for posting in postings if posting.mandate_no in claiming] if claiming else []
 
 
 class Charges:
@@ -188,22 +173,16 @@ class Charges:
         The mandates are locked, and with them their accounts; rows, balances and rollups are written, and the balances
         are marked to be told. The number of statements does not depend on the number of events.
         """
-        priced, uncharged = _price(usages, basis, now)
+        postings, uncharged = _price(usages, basis, now)
         await _lock(connection, basis)
-        await _look_up(connection, basis.to_look_up(usage for usage, *_ in priced), uncharged)
-        too_large: list[Usage] = []
-        if priced:
-            accounts = await read_accounts(connection, {(usage.place.mandate_no, no) for usage, _, no in priced})
-            rows, sums, too_large = _post(priced, accounts, basis.terms, now)
-            await insert_usage_rows(connection, rows)
-            await update_accounts(connection, list(accounts.values()))
-            await add_to_rollups(connection, sums)
+        await _look_up(connection, basis.to_look_up(postings), uncharged)
+        too_large = await _write(connection, usages, postings, basis, now)
         await insert_uncharged(connection, uncharged)
         unmarked = {entry.mandate_no for entry in uncharged if not basis.terms[entry.mandate_no].has_uncharged}
         if unmarked:
             await mark_uncharged(connection, unmarked)
         free = sum(1 for event in uncharged if event.reason == "FREE")
-        return Outcome(len(priced) - len(too_large), free, len(uncharged) - free, too_large)
+        return Outcome(len(postings) - len(too_large), free, len(uncharged) - free, too_large)
 
 
 async def _lock(connection: asyncpg.Connection, basis: Basis) -> None:
@@ -227,13 +206,28 @@ async def _look_up(
         raise AlreadyRecorded(claimed)
 
 
-def _price(
-    usages: Iterable[Usage], basis: Basis, now: datetime
-) -> tuple[list[tuple[Usage, RatedUsage, int]], list[UnchargedEvent]]:
-    """Splits usage into what is charged, with the account that pays, and what is claimed without a charge: free, or
+async def _write(
+    connection: asyncpg.Connection, usages: Sequence[Usage], postings: Sequence[Posting], basis: Basis, now: datetime
+) -> list[Usage]:
+    """Writes the charges, and gives the usage whose amount would take its account out of the ledger's range."""
+    calendars = {no: terms.calendar for no, terms in basis.terms.items()}
+    prepared = await prepare_postings(connection, postings, calendars=calendars, now=now)
+    if prepared.faulty:
+        why = {posting.identity: type(error).__name__ for posting, error in prepared.faulty}
+        _blame([(usage, why[usage.identity]) for usage in _those(usages, why)])
+    await write_prepared(connection, prepared)
+    return _those(usages, {posting.identity for posting in prepared.out_of_range})
+
+
+def _those(usages: Iterable[Usage], identities: Container[tuple[int, UUID]]) -> list[Usage]:
+    return [usage for usage in usages if usage.identity in identities]
+
+
+def _price(usages: Iterable[Usage], basis: Basis, now: datetime) -> tuple[list[Posting], list[UnchargedEvent]]:
+    """Splits usage into what is charged, to the account that pays, and what is claimed without a charge: free, or
     parked until it has a price."""
     terms, tariff = basis
-    priced: list[tuple[Usage, RatedUsage, int]] = []
+    postings: list[Posting] = []
     uncharged: list[UnchargedEvent] = []
     faults: list[tuple[Usage, str]] = []
     for usage in usages:
@@ -249,61 +243,9 @@ def _price(
         elif not rated.exact:
             uncharged.append(UnchargedEvent.free(place.mandate_no, event, now, tariff.revision))
         else:
-            priced.append((usage, rated, place.charged_no(term.billing_model)))
+            postings.append(usage.posting(rated, place.charged_no(term.billing_model)))
     _blame(faults)
-    return priced, uncharged
-
-
-def _post(
-    priced: Iterable[tuple[Usage, RatedUsage, int]],
-    accounts: Mapping[int, LockedAccount],
-    terms: Mapping[int, Terms],
-    now: datetime,
-) -> tuple[list[bytes], dict[RollupKey, list[int]], list[Usage]]:
-    """Moves the accounts, one event after the other: each amount is rounded once with its account's carry, and
-    how it came about is written down. Returns the rows in the order of their key, so that two workers with the same
-    events wait for each other, not for ever; the cost and count to add to the rollups; and the events whose amount
-    would take their account out of the ledger's range."""
-    recorded_at = since_epoch(now)
-    rows: list[bytes] = []
-    sums: dict[RollupKey, list[int]] = {}
-    too_large: list[Usage] = []
-    faults: list[tuple[Usage, str]] = []
-    for usage, rated, account_no in priced:
-        event, data, place, tokens = usage.event, usage.data, usage.place, usage.tokens
-        account = accounts[account_no]
-        balance_before, seq_before, carry_before = account.balance, account.seq, account.carry
-        try:
-            amount, carry = post(rated.exact, carry_before)
-            if balance_before - amount < -BALANCE_MAX:
-                too_large.append(usage)
-                continue
-            account.carry = carry
-            account.move(-amount)
-            day = terms[place.mandate_no].calendar.day(event.time)
-            explained = derivation(data, rated, carry_before, carry, tokens)
-            row = usage_row(
-                event,
-                data,
-                place,
-                account,
-                amount=amount,
-                recorded_at=recorded_at,
-                period_day=day,
-                tokens=_sent_and_received(tokens),
-                derivation=orjson.dumps(explained),
-            )
-        except Exception as error:  # noqa: BLE001 - as in pricing; the next of this account must not suffer for it.
-            account.balance, account.seq, account.carry = balance_before, seq_before, carry_before
-            faults.append((usage, type(error).__name__))
-            continue
-        rows.append(row)
-        added = sums.setdefault((place.mandate_no, place.member_no, day, place.dimension_no), [0, 0])
-        added[0] += amount
-        added[1] += 1
-    _blame(faults)
-    rows.sort()
-    return rows, sums, too_large
+    return postings, uncharged
 
 
 def _blame(faults: Sequence[tuple[Usage, str]]) -> None:
@@ -313,10 +255,3 @@ def _blame(faults: Sequence[tuple[Usage, str]]) -> None:
         raise Faulty(received)
     if faults:
         raise ValueError(faults[0][1])
-
-
-def _sent_and_received(tokens: Mapping[str, int]) -> tuple[int, int] | tuple[None, None]:
-    if not tokens:
-        return None, None
-    sent = sum([count for kind, count in tokens.items() if kind in PROMPT_KINDS])
-    return sent, sum(tokens.values()) - sent

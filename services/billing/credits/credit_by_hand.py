@@ -10,9 +10,9 @@ import asyncpg
 
 from services.billing.credits.errors import NotAMember, UserRequired, ZeroCredit
 from services.billing.errors import IdempotencyMismatch
-from services.billing.ledger.domain import LEDGER_NAMESPACE, TransactionType
+from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting, TransactionType
 from services.billing.ledger.keys import AccountKey, ensure_accounts
-from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.queries import is_member
@@ -58,20 +58,20 @@ async def credit_by_hand(
             raise IdempotencyMismatch
         return await read_transaction(connection, mandate_no, known["moved_account_no"], known["seq"])
     account_no, about_no = await credited_account(connection, mandate, credit.user_id, now=now)
-    movement = Movement(
+    posting = Posting(
         mandate_no=mandate_no,
         event_id=event_id,
-        account_no=account_no,
-        about_no=about_no,
+        member_account_no=about_no or account_no,
+        posted_account_no=account_no,
         transaction_type=transaction_type,
         amount=abs(micros),
-        counter="ADMIN",
+        contra_account="ADMIN",
         reference_type="ADMIN",
         description=credit.description,
         occurred_at=now,
         created_by_user_id=caller.user_id,
     )
-    (row,) = await post_movements(connection, [movement], calendars={mandate_no: mandate.calendar}, now=now)
+    posted = await write_postings(connection, [posting], calendars={mandate_no: mandate.calendar}, now=now)
     await record_change(
         connection,
         mandate_no=mandate_no,
@@ -81,7 +81,7 @@ async def credit_by_hand(
         after={"amount": credit.amount, "userId": credit.user_id, "description": credit.description},
         now=now,
     )
-    return await read_transaction(connection, mandate_no, account_no, row.seq)
+    return await read_transaction(connection, mandate_no, account_no, posted[account_no].seq)
 
 
 async def credited_account(

@@ -7,9 +7,9 @@ from uuid import UUID, uuid5
 import asyncpg
 
 from services.billing.ledger.accounts import enabled_member_accounts, member_account
-from services.billing.ledger.domain import LEDGER_NAMESPACE, CounterAccount, ReferenceType, Transaction
+from services.billing.ledger.domain import LEDGER_NAMESPACE, CounterAccount, Posting, ReferenceType
 from services.billing.ledger.keys import AccountKey, ensure_accounts
-from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.domain import share_equally
 from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.repository import LockedMandate
@@ -38,26 +38,26 @@ class MandateCredit:
 
 async def credit_mandate(
     connection: asyncpg.Connection, mandate: LockedMandate, credit: MandateCredit, *, now: datetime
-) -> list[Transaction]:
+) -> None:
     """Posts the credit in the caller's transaction; nothing when it was posted before."""
     event_id = credit.event_id(mandate)
     if credit.amount == 0 or await _is_posted(connection, mandate.no, event_id):
-        return []
+        return
     targets = await _targets(connection, mandate, credit.user_id, now)
     # The first part has the identity of the whole, so that a repeat finds it whoever the members are by then.
     event_ids = [event_id, *(_part(event_id, no) for no in targets[1:])]
     about = None if credit.user_id is None else await member_account(connection, mandate.no, credit.user_id)
-    return await post_movements(
+    await write_postings(
         connection,
         [
-            Movement(
+            Posting(
                 mandate_no=mandate.no,
                 event_id=each,
-                account_no=no,
-                about_no=about,
+                member_account_no=about or no,
+                posted_account_no=no,
                 transaction_type="CREDIT",
                 amount=amount,
-                counter=credit.counter,
+                contra_account=credit.counter,
                 reference_type=credit.reference_type,
                 reference_id=credit.reference_id,
                 description=credit.description,

@@ -1,23 +1,36 @@
-"""Writes of the ledger: read accounts, insert rows, update balances, add to the rollups. Fixed statements, any size."""
+"""Writes of the ledger: accounts, rows, balances, levels, rollups. Fixed statements, whatever the number of rows."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from uuid import UUID
 
 import asyncpg
-from asyncpg.exceptions import SerializationError
+from asyncpg.exceptions import (
+    DataError,
+    IntegrityConstraintViolationError,
+    SerializationError,
+    UniqueViolationError,
+)
 
-from services.billing.ledger.domain import LockedAccount, Transaction
+from services.billing.ledger.domain import LockedAccount
+from services.billing.ledger.errors import RowsRefused
+from services.billing.ledger.rows import COLUMNS, copied, identity_of
 
 __all__ = [
     "RollupKey",
     "add_to_rollups",
-    "insert_transactions",
+    "faulty_rows",
+    "insert_rows",
+    "raise_levels",
     "read_accounts",
     "recorded_digests",
     "update_accounts",
 ]
 
+# Rows that are tried together when some of a batch are faulty: what follows a faulty one is tried again.
+TRIED_AT_ONCE = 64
+_LINE = re.compile(r"\bline (\d+)")
 
 # One row of the rollups: mandate, the member's account, the day, the dimension.
 RollupKey = tuple[int, int, date, int]
@@ -37,10 +50,53 @@ async def read_accounts(connection: asyncpg.Connection, numbers: Iterable[tuple[
     return {row["no"]: LockedAccount(*row) for row in rows}
 
 
-async def insert_transactions(connection: asyncpg.Connection, rows: Sequence[Transaction]) -> None:
-    """Appends rows to the ledger; raises `UniqueViolationError` when one of the events has a row already."""
-    if rows:
-        await connection.copy_records_to_table("transactions", records=rows, columns=Transaction._fields)
+async def insert_rows(connection: asyncpg.Connection, rows: Sequence[bytes]) -> None:
+    """Appends rows, as `rows.encoded_row` makes them; raises `UniqueViolationError` when one of the events has a row
+    already, and `RowsRefused` when one is not to be had at all."""
+    try:
+        await _copy(connection, rows)
+    except UniqueViolationError:
+        raise
+    except (IntegrityConstraintViolationError, DataError) as error:
+        raise RowsRefused(rows) from error
+
+
+async def _copy(connection: asyncpg.Connection, rows: Sequence[bytes]) -> None:
+    # As a view, because plain bytes would be taken for the name of a file.
+    await connection.copy_to_table("transactions", source=memoryview(copied(rows)), format="binary", columns=COLUMNS)
+
+
+async def faulty_rows(connection: asyncpg.Connection, rows: Sequence[bytes]) -> dict[tuple[int, UUID], str]:
+    """The mandate and event of each row that is refused for what is in it, and why. Nothing is written.
+
+    PostgreSQL names the row at which it stops, so each faulty row costs one piece, and all others a part of one.
+    """
+    faulty: dict[tuple[int, UUID], str] = {}
+    trial = connection.transaction()
+    await trial.start()
+    try:
+        # Rows that were taken may stay until the end of the trial, so one savepoint serves all pieces.
+        await connection.execute("SAVEPOINT trial")
+        at, size = 0, TRIED_AT_ONCE
+        while at < len(rows):
+            piece = rows[at : at + size]
+            try:
+                await _copy(connection, piece)
+            except (IntegrityConstraintViolationError, DataError) as error:
+                await connection.execute("ROLLBACK TO SAVEPOINT trial")
+                line = _LINE.search(error.context or "")
+                if line is None and size > 1:
+                    size = 1
+                    continue
+                stopped_at = int(line[1]) - 1 if line is not None and size > 1 else 0
+                if not isinstance(error, UniqueViolationError):
+                    faulty[identity_of(piece[stopped_at])] = type(error).__name__
+                at += stopped_at + 1
+            else:
+                at += len(piece)
+    finally:
+        await trial.rollback()
+    return faulty
 
 
 async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[LockedAccount]) -> None:
@@ -73,6 +129,19 @@ async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[Loc
     )
     if moved != len(accounts):
         raise SerializationError(f"{len(accounts) - moved} accounts were moved without the lock of their mandate")
+
+
+async def raise_levels(connection: asyncpg.Connection, credited: Sequence[tuple[int, int]]) -> None:
+    """Remembers the balance right after a credit of accounts, given as (mandate, account): the level of which the
+    warning threshold is a percentage."""
+    if credited:
+        await connection.execute(
+            "UPDATE accounts a SET level = a.balance"
+            " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, account_no)"
+            " WHERE a.mandate_no = given.mandate_no AND a.no = given.account_no",
+            [mandate_no for mandate_no, _ in credited],
+            [account_no for _, account_no in credited],
+        )
 
 
 async def add_to_rollups(connection: asyncpg.Connection, sums: Mapping[RollupKey, Sequence[int]]) -> None:

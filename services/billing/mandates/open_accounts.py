@@ -6,9 +6,9 @@ from uuid import uuid5
 
 import asyncpg
 
-from services.billing.ledger.domain import LEDGER_NAMESPACE
+from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting
 from services.billing.ledger.keys import AccountKey, ensure_accounts
-from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.repository import LockedMandate
 
 __all__ = ["give_opening_credit", "open_member_accounts"]
@@ -53,16 +53,17 @@ async def give_opening_credit(
         [row["default_user_credit"] for row in due],
         now,
     )
-    await post_movements(
+    await write_postings(
         connection,
         [
-            Movement(
+            Posting(
                 mandate_no=row["mandate_no"],
                 event_id=uuid5(LEDGER_NAMESPACE, f"opening/{row['mandate_no']}/{row['no']}"),
-                account_no=row["no"],
+                member_account_no=row["no"],
+                posted_account_no=row["no"],
                 transaction_type="CREDIT",
                 amount=row["default_user_credit"],
-                counter="PROMOTIONAL",
+                contra_account="PROMOTIONAL",
                 reference_type="SYSTEM",
                 description="Initial credit for new user",
                 occurred_at=now,

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4, uuid5
 import asyncpg
 
 from services.billing.ledger.accounts import enabled_member_accounts
-from services.billing.ledger.domain import BillingModel
+from services.billing.ledger.domain import BillingModel, Posting
 from services.billing.ledger.keys import AccountKey, ensure_accounts
-from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.domain import share_equally
 from services.billing.mandates.errors import AddressMissing, ModelUnchanged, NoMembers
@@ -64,10 +64,10 @@ async def switch_model(
     else:
         legs = []
     await _set_model(connection, mandate_no, model)
-    movements = _movements(
+    postings = _postings(
         mandate_no, switch, legs, description=f"Billing model {old} to {model}", caller=caller, now=now
     )
-    await post_movements(connection, movements, calendars={mandate_no: locked[mandate_no].calendar}, now=now)
+    await write_postings(connection, postings, calendars={mandate_no: locked[mandate_no].calendar}, now=now)
     if model == "PREPAY_USER":
         await give_opening_credit(connection, locked, now=now)
     touched = {no for leg in legs for no in leg[:2]} - {pool_no}
@@ -101,7 +101,7 @@ async def _set_model(connection: asyncpg.Connection, mandate_no: int, model: Bil
     )
 
 
-def _movements(
+def _postings(
     mandate_no: int,
     switch: UUID,
     legs: Sequence[tuple[int, int, int]],
@@ -109,16 +109,17 @@ def _movements(
     description: str,
     caller: Caller,
     now: datetime,
-) -> list[Movement]:
+) -> list[Posting]:
     """Each leg (from, to, amount) as its pair of adjustments through the mandate's TRANSFER counter-account."""
     return [
-        Movement(
+        Posting(
             mandate_no=mandate_no,
             event_id=uuid5(switch, f"{number}/{side}"),
-            account_no=account_no,
+            member_account_no=account_no,
+            posted_account_no=account_no,
             transaction_type="ADJUSTMENT",
             amount=amount,
-            counter="TRANSFER",
+            contra_account="TRANSFER",
             reference_type="SYSTEM",
             reference_id=str(switch),
             description=description,

@@ -5,9 +5,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import AccountKey, ensure_accounts, ensure_mandates
-from services.billing.ledger.post_movements import Movement, post_movements
 from services.billing.ledger.untold import forget_told, read_untold
+from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.repository import lock_mandates
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
@@ -24,20 +25,21 @@ async def _account(connection: asyncpg.Connection) -> tuple[int, int]:
 async def _move(connection: asyncpg.Connection, account: tuple[int, int]) -> None:
     """A credit of a micro-franc, in the caller's transaction."""
     mandate_no, account_no = account
-    movement = Movement(
+    posting = Posting(
         mandate_no=mandate_no,
         event_id=uuid4(),
-        account_no=account_no,
+        member_account_no=account_no,
+        posted_account_no=account_no,
         transaction_type="CREDIT",
         amount=1,
-        counter="TAKE_OVER",
+        contra_account="TAKE_OVER",
         reference_type="ADMIN",
         description="Test",
         occurred_at=system_clock(),
     )
     mandates = await lock_mandates(connection, [mandate_no])
     calendars = {no: mandate.calendar for no, mandate in mandates.items()}
-    await post_movements(connection, [movement], calendars=calendars, now=system_clock())
+    await write_postings(connection, [posting], calendars=calendars, now=system_clock())
 
 
 async def _marked(connection: asyncpg.Connection, account: tuple[int, int]) -> list[asyncpg.Record]:
