@@ -1,15 +1,18 @@
 """What billing reads from Kafka, and which use case settles each topic."""
 
+from collections.abc import Sequence
+
 from services.billing.charging.charge_usage import GROUP, ChargeUsage
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_payment import CreditPayments
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.settings import BillingSettings
 from services.chassis.clock import Clock
-from services.chassis.consumer import Consumer, Handler
+from services.chassis.consumer import Consumer, Received, Subscribers
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
+from services.chassis.quarantine import Refused
 
 __all__ = ["build"]
 
@@ -20,26 +23,27 @@ USAGE_LINGER_S = 0.08
 def build(
     settings: BillingSettings, *, database: Database, clock: Clock, faults: FaultPoints, health: Health
 ) -> list[Consumer]:
-    """One consumer a topic: each has its own pace, and a stop of one does not hold the others."""
-    handlers: dict[str, Handler] = {
-        "usage.recorded": ChargeUsage(
-            database, default_markup=settings.default_markup_percent, clock=clock, faults=faults
-        ),
-        "payment.succeeded": CreditPayments(database, clock=clock),
-        "subscription.changed": ApplySubscription(database, clock=clock),
-        "directory.changed": ApplyDirectory(database, clock=clock),
-    }
-    return [
-        Consumer(
-            settings.kafka,
-            client_id=f"billing-{settings.instance}-{topic}",
-            group=GROUP,
-            topics=[topic],
-            handler=handler,
-            clock=clock,
-            faults=faults if topic == "usage.recorded" else FaultPoints(None),
-            health=health,
-            linger_s=USAGE_LINGER_S if topic == "usage.recorded" else 0.0,
-        )
-        for topic, handler in handlers.items()
-    ]
+    """The consumers of one worker."""
+    kafka = Subscribers(settings, group=GROUP, database=database, clock=clock, health=health)
+    charge_usage = ChargeUsage(database, default_markup=settings.default_markup_percent, clock=clock, faults=faults)
+    credit_payments = CreditPayments(database, clock=clock)
+    apply_subscription = ApplySubscription(database, clock=clock)
+    apply_directory = ApplyDirectory(database, clock=clock)
+
+    @kafka.subscriber("usage.recorded", linger_s=USAGE_LINGER_S, faults=faults)
+    async def usage_recorded(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await charge_usage(events, refused)
+
+    @kafka.subscriber("payment.succeeded")
+    async def payment_succeeded(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await credit_payments(events, refused)
+
+    @kafka.subscriber("subscription.changed")
+    async def subscription_changed(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await apply_subscription(events, refused)
+
+    @kafka.subscriber("directory.changed")
+    async def directory_changed(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await apply_directory(events, refused)
+
+    return kafka.consumers

@@ -7,6 +7,7 @@ can be spread by mandate. Text ids are compared byte by byte (collation C).
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from services.chassis.dead_letter_limit import stopped_consumers_table
 from services.chassis.migrations import service_metadata
 from services.chassis.outbox import outbox_table
 from services.chassis.quarantine import quarantine_table
@@ -30,6 +31,7 @@ __all__ = [
     "quarantine",
     "rates",
     "rollups",
+    "stopped_consumers",
     "subscription_budgets",
     "transactions",
     "uncharged_events",
@@ -363,3 +365,4 @@ provider_permissions = sa.Table(
 
 outbox = outbox_table(metadata)
 quarantine = quarantine_table(metadata)
+stopped_consumers = stopped_consumers_table(metadata)

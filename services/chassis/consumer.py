@@ -7,6 +7,7 @@ however many they are. Anything else is isolated by halving until one event stan
 neighbours are settled.
 Offsets are committed only after the handler has returned, so every crash ends in a redelivery, which the identity of
 each event makes harmless.
+Where almost everything is refused, the consumer stops instead (services/chassis/dead_letter_limit.py).
 """
 
 import asyncio
@@ -21,7 +22,8 @@ from aiokafka.errors import KafkaError
 
 from rappen_contracts import ContractError, Event, decode
 from services.chassis.clock import Clock
-from services.chassis.database import is_transient
+from services.chassis.database import Database, is_transient
+from services.chassis.dead_letter_limit import DeadLetterLimit
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.kafka import BatchSubscription, KafkaRecord, RebalanceListener
@@ -34,10 +36,10 @@ from services.chassis.metrics import (
     TRANSIENT_RETRIES,
 )
 from services.chassis.quarantine import Refused
-from services.chassis.settings import KafkaSettings
+from services.chassis.settings import KafkaSettings, ServiceSettings
 from services.chassis.watch import Watch
 
-__all__ = ["Consumer", "Faulty", "Handler", "Received"]
+__all__ = ["Consumer", "Faulty", "Handler", "Received", "Subscribers"]
 
 # Well under the poll interval after which the group would expel us; then the records are given back and come again.
 RETRY_BUDGET_S = 60.0
@@ -71,12 +73,13 @@ class Faulty(Exception):  # noqa: N818 - it is the events that are.
         self.faults = faults
 
 
-# Settles events and refused records in one transaction of its own; raises only when nothing was committed.
-Handler = Callable[[Sequence[Received], Sequence[Refused]], Awaitable[None]]
+# Settles events and refused records in one transaction of its own; raises only when nothing was committed. Returns all
+# that it has refused: the records it was given as refused, and those of its events.
+Handler = Callable[[Sequence[Received], Sequence[Refused]], Awaitable[Sequence[Refused]]]
 
 
 class Consumer:
-    """One consumer group of a service on some topics, as a part of its worker process."""
+    """One consumer group of a service on a topic, as a part of its worker process."""
 
     def __init__(
         self,
@@ -84,34 +87,39 @@ class Consumer:
         *,
         client_id: str,
         group: str,
-        topics: Sequence[str],
+        topic: str,
         handler: Handler,
+        database: Database,
         clock: Clock,
         faults: FaultPoints,
         health: Health,
         linger_s: float = 0.0,
     ) -> None:
-        self.name = f"consumer {','.join(topics)}"
+        self.name = f"consumer {topic}"
         self._handler = handler
         self._clock = clock
         self._faults = faults
-        self._topics = tuple(topics)
+        self._topic = topic
+        self._limit = DeadLetterLimit(settings, database, group=group, topic=topic, clock=clock)
         self._busy = asyncio.Lock()
         self._joined = False
         self._stopping = False
         # Whether the traceback of the present batch's failure was logged.
         self._told = False
+        # What the handler has refused of the present batch.
+        self._refused: list[Refused] = []
         self._subscription = BatchSubscription(
             settings,
             client_id=client_id,
             group=group,
-            topics=topics,
+            topics=[topic],
             handler=self._consume,
+            reading=self._limit.reading,
             listener=_Drain(self._busy, faults, self._revoke, self._begin),
             linger_s=linger_s,
             logger=None,
         )
-        self._watch = Watch(self.name, topics, self._subscription, self._busy)
+        self._watch = Watch(self.name, [topic], self._subscription, self._busy, self._limit)
         health.register(self.name, self._ready)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -126,6 +134,8 @@ class Consumer:
             await self._subscription.stop()
 
     async def _ready(self) -> bool | str:
+        if not self._limit.reading.is_set():
+            return self._limit.stopped or False
         return self._joined and self._watch.ready()
 
     def _revoke(self) -> None:
@@ -152,14 +162,14 @@ class Consumer:
     async def _consume(self, records: Sequence[KafkaRecord]) -> None:
         async with self._busy:
             started = time.perf_counter()
-            topic = records[0].topic
             events, refused = await self._decode(records)
             self._faults.reach("before_transaction")
             self._told = False
+            self._refused = []
             try:
                 await self._settle(events, refused)
             except asyncio.CancelledError:
-                _log.warning("work given up", records=len(records), topic=topic)
+                _log.warning("work given up", records=len(records), topic=self._topic)
                 raise
             except Exception as error:
                 reader = self._subscription.reader
@@ -167,9 +177,11 @@ class Consumer:
                     raise
                 # Given back, it would be sought in the topic that took the place of its own, and move on from there.
                 _log.error("records of a topic that is no more lost", records=len(records), error=type(error).__name__)
-            BATCH_RECORDS.labels(topic).observe(len(records))
-            BATCH_DURATION_SECONDS.labels(topic).observe(time.perf_counter() - started)
-            EVENT_AGE_SECONDS.labels(topic).set(max(0.0, time.time() - records[-1].timestamp / 1000))
+            else:
+                await self._limit.add(len(records), self._refused)
+            BATCH_RECORDS.labels(self._topic).observe(len(records))
+            BATCH_DURATION_SECONDS.labels(self._topic).observe(time.perf_counter() - started)
+            EVENT_AGE_SECONDS.labels(self._topic).set(max(0.0, time.time() - records[-1].timestamp / 1000))
             self._faults.reach("after_commit")
 
     async def _decode(self, records: Sequence[KafkaRecord]) -> tuple[list[Received], list[Refused]]:
@@ -238,7 +250,7 @@ class Consumer:
         delay_s = 0.05
         while True:
             try:
-                await self._handler(events, refused)
+                self._refused += await self._handler(events, refused)
             except Exception as error:
                 if not is_transient(error) and not _is_of_the_schema(error):
                     # A traceback for each half of a batch would be the larger part of the work.
@@ -246,7 +258,7 @@ class Consumer:
                     self._told = True
                     _log.warning("batch failed", records=len(events), error=type(error).__name__, exc_info=trace)
                     return error
-                TRANSIENT_RETRIES.labels(self._topics[0], type(error).__name__).inc()
+                TRANSIENT_RETRIES.labels(self._topic, type(error).__name__).inc()
                 _log.warning("batch tried again", records=len(events), error=type(error).__name__)
                 if self._stopping or time.monotonic() > deadline:
                     _log.warning("work given up", records=len(events), stopping=self._stopping)
@@ -260,6 +272,44 @@ class Consumer:
 def _is_of_the_schema(error: Exception) -> bool:
     """Whether a right, table or column is missing: an operator mends that, and no event is refused for it."""
     return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in _SCHEMA_CLASSES
+
+
+class Subscribers:
+    """The subscribers of one service's worker. `subscriber` registers a function for a topic, as a broker of FastStream
+    does; each has a consumer of its own, with its own pace, so that a stop of one does not hold the others."""
+
+    def __init__(
+        self, settings: ServiceSettings, *, group: str, database: Database, clock: Clock, health: Health
+    ) -> None:
+        self._settings = settings
+        self._group = group
+        self._database = database
+        self._clock = clock
+        self._health = health
+        self.consumers: list[Consumer] = []
+
+    def subscriber(
+        self, topic: str, *, linger_s: float = 0.0, faults: FaultPoints | None = None
+    ) -> Callable[[Handler], Handler]:
+        """Decorates the function that settles the batches of a topic. Records may gather for `linger_s` first."""
+
+        def register(handler: Handler) -> Handler:
+            consumer = Consumer(
+                self._settings.kafka,
+                client_id=f"{self._group}-{self._settings.instance}-{topic}",
+                group=self._group,
+                topic=topic,
+                handler=handler,
+                database=self._database,
+                clock=self._clock,
+                faults=faults or FaultPoints(None),
+                health=self._health,
+                linger_s=linger_s,
+            )
+            self.consumers.append(consumer)
+            return handler
+
+        return register
 
 
 class _Drain(RebalanceListener):  # type: ignore[misc]

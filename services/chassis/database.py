@@ -27,6 +27,7 @@ from services.chassis.settings import DatabaseSettings
 
 __all__ = [
     "PATIENT",
+    "Contended",
     "Database",
     "NoConnection",
     "driver_connection",
@@ -56,6 +57,10 @@ _TRANSIENT_STATES = ("55P03", "25006")
 
 class NoConnection(Exception):  # noqa: N818 - it is what it is named.
     """No connection could be had, so nothing was done."""
+
+
+class Contended(Exception):  # noqa: N818 - as above.
+    """The work gave way to that of others each time it was begun, so nothing was done."""
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
@@ -244,7 +249,7 @@ def is_transient(error: BaseException) -> bool:
 
     What is not known to be transient is not: a data error repeated for ever would stop a partition.
     """
-    if isinstance(error, PoolTimeoutError | NoConnection):
+    if isinstance(error, PoolTimeoutError | NoConnection | Contended):
         return True
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
@@ -255,7 +260,7 @@ def is_transient(error: BaseException) -> bool:
 
 def is_undecided(error: BaseException) -> bool:
     """Whether the work of a transient error may have been done: the answer to it was lost, not refused."""
-    if not is_transient(error) or isinstance(error, PoolTimeoutError | NoConnection):
+    if not is_transient(error) or isinstance(error, PoolTimeoutError | NoConnection | Contended):
         return False
     # What the server itself answered with was rolled back; class 08 is what the client says of a lost connection.
     return not isinstance(error, asyncpg.PostgresError) or (error.sqlstate or "08")[:2] == "08"

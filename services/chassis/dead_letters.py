@@ -1,4 +1,5 @@
-"""The operator's view of a service's quarantine: list, show, replay to the topic a record came from, close (R5)."""
+"""The operator's view of a service's quarantine: list, show, replay to the topic a record came from, close
+(R5); and resume a topic whose consumer has stopped because almost everything was refused."""
 
 import argparse
 import asyncio
@@ -14,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.arguments import LISTED_MAX, whole_number
+from services.chassis.dead_letter_limit import read_stopped, resume
 from services.chassis.kafka import make_producer
 from services.chassis.quarantine import sent_key, unpack_headers
 from services.chassis.settings import ServiceSettings
@@ -37,7 +39,8 @@ class Identity(NamedTuple):
 
 
 def run(settings: ServiceSettings, arguments: Sequence[str]) -> int:
-    """`dlq list [--code C] [--limit N] [--all] | show ID | replay ID... [--code C] [--all] | close ID... --reason R`"""
+    """`dlq list [--code C] [--limit N] [--all] | show ID | replay ID... [--code C] [--all] | close ID... --reason R |
+    resume TOPIC`"""
     given = _parser().parse_args(list(arguments))
     if given.action == "replay" and not (given.id or given.code or given.all):
         print("name ids, --code or --all", file=sys.stderr)
@@ -67,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     closing = actions.add_parser("close", help="notes that nothing more is done about dead letters, and why")
     closing.add_argument("id", type=number, nargs="+", metavar="ID", help="numbers in the list")
     closing.add_argument("--reason", type=_reason, required=True, metavar="TEXT", help="why; kept with each of them")
+    resuming = actions.add_parser("resume", help="reads a topic again after its consumer has stopped")
+    resuming.add_argument("topic", metavar="TOPIC", help="one that the list says is stopped")
     return parser
 
 
@@ -84,6 +89,8 @@ async def _run(settings: ServiceSettings, given: argparse.Namespace) -> int:
             return await _list(connection, given.code, given.limit, closed_too=given.all)
         if given.action == "show":
             return await _show(connection, given.id)
+        if given.action == "resume":
+            return await _resume(connection, given.topic)
         if await _tell_missing(connection, given.id):
             return 1
         if given.action == "close":
@@ -108,6 +115,9 @@ async def _list(connection: asyncpg.Connection, code: str | None, limit: int, *,
             f" {who.mandate_id:<24} {who.event_id:<36} {place}"
         )
     print(f"{len(rows)} of {total['found']} dead letters, {total['waiting']} waiting")
+    for stopped in await read_stopped(connection):
+        since = f"{stopped['stopped_at']:%Y-%m-%d %H:%M:%S}"
+        print(f"{stopped['topic']} is stopped since {since}, because {stopped['reason']} (dlq resume)")
     return 0
 
 
@@ -207,6 +217,14 @@ async def _close(connection: asyncpg.Connection, numbers: Sequence[int], reason:
     before = len(set(numbers)) - len(rows)
     print(f"{len(rows)} dead letters closed" + (f", {before} were closed before" if before else ""))
     return 0 if rows else 1
+
+
+async def _resume(connection: asyncpg.Connection, topic: str) -> int:
+    if not await resume(connection, topic, by=getpass.getuser(), now=datetime.now(UTC)):
+        print(f"{topic} is not stopped; nothing was done", file=sys.stderr)
+        return 1
+    print(f"{topic} is read again within seconds")
+    return 0
 
 
 async def _replay(

@@ -1,9 +1,11 @@
 """The only file that knows FastStream's broker and aiokafka's producer; every setting that matters is explicit.
 
 FastStream's defaults commit before the work is done, start at the newest record and decode headers so that one
-undecodable byte loses a batch. What is set here closes those holes; the consumer runner relies on it.
+undecodable byte loses a batch. Each default that could lose, hold up or flood something is set here, with the reason
+beside it; the consumer runner relies on it.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -72,19 +74,26 @@ class BatchSubscription:
         group: str,
         topics: Sequence[str],
         handler: Callable[[Sequence[KafkaRecord]], Awaitable[None]],
+        reading: asyncio.Event,
         listener: RebalanceListener,
         linger_s: float,
         logger: Any,
     ) -> None:
+        self._reading = reading
         self._broker = KafkaBroker(
             settings.bootstrap_servers,
+            # By default the name of the library and its version: nobody could tell whose connection it is.
             client_id=client_id,
-            acks="all",
-            enable_idempotence=True,
+            # By default a broker has a producer, without acknowledgement by all replicas, and an admin client too. What
+            # is published leaves through the outbox.
+            consumer_only=True,
+            # By default a topic that is missing is made, with one partition and one replica.
             allow_auto_create_topics=False,
+            # By default 40 s and five minutes: as long would a broker that is gone, or a new partition, not be noticed.
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             retry_backoff_ms=RETRY_BACKOFF_MS,
             metadata_max_age_ms=METADATA_AGE_MS_MAX,
+            # By default a batch in flight is cancelled after 15 s, and comes again.
             graceful_timeout=STOP_GRACE_S,
             logger=logger,
             # The handler takes what the decoder gives; casting it would copy each batch.
@@ -94,21 +103,27 @@ class BatchSubscription:
             *topics,
             group_id=group,
             batch=True,
+            # By default a batch is all that the client holds, and so is the transaction that settles it.
             max_records=settings.batch_records_max,
             batch_timeout_ms=EMPTY_POLL_MS,
+            # By default offsets are committed in the background before the work is done: a crash loses records.
             ack_policy=AckPolicy.NACK_ON_ERROR,
+            # By default "latest": what was published before the group's first commit would never be read.
             auto_offset_reset="earliest",
-            # Records of aborted transactions of foreign producers must not be charged.
+            # By default records of aborted transactions are read, and they must not be charged.
             isolation_level="read_committed",
+            # By default a rebalance waits no longer than a session, and a batch in flight would be settled twice.
             session_timeout_ms=settings.session_timeout_ms,
             heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             fetch_min_bytes=FETCH_BYTES_MIN if linger_s else 1,
             fetch_max_wait_ms=int(linger_s * 1000) if linger_s else FETCH_WAIT_MS_MAX,
+            # By default 50 MiB, and 1 MiB of each partition.
             fetch_max_bytes=FETCH_BYTES_MAX,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
             listener=listener,
+            # By default headers are decoded as UTF-8 and bodies as JSON; one that is neither loses its whole batch.
             parser=_tolerant_parser,
             decoder=_raw_records,
         )
@@ -120,9 +135,7 @@ class BatchSubscription:
     async def start(self) -> None:
         """Joins the group; raises when the broker cannot be reached."""
         await self._broker.connect()
-        config = self._broker.config.broker_config
-        made: Any = config.builder
-        config.builder = partial(RecordReader, **made.keywords)
+        _read_by(self._broker, partial(RecordReader, reading=self._reading))
         await self._broker.start()
 
     async def stop(self) -> None:
@@ -133,6 +146,18 @@ class BatchSubscription:
     def reader(self) -> RecordReader | None:
         """The client below, for positions, ends and topics."""
         return self._subscriber.consumer
+
+
+def _read_by(broker: KafkaBroker, reader: Callable[..., RecordReader]) -> None:
+    """Has the subscribers of a connected broker read by a consumer of ours.
+
+    FastStream 0.7 documents no way to say of which class its consumers are. It makes them by `builder`, which
+    connecting sets, and which its own test broker replaces in this same way; tests/unit/chassis/test_client_inside.py
+    pins that.
+    """
+    config = broker.config.broker_config
+    made: Any = config.builder
+    config.builder = partial(reader, **made.keywords)
 
 
 def make_producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProducer:

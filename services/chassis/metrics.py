@@ -6,6 +6,7 @@ __all__ = [
     "BATCH_DURATION_SECONDS",
     "BATCH_RECORDS",
     "CONSUMER_LAG_RECORDS",
+    "CONSUMER_STOPPED",
     "EVENTS_CONSUMED",
     "EVENT_AGE_SECONDS",
     "JOB_FAILURES",
@@ -32,6 +33,9 @@ BATCH_DURATION_SECONDS = Histogram(
 EVENT_AGE_SECONDS = Gauge("rappen_event_age_seconds", "Age of the newest processed record.", ["topic"])
 CONSUMER_LAG_RECORDS = Gauge(
     "rappen_consumer_lag_records", "End of the log less position, own partitions; open transactions count.", ["topic"]
+)
+CONSUMER_STOPPED = Gauge(
+    "rappen_consumer_stopped", "1 while nothing of a topic is read because almost all of it was refused.", ["topic"]
 )
 PARTITION_HELD_SECONDS = Gauge(
     "rappen_partition_held_seconds",

@@ -108,8 +108,10 @@ class TopicsNow(NamedTuple):
 class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     """The client's consumer with a `getmany` that is bounded in bytes and loses nothing to an unreadable record."""
 
-    def __init__(self, *topics: str, **options: Any) -> None:
+    def __init__(self, *topics: str, reading: asyncio.Event, **options: Any) -> None:
+        """`reading` is set while records may be read; the other arguments are the client's."""
         super().__init__(*topics, **options | {"key_deserializer": cut_key, "value_deserializer": cut_value})
+        self._reading = reading
         # Which incarnation of each topic the positions belong to.
         self._topic_ids: dict[str, str] = {}
         # Set while the assignment's positions are known to be right: the client fetches as soon as it has them.
@@ -124,8 +126,9 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[KafkaRecord]]:
-        """Up to so many records, fewer when they are large; waits while it has none, and until `begin` is through."""
-        if not await self._is_placed():
+        """Up to so many records, fewer when they are large; waits while it has none or may not read, and until `begin`
+        is through."""
+        if not (await self._is_set(self._placed) and await self._is_set(self._reading)):
             return {}
         self._begun_at_poll, revoked = self._begun, self._revoked
         found: dict[TopicPartition, list[KafkaRecord]] = {}
@@ -228,17 +231,17 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         """Looks anew which partitions there are, and who leads them."""
         await self._client.force_metadata_update()
 
-    async def _is_placed(self) -> bool:
-        """Whether `begin` is through, after a moment at most.
+    async def _is_set(self, event: asyncio.Event) -> bool:
+        """Whether it is, after a moment at most.
 
-        It comes only if the client sees that somebody reads: a reader that was idle for too long is not let into its
-        group again, and an error of the group holds everything up until somebody takes it.
+        The client has to see that somebody reads: a reader that was idle for too long is put out of its group and not
+        let in again, and an error of the group holds everything up until somebody takes it.
         """
-        if not self._placed.is_set():
+        if not event.is_set():
             self._coordinator.check_errors()
             with self._subscription.fetch_context():
-                await pause(self._placed, POLL_WAIT_MS / 1000)
-        return self._placed.is_set()
+                await pause(event, POLL_WAIT_MS / 1000)
+        return event.is_set()
 
     def _give_back(self, taken: Mapping[TopicPartition, Sequence[KafkaRecord]]) -> None:
         """Reads records again that were not handed on; an assignment that begins before them comes to them anyway."""

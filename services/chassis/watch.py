@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from aiokafka import TopicPartition
 
+from services.chassis.dead_letter_limit import DeadLetterLimit
 from services.chassis.kafka import BatchSubscription
 from services.chassis.logging import get_logger
 from services.chassis.metrics import CONSUMER_LAG_RECORDS, PARTITION_HELD_SECONDS
@@ -30,11 +31,19 @@ _log = get_logger(__name__)
 class Watch:
     """Looks at one subscription every few seconds; `busy` is held while a batch is in flight."""
 
-    def __init__(self, name: str, topics: Sequence[str], subscription: BatchSubscription, busy: asyncio.Lock) -> None:
+    def __init__(
+        self,
+        name: str,
+        topics: Sequence[str],
+        subscription: BatchSubscription,
+        busy: asyncio.Lock,
+        limit: DeadLetterLimit,
+    ) -> None:
         self._name = name
         self._topics = tuple(topics)
         self._subscription = subscription
         self._busy = busy
+        self._limit = limit
         self._missing: list[str] = []
         # By partition that is held up: where, and since when.
         self._held: dict[TopicPartition, tuple[int, float]] = {}
@@ -66,6 +75,7 @@ class Watch:
         while not stop.is_set():
             if self._failure is not None:
                 raise RuntimeError(self._failure)
+            await self._limit.look()
             reader = self._subscription.reader
             if reader is not None:
                 await self._look(reader)
@@ -114,11 +124,16 @@ class Watch:
             PARTITION_HELD_SECONDS.remove(at.topic, str(at.partition))
 
     def _look_at_movement(self, standing: dict[TopicPartition, Standing]) -> None:
-        """What an open transaction holds up counts as read here: that the client does not get it is as it should be."""
+        """What an open transaction holds up counts as read here: that the client does not get it is as it should be. So
+        is it that a consumer which was stopped does not move."""
         positions = {at: entry.position for at, entry in standing.items()}
         waiting = sum(max(0, entry.stable - entry.position) for entry in standing.values())
-        if positions != self._positions or waiting == 0 or self._busy.locked():
+        if positions != self._positions or waiting == 0 or self._is_held():
             self._moved_at = time.monotonic()
         if time.monotonic() - self._moved_at > STUCK_AFTER_S:
             raise RuntimeError(f"{self._name} stands still with {waiting} records waiting")
         self._positions = positions
+
+    def _is_held(self) -> bool:
+        """Whether it is at work on a batch, or may not read."""
+        return self._busy.locked() or not self._limit.reading.is_set()

@@ -1,10 +1,13 @@
-"""What this service reads from Kafka."""
+"""What this service reads from Kafka, and which use case settles each topic."""
+
+from collections.abc import Sequence
 
 from services.chassis.clock import Clock
-from services.chassis.consumer import Consumer
+from services.chassis.consumer import Consumer, Received, Subscribers
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
+from services.chassis.quarantine import Refused
 from services.subscriptions.settings import SubscriptionsSettings
 from services.subscriptions.use_cases.apply_directory import GROUP, TOPIC, ApplyDirectory
 
@@ -14,16 +17,12 @@ __all__ = ["build"]
 def build(
     settings: SubscriptionsSettings, *, database: Database, clock: Clock, faults: FaultPoints, health: Health
 ) -> list[Consumer]:
-    """One consumer a topic."""
-    return [
-        Consumer(
-            settings.kafka,
-            client_id=f"subscriptions-{settings.instance}-{TOPIC}",
-            group=GROUP,
-            topics=[TOPIC],
-            handler=ApplyDirectory(database, clock=clock),
-            clock=clock,
-            faults=faults,
-            health=health,
-        )
-    ]
+    """The consumers of one worker."""
+    kafka = Subscribers(settings, group=GROUP, database=database, clock=clock, health=health)
+    apply_directory = ApplyDirectory(database, clock=clock)
+
+    @kafka.subscriber(TOPIC, faults=faults)
+    async def directory_changed(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await apply_directory(events, refused)
+
+    return kafka.consumers

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from services.chassis.dead_letter_limit import stopped_consumers_table
 from services.chassis.migrations import service_metadata
 from services.chassis.outbox import outbox_table
 from services.chassis.quarantine import quarantine_table
@@ -14,6 +15,7 @@ __all__ = [
     "metadata",
     "outbox",
     "quarantine",
+    "stopped_consumers",
     "subscriptions",
     "transitions",
     "trials",
@@ -117,3 +119,4 @@ directory_feature_instances = sa.Table(
 
 outbox = outbox_table(metadata)
 quarantine = quarantine_table(metadata)
+stopped_consumers = stopped_consumers_table(metadata)

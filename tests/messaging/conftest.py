@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.chassis.database import Database
 from tests.support.ledger import Books
 from tests.support.processes import SHORT_SESSION, ServiceProcess
 from tests.support.stack import ServerPair
@@ -27,3 +28,11 @@ def books(servers: ServerPair) -> Books:
 @pytest.fixture
 def bootstrap_servers(servers: ServerPair) -> str:
     return servers.kafka.bootstrap_servers
+
+
+@pytest.fixture
+async def database(servers: ServerPair) -> AsyncIterator[Database]:
+    opened = Database(servers.dsn("billing"))
+    await opened.start()
+    yield opened
+    await opened.stop()

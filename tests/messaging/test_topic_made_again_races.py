@@ -12,6 +12,7 @@ from aiokafka.errors import NodeNotReadyError
 import services.chassis.consumer as consumer_module
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Consumer, Handler, Received
+from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.quarantine import Refused
@@ -26,13 +27,14 @@ from tests.support.unreadable import publish_unreadable
 SEEN_S = 8
 
 
-def _consumer(bootstrap_servers: str, handler: Handler, group: str | None = None) -> Consumer:
+def _consumer(bootstrap_servers: str, database: Database, handler: Handler, group: str | None = None) -> Consumer:
     return Consumer(
         KafkaSettings(bootstrap_servers=bootstrap_servers, session_timeout_ms=30_000, batch_records_max=100),
         client_id="tests",
         group=group or f"tests-{uuid4()}",
-        topics=[TOPIC],
+        topic=TOPIC,
         handler=handler,
+        database=database,
         clock=system_clock,
         faults=FaultPoints(None),
         health=Health(),
@@ -47,7 +49,7 @@ async def _make_again(bootstrap_servers: str, sent: Sequence[RawRecord] = ()) ->
 
 @pytest.mark.timeout(150)
 async def test_a_batch_of_the_old_topic_that_cannot_be_settled_skips_nothing_of_the_new_one(
-    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer_module, "RETRY_BUDGET_S", 0.3)
     real_getmany, real_begin_again, polls = RecordReader.getmany, RecordReader.begin_again, 0
@@ -73,7 +75,7 @@ async def test_a_batch_of_the_old_topic_that_cannot_be_settled_skips_nothing_of_
     seen: set[Any] = set()
     failed = 0
 
-    async def handler(events: Sequence[Received], _: Sequence[Refused]) -> None:
+    async def handler(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         nonlocal failed
         if not seen:
             # While the first batch is worked on, the next one of the old topic is in the client's hands already.
@@ -85,8 +87,9 @@ async def test_a_batch_of_the_old_topic_that_cannot_be_settled_skips_nothing_of_
             failed += 1
             raise ConnectionError("the database is away")
         seen.update(received.event.id for received in events)
+        return refused
 
-    consumer, stop = _consumer(bootstrap_servers, handler), asyncio.Event()
+    consumer, stop = _consumer(bootstrap_servers, database, handler), asyncio.Event()
     running = asyncio.create_task(consumer.run(stop))
 
     async def all_of_it() -> bool:
@@ -103,7 +106,7 @@ async def test_a_batch_of_the_old_topic_that_cannot_be_settled_skips_nothing_of_
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("failures", [1, 100])
 async def test_a_broker_that_does_not_say_which_topic_it_is_is_asked_again_or_ends_the_process(
-    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch, failures: int
+    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
     real, asked, seen_before = RecordReader.begin, 0, 0
     seen: set[Any] = set()
@@ -122,10 +125,11 @@ async def test_a_broker_that_does_not_say_which_topic_it_is_is_asked_again_or_en
     monkeypatch.setattr(consumer_module, "BEGIN_RETRY_S", 2.0 if failures == 1 else 0.05)
     await publish(bootstrap_servers, [usage_record("m") for _ in range(100)])
 
-    async def handler(events: Sequence[Received], _: Sequence[Refused]) -> None:
+    async def handler(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         seen.update(received.event.id for received in events)
+        return refused
 
-    consumer, stop = _consumer(bootstrap_servers, handler), asyncio.Event()
+    consumer, stop = _consumer(bootstrap_servers, database, handler), asyncio.Event()
     running = asyncio.create_task(consumer.run(stop))
     if failures == 1:
 
@@ -147,7 +151,7 @@ async def test_a_broker_that_does_not_say_which_topic_it_is_is_asked_again_or_en
 
 @pytest.mark.timeout(150)
 async def test_a_reader_that_waits_through_a_rebalance_gives_nothing_before_the_new_places_are_judged(
-    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, judged, held = RecordReader.begin, asyncio.Event(), 0
     judged.set()
@@ -161,8 +165,9 @@ async def test_a_reader_that_waits_through_a_rebalance_gives_nothing_before_the_
     monkeypatch.setattr(RecordReader, "begin", begin)
     seen: list[Any] = []
 
-    async def handler(events: Sequence[Received], _: Sequence[Refused]) -> None:
+    async def handler(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         seen.extend(received.event.id for received in events)
+        return refused
 
     async def publish_more() -> set[Any]:
         records = [usage_record("m") for _ in range(200)]
@@ -176,13 +181,13 @@ async def test_a_reader_that_waits_through_a_rebalance_gives_nothing_before_the_
         return held >= 2
 
     group, stop = f"tests-{uuid4()}", asyncio.Event()
-    first = _consumer(bootstrap_servers, handler, group)
+    first = _consumer(bootstrap_servers, database, handler, group)
     running = [asyncio.create_task(first.run(stop))]
     wanted = await publish_more()
     await eventually(all_of_it, what="the first records", timeout_s=40)
 
     judged.clear()
-    second = _consumer(bootstrap_servers, handler, group)
+    second = _consumer(bootstrap_servers, database, handler, group)
     running.append(asyncio.create_task(second.run(stop)))
     await eventually(both_are_held, what="both readers in the rebalance", timeout_s=40)
     wanted = await publish_more()
@@ -199,7 +204,7 @@ async def test_a_reader_that_waits_through_a_rebalance_gives_nothing_before_the_
 
 @pytest.mark.timeout(150)
 async def test_a_poll_that_a_whole_rebalance_came_into_gives_nothing_of_the_places_before_it(
-    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_begin, real_fetch, begun, came_between = RecordReader.begin, RecordReader._fetch_leniently, 0, False
 
@@ -225,8 +230,9 @@ async def test_a_poll_that_a_whole_rebalance_came_into_gives_nothing_of_the_plac
     monkeypatch.setattr(RecordReader, "_fetch_leniently", fetch)
     seen: list[Any] = []
 
-    async def handler(events: Sequence[Received], _: Sequence[Refused]) -> None:
+    async def handler(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         seen.extend(received.event.id for received in events)
+        return refused
 
     async def all_of_it() -> bool:
         return wanted <= set(seen)
@@ -236,7 +242,7 @@ async def test_a_poll_that_a_whole_rebalance_came_into_gives_nothing_of_the_plac
     wanted = {record.event_id for record in sent}
     await publish_unreadable(bootstrap_servers, sent[:20], (), partition=0)
     await publish_unreadable(bootstrap_servers, sent[20:], {0}, partition=0)
-    consumer, stop = _consumer(bootstrap_servers, handler), asyncio.Event()
+    consumer, stop = _consumer(bootstrap_servers, database, handler), asyncio.Event()
     running = asyncio.create_task(consumer.run(stop))
     try:
         await eventually(all_of_it, what="the records", timeout_s=40)
@@ -249,12 +255,13 @@ async def test_a_poll_that_a_whole_rebalance_came_into_gives_nothing_of_the_plac
 
 @pytest.mark.timeout(150)
 async def test_a_group_that_was_shared_out_while_its_topic_was_away_soon_reads_the_new_one(
-    bootstrap_servers: str,
+    bootstrap_servers: str, database: Database
 ) -> None:
     seen: set[Any] = set()
 
-    async def handler(events: Sequence[Received], _: Sequence[Refused]) -> None:
+    async def handler(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         seen.update(received.event.id for received in events)
+        return refused
 
     async def all_of_it() -> bool:
         return wanted <= seen
@@ -264,7 +271,7 @@ async def test_a_group_that_was_shared_out_while_its_topic_was_away_soon_reads_t
         return not reader.assignment()
 
     await _make_again(bootstrap_servers, first := [usage_record("old")])
-    consumer, stop = _consumer(bootstrap_servers, handler), asyncio.Event()
+    consumer, stop = _consumer(bootstrap_servers, database, handler), asyncio.Event()
     running = asyncio.create_task(consumer.run(stop))
     wanted = {record.event_id for record in first}
     await eventually(all_of_it, what="the first record", timeout_s=40)

@@ -13,6 +13,7 @@ from aiokafka.errors import GroupAuthorizationFailedError
 import services.chassis.kafka as kafka_module
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Consumer, Handler, Received
+from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.quarantine import Refused
@@ -25,13 +26,14 @@ IDLE_S_MAX = 3.0
 
 
 @asynccontextmanager
-async def _consuming(bootstrap_servers: str, handler: Handler) -> AsyncIterator[Consumer]:
+async def _consuming(bootstrap_servers: str, database: Database, handler: Handler) -> AsyncIterator[Consumer]:
     consumer = Consumer(
         KafkaSettings(bootstrap_servers=bootstrap_servers, session_timeout_ms=30_000),
         client_id="tests",
         group=f"tests-{uuid4()}",
-        topics=["usage.recorded"],
+        topic="usage.recorded",
         handler=handler,
+        database=database,
         clock=system_clock,
         faults=FaultPoints(None),
         health=Health(),
@@ -57,7 +59,7 @@ async def _publish_and_see(bootstrap_servers: str, seen: set[Any]) -> None:
 
 @pytest.mark.timeout(120)
 async def test_a_reader_that_was_put_out_of_its_group_for_a_long_batch_comes_back(
-    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka_module, "MAX_POLL_INTERVAL_MS", int(IDLE_S_MAX * 1000))
     real, working, revoked_at_work = RecordReader.revoke, False, 0
@@ -70,15 +72,16 @@ async def test_a_reader_that_was_put_out_of_its_group_for_a_long_batch_comes_bac
     monkeypatch.setattr(RecordReader, "revoke", revoke)
     seen: set[Any] = set()
 
-    async def handler(events: Sequence[Received], _: Sequence[Refused]) -> None:
+    async def handler(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         nonlocal working
         if not seen:
             working = True
             await asyncio.sleep(IDLE_S_MAX * 3)
             working = False
         seen.update(received.event.id for received in events)
+        return refused
 
-    async with _consuming(bootstrap_servers, handler):
+    async with _consuming(bootstrap_servers, database, handler):
         await _publish_and_see(bootstrap_servers, seen)
         assert revoked_at_work, "the reader kept its place in the group"
         await _publish_and_see(bootstrap_servers, seen)
@@ -86,7 +89,7 @@ async def test_a_reader_that_was_put_out_of_its_group_for_a_long_batch_comes_bac
 
 @pytest.mark.timeout(120)
 async def test_an_error_of_the_group_in_the_middle_of_a_rebalance_holds_it_up_only_until_it_is_told(
-    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, refused = GroupCoordinator._do_rejoin_group, 0
     seen: set[Any] = set()
@@ -100,13 +103,14 @@ async def test_an_error_of_the_group_in_the_middle_of_a_rebalance_holds_it_up_on
 
     monkeypatch.setattr(GroupCoordinator, "_do_rejoin_group", rejoin)
 
-    async def handler(events: Sequence[Received], _: Sequence[Refused]) -> None:
+    async def handler(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         seen.update(received.event.id for received in events)
+        return refused
 
     async def was_refused() -> bool:
         return refused > 0
 
-    async with _consuming(bootstrap_servers, handler) as consumer:
+    async with _consuming(bootstrap_servers, database, handler) as consumer:
         await _publish_and_see(bootstrap_servers, seen)
         reader = consumer._subscription.reader
         assert reader is not None

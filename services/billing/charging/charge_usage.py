@@ -29,7 +29,7 @@ from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
 from services.chassis.clock import Clock
 from services.chassis.consumer import Faulty, Received
-from services.chassis.database import Database
+from services.chassis.database import Contended, Database
 from services.chassis.faults import FaultPoints
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
@@ -38,6 +38,8 @@ __all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "TermsChanged
 
 GROUP = "billing"
 TOPIC = "usage.recorded"
+# So often a batch may begin again at once. Each time it knows more of what is recorded already, so a few are enough.
+TRIES_MAX = 20
 
 
 class AlreadyRecorded(Exception):  # noqa: N818 - a signal to begin again, not an error.
@@ -70,15 +72,16 @@ class ChargeUsage:
         self._faults = faults
         self._charges = Charges(default_markup)
 
-    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
-        """Settles a batch: every event is charged, free, parked, a repeat, or refused; nothing else can happen."""
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        """Settles a batch: every event is charged, free, parked, a repeat, or refused; nothing else can happen. Raises
+        `Contended`, which is transient, where others came before it too often."""
         now = self._clock()
         usages = [Usage(received.event, received) for received in events]
         async with self._database.bare() as connection:
             await self._charges.find_places(connection, usages, now)
             usages, repeats, others = distinct(usages)
             known: dict[tuple[int, UUID], bytes] = {}
-            while True:
+            for _ in range(TRIES_MAX):
                 fresh, again, other = compare(usages, known)
                 try:
                     async with connection.transaction():
@@ -107,6 +110,8 @@ class ChargeUsage:
                     raise
                 else:
                     break
+            else:
+                raise Contended(f"{len(usages)} events after {TRIES_MAX} tries")
         counts = {
             "charged": outcome.charged,
             "free": outcome.free,
@@ -117,6 +122,7 @@ class ChargeUsage:
         for name, count in counts.items():
             if count:
                 EVENTS_CONSUMED.labels(TOPIC, name).inc(count)
+        return rejected
 
 
 class Basis(NamedTuple):

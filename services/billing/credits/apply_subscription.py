@@ -29,7 +29,7 @@ class ApplySubscription:
         self._database = database
         self._clock = clock
 
-    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch in one transaction."""
         now = self._clock()
         rejected = list(refused)
@@ -49,6 +49,7 @@ class ApplySubscription:
                     rejected.append(Refused(received.record, "AMOUNT_TOO_LARGE", too_large))
             await quarantine(connection, rejected, group="billing", now=now)
         EVENTS_CONSUMED.labels("subscription.changed", "applied").inc(len(events) + len(refused) - len(rejected))
+        return rejected
 
 
 def _change(event: Event) -> SubscriptionChanged:

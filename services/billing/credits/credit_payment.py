@@ -43,7 +43,7 @@ class CreditPayments:
         self._clock = clock
         self._tariffs = Tariffs()
 
-    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch in one transaction."""
         now = self._clock()
         outcomes: list[str] = []
@@ -64,6 +64,7 @@ class CreditPayments:
             await quarantine(connection, rejected, group="billing", now=now)
         for outcome in outcomes:
             EVENTS_CONSUMED.labels("payment.succeeded", outcome).inc()
+        return rejected
 
     async def _settle(self, connection: asyncpg.Connection, mandate: LockedMandate, event: Event, now: datetime) -> str:
         # What is parked is credited from there, so that it never stands in both places.

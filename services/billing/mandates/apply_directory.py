@@ -29,7 +29,7 @@ class ApplyDirectory:
         self._database = database
         self._clock = clock
 
-    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch in one transaction: entries, settings of mandates, accounts and opening credit of members."""
         now = self._clock()
         async with self._database.bare() as connection, connection.transaction():
@@ -43,6 +43,7 @@ class ApplyDirectory:
             await _follow(connection, mandates, members, now=now)
             await quarantine(connection, refused, group="billing", now=now)
         EVENTS_CONSUMED.labels("directory.changed", "applied").inc(len(events))
+        return refused
 
     async def resync(self) -> int:
         """L12 by command: settings for every enabled mandate, an account for every enabled member. Idempotent."""

@@ -44,20 +44,21 @@ class ApplyDirectory:
         self._database = database
         self._clock = clock
 
-    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch in one transaction."""
         rows: dict[str, list[Row]] = {_MANDATES: [], _MEMBERS: [], _FEATURE_INSTANCES: []}
-        foreign: list[Refused] = []
+        rejected = list(refused)
         for received in events:
             changed = received.event.data
             if not isinstance(changed, DirectoryChanged):
-                foreign.append(Refused(received.record, "WRONG_TOPIC", f"{received.event.type} on {TOPIC}"))
+                rejected.append(Refused(received.record, "WRONG_TOPIC", f"{received.event.type} on {TOPIC}"))
                 continue
             _place(rows, changed)
         async with self._database.bare() as connection, connection.transaction():
             await _write(connection, rows)
-            await quarantine(connection, [*refused, *foreign], group=GROUP, now=self._clock())
-        EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) - len(foreign))
+            await quarantine(connection, rejected, group=GROUP, now=self._clock())
+        EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) + len(refused) - len(rejected))
+        return rejected
 
 
 def _place(rows: dict[str, list[Row]], changed: DirectoryChanged) -> None:

@@ -10,6 +10,7 @@ from aiokafka import ConsumerRecord
 
 from rappen_contracts import decode
 from services.chassis.consumer import Consumer, Faulty, Received
+from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.quarantine import Refused
@@ -28,7 +29,7 @@ class Handler:
         self.settled: list[int] = []
         self.refused: list[Refused] = []
 
-    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         self.calls += 1
         faults = [entry for entry in events if entry.record.offset in self.bad]
         if faults and self.naming:
@@ -37,6 +38,7 @@ class Handler:
             raise ArithmeticError("one of them")
         self.settled += [entry.record.offset for entry in events]
         self.refused += refused
+        return refused
 
 
 @pytest.mark.parametrize("share", [0.0005, 0.001, 0.05, 1.0])
@@ -62,8 +64,10 @@ async def _settled(share: float, *, naming: bool) -> Handler:
         KafkaSettings(bootstrap_servers="127.0.0.1:1"),
         client_id="test",
         group="test",
-        topics=["usage.recorded"],
+        topic="usage.recorded",
         handler=handler,
+        # One key alone reaches no limit, so nothing is asked of it.
+        database=Database("postgresql://127.0.0.1:1/none"),
         clock=lambda: datetime.now(UTC),
         faults=FaultPoints(None),
         health=Health(),
