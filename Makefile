@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
+# The services whose routes have an OpenAPI document beside them.
+DESCRIBED := billing payments subscriptions
 
 # Where a machine forbids bytecode, each of the many processes that a stack or the tests start would compile all of its
 # imports again: 3 s instead of 1 s.
@@ -41,6 +43,7 @@ lint: setup
 	$(BIN)/yamllint --strict -d "{extends: relaxed, rules: {line-length: {max: 140}}}" compose.yaml
 	$(BIN)/python -m rappen_contracts.generate --check
 	$(BIN)/python -m rappen_contracts.compatibility --check
+	for name in $(DESCRIBED); do $(BIN)/python -m services.$$name openapi --check || exit 1; done
 
 up: setup
 	$(BIN)/rappen up
@@ -54,6 +57,7 @@ format: setup
 
 generate: setup
 	$(BIN)/python -m rappen_contracts.generate
+	for name in $(DESCRIBED); do $(BIN)/python -m services.$$name openapi --write || exit 1; done
 
 EXPORT = $(BIN)/uv export --frozen --no-emit-workspace --no-annotate --no-header --quiet --format requirements-txt
 

@@ -1,11 +1,15 @@
-"""`python -m services.billing api|worker|all|migrate|audit|dlq|prices|ensure|unpriced|unknown`."""
+"""`python -m services.billing api|worker|all|migrate|openapi|audit|dlq|prices|ensure|unpriced|unknown`."""
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from services.billing.commands import COMMANDS
 from services.billing.settings import BillingSettings
 from services.chassis.service import run_service
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 def _serve(settings: BillingSettings, role: str) -> None:
@@ -13,6 +17,12 @@ def _serve(settings: BillingSettings, role: str) -> None:
     from services.billing.app import serve  # noqa: PLC0415
 
     serve(settings, role)
+
+
+def _application() -> "FastAPI":
+    from services.billing.app import application  # noqa: PLC0415
+
+    return application()
 
 
 if __name__ == "__main__":
@@ -24,5 +34,6 @@ if __name__ == "__main__":
             serve=_serve,
             commands=COMMANDS,
             migrations=Path(__file__).parent / "migrations",
+            application=_application,
         )
     )

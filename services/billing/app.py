@@ -17,10 +17,21 @@ from services.chassis.problems import install_problems
 from services.chassis.process import Part, run_process
 from services.chassis.relay import Relay
 
-__all__ = ["serve"]
+__all__ = ["application", "serve"]
+
+API_ROLES = ("api", "all")
 
 BALANCES_GATHER_S = 1.0
 WORKER_NICENESS = 5
+
+
+def application(role: str = "api") -> FastAPI:
+    """The application of a role with its routes; what they work with is given to it by `serve`."""
+    app = FastAPI(title="Rappen billing", docs_url=None, redoc_url=None, openapi_url=None)
+    install_problems(app)
+    if role in API_ROLES:
+        api.add_routes(app)
+    return app
 
 
 def serve(settings: BillingSettings, role: str) -> None:
@@ -34,14 +45,13 @@ def serve(settings: BillingSettings, role: str) -> None:
     health = Health()
     health.register("database", database.ping)
 
-    app = FastAPI(title="Rappen billing", docs_url=None, redoc_url=None, openapi_url=None)
-    install_problems(app)
+    app = application(role)
     app.include_router(health_routes(health))
     served: ASGIApp = app
     parts: list[Part] = []
-    if role in ("api", "all"):
+    if role in API_ROLES:
         caller = CallerVerifier(audience="billing", secret=settings.internal_secret.get_secret_value())
-        served = api.build(app, settings, database=database, caller=caller, clock=system_clock)
+        served = api.serve_routes(app, settings, database=database, caller=caller, clock=system_clock)
     if role in ("worker", "all"):
         parts += _worker(settings, database, health)
     if role == "worker":

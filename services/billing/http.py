@@ -1,72 +1,95 @@
-"""What every route is given, and how parameters are read."""
+"""What every route is given, what it asks first, and the numbers of bodies."""
 
-import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
 
-import asyncpg
-from fastapi import APIRouter, Header, Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
-from pydantic.alias_generators import to_camel
+from fastapi import APIRouter, Depends, Header, Request
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.errors import MalformedParameter
 from services.billing.money import MICRO_PLACES
+from services.billing.parameters import MandateId
 from services.billing.settings import BillingSettings
-from services.chassis.caller import CallerVerifier
+from services.chassis.caller import CurrentCaller
 from services.chassis.clock import Clock
-from services.chassis.database import Database, take_time
+from services.chassis.database import Database, driver_connection, take_time
 from services.chassis.deadlines import LONG_ANSWER_S, deadline_of
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.validation import value_fault
 
 __all__ = [
+    "NUMBER_END",
     "ApiContext",
-    "Body",
     "ChfNumber",
+    "Context",
     "IdempotencyKey",
     "Identifier",
-    "id_parameter",
-    "integer_parameter",
-    "mandate_parameter",
+    "NonNegativeNumber",
+    "TakeTime",
+    "WholeNumber",
+    "long_time",
+    "require_mandate_admin",
+    "require_mandate_member",
     "router",
-    "take_long",
-    "text_parameter",
 ]
 
 # Amounts of one request: far more than anybody pays, far less than the ledger's integers hold.
 AMOUNT_DIGITS_MAX = 11
-
-_IDENTIFIER = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
+NUMBER_END = 10**AMOUNT_DIGITS_MAX
+# What a column of type integer holds.
+INTEGER_MAX = 2**31 - 1
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@|\-]{1,64}$")]
 
+# Called in the transaction whose work may take long.
+TakeTime = Callable[[AsyncConnection], Awaitable[None]]
 
-IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)]
+# The gateway has it for every change that can be repeated, and documents it there.
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, include_in_schema=False)]
 
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """What the routes work with."""
+    """What the routes work with; the application has it as `state.context`."""
 
     settings: BillingSettings
     database: Database
-    caller: CallerVerifier
     clock: Clock
 
 
-async def take_long(request: Request, connection: asyncpg.Connection) -> None:
-    """Gives work that grows with a mandate or a file its longer time, once the database has answered."""
-    await take_time(connection, LONG_ANSWER_S)
-    deadline_of(request).restart(LONG_ANSWER_S)
+async def _context(request: Request) -> ApiContext:
+    context: ApiContext = request.app.state.context
+    return context
 
 
-class Body(BaseModel):
-    """Base of request bodies: camelCase, strict types, unknown names ignored."""
+Context = Annotated[ApiContext, Depends(_context)]
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=False, strict=True, extra="ignore", frozen=True
-    )
+
+def router() -> APIRouter:
+    """A router whose numbers never pass through a float."""
+    return APIRouter(route_class=ExactJsonRoute, default_response_class=ExactJsonResponse)
+
+
+async def require_mandate_member(caller: CurrentCaller, mandate_id: MandateId) -> None:
+    """For routes of a mandate's members: decided before anything else of the request is looked at."""
+    caller.require_member(mandate_id)
+
+
+async def require_mandate_admin(caller: CurrentCaller, mandate_id: MandateId) -> None:
+    """For routes of a mandate's administrators: decided before anything else of the request is looked at."""
+    caller.require_admin(mandate_id)
+
+
+def long_time(request: Request) -> TakeTime:
+    """What gives work that grows with a mandate or a file its longer time, once the database has answered."""
+
+    async def take(connection: AsyncConnection) -> None:
+        await take_time(driver_connection(connection), LONG_ANSWER_S)
+        deadline_of(request).restart(LONG_ANSWER_S)
+
+    return take
 
 
 def _exact_number(value: Any) -> Decimal:
@@ -84,41 +107,12 @@ def _exact_number(value: Any) -> Decimal:
     return number
 
 
-ChfNumber = Annotated[Decimal, BeforeValidator(_exact_number), WithJsonSchema({"type": "number"})]
-
-
-def router() -> APIRouter:
-    """A router whose numbers never pass through a float."""
-    return APIRouter(route_class=ExactJsonRoute, default_response_class=ExactJsonResponse)
-
-
-def mandate_parameter(mandate_id: str) -> str:
-    """A mandate id out of a path or query; what cannot be one names nobody's mandate."""
-    return id_parameter("mandateId", mandate_id)
-
-
-def id_parameter(name: str, text: str) -> str:
-    """An id out of a path or query."""
-    if not _IDENTIFIER.fullmatch(text):
-        raise MalformedParameter(name, en="this cannot be an id", de="das kann keine Id sein")
-    return text
-
-
-def integer_parameter(name: str, text: str | None, *, default: int, least: int, most: int) -> int:
-    """A whole number out of the query, or its default."""
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
-        raise MalformedParameter(
-            name,
-            en=f"a whole number from {least} to {most} is expected",
-            de=f"eine ganze Zahl von {least} bis {most} wird erwartet",
-        )
-    return int(text)
-
-
-def text_parameter(name: str, text: str | None) -> str | None:
-    """Text out of the query, as the database can compare it; an empty one is none."""
-    if text is not None and "\x00" in text:
-        raise MalformedParameter(name, en="text must not contain NUL", de="Text darf kein NUL enthalten")
-    return text or None
+ChfNumber = Annotated[
+    Decimal,
+    BeforeValidator(_exact_number),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": -NUMBER_END, "exclusiveMaximum": NUMBER_END}),
+]
+NonNegativeNumber = Annotated[
+    ChfNumber, Field(ge=0), WithJsonSchema({"type": "number", "minimum": 0, "exclusiveMaximum": NUMBER_END})
+]
+WholeNumber = Annotated[int, Field(ge=0, le=INTEGER_MAX)]

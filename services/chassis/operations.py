@@ -8,10 +8,10 @@ document is committed beside it (`openapi.json`), and the gateway routes, guards
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, field_serializer
 from pydantic.alias_generators import to_camel
 
 __all__ = [
@@ -22,7 +22,9 @@ __all__ = [
     "Access",
     "Repeat",
     "Rules",
+    "add_schemas",
     "operation",
+    "reference",
     "service_document",
 ]
 
@@ -74,7 +76,8 @@ class Rules(BaseModel):
     access: Access = Access.PERSON
     # What a service account's token must allow.
     scope: str | None = None
-    limit: int | None = READS_PER_MINUTE
+    # Written as 0 for no limit, because a document of FastAPI has no null.
+    limit: Annotated[int | None, BeforeValidator(lambda given: given or None)] = READS_PER_MINUTE
     # None stands for READ with GET, and for SAME with every other method.
     repeat: Repeat | None = None
     # Whether the header that names the context mandate counts; elsewhere it is ignored.
@@ -84,6 +87,10 @@ class Rules(BaseModel):
     body_bytes_max: int = BODY_BYTES_MAX
     # Whether the media type is the gateway's to refuse; else the service judges it.
     body_type_checked: bool = True
+
+    @field_serializer("limit")
+    def _no_null(self, limit: int | None) -> int:
+        return limit or 0
 
 
 def operation(
@@ -105,24 +112,41 @@ def operation(
     """
     extra: dict[str, Any] = {EXTENSION: Rules(**rules).model_dump(mode="json", exclude_defaults=True)}
     if body is not None:
-        schema = TypeAdapter(body).json_schema(ref_template=_REF)
+        schema = reference(body)
         extra["requestBody"] = {"required": True, "content": {each: {"schema": schema} for each in media_types}}
     responses: dict[int | str, dict[str, Any]] = {
-        code: {"model": model, "description": HTTPStatus(code).phrase} for code, model in (more_answers or {}).items()
+        code: {"model": model, "description": _phrase(code)} for code, model in (more_answers or {}).items()
     }
     for code in refuses:
         problem = {"application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemDocument")}}}
-        responses[code] = {"description": HTTPStatus(code).phrase, "content": problem}
+        responses[code] = {"description": _phrase(code), "content": problem}
     return {
         "operation_id": operation_id,
         "summary": summary,
         "tags": [operation_id.split("-", 1)[0]],
         "response_model": answer,
-        "response_description": HTTPStatus(status).phrase,
+        "response_description": _phrase(status),
         "status_code": status,
         "responses": responses,
         "openapi_extra": extra,
     }
+
+
+def _phrase(status: int) -> str:
+    """What RFC 9110 calls a status; older versions of Python have two other names."""
+    return {413: "Content Too Large", 422: "Unprocessable Content"}.get(status) or HTTPStatus(status).phrase
+
+
+def reference(model: Any) -> dict[str, Any]:
+    """The schema of what FastAPI does not see (a body of bytes, JSON in a query): of a model a reference to it.
+
+    `service_document` moves the definitions that come with it to where they are referred to.
+    """
+    schema = TypeAdapter(model).json_schema(ref_template=_REF)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)) or "$ref" in schema:
+        return schema
+    definitions = schema.pop("$defs", {})
+    return {"$ref": _REF.format(model=model.__name__), "$defs": {**definitions, model.__name__: schema}}
 
 
 class FieldFault(BaseModel):
@@ -156,18 +180,47 @@ def service_document(app: FastAPI) -> dict[str, Any]:
         for method, described in sorted(methods.items()):
             if EXTENSION in described:
                 paths.setdefault(path, {})[method] = described
-                for content in described.get("requestBody", {}).get("content", {}).values():
-                    schemas.update(content["schema"].pop("$defs", {}))
+                _lift_definitions(described, schemas)
                 described["responses"] = {
                     code: answer for code, answer in described["responses"].items() if not _is_of_fastapi(answer)
                 }
     problem = TypeAdapter(ProblemDocument).json_schema(mode="serialization", ref_template=_REF)
-    schemas.update(problem.pop("$defs"))
-    schemas["ProblemDocument"] = problem
+    add_schemas(schemas, {**problem.pop("$defs"), "ProblemDocument": problem})
     # FastAPI's own form of a refusal, which no operation of ours answers.
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    return {**made, "paths": paths, "components": {"schemas": dict(sorted(schemas.items()))}}
+    document: dict[str, Any] = _with_whole_numbers(
+        {**made, "paths": paths, "components": {"schemas": dict(sorted(schemas.items()))}}
+    )
+    return document
+
+
+def add_schemas(schemas: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Adds schemas by their names; raises `ValueError` for a name that stands for another schema already."""
+    for name, schema in more.items():
+        if schemas.setdefault(name, schema) != schema:
+            raise ValueError(f"two schemas are named {name}: one of the models needs another name")
+
+
+def _with_whole_numbers(node: Any) -> Any:
+    """The document with its limits as they were declared: FastAPI makes floats of them."""
+    if isinstance(node, dict):
+        return {name: _with_whole_numbers(each) for name, each in node.items()}
+    if isinstance(node, list):
+        return [_with_whole_numbers(each) for each in node]
+    return int(node) if isinstance(node, float) and node.is_integer() else node
+
+
+def _lift_definitions(node: Any, schemas: dict[str, Any]) -> None:
+    """Moves the definitions inside an operation to the schemas of the document."""
+    if isinstance(node, dict):
+        definitions = node.pop("$defs", {})
+        for each in [*node.values(), *definitions.values()]:
+            _lift_definitions(each, schemas)
+        add_schemas(schemas, definitions)
+    elif isinstance(node, list):
+        for each in node:
+            _lift_definitions(each, schemas)
 
 
 def _is_of_fastapi(answer: Mapping[str, Any]) -> bool:

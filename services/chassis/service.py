@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from aiokafka.errors import KafkaConnectionError
 from pydantic import ValidationError
@@ -14,6 +14,9 @@ from services.chassis.migrations import migrate
 from services.chassis.output import until_closed
 from services.chassis.settings import ServiceSettings
 from services.chassis.validation import configuration_faults
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 __all__ = ["run_service"]
 
@@ -31,13 +34,22 @@ def run_service(
     serve: Callable[[S, str], None],
     commands: Mapping[str, Callable[[S, Sequence[str]], int]],
     migrations: Path,
+    application: "Callable[[], FastAPI] | None" = None,
 ) -> int:
-    """Runs `python -m services.<name> <role or command>`; returns the exit code."""
-    words = [*roles, "migrate", *commands]
+    """Runs `python -m services.<name> <role or command>`; returns the exit code.
+
+    `application` is the one whose routes the service's OpenAPI document describes; without it there is no document.
+    """
+    words = [*roles, "migrate", *([] if application is None else ["openapi"]), *commands]
     if len(sys.argv) < 2 or sys.argv[1] not in words:
         print(f"usage: python -m services.{name} {'|'.join(words)}", file=sys.stderr)  # noqa: T201
         return 2
     word, arguments = sys.argv[1], sys.argv[2:]
+    if word == "openapi" and application is not None:
+        # The web stack is loaded for it alone; other commands start faster without.
+        from services.chassis.documents import document_command  # noqa: PLC0415
+
+        return document_command(name, application, arguments)
     if word in commands and _ask_for_help(arguments):
         # Its parser explains and ends before anything is looked up, so what is not configured does not matter.
         settings: S | None = cast("S", settings_class.model_construct())
@@ -46,16 +58,20 @@ def run_service(
     if settings is None:
         return 2
     if word == "migrate":
-        if settings.database_owner_url is None:
-            print(f"{name.upper()}_DATABASE_OWNER_URL is needed to migrate", file=sys.stderr)  # noqa: T201
-            return 2
-        revision = migrate(settings.database_owner_url.get_secret_value(), schema=name, folder=migrations)
-        print(f"{name}: at revision {revision}")  # noqa: T201
-        return 0
+        return _migrate(name, settings, migrations)
     if word in commands:
         return _command(word, commands[word], settings, arguments)
     configure_logging(service=name, role=word, instance=settings.instance)
     serve(settings, word)
+    return 0
+
+
+def _migrate(name: str, settings: ServiceSettings, folder: Path) -> int:
+    if settings.database_owner_url is None:
+        print(f"{name.upper()}_DATABASE_OWNER_URL is needed to migrate", file=sys.stderr)  # noqa: T201
+        return 2
+    revision = migrate(settings.database_owner_url.get_secret_value(), schema=name, folder=folder)
+    print(f"{name}: at revision {revision}")  # noqa: T201
     return 0
 
 
@@ -66,7 +82,8 @@ def _command(word: str, command: Callable[[S, Sequence[str]], int], settings: S,
         if not (is_transient(error) or isinstance(error, KafkaConnectionError)):
             raise
         # A server is away, which an operator reads in a line better than in a traceback.
-        print(f"rappen {word}: {error or type(error).__name__}", file=sys.stderr)  # noqa: T201
+        cause = error.__cause__ or error
+        print(f"rappen {word}: {str(cause) or type(cause).__name__}", file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED

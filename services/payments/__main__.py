@@ -1,10 +1,10 @@
-"""`python -m services.payments api|worker|all|migrate|events`."""
+"""`python -m services.payments api|worker|all|migrate|openapi|events`."""
 
 import sys
 from pathlib import Path
 
 from services.chassis.service import run_service
-from services.payments.app import serve
+from services.payments.app import application, serve
 from services.payments.commands import COMMANDS
 from services.payments.settings import PaymentsSettings
 
@@ -17,5 +17,6 @@ if __name__ == "__main__":
             serve=serve,
             commands=COMMANDS,
             migrations=Path(__file__).parent / "migrations",
+            application=application,
         )
     )

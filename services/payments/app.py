@@ -11,18 +11,31 @@ from services.chassis.problems import install_problems
 from services.chassis.process import Part, Resource, run_process
 from services.chassis.readers import Readers
 from services.chassis.relay import Relay
-from services.payments.checkouts.api import checkout_routes
+from services.payments.checkouts import api as checkouts
+from services.payments.checkouts.api import CheckoutContext
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
 from services.payments.checkouts.create_checkout import CreateCheckout
 from services.payments.checkouts.return_url import ReturnOrigins
-from services.payments.inbox.api import webhook_routes
+from services.payments.inbox import api as inbox
 from services.payments.inbox.process_event import ProcessEvents
 from services.payments.inbox.receive_event import ReceiveEvent
 from services.payments.jobs import Inbox
 from services.payments.settings import PaymentsSettings
 from services.payments.stripe.gateway import StripeGateway
 
-__all__ = ["serve"]
+__all__ = ["application", "serve"]
+
+API_ROLES = ("api", "all")
+
+
+def application(role: str = "api") -> FastAPI:
+    """The application of a role with its routes; what they work with is given to it by `serve`."""
+    app = FastAPI(title="Rappen payments", docs_url=None, redoc_url=None, openapi_url=None)
+    install_problems(app)
+    if role in API_ROLES:
+        app.include_router(checkouts.api)
+        app.include_router(inbox.api)
+    return app
 
 
 def serve(settings: PaymentsSettings, role: str) -> None:
@@ -40,21 +53,20 @@ def serve(settings: PaymentsSettings, role: str) -> None:
         timeout_s=settings.stripe.timeout_s,
     )
 
-    app = FastAPI(title="Rappen payments", docs_url=None, redoc_url=None, openapi_url=None)
-    install_problems(app)
+    app = application(role)
     app.include_router(health_routes(health))
     resources: list[Resource] = [database, stripe]
     parts: list[Part] = []
-    if role in ("api", "all"):
+    if role in API_ROLES:
         readers = Readers(settings.kafka, database, client_id=f"payments-{settings.instance}")
         resources.append(readers)
-        _add_routes(app, settings, database=database, stripe=stripe, readers=readers, faults=faults)
+        _serve_routes(app, settings, database=database, stripe=stripe, readers=readers, faults=faults)
     if role in ("worker", "all"):
         parts += _worker(settings, database=database, stripe=stripe, faults=faults)
     run_process(app, http=settings.http, health=health, resources=resources, parts=parts)
 
 
-def _add_routes(
+def _serve_routes(
     app: FastAPI,
     settings: PaymentsSettings,
     *,
@@ -80,9 +92,9 @@ def _add_routes(
         clock=system_clock,
         wall_clock=system_clock,
     )
-    caller = CallerVerifier(audience="payments", secret=settings.internal_secret.get_secret_value())
-    app.include_router(checkout_routes(caller=caller, create=create, confirm=confirm, amounts=settings.top_up_amounts))
-    app.include_router(webhook_routes(receive))
+    app.state.caller = CallerVerifier(audience="payments", secret=settings.internal_secret.get_secret_value())
+    app.state.checkouts = CheckoutContext(create, confirm, settings.top_up_amounts)
+    app.state.receive_event = receive
 
 
 def _worker(

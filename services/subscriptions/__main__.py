@@ -1,11 +1,11 @@
-"""`python -m services.subscriptions api|worker|all|migrate|dlq`."""
+"""`python -m services.subscriptions api|worker|all|migrate|openapi|dlq`."""
 
 import sys
 from pathlib import Path
 
 from services.chassis import dead_letters
 from services.chassis.service import run_service
-from services.subscriptions.app import serve
+from services.subscriptions.app import application, serve
 from services.subscriptions.settings import SubscriptionsSettings
 
 if __name__ == "__main__":
@@ -17,5 +17,6 @@ if __name__ == "__main__":
             serve=serve,
             commands={"dlq": dead_letters.run},
             migrations=Path(__file__).parent / "migrations",
+            application=application,
         )
     )

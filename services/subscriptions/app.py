@@ -17,7 +17,19 @@ from services.subscriptions import api, jobs, subscribers
 from services.subscriptions.catalogue import Catalogue, CatalogueInvalid, read_catalogue
 from services.subscriptions.settings import SubscriptionsSettings
 
-__all__ = ["serve"]
+__all__ = ["application", "serve"]
+
+API_ROLES = ("api", "all")
+PATH_PREFIX: str = SubscriptionsSettings.model_fields["path_prefix"].default
+
+
+def application(role: str = "api", *, path_prefix: str = PATH_PREFIX) -> FastAPI:
+    """The application of a role with its routes; what they work with is given to it by `serve`."""
+    app = FastAPI(title="Rappen subscriptions", docs_url=None, redoc_url=None, openapi_url=None)
+    install_problems(app)
+    if role in API_ROLES:
+        app.include_router(api.routes(path_prefix))
+    return app
 
 
 def serve(settings: SubscriptionsSettings, role: str) -> None:
@@ -32,25 +44,15 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
     health = Health()
     health.register("database", database.ping)
 
-    app = FastAPI(title="Rappen subscriptions", docs_url=None, redoc_url=None, openapi_url=None)
-    install_problems(app)
+    app = application(role, path_prefix=settings.path_prefix)
     app.include_router(health_routes(health))
     resources: list[Resource] = [database]
     parts: list[Part] = []
-    if role in ("api", "all"):
+    if role in API_ROLES:
         readers = Readers(settings.kafka, database, client_id=f"subscriptions-{settings.instance}")
         resources.append(readers)
-        caller = CallerVerifier(audience="subscriptions", secret=settings.internal_secret.get_secret_value())
-        app.include_router(
-            api.build(
-                prefix=settings.path_prefix,
-                database=database,
-                catalogue=catalogue,
-                caller=caller,
-                readers=readers,
-                clock=system_clock,
-            )
-        )
+        app.state.caller = CallerVerifier(audience="subscriptions", secret=settings.internal_secret.get_secret_value())
+        app.state.context = api.ApiContext(database, catalogue, readers, system_clock)
     if role in ("worker", "all"):
         parts += _worker(settings, database, catalogue, health)
     run_process(app, http=settings.http, health=health, resources=resources, parts=parts)

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.caller import Caller
+from services.chassis.database import Database
 from services.subscriptions.domain.states import OCCUPYING
 from services.subscriptions.domain.subscription import Subscription
 from services.subscriptions.errors import MandateUnknown
@@ -29,26 +30,30 @@ class MandateView(NamedTuple):
     feature_instances: int
 
 
-async def require_known(connection: AsyncConnection, caller: Caller, mandate_id: str) -> None:
+async def require_known(database: Database, caller: Caller, mandate_id: str) -> None:
     """Refuses a mandate that the directory does not know. Its own members' word for it is enough."""
     if mandate_id in caller.mandates:
         return
     caller.require_system_admin()
     known = sa.select(directory_mandates.c.id).where(directory_mandates.c.id == mandate_id)
     # PostgreSQL's text holds no NUL, so there can be no such id.
-    if "\x00" in mandate_id or (await connection.execute(known)).first() is None:
+    if "\x00" in mandate_id:
         raise MandateUnknown
+    async with database.reading() as connection:
+        if (await connection.execute(known)).first() is None:
+            raise MandateUnknown
 
 
-async def view_of_mandate(connection: AsyncConnection, caller: Caller, mandate_id: str) -> MandateView:
+async def view_of_mandate(database: Database, caller: Caller, mandate_id: str) -> MandateView:
     """What a member may know of their mandate's subscription."""
     caller.require_member(mandate_id)
-    return MandateView(
-        current=await _current(connection, mandate_id),
-        scheduled=await _scheduled(connection, mandate_id),
-        members=await _enabled(connection, directory_members, mandate_id),
-        feature_instances=await _enabled(connection, directory_feature_instances, mandate_id),
-    )
+    async with database.reading() as connection:
+        return MandateView(
+            current=await _current(connection, mandate_id),
+            scheduled=await _scheduled(connection, mandate_id),
+            members=await _enabled(connection, directory_members, mandate_id),
+            feature_instances=await _enabled(connection, directory_feature_instances, mandate_id),
+        )
 
 
 async def _current(connection: AsyncConnection, mandate_id: str) -> Subscription | None:

@@ -9,16 +9,16 @@ from services.chassis.caller import VERIFIED_MAX, Caller, CallerVerifier, Unauth
 
 SECRET = "s" * 32
 CALLER = Caller(user_id="alice", mandates={"m-1": True, "m-2": False}, instances=frozenset({"i-1"}))
-verify = CallerVerifier(audience="billing", secret=SECRET)
+verify = CallerVerifier(audience="billing", secret=SECRET).verify
 
 
 def signed(*, audience: str = "billing", secret: str = SECRET, age_s: float = 0) -> str:
     return sign_caller(CALLER, audience=audience, secret=secret, now=datetime.now(UTC) - timedelta(seconds=age_s))
 
 
-async def test_a_context_carries_the_whole_caller() -> None:
-    assert await verify(signed()) == CALLER
-    assert await verify(signed(age_s=55)) == CALLER
+def test_a_context_carries_the_whole_caller() -> None:
+    assert verify(signed()) == CALLER
+    assert verify(signed(age_s=55)) == CALLER
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ async def test_a_context_carries_the_whole_caller() -> None:
         signed(audience="payments").split(".")[0] + "." + signed().split(".")[1],
     ],
 )
-async def test_anything_else_is_nobody(context: str | None) -> None:
+def test_anything_else_is_nobody(context: str | None) -> None:
     with pytest.raises(Unauthenticated):
-        await verify(context)
+        verify(context)
 
 
 async def test_a_context_that_was_verified_is_refused_once_it_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:

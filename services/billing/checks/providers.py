@@ -1,21 +1,34 @@
-"""Which AI providers somebody may use (G5): by role, a role without rows has the platform's default."""
+"""Which AI providers somebody may use: by role, a role without rows has the platform's default."""
 
 from collections.abc import Mapping, Sequence
 
-import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.pricing.repository import Tariffs, current_tariff
 from services.billing.settings import BillingSettings
+from services.billing.tables import directory_mandates, directory_members, provider_permissions
+from services.chassis.database import Database, driver_connection
 
-__all__ = ["allowed", "provider_catalogue", "providers_of_member"]
+__all__ = ["allowed", "list_providers", "list_providers_of_member"]
 
 
-async def provider_catalogue(
-    connection: asyncpg.Connection, tariffs: Tariffs, settings: BillingSettings
-) -> frozenset[str]:
-    """The providers of the price book and those added by configuration."""
-    tariff = await current_tariff(connection, tariffs)
-    return tariff.book.providers() | frozenset(settings.additional_providers)
+async def list_providers(database: Database, tariffs: Tariffs, settings: BillingSettings) -> list[str]:
+    """Every provider there is."""
+    async with database.reading() as connection:
+        return sorted(await _catalogue(connection, tariffs, settings))
+
+
+async def list_providers_of_member(
+    database: Database, tariffs: Tariffs, settings: BillingSettings, mandate_ids: Sequence[str], user_id: str
+) -> list[str]:
+    """The providers that somebody may use in any of the mandates."""
+    async with database.reading() as connection:
+        catalogue = await _catalogue(connection, tariffs, settings)
+        found: frozenset[str] = frozenset()
+        for mandate_id in mandate_ids:
+            found |= await _of_member(connection, mandate_id, user_id, catalogue, settings)
+        return sorted(found)
 
 
 def allowed(
@@ -34,19 +47,25 @@ def allowed(
     return found
 
 
-async def providers_of_member(
-    connection: asyncpg.Connection, mandate_id: str, user_id: str, catalogue: frozenset[str], settings: BillingSettings
+async def _catalogue(connection: AsyncConnection, tariffs: Tariffs, settings: BillingSettings) -> frozenset[str]:
+    """The providers of the price book and those added by configuration."""
+    tariff = await current_tariff(driver_connection(connection), tariffs)
+    return tariff.book.providers() | frozenset(settings.additional_providers)
+
+
+async def _of_member(
+    connection: AsyncConnection, mandate_id: str, user_id: str, catalogue: frozenset[str], settings: BillingSettings
 ) -> frozenset[str]:
     """The providers an enabled member may use; nobody else may use any."""
-    roles = await connection.fetchval(
-        "SELECT s.roles FROM directory_members s JOIN directory_mandates d ON d.id = s.mandate_id AND d.enabled"
-        " WHERE s.mandate_id = $1 AND s.user_id = $2 AND s.enabled",
-        mandate_id,
-        user_id,
-    )
+    members, permissions = directory_members.c, provider_permissions.c
+    in_enabled = sa.and_(directory_mandates.c.id == members.mandate_id, directory_mandates.c.enabled)
+    read = sa.select(members.roles).select_from(directory_members.join(directory_mandates, in_enabled))
+    of_user = sa.and_(members.mandate_id == mandate_id, members.user_id == user_id, members.enabled)
+    roles = await connection.scalar(read.where(of_user))
     if roles is None:
         return frozenset()
-    rows = await connection.fetch(
-        "SELECT role, providers FROM provider_permissions WHERE mandate_id = $1 AND providers IS NOT NULL", mandate_id
+    ruled = sa.select(permissions.role, permissions.providers).where(
+        permissions.mandate_id == mandate_id, permissions.providers.is_not(None)
     )
-    return allowed(roles, {row["role"]: row["providers"] for row in rows}, catalogue, settings.provider_roles)
+    rows = (await connection.execute(ruled)).all()
+    return allowed(roles, {row.role: row.providers for row in rows}, catalogue, settings.provider_roles)

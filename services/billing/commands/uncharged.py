@@ -6,12 +6,11 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import asyncpg
-
-from services.billing.mandates.queries import unknown_usage
+from services.billing.mandates.queries import list_unknown
 from services.billing.pricing.queries import list_unpriced
 from services.billing.settings import BillingSettings
 from services.chassis.arguments import LISTED_MAX, whole_number
+from services.chassis.database import PATIENT, Database
 
 __all__ = ["run_unknown", "run_unpriced"]
 
@@ -23,7 +22,7 @@ Rows = Sequence[dict[str, Any]]
 def run_unpriced(settings: BillingSettings, arguments: Sequence[str]) -> int:
     """Prints a line for each parked event."""
     given = _parse("unpriced", "Usage and payments that wait for a price or a rate.", arguments)
-    rows = asyncio.run(_read(settings, lambda connection: _unpriced(connection, given.limit + 1)))
+    rows = asyncio.run(_read(settings, lambda database: _unpriced(database, given.limit + 1)))
     _print(
         given,
         rows,
@@ -37,7 +36,7 @@ def run_unpriced(settings: BillingSettings, arguments: Sequence[str]) -> int:
 def run_unknown(settings: BillingSettings, arguments: Sequence[str]) -> int:
     """Prints a line for each member."""
     given = _parse("unknown", "Mandates and members with usage that the directory does not know.", arguments)
-    rows = asyncio.run(_read(settings, lambda connection: unknown_usage(connection, limit=given.limit + 1)))
+    rows = asyncio.run(_read(settings, lambda database: list_unknown(database, limit=given.limit + 1)))
     _print(given, rows, "mandate user usage what", _unknown_line, "is unknown to the directory")
     return 0
 
@@ -55,16 +54,16 @@ def _parse(name: str, what: str, arguments: Sequence[str]) -> argparse.Namespace
     return parser.parse_args(list(arguments))
 
 
-async def _read(settings: BillingSettings, query: Callable[[asyncpg.Connection], Awaitable[Rows]]) -> Rows:
-    connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=10)
+async def _read(settings: BillingSettings, query: Callable[[Database], Awaitable[Rows]]) -> Rows:
+    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=PATIENT)
     try:
-        return await query(connection)
+        return await query(database)
     finally:
-        await connection.close()
+        await database.stop()
 
 
-async def _unpriced(connection: asyncpg.Connection, limit: int) -> Rows:
-    items: Rows = (await list_unpriced(connection, only={}, cursor=None, limit=limit))["items"]
+async def _unpriced(database: Database, limit: int) -> Rows:
+    items: Rows = (await list_unpriced(database, only={}, cursor=None, limit=limit))["items"]
     return items
 
 

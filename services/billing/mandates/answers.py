@@ -5,10 +5,12 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-import asyncpg
-import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.errors import IdempotencyMismatch
+from services.billing.tables import kept_answers
 
 __all__ = ["KeyedRequest", "answer_once"]
 
@@ -29,7 +31,7 @@ class KeyedRequest(NamedTuple):
 
 
 async def answer_once(
-    connection: asyncpg.Connection,
+    connection: AsyncConnection,
     asked: KeyedRequest,
     change: Callable[[], Awaitable[dict[str, Any]]],
     *,
@@ -41,29 +43,21 @@ async def answer_once(
     """
     if asked.key is None:
         return await change()
-    place = (asked.mandate_no, asked.action, asked.actor, asked.key)
-    first = await connection.fetchval(
-        "INSERT INTO kept_answers (mandate_no, action, actor, idempotency_key, digest, at)"
-        " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING true",
-        *place,
-        asked.digest,
-        now,
-    )
-    if not first:
-        kept = await connection.fetchrow(
-            "SELECT digest, answer FROM kept_answers"
-            " WHERE mandate_no = $1 AND action = $2 AND actor = $3 AND idempotency_key = $4",
-            *place,
-        )
-        if kept["digest"] != asked.digest:
+    place = {
+        "mandate_no": asked.mandate_no,
+        "action": asked.action,
+        "actor": asked.actor,
+        "idempotency_key": asked.key,
+    }
+    first = insert(kept_answers).values(**place, digest=asked.digest, at=now).on_conflict_do_nothing()
+    of_place = sa.and_(*(kept_answers.c[name] == given for name, given in place.items()))
+    if (await connection.execute(first.returning(sa.true()))).first() is None:
+        read = sa.select(kept_answers.c.digest, kept_answers.c.answer).where(of_place)
+        kept = (await connection.execute(read)).one()
+        if kept.digest != asked.digest:
             raise IdempotencyMismatch
-        answer: dict[str, Any] = kept["answer"]
+        answer: dict[str, Any] = kept.answer
         return answer
     answer = await change()
-    await connection.execute(
-        "UPDATE kept_answers SET answer = $5"
-        " WHERE mandate_no = $1 AND action = $2 AND actor = $3 AND idempotency_key = $4",
-        *place,
-        orjson.dumps(answer).decode(),
-    )
+    await connection.execute(sa.update(kept_answers).where(of_place).values(answer=answer))
     return answer

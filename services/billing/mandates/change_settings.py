@@ -6,19 +6,22 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import available_timezones
 
-import asyncpg
-import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.errors import AmountAboveCeiling, InvalidField
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.errors import BillingModelFixed
-from services.billing.mandates.queries import read_settings
+from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.repository import calendar_of, past_zones_json
 from services.billing.money import from_micro, to_micro
+from services.billing.tables import mandates
 from services.billing.zones import HOST_ZONES, zone_known
 from services.chassis.caller import Caller, Forbidden
+from services.chassis.clock import Clock
+from services.chassis.database import Database, driver_connection
 
-__all__ = ["change_settings", "change_terms", "settings_json"]
+__all__ = ["change_settings", "show_settings"]
 
 # The name of each setting in the body, its column, and whether a mandate admin may change it.
 _COLUMNS: dict[str, tuple[str, bool]] = {
@@ -40,23 +43,51 @@ _COLUMNS: dict[str, tuple[str, bool]] = {
 _AMOUNTS = ("defaultUserCredit", "rechargeAmountCHF")
 
 
+async def show_settings(database: Database, mandate_id: str) -> dict[str, Any]:
+    """The settings of a mandate."""
+    async with database.reading() as connection:
+        mandate_no = await open_mandate(connection, mandate_id)
+        return _settings_json(await _settings(connection, mandate_no))
+
+
 async def change_settings(
-    connection: asyncpg.Connection,
-    mandate_no: int,
+    database: Database,
+    mandate_id: str,
     given: Mapping[str, Any],
     *,
     caller: Caller,
     amount_max: Decimal,
-    now: datetime,
+    clock: Clock,
 ) -> dict[str, Any]:
-    """Sets what is given and differs, in the caller's transaction, and answers the settings after.
+    """Sets what is given and differs, and answers the settings after.
 
     The whole object may be sent back: a value that is sent unchanged is no change, whoever sends it, and however it
     compares with today's ceiling of amounts.
     """
-    row = await read_settings(connection, mandate_no, lock=True)
-    before = settings_json(row)
-    changed = {name: value for name, value in given.items() if value is not None and value != before[name]}
+    async with database.transaction() as connection:
+        mandate_no = await open_mandate(connection, mandate_id)
+        now = clock()
+        row = await _settings(connection, mandate_no, lock=True)
+        before = _settings_json(row)
+        changed = {name: value for name, value in given.items() if value is not None and value != before[name]}
+        _require_allowed(changed, before, caller=caller, amount_max=amount_max)
+        if changed:
+            await _write(connection, row, changed, now)
+            await record_change(
+                driver_connection(connection),
+                mandate_no=mandate_no,
+                actor=caller.user_id,
+                action="settings",
+                before={name: before[name] for name in changed},
+                after=changed,
+                now=now,
+            )
+        return _settings_json(await _settings(connection, mandate_no))
+
+
+def _require_allowed(
+    changed: Mapping[str, Any], before: Mapping[str, Any], *, caller: Caller, amount_max: Decimal
+) -> None:
     for name, value in changed.items():
         if not _COLUMNS[name][1] and not caller.system_admin:
             raise Forbidden(code="SETTING_NOT_YOURS")
@@ -67,73 +98,28 @@ async def change_settings(
     # Sent back unchanged, a zone that this machine no longer knows is no fault of the sender.
     if "timeZone" in changed and changed["timeZone"] not in available_timezones() - HOST_ZONES:
         raise InvalidField("timeZone", en="there is no such time zone", de="diese Zeitzone gibt es nicht")
-    if changed:
-        assignments = ", ".join(f"{_COLUMNS[name][0]} = ${place}" for place, name in enumerate(changed, start=2))
-        await connection.execute(
-            f"UPDATE mandates SET {assignments}, version = version + 1 WHERE no = $1",
-            mandate_no,
-            *(_stored(name, value) for name, value in changed.items()),
-        )
-        if "timeZone" in changed:
-            calendar = calendar_of(mandate_no, row["time_zone"], row["past_time_zones"]).changed(
-                changed["timeZone"], now
-            )
-            await connection.execute(
-                "UPDATE mandates SET past_time_zones = $2 WHERE no = $1", mandate_no, past_zones_json(calendar)
-            )
-        await record_change(
-            connection,
-            mandate_no=mandate_no,
-            actor=caller.user_id,
-            action="settings",
-            before={name: before[name] for name in changed},
-            after=changed,
-            now=now,
-        )
-    return settings_json(await read_settings(connection, mandate_no))
 
 
-async def change_terms(
-    connection: asyncpg.Connection,
-    mandate_no: int,
-    *,
-    markup_percent: Decimal | None,
-    credit_limit: int | None,
-    pool_no: int,
-    caller: Caller,
-    now: datetime,
-) -> None:
-    """Replaces markup and credit limit; None takes the plan's or global markup, and no limit."""
-    before = await connection.fetchrow(
-        "SELECT m.markup_percent, a.credit_limit FROM mandates m JOIN accounts a ON a.mandate_no = m.no AND a.no = $2"
-        " WHERE m.no = $1 FOR UPDATE",
-        mandate_no,
-        pool_no,
-    )
+async def _settings(connection: AsyncConnection, mandate_no: int, *, lock: bool = False) -> sa.RowMapping:
+    read = sa.select(mandates).where(mandates.c.no == mandate_no)
+    return (await connection.execute(read.with_for_update() if lock else read)).mappings().one()
+
+
+async def _write(connection: AsyncConnection, row: sa.RowMapping, changed: Mapping[str, Any], now: datetime) -> None:
+    values = {_COLUMNS[name][0]: _stored(name, value) for name, value in changed.items()}
+    if "timeZone" in changed:
+        calendar = calendar_of(row["no"], row["time_zone"], row["past_time_zones"])
+        values["past_time_zones"] = past_zones_json(calendar.changed(changed["timeZone"], now))
     await connection.execute(
-        "UPDATE mandates SET markup_percent = $2, version = version + 1 WHERE no = $1", mandate_no, markup_percent
-    )
-    await connection.execute(
-        "UPDATE accounts SET credit_limit = $3 WHERE mandate_no = $1 AND no = $2", mandate_no, pool_no, credit_limit
-    )
-    await record_change(
-        connection,
-        mandate_no=mandate_no,
-        actor=caller.user_id,
-        action="terms",
-        before={"markupPercent": before["markup_percent"], "creditLimit": before["credit_limit"]},
-        after={"markupPercent": markup_percent, "creditLimit": credit_limit},
-        now=now,
+        sa.update(mandates).where(mandates.c.no == row["no"]).values(**values, version=mandates.c.version + 1)
     )
 
 
 def _stored(name: str, value: Any) -> Any:
-    if name in _AMOUNTS:
-        return to_micro(value)
-    return orjson.dumps(value).decode() if name == "billingAddress" else value
+    return to_micro(value) if name in _AMOUNTS else value
 
 
-def settings_json(row: asyncpg.Record) -> dict[str, Any]:
+def _settings_json(row: Mapping[Any, Any]) -> dict[str, Any]:
     """The one form of settings."""
     return {
         "id": str(row["no"]),

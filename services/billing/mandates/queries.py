@@ -5,20 +5,23 @@ from decimal import Decimal
 from typing import Any
 
 import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.ledger.keys import ensure_mandates
-from services.billing.mandates.errors import MandateUnknown
 from services.billing.mandates.repository import USABLE_PERCENT
+from services.billing.tables import mandates
+from services.chassis.database import Database, driver_connection
 
 __all__ = [
     "count_unknown",
     "display_name",
-    "ensure_known",
     "is_member",
+    "list_unknown",
     "markup_in_force",
     "read_settings",
-    "unknown_usage",
 ]
+
+UNKNOWN_MAX = 1000
 
 # G3: label, else name, else id.
 DISPLAY_NAME = "coalesce(nullif(dm.label, ''), nullif(dm.name, ''), m.id)"
@@ -29,37 +32,17 @@ def display_name(label: str | None, name: str | None, mandate_id: str) -> str:
     return label or name or mandate_id
 
 
-async def ensure_known(connection: asyncpg.Connection, mandate_id: str) -> int:
-    """The number of a mandate that the directory knows; its settings are made where they are missing.
-
-    What only usage has named is no mandate yet: nobody sets its terms or gives it money, and it is listed as unknown.
-    """
-    row = await connection.fetchrow(
-        "SELECT m.no FROM directory_mandates d LEFT JOIN mandates m ON m.id = d.id WHERE d.id = $1", mandate_id
-    )
-    if row is None:
-        raise MandateUnknown
-    if row["no"] is not None:
-        return int(row["no"])
-    return (await ensure_mandates(connection, [mandate_id]))[mandate_id]
-
-
-async def read_settings(connection: asyncpg.Connection, mandate_no: int, *, lock: bool = False) -> asyncpg.Record:
+async def read_settings(connection: asyncpg.Connection, mandate_no: int) -> asyncpg.Record:
     """The row of a mandate's settings."""
-    return await connection.fetchrow(
-        "SELECT * FROM mandates WHERE no = $1" + (" FOR UPDATE" if lock else ""), mandate_no
-    )
+    return await connection.fetchrow("SELECT * FROM mandates WHERE no = $1", mandate_no)
 
 
-async def markup_in_force(connection: asyncpg.Connection, mandate_no: int, default: Decimal) -> Decimal:
-    """P4: the mandate's percent, else the plan's, else the platform's."""
-    own, of_plan = USABLE_PERCENT.format("markup_percent"), USABLE_PERCENT.format("plan_markup_percent")
-    percent: Decimal = await connection.fetchval(
-        f"SELECT coalesce({own}, {of_plan}, $2) FROM mandates WHERE no = $1",
-        mandate_no,
-        default,
-    )
-    return percent
+async def markup_in_force(connection: AsyncConnection, mandate_no: int, default: Decimal) -> Decimal:
+    """The mandate's percent, else the plan's, else the platform's; one that cannot be computed with counts as none."""
+    own: sa.ColumnElement[Decimal] = sa.literal_column(USABLE_PERCENT.format("markup_percent"), sa.Numeric)
+    of_plan: sa.ColumnElement[Decimal] = sa.literal_column(USABLE_PERCENT.format("plan_markup_percent"), sa.Numeric)
+    read = sa.select(sa.func.coalesce(own, of_plan, default)).select_from(mandates).where(mandates.c.no == mandate_no)
+    return (await connection.execute(read)).scalar_one()
 
 
 async def is_member(connection: asyncpg.Connection, mandate_id: str, user_id: str) -> bool:
@@ -81,20 +64,21 @@ _UNKNOWN = "a.type = 'USER' AND (dm.id IS NULL OR s.user_id IS NULL)"
 
 
 async def count_unknown(connection: asyncpg.Connection) -> int:
-    """How many `unknown_usage` would list."""
+    """How many `list_unknown` could list."""
     count: int = await connection.fetchval(f"SELECT count(*) FROM {_ACCOUNTS} WHERE {_UNKNOWN}")
     return count
 
 
-async def unknown_usage(connection: asyncpg.Connection, *, limit: int) -> Sequence[dict[str, Any]]:
-    """L5: mandates and members with usage that the directory does not know."""
-    rows = await connection.fetch(
-        "SELECT m.id AS mandate_id, a.user_id, dm.id IS NULL AS mandate_unknown,"
-        " coalesce(sum(r.count), 0)::bigint AS usage_count"
-        f" FROM {_ACCOUNTS} LEFT JOIN rollups r ON r.mandate_no = a.mandate_no AND r.account_no = a.no"
-        f" WHERE {_UNKNOWN} GROUP BY 1, 2, 3 ORDER BY 1, 2 LIMIT $1",
-        limit,
-    )
+async def list_unknown(database: Database, *, limit: int = UNKNOWN_MAX) -> Sequence[dict[str, Any]]:
+    """Mandates and members with usage that the directory does not know."""
+    async with database.reading() as connection:
+        rows = await driver_connection(connection).fetch(
+            "SELECT m.id AS mandate_id, a.user_id, dm.id IS NULL AS mandate_unknown,"
+            " coalesce(sum(r.count), 0)::bigint AS usage_count"
+            f" FROM {_ACCOUNTS} LEFT JOIN rollups r ON r.mandate_no = a.mandate_no AND r.account_no = a.no"
+            f" WHERE {_UNKNOWN} GROUP BY 1, 2, 3 ORDER BY 1, 2 LIMIT $1",
+            limit,
+        )
     return [
         {
             "mandateId": row["mandate_id"],

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import asyncpg
-import orjson
 
 from services.billing.ledger.calendars import Calendar
 from services.billing.ledger.domain import BillingModel
@@ -138,6 +137,6 @@ def _past_zones(mandate_no: int, past: Any) -> Iterable[tuple[datetime, str]]:
             tell_unusable("mandates", str(mandate_no), f"past_time_zones: {type(error).__name__}")
 
 
-def past_zones_json(calendar: Calendar) -> str:
+def past_zones_json(calendar: Calendar) -> list[list[str]]:
     """The column of the zones that held before."""
-    return orjson.dumps([(until.isoformat(), zone) for until, zone in calendar.past]).decode()
+    return [[until.isoformat(), zone] for until, zone in calendar.past]

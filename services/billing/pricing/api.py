@@ -2,57 +2,44 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AfterValidator
+from fastapi import Depends, Query, Request
+from pydantic import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from rappen_contracts.types import CURRENCIES, NonNegativeDecimal, Timestamp, parse_instant
+from rappen_contracts.types import parse_instant
 from services.billing.errors import InvalidField, MalformedParameter
-from services.billing.http import ApiContext, Body, integer_parameter, router, take_long, text_parameter
-from services.billing.pricing import OUT_OF_TIME, in_time, rate_fault
-from services.billing.pricing.errors import PriceFileRefused
-from services.billing.pricing.import_prices import PriceFileError, import_prices, read_price_file, set_rate
+from services.billing.http import Context, long_time, router
+from services.billing.parameters import IntegerOf, TextOf
+from services.billing.pricing import OUT_OF_TIME, in_time
+from services.billing.pricing.bodies import (
+    PARKED_REASONS,
+    PriceBook,
+    PriceFile,
+    PricePreview,
+    Rate,
+    RateBook,
+    RateChange,
+    UnpricedPage,
+)
+from services.billing.pricing.dependencies import CurrentTariffs
+from services.billing.pricing.import_prices import import_file, record_rate
 from services.billing.pricing.queries import list_prices, list_rates, list_unpriced
-from services.billing.pricing.repository import Tariffs, current_tariff
-from services.chassis.caller import Caller
-from services.chassis.validation import FieldFault, value_fault
+from services.chassis.caller import CurrentCaller, require_system_admin
+from services.chassis.operations import CHANGES_PER_MINUTE, Access, Repeat, operation
 
-__all__ = ["routes"]
+__all__ = ["api"]
 
 _OUT_OF_TIME_GERMAN = "eine Zeit von 2000 bis 2199 wird erwartet"
-_RATE_GERMAN = "ein Kurs ist grösser als null, mit höchstens 6 Stellen vor und 24 nach dem Punkt"
 
-PRICE_FILTERS = ("provider", "model", "cursor", "limit")
-IMPORT_PARAMETERS = ("format", "validFrom", "preview")
-UNPRICED_FILTERS = ("mandateId", "provider", "model", "reason", "cursor", "limit")
+PAGE_SIZE = 100
 
+PageSize = Annotated[int, Query(), IntegerOf("limit", least=1, most=1000)]
+Provider = Annotated[str | None, Query(), TextOf("provider")]
+Model = Annotated[str | None, Query(), TextOf("model")]
 
-def _foreign(code: str) -> str:
-    if code not in CURRENCIES or code == "CHF":
-        raise value_fault(
-            "currency",
-            en="a known currency other than CHF is expected",
-            de="eine bekannte Währung ausser CHF wird erwartet",
-        )
-    return code
-
-
-def _sane(rate: Decimal) -> Decimal:
-    fault = rate_fault(rate)
-    if fault is not None:
-        raise value_fault("rate", en=fault, de=_RATE_GERMAN)
-    return rate
-
-
-class RateBody(Body):
-    """The CHF for one unit of a currency, from a time on."""
-
-    currency: Annotated[str, AfterValidator(_foreign)]
-    rate: Annotated[NonNegativeDecimal, AfterValidator(_sane)]
-    valid_from: Timestamp
+api = router()
 
 
 def _only(*names: str) -> Callable[[Request], None]:
@@ -69,96 +56,144 @@ def _only(*names: str) -> Callable[[Request], None]:
     return check
 
 
-def routes(context: ApiContext, tariffs: Tariffs) -> APIRouter:
-    """What the operator charges by."""
-    api = router()
-    Who = Annotated[Caller, Depends(context.caller)]
+@api.get(
+    "/api/billing/admin/prices",
+    dependencies=[Depends(require_system_admin), Depends(_only("provider", "model", "cursor", "limit"))],
+    **operation(
+        "billing-list-prices",
+        "The price book: every version, which one of each model is in force, and what of it cannot be used.",
+        access=Access.SYSTEM_ADMIN,
+        answer=PriceBook,
+        refuses=(400, 422),
+    ),
+)
+async def get_prices(
+    context: Context,
+    *,
+    tariffs: CurrentTariffs,
+    limit: PageSize = PAGE_SIZE,
+    cursor: Annotated[int, Query(), IntegerOf("cursor", least=0)] = 0,
+    provider: Provider = None,
+    model: Model = None,
+) -> dict[str, Any]:
+    return await list_prices(
+        context.database,
+        tariffs,
+        provider=provider,
+        model=model,
+        now=context.clock(),
+        after=cursor,
+        limit=limit,
+    )
 
-    async def system_admin(caller: Who) -> None:
-        caller.require_system_admin()
 
-    admin_only = [Depends(system_admin)]
+@api.post(
+    "/api/billing/admin/prices",
+    dependencies=[Depends(require_system_admin), Depends(_only("format", "validFrom", "preview"))],
+    **operation(
+        "billing-import-prices",
+        "Import a price file, which is the body; with preview only say what would change.",
+        access=Access.SYSTEM_ADMIN,
+        limit=CHANGES_PER_MINUTE,
+        repeat=Repeat.SAME,
+        long=True,
+        body=PriceFile,
+        answer=PricePreview,
+        refuses=(400, 413, 415, 422),
+    ),
+)
+async def post_prices(
+    context: Context,
+    *,
+    tariffs: CurrentTariffs,
+    caller: CurrentCaller,
+    request: Request,
+    form: Annotated[Literal["rappen", "litellm"], Query(alias="format")] = "rappen",
+    valid_from: Annotated[
+        str | None, Query(alias="validFrom"), WithJsonSchema({"type": "string", "format": "date-time"})
+    ] = None,
+    preview: Annotated[bool, Query()] = False,
+) -> dict[str, Any]:
+    done = await import_file(
+        context.database,
+        await request.body(),
+        form,
+        valid_from=context.clock() if valid_from is None else _time("validFrom", valid_from),
+        tariffs=tariffs,
+        apply=not preview,
+        actor=caller.user_id,
+        take_long=long_time(request),
+    )
+    return done.json()
 
-    @api.get("/api/billing/admin/prices", dependencies=[*admin_only, Depends(_only(*PRICE_FILTERS))])
-    async def prices(
-        provider: Annotated[str | None, Query()] = None,
-        model: Annotated[str | None, Query()] = None,
-        cursor: Annotated[str | None, Query()] = None,
-        limit: Annotated[str | None, Query()] = None,
-    ) -> dict[str, Any]:
-        size = integer_parameter("limit", limit, default=100, least=1, most=1000)
-        after = integer_parameter("cursor", cursor, default=0, least=0, most=999_999_999)
-        async with context.database.bare() as connection:
-            tariff = await current_tariff(connection, tariffs)
-            return await list_prices(
-                connection,
-                tariff,
-                provider=text_parameter("provider", provider),
-                model=text_parameter("model", model),
-                now=context.clock(),
-                after=after,
-                limit=size,
-            )
 
-    @api.post("/api/billing/admin/prices", dependencies=[*admin_only, Depends(_only(*IMPORT_PARAMETERS))])
-    async def add_prices(
-        request: Request,
-        caller: Who,
-        form: Annotated[Literal["rappen", "litellm"], Query(alias="format")] = "rappen",
-        valid_from: Annotated[str | None, Query(alias="validFrom")] = None,
-        preview: Annotated[bool, Query()] = False,
-    ) -> dict[str, Any]:
-        at = context.clock() if valid_from is None else _time("validFrom", valid_from)
-        try:
-            file = read_price_file(await request.body(), form, at)
-        except PriceFileError as error:
-            raise PriceFileRefused(why=str(error)) from error
-        async with context.database.bare() as connection, connection.transaction():
-            await take_long(request, connection)
-            done = await import_prices(
-                connection,
-                file,
-                tariffs=tariffs,
-                apply=not preview,
-                actor=caller.user_id,
-            )
-        if done.refused:
-            raise PriceFileRefused(
-                why=f"{len(done.unreadable)} entries are not readable, so nothing was changed",
-                errors=[FieldFault(entry.entry, {"en": entry.why}) for entry in done.unreadable],
-            )
-        return done.json()
+@api.get(
+    "/api/billing/admin/rates",
+    dependencies=[Depends(require_system_admin), Depends(_only("currency"))],
+    **operation(
+        "billing-list-rates",
+        "The exchange rates: which one of each currency is in force, by whom it was set, and what cannot be used.",
+        access=Access.SYSTEM_ADMIN,
+        answer=RateBook,
+        refuses=(400, 422),
+    ),
+)
+async def get_rates(
+    context: Context, currency: Annotated[str | None, Query(), TextOf("currency")] = None
+) -> dict[str, Any]:
+    return {"items": await list_rates(context.database, currency=currency, now=context.clock())}
 
-    @api.get("/api/billing/admin/rates", dependencies=[*admin_only, Depends(_only("currency"))])
-    async def rates(currency: Annotated[str | None, Query()] = None) -> dict[str, Any]:
-        async with context.database.bare() as connection:
-            return {
-                "items": await list_rates(
-                    connection, currency=text_parameter("currency", currency), now=context.clock()
-                )
-            }
 
-    @api.post("/api/billing/admin/rates", dependencies=admin_only)
-    async def add_rate(caller: Who, body: RateBody) -> dict[str, Any]:
-        async with context.database.bare() as connection, connection.transaction():
-            number = await set_rate(
-                connection, currency=body.currency, rate=body.rate, valid_from=body.valid_from, actor=caller.user_id
-            )
-            listed = await list_rates(connection, currency=body.currency, now=context.clock())
-        return next(rate for rate in listed if rate["id"] == str(number))
+@api.post(
+    "/api/billing/admin/rates",
+    dependencies=[Depends(require_system_admin)],
+    **operation(
+        "billing-set-rate",
+        "Set an exchange rate from a time on.",
+        access=Access.SYSTEM_ADMIN,
+        limit=CHANGES_PER_MINUTE,
+        repeat=Repeat.SAME,
+        answer=Rate,
+        refuses=(409, 413, 415, 422),
+    ),
+)
+async def post_rate(context: Context, caller: CurrentCaller, body: RateChange) -> dict[str, Any]:
+    return await record_rate(
+        context.database,
+        currency=body.currency,
+        rate=body.rate,
+        valid_from=body.valid_from,
+        actor=caller.user_id,
+        clock=context.clock,
+    )
 
-    @api.get("/api/billing/admin/unpriced", dependencies=[*admin_only, Depends(_only(*UNPRICED_FILTERS))])
-    async def unpriced(
-        request: Request,
-        cursor: Annotated[str | None, Query()] = None,
-        limit: Annotated[str | None, Query()] = None,
-    ) -> dict[str, Any]:
-        size = integer_parameter("limit", limit, default=100, least=1, most=1000)
-        only = {name: text_parameter(name, text) for name, text in request.query_params.items()}
-        async with context.database.bare() as connection:
-            return await list_unpriced(connection, only=only, cursor=cursor, limit=size)
 
-    return api
+@api.get(
+    "/api/billing/admin/unpriced",
+    dependencies=[
+        Depends(require_system_admin),
+        Depends(_only("mandateId", "provider", "model", "reason", "cursor", "limit")),
+    ],
+    **operation(
+        "billing-list-unpriced",
+        "Usage that no price or rate covers yet.",
+        access=Access.SYSTEM_ADMIN,
+        answer=UnpricedPage,
+        refuses=(400, 422),
+    ),
+)
+async def get_unpriced(
+    context: Context,
+    *,
+    limit: PageSize = PAGE_SIZE,
+    mandate_id: Annotated[str | None, Query(alias="mandateId"), TextOf("mandateId")] = None,
+    provider: Provider = None,
+    model: Model = None,
+    reason: Annotated[str | None, Query(), TextOf("reason", PARKED_REASONS)] = None,
+    cursor: Annotated[str | None, Query(), WithJsonSchema({"type": "string"})] = None,
+) -> dict[str, Any]:
+    only = {"mandateId": mandate_id, "provider": provider, "model": model, "reason": reason}
+    return await list_unpriced(context.database, only=only, cursor=cursor, limit=limit)
 
 
 def _time(name: str, text: str) -> datetime:

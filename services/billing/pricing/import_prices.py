@@ -9,6 +9,7 @@ from typing import Any, Literal
 import asyncpg
 
 from rappen_contracts.types import CURRENCIES
+from services.billing.http import TakeTime
 from services.billing.pricing import (
     Change,
     Preview,
@@ -24,10 +25,24 @@ from services.billing.pricing import (
     utc_text,
     version_to_text,
 )
+from services.billing.pricing.errors import PriceFileRefused
+from services.billing.pricing.queries import rates_listed
 from services.billing.pricing.repository import Tariffs, add_rate, add_versions, raise_revision
 from services.billing.pricing.would_settle import would_settle
+from services.chassis.clock import Clock
+from services.chassis.database import Database, driver_connection
+from services.chassis.validation import FieldFault
 
-__all__ = ["PriceFileError", "PriceFormat", "PriceImport", "import_prices", "read_price_file", "set_rate"]
+__all__ = [
+    "PriceFileError",
+    "PriceFormat",
+    "PriceImport",
+    "import_file",
+    "import_prices",
+    "read_price_file",
+    "record_rate",
+    "set_rate",
+]
 
 PriceFormat = Literal["rappen", "litellm"]
 
@@ -122,6 +137,45 @@ async def import_prices(
         await add_versions(connection, [(version, version_to_text(version)) for version in added], actor)
         await raise_revision(connection)
     return PriceImport(preview, file.unreadable, file.partly_read, settles, applied, refused)
+
+
+async def import_file(
+    database: Database,
+    content: bytes,
+    form: PriceFormat,
+    *,
+    valid_from: datetime,
+    tariffs: Tariffs,
+    apply: bool,
+    actor: str,
+    take_long: TakeTime,
+) -> PriceImport:
+    """Reads a file and compares it or adds what is new; refused where it is no price file, or not wholly readable."""
+    try:
+        file = read_price_file(content, form, valid_from)
+    except PriceFileError as error:
+        raise PriceFileRefused(why=str(error)) from error
+    async with database.transaction() as connection:
+        await take_long(connection)
+        done = await import_prices(driver_connection(connection), file, tariffs=tariffs, apply=apply, actor=actor)
+    if done.refused:
+        raise PriceFileRefused(
+            why=f"{len(done.unreadable)} entries are not readable, so nothing was changed",
+            errors=[FieldFault(entry.entry, {"en": entry.why}) for entry in done.unreadable],
+        )
+    return done
+
+
+async def record_rate(
+    database: Database, *, currency: str, rate: Decimal, valid_from: datetime, actor: str, clock: Clock
+) -> dict[str, Any]:
+    """Adds a rate and answers it as the list of rates shows it."""
+    async with database.transaction() as connection:
+        number = await set_rate(
+            driver_connection(connection), currency=currency, rate=rate, valid_from=valid_from, actor=actor
+        )
+        listed = await rates_listed(connection, currency=currency, now=clock())
+    return next(each for each in listed if each["id"] == str(number))
 
 
 async def set_rate(

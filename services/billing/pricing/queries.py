@@ -5,22 +5,25 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.errors import MalformedParameter
-from services.billing.pricing import EARLIEST, RateTable, version_to_json
+from services.billing.pricing import EARLIEST, LATEST, RateTable, version_to_json
 from services.billing.pricing.rating import Tariff
-from services.billing.pricing.repository import READABLE_TIME, StoredRate, read_rates, stored_version
+from services.billing.pricing.repository import StoredRate, Tariffs, current_tariff, read_rates, stored_version
+from services.billing.tables import mandates, prices, uncharged_events
+from services.chassis.database import Database, driver_connection
 
-__all__ = ["list_prices", "list_rates", "list_unpriced"]
+__all__ = ["list_prices", "list_rates", "list_unpriced", "rates_listed"]
 
 # Of a version that cannot be used, so much is shown of what is stored in its place.
 STORED_TEXT_MAX = 500
 
 
 async def list_prices(
-    connection: asyncpg.Connection,
-    tariff: Tariff,
+    database: Database,
+    tariffs: Tariffs,
     *,
     provider: str | None,
     model: str | None,
@@ -29,20 +32,39 @@ async def list_prices(
     limit: int,
 ) -> dict[str, Any]:
     """Price versions in the order in which they were recorded, with what holds now and what cannot be used."""
-    rows = await connection.fetch(
-        f"SELECT id, provider, model, version, created_by_user_id, set_aside, {READABLE_TIME.format('created_at')}"
-        " FROM prices WHERE id > $1 AND ($3::text IS NULL OR provider = $3) AND ($4::text IS NULL OR model = $4)"
-        " ORDER BY id LIMIT $2",
-        after,
-        limit + 1,
-        provider,
-        model,
+    read = (
+        sa.select(
+            prices.c.id,
+            prices.c.provider,
+            prices.c.model,
+            prices.c.version,
+            prices.c.created_by_user_id,
+            prices.c.set_aside,
+            _readable(prices.c.created_at),
+        )
+        .where(prices.c.id > after, *_equal(prices.c.provider, provider), *_equal(prices.c.model, model))
+        .order_by(prices.c.id)
+        .limit(limit + 1)
     )
+    async with database.reading() as connection:
+        tariff = await current_tariff(driver_connection(connection), tariffs)
+        rows = (await connection.execute(read)).mappings().all()
     items = [_price_json(row, tariff, now) for row in rows[:limit]]
     return {"items": items, "nextCursor": str(rows[limit - 1]["id"]) if len(rows) > limit else None}
 
 
-def _price_json(row: asyncpg.Record, tariff: Tariff, now: datetime) -> dict[str, Any]:
+def _equal(column: sa.Column[Any], wanted: str | None) -> list[sa.ColumnElement[bool]]:
+    """A filter, where one is wanted."""
+    return [] if wanted is None else [column == wanted]
+
+
+def _readable(time: sa.Column[Any]) -> sa.Label[Any]:
+    """A time that the driver can read, null for one that no date can say."""
+    usable = sa.and_(time >= EARLIEST, time < LATEST)
+    return sa.case((usable, time), else_=None).label(time.name)
+
+
+def _price_json(row: sa.RowMapping, tariff: Tariff, now: datetime) -> dict[str, Any]:
     version, why = stored_version(row)
     item: dict[str, Any] = {"id": str(row["id"])}
     if version is None:
@@ -58,9 +80,15 @@ def _price_json(row: asyncpg.Record, tariff: Tariff, now: datetime) -> dict[str,
     }
 
 
-async def list_rates(connection: asyncpg.Connection, *, currency: str | None, now: datetime) -> list[dict[str, Any]]:
+async def list_rates(database: Database, *, currency: str | None, now: datetime) -> list[dict[str, Any]]:
     """Every rate by currency, the newest first; of each currency at most one is in force now."""
-    stored = await read_rates(connection)
+    async with database.reading() as connection:
+        return await rates_listed(connection, currency=currency, now=now)
+
+
+async def rates_listed(connection: AsyncConnection, *, currency: str | None, now: datetime) -> list[dict[str, Any]]:
+    """The same within a transaction that has set one of them."""
+    stored = await read_rates(driver_connection(connection))
     table = RateTable(entry.rate for entry in stored if entry.rate is not None)
     newest = {(entry.currency, entry.rate.valid_from): entry.id for entry in stored if entry.rate is not None}
     wanted = [entry for entry in stored if currency is None or entry.currency == currency]
@@ -91,24 +119,31 @@ def _rate_json(
 
 
 async def list_unpriced(
-    connection: asyncpg.Connection, *, only: Mapping[str, str | None], cursor: str | None, limit: int
+    database: Database, *, only: Mapping[str, str | None], cursor: str | None, limit: int
 ) -> dict[str, Any]:
     """Parked events by their identity, for the operator; a payment without a rate has neither provider nor model."""
-    mandate_no, event_id, own = _place(cursor)
-    rows = await connection.fetch(
-        "SELECT e.mandate_no, e.event_id, e.own, e.provider, e.model, e.currency, e.reason, e.detail,"
-        f" {READABLE_TIME.format('occurred_at')}, m.id AS mandate_id"
-        " FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no"
-        " WHERE e.reason <> 'FREE' AND (e.mandate_no, e.event_id, e.own) > ($1, $2, $8)"
-        " AND ($4::text IS NULL OR m.id = $4) AND ($5::text IS NULL OR e.provider = $5)"
-        " AND ($6::text IS NULL OR e.model = $6) AND ($7::text IS NULL OR e.reason = $7)"
-        " ORDER BY e.mandate_no, e.event_id, e.own LIMIT $3",
-        mandate_no,
-        event_id,
-        limit + 1,
-        *(only.get(name) for name in ("mandateId", "provider", "model", "reason")),
-        own,
+    parked = uncharged_events.c
+    identity = (parked.mandate_no, parked.event_id, parked.own)
+    filters = {"mandateId": mandates.c.id, "provider": parked.provider, "model": parked.model, "reason": parked.reason}
+    wanted = [condition for name, column in filters.items() for condition in _equal(column, only.get(name))]
+    read = (
+        sa.select(
+            *identity,
+            parked.provider,
+            parked.model,
+            parked.currency,
+            parked.reason,
+            parked.detail,
+            _readable(parked.occurred_at),
+            mandates.c.id.label("mandate_id"),
+        )
+        .select_from(uncharged_events.join(mandates, mandates.c.no == parked.mandate_no))
+        .where(parked.reason != "FREE", sa.tuple_(*identity) > sa.tuple_(*_place(cursor)), *wanted)
+        .order_by(*identity)
+        .limit(limit + 1)
     )
+    async with database.reading() as connection:
+        rows = (await connection.execute(read)).mappings().all()
     items = [
         {
             "eventId": str(row["event_id"]),

@@ -1,9 +1,9 @@
 """The price book and the rate table as they are stored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -98,7 +98,7 @@ async def _read(connection: asyncpg.Connection) -> Tariff:
     return Tariff(revision, PriceBook(versions), RateTable(rates))
 
 
-def stored_version(row: asyncpg.Record) -> tuple[PriceVersion | None, str]:
+def stored_version(row: Mapping[Any, Any]) -> tuple[PriceVersion | None, str]:
     """The version of a row of the prices (id, version, set_aside), or none and why it cannot be used."""
     if row["set_aside"] is not None:
         return None, row["set_aside"]

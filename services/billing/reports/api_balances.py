@@ -1,67 +1,101 @@
 """GET /api/billing/balance, /balance/{mandateId}, /markup, /providers."""
 
+from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
+from pydantic import WithJsonSchema
 
-from services.billing.checks.providers import provider_catalogue, providers_of_member
+from services.billing.checks.providers import list_providers, list_providers_of_member
 from services.billing.errors import MalformedParameter
-from services.billing.http import ApiContext, id_parameter, mandate_parameter, router
-from services.billing.mandates.queries import ensure_known, markup_in_force
-from services.billing.pricing.repository import Tariffs
-from services.billing.reports.balances import own_balances
-from services.chassis.caller import Caller
+from services.billing.http import Context, require_mandate_member, router
+from services.billing.parameters import IdOf, MandateId
+from services.billing.pricing.dependencies import CurrentTariffs
+from services.billing.reports.balances import list_balances, show_balance, show_markup
+from services.billing.reports.bodies import Balance, Markup
+from services.chassis.bodies import IDENTIFIER_SCHEMA
+from services.chassis.caller import Caller, CurrentCaller, require_person
+from services.chassis.operations import Access, operation
 
-__all__ = ["routes"]
+__all__ = ["api"]
+
+api = router()
 
 
-def routes(context: ApiContext, tariffs: Tariffs) -> APIRouter:
-    """What a member sees of money and terms."""
-    api = router()
-    Who = Annotated[Caller, Depends(context.caller)]
+@api.get(
+    "/api/billing/balance",
+    dependencies=[Depends(require_person)],
+    **operation(
+        "billing-list-balances",
+        "The caller's balance in each of their mandates.",
+        access=Access.PERSON,
+        answer=list[Balance],
+    ),
+)
+async def get_balances(context: Context, caller: CurrentCaller) -> list[dict[str, Any]]:
+    return await list_balances(context.database, caller)
 
-    @api.get("/api/billing/balance")
-    async def balances(caller: Who) -> list[dict[str, Any]]:
-        caller.require_person()
-        async with context.database.bare() as connection:
-            return await own_balances(connection, caller, sorted(caller.mandates))
 
-    @api.get("/api/billing/balance/{mandate_id}")
-    async def balance(caller: Who, mandate_id: str) -> dict[str, Any]:
-        caller.require_member(mandate_parameter(mandate_id))
-        async with context.database.bare() as connection:
-            await ensure_known(connection, mandate_id)
-            return (await own_balances(connection, caller, [mandate_id]))[0]
+@api.get(
+    "/api/billing/balance/{mandateId}",
+    dependencies=[Depends(require_mandate_member)],
+    **operation(
+        "billing-get-balance",
+        "The caller's balance in a mandate.",
+        access=Access.MEMBER,
+        answer=Balance,
+        refuses=(404, 422),
+    ),
+)
+async def get_balance(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> dict[str, Any]:
+    return await show_balance(context.database, caller, mandate_id)
 
-    @api.get("/api/billing/markup")
-    async def markup(caller: Who, mandate_id: Annotated[str, Query(alias="mandateId")]) -> dict[str, Any]:
-        mandate_parameter(mandate_id)
-        if caller.service:
-            caller.require_scope("usage:check")
-        else:
-            caller.require_member(mandate_id)
-        async with context.database.bare() as connection:
-            number = await ensure_known(connection, mandate_id)
-            return {"percent": await markup_in_force(connection, number, context.settings.default_markup_percent)}
 
-    @api.get("/api/billing/providers")
-    async def providers(
-        caller: Who,
-        mandate_id: Annotated[str | None, Query(alias="mandateId")] = None,
-        user_id: Annotated[str | None, Query(alias="userId")] = None,
-    ) -> list[str]:
-        mandates = _mandates(caller, mandate_id)
-        user = _user(caller, user_id)
-        async with context.database.bare() as connection:
-            catalogue = await provider_catalogue(connection, tariffs, context.settings)
-            if caller.system_admin and not mandates:
-                return sorted(catalogue)
-            found: frozenset[str] = frozenset()
-            for mandate in mandates:
-                found |= await providers_of_member(connection, mandate, user, catalogue, context.settings)
-            return sorted(found)
+@api.get(
+    "/api/billing/markup",
+    **operation(
+        "billing-get-markup",
+        "The markup in force for a mandate.",
+        access=Access.MEMBER_OR_PROGRAM,
+        scope="usage:check",
+        answer=Markup,
+        refuses=(404, 422),
+    ),
+)
+async def get_markup(
+    context: Context, caller: CurrentCaller, mandate_id: Annotated[str, Query(alias="mandateId"), IdOf("mandateId")]
+) -> dict[str, Decimal]:
+    if caller.service:
+        caller.require_scope("usage:check")
+    else:
+        caller.require_member(mandate_id)
+    return await show_markup(context.database, mandate_id, context.settings.default_markup_percent)
 
-    return api
+
+@api.get(
+    "/api/billing/providers",
+    **operation(
+        "billing-list-providers",
+        "The AI providers that the caller, or for a program the named member, may use.",
+        access=Access.PERSON_OR_PROGRAM,
+        scope="usage:check",
+        context=True,
+        answer=list[str],
+        refuses=(404, 422),
+    ),
+)
+async def get_providers(
+    context: Context,
+    tariffs: CurrentTariffs,
+    caller: CurrentCaller,
+    mandate_id: Annotated[str | None, Query(alias="mandateId"), WithJsonSchema(IDENTIFIER_SCHEMA)] = None,
+    user_id: Annotated[str | None, Query(alias="userId"), WithJsonSchema(IDENTIFIER_SCHEMA)] = None,
+) -> list[str]:
+    mandates = _mandates(caller, mandate_id)
+    user = _user(caller, user_id)
+    if caller.system_admin and not mandates:
+        return await list_providers(context.database, tariffs, context.settings)
+    return await list_providers_of_member(context.database, tariffs, context.settings, mandates, user)
 
 
 def _mandates(caller: Caller, named: str | None) -> list[str]:
@@ -70,11 +104,11 @@ def _mandates(caller: Caller, named: str | None) -> list[str]:
         caller.require_scope("usage:check")
         if named is None:
             raise MalformedParameter("mandateId", en="a program names a mandate", de="ein Programm nennt ein Mandat")
-        return [mandate_parameter(named)]
+        return [IdOf("mandateId").read(named)]
     one = named if named is not None else caller.context_mandate
     if one is None:
         return sorted(caller.mandates)
-    caller.require_member(mandate_parameter(one))
+    caller.require_member(IdOf("mandateId").read(one))
     return [one]
 
 
@@ -84,4 +118,4 @@ def _user(caller: Caller, named: str | None) -> str:
         return caller.user_id
     if named is None:
         raise MalformedParameter("userId", en="a program names a user", de="ein Programm nennt eine Person")
-    return id_parameter("userId", named)
+    return IdOf("userId").read(named)

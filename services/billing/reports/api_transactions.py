@@ -2,29 +2,37 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 
-from services.billing.http import ApiContext, integer_parameter, router
+from services.billing.http import Context, router
+from services.billing.parameters import IntegerOf
+from services.billing.reports.bodies import Transaction
 from services.billing.reports.transactions import Scope, list_transactions
-from services.chassis.caller import Caller
+from services.chassis.caller import CurrentCaller, require_person
+from services.chassis.operations import Access, operation
 
-__all__ = ["routes"]
+__all__ = ["api"]
+
+api = router()
 
 
-def routes(context: ApiContext) -> APIRouter:
-    """The ledger within the caller's scope."""
-    api = router()
-
-    @api.get("/api/billing/transactions")
-    async def transactions(
-        caller: Annotated[Caller, Depends(context.caller)],
-        limit: Annotated[str | None, Query()] = None,
-        offset: Annotated[str | None, Query()] = None,
-    ) -> list[dict[str, Any]]:
-        caller.require_person()
-        size = integer_parameter("limit", limit, default=50, least=1, most=500)
-        start = integer_parameter("offset", offset, default=0, least=0, most=999_999_999)
-        async with context.database.bare() as connection:
-            return await list_transactions(connection, Scope.of(caller), limit=size, offset=start)
-
-    return api
+@api.get(
+    "/api/billing/transactions",
+    dependencies=[Depends(require_person)],
+    **operation(
+        "billing-list-transactions",
+        "The transactions in the caller's scope, newest first.",
+        access=Access.PERSON,
+        limit=30,
+        context=True,
+        answer=list[Transaction],
+        refuses=(422,),
+    ),
+)
+async def get_transactions(
+    context: Context,
+    caller: CurrentCaller,
+    limit: Annotated[int, Query(), IntegerOf("limit", least=1, most=500)] = 50,
+    offset: Annotated[int, Query(), IntegerOf("offset", least=0)] = 0,
+) -> list[dict[str, Any]]:
+    return await list_transactions(context.database, Scope.of(caller), limit=limit, offset=offset)

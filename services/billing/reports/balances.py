@@ -4,43 +4,106 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.checks.domain import is_warning, warning_threshold
 from services.billing.ledger.domain import BillingModel
-from services.billing.mandates.queries import display_name
+from services.billing.mandates.open_mandate import open_mandate
+from services.billing.mandates.queries import display_name, markup_in_force
 from services.billing.money import from_micro
+from services.billing.tables import accounts, directory_mandates, mandates
 from services.chassis.caller import Caller
+from services.chassis.database import Database
 
-__all__ = ["account_json", "list_accounts", "own_balances", "read_account"]
+__all__ = ["list_accounts", "list_balances", "read_account", "show_balance", "show_markup"]
 
-_ACCOUNT = (
-    "SELECT a.no, a.type, a.user_id, a.balance, a.held, a.credit_limit, a.level, a.enabled, m.id AS mandate_id,"
-    " m.billing_model, m.warning_threshold_percent FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
+_ACCOUNTS = (
+    sa.select(
+        accounts.c.no,
+        accounts.c.type,
+        accounts.c.user_id,
+        accounts.c.balance,
+        accounts.c.held,
+        accounts.c.credit_limit,
+        accounts.c.level,
+        accounts.c.enabled,
+        mandates.c.id.label("mandate_id"),
+        mandates.c.billing_model,
+        mandates.c.warning_threshold_percent,
+    )
+    .select_from(accounts.join(mandates, mandates.c.no == accounts.c.mandate_no))
+    .where(accounts.c.type.in_(("MANDATE", "USER")))
 )
 
 
-async def own_balances(
-    connection: asyncpg.Connection, caller: Caller, mandate_ids: Sequence[str]
+async def list_balances(database: Database, caller: Caller) -> list[dict[str, Any]]:
+    """The caller's balance in each of their mandates, by mandate id."""
+    async with database.reading() as connection:
+        return await _own_balances(connection, caller, sorted(caller.mandates))
+
+
+async def show_balance(database: Database, caller: Caller, mandate_id: str) -> dict[str, Any]:
+    """The caller's balance in one mandate."""
+    async with database.reading() as connection:
+        await open_mandate(connection, mandate_id)
+        return (await _own_balances(connection, caller, [mandate_id]))[0]
+
+
+async def show_markup(database: Database, mandate_id: str, default: Decimal) -> dict[str, Decimal]:
+    """The markup in force for a mandate; `default` is the platform's, in percent."""
+    async with database.reading() as connection:
+        mandate_no = await open_mandate(connection, mandate_id)
+        return {"percent": await markup_in_force(connection, mandate_no, default)}
+
+
+async def list_accounts(database: Database, mandate_id: str) -> list[dict[str, Any]]:
+    """The pool and the members' accounts of a mandate, the pool first."""
+    async with database.reading() as connection:
+        of_mandate = accounts.c.mandate_no == await open_mandate(connection, mandate_id)
+        read = _ACCOUNTS.where(of_mandate).order_by(accounts.c.user_id.is_not(None), accounts.c.no)
+        return [_account_json(row) for row in (await connection.execute(read)).mappings()]
+
+
+async def read_account(connection: AsyncConnection, account_no: int) -> dict[str, Any] | None:
+    """One pool or member account by its number."""
+    row = (await connection.execute(_ACCOUNTS.where(accounts.c.no == account_no))).mappings().first()
+    return None if row is None else _account_json(row)
+
+
+async def _own_balances(
+    connection: AsyncConnection, caller: Caller, mandate_ids: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The caller's balance in each of the mandates, by mandate id: their budget, the pool, or nothing (UNLIMITED)."""
-    rows = await connection.fetch(
-        "SELECT given.id, dm.label, dm.name, coalesce(m.billing_model, 'PREPAY_MANDATE') AS billing_model,"
-        " coalesce(m.warning_threshold_percent, 10) AS percent, a.balance, a.level, a.credit_limit"
-        " FROM unnest($1::text[]) AS given (id)"
-        " LEFT JOIN directory_mandates dm ON dm.id = given.id"
-        " LEFT JOIN mandates m ON m.id = given.id"
-        " LEFT JOIN accounts a ON a.mandate_no = m.no AND ("
-        "   (m.billing_model = 'PREPAY_USER' AND a.type = 'USER' AND a.user_id = $2)"
-        "   OR (m.billing_model IN ('PREPAY_MANDATE', 'CREDIT_POSTPAY') AND a.type = 'MANDATE'))"
-        " ORDER BY given.id",
-        list(mandate_ids),
-        caller.user_id,
+    """By mandate id: the caller's budget, the pool, or nothing (UNLIMITED)."""
+    ids = sa.func.unnest(sa.literal(list(mandate_ids), ARRAY(sa.Text)))
+    given = ids.table_valued(sa.column("id", sa.Text)).render_derived(name="given")
+    own = sa.and_(
+        mandates.c.billing_model == "PREPAY_USER", accounts.c.type == "USER", accounts.c.user_id == caller.user_id
     )
-    return [_balance_json(row) for row in rows]
+    shared = sa.and_(mandates.c.billing_model.in_(("PREPAY_MANDATE", "CREDIT_POSTPAY")), accounts.c.type == "MANDATE")
+    rows = await connection.execute(
+        sa.select(
+            given.c.id,
+            directory_mandates.c.label,
+            directory_mandates.c.name,
+            sa.func.coalesce(mandates.c.billing_model, "PREPAY_MANDATE").label("billing_model"),
+            sa.func.coalesce(mandates.c.warning_threshold_percent, Decimal(10)).label("percent"),
+            accounts.c.balance,
+            accounts.c.level,
+            accounts.c.credit_limit,
+        )
+        .select_from(
+            given.outerjoin(directory_mandates, directory_mandates.c.id == given.c.id)
+            .outerjoin(mandates, mandates.c.id == given.c.id)
+            .outerjoin(accounts, sa.and_(accounts.c.mandate_no == mandates.c.no, sa.or_(own, shared)))
+        )
+        .order_by(given.c.id)
+    )
+    return [_balance_json(row) for row in rows.mappings()]
 
 
-def _balance_json(row: asyncpg.Record) -> dict[str, Any]:
+def _balance_json(row: sa.RowMapping) -> dict[str, Any]:
     model: BillingModel = row["billing_model"]
     balance = row["balance"] or 0
     limit = row["credit_limit"] if model == "CREDIT_POSTPAY" else None
@@ -62,21 +125,7 @@ def _threshold(model: BillingModel, percent: Decimal, level: int, limit: int | N
     return warning_threshold(model, int(percent * level / 100), None if limit is None else int(percent * limit / 100))
 
 
-async def list_accounts(connection: asyncpg.Connection, mandate_no: int) -> list[dict[str, Any]]:
-    """The pool and the members' accounts, the pool first."""
-    rows = await connection.fetch(
-        f"{_ACCOUNT} WHERE a.mandate_no = $1 AND a.type IN ('MANDATE', 'USER') ORDER BY a.user_id IS NOT NULL, a.no",
-        mandate_no,
-    )
-    return [account_json(row) for row in rows]
-
-
-async def read_account(connection: asyncpg.Connection, account_no: int) -> asyncpg.Record | None:
-    """One pool or member account by its number."""
-    return await connection.fetchrow(f"{_ACCOUNT} WHERE a.no = $1 AND a.type IN ('MANDATE', 'USER')", account_no)
-
-
-def account_json(row: asyncpg.Record) -> dict[str, Any]:
+def _account_json(row: sa.RowMapping) -> dict[str, Any]:
     """The one form of an account."""
     limit = row["credit_limit"]
     threshold = _threshold(row["billing_model"], row["warning_threshold_percent"], row["level"], limit)

@@ -9,6 +9,7 @@ from services.billing.ledger.domain import transaction_id
 from services.billing.mandates.queries import DISPLAY_NAME
 from services.billing.money import from_micro
 from services.chassis.caller import Caller
+from services.chassis.database import Database, driver_connection
 
 __all__ = ["Scope", "list_transactions", "read_transaction", "transaction_json"]
 
@@ -54,18 +55,17 @@ class Scope:
         )
 
 
-async def list_transactions(
-    connection: asyncpg.Connection, scope: Scope, *, limit: int, offset: int
-) -> list[dict[str, Any]]:
+async def list_transactions(database: Database, scope: Scope, *, limit: int, offset: int) -> list[dict[str, Any]]:
     """A page of the scope's rows, the newest first."""
     size, start = f"${len(scope.values) + 1}", f"${len(scope.values) + 2}"
-    rows = await connection.fetch(
-        f"{_FROM} CROSS JOIN LATERAL ({_ROWS} AND ({scope.rows}) {_ORDER} LIMIT {size}::bigint + {start}::bigint) t"
-        f" {_NAMES} WHERE {scope.mandates} {_ORDER} LIMIT {size} OFFSET {start}",
-        *scope.values,
-        limit,
-        offset,
-    )
+    async with database.reading() as connection:
+        rows = await driver_connection(connection).fetch(
+            f"{_FROM} CROSS JOIN LATERAL ({_ROWS} AND ({scope.rows}) {_ORDER} LIMIT {size}::bigint + {start}::bigint) t"
+            f" {_NAMES} WHERE {scope.mandates} {_ORDER} LIMIT {size} OFFSET {start}",
+            *scope.values,
+            limit,
+            offset,
+        )
     return [transaction_json(row) for row in rows]
 
 

@@ -1,28 +1,34 @@
 """GET /api/subscriptions/plans."""
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Depends
 
-from services.chassis.caller import Caller, CallerVerifier
+from services.chassis.caller import require_person
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
-from services.subscriptions.catalogue import Catalogue
+from services.chassis.operations import Access, operation
+from services.subscriptions.api.bodies import Plan as PlanAnswer
+from services.subscriptions.api.dependencies import Context
 from services.subscriptions.domain.plan import Plan
 
-__all__ = ["build"]
+__all__ = ["api"]
+
+api = APIRouter(route_class=ExactJsonRoute)
 
 
-def build(*, catalogue: Catalogue, caller: CallerVerifier) -> APIRouter:
-    """The catalogue, to every person."""
-    router = APIRouter(route_class=ExactJsonRoute)
-
-    @router.get("/plans")
-    async def plans(person: Annotated[Caller, Depends(caller)]) -> ExactJsonResponse:
-        person.require_person()
-        return ExactJsonResponse([_form(plan) for plan in catalogue.plans])
-
-    return router
+@api.get(
+    "/plans",
+    dependencies=[Depends(require_person)],
+    **operation(
+        "subscriptions-list-plans",
+        "The plans on offer.",
+        access=Access.PERSON,
+        answer=list[PlanAnswer],
+    ),
+)
+async def get_plans(context: Context) -> ExactJsonResponse:
+    return ExactJsonResponse([_form(plan) for plan in context.catalogue.plans])
 
 
 def _form(plan: Plan) -> dict[str, Any]:

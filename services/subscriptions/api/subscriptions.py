@@ -4,81 +4,78 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4, uuid5
 
 from fastapi import APIRouter, Depends, Header, Request
-from pydantic import BaseModel, ConfigDict, Field
 
-from services.chassis.caller import Caller, CallerVerifier
-from services.chassis.clock import Clock
-from services.chassis.database import Database
+from services.chassis.caller import Caller, CurrentCaller
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
+from services.chassis.operations import CHANGES_PER_MINUTE, Access, Repeat, operation
 from services.chassis.problems import request_id_of
-from services.chassis.readers import Readers
-from services.subscriptions.catalogue import Catalogue
+from services.subscriptions.api.bodies import Started, StartSubscription, SubscriptionAnswer
+from services.subscriptions.api.dependencies import Context, MandateId, require_admin, require_member
 from services.subscriptions.domain.subscription import Subscription
-from services.subscriptions.queries import MandateView, require_known, view_of_mandate
+from services.subscriptions.queries import MandateView, view_of_mandate
 from services.subscriptions.use_cases.start_plan import start_plan
 
-__all__ = ["build"]
+__all__ = ["api"]
 
 TOPIC = "subscription.changed"
 _KEYED = UUID("5b0a2f2e-7f1c-4d0e-9a55-3b1e6a0c8f47")
 
+# The gateway has it for every change that can be repeated, and documents it there.
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, include_in_schema=False)]
 
-class PlanStart(BaseModel):
-    """Which plan to start, and where a checkout returns to; a plan that needs none returns nowhere."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    plan_key: str = Field(alias="planKey", min_length=1, max_length=64)
-    return_url: str | None = Field(alias="returnUrl", default=None, max_length=2048)
+api = APIRouter(route_class=ExactJsonRoute)
 
 
-def build(
-    *, database: Database, catalogue: Catalogue, caller: CallerVerifier, readers: Readers, clock: Clock
-) -> APIRouter:
-    """A mandate's subscription, to its members; a change of it, to its admins."""
-    router = APIRouter(route_class=ExactJsonRoute)
-    Person = Annotated[Caller, Depends(caller)]
+@api.get(
+    "/{mandateId}",
+    dependencies=[Depends(require_member)],
+    **operation(
+        "subscriptions-get",
+        "A mandate's subscription.",
+        access=Access.MEMBER,
+        answer=SubscriptionAnswer,
+        refuses=(404, 422),
+    ),
+)
+async def get_subscription(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> ExactJsonResponse:
+    return ExactJsonResponse(_form(await view_of_mandate(context.database, caller, mandate_id)))
 
-    # Both are dependencies because those are settled before anything in the body is looked at.
-    async def member(mandate_id: str, person: Person) -> Caller:
-        person.require_member(mandate_id)
-        async with database.reading() as connection:
-            await require_known(connection, person, mandate_id)
-        return person
 
-    async def admin(mandate_id: str, person: Person) -> Caller:
-        person.require_admin(mandate_id)
-        return await member(mandate_id, person)
-
-    @router.get("/{mandate_id}")
-    async def read(mandate_id: str, person: Annotated[Caller, Depends(member)]) -> ExactJsonResponse:
-        async with database.reading() as connection:
-            return ExactJsonResponse(_form(await view_of_mandate(connection, person, mandate_id)))
-
-    @router.post("/{mandate_id}")
-    async def start(
-        mandate_id: str,
-        plan: PlanStart,
-        person: Annotated[Caller, Depends(admin)],
-        request: Request,
-        key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=255)] = None,
-    ) -> ExactJsonResponse:
-        await start_plan(
-            database,
-            catalogue,
-            caller=person,
-            mandate_id=mandate_id,
-            plan_key=plan.plan_key,
-            subscription_id=_subscription_id(mandate_id, person, key),
-            cause=request_id_of(request),
-            now=clock(),
-        )
-        await readers.caught_up(TOPIC)
-        async with database.reading() as connection:
-            view = await view_of_mandate(connection, person, mandate_id)
-        return ExactJsonResponse({"redirectUrl": None, "subscription": _form(view)})
-
-    return router
+@api.post(
+    "/{mandateId}",
+    dependencies=[Depends(require_admin)],
+    **operation(
+        "subscriptions-start",
+        "Start a plan, or change to it.",
+        access=Access.MANDATE_ADMIN,
+        limit=CHANGES_PER_MINUTE,
+        repeat=Repeat.KEY,
+        answer=Started,
+        refuses=(400, 402, 404, 409, 413, 415, 422),
+    ),
+)
+async def post_subscription(
+    context: Context,
+    *,
+    caller: CurrentCaller,
+    mandate_id: MandateId,
+    body: StartSubscription,
+    request: Request,
+    key: IdempotencyKey = None,
+) -> ExactJsonResponse:
+    await start_plan(
+        context.database,
+        context.catalogue,
+        caller=caller,
+        mandate_id=mandate_id,
+        plan_key=body.plan_key,
+        subscription_id=_subscription_id(mandate_id, caller, key),
+        cause=request_id_of(request),
+        now=context.clock(),
+    )
+    await context.readers.caught_up(TOPIC)
+    view = await view_of_mandate(context.database, caller, mandate_id)
+    return ExactJsonResponse({"redirectUrl": None, "subscription": _form(view)})
 
 
 def _subscription_id(mandate_id: str, person: Caller, key: str | None) -> UUID:

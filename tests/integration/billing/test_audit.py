@@ -202,9 +202,8 @@ async def test_days_stay_right_when_the_time_zone_changes(admin: asyncpg.Connect
         no = await connection.fetchval("SELECT no FROM mandates WHERE id = $1", mandate)
 
     async def move_to(zone: str, now: datetime) -> None:
-        async with database.bare() as connection, connection.transaction():
-            zones = {"timeZone": zone}
-            await change_settings(connection, no, zones, caller=system_admin(), now=now, amount_max=Decimal(1))
+        zones = {"timeZone": zone}
+        await change_settings(database, mandate, zones, caller=system_admin(), clock=lambda: now, amount_max=Decimal(1))
 
     async def use(at: datetime, now: datetime) -> None:
         take = ChargeUsage(database, default_markup=Decimal(50), clock=lambda: now, faults=FaultPoints(None))

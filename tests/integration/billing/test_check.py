@@ -248,7 +248,7 @@ async def test_the_direct_path_refuses_as_every_path_does(api: BillingApi, manda
         assert answer.headers["x-request-id"] == "check-1"
     assert (await api.call(None, "POST", path, content=b"{}")).status_code == 401
     other = await api.call(checker(), "GET", path)
-    assert (other.status_code, other.headers["content-type"]) == (404, "application/problem+json")
+    assert (other.status_code, other.headers["content-type"]) == (405, "application/problem+json")
 
 
 async def test_checks_that_wait_together_get_each_their_own_answer(api: BillingApi) -> None:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import TypeAdapter
 
-from services.gateway.api.documents.billing import SettingsChange
+from services.billing.mandates.bodies import SettingsChange
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, member_of, system_admin
 from tests.support.charging import charge

@@ -82,7 +82,7 @@ class Peer:
         # Requests that have arrived and have no answer yet.
         self.waiting = 0
         self._name = name
-        self._verify = CallerVerifier(audience=name, secret=secret)
+        self._verify = CallerVerifier(audience=name, secret=secret).verify
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.app = FastAPI(openapi_url=None)
@@ -96,7 +96,7 @@ class Peer:
         finally:
             self.waiting -= 1
         unsigned = path.endswith("webhook/stripe") or CALLER_HEADER not in request.headers
-        caller = None if unsigned else await self._verify(request.headers[CALLER_HEADER])
+        caller = None if unsigned else self._verify(request.headers[CALLER_HEADER])
         told = {
             "service": self._name,
             "method": request.method,

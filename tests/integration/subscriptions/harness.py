@@ -11,7 +11,6 @@ from uuid import uuid4
 import asyncpg
 import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from fastapi import FastAPI
 from pydantic import SecretStr
 
 from rappen_contracts import Event, decode
@@ -23,12 +22,13 @@ from services.chassis.caller import CALLER_HEADER, Caller, CallerVerifier, sign_
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
-from services.chassis.problems import install_problems
 from services.chassis.process import Part
 from services.chassis.readers import Readers
 from services.chassis.relay import Relay
 from services.chassis.settings import HttpSettings, KafkaSettings
-from services.subscriptions import api, subscribers
+from services.subscriptions import subscribers
+from services.subscriptions.api import ApiContext
+from services.subscriptions.app import application
 from services.subscriptions.catalogue import Catalogue, read_catalogue
 from services.subscriptions.settings import SubscriptionsSettings
 from services.subscriptions.use_cases.advance_due import AdvanceDue
@@ -199,19 +199,9 @@ async def running_service(servers: ServerPair) -> AsyncIterator[Service]:
 def _transport(
     database: Database, catalogue: Catalogue, readers: Readers, clock: MovingClock, servers: ServerPair
 ) -> httpx.ASGITransport:
-    app = FastAPI()
-    install_problems(app)
-    caller = CallerVerifier(audience="subscriptions", secret=servers.secret)
-    app.include_router(
-        api.build(
-            prefix="/api/subscriptions",
-            database=database,
-            catalogue=catalogue,
-            caller=caller,
-            readers=readers,
-            clock=clock,
-        )
-    )
+    app = application()
+    app.state.caller = CallerVerifier(audience="subscriptions", secret=servers.secret)
+    app.state.context = ApiContext(database, catalogue, readers, clock)
     return httpx.ASGITransport(app=app)
 
 

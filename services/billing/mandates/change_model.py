@@ -1,0 +1,44 @@
+"""A request to switch the billing model: once for each of its keys, in the time that its work takes."""
+
+from typing import Any
+
+from services.billing.http import TakeTime
+from services.billing.ledger.domain import BillingModel
+from services.billing.mandates.answers import KeyedRequest, answer_once
+from services.billing.mandates.open_mandate import open_mandate
+from services.billing.mandates.switch_model import switch_model
+from services.billing.money import from_micro
+from services.chassis.caller import Caller
+from services.chassis.clock import Clock
+from services.chassis.database import Database, driver_connection
+
+__all__ = ["change_model"]
+
+
+async def change_model(
+    database: Database,
+    mandate_id: str,
+    model: BillingModel,
+    *,
+    key: str | None,
+    body: str,
+    caller: Caller,
+    take_long: TakeTime,
+    clock: Clock,
+) -> dict[str, Any]:
+    """Switches and answers what was moved; a repeat with its key is answered as at first, unless `body` differs."""
+    async with database.transaction() as connection:
+        await take_long(connection)
+        mandate_no = await open_mandate(connection, mandate_id)
+
+        async def switch() -> dict[str, Any]:
+            done = await switch_model(driver_connection(connection), mandate_no, model, caller=caller, now=clock())
+            return {
+                "oldModel": done.old_model,
+                "newModel": done.new_model,
+                "migratedAmount": {"amount": format(from_micro(done.migrated), "f"), "currency": "CHF"},
+                "userCount": done.user_count,
+            }
+
+        asked = KeyedRequest("model", mandate_no, caller.user_id, key, body)
+        return await answer_once(connection, asked, switch, now=clock())

@@ -1,0 +1,92 @@
+"""Values of a path or query: how each is read, and how the document describes it, in one annotation.
+
+What is malformed is told by its name, before anything that the request asks for is looked up.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Path
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from services.billing.errors import MalformedParameter
+from services.chassis.bodies import IDENTIFIER_SCHEMA
+
+__all__ = ["IdOf", "IntegerOf", "MandateId", "TextOf"]
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class IdOf:
+    """An id; what cannot be one is nobody's."""
+
+    name: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The reader, before the type's own."""
+        return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The form of an id."""
+        return dict(IDENTIFIER_SCHEMA)
+
+    def read(self, text: str) -> str:
+        """The id, or 400."""
+        if not _IDENTIFIER.fullmatch(text):
+            raise MalformedParameter(self.name, en="this cannot be an id", de="das kann keine Id sein")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerOf:
+    """A whole number from `least` to `most`, which has nine digits at most."""
+
+    name: str
+    least: int
+    most: int = 999_999_999
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The reader, before the type's own."""
+        return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Type and bounds."""
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
+    def read(self, text: str) -> int:
+        """The number, or 400."""
+        if not (text.isascii() and text.isdigit() and len(text) <= 9 and self.least <= int(text) <= self.most):
+            raise MalformedParameter(
+                self.name,
+                en=f"a whole number from {self.least} to {self.most} is expected",
+                de=f"eine ganze Zahl von {self.least} bis {self.most} wird erwartet",
+            )
+        return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class TextOf:
+    """Text as the database can compare it; an empty one is none. `enum` names what a filter can find."""
+
+    name: str
+    enum: tuple[str, ...] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The reader, before the type's own."""
+        return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Plain text, or one of a few."""
+        return {"type": "string", "enum": list(self.enum)} if self.enum else {"type": "string"}
+
+    def read(self, text: str) -> str | None:
+        """The text, or 400."""
+        if "\x00" in text:
+            raise MalformedParameter(self.name, en="text must not contain NUL", de="Text darf kein NUL enthalten")
+        return text or None
+
+
+MandateId = Annotated[str, Path(alias="mandateId"), IdOf("mandateId")]

@@ -1,0 +1,36 @@
+"""What the models of bodies are made of. Kept paths write money as JSON numbers, newer ones as objects of two texts."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+__all__ = ["IDENTIFIER_SCHEMA", "Amount", "AnswerBody", "Currency", "RequestBody", "Time"]
+
+# Exact decimals; the schema says what stands on the wire.
+Amount = Annotated[Decimal, WithJsonSchema({"type": "number"})]
+Currency = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$"})]
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+
+# An id in a path or query, which the readers of those judge themselves.
+IDENTIFIER_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 64,
+    "pattern": r"^[A-Za-z0-9._:@|\-]+$",
+}
+
+
+class RequestBody(BaseModel):
+    """Base of request bodies: camelCase, strict types, unknown names ignored."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=False, strict=True, extra="ignore", frozen=True
+    )
+
+
+class AnswerBody(BaseModel):
+    """Base of the models that document answers, which are written without them: camelCase."""
+
+    model_config = ConfigDict(alias_generator=to_camel)

@@ -1,0 +1,73 @@
+"""What the routes of checkouts read and answer."""
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
+
+from rappen_contracts.types import Money
+from services.chassis.bodies import Amount, AnswerBody, RequestBody
+from services.chassis.validation import value_fault
+
+__all__ = ["Checkout", "CheckoutOptions", "Confirmation", "Confirmed", "Redirect"]
+
+DECIMALS_MAX = 6
+INTEGER_DIGITS_MAX = 14
+NUMBER_END = 10**INTEGER_DIGITS_MAX
+
+
+def _exact_number(value: object) -> Decimal:
+    """A JSON number as its exact decimal; `true` is a number to Python, not to us."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise value_fault("number", en="a JSON number is expected", de="eine JSON-Zahl wird erwartet")
+    number = Decimal(value)
+    if number and number.adjusted() >= INTEGER_DIGITS_MAX:
+        raise value_fault("number", en="is too large", de="ist zu gross")
+    if number != round(number, DECIMALS_MAX):
+        raise value_fault("number", en="at most six decimals", de="höchstens sechs Nachkommastellen")
+    return number
+
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@|-]{1,64}$")]
+Number = Annotated[
+    Decimal,
+    BeforeValidator(_exact_number),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": -NUMBER_END, "exclusiveMaximum": NUMBER_END}),
+]
+
+
+class CheckoutOptions(AnswerBody):
+    """The amounts that can be paid in."""
+
+    amounts: list[Money]
+
+
+class Checkout(RequestBody):
+    """A top-up to be paid: one of the offered amounts; `userId` is required where members have budgets of their own."""
+
+    user_id: Identifier | None = None
+    amount: Number
+    # Judged later, with an error of its own.
+    return_url: str
+
+
+class Redirect(AnswerBody):
+    """Where the payer goes next."""
+
+    redirect_url: str
+
+
+class Confirmation(RequestBody):
+    """The checkout session that the payer came back from; what cannot be one is an unknown session."""
+
+    session_id: str
+
+
+class Confirmed(AnswerBody):
+    """What was credited, now or before; the amount is null while the currency that was paid is to be converted."""
+
+    credited: bool
+    already_credited: bool
+    session_id: str
+    mandate_id: str
+    amount_chf: Amount | None

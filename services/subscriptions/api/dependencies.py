@@ -1,0 +1,48 @@
+"""What the routes are given, and what they ask first."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+from pydantic import WithJsonSchema
+
+from services.chassis.bodies import IDENTIFIER_SCHEMA
+from services.chassis.caller import CurrentCaller
+from services.chassis.clock import Clock
+from services.chassis.database import Database
+from services.chassis.readers import Readers
+from services.subscriptions.catalogue import Catalogue
+from services.subscriptions.queries import require_known
+
+__all__ = ["ApiContext", "Context", "MandateId", "require_admin", "require_member"]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """What the routes work with; the application has it as `state.context`."""
+
+    database: Database
+    catalogue: Catalogue
+    readers: Readers
+    clock: Clock
+
+
+async def _context(request: Request) -> ApiContext:
+    context: ApiContext = request.app.state.context
+    return context
+
+
+Context = Annotated[ApiContext, Depends(_context)]
+MandateId = Annotated[str, Path(alias="mandateId"), WithJsonSchema(IDENTIFIER_SCHEMA)]
+
+
+async def require_member(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> None:
+    """For routes of a mandate's members: settled before anything in the body is looked at."""
+    caller.require_member(mandate_id)
+    await require_known(context.database, caller, mandate_id)
+
+
+async def require_admin(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> None:
+    """For routes of a mandate's administrators: settled before anything in the body is looked at."""
+    caller.require_admin(mandate_id)
+    await require_member(context, caller, mandate_id)
