@@ -23,7 +23,7 @@ from services.billing.ledger.repository import faulty_rows, recorded_digests
 from services.billing.ledger.write_postings import prepare_postings, write_prepared
 from services.billing.mandates.domain import Terms
 from services.billing.mandates.open_accounts import give_opening_credit
-from services.billing.mandates.repository import lock_mandates, lock_versions, mark_uncharged, read_terms
+from services.billing.mandates.repository import lock_mandates, lock_pricing_versions, mark_uncharged, read_terms
 from services.billing.pricing.rating import Parked, Tariff, billable, rate_usage
 from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
@@ -51,7 +51,7 @@ class AlreadyRecorded(Exception):  # noqa: N818 - a signal to begin again, not a
 
 
 class TermsChanged(Exception):  # noqa: N818 - a signal to begin again, not an error.
-    """Settings changed between pricing and locking."""
+    """What the events are priced by changed between pricing and locking."""
 
 
 class Outcome(NamedTuple):
@@ -194,8 +194,8 @@ class Charges:
 async def _lock(connection: asyncpg.Connection, basis: Basis) -> None:
     """Locks the mandates, whose terms must be those that the events were priced by."""
     if basis.terms:
-        versions = await lock_versions(connection, basis.terms)
-        if any(versions[no] != terms.version for no, terms in basis.terms.items()):
+        versions = await lock_pricing_versions(connection, basis.terms)
+        if any(versions[no] != terms.pricing_version for no, terms in basis.terms.items()):
             raise TermsChanged
 
 

@@ -21,7 +21,7 @@ __all__ = [
     "calendar_of",
     "lock_mandate",
     "lock_mandates",
-    "lock_versions",
+    "lock_pricing_versions",
     "mark_uncharged",
     "past_zones_json",
     "read_terms",
@@ -38,7 +38,6 @@ class LockedMandate(NamedTuple):
     no: int
     id: str
     billing_model: BillingModel
-    version: int
     time_zone: str
     past_time_zones: Any
 
@@ -56,7 +55,7 @@ async def lock_mandates(connection: asyncpg.Connection, numbers: Iterable[int]) 
     each other closely keep a switch waiting for ever, and charges of one mandate meet at its pool account anyway.
     """
     rows = await connection.fetch(
-        "SELECT m.no, m.id, m.billing_model, m.version, m.time_zone, m.past_time_zones"
+        "SELECT m.no, m.id, m.billing_model, m.time_zone, m.past_time_zones"
         " FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
         " ORDER BY m.no FOR NO KEY UPDATE OF m",
         sorted(set(numbers)),
@@ -64,15 +63,15 @@ async def lock_mandates(connection: asyncpg.Connection, numbers: Iterable[int]) 
     return {row["no"]: LockedMandate(*row) for row in rows}
 
 
-async def lock_versions(connection: asyncpg.Connection, numbers: Iterable[int]) -> dict[int, int]:
+async def lock_pricing_versions(connection: asyncpg.Connection, numbers: Iterable[int]) -> dict[int, int]:
     """Locks mandates as `lock_mandates` does, for a charge, which has read everything and wants to know whether that
-    still holds: the version of each mandate's terms."""
+    still holds: the version of what each mandate is priced by."""
     rows = await connection.fetch(
-        "SELECT m.no, m.version FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
+        "SELECT m.no, m.pricing_version FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
         " ORDER BY m.no FOR NO KEY UPDATE OF m",
         sorted(set(numbers)),
     )
-    return {row["no"]: row["version"] for row in rows}
+    return {row["no"]: row["pricing_version"] for row in rows}
 
 
 async def lock_mandate(connection: asyncpg.Connection, number: int) -> LockedMandate:
@@ -89,24 +88,26 @@ async def read_terms(
     rows = await connection.fetch(
         f"SELECT m.no, m.billing_model, coalesce({own}, {of_plan}, $2) AS markup_percent,"
         f" m.markup_percent IS DISTINCT FROM {own} OR m.plan_markup_percent IS DISTINCT FROM {of_plan} AS passed_over,"
-        " m.time_zone, m.past_time_zones, m.version, m.has_uncharged,"
+        " m.time_zone, m.past_time_zones, m.pricing_version, m.has_uncharged,"
         " b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
         sorted(set(numbers)),
         default_markup,
     )
     terms = {}
-    for no, model, percent, passed_over, zone, past, version, has_uncharged, _ in rows:
+    for no, model, percent, passed_over, zone, past, pricing_version, has_uncharged, _ in rows:
         if passed_over:
             tell_unusable("mandates", str(no), f"a markup percent is no usable number, {percent} is taken")
         if no is not None:
-            terms[no] = Terms(no, model, Markup.of(percent), calendar_of(no, zone, past), version, has_uncharged)
+            calendar = calendar_of(no, zone, past)
+            terms[no] = Terms(no, model, Markup.of(percent), calendar, pricing_version, has_uncharged)
     return terms, rows[0]["revision"]
 
 
 async def mark_uncharged(connection: asyncpg.Connection, numbers: Iterable[int]) -> None:
     """Says that usage of these mandates was claimed without a charge. Whoever has read their terms reads them again."""
     await connection.execute(
-        "UPDATE mandates SET has_uncharged = true, version = version + 1 WHERE no = ANY($1) AND NOT has_uncharged",
+        "UPDATE mandates SET has_uncharged = true, pricing_version = pricing_version + 1"
+        " WHERE no = ANY($1) AND NOT has_uncharged",
         sorted(set(numbers)),
     )
 

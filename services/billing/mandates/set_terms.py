@@ -62,7 +62,7 @@ async def _replace(
     await connection.execute(
         sa.update(mandates)
         .where(mandates.c.no == mandate_no)
-        .values(markup_percent=markup_percent, version=mandates.c.version + 1)
+        .values(markup_percent=markup_percent, pricing_version=mandates.c.pricing_version + 1)
     )
     await connection.execute(
         sa.update(accounts)

@@ -97,7 +97,7 @@ async def _share_out(
 
 async def _set_model(connection: asyncpg.Connection, mandate_no: int, model: BillingModel) -> None:
     await connection.execute(
-        "UPDATE mandates SET billing_model = $2, version = version + 1 WHERE no = $1", mandate_no, model
+        "UPDATE mandates SET billing_model = $2, pricing_version = pricing_version + 1 WHERE no = $1", mandate_no, model
     )
 
 
