@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
-import asyncpg
 import hypothesis.strategies as st
 import pytest
 from aiokafka import ConsumerRecord
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from rappen_contracts import decode
@@ -38,7 +38,7 @@ from services.billing.pricing.import_prices import import_prices, set_rate
 from services.billing.pricing.repository import Tariffs
 from services.chassis.caller import Caller
 from services.chassis.consumer import Received
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.migrations import migrate
 from tests.support.charging import reversal
@@ -274,14 +274,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self.world.wait(self._write(lambda c, no: switch_model(c, no, model, caller=ADMIN, now=START), mandate))
         self.model.switch(mandate, model)
 
-    async def _write(self, work: Callable[[asyncpg.Connection, int], Awaitable[T]], mandate: int) -> T:
-        async with self.world.database.bare() as connection, connection.transaction():
-            number = await connection.fetchval("SELECT no FROM mandates WHERE id = $1", self._mandate(mandate))
+    async def _write(self, work: Callable[[AsyncConnection, int], Awaitable[T]], mandate: int) -> T:
+        async with self.world.database.transaction() as connection:
+            number = await driver_connection(connection).fetchval(
+                "SELECT no FROM mandates WHERE id = $1", self._mandate(mandate)
+            )
             return await work(connection, number)
 
-    async def _reverse(self, connection: asyncpg.Connection, mandate_no: int, event_id: UUID) -> None:
+    async def _reverse(self, connection: AsyncConnection, mandate_no: int, event_id: UUID) -> None:
         mandate = await lock_mandate(connection, mandate_no)
-        row = await connection.fetchrow(
+        row = await driver_connection(connection).fetchrow(
             "SELECT * FROM transactions WHERE mandate_no = $1 AND event_id = $2 AND NOT own", mandate_no, event_id
         )
         kind = charged_account_type(mandate.billing_model)

@@ -12,8 +12,8 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
 from asyncpg.exceptions import UniqueViolationError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.charging.usage_events import Usage, compare, contradicting, distinct, refused_usage
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
@@ -29,7 +29,7 @@ from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
 from services.chassis.clock import Clock
 from services.chassis.consumer import Faulty, Received
-from services.chassis.database import Contended, Database
+from services.chassis.database import Contended, Database, begin, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
@@ -77,14 +77,14 @@ class ChargeUsage:
         `Contended`, which is transient, where others came before it too often."""
         now = self._clock()
         usages = [Usage(received.event, received) for received in events]
-        async with self._database.bare() as connection:
+        async with self._database.reading() as connection:
             await self._charges.find_places(connection, usages, now)
             usages, repeats, others = distinct(usages)
             known: dict[tuple[int, UUID], bytes] = {}
             for _ in range(TRIES_MAX):
                 fresh, again, other = compare(usages, known)
                 try:
-                    async with connection.transaction():
+                    async with begin(connection):
                         basis = await self._charges.basis(connection, usages)
                         outcome = await self._charges.charge(connection, fresh, basis, now)
                         conflicts = contradicting(others, known)
@@ -92,7 +92,7 @@ class ChargeUsage:
                             refused_usage(usage, "AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX) for usage in outcome.too_large
                         ]
                         rejected = [*refused, *conflicts, *other, *too_large]
-                        await quarantine(connection, rejected, group=GROUP, now=now)
+                        await quarantine(driver_connection(connection), rejected, group=GROUP, now=now)
                         self._faults.reach("before_commit")
                 except UniqueViolationError as error:
                     # Somebody recorded some of these events already. Look which, then write the rest.
@@ -145,7 +145,7 @@ class Charges:
         self._places = Places()
         self._tariffs = Tariffs()
 
-    async def find_places(self, connection: asyncpg.Connection, usages: Sequence[Usage], now: datetime) -> None:
+    async def find_places(self, connection: AsyncConnection, usages: Sequence[Usage], now: datetime) -> None:
         """Gives each event its place; what is new is committed by itself, before the charge that needs it."""
         unknown: dict[PlaceName, None] = {}
         for usage in usages:
@@ -155,7 +155,7 @@ class Charges:
             else:
                 usage.place = place
         if unknown:
-            async with connection.transaction():
+            async with begin(connection):
                 numbers = await ensure_mandates(connection, [name.mandate_id for name in unknown])
                 mandates = await lock_mandates(connection, numbers.values())
                 made = await make_places(connection, list(unknown), numbers)
@@ -165,14 +165,14 @@ class Charges:
                 if usage.name in made:
                     usage.place = made[PlaceName(*usage.name)]
 
-    async def basis(self, connection: asyncpg.Connection, usages: Iterable[Usage]) -> Basis:
+    async def basis(self, connection: AsyncConnection, usages: Iterable[Usage]) -> Basis:
         """Reads what the events are priced by."""
         numbers = {usage.place.mandate_no for usage in usages}
         terms, revision = await read_terms(connection, numbers, default_markup=self._default_markup)
-        return Basis(terms, await self._tariffs.at(connection, revision))
+        return Basis(terms, await self._tariffs.at(driver_connection(connection), revision))
 
     async def charge(
-        self, connection: asyncpg.Connection, usages: Sequence[Usage], basis: Basis, now: datetime
+        self, connection: AsyncConnection, usages: Sequence[Usage], basis: Basis, now: datetime
     ) -> Outcome:
         """Charges events, in the caller's transaction; raises when one of them is claimed, or the terms have changed.
 
@@ -183,7 +183,7 @@ class Charges:
         await _lock(connection, basis)
         await _look_up(connection, basis.to_look_up(postings), uncharged)
         too_large = await _write(connection, usages, postings, basis, now)
-        await insert_uncharged(connection, uncharged)
+        await insert_uncharged(driver_connection(connection), uncharged)
         unmarked = {entry.mandate_no for entry in uncharged if not basis.terms[entry.mandate_no].has_uncharged}
         if unmarked:
             await mark_uncharged(connection, unmarked)
@@ -191,7 +191,7 @@ class Charges:
         return Outcome(len(postings) - len(too_large), free, len(uncharged) - free, too_large)
 
 
-async def _lock(connection: asyncpg.Connection, basis: Basis) -> None:
+async def _lock(connection: AsyncConnection, basis: Basis) -> None:
     """Locks the mandates, whose terms must be those that the events were priced by."""
     if basis.terms:
         versions = await lock_pricing_versions(connection, basis.terms)
@@ -200,7 +200,7 @@ async def _lock(connection: asyncpg.Connection, basis: Basis) -> None:
 
 
 async def _look_up(
-    connection: asyncpg.Connection, priced: Sequence[tuple[int, UUID]], uncharged: Sequence[UnchargedEvent]
+    connection: AsyncConnection, priced: Sequence[tuple[int, UUID]], uncharged: Sequence[UnchargedEvent]
 ) -> None:
     """Raises for events that are claimed in the other table than the one whose key would tell: what is charged now but
     was free or parked, and the reverse. Under the mandates' locks, so nobody claims one of them meanwhile."""
@@ -213,7 +213,7 @@ async def _look_up(
 
 
 async def _write(
-    connection: asyncpg.Connection, usages: Sequence[Usage], postings: Sequence[Posting], basis: Basis, now: datetime
+    connection: AsyncConnection, usages: Sequence[Usage], postings: Sequence[Posting], basis: Basis, now: datetime
 ) -> list[Usage]:
     """Writes the charges, and gives the usage whose amount would take its account out of the ledger's range."""
     calendars = {no: terms.calendar for no, terms in basis.terms.items()}

@@ -16,7 +16,7 @@ from services.billing.pricing.import_prices import PriceFileError, PriceImport, 
 from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
 from services.chassis.clock import system_clock
-from services.chassis.database import PATIENT, Database
+from services.chassis.database import PATIENT, Database, driver_connection
 
 __all__ = ["run"]
 
@@ -82,8 +82,9 @@ async def _import(settings: BillingSettings, content: bytes, given: argparse.Nam
     database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=PATIENT)
     await database.start()
     try:
-        async with database.bare() as connection, connection.transaction():
-            return await import_prices(connection, file, tariffs=Tariffs(), apply=given.apply, actor="operator")
+        async with database.transaction() as connection:
+            driver = driver_connection(connection)
+            return await import_prices(driver, file, tariffs=Tariffs(), apply=given.apply, actor="operator")
     finally:
         await database.stop()
 

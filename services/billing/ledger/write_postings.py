@@ -5,7 +5,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.calendars import Calendar
 from services.billing.ledger.domain import BALANCE_MAX, LockedAccount, Posting, movement
@@ -41,7 +41,7 @@ class PreparedPostings(NamedTuple):
 
 
 async def write_postings(
-    connection: asyncpg.Connection, postings: Sequence[Posting], *, calendars: Mapping[int, Calendar], now: datetime
+    connection: AsyncConnection, postings: Sequence[Posting], *, calendars: Mapping[int, Calendar], now: datetime
 ) -> dict[int, LockedAccount]:
     """Writes all of the postings or none, and gives the accounts by number as they are then.
 
@@ -60,7 +60,7 @@ async def write_postings(
 
 
 async def prepare_postings(
-    connection: asyncpg.Connection, postings: Sequence[Posting], *, calendars: Mapping[int, Calendar], now: datetime
+    connection: AsyncConnection, postings: Sequence[Posting], *, calendars: Mapping[int, Calendar], now: datetime
 ) -> PreparedPostings:
     """Reads the accounts and moves them in memory, one posting after the other; each that cannot be is left out, and
     the next of its account does not suffer for it."""
@@ -140,7 +140,7 @@ def _row(
     return row, by, remainder
 
 
-async def write_prepared(connection: asyncpg.Connection, prepared: PreparedPostings) -> None:
+async def write_prepared(connection: AsyncConnection, prepared: PreparedPostings) -> None:
     """Writes what was prepared in this transaction: rows in the order of their key, so that two workers with the same
     events wait for each other, not for ever; then balances and rollups."""
     if prepared.rows:

@@ -19,7 +19,7 @@ from services.billing.tables import mandates
 from services.billing.zones import HOST_ZONES, zone_known
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.clock import Clock
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 
 __all__ = ["change_settings", "show_settings"]
 
@@ -76,7 +76,7 @@ async def change_settings(
         if changed:
             await _write(connection, row, changed, now)
             await record_change(
-                driver_connection(connection),
+                connection,
                 mandate_no=mandate_no,
                 actor=caller.user_id,
                 action="settings",

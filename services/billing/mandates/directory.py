@@ -1,13 +1,14 @@
 """Billing's copy of the directory: each entry with its version, the newest wins whatever the order of arrival."""
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.directory.v1 import Mandate, Membership, ProviderPermissions, User
+from services.chassis.database import driver_connection
 
 __all__ = ["write_mandate", "write_membership", "write_permissions", "write_user"]
 
 
-async def write_mandate(connection: asyncpg.Connection, entry: Mandate, version: int) -> bool:
+async def write_mandate(connection: AsyncConnection, entry: Mandate, version: int) -> bool:
     """Whether the entry was newer than what is here."""
     return await _changed(
         connection,
@@ -23,7 +24,7 @@ async def write_mandate(connection: asyncpg.Connection, entry: Mandate, version:
     )
 
 
-async def write_user(connection: asyncpg.Connection, entry: User, version: int) -> bool:
+async def write_user(connection: AsyncConnection, entry: User, version: int) -> bool:
     """Whether the entry was newer than what is here."""
     return await _changed(
         connection,
@@ -38,7 +39,7 @@ async def write_user(connection: asyncpg.Connection, entry: User, version: int) 
     )
 
 
-async def write_membership(connection: asyncpg.Connection, entry: Membership, version: int) -> bool:
+async def write_membership(connection: AsyncConnection, entry: Membership, version: int) -> bool:
     """Whether the entry was newer than what is here."""
     return await _changed(
         connection,
@@ -52,7 +53,7 @@ async def write_membership(connection: asyncpg.Connection, entry: Membership, ve
     )
 
 
-async def write_permissions(connection: asyncpg.Connection, entry: ProviderPermissions, version: int) -> bool:
+async def write_permissions(connection: AsyncConnection, entry: ProviderPermissions, version: int) -> bool:
     """Whether the entry was newer than what is here."""
     return await _changed(
         connection,
@@ -65,6 +66,7 @@ async def write_permissions(connection: asyncpg.Connection, entry: ProviderPermi
     )
 
 
-async def _changed(connection: asyncpg.Connection, statement: str, *values: object) -> bool:
-    status: str = await connection.execute(statement, *values)
+async def _changed(connection: AsyncConnection, statement: str, *values: object) -> bool:
+    driver = driver_connection(connection)
+    status: str = await driver.execute(statement, *values)
     return not status.endswith(" 0")

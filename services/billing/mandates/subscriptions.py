@@ -2,21 +2,23 @@
 
 from datetime import datetime
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.subscription.v1 import SubscriptionChanged
+from services.chassis.database import driver_connection
 
 __all__ = ["follow_subscriptions", "keep_subscription"]
 
 
 async def keep_subscription(
-    connection: asyncpg.Connection, mandate_no: int, changed: SubscriptionChanged, *, changed_at: datetime
+    connection: AsyncConnection, mandate_no: int, changed: SubscriptionChanged, *, changed_at: datetime
 ) -> None:
     """Keeps what the newest version of a subscription tells, and whether any version was operative.
 
     Both are the same whatever the order in which versions arrive, and however often.
     """
-    await connection.execute(
+    driver = driver_connection(connection)
+    await driver.execute(
         "INSERT INTO mandate_subscriptions AS s"
         " (mandate_no, subscription_id, version, operative, was_operative, plan_key, markup_percent, changed_at)"
         " VALUES ($1, $2, $3, $4, $4, $5, $6, $7)"
@@ -37,13 +39,14 @@ async def keep_subscription(
     )
 
 
-async def follow_subscriptions(connection: asyncpg.Connection, mandate_no: int) -> None:
+async def follow_subscriptions(connection: AsyncConnection, mandate_no: int) -> None:
     """Sets the mandate's terms by its subscriptions: the operative one holds, of several the one that changed last.
 
     Where none is operative the mandate has no active subscription, unless none ever was: a checkout that was never
     finished takes nothing away from somebody who lives on credit.
     """
-    await connection.execute(
+    driver = driver_connection(connection)
+    await driver.execute(
         "WITH latest AS ("
         " SELECT subscription_id, version, operative, plan_key, CASE WHEN operative THEN markup_percent END AS markup,"
         "        bool_or(was_operative) OVER () AS ever"

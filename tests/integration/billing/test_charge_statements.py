@@ -3,48 +3,58 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.charging.charge_usage import ChargeUsage
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Received
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection
 from services.chassis.faults import FaultPoints
 from tests.support.charging import received
 from tests.support.events import new_mandate, usage_record
 from tests.support.ledger import Books
 
 SIZES = (1, 10, 100, 1000)
-COUNTED = ("copy_records_to_table", "execute", "executemany", "fetch", "fetchrow", "fetchval")
+COUNTED = ("copy_to_table", "execute", "executemany", "fetch", "fetchrow", "fetchval")
 
 
-class CountedConnection:
-    """A connection that counts every call that goes to the server."""
+class CountedDriver:
+    """A connection of the driver that counts every call that goes to the server, COPY too."""
 
-    def __init__(self, connection: asyncpg.Connection, calls: list[str]) -> None:
-        self._connection = connection
+    def __init__(self, driver: asyncpg.Connection, calls: list[str]) -> None:
+        self._driver = driver
         self._calls = calls
 
     def __getattr__(self, name: str) -> Any:
         if name in COUNTED:
             self._calls.append(name)
-        return getattr(self._connection, name)
+        return getattr(self._driver, name)
+
+
+class CountedConnection:
+    """A connection below which a counted one of the driver stands, where `driver_connection` looks for it."""
+
+    def __init__(self, connection: AsyncConnection, calls: list[str]) -> None:
+        below = CountedDriver(driver_connection(connection), calls)
+        self.sync_connection = SimpleNamespace(connection=SimpleNamespace(driver_connection=below))
 
 
 class CountedDatabase(Database):
-    """The real database, whose bare connections count."""
+    """The real database, whose connections count."""
 
     def __init__(self, database: Database) -> None:
         self._real = database
         self.calls: list[str] = []
 
     @asynccontextmanager
-    async def bare(self) -> AsyncIterator[Any]:
+    async def reading(self) -> AsyncIterator[Any]:
         """A counted connection."""
-        async with self._real.bare() as connection:
+        async with self._real.reading() as connection:
             yield CountedConnection(connection, self.calls)
 
 
@@ -61,6 +71,7 @@ async def test_new_events_of_known_places_take_the_same_statements_whatever_thei
         statements[size] = list(counted.calls)
     assert len({tuple(calls) for calls in statements.values()}) == 1, statements
     assert len(statements[1]) <= 10
+    assert statements[1].count("copy_to_table") == 1
     assert await books.charged(mandates) == 100 + sum(SIZES)
 
 

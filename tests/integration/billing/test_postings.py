@@ -32,7 +32,7 @@ async def _charges(books: Books, mandate: str) -> list[asyncpg.Record]:
 
 
 async def _write(database: Database, postings: Sequence[Posting]) -> None:
-    async with database.bare() as connection, connection.transaction():
+    async with database.transaction() as connection:
         mandate = await lock_mandate(connection, postings[0].mandate_no)
         calendars = {mandate.no: mandate.calendar}
         await write_postings(connection, postings, calendars=calendars, now=system_clock())
@@ -120,7 +120,7 @@ async def test_a_posting_that_cannot_be_made_is_named_and_its_neighbours_are_pre
     (row,) = await _charges(books, mandate)
     no_dimension, good = reversal(row, event_id=uuid4(), dimension_no=None), reversal(row)
     exact = reversal(row, event_id=uuid4(), amount=Decimal("0.0000014"))
-    async with api.database.bare() as connection, connection.transaction():
+    async with api.database.transaction() as connection:
         locked = await lock_mandate(connection, row["mandate_no"])
         prepared = await prepare_postings(
             connection, [no_dimension, good, exact], calendars={locked.no: locked.calendar}, now=system_clock()

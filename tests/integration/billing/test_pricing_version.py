@@ -11,6 +11,7 @@ from services.billing.charging.charge_usage import Charges, TermsChanged
 from services.billing.charging.usage_events import Usage
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.chassis.clock import system_clock
+from services.chassis.database import begin
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
 from tests.support.charging import charge, received
@@ -68,9 +69,9 @@ async def _charge_with(api: BillingApi, mandate: str, change: Change) -> None:
     """Charges a usage event; the change is made after the event's terms were read and before the mandate is locked."""
     (record,) = received([usage_record(mandate, "user-1", amount="1")])
     charges, usages, now = Charges(Decimal(50)), [Usage(record.event, record)], system_clock()
-    async with api.database.bare() as connection:
+    async with api.database.reading() as connection:
         await charges.find_places(connection, usages, now)
-        async with connection.transaction():
+        async with begin(connection):
             basis = await charges.basis(connection, usages)
             await change(api, mandate)
             await charges.charge(connection, usages, basis, now)

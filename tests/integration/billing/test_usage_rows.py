@@ -17,7 +17,7 @@ from services.billing.ledger.repository import insert_rows
 from services.billing.ledger.rows import COLUMNS, encoded_row, since_epoch
 from services.billing.money import Markup
 from services.billing.pricing.rating import RatedUsage
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection
 
 AT = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
 BARE: dict[str, Any] = {"mandate_id": "m", "user_id": "u", "provider": "p", "model": "x", "quantities": {"images": "1"}}
@@ -63,19 +63,20 @@ async def test_a_row_is_read_as_it_was_meant(database: Database) -> None:
         _row(_posting(3, FULL | {"bytes_sent": None})),
         _row(_posting(4, STORAGE)),
     ]
-    async with database.bare() as connection:
-        transaction = connection.transaction()
+    async with database.reading() as connection:
+        driver = driver_connection(connection)
+        transaction = driver.transaction()
         await transaction.start()
         try:
             # Its place in the chain is the same for all here, so the key of the chain is out of the way.
             for row in rows:
                 await insert_rows(connection, [row])
-                found = await connection.fetchrow(
+                found = await driver.fetchrow(
                     f"SELECT {', '.join(COLUMNS)} FROM transactions WHERE mandate_no = $1", 2**31 - 1
                 )
                 _compare(found, rows.index(row) + 1)
                 await transaction.rollback()
-                transaction = connection.transaction()
+                transaction = driver.transaction()
                 await transaction.start()
         finally:
             await transaction.rollback()
@@ -129,12 +130,13 @@ async def test_a_row_that_is_no_usage_is_read_as_it_was_meant(database: Database
         reference_id="ref",
         created_by_user_id="admin",
     )
-    async with database.bare() as connection:
-        transaction = connection.transaction()
+    async with database.reading() as connection:
+        driver = driver_connection(connection)
+        transaction = driver.transaction()
         await transaction.start()
         try:
             await insert_rows(connection, [_row(posting, amount=-5, balance_after=7)])
-            found = await connection.fetchrow(
+            found = await driver.fetchrow(
                 f"SELECT {', '.join(COLUMNS)} FROM transactions WHERE mandate_no = $1", 2**31 - 1
             )
         finally:
@@ -163,8 +165,8 @@ async def test_a_row_that_is_no_usage_is_read_as_it_was_meant(database: Database
 
 
 async def test_the_columns_are_all_that_the_ledger_has(database: Database) -> None:
-    async with database.bare() as connection:
-        rows = await connection.fetch(
+    async with database.reading() as connection:
+        rows = await driver_connection(connection).fetch(
             "SELECT column_name FROM information_schema.columns WHERE table_name = 'transactions'"
         )
     assert sorted(row["column_name"] for row in rows) == sorted(COLUMNS)
@@ -192,6 +194,8 @@ def test_a_number_that_the_ledger_cannot_hold_is_an_overflow(changed: dict[str, 
     ],
 )
 async def test_times_count_as_the_database_counts_them(database: Database, time: datetime) -> None:
-    async with database.bare() as connection:
-        counted = await connection.fetchval("SELECT (extract(epoch FROM $1::timestamptz) - 946684800) * 1000000", time)
+    async with database.reading() as connection:
+        counted = await driver_connection(connection).fetchval(
+            "SELECT (extract(epoch FROM $1::timestamptz) - 946684800) * 1000000", time
+        )
     assert counted == since_epoch(time)
