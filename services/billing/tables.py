@@ -74,8 +74,9 @@ mandates = sa.Table(
     sa.Column("plan_markup_percent", sa.Numeric),
     # Whether usage of it was ever claimed without a charge, so that new usage has to be looked up among that.
     sa.Column("has_uncharged", sa.Boolean, nullable=False, server_default=sa.false()),
-    # Grows with every change, so that a charge can tell that its terms are still those it priced by.
-    sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
+    # Grows with every change of what charges are priced by (model, markup, time zone, late events, `has_uncharged`), so
+    # that a charge can tell that its terms are still those it priced by; other settings do not disturb it.
+    sa.Column("pricing_version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
 )
 

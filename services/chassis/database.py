@@ -30,6 +30,7 @@ __all__ = [
     "Contended",
     "Database",
     "NoConnection",
+    "begin",
     "driver_connection",
     "is_transient",
     "is_undecided",
@@ -126,7 +127,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """One transaction, committed at the end of the block."""
-        async with self.reading() as connection, driver_connection(connection).transaction():
+        async with self.reading() as connection, begin(connection):
             yield connection
 
     @asynccontextmanager
@@ -222,6 +223,14 @@ def driver_connection(connection: AsyncConnection) -> asyncpg.Connection:
     if below is None:
         raise RuntimeError("the connection is closed")
     return below.connection.driver_connection
+
+
+@asynccontextmanager
+async def begin(connection: AsyncConnection) -> AsyncIterator[None]:
+    """One transaction on a connection of `Database.reading`, for work that needs several, one after the other; where
+    one is running already, a part of it as by `savepoint`."""
+    async with driver_connection(connection).transaction():
+        yield
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The charge against a model of the ledger: any order of usage, repeats, conflicts, crashes, credits and switches.
+"""The ledger against a model of it: usage, repeats, conflicts, crashes, credits, reversals, switches in any order.
 
 The real handler works on a real PostgreSQL, without Kafka. After every step each balance, remainder, rollup and claim
 is what the model says, to the last digit, and the audit finds nothing.
@@ -13,29 +13,33 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
-import asyncpg
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from services.billing.audit import audit
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.credits.credit_by_hand import HandCredit, credit_by_hand
-from services.billing.ledger.domain import BillingModel
+from services.billing.ledger.domain import BillingModel, charged_account_type
+from services.billing.ledger.keys import AccountKey, ensure_accounts
+from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.mandates.errors import ModelUnchanged
+from services.billing.mandates.repository import lock_mandate
 from services.billing.mandates.switch_model import switch_model
 from services.billing.pricing import read_rappen_file
 from services.billing.pricing.import_prices import import_prices, set_rate
 from services.billing.pricing.repository import Tariffs
 from services.chassis.caller import Caller
 from services.chassis.consumer import Received
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.migrations import migrate
+from tests.support.charging import reversal
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record
 from tests.support.model_ledger import MARKUP, MICRO, MODELS, RATES, TOKEN_PRICE, USERS, ModelLedger, Used
@@ -185,6 +189,17 @@ class LedgerMachine(RuleBasedStateMachine):
             self.world.wait(self._write(lambda c, no: credit_by_hand(c, no, credit, caller=ADMIN, now=START), mandate))
             self.model.credit(mandate, user, amount)
 
+    @rule(data=st.data())
+    def reverse(self, data: st.DataObject) -> None:
+        """A charge of any time is taken back, by a posting against revenue that is no usage."""
+        charged = [event_id for event_id in self.model.posted if event_id not in self.model.reversed]
+        if charged:
+            event_id = data.draw(st.sampled_from(charged))
+            mandate = self.model.events[event_id].mandate
+            self.world.wait(self._write(lambda c, no: self._reverse(c, no, event_id), mandate))
+            self.model.reverse(event_id)
+            self.world.seen["reversals"] += 1
+
     @rule(mandate=st.integers(0, 3), model=st.sampled_from(MODELS))
     def switch(self, mandate: int, model: BillingModel) -> None:
         """A switch of the billing model, with its money."""
@@ -243,10 +258,24 @@ class LedgerMachine(RuleBasedStateMachine):
         self.world.wait(self._write(lambda c, no: switch_model(c, no, model, caller=ADMIN, now=START), mandate))
         self.model.switch(mandate, model)
 
-    async def _write(self, work: Callable[[asyncpg.Connection, int], Awaitable[T]], mandate: int) -> T:
-        async with self.world.database.bare() as connection, connection.transaction():
-            number = await connection.fetchval("SELECT no FROM mandates WHERE id = $1", self._mandate(mandate))
+    async def _write(self, work: Callable[[AsyncConnection, int], Awaitable[T]], mandate: int) -> T:
+        async with self.world.database.transaction() as connection:
+            number = await driver_connection(connection).fetchval(
+                "SELECT no FROM mandates WHERE id = $1", self._mandate(mandate)
+            )
             return await work(connection, number)
+
+    async def _reverse(self, connection: AsyncConnection, mandate_no: int, event_id: UUID) -> None:
+        mandate = await lock_mandate(connection, mandate_no)
+        row = await driver_connection(connection).fetchrow(
+            "SELECT * FROM transactions WHERE mandate_no = $1 AND event_id = $2 AND NOT own", mandate_no, event_id
+        )
+        kind = charged_account_type(mandate.billing_model)
+        user_id = self.model.events[event_id].user if kind == "USER" else None
+        key = AccountKey(mandate_no, kind, user_id)
+        accounts = await ensure_accounts(connection, [key])
+        posting = reversal(row, posted_account_no=accounts[key])
+        await write_postings(connection, [posting], calendars={mandate_no: mandate.calendar}, now=START)
 
     async def _prepare(self) -> None:
         async with self.world.database.bare() as connection, connection.transaction():
@@ -315,3 +344,4 @@ def test_the_ledger_is_what_its_model_says_after_every_step(world: World) -> Non
     assert world.seen["conflicts"] > 0
     assert world.seen["switches"] > 0
     assert world.seen["settled"] > 0
+    assert world.seen["reversals"] > 0

@@ -1,10 +1,15 @@
-"""Taking usage in without Kafka: records as a consumer would hand them to the charge."""
+"""Taking usage in without Kafka: records as a consumer would hand them to the charge; and taking a charge back."""
 
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Any
+from uuid import uuid5
+
+import asyncpg
 
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.charging.settle_parked import SettleParked
+from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting
 from services.chassis.clock import Clock, system_clock
 from services.chassis.consumer import Received
 from services.chassis.database import Database
@@ -12,7 +17,7 @@ from services.chassis.faults import FaultPoints
 from tests.support.events import RawRecord
 from tests.support.records import received_record
 
-__all__ = ["charge", "charging", "received", "settling"]
+__all__ = ["charge", "charging", "received", "reversal", "settling"]
 
 DEFAULT_MARKUP = Decimal(50)
 
@@ -35,3 +40,21 @@ def settling(database: Database) -> SettleParked:
 def received(records: Iterable[RawRecord]) -> list[Received]:
     """The records as one batch of a consumer."""
     return [received_record("usage.recorded", record) for record in records]
+
+
+def reversal(row: asyncpg.Record, **changed: Any) -> Posting:
+    """What takes a charge back, by the charge's row: its whole amount, on the day and in the dimension of the usage."""
+    posting = Posting(
+        mandate_no=row["mandate_no"],
+        event_id=uuid5(LEDGER_NAMESPACE, f"reversal/{row['event_id']}"),
+        member_account_no=row["account_no"],
+        posted_account_no=row["moved_account_no"],
+        transaction_type="ADJUSTMENT",
+        amount=row["amount"],
+        contra_account="REVENUE",
+        reference_type=row["reference_type"],
+        occurred_at=row["occurred_at"],
+        description="Reversed",
+        dimension_no=row["dimension_no"],
+    )
+    return posting._replace(**changed)

@@ -44,6 +44,9 @@ class ModelLedger:
     free: set[UUID] = field(default_factory=set)
     priced: set[str] = field(default_factory=set)
     opened: set[int] = field(default_factory=set)
+    # What each charge came to, and those that were taken back.
+    posted: dict[UUID, Decimal] = field(default_factory=dict)
+    reversed: set[UUID] = field(default_factory=set)
     conflicts: int = 0
 
     def deliver(self, event_id: UUID, used: Used) -> None:
@@ -63,13 +66,24 @@ class ModelLedger:
         if not exact:
             self.free.add(event_id)
             return
-        own = {"PREPAY_USER": used.user, "UNLIMITED": "internal"}
-        account = (used.mandate, own.get(self.models[used.mandate], "pool"))
+        account = self._paying(used)
         total = exact + self.carries[account]
         posted = total.quantize(MICRO, ROUND_HALF_EVEN)
         self.carries[account] = total - posted
         self.balances[account] -= posted
         self.costs[used.mandate, used.user] += posted
+        self.posted[event_id] = posted
+
+    def _paying(self, used: Used) -> tuple[int, str]:
+        own = {"PREPAY_USER": used.user, "UNLIMITED": "internal"}
+        return used.mandate, own.get(self.models[used.mandate], "pool")
+
+    def reverse(self, event_id: UUID) -> None:
+        """The whole amount goes to the account that pays by now; remainders stay as they are."""
+        used = self.events[event_id]
+        self.balances[self._paying(used)] += self.posted[event_id]
+        self.costs[used.mandate, used.user] -= self.posted[event_id]
+        self.reversed.add(event_id)
 
     def add_price(self, model: str) -> None:
         self.priced.add(model)

@@ -3,17 +3,19 @@
 import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection
 
 __all__ = ["CountedDatabase"]
 
 
-class CountedConnection:
-    """A connection that notes every call that goes to the server: statements and COPY of whatever kind."""
+class CountedDriver:
+    """A connection of the driver that notes every call that goes to the server: statements, and COPY of any kind."""
 
     def __init__(self, connection: asyncpg.Connection, calls: list[str]) -> None:
         self._connection = connection
@@ -26,15 +28,23 @@ class CountedConnection:
         return getattr(self._connection, name)
 
 
+class CountedConnection:
+    """A connection below which a counted one of the driver stands, where `driver_connection` looks for it."""
+
+    def __init__(self, connection: AsyncConnection, calls: list[str]) -> None:
+        below = CountedDriver(driver_connection(connection), calls)
+        self.sync_connection = SimpleNamespace(connection=SimpleNamespace(driver_connection=below))
+
+
 class CountedDatabase(Database):
-    """The real database, whose bare connections count."""
+    """The real database, whose connections count."""
 
     def __init__(self, database: Database) -> None:
         self._real = database
         self.calls: list[str] = []
 
     @asynccontextmanager
-    async def bare(self) -> AsyncIterator[Any]:
+    async def reading(self) -> AsyncIterator[Any]:
         """A counted connection."""
-        async with self._real.bare() as connection:
+        async with self._real.reading() as connection:
             yield CountedConnection(connection, self.calls)

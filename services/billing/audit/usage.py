@@ -82,6 +82,7 @@ CHECKS = {
             SELECT t.mandate_no, t.account_no AS no, count(*) AS events, min(t.event_id::text) AS event_id
               FROM uncharged_events e
               JOIN transactions t ON t.mandate_no = e.mandate_no AND t.event_id = e.event_id AND t.counter = 'REVENUE'
+               AND NOT t.own
              WHERE e.reason = 'FREE' GROUP BY 1, 2)
         SELECT a.mandate_no, a.no AS account_no, d.no IS NOT NULL AS failing,
                d.events || ' events are both free and charged, one is ' || d.event_id AS told

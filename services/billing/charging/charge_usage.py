@@ -6,45 +6,30 @@ among the uncharged events, and because everything a charge does stands or falls
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
-import orjson
 from asyncpg.exceptions import UniqueViolationError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.charging.domain import derivation
-from services.billing.charging.repository import RowsRefused, faulty_rows, insert_usage_rows, since_epoch, usage_row
 from services.billing.charging.usage_events import Usage, compare, contradicting, distinct, refused_usage
-from services.billing.ledger.domain import BALANCE_MAX, BEYOND_BALANCE_MAX, LockedAccount
+from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
+from services.billing.ledger.errors import RowsRefused
 from services.billing.ledger.keys import PlaceName, Places, ensure_mandates, make_places
-from services.billing.ledger.repository import (
-    RollupKey,
-    add_to_rollups,
-    read_accounts,
-    recorded_digests,
-    update_accounts,
-)
+from services.billing.ledger.repository import faulty_rows, recorded_digests
+from services.billing.ledger.write_postings import prepare_postings, write_prepared
 from services.billing.mandates.domain import Terms
 from services.billing.mandates.open_accounts import give_opening_credit
-from services.billing.mandates.repository import lock_mandates, lock_versions, mark_uncharged, read_terms
-from services.billing.money import post
-from services.billing.pricing import PROMPT_KINDS
-from services.billing.pricing.rating import (
-    Parked,
-    RatedUsage,
-    Tariff,
-    billable,
-    rate_usage,
-)
+from services.billing.mandates.repository import lock_mandates, lock_pricing_versions, mark_uncharged, read_terms
+from services.billing.pricing.rating import Parked, Tariff, billable, rate_usage
 from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
 from services.chassis.clock import Clock
 from services.chassis.consumer import Faulty, Received
-from services.chassis.database import Contended, Database
+from services.chassis.database import Contended, Database, begin, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
@@ -66,7 +51,7 @@ class AlreadyRecorded(Exception):  # noqa: N818 - a signal to begin again, not a
 
 
 class TermsChanged(Exception):  # noqa: N818 - a signal to begin again, not an error.
-    """Settings changed between pricing and locking."""
+    """What the events are priced by changed between pricing and locking."""
 
 
 class Outcome(NamedTuple):
@@ -92,14 +77,14 @@ class ChargeUsage:
         `Contended`, which is transient, where others came before it too often."""
         now = self._clock()
         usages = [Usage(received.event, received) for received in events]
-        async with self._database.bare() as connection:
+        async with self._database.reading() as connection:
             await self._charges.find_places(connection, usages, now)
             usages, repeats, others = distinct(usages)
             known: dict[tuple[int, UUID], bytes] = {}
             for _ in range(TRIES_MAX):
                 fresh, again, other = compare(usages, known)
                 try:
-                    async with connection.transaction():
+                    async with begin(connection):
                         basis = await self._charges.basis(connection, usages)
                         outcome = await self._charges.charge(connection, fresh, basis, now)
                         conflicts = contradicting(others, known)
@@ -107,7 +92,7 @@ class ChargeUsage:
                             refused_usage(usage, "AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX) for usage in outcome.too_large
                         ]
                         rejected = [*refused, *conflicts, *other, *too_large]
-                        await quarantine(connection, rejected, group=GROUP, now=now)
+                        await quarantine(driver_connection(connection), rejected, group=GROUP, now=now)
                         self._faults.reach("before_commit")
                 except UniqueViolationError as error:
                     # Somebody recorded some of these events already. Look which, then write the rest.
@@ -121,7 +106,7 @@ class ChargeUsage:
                     await asyncio.sleep(0)
                 except RowsRefused as error:
                     why = await faulty_rows(connection, error.rows)
-                    _blame([(usage, why[usage.identity]) for usage in usages if usage.identity in why])
+                    _blame([(usage, why[usage.identity]) for usage in _those(usages, why)])
                     raise
                 else:
                     break
@@ -146,10 +131,10 @@ class Basis(NamedTuple):
     terms: dict[int, Terms]
     tariff: Tariff
 
-    def to_look_up(self, usages: Iterable[Usage]) -> list[tuple[int, UUID]]:
+    def to_look_up(self, postings: Iterable[Posting]) -> list[tuple[int, UUID]]:
         """The events that may have been claimed without a charge, because others of their mandate were."""
         claiming = {no for no, terms in self.terms.items() if terms.has_uncharged}
-        return [usage.identity for usage in usages if usage.place.mandate_no in claiming] if claiming else []
+        return [posting.identity for posting in postings if posting.mandate_no in claiming] if claiming else []
 
 
 class Charges:
@@ -160,7 +145,7 @@ class Charges:
         self._places = Places()
         self._tariffs = Tariffs()
 
-    async def find_places(self, connection: asyncpg.Connection, usages: Sequence[Usage], now: datetime) -> None:
+    async def find_places(self, connection: AsyncConnection, usages: Sequence[Usage], now: datetime) -> None:
         """Gives each event its place; what is new is committed by itself, before the charge that needs it."""
         unknown: dict[PlaceName, None] = {}
         for usage in usages:
@@ -170,7 +155,7 @@ class Charges:
             else:
                 usage.place = place
         if unknown:
-            async with connection.transaction():
+            async with begin(connection):
                 numbers = await ensure_mandates(connection, [name.mandate_id for name in unknown])
                 mandates = await lock_mandates(connection, numbers.values())
                 made = await make_places(connection, list(unknown), numbers)
@@ -180,48 +165,42 @@ class Charges:
                 if usage.name in made:
                     usage.place = made[PlaceName(*usage.name)]
 
-    async def basis(self, connection: asyncpg.Connection, usages: Iterable[Usage]) -> Basis:
+    async def basis(self, connection: AsyncConnection, usages: Iterable[Usage]) -> Basis:
         """Reads what the events are priced by."""
         numbers = {usage.place.mandate_no for usage in usages}
         terms, revision = await read_terms(connection, numbers, default_markup=self._default_markup)
-        return Basis(terms, await self._tariffs.at(connection, revision))
+        return Basis(terms, await self._tariffs.at(driver_connection(connection), revision))
 
     async def charge(
-        self, connection: asyncpg.Connection, usages: Sequence[Usage], basis: Basis, now: datetime
+        self, connection: AsyncConnection, usages: Sequence[Usage], basis: Basis, now: datetime
     ) -> Outcome:
         """Charges events, in the caller's transaction; raises when one of them is claimed, or the terms have changed.
 
         The mandates are locked, and with them their accounts; rows, balances and rollups are written, and the balances
         are marked to be told. The number of statements does not depend on the number of events.
         """
-        priced, uncharged = _price(usages, basis, now)
+        postings, uncharged = _price(usages, basis, now)
         await _lock(connection, basis)
-        await _look_up(connection, basis.to_look_up(usage for usage, *_ in priced), uncharged)
-        too_large: list[Usage] = []
-        if priced:
-            accounts = await read_accounts(connection, {(usage.place.mandate_no, no) for usage, _, no in priced})
-            rows, sums, too_large = _post(priced, accounts, basis.terms, now)
-            await insert_usage_rows(connection, rows)
-            await update_accounts(connection, list(accounts.values()))
-            await add_to_rollups(connection, sums)
-        await insert_uncharged(connection, uncharged)
+        await _look_up(connection, basis.to_look_up(postings), uncharged)
+        too_large = await _write(connection, usages, postings, basis, now)
+        await insert_uncharged(driver_connection(connection), uncharged)
         unmarked = {entry.mandate_no for entry in uncharged if not basis.terms[entry.mandate_no].has_uncharged}
         if unmarked:
             await mark_uncharged(connection, unmarked)
         free = sum(1 for event in uncharged if event.reason == "FREE")
-        return Outcome(len(priced) - len(too_large), free, len(uncharged) - free, too_large)
+        return Outcome(len(postings) - len(too_large), free, len(uncharged) - free, too_large)
 
 
-async def _lock(connection: asyncpg.Connection, basis: Basis) -> None:
+async def _lock(connection: AsyncConnection, basis: Basis) -> None:
     """Locks the mandates, whose terms must be those that the events were priced by."""
     if basis.terms:
-        versions = await lock_versions(connection, basis.terms)
-        if any(versions[no] != terms.version for no, terms in basis.terms.items()):
+        versions = await lock_pricing_versions(connection, basis.terms)
+        if any(versions[no] != terms.pricing_version for no, terms in basis.terms.items()):
             raise TermsChanged
 
 
 async def _look_up(
-    connection: asyncpg.Connection, priced: Sequence[tuple[int, UUID]], uncharged: Sequence[UnchargedEvent]
+    connection: AsyncConnection, priced: Sequence[tuple[int, UUID]], uncharged: Sequence[UnchargedEvent]
 ) -> None:
     """Raises for events that are claimed in the other table than the one whose key would tell: what is charged now but
     was free or parked, and the reverse. Under the mandates' locks, so nobody claims one of them meanwhile."""
@@ -233,13 +212,28 @@ async def _look_up(
         raise AlreadyRecorded(claimed)
 
 
-def _price(
-    usages: Iterable[Usage], basis: Basis, now: datetime
-) -> tuple[list[tuple[Usage, RatedUsage, int]], list[UnchargedEvent]]:
-    """Splits usage into what is charged, with the account that pays, and what is claimed without a charge: free, or
+async def _write(
+    connection: AsyncConnection, usages: Sequence[Usage], postings: Sequence[Posting], basis: Basis, now: datetime
+) -> list[Usage]:
+    """Writes the charges, and gives the usage whose amount would take its account out of the ledger's range."""
+    calendars = {no: terms.calendar for no, terms in basis.terms.items()}
+    prepared = await prepare_postings(connection, postings, calendars=calendars, now=now)
+    if prepared.faulty:
+        why = {posting.identity: type(error).__name__ for posting, error in prepared.faulty}
+        _blame([(usage, why[usage.identity]) for usage in _those(usages, why)])
+    await write_prepared(connection, prepared)
+    return _those(usages, {posting.identity for posting in prepared.out_of_range})
+
+
+def _those(usages: Iterable[Usage], identities: Container[tuple[int, UUID]]) -> list[Usage]:
+    return [usage for usage in usages if usage.identity in identities]
+
+
+def _price(usages: Iterable[Usage], basis: Basis, now: datetime) -> tuple[list[Posting], list[UnchargedEvent]]:
+    """Splits usage into what is charged, to the account that pays, and what is claimed without a charge: free, or
     parked until it has a price."""
     terms, tariff = basis
-    priced: list[tuple[Usage, RatedUsage, int]] = []
+    postings: list[Posting] = []
     uncharged: list[UnchargedEvent] = []
     faults: list[tuple[Usage, str]] = []
     for usage in usages:
@@ -255,61 +249,9 @@ def _price(
         elif not rated.exact:
             uncharged.append(UnchargedEvent.free(place.mandate_no, event, now, tariff.revision))
         else:
-            priced.append((usage, rated, place.charged_no(term.billing_model)))
+            postings.append(usage.posting(rated, place.charged_no(term.billing_model)))
     _blame(faults)
-    return priced, uncharged
-
-
-def _post(
-    priced: Iterable[tuple[Usage, RatedUsage, int]],
-    accounts: Mapping[int, LockedAccount],
-    terms: Mapping[int, Terms],
-    now: datetime,
-) -> tuple[list[bytes], dict[RollupKey, list[int]], list[Usage]]:
-    """Moves the accounts, one event after the other: each amount is rounded once with its account's carry, and
-    how it came about is written down. Returns the rows in the order of their key, so that two workers with the same
-    events wait for each other, not for ever; the cost and count to add to the rollups; and the events whose amount
-    would take their account out of the ledger's range."""
-    recorded_at = since_epoch(now)
-    rows: list[bytes] = []
-    sums: dict[RollupKey, list[int]] = {}
-    too_large: list[Usage] = []
-    faults: list[tuple[Usage, str]] = []
-    for usage, rated, account_no in priced:
-        event, data, place, tokens = usage.event, usage.data, usage.place, usage.tokens
-        account = accounts[account_no]
-        balance_before, seq_before, carry_before = account.balance, account.seq, account.carry
-        try:
-            amount, carry = post(rated.exact, carry_before)
-            if balance_before - amount < -BALANCE_MAX:
-                too_large.append(usage)
-                continue
-            account.carry = carry
-            account.move(-amount)
-            day = terms[place.mandate_no].calendar.day(event.time)
-            explained = derivation(data, rated, carry_before, carry, tokens)
-            row = usage_row(
-                event,
-                data,
-                place,
-                account,
-                amount=amount,
-                recorded_at=recorded_at,
-                period_day=day,
-                tokens=_sent_and_received(tokens),
-                derivation=orjson.dumps(explained),
-            )
-        except Exception as error:  # noqa: BLE001 - as in pricing; the next of this account must not suffer for it.
-            account.balance, account.seq, account.carry = balance_before, seq_before, carry_before
-            faults.append((usage, type(error).__name__))
-            continue
-        rows.append(row)
-        added = sums.setdefault((place.mandate_no, place.member_no, day, place.dimension_no), [0, 0])
-        added[0] += amount
-        added[1] += 1
-    _blame(faults)
-    rows.sort()
-    return rows, sums, too_large
+    return postings, uncharged
 
 
 def _blame(faults: Sequence[tuple[Usage, str]]) -> None:
@@ -319,10 +261,3 @@ def _blame(faults: Sequence[tuple[Usage, str]]) -> None:
         raise Faulty(received)
     if faults:
         raise ValueError(faults[0][1])
-
-
-def _sent_and_received(tokens: Mapping[str, int]) -> tuple[int, int] | tuple[None, None]:
-    if not tokens:
-        return None, None
-    sent = sum([count for kind, count in tokens.items() if kind in PROMPT_KINDS])
-    return sent, sum(tokens.values()) - sent

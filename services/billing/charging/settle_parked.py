@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
-import asyncpg
 from asyncpg.exceptions import UniqueViolationError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.charging.charge_usage import AlreadyRecorded, Charges, TermsChanged
 from services.billing.charging.usage_events import Usage
@@ -22,7 +22,7 @@ from services.billing.pricing.parked import (
 )
 from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged, take_parked
 from services.chassis.clock import Clock
-from services.chassis.database import Database
+from services.chassis.database import Database, begin, driver_connection, savepoint
 from services.chassis.logging import get_logger
 
 __all__ = ["SettleParked"]
@@ -48,9 +48,9 @@ class SettleParked:
     async def __call__(self) -> int:
         """Settles one batch in one transaction; returns how many events were looked at."""
         now = self._clock()
-        async with self._database.bare() as connection:
+        async with self._database.reading() as connection:
             try:
-                async with connection.transaction():
+                async with begin(connection):
                     looked_at = await self._settle(connection, now)
             except (UniqueViolationError, AlreadyRecorded, TermsChanged):
                 # A redelivery charged one of them at the same moment, or settings moved: the next run sees it. Places
@@ -71,21 +71,21 @@ class SettleParked:
         self._failed += 1
         return BATCH if self._failed <= TRIES_AT_ONCE else 0
 
-    async def _settle(self, connection: asyncpg.Connection, now: datetime) -> int:
+    async def _settle(self, connection: AsyncConnection, now: datetime) -> int:
         _, revision = await read_terms(connection, (), default_markup=self._default_markup)
-        taken = await take_parked(connection, own=False, revision=revision, limit=self._limit)
-        parked = await read_parked(connection, taken, revision, now)
+        taken = await take_parked(driver_connection(connection), own=False, revision=revision, limit=self._limit)
+        parked = await read_parked(driver_connection(connection), taken, revision, now)
         try:
-            async with connection.transaction():
+            async with savepoint(connection):
                 await self._charge(connection, parked, revision, now)
         except FAULTS_OF_DATA as error:
             if len(parked) > 1:
                 raise
-            await set_aside(connection, parked[0].row, fault_of_data(error), revision, now)
+            await set_aside(driver_connection(connection), parked[0].row, fault_of_data(error), revision, now)
         return len(taken)
 
     async def _charge(
-        self, connection: asyncpg.Connection, parked: Sequence[ParkedEvent], revision: int, now: datetime
+        self, connection: AsyncConnection, parked: Sequence[ParkedEvent], revision: int, now: datetime
     ) -> None:
         if not parked:
             return
@@ -96,7 +96,7 @@ class SettleParked:
         basis = await self._charges.basis(connection, usages)
         outcome = await self._charges.charge(connection, usages, basis, now)
         await insert_uncharged(
-            connection,
+            driver_connection(connection),
             [
                 UnchargedEvent.parked(usage.place.mandate_no, usage.event, TOO_LARGE, now, revision)
                 for usage in outcome.too_large
@@ -107,13 +107,13 @@ class SettleParked:
 
 
 async def _usages(
-    connection: asyncpg.Connection, parked: Sequence[ParkedEvent], revision: int, now: datetime
+    connection: AsyncConnection, parked: Sequence[ParkedEvent], revision: int, now: datetime
 ) -> list[Usage]:
     """The usage that is to be charged. What a redelivery has charged meanwhile only leaves the parking place; what
     contradicts it stays there."""
     charged = await recorded_digests(connection, "transactions", [each.identity for each in parked])
     await insert_uncharged(
-        connection,
+        driver_connection(connection),
         [
             UnchargedEvent.kept(each.row, CONTRADICTS, now, revision)
             for each in parked

@@ -1,11 +1,18 @@
 """Usage events as a batch of the charge: the first of each, its repeats, and those that contradict it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from uuid import UUID
+
+import orjson
 
 from rappen_contracts import Event
 from rappen_contracts.usage.v1 import UsageRecorded
+from services.billing.charging.domain import derivation
+from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import Place
+from services.billing.pricing import PROMPT_KINDS
+from services.billing.pricing.rating import RatedUsage
 from services.chassis.consumer import Received
 from services.chassis.quarantine import Refused
 
@@ -13,11 +20,12 @@ __all__ = ["Usage", "compare", "contradicting", "distinct", "refused_usage"]
 
 
 class Usage:
-    """A usage event on its way through the charge: what was done, and where in the ledger it belongs."""
+    """A usage event on its way through the charge: what was done, where in the ledger it belongs, what it costs."""
 
-    __slots__ = ("data", "event", "name", "place", "received", "tokens")
+    __slots__ = ("data", "event", "name", "place", "rated", "received", "tokens")
 
     place: Place
+    rated: RatedUsage
 
     def __init__(self, event: Event, received: Received | None = None) -> None:
         data = event.data
@@ -41,6 +49,47 @@ class Usage:
     def identity(self) -> tuple[int, UUID]:
         """What makes two deliveries the same event: the mandate and the event's id."""
         return self.place.mandate_no, self.event.id
+
+    def posting(self, rated: RatedUsage, account_no: int) -> Posting:
+        """The charge of this usage at its price, to the account that pays."""
+        self.rated = rated
+        event, data, place = self.event, self.data, self.place
+        # By position, because this is done for each event.
+        return Posting(
+            place.mandate_no,
+            event.id,
+            place.member_no,
+            account_no,
+            "DEBIT",
+            rated.exact,
+            "REVENUE",
+            "WORKFLOW" if data.kind == "ai" else "STORAGE",
+            event.time,
+            data.description,
+            event.digest,
+            place.dimension_no,
+            data.workflow_id,
+            None,
+            None,
+            self,
+        )
+
+    def measured(self) -> tuple[int | None, int | None, int | None, int | None, int | None, int | None]:
+        """The numbers that the ledger's row keeps beside the amount, as `UsageDetails` has them."""
+        data = self.data
+        sent, received = _sent_and_received(self.tokens)
+        return data.processing_time_ms, data.bytes_sent, data.bytes_received, data.error_count, sent, received
+
+    def explain(self, remainder_before: Decimal, remainder_after: Decimal) -> bytes:
+        """How the amount came about, as JSON; remainders are CHF."""
+        return orjson.dumps(derivation(self.data, self.rated, remainder_before, remainder_after, self.tokens))
+
+
+def _sent_and_received(tokens: Mapping[str, int]) -> tuple[int, int] | tuple[None, None]:
+    if not tokens:
+        return None, None
+    sent = sum([count for kind, count in tokens.items() if kind in PROMPT_KINDS])
+    return sent, sum(tokens.values()) - sent
 
 
 def distinct(usages: list[Usage]) -> tuple[list[Usage], int, list[Usage]]:

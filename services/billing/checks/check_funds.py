@@ -20,7 +20,7 @@ from services.billing.pricing.rating import Billable, Parked, Tariff, rate_usage
 from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
 from services.chassis.clock import Clock
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection
 
 __all__ = ["Answer", "CheckFunds", "Question"]
 
@@ -82,7 +82,7 @@ class CheckFunds:
 
     async def _open(self, question: Question, *, member: bool) -> None:
         """Makes what is missing: settings, the pool, and the member's account with its opening credit."""
-        async with self._database.bare() as connection, connection.transaction():
+        async with self._database.transaction() as connection:
             number = (await ensure_mandates(connection, [question.mandate_id]))[question.mandate_id]
             mandates = await lock_mandates(connection, [number])
             await ensure_accounts(connection, [AccountKey(number, "MANDATE")])
@@ -114,8 +114,8 @@ class CheckFunds:
         known = self._tariffs.known(revision)
         if known is not None:
             return known
-        async with self._database.bare() as connection:
-            return await self._tariffs.at(connection, revision)
+        async with self._database.reading() as connection:
+            return await self._tariffs.at(driver_connection(connection), revision)
 
     def _required(self, question: Question, row: asyncpg.Record, tariff: Tariff) -> int:
         """The final price in micro-CHF, rounded once as a charge would be."""

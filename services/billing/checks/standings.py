@@ -10,7 +10,7 @@ from typing import NamedTuple
 import asyncpg
 
 from services.billing.mandates.repository import USABLE_PERCENT
-from services.chassis.database import Database, NoConnection
+from services.chassis.database import Database, NoConnection, driver_connection
 
 __all__ = ["Standings"]
 
@@ -106,8 +106,8 @@ class Standings:
 
     async def _fetch(self, together: list[_Asked]) -> list[asyncpg.Record]:
         mandates, users, providers, _ = zip(*together, strict=True)
-        async with self._database.bare() as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(
+        async with self._database.reading() as connection:
+            rows: list[asyncpg.Record] = await driver_connection(connection).fetch(
                 _STATEMENT, mandates, users, providers, timeout=READ_TIMEOUT_S
             )
         return rows

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts import Event
 from rappen_contracts.subscription.v1 import SubscriptionChanged
@@ -15,7 +15,7 @@ from services.billing.mandates.subscriptions import follow_subscriptions, keep_s
 from services.billing.money import to_micro
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection, savepoint
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
@@ -33,21 +33,21 @@ class ApplySubscription:
         """Settles a batch in one transaction."""
         now = self._clock()
         rejected = list(refused)
-        async with self._database.bare() as connection, connection.transaction():
+        async with self._database.transaction() as connection:
             numbers = await ensure_mandates(connection, [_change(received.event).mandate_id for received in events])
             mandates = await lock_mandates(connection, numbers.values())
             for received in events:
                 changed = _change(received.event)
                 mandate = mandates[numbers[changed.mandate_id]]
                 try:
-                    async with connection.transaction():
+                    async with savepoint(connection):
                         await keep_subscription(connection, mandate.no, changed, changed_at=received.event.time)
                         await follow_subscriptions(connection, mandate.no)
                         await _credit_budget(connection, mandate, changed, now)
                 except BalanceOutOfRange:
                     too_large = "with this budget the balance would leave the range of the ledger"
                     rejected.append(Refused(received.record, "AMOUNT_TOO_LARGE", too_large))
-            await quarantine(connection, rejected, group="billing", now=now)
+            await quarantine(driver_connection(connection), rejected, group="billing", now=now)
         EVENTS_CONSUMED.labels("subscription.changed", "applied").inc(len(events) + len(refused) - len(rejected))
         return rejected
 
@@ -59,13 +59,14 @@ def _change(event: Event) -> SubscriptionChanged:
 
 
 async def _credit_budget(
-    connection: asyncpg.Connection, mandate: LockedMandate, changed: SubscriptionChanged, now: datetime
+    connection: AsyncConnection, mandate: LockedMandate, changed: SubscriptionChanged, now: datetime
 ) -> None:
     """L16: the budget's identity is the subscription and the start of its period."""
+    driver = driver_connection(connection)
     if not changed.budget_due or changed.period_start is None or changed.plan.budget.amount <= 0:
         return
     # The mark is the identity, not the rows: a budget that came to nothing, or was shared, is not counted anew either.
-    if await connection.fetchval(
+    if await driver.fetchval(
         "SELECT EXISTS (SELECT 1 FROM subscription_budgets"
         " WHERE mandate_no = $1 AND subscription_id = $2 AND period_start = $3)",
         mandate.no,
@@ -75,7 +76,7 @@ async def _credit_budget(
         return
     amount = to_micro(changed.plan.budget.amount)
     if changed.plan.budget_per == "member":
-        amount *= await connection.fetchval(
+        amount *= await driver.fetchval(
             "SELECT count(*) FROM directory_members WHERE mandate_id = $1 AND enabled", changed.mandate_id
         )
     identity = f"budget/{changed.subscription_id}/{changed.period_start.isoformat()}"
@@ -90,7 +91,7 @@ async def _credit_budget(
         occurred_at=changed.period_start,
     )
     await credit_mandate(connection, mandate, credit, now=now)
-    await connection.execute(
+    await driver.execute(
         "INSERT INTO subscription_budgets (mandate_no, subscription_id, period_start, amount, credited_at)"
         " VALUES ($1, $2, $3, $4, $5)",
         mandate.no,

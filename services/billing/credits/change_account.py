@@ -8,7 +8,7 @@ from services.billing.mandates.audit_log import record_change
 from services.billing.reports.balances import read_account
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 
 __all__ = ["change_account"]
 
@@ -25,9 +25,9 @@ async def change_account(
         if before is None:
             raise NoAccount
         if before["enabled"] != enabled:
-            mandate_no = await set_enabled(driver_connection(connection), number, enabled=enabled)
+            mandate_no = await set_enabled(connection, number, enabled=enabled)
             await record_change(
-                driver_connection(connection),
+                connection,
                 mandate_no=mandate_no,
                 actor=caller.user_id,
                 action="account",

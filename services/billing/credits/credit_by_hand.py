@@ -6,12 +6,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.credits.errors import NotAMember, UserRequired, ZeroCredit
-from services.billing.ledger.domain import LEDGER_NAMESPACE, TransactionType
+from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting, TransactionType
 from services.billing.ledger.keys import AccountKey, ensure_accounts
-from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.queries import is_member
@@ -19,6 +19,7 @@ from services.billing.mandates.repository import LockedMandate, lock_mandate
 from services.billing.money import to_micro
 from services.billing.reports.transactions import read_transaction
 from services.chassis.caller import Caller
+from services.chassis.database import driver_connection
 from services.chassis.problems import IdempotencyMismatch
 
 __all__ = ["HandCredit", "credit_by_hand", "credited_account"]
@@ -35,15 +36,16 @@ class HandCredit:
 
 
 async def credit_by_hand(
-    connection: asyncpg.Connection, mandate_no: int, credit: HandCredit, *, caller: Caller, now: datetime
+    connection: AsyncConnection, mandate_no: int, credit: HandCredit, *, caller: Caller, now: datetime
 ) -> dict[str, Any]:
     """Posts the credit in the caller's transaction and answers its row; a repeat answers the first one's, whatever the
     billing model is by then."""
+    driver = driver_connection(connection)
     if not credit.amount:
         raise ZeroCredit
     mandate = await lock_mandate(connection, mandate_no)
     event_id = _event_id(mandate_no, caller, credit.idempotency_key)
-    known = await connection.fetchrow(
+    known = await driver.fetchrow(
         "SELECT t.moved_account_no, t.seq, t.transaction_type, t.amount, t.description, a.user_id"
         " FROM transactions t JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.account_no"
         " WHERE t.mandate_no = $1 AND t.event_id = $2 AND t.own",
@@ -56,22 +58,24 @@ async def credit_by_hand(
         given = (transaction_type, abs(micros), credit.description, credit.user_id)
         if tuple(known[name] for name in ("transaction_type", "amount", "description", "user_id")) != given:
             raise IdempotencyMismatch
-        return await read_transaction(connection, mandate_no, known["moved_account_no"], known["seq"])
+        return await read_transaction(
+            driver_connection(connection), mandate_no, known["moved_account_no"], known["seq"]
+        )
     account_no, about_no = await credited_account(connection, mandate, credit.user_id, now=now)
-    movement = Movement(
+    posting = Posting(
         mandate_no=mandate_no,
         event_id=event_id,
-        account_no=account_no,
-        about_no=about_no,
+        member_account_no=about_no or account_no,
+        posted_account_no=account_no,
         transaction_type=transaction_type,
         amount=abs(micros),
-        counter="ADMIN",
+        contra_account="ADMIN",
         reference_type="ADMIN",
         description=credit.description,
         occurred_at=now,
         created_by_user_id=caller.user_id,
     )
-    (row,) = await post_movements(connection, [movement], calendars={mandate_no: mandate.calendar}, now=now)
+    posted = await write_postings(connection, [posting], calendars={mandate_no: mandate.calendar}, now=now)
     await record_change(
         connection,
         mandate_no=mandate_no,
@@ -81,17 +85,17 @@ async def credit_by_hand(
         after={"amount": credit.amount, "userId": credit.user_id, "description": credit.description},
         now=now,
     )
-    return await read_transaction(connection, mandate_no, account_no, row.seq)
+    return await read_transaction(driver_connection(connection), mandate_no, account_no, posted[account_no].seq)
 
 
 async def credited_account(
-    connection: asyncpg.Connection, mandate: LockedMandate, user_id: str | None, *, now: datetime
+    connection: AsyncConnection, mandate: LockedMandate, user_id: str | None, *, now: datetime
 ) -> tuple[int, int | None]:
     """The account whose balance a credit moves, and the member it is for: the pool, or a member's own budget."""
     own = mandate.billing_model == "PREPAY_USER"
     if own and user_id is None:
         raise UserRequired
-    if user_id is not None and not await is_member(connection, mandate.id, user_id):
+    if user_id is not None and not await is_member(driver_connection(connection), mandate.id, user_id):
         raise NotAMember
     pool = AccountKey(mandate.no, "MANDATE")
     pool_no = (await ensure_accounts(connection, [pool]))[pool]

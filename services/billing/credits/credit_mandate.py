@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.accounts import enabled_member_accounts, member_account
-from services.billing.ledger.domain import LEDGER_NAMESPACE, CounterAccount, ReferenceType, Transaction
+from services.billing.ledger.domain import LEDGER_NAMESPACE, CounterAccount, Posting, ReferenceType
 from services.billing.ledger.keys import AccountKey, ensure_accounts
-from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.domain import share_equally
 from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.repository import LockedMandate
+from services.chassis.database import driver_connection
 
 __all__ = ["MandateCredit", "credit_mandate"]
 
@@ -37,27 +38,27 @@ class MandateCredit:
 
 
 async def credit_mandate(
-    connection: asyncpg.Connection, mandate: LockedMandate, credit: MandateCredit, *, now: datetime
-) -> list[Transaction]:
+    connection: AsyncConnection, mandate: LockedMandate, credit: MandateCredit, *, now: datetime
+) -> None:
     """Posts the credit in the caller's transaction; nothing when it was posted before."""
     event_id = credit.event_id(mandate)
     if credit.amount == 0 or await _is_posted(connection, mandate.no, event_id):
-        return []
+        return
     targets = await _targets(connection, mandate, credit.user_id, now)
     # The first part has the identity of the whole, so that a repeat finds it whoever the members are by then.
     event_ids = [event_id, *(_part(event_id, no) for no in targets[1:])]
     about = None if credit.user_id is None else await member_account(connection, mandate.no, credit.user_id)
-    return await post_movements(
+    await write_postings(
         connection,
         [
-            Movement(
+            Posting(
                 mandate_no=mandate.no,
                 event_id=each,
-                account_no=no,
-                about_no=about,
+                member_account_no=about or no,
+                posted_account_no=no,
                 transaction_type="CREDIT",
                 amount=amount,
-                counter=credit.counter,
+                contra_account=credit.counter,
                 reference_type=credit.reference_type,
                 reference_id=credit.reference_id,
                 description=credit.description,
@@ -72,8 +73,9 @@ async def credit_mandate(
     )
 
 
-async def _is_posted(connection: asyncpg.Connection, mandate_no: int, event_id: UUID) -> bool:
-    found: bool = await connection.fetchval(
+async def _is_posted(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> bool:
+    driver = driver_connection(connection)
+    found: bool = await driver.fetchval(
         "SELECT EXISTS (SELECT 1 FROM transactions WHERE mandate_no = $1 AND event_id = $2 AND own)",
         mandate_no,
         event_id,
@@ -82,7 +84,7 @@ async def _is_posted(connection: asyncpg.Connection, mandate_no: int, event_id: 
 
 
 async def _targets(
-    connection: asyncpg.Connection, mandate: LockedMandate, user_id: str | None, now: datetime
+    connection: AsyncConnection, mandate: LockedMandate, user_id: str | None, now: datetime
 ) -> list[int]:
     """The accounts that the money is for, in id order, by the billing model in force."""
     pool = AccountKey(mandate.no, "MANDATE")

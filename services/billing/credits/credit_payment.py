@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts import Event
 from rappen_contracts.payment.v1 import PaymentSucceeded
@@ -20,7 +20,7 @@ from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection, savepoint
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
@@ -48,45 +48,47 @@ class CreditPayments:
         now = self._clock()
         outcomes: list[str] = []
         rejected = list(refused)
-        async with self._database.bare() as connection, connection.transaction():
+        async with self._database.transaction() as connection:
             numbers = await ensure_mandates(connection, [_payment(received.event).mandate_id for received in events])
             mandates = await lock_mandates(connection, numbers.values())
             for received in events:
                 mandate = mandates[numbers[_payment(received.event).mandate_id]]
                 try:
-                    async with connection.transaction():
+                    async with savepoint(connection):
                         outcome = await self._settle(connection, mandate, received.event, now)
                 except BalanceOutOfRange:
                     outcome = "too_large"
                 outcomes.append(outcome)
                 if outcome in _REFUSALS:
                     rejected.append(Refused(received.record, *_REFUSALS[outcome]))
-            await quarantine(connection, rejected, group="billing", now=now)
+            await quarantine(driver_connection(connection), rejected, group="billing", now=now)
         for outcome in outcomes:
             EVENTS_CONSUMED.labels("payment.succeeded", outcome).inc()
         return rejected
 
-    async def _settle(self, connection: asyncpg.Connection, mandate: LockedMandate, event: Event, now: datetime) -> str:
+    async def _settle(self, connection: AsyncConnection, mandate: LockedMandate, event: Event, now: datetime) -> str:
         # What is parked is credited from there, so that it never stands in both places.
-        known = await connection.fetchval(
+        driver = driver_connection(connection)
+        known = await driver.fetchval(
             "SELECT digest FROM uncharged_events WHERE mandate_no = $1 AND event_id = $2 AND own", mandate.no, event.id
         )
         if known is not None:
             return "repeated" if known == event.digest else "conflict"
         _, revision = await read_terms(connection, (), default_markup=Decimal(0))
-        tariff = await self._tariffs.at(connection, revision)
+        tariff = await self._tariffs.at(driver_connection(connection), revision)
         parked = await credit_payment(connection, mandate, event, tariff, now=now)
         if isinstance(parked, str):
             return parked
-        await insert_uncharged(connection, [parked])
+        await insert_uncharged(driver_connection(connection), [parked])
         return "parked"
 
 
 async def credit_payment(
-    connection: asyncpg.Connection, mandate: LockedMandate, event: Event, tariff: Tariff, *, now: datetime
+    connection: AsyncConnection, mandate: LockedMandate, event: Event, tariff: Tariff, *, now: datetime
 ) -> str | UnchargedEvent:
     """Credits a payment in the caller's transaction and says what became of it (credited, repeated, noted, or a
     conflict with what was told of it before), or why it has to wait for a rate."""
+    driver = driver_connection(connection)
     paid = _payment(event)
     if paid.reason not in _CREDITED_REASONS:
         return "noted"
@@ -104,7 +106,7 @@ async def credit_payment(
         created_by_user_id=paid.created_by_user_id,
     )
     event_id, digest = credit.event_id(mandate), _digest(paid)
-    known = await connection.fetchrow(
+    known = await driver.fetchrow(
         "SELECT digest FROM payment_credits WHERE mandate_no = $1 AND event_id = $2", mandate.no, event_id
     )
     if known is not None:
@@ -113,7 +115,7 @@ async def credit_payment(
         why = no_rate(paid.amount.currency, paid.paid_at)
         return UnchargedEvent.parked(mandate.no, event, why, now, tariff.revision)
     await credit_mandate(connection, mandate, credit, now=now)
-    await connection.execute(
+    await driver.execute(
         "INSERT INTO payment_credits (mandate_no, event_id, reference, amount, digest, credited_at)"
         " VALUES ($1, $2, $3, $4, $5, $6)",
         mandate.no,

@@ -10,7 +10,7 @@ from services.billing.mandates.repository import lock_mandate
 from services.billing.parameters import IdOf
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 
 __all__ = ["find_top_up_target", "give_credit"]
 
@@ -23,7 +23,7 @@ async def give_credit(
         raise AmountAboveCeiling("amount", amount_max)
     async with database.transaction() as connection:
         mandate_no = await open_mandate(connection, mandate_id)
-        return await credit_by_hand(driver_connection(connection), mandate_no, credit, caller=caller, now=clock())
+        return await credit_by_hand(connection, mandate_no, credit, caller=caller, now=clock())
 
 
 async def find_top_up_target(
@@ -33,6 +33,6 @@ async def find_top_up_target(
     async with database.transaction() as connection:
         mandate_no = await open_mandate(connection, mandate_id)
         target = None if user_id is None else IdOf("userId").read(user_id)
-        mandate = await lock_mandate(driver_connection(connection), mandate_no)
-        await credited_account(driver_connection(connection), mandate, target, now=clock())
+        mandate = await lock_mandate(connection, mandate_no)
+        await credited_account(connection, mandate, target, now=clock())
     return {"mandateId": mandate_id, "userId": user_id}

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.credits.credit_payment import credit_payment
 from services.billing.mandates.repository import LockedMandate, lock_mandates
@@ -18,7 +18,7 @@ from services.billing.pricing.rating import Tariff
 from services.billing.pricing.repository import Tariffs, current_tariff
 from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged, take_parked
 from services.chassis.clock import Clock
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection, savepoint
 
 __all__ = ["SettlePayments"]
 
@@ -37,25 +37,27 @@ class SettlePayments:
     async def __call__(self) -> int:
         """Settles one batch in one transaction; returns how many payments were looked at."""
         now = self._clock()
-        async with self._database.bare() as connection, connection.transaction():
-            tariff = await current_tariff(connection, self._tariffs)
-            taken = await take_parked(connection, own=True, revision=tariff.revision, limit=BATCH)
+        async with self._database.transaction() as connection:
+            tariff = await current_tariff(driver_connection(connection), self._tariffs)
+            taken = await take_parked(driver_connection(connection), own=True, revision=tariff.revision, limit=BATCH)
             mandates = await lock_mandates(connection, {row["mandate_no"] for row in taken})
-            for parked in await read_parked(connection, taken, tariff.revision, now):
+            for parked in await read_parked(driver_connection(connection), taken, tariff.revision, now):
                 try:
-                    async with connection.transaction():
+                    async with savepoint(connection):
                         await _credit(connection, mandates[parked.row["mandate_no"]], parked, tariff, now)
                 except FAULTS_OF_DATA as error:
-                    await set_aside(connection, parked.row, fault_of_data(error), tariff.revision, now)
+                    await set_aside(
+                        driver_connection(connection), parked.row, fault_of_data(error), tariff.revision, now
+                    )
         return len(taken)
 
 
 async def _credit(
-    connection: asyncpg.Connection, mandate: LockedMandate, parked: ParkedEvent, tariff: Tariff, now: datetime
+    connection: AsyncConnection, mandate: LockedMandate, parked: ParkedEvent, tariff: Tariff, now: datetime
 ) -> None:
     """Credits a parked payment; what still has no rate, or contradicts what was credited, is parked again."""
     outcome = await credit_payment(connection, mandate, parked.event, tariff, now=now)
     if outcome == "conflict":
         outcome = UnchargedEvent.kept(parked.row, CONTRADICTS, now, tariff.revision)
     if not isinstance(outcome, str):
-        await insert_uncharged(connection, [outcome])
+        await insert_uncharged(driver_connection(connection), [outcome])

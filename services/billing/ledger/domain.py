@@ -1,9 +1,10 @@
-"""What a ledger row is and how it moves a balance: pure, exact, the same for every kind of movement."""
+"""What a posting is and how it moves a balance: pure, exact, the same for every kind of ledger row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
 __all__ = [
@@ -15,9 +16,10 @@ __all__ = [
     "Counter",
     "CounterAccount",
     "LockedAccount",
+    "Posting",
     "ReferenceType",
-    "Transaction",
     "TransactionType",
+    "UsageDetails",
     "charged_account_type",
     "movement",
     "transaction_id",
@@ -79,28 +81,50 @@ class LockedAccount:
         self.rows += 1
 
 
-class Transaction(NamedTuple):
-    """One row of the ledger that is not usage, whose rows have more columns. Amounts are micro-CHF."""
+class UsageDetails(Protocol):
+    """What the row of a charge has beside its posting."""
+
+    def measured(self) -> Sequence[int | None]:
+        """Processing time (ms), bytes sent and received, errors, tokens sent to the provider and received from it."""
+        ...
+
+    def explain(self, remainder_before: Decimal, remainder_after: Decimal) -> bytes:
+        """How the amount came about, as JSON; the account's rounding remainders before and after it are CHF."""
+        ...
+
+
+class Posting(NamedTuple):
+    """Value between an account and its contra account, as it will be one row of the ledger.
+
+    `amount` is whole micro-CHF, or an exact price in CHF (`Decimal`), which is rounded once, with the remainder of the
+    posted account. Against REVENUE a posting has a dimension and changes the rollups of its member in place of a
+    balance; so does one that takes a charge back. Without a digest, that is made of what the posting says.
+    """
 
     mandate_no: int
+    # What caused it, once: the id that a publisher gave its usage, else one that was made here, in a space of its own.
     event_id: UUID
-    account_no: int
-    moved_account_no: int
-    seq: int
+    # Whom it is about, and whose balance changes.
+    member_account_no: int
+    posted_account_no: int
     transaction_type: TransactionType
-    amount: int
-    balance_after: int
-    counter: Counter
+    amount: int | Decimal
+    contra_account: Counter
     reference_type: ReferenceType
     occurred_at: datetime
-    recorded_at: datetime
-    period_day: date
-    digest: bytes
+    description: str | None
+    digest: bytes | None = None
+    dimension_no: int | None = None
+    workflow_id: str | None = None
     reference_id: str | None = None
-    description: str | None = None
     created_by_user_id: str | None = None
-    # The id was made here, in a space that no publisher of usage can name.
-    own: bool = True
+    # Of a charge alone.
+    usage: UsageDetails | None = None
+
+    @property
+    def identity(self) -> tuple[int, UUID]:
+        """The mandate and the id of what caused it."""
+        return self.mandate_no, self.event_id
 
 
 def transaction_id(account_no: int, seq: int) -> UUID:

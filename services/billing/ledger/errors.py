@@ -1,10 +1,11 @@
 """What the ledger refuses."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from services.chassis.problems import Problem
 
-__all__ = ["BalanceOutOfRange"]
+__all__ = ["BalanceOutOfRange", "RowsRefused"]
 
 
 class BalanceOutOfRange(Problem):
@@ -17,3 +18,12 @@ class BalanceOutOfRange(Problem):
         "en": "A balance would leave the range of the ledger.",
         "de": "Ein Kontostand läge ausserhalb dessen, was das Hauptbuch führt.",
     }
+
+
+class RowsRefused(ValueError):  # noqa: N818 - a signal to look which, not an answer to anybody.
+    """PostgreSQL refuses a row for what is in it, its error being the cause of this one. The transaction is lost;
+    `repository.faulty_rows` tells which rows they are."""
+
+    def __init__(self, rows: Sequence[bytes]) -> None:
+        super().__init__(f"one of {len(rows)} rows")
+        self.rows = rows

@@ -7,9 +7,10 @@ transaction of its own before the charge; a number that nothing uses does no har
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.domain import AccountType, BillingModel, charged_account_type
+from services.chassis.database import driver_connection
 
 __all__ = [
     "AccountKey",
@@ -91,7 +92,7 @@ class Places:
 
 
 async def make_places(
-    connection: asyncpg.Connection, names: Sequence[PlaceName], mandates: Mapping[str, int]
+    connection: AsyncConnection, names: Sequence[PlaceName], mandates: Mapping[str, int]
 ) -> dict[PlaceName, Place]:
     """Finds or makes the numbers of places, in the caller's transaction, which has locked their mandates."""
     own: tuple[AccountType, ...] = ("MANDATE", "INTERNAL")
@@ -113,20 +114,22 @@ async def make_places(
     return places
 
 
-async def ensure_mandates(connection: asyncpg.Connection, ids: Sequence[str]) -> dict[str, int]:
+async def ensure_mandates(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, int]:
     """The numbers of mandates; those that are new get the default settings."""
+    driver = driver_connection(connection)
     ordered = sorted(set(ids))
-    await connection.execute(
+    await driver.execute(
         "INSERT INTO mandates (id) SELECT id FROM unnest($1::text[]) AS given (id)"
         " WHERE NOT EXISTS (SELECT 1 FROM mandates m WHERE m.id = given.id) ON CONFLICT (id) DO NOTHING",
         ordered,
     )
-    rows = await connection.fetch("SELECT id, no FROM mandates WHERE id = ANY($1)", ordered)
+    rows = await driver.fetch("SELECT id, no FROM mandates WHERE id = ANY($1)", ordered)
     return {row["id"]: row["no"] for row in rows}
 
 
-async def ensure_accounts(connection: asyncpg.Connection, keys: Sequence[AccountKey]) -> dict[AccountKey, int]:
+async def ensure_accounts(connection: AsyncConnection, keys: Sequence[AccountKey]) -> dict[AccountKey, int]:
     """The numbers of accounts; those that are new begin with nothing."""
+    driver = driver_connection(connection)
     ordered = sorted(set(keys), key=lambda key: (key.mandate_no, key.type, key.user_id or ""))
     columns = [list(column) for column in zip(*ordered, strict=True)]
     found = (
@@ -135,18 +138,19 @@ async def ensure_accounts(connection: asyncpg.Connection, keys: Sequence[Account
         " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.type = given.type"
         " AND a.user_id IS NOT DISTINCT FROM given.user_id"
     )
-    rows = await connection.fetch(found, *columns)
+    rows = await driver.fetch(found, *columns)
     if len(rows) < len(ordered):
-        await connection.execute(
+        await driver.execute(
             "INSERT INTO accounts (mandate_no, type, user_id) SELECT * FROM unnest($1::int[], $2::text[], $3::text[])"
             " ON CONFLICT DO NOTHING",
             *columns,
         )
-        rows = await connection.fetch(found, *columns)
+        rows = await driver.fetch(found, *columns)
     return {AccountKey(row["mandate_no"], row["type"], row["user_id"]): row["no"] for row in rows}
 
 
-async def _ensure_dimensions(connection: asyncpg.Connection, keys: Sequence[DimensionKey]) -> dict[DimensionKey, int]:
+async def _ensure_dimensions(connection: AsyncConnection, keys: Sequence[DimensionKey]) -> dict[DimensionKey, int]:
+    driver = driver_connection(connection)
     ordered = sorted(set(keys), key=lambda key: tuple(str(part or "") for part in key))
     columns = [list(column) for column in zip(*ordered, strict=True)]
     given = (
@@ -160,12 +164,12 @@ async def _ensure_dimensions(connection: asyncpg.Connection, keys: Sequence[Dime
         " AND d.feature_code IS NOT DISTINCT FROM given.feature_code"
         " AND d.feature_instance_id IS NOT DISTINCT FROM given.feature_instance_id"
     )
-    rows = await connection.fetch(found, *columns)
+    rows = await driver.fetch(found, *columns)
     if len(rows) < len(ordered):
-        await connection.execute(
+        await driver.execute(
             "INSERT INTO dimensions (mandate_no, provider, model, feature_code, feature_instance_id)"
             f" SELECT * FROM {given} ON CONFLICT DO NOTHING",
             *columns,
         )
-        rows = await connection.fetch(found, *columns)
+        rows = await driver.fetch(found, *columns)
     return {DimensionKey(*tuple(row)[:5]): row["no"] for row in rows}

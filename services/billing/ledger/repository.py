@@ -1,33 +1,48 @@
-"""Writes of the ledger: read accounts, insert rows, update balances, add to the rollups. Fixed statements, any size."""
+"""Writes of the ledger: accounts, rows, balances, levels, rollups. Fixed statements, whatever the number of rows."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from uuid import UUID
 
-import asyncpg
-from asyncpg.exceptions import SerializationError
+from asyncpg.exceptions import (
+    DataError,
+    IntegrityConstraintViolationError,
+    SerializationError,
+    UniqueViolationError,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.ledger.domain import LockedAccount, Transaction
+from services.billing.ledger.domain import LockedAccount
+from services.billing.ledger.errors import RowsRefused
+from services.billing.ledger.rows import COLUMNS, copied, identity_of
+from services.chassis.database import driver_connection
 
 __all__ = [
     "RollupKey",
     "add_to_rollups",
-    "insert_transactions",
+    "faulty_rows",
+    "insert_rows",
+    "raise_levels",
     "read_accounts",
     "recorded_digests",
     "update_accounts",
 ]
 
+# Rows that are tried together when some of a batch are faulty: what follows a faulty one is tried again.
+TRIED_AT_ONCE = 64
+_LINE = re.compile(r"\bline (\d+)")
 
 # One row of the rollups: mandate, the member's account, the day, the dimension.
 RollupKey = tuple[int, int, date, int]
 
 
-async def read_accounts(connection: asyncpg.Connection, numbers: Iterable[tuple[int, int]]) -> dict[int, LockedAccount]:
+async def read_accounts(connection: AsyncConnection, numbers: Iterable[tuple[int, int]]) -> dict[int, LockedAccount]:
     """Accounts, given as (mandate, account), as they stand under the lock of their mandates, which the caller has taken
     in an earlier statement: it is the lock of all accounts of a mandate, so they need none of their own."""
+    driver = driver_connection(connection)
     wanted = set(numbers)
-    rows = await connection.fetch(
+    rows = await driver.fetch(
         "SELECT a.mandate_no, a.no, a.type, a.user_id, a.balance, a.held, a.carry, a.seq"
         " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, no)"
         " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.no = given.no",
@@ -37,13 +52,58 @@ async def read_accounts(connection: asyncpg.Connection, numbers: Iterable[tuple[
     return {row["no"]: LockedAccount(*row) for row in rows}
 
 
-async def insert_transactions(connection: asyncpg.Connection, rows: Sequence[Transaction]) -> None:
-    """Appends rows to the ledger; raises `UniqueViolationError` when one of the events has a row already."""
-    if rows:
-        await connection.copy_records_to_table("transactions", records=rows, columns=Transaction._fields)
+async def insert_rows(connection: AsyncConnection, rows: Sequence[bytes]) -> None:
+    """Appends rows, as `rows.encoded_row` makes them; raises `UniqueViolationError` when one of the events has a row
+    already, and `RowsRefused` when one is not to be had at all."""
+    try:
+        await _copy(connection, rows)
+    except UniqueViolationError:
+        raise
+    except (IntegrityConstraintViolationError, DataError) as error:
+        raise RowsRefused(rows) from error
 
 
-async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[LockedAccount]) -> None:
+async def _copy(connection: AsyncConnection, rows: Sequence[bytes]) -> None:
+    # As a view, because plain bytes would be taken for the name of a file.
+    driver = driver_connection(connection)
+    await driver.copy_to_table("transactions", source=memoryview(copied(rows)), format="binary", columns=COLUMNS)
+
+
+async def faulty_rows(connection: AsyncConnection, rows: Sequence[bytes]) -> dict[tuple[int, UUID], str]:
+    """The mandate and event of each row that is refused for what is in it, and why. Nothing is written.
+
+    PostgreSQL names the row at which it stops, so each faulty row costs one piece, and all others a part of one.
+    """
+    driver = driver_connection(connection)
+    faulty: dict[tuple[int, UUID], str] = {}
+    trial = driver.transaction()
+    await trial.start()
+    try:
+        # Rows that were taken may stay until the end of the trial, so one savepoint serves all pieces.
+        await driver.execute("SAVEPOINT trial")
+        at, size = 0, TRIED_AT_ONCE
+        while at < len(rows):
+            piece = rows[at : at + size]
+            try:
+                await _copy(connection, piece)
+            except (IntegrityConstraintViolationError, DataError) as error:
+                await driver.execute("ROLLBACK TO SAVEPOINT trial")
+                line = _LINE.search(error.context or "")
+                if line is None and size > 1:
+                    size = 1
+                    continue
+                stopped_at = int(line[1]) - 1 if line is not None and size > 1 else 0
+                if not isinstance(error, UniqueViolationError):
+                    faulty[identity_of(piece[stopped_at])] = type(error).__name__
+                at += stopped_at + 1
+            else:
+                at += len(piece)
+    finally:
+        await trial.rollback()
+    return faulty
+
+
+async def update_accounts(connection: AsyncConnection, accounts: Sequence[LockedAccount]) -> None:
     """Moves the balances of accounts by what their rows sum to, and marks them as untold; one statement. One that got
     no row is left alone: there is no balance to tell of an account whose only usage was refused.
 
@@ -52,10 +112,11 @@ async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[Loc
     Counter-accounts are nobody's balance and are not told. Raises SerializationError, so that nothing is written and it
     is tried again, when an account is no longer as it was read: somebody moved it without the lock of its mandate.
     """
+    driver = driver_connection(connection)
     accounts = [account for account in accounts if account.rows]
     if not accounts:
         return
-    moved = await connection.fetchval(
+    moved = await driver.fetchval(
         "WITH moved AS (UPDATE accounts a SET balance = a.balance + given.by, carry = given.carry, seq = given.seq"
         " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[], $6::bigint[])"
         " AS given (mandate_no, no, by, carry, seq, rows)"
@@ -75,13 +136,28 @@ async def update_accounts(connection: asyncpg.Connection, accounts: Sequence[Loc
         raise SerializationError(f"{len(accounts) - moved} accounts were moved without the lock of their mandate")
 
 
-async def add_to_rollups(connection: asyncpg.Connection, sums: Mapping[RollupKey, Sequence[int]]) -> None:
+async def raise_levels(connection: AsyncConnection, credited: Sequence[tuple[int, int]]) -> None:
+    """Remembers the balance right after a credit of accounts, given as (mandate, account): the level of which the
+    warning threshold is a percentage."""
+    driver = driver_connection(connection)
+    if credited:
+        await driver.execute(
+            "UPDATE accounts a SET level = a.balance"
+            " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, account_no)"
+            " WHERE a.mandate_no = given.mandate_no AND a.no = given.account_no",
+            [mandate_no for mandate_no, _ in credited],
+            [account_no for _, account_no in credited],
+        )
+
+
+async def add_to_rollups(connection: AsyncConnection, sums: Mapping[RollupKey, Sequence[int]]) -> None:
     """Adds cost (micro-CHF) and count to the rollups; rows in one order, so that no two batches deadlock."""
+    driver = driver_connection(connection)
     if not sums:
         return
     ordered = sorted(sums)
     mandates, accounts, days, dimensions = zip(*ordered, strict=True)
-    await connection.execute(
+    await driver.execute(
         "INSERT INTO rollups AS r (mandate_no, account_no, day, dimension_no, cost, count)"
         " SELECT * FROM unnest($1::int[], $2::bigint[], $3::date[], $4::int[], $5::bigint[], $6::bigint[])"
         " ON CONFLICT (mandate_no, account_no, day, dimension_no)"
@@ -96,12 +172,13 @@ async def add_to_rollups(connection: asyncpg.Connection, sums: Mapping[RollupKey
 
 
 async def recorded_digests(
-    connection: asyncpg.Connection, table: str, identities: Sequence[tuple[int, UUID]]
+    connection: AsyncConnection, table: str, identities: Sequence[tuple[int, UUID]]
 ) -> dict[tuple[int, UUID], bytes]:
     """The digests of those usage events that `table` (the ledger, or the uncharged events) has already."""
+    driver = driver_connection(connection)
     if not identities:
         return {}
-    rows = await connection.fetch(
+    rows = await driver.fetch(
         "SELECT t.mandate_no, t.event_id, t.digest FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
         f" JOIN {table} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id AND NOT t.own",
         [mandate_no for mandate_no, _ in identities],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.directory.v1 import DirectoryChanged, Mandate, Membership
 from services.billing.ledger.keys import ensure_mandates
@@ -12,7 +12,7 @@ from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.repository import lock_mandates
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
-from services.chassis.database import Database
+from services.chassis.database import Database, begin, driver_connection
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
@@ -32,7 +32,7 @@ class ApplyDirectory:
     async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch in one transaction: entries, settings of mandates, accounts and opening credit of members."""
         now = self._clock()
-        async with self._database.bare() as connection, connection.transaction():
+        async with self._database.transaction() as connection:
             members: list[tuple[str, str]] = []
             mandates: set[str] = set()
             for received in events:
@@ -41,7 +41,7 @@ class ApplyDirectory:
                     raise TypeError(f"{type(changed).__name__} is no directory change")
                 await _write(connection, changed, mandates, members)
             await _follow(connection, mandates, members, now=now)
-            await quarantine(connection, refused, group="billing", now=now)
+            await quarantine(driver_connection(connection), refused, group="billing", now=now)
         EVENTS_CONSUMED.labels("directory.changed", "applied").inc(len(events))
         return refused
 
@@ -49,14 +49,15 @@ class ApplyDirectory:
         """L12 by command: settings for every enabled mandate, an account for every enabled member. Idempotent."""
         now = self._clock()
         count = 0
-        async with self._database.bare() as connection:
-            rows = await connection.fetch("SELECT id FROM directory_mandates WHERE enabled ORDER BY id")
+        async with self._database.reading() as connection:
+            driver = driver_connection(connection)
+            rows = await driver.fetch("SELECT id FROM directory_mandates WHERE enabled ORDER BY id")
             enabled = [row["id"] for row in rows]
             for start in range(0, len(enabled), RESYNC_MANDATES):
                 # A transaction for a few, because their charges wait for it.
                 some = enabled[start : start + RESYNC_MANDATES]
-                async with connection.transaction():
-                    members = await connection.fetch(
+                async with begin(connection):
+                    members = await driver.fetch(
                         "SELECT mandate_id, user_id FROM directory_members WHERE enabled AND mandate_id = ANY($1)", some
                     )
                     pairs = [(row["mandate_id"], row["user_id"]) for row in members]
@@ -66,7 +67,7 @@ class ApplyDirectory:
 
 
 async def _write(
-    connection: asyncpg.Connection, changed: DirectoryChanged, mandates: set[str], members: list[tuple[str, str]]
+    connection: AsyncConnection, changed: DirectoryChanged, mandates: set[str], members: list[tuple[str, str]]
 ) -> None:
     if not await write_entry(connection, changed.entry, changed.version):
         return
@@ -79,7 +80,7 @@ async def _write(
 
 
 async def _follow(
-    connection: asyncpg.Connection, mandates: set[str], members: Sequence[tuple[str, str]], *, now: datetime
+    connection: AsyncConnection, mandates: set[str], members: Sequence[tuple[str, str]], *, now: datetime
 ) -> None:
     """Settings for the mandates and accounts for the members, where they are not there yet."""
     if mandates:

@@ -5,16 +5,17 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-import asyncpg
 import orjson
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.money import plain
+from services.chassis.database import driver_connection
 
 __all__ = ["record_change"]
 
 
 async def record_change(
-    connection: asyncpg.Connection,
+    connection: AsyncConnection,
     *,
     mandate_no: int | None,
     actor: str,
@@ -24,7 +25,8 @@ async def record_change(
     now: datetime,
 ) -> None:
     """Writes one line of the audit log."""
-    await connection.execute(
+    driver = driver_connection(connection)
+    await driver.execute(
         "INSERT INTO audit_log (mandate_no, actor, action, before, after, at) VALUES ($1, $2, $3, $4, $5, $6)",
         mandate_no,
         actor,

@@ -10,7 +10,7 @@ from services.billing.mandates.switch_model import switch_model
 from services.billing.money import from_micro
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 
 __all__ = ["change_model"]
 
@@ -32,7 +32,7 @@ async def change_model(
         mandate_no = await open_mandate(connection, mandate_id)
 
         async def switch() -> dict[str, Any]:
-            done = await switch_model(driver_connection(connection), mandate_no, model, caller=caller, now=clock())
+            done = await switch_model(connection, mandate_no, model, caller=caller, now=clock())
             return {
                 "oldModel": done.old_model,
                 "newModel": done.new_model,

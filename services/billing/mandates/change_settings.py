@@ -19,10 +19,12 @@ from services.billing.tables import mandates
 from services.billing.zones import HOST_ZONES, zone_known
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.clock import Clock
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 
 __all__ = ["change_settings", "show_settings"]
 
+# Those that charges are priced by. A charge that has read them begins again when one of them changes.
+_PRICING = frozenset({"billingModel", "markupPercent", "timeZone", "lateEvents", "lateEventDays"})
 # The name of each setting in the body, its column, and whether a mandate admin may change it.
 _COLUMNS: dict[str, tuple[str, bool]] = {
     "billingModel": ("billing_model", False),
@@ -74,7 +76,7 @@ async def change_settings(
         if changed:
             await _write(connection, row, changed, now)
             await record_change(
-                driver_connection(connection),
+                connection,
                 mandate_no=mandate_no,
                 actor=caller.user_id,
                 action="settings",
@@ -110,9 +112,9 @@ async def _write(connection: AsyncConnection, row: sa.RowMapping, changed: Mappi
     if "timeZone" in changed:
         calendar = calendar_of(row["no"], row["time_zone"], row["past_time_zones"])
         values["past_time_zones"] = past_zones_json(calendar.changed(changed["timeZone"], now))
-    await connection.execute(
-        sa.update(mandates).where(mandates.c.no == row["no"]).values(**values, version=mandates.c.version + 1)
-    )
+    if not _PRICING.isdisjoint(changed):
+        values["pricing_version"] = row["pricing_version"] + 1
+    await connection.execute(sa.update(mandates).where(mandates.c.no == row["no"]).values(**values))
 
 
 def _stored(name: str, value: Any) -> Any:

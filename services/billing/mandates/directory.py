@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.directory.v1 import DirectoryEntry, Mandate, Membership, ProviderPermissions, User
 from services.billing import tables
@@ -19,7 +19,7 @@ _REPLICAS: Mapping[type, Replica] = {
 }
 
 
-async def write_entry(connection: asyncpg.Connection, entry: DirectoryEntry, version: int) -> bool:
+async def write_entry(connection: AsyncConnection, entry: DirectoryEntry, version: int) -> bool:
     """Whether the entry is of a kind that is kept here, and was newer than what is here."""
     replica = _REPLICAS.get(type(entry))
     return replica is not None and await replica.write(connection, entry, version)

@@ -10,13 +10,13 @@ __all__ = ["Terms", "share_equally"]
 
 
 class Terms(NamedTuple):
-    """What a mandate's charges depend on; `version` tells when one of them has changed."""
+    """What a mandate's charges depend on; `pricing_version` tells when one of them has changed."""
 
     mandate_no: int
     billing_model: BillingModel
     markup: Markup
     calendar: Calendar
-    version: int
+    pricing_version: int
     # Whether any of its events was claimed without a charge, so that a new one has to be looked up among them.
     has_uncharged: bool
 

@@ -6,7 +6,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.ledger.keys import ensure_mandates
 from services.billing.mandates.errors import MandateUnknown
 from services.billing.tables import directory_mandates, mandates
-from services.chassis.database import driver_connection
 
 __all__ = ["open_mandate"]
 
@@ -24,4 +23,4 @@ async def open_mandate(connection: AsyncConnection, mandate_id: str) -> int:
         raise MandateUnknown
     if row.no is not None:
         return int(row.no)
-    return (await ensure_mandates(driver_connection(connection), [mandate_id]))[mandate_id]
+    return (await ensure_mandates(connection, [mandate_id]))[mandate_id]

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.calendars import Calendar
 from services.billing.ledger.domain import BillingModel
@@ -14,6 +14,7 @@ from services.billing.money import Markup
 from services.billing.pricing import in_time
 from services.billing.unusable import tell_unusable
 from services.billing.zones import DEFAULT_ZONE, zone_known
+from services.chassis.database import driver_connection
 
 __all__ = [
     "USABLE_PERCENT",
@@ -21,7 +22,7 @@ __all__ = [
     "calendar_of",
     "lock_mandate",
     "lock_mandates",
-    "lock_versions",
+    "lock_pricing_versions",
     "mark_uncharged",
     "past_zones_json",
     "read_terms",
@@ -38,7 +39,6 @@ class LockedMandate(NamedTuple):
     no: int
     id: str
     billing_model: BillingModel
-    version: int
     time_zone: str
     past_time_zones: Any
 
@@ -48,15 +48,16 @@ class LockedMandate(NamedTuple):
         return calendar_of(self.no, self.time_zone, self.past_time_zones)
 
 
-async def lock_mandates(connection: asyncpg.Connection, numbers: Iterable[int]) -> dict[int, LockedMandate]:
+async def lock_mandates(connection: AsyncConnection, numbers: Iterable[int]) -> dict[int, LockedMandate]:
     """Locks mandates in the order of their numbers, so that no two transactions deadlock.
 
     Whoever moves money, makes accounts of members or switches the model takes this lock first and decides under it; it
     is the lock of all accounts of the mandate too. It is one mode for all: a shared lock would let charges that follow
     each other closely keep a switch waiting for ever, and charges of one mandate meet at its pool account anyway.
     """
-    rows = await connection.fetch(
-        "SELECT m.no, m.id, m.billing_model, m.version, m.time_zone, m.past_time_zones"
+    driver = driver_connection(connection)
+    rows = await driver.fetch(
+        "SELECT m.no, m.id, m.billing_model, m.time_zone, m.past_time_zones"
         " FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
         " ORDER BY m.no FOR NO KEY UPDATE OF m",
         sorted(set(numbers)),
@@ -64,49 +65,54 @@ async def lock_mandates(connection: asyncpg.Connection, numbers: Iterable[int]) 
     return {row["no"]: LockedMandate(*row) for row in rows}
 
 
-async def lock_versions(connection: asyncpg.Connection, numbers: Iterable[int]) -> dict[int, int]:
+async def lock_pricing_versions(connection: AsyncConnection, numbers: Iterable[int]) -> dict[int, int]:
     """Locks mandates as `lock_mandates` does, for a charge, which has read everything and wants to know whether that
-    still holds: the version of each mandate's terms."""
-    rows = await connection.fetch(
-        "SELECT m.no, m.version FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
+    still holds: the version of what each mandate is priced by."""
+    driver = driver_connection(connection)
+    rows = await driver.fetch(
+        "SELECT m.no, m.pricing_version FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
         " ORDER BY m.no FOR NO KEY UPDATE OF m",
         sorted(set(numbers)),
     )
-    return {row["no"]: row["version"] for row in rows}
+    return {row["no"]: row["pricing_version"] for row in rows}
 
 
-async def lock_mandate(connection: asyncpg.Connection, number: int) -> LockedMandate:
+async def lock_mandate(connection: AsyncConnection, number: int) -> LockedMandate:
     """Locks one mandate."""
     return (await lock_mandates(connection, [number]))[number]
 
 
 async def read_terms(
-    connection: asyncpg.Connection, numbers: Iterable[int], *, default_markup: Decimal
+    connection: AsyncConnection, numbers: Iterable[int], *, default_markup: Decimal
 ) -> tuple[dict[int, Terms], int]:
     """The terms of mandates, with the markup in force (the mandate's, else the plan's, else the default), and the
     revision of the price book, in one statement."""
+    driver = driver_connection(connection)
     own, of_plan = USABLE_PERCENT.format("m.markup_percent"), USABLE_PERCENT.format("m.plan_markup_percent")
-    rows = await connection.fetch(
+    rows = await driver.fetch(
         f"SELECT m.no, m.billing_model, coalesce({own}, {of_plan}, $2) AS markup_percent,"
         f" m.markup_percent IS DISTINCT FROM {own} OR m.plan_markup_percent IS DISTINCT FROM {of_plan} AS passed_over,"
-        " m.time_zone, m.past_time_zones, m.version, m.has_uncharged,"
+        " m.time_zone, m.past_time_zones, m.pricing_version, m.has_uncharged,"
         " b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
         sorted(set(numbers)),
         default_markup,
     )
     terms = {}
-    for no, model, percent, passed_over, zone, past, version, has_uncharged, _ in rows:
+    for no, model, percent, passed_over, zone, past, pricing_version, has_uncharged, _ in rows:
         if passed_over:
             tell_unusable("mandates", str(no), f"a markup percent is no usable number, {percent} is taken")
         if no is not None:
-            terms[no] = Terms(no, model, Markup.of(percent), calendar_of(no, zone, past), version, has_uncharged)
+            calendar = calendar_of(no, zone, past)
+            terms[no] = Terms(no, model, Markup.of(percent), calendar, pricing_version, has_uncharged)
     return terms, rows[0]["revision"]
 
 
-async def mark_uncharged(connection: asyncpg.Connection, numbers: Iterable[int]) -> None:
+async def mark_uncharged(connection: AsyncConnection, numbers: Iterable[int]) -> None:
     """Says that usage of these mandates was claimed without a charge. Whoever has read their terms reads them again."""
-    await connection.execute(
-        "UPDATE mandates SET has_uncharged = true, version = version + 1 WHERE no = ANY($1) AND NOT has_uncharged",
+    driver = driver_connection(connection)
+    await driver.execute(
+        "UPDATE mandates SET has_uncharged = true, pricing_version = pricing_version + 1"
+        " WHERE no = ANY($1) AND NOT has_uncharged",
         sorted(set(numbers)),
     )
 

@@ -16,7 +16,7 @@ from services.billing.money import from_micro, to_micro
 from services.billing.tables import accounts, mandates
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 
 __all__ = ["set_terms"]
 
@@ -35,12 +35,12 @@ async def set_terms(
     limit = None if credit_limit is None else _micros(credit_limit, limit_max)
     async with database.transaction() as connection:
         mandate_no = await open_mandate(connection, mandate_id)
-        await lock_mandate(driver_connection(connection), mandate_no)
+        await lock_mandate(connection, mandate_no)
         pool = AccountKey(mandate_no, "MANDATE")
-        pool_no = (await ensure_accounts(driver_connection(connection), [pool]))[pool]
+        pool_no = (await ensure_accounts(connection, [pool]))[pool]
         before = await _replace(connection, mandate_no, pool_no, markup_percent, limit)
         await record_change(
-            driver_connection(connection),
+            connection,
             mandate_no=mandate_no,
             actor=caller.user_id,
             action="terms",
@@ -62,7 +62,7 @@ async def _replace(
     await connection.execute(
         sa.update(mandates)
         .where(mandates.c.no == mandate_no)
-        .values(markup_percent=markup_percent, version=mandates.c.version + 1)
+        .values(markup_percent=markup_percent, pricing_version=mandates.c.pricing_version + 1)
     )
     await connection.execute(
         sa.update(accounts)

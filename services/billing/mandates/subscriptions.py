@@ -2,21 +2,23 @@
 
 from datetime import datetime
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.subscription.v1 import SubscriptionChanged
+from services.chassis.database import driver_connection
 
 __all__ = ["follow_subscriptions", "keep_subscription"]
 
 
 async def keep_subscription(
-    connection: asyncpg.Connection, mandate_no: int, changed: SubscriptionChanged, *, changed_at: datetime
+    connection: AsyncConnection, mandate_no: int, changed: SubscriptionChanged, *, changed_at: datetime
 ) -> None:
     """Keeps what the newest version of a subscription tells, and whether any version was operative.
 
     Both are the same whatever the order in which versions arrive, and however often.
     """
-    await connection.execute(
+    driver = driver_connection(connection)
+    await driver.execute(
         "INSERT INTO mandate_subscriptions AS s"
         " (mandate_no, subscription_id, version, operative, was_operative, plan_key, markup_percent, changed_at)"
         " VALUES ($1, $2, $3, $4, $4, $5, $6, $7)"
@@ -37,13 +39,14 @@ async def keep_subscription(
     )
 
 
-async def follow_subscriptions(connection: asyncpg.Connection, mandate_no: int) -> None:
+async def follow_subscriptions(connection: AsyncConnection, mandate_no: int) -> None:
     """Sets the mandate's terms by its subscriptions: the operative one holds, of several the one that changed last.
 
     Where none is operative the mandate has no active subscription, unless none ever was: a checkout that was never
     finished takes nothing away from somebody who lives on credit.
     """
-    await connection.execute(
+    driver = driver_connection(connection)
+    await driver.execute(
         "WITH latest AS ("
         " SELECT subscription_id, version, operative, plan_key, CASE WHEN operative THEN markup_percent END AS markup,"
         "        bool_or(was_operative) OVER () AS ever"
@@ -51,7 +54,8 @@ async def follow_subscriptions(connection: asyncpg.Connection, mandate_no: int) 
         " ORDER BY operative DESC, changed_at DESC, subscription_id DESC LIMIT 1)"
         " UPDATE mandates m SET subscription_id = l.subscription_id, subscription_version = l.version,"
         " subscription_operative = CASE WHEN l.ever THEN l.operative END, plan_key = l.plan_key,"
-        " plan_markup_percent = l.markup, version = m.version + 1"
+        " plan_markup_percent = l.markup,"
+        " pricing_version = m.pricing_version + (m.plan_markup_percent IS DISTINCT FROM l.markup)::int"
         " FROM latest l WHERE m.no = $1"
         " AND (m.subscription_id, m.subscription_version, m.subscription_operative, m.plan_key, m.plan_markup_percent)"
         " IS DISTINCT FROM"

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4, uuid5
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.accounts import enabled_member_accounts
-from services.billing.ledger.domain import BillingModel
+from services.billing.ledger.domain import BillingModel, Posting
 from services.billing.ledger.keys import AccountKey, ensure_accounts
-from services.billing.ledger.post_movements import Movement, post_movements
+from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.domain import share_equally
 from services.billing.mandates.errors import AddressMissing, ModelUnchanged, NoMembers
@@ -18,6 +18,7 @@ from services.billing.mandates.open_accounts import give_opening_credit
 from services.billing.mandates.queries import read_settings
 from services.billing.mandates.repository import lock_mandate
 from services.chassis.caller import Caller
+from services.chassis.database import driver_connection
 
 __all__ = ["ModelSwitch", "switch_model"]
 
@@ -33,22 +34,23 @@ class ModelSwitch:
 
 
 async def switch_model(
-    connection: asyncpg.Connection, mandate_no: int, model: BillingModel, *, caller: Caller, now: datetime
+    connection: AsyncConnection, mandate_no: int, model: BillingModel, *, caller: Caller, now: datetime
 ) -> ModelSwitch:
     """Moves the money and sets the model in the caller's transaction.
 
     The mandate is locked first, so nothing moves its money and no account is made in it meanwhile: usage is charged
     either before, by the old model, or after, by the new one.
     """
+    driver = driver_connection(connection)
     locked = {mandate_no: await lock_mandate(connection, mandate_no)}
     pool = AccountKey(mandate_no, "MANDATE")
     pool_no = (await ensure_accounts(connection, [pool]))[pool]
-    accounts = await connection.fetch(
+    accounts = await driver.fetch(
         "SELECT no, type, balance FROM accounts WHERE mandate_no = $1 AND type IN ('MANDATE', 'USER', 'INTERNAL')"
         " ORDER BY no",
         mandate_no,
     )
-    settings = await read_settings(connection, mandate_no)
+    settings = await read_settings(driver_connection(connection), mandate_no)
     old: BillingModel = settings["billing_model"]
     if old == model:
         raise ModelUnchanged
@@ -64,10 +66,10 @@ async def switch_model(
     else:
         legs = []
     await _set_model(connection, mandate_no, model)
-    movements = _movements(
+    postings = _postings(
         mandate_no, switch, legs, description=f"Billing model {old} to {model}", caller=caller, now=now
     )
-    await post_movements(connection, movements, calendars={mandate_no: locked[mandate_no].calendar}, now=now)
+    await write_postings(connection, postings, calendars={mandate_no: locked[mandate_no].calendar}, now=now)
     if model == "PREPAY_USER":
         await give_opening_credit(connection, locked, now=now)
     touched = {no for leg in legs for no in leg[:2]} - {pool_no}
@@ -85,7 +87,7 @@ async def switch_model(
 
 
 async def _share_out(
-    connection: asyncpg.Connection, mandate_no: int, mandate_id: str, pool_no: int, balance: int
+    connection: AsyncConnection, mandate_no: int, mandate_id: str, pool_no: int, balance: int
 ) -> list[tuple[int, int, int]]:
     """The pool in equal parts to the members' accounts, the remainder to the first in id order."""
     members = await enabled_member_accounts(connection, mandate_no, mandate_id)
@@ -95,13 +97,14 @@ async def _share_out(
     return [(pool_no, no, part) for no, part in zip(members, parts, strict=True) if part]
 
 
-async def _set_model(connection: asyncpg.Connection, mandate_no: int, model: BillingModel) -> None:
-    await connection.execute(
-        "UPDATE mandates SET billing_model = $2, version = version + 1 WHERE no = $1", mandate_no, model
+async def _set_model(connection: AsyncConnection, mandate_no: int, model: BillingModel) -> None:
+    driver = driver_connection(connection)
+    await driver.execute(
+        "UPDATE mandates SET billing_model = $2, pricing_version = pricing_version + 1 WHERE no = $1", mandate_no, model
     )
 
 
-def _movements(
+def _postings(
     mandate_no: int,
     switch: UUID,
     legs: Sequence[tuple[int, int, int]],
@@ -109,16 +112,17 @@ def _movements(
     description: str,
     caller: Caller,
     now: datetime,
-) -> list[Movement]:
+) -> list[Posting]:
     """Each leg (from, to, amount) as its pair of adjustments through the mandate's TRANSFER counter-account."""
     return [
-        Movement(
+        Posting(
             mandate_no=mandate_no,
             event_id=uuid5(switch, f"{number}/{side}"),
-            account_no=account_no,
+            member_account_no=account_no,
+            posted_account_no=account_no,
             transaction_type="ADJUSTMENT",
             amount=amount,
-            counter="TRANSFER",
+            contra_account="TRANSFER",
             reference_type="SYSTEM",
             reference_id=str(switch),
             description=description,

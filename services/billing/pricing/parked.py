@@ -11,7 +11,7 @@ from asyncpg.exceptions import CheckViolationError, DataError
 
 from rappen_contracts import ContractError, Event, decode_structured
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX
-from services.billing.ledger.errors import BalanceOutOfRange
+from services.billing.ledger.errors import BalanceOutOfRange, RowsRefused
 from services.billing.pricing.rating import Parked
 from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
 from services.chassis.logging import get_logger
@@ -59,7 +59,10 @@ async def read_parked(
 
 def fault_of_data(error: Exception) -> Parked:
     """Why an event that raised one of `FAULTS_OF_DATA` is set aside."""
-    return TOO_LARGE if isinstance(error, BalanceOutOfRange) else Parked("UNPROCESSABLE", type(error).__name__, None)
+    if isinstance(error, BalanceOutOfRange):
+        return TOO_LARGE
+    refused_by = error.__cause__ if isinstance(error, RowsRefused) else error
+    return Parked("UNPROCESSABLE", type(refused_by).__name__, None)
 
 
 async def set_aside(

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import asyncpg
-
 from rappen_contracts.directory.v1 import DirectoryChanged, FeatureInstance, Mandate, Membership
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
@@ -44,15 +42,9 @@ class ApplyDirectory:
             else:
                 rejected.append(Refused(received.record, "WRONG_TOPIC", f"{received.event.type} on {TOPIC}"))
         async with self._database.transaction() as connection:
-            await _write(driver_connection(connection), changes)
+            for kind, replica in _REPLICAS.items():
+                entries = [(change.entry, change.version) for change in changes if isinstance(change.entry, kind)]
+                await replica.write_all(connection, entries)
             await quarantine(driver_connection(connection), rejected, group=GROUP, now=self._clock())
         EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) + len(refused) - len(rejected))
         return rejected
-
-
-async def _write(connection: asyncpg.Connection, changes: Sequence[DirectoryChanged]) -> None:
-    """Writes in the order of the keys, so that two workers (during a rebalance) never wait for each other in a ring."""
-    for kind, replica in _REPLICAS.items():
-        rows = [replica.row(change.entry, change.version) for change in changes if isinstance(change.entry, kind)]
-        if rows:
-            await replica.write_all(connection, sorted(rows, key=lambda row: (row[0], row[1] or "")))

@@ -18,7 +18,7 @@ from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.mandates.change_settings import change_settings
 from services.billing.mandates.switch_model import switch_model
 from services.chassis.clock import system_clock
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection
 from tests.integration.billing.tamperings import FAR_REACHING, TAMPERINGS
 from tests.support.callers import system_admin
 from tests.support.charging import charge, charging, received
@@ -55,8 +55,8 @@ async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -
     await ApplyDirectory(database, clock=system_clock)(
         directory_events(mandate, {"user-1": ["member"], "user-2": ["member"]}), []
     )
-    async with database.bare() as connection, connection.transaction():
-        no = await connection.fetchval("SELECT no FROM mandates WHERE id = $1", mandate)
+    async with database.transaction() as connection:
+        no = await driver_connection(connection).fetchval("SELECT no FROM mandates WHERE id = $1", mandate)
         by_hand = HandCredit(None, Decimal(7), "for tests", None)
         await credit_by_hand(connection, no, by_hand, caller=system_admin(), now=system_clock())
         if model != "PREPAY_MANDATE":

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
@@ -9,14 +10,19 @@ import pytest
 
 from rappen_contracts import Event
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.charging.repository import COLUMNS, insert_usage_rows, since_epoch, usage_row
-from services.billing.ledger.domain import LockedAccount
+from services.billing.charging.usage_events import Usage
+from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import Place
-from services.chassis.database import Database
+from services.billing.ledger.repository import insert_rows
+from services.billing.ledger.rows import COLUMNS, encoded_row, since_epoch
+from services.billing.money import Markup
+from services.billing.pricing.rating import RatedUsage
+from services.chassis.database import Database, driver_connection
 
 AT = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
-BARE: dict[str, Any] = {"mandate_id": "m", "user_id": "u", "provider": "p", "model": "x", "tokens": {"input": 1}}
+BARE: dict[str, Any] = {"mandate_id": "m", "user_id": "u", "provider": "p", "model": "x", "quantities": {"images": "1"}}
 FULL = BARE | {
+    "tokens": {"input": 10, "cache_read": 20, "output": 40},
     "workflow_id": "w-1",
     "description": "Zürich: «Beschreibung» 🧾",
     "processing_time_ms": 2**53 - 1,
@@ -27,43 +33,50 @@ FULL = BARE | {
 STORAGE = {"mandate_id": "m", "user_id": "u", "kind": "storage", "feature_instance_id": "i", "bytes_in_use": 5}
 
 
-def _row(number: int, fields: dict[str, Any], **changed: Any) -> bytes:
+RATED = RatedUsage(Decimal(1), Decimal(1), "CHF", Decimal(1), Markup.of(Decimal(0)), None)
+
+
+def _posting(number: int, fields: dict[str, Any]) -> Posting:
     data = UsageRecorded.model_validate(fields)
     event = Event(UUID(int=number), "ch.rappen.usage.recorded.v1", "/test", AT, data, bytes(range(16)))
-    account = LockedAccount(2**31 - 1, 12, "MANDATE", None, changed.get("balance", -(2**62)), 0, Decimal(0), 3)
-    return usage_row(
-        event,
-        data,
-        Place(2**31 - 1, 11, 12, 13, 14),
-        account,
-        amount=changed.get("amount", 1_000_001),
+    usage = Usage(event)
+    usage.place = Place(2**31 - 1, 11, 12, 13, 14)
+    return usage.posting(RATED, 12)
+
+
+def _row(posting: Posting, *, amount: int = 1_000_001, balance_after: int = -(2**62)) -> bytes:
+    return encoded_row(
+        posting,
+        amount=amount,
+        seq=3,
+        balance_after=balance_after,
         recorded_at=since_epoch(AT + timedelta(microseconds=1)),
-        period_day=date(2026, 5, 1),
-        tokens=changed.get("tokens", (None, None)),
-        derivation=b'{"cost":"1"}',
+        day=date(2026, 5, 1),
+        derivation=b'{"cost":"1"}' if posting.usage else None,
     )
 
 
 async def test_a_row_is_read_as_it_was_meant(database: Database) -> None:
     rows = [
-        _row(1, FULL, tokens=(30, 40)),
-        _row(2, BARE),
-        _row(3, FULL | {"bytes_sent": None}, tokens=(30, 40)),
-        _row(4, STORAGE),
+        _row(_posting(1, FULL)),
+        _row(_posting(2, BARE)),
+        _row(_posting(3, FULL | {"bytes_sent": None})),
+        _row(_posting(4, STORAGE)),
     ]
-    async with database.bare() as connection:
-        transaction = connection.transaction()
+    async with database.reading() as connection:
+        driver = driver_connection(connection)
+        transaction = driver.transaction()
         await transaction.start()
         try:
             # Its place in the chain is the same for all here, so the key of the chain is out of the way.
             for row in rows:
-                await insert_usage_rows(connection, [row])
-                found = await connection.fetchrow(
+                await insert_rows(connection, [row])
+                found = await driver.fetchrow(
                     f"SELECT {', '.join(COLUMNS)} FROM transactions WHERE mandate_no = $1", 2**31 - 1
                 )
                 _compare(found, rows.index(row) + 1)
                 await transaction.rollback()
-                transaction = connection.transaction()
+                transaction = driver.transaction()
                 await transaction.start()
         finally:
             await transaction.rollback()
@@ -96,19 +109,79 @@ def _compare(found: Any, number: int) -> None:
         "workflow_id": "w-1" if full else None,
         "description": FULL["description"] if full else None,
         "derivation": '{"cost":"1"}',
+        "own": False,
+        "reference_id": None,
+        "created_by_user_id": None,
     }
+
+
+async def test_a_row_that_is_no_usage_is_read_as_it_was_meant(database: Database) -> None:
+    posting = Posting(
+        mandate_no=2**31 - 1,
+        event_id=UUID(int=5),
+        member_account_no=11,
+        posted_account_no=12,
+        transaction_type="ADJUSTMENT",
+        amount=-5,
+        contra_account="TRANSFER",
+        reference_type="SYSTEM",
+        occurred_at=AT,
+        description="Überweisung",
+        reference_id="ref",
+        created_by_user_id="admin",
+    )
+    async with database.reading() as connection:
+        driver = driver_connection(connection)
+        transaction = driver.transaction()
+        await transaction.start()
+        try:
+            await insert_rows(connection, [_row(posting, amount=-5, balance_after=7)])
+            found = await driver.fetchrow(
+                f"SELECT {', '.join(COLUMNS)} FROM transactions WHERE mandate_no = $1", 2**31 - 1
+            )
+        finally:
+            await transaction.rollback()
+    assert {name: value for name, value in found.items() if value is not None} == {
+        "mandate_no": 2**31 - 1,
+        "event_id": UUID(int=5),
+        "account_no": 11,
+        "moved_account_no": 12,
+        "seq": 3,
+        "amount": -5,
+        "balance_after": 7,
+        "occurred_at": AT,
+        "recorded_at": AT + timedelta(microseconds=1),
+        "period_day": date(2026, 5, 1),
+        # It is kept for ever, so it stays what it was when rows were written value by value.
+        "digest": blake2b(b"12|ADJUSTMENT|-5|TRANSFER|ref", digest_size=16).digest(),
+        "transaction_type": "ADJUSTMENT",
+        "counter": "TRANSFER",
+        "reference_type": "SYSTEM",
+        "own": True,
+        "description": "Überweisung",
+        "reference_id": "ref",
+        "created_by_user_id": "admin",
+    }
+
+
+async def test_the_columns_are_all_that_the_ledger_has(database: Database) -> None:
+    async with database.reading() as connection:
+        rows = await driver_connection(connection).fetch(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = 'transactions'"
+        )
+    assert sorted(row["column_name"] for row in rows) == sorted(COLUMNS)
 
 
 def test_rows_sort_as_bytes_by_mandate_and_event() -> None:
     ids = [2**127, 5, 2**64, 1, 2**100]
-    ordered = sorted(_row(number, BARE) for number in ids)
-    assert ordered == [_row(number, BARE) for number in sorted(ids)]
+    ordered = sorted(_row(_posting(number, BARE)) for number in ids)
+    assert ordered == [_row(_posting(number, BARE)) for number in sorted(ids)]
 
 
-@pytest.mark.parametrize("changed", [{"amount": 2**63}, {"balance": -(2**63) - 1}])
+@pytest.mark.parametrize("changed", [{"amount": 2**63}, {"balance_after": -(2**63) - 1}])
 def test_a_number_that_the_ledger_cannot_hold_is_an_overflow(changed: dict[str, int]) -> None:
     with pytest.raises(OverflowError):
-        _row(1, BARE, **changed)
+        _row(_posting(1, BARE), **changed)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +194,8 @@ def test_a_number_that_the_ledger_cannot_hold_is_an_overflow(changed: dict[str, 
     ],
 )
 async def test_times_count_as_the_database_counts_them(database: Database, time: datetime) -> None:
-    async with database.bare() as connection:
-        counted = await connection.fetchval("SELECT (extract(epoch FROM $1::timestamptz) - 946684800) * 1000000", time)
+    async with database.reading() as connection:
+        counted = await driver_connection(connection).fetchval(
+            "SELECT (extract(epoch FROM $1::timestamptz) - 946684800) * 1000000", time
+        )
     assert counted == since_epoch(time)

@@ -1,0 +1,150 @@
+"""Posting: the one way into the ledger for usage, credits, deductions, transfers and what takes a charge back."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.billing.ledger.calendars import Calendar
+from services.billing.ledger.domain import BALANCE_MAX, LockedAccount, Posting, movement
+from services.billing.ledger.errors import BalanceOutOfRange
+from services.billing.ledger.keys import AccountKey, ensure_accounts
+from services.billing.ledger.repository import (
+    RollupKey,
+    add_to_rollups,
+    insert_rows,
+    raise_levels,
+    read_accounts,
+    update_accounts,
+)
+from services.billing.ledger.rows import encoded_row, since_epoch
+from services.billing.money import post
+
+__all__ = ["PreparedPostings", "prepare_postings", "write_postings", "write_prepared"]
+
+
+class PreparedPostings(NamedTuple):
+    """What postings make of the accounts that they were read with, ready to be written, and those that are left out."""
+
+    accounts: dict[int, LockedAccount]
+    rows: list[bytes]
+    # Cost (micro-CHF) and count to add.
+    rollups: dict[RollupKey, list[int]]
+    # Accounts, as (mandate, account), that got a credit.
+    credited: list[tuple[int, int]]
+    # They would take a balance out of the ledger's range.
+    out_of_range: list[Posting]
+    # No row could be made of them, and why.
+    faulty: list[tuple[Posting, Exception]]
+
+
+async def write_postings(
+    connection: AsyncConnection, postings: Sequence[Posting], *, calendars: Mapping[int, Calendar], now: datetime
+) -> dict[int, LockedAccount]:
+    """Writes all of the postings or none, and gives the accounts by number as they are then.
+
+    One row each; both balances move and are marked to be told, or, against REVENUE, one balance and the rollups. The
+    caller has locked the mandates, whose calendars it gives, and chosen the accounts under that lock. Raises
+    `UniqueViolationError` for a posting that has its row already, so a caller that may repeat looks first;
+    `BalanceOutOfRange` for a balance that the ledger cannot hold.
+    """
+    prepared = await prepare_postings(connection, postings, calendars=calendars, now=now)
+    for _, error in prepared.faulty:
+        raise error
+    if prepared.out_of_range:
+        raise BalanceOutOfRange
+    await write_prepared(connection, prepared)
+    return prepared.accounts
+
+
+async def prepare_postings(
+    connection: AsyncConnection, postings: Sequence[Posting], *, calendars: Mapping[int, Calendar], now: datetime
+) -> PreparedPostings:
+    """Reads the accounts and moves them in memory, one posting after the other; each that cannot be is left out, and
+    the next of its account does not suffer for it."""
+    contras = {
+        AccountKey(posting.mandate_no, posting.contra_account)
+        for posting in postings
+        if posting.contra_account != "REVENUE"
+    }
+    numbers = await ensure_accounts(connection, list(contras)) if contras else {}
+    wanted = {(posting.mandate_no, posting.posted_account_no) for posting in postings}
+    wanted |= {(key.mandate_no, number) for key, number in numbers.items()}
+    accounts = await read_accounts(connection, wanted) if wanted else {}
+    return _moved(postings, accounts, {key: accounts[number] for key, number in numbers.items()}, calendars, now)
+
+
+def _moved(
+    postings: Sequence[Posting],
+    accounts: dict[int, LockedAccount],
+    contras: Mapping[AccountKey, LockedAccount],
+    calendars: Mapping[int, Calendar],
+    now: datetime,
+) -> PreparedPostings:
+    recorded_at = since_epoch(now)
+    prepared = PreparedPostings(accounts, [], {}, [], [], [])
+    for posting in postings:
+        account = accounts[posting.posted_account_no]
+        contra = None
+        if posting.contra_account != "REVENUE":
+            contra = contras[AccountKey(posting.mandate_no, posting.contra_account)]
+        try:
+            day = calendars[posting.mandate_no].day(posting.occurred_at)
+            moved = _row(posting, account, contra, day, recorded_at)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting, and is told with it.
+            prepared.faulty.append((posting, error))
+            continue
+        if moved is None:
+            prepared.out_of_range.append(posting)
+            continue
+        row, by, account.carry = moved
+        prepared.rows.append(row)
+        account.move(by)
+        if contra is not None:
+            contra.move(-by)
+        elif posting.dimension_no is not None:
+            key = posting.mandate_no, posting.member_account_no, day, posting.dimension_no
+            added = prepared.rollups.setdefault(key, [0, 0])
+            added[0] -= by
+            added[1] += 1 if posting.transaction_type == "DEBIT" else -1
+        if posting.transaction_type == "CREDIT":
+            prepared.credited.append((posting.mandate_no, account.no))
+    return prepared
+
+
+def _row(
+    posting: Posting, account: LockedAccount, contra: LockedAccount | None, day: date, recorded_at: int
+) -> tuple[bytes, int, Decimal] | None:
+    """The row of a posting, how it moves its account (micro-CHF), and the remainder that is left (CHF); None where a
+    balance would leave the ledger's range."""
+    amount, usage, remainder = posting.amount, posting.usage, account.carry
+    if contra is None and posting.dimension_no is None:
+        raise ValueError("a posting against revenue has a dimension")
+    if isinstance(amount, Decimal):
+        amount, remainder = post(amount, remainder)
+    by = movement(posting.transaction_type, amount)
+    balance = account.balance + by
+    if abs(balance) > BALANCE_MAX or (contra is not None and abs(contra.balance - by) > BALANCE_MAX):
+        return None
+    row = encoded_row(
+        posting,
+        amount=amount,
+        seq=account.seq + 1,
+        balance_after=balance,
+        recorded_at=recorded_at,
+        day=day,
+        derivation=None if usage is None else usage.explain(account.carry, remainder),
+    )
+    return row, by, remainder
+
+
+async def write_prepared(connection: AsyncConnection, prepared: PreparedPostings) -> None:
+    """Writes what was prepared in this transaction: rows in the order of their key, so that two workers with the same
+    events wait for each other, not for ever; then balances and rollups."""
+    if prepared.rows:
+        await insert_rows(connection, sorted(prepared.rows))
+        await update_accounts(connection, list(prepared.accounts.values()))
+        await raise_levels(connection, prepared.credited)
+        await add_to_rollups(connection, prepared.rollups)
