@@ -145,12 +145,6 @@ class Database:
         finally:
             await asyncio.shield(connection.close())
 
-    @asynccontextmanager
-    async def bare(self) -> AsyncIterator[asyncpg.Connection]:
-        """The driver's connection; the caller opens its transaction."""
-        async with self.reading() as connection:
-            yield driver_connection(connection)
-
     async def ping(self) -> bool:
         """Whether the server answers this role."""
         async with self.reading() as connection:

@@ -5,15 +5,15 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
 import sqlalchemy as sa
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.registry import EventVersion
 from rappen_contracts.types import Contract
+from services.chassis.database import driver_connection
 
-__all__ = ["OutboxRow", "add_to_outbox", "append_outbox", "outbox_row", "outbox_table"]
+__all__ = ["OutboxRow", "append_outbox", "outbox_row", "outbox_table"]
 
 
 class OutboxRow(NamedTuple):
@@ -61,18 +61,8 @@ def outbox_row(
     return OutboxRow(event.name, key, event.type, event_id, occurred_at, text, traceparent)
 
 
-async def append_outbox(connection: asyncpg.Connection, rows: Sequence[OutboxRow]) -> None:
-    """Appends rows in the caller's transaction, in one statement whatever their number."""
+async def append_outbox(connection: AsyncConnection, rows: Sequence[OutboxRow]) -> None:
+    """Appends rows in the caller's transaction, by one COPY whatever their number."""
     if rows:
-        await connection.copy_records_to_table("outbox", records=rows, columns=OutboxRow._fields)
-
-
-async def add_to_outbox(connection: AsyncConnection, row: OutboxRow) -> None:
-    """Appends one row in the caller's transaction of SQLAlchemy Core."""
-    await connection.execute(
-        sa.text(
-            "INSERT INTO outbox (topic, key, type, event_id, occurred_at, data, traceparent)"
-            " VALUES (:topic, :key, :type, :event_id, :occurred_at, :data, :traceparent)"
-        ),
-        row._asdict(),
-    )
+        driver = driver_connection(connection)
+        await driver.copy_records_to_table("outbox", records=rows, columns=OutboxRow._fields)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-import asyncpg
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
+from services.chassis.database import driver_connection
 from services.chassis.kafka import KafkaRecord
 from services.chassis.lenient import CUT_BYTES, CutValue
 from services.chassis.metrics import QUARANTINED
@@ -70,11 +71,11 @@ _COLUMNS = (
 )
 
 
-async def quarantine(connection: asyncpg.Connection, refused: Sequence[Refused], *, group: str, now: datetime) -> None:
+async def quarantine(connection: AsyncConnection, refused: Sequence[Refused], *, group: str, now: datetime) -> None:
     """Writes the refused records. Part of the caller's transaction."""
     if not refused:
         return
-    await connection.executemany(
+    await driver_connection(connection).executemany(
         f"INSERT INTO quarantine ({_COLUMNS}) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)"
         " ON CONFLICT DO NOTHING",
         [_row(entry, group, now) for entry in refused],

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import asyncpg
+import sqlalchemy as sa
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -92,14 +93,17 @@ class Readers:
 
     async def _relayed(self) -> None:
         """A connection is borrowed for each look and not for the wait, during which others need it."""
-        async with self._database.bare() as connection:
-            last = await connection.fetchval("SELECT max(id) FROM outbox")
+        async with self._database.reading() as connection:
+            last = await connection.scalar(sa.text("SELECT max(id) FROM outbox"))
         if last is not None:
             await _until(lambda: self._gone(last))
 
     async def _gone(self, last: int) -> bool:
-        async with self._database.bare() as connection:
-            return not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM outbox WHERE id <= $1)", last)
+        async with self._database.reading() as connection:
+            waits = await connection.scalar(
+                sa.text("SELECT EXISTS (SELECT 1 FROM outbox WHERE id <= :last)"), {"last": last}
+            )
+        return not waits
 
     async def _read(self, topic: str) -> None:
         admin, consumer = await self._connect()

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from services.chassis.clock import Clock
-from services.chassis.database import Database, is_transient
+from services.chassis.database import Database, driver_connection, is_transient
 from services.chassis.faults import FaultPoints
 from services.chassis.kafka import make_producer
 from services.chassis.logging import get_logger
@@ -104,8 +104,8 @@ class Relay:
         producer = make_producer(self._kafka, client_id=self._client_id)
         await producer.start()
         try:
-            async with self._database.bare() as connection:
-                await self._work(connection, producer, stop)
+            async with self._database.reading() as connection:
+                await self._work(driver_connection(connection), producer, stop)
         finally:
             await _close(producer)
 

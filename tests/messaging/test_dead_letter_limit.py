@@ -24,6 +24,7 @@ from services.chassis.health import Health
 from services.chassis.quarantine import Refused
 from services.chassis.records import RecordReader
 from services.chassis.settings import KafkaSettings
+from tests.support.databases import on_driver
 from tests.support.events import USAGE_PARTITIONS, RawRecord, envelope, new_mandate, publish, usage_record
 from tests.support.ledger import Books
 from tests.support.processes import SHORT_SESSION, ServiceProcess, run_command
@@ -205,7 +206,7 @@ async def test_a_stopped_consumer_keeps_its_place_and_counts_as_alive_however_lo
         await asyncio.sleep(IDLE_S_MAX * 2)
         assert not running.done(), running.exception()
         assert (settled, given_up) == (before, places)
-        async with database.bare() as connection:
+        async with on_driver(database) as connection:
             assert await resume(connection, "usage.recorded", by="a test", now=datetime.now(UTC))
 
         async def went_on() -> bool:
@@ -216,7 +217,7 @@ async def test_a_stopped_consumer_keeps_its_place_and_counts_as_alive_however_lo
     finally:
         stop.set()
         await running
-        async with database.bare() as connection:
+        async with on_driver(database) as connection:
             await resume(connection, "usage.recorded", by="a test", now=datetime.now(UTC))
 
 
@@ -306,7 +307,7 @@ async def test_a_second_stop_keeps_the_reason_of_the_first(database: Database) -
         await limit.add(LENGTH - 1, _refusals(LENGTH - 1, code))
     for limit in (one, other):
         await limit.add(1, _refusals(1))
-    async with database.bare() as connection:
+    async with on_driver(database) as connection:
         reason = await connection.fetchval("SELECT reason FROM stopped_consumers WHERE group_id = $1", group)
     assert reason.endswith("most of them as FIRST")
     await _resume(database, group)
@@ -330,7 +331,7 @@ def _limit(database: Database, group: str) -> DeadLetterLimit:
 
 
 async def _resume(database: Database, group: str) -> None:
-    async with database.bare() as connection:
+    async with on_driver(database) as connection:
         assert await resume(connection, f"topic of {group}", by="a test", now=datetime.now(UTC))
 
 

@@ -40,6 +40,7 @@ from services.chassis.database import Database, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.migrations import migrate
 from tests.support.charging import reversal
+from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record
 from tests.support.model_ledger import MARKUP, MICRO, MODELS, RATES, TOKEN_PRICE, USERS, ModelLedger, Used
@@ -278,7 +279,7 @@ class LedgerMachine(RuleBasedStateMachine):
         await write_postings(connection, [posting], calendars={mandate_no: mandate.calendar}, now=START)
 
     async def _prepare(self) -> None:
-        async with self.world.database.bare() as connection, connection.transaction():
+        async with on_driver(self.world.database) as connection, connection.transaction():
             await connection.execute("UPDATE mandates SET billing_address = '{}' WHERE id LIKE $1", f"{self.run}-%")
             if not await connection.fetchval("SELECT count(*) FROM rates"):
                 await set_rate(connection, currency="USD", rate=RATES["USD"], valid_from=START, actor="machine")
@@ -289,13 +290,13 @@ class LedgerMachine(RuleBasedStateMachine):
             f' "currency": "CHF", "valid_from": "{START.isoformat()}", "lists": [{{"prices": {{"input":'
             f' "{TOKEN_PRICE}"}}}}]}}]}}'
         )
-        async with self.world.database.bare() as connection, connection.transaction():
+        async with on_driver(self.world.database) as connection, connection.transaction():
             file = read_rappen_file(text.encode(), START)
             await import_prices(connection, file, tariffs=Tariffs(), apply=True, actor="machine")
 
     async def _compare(self) -> None:
         model, pattern = self.model, f"{self.run}-%"
-        async with self.world.database.bare() as connection:
+        async with on_driver(self.world.database) as connection:
             accounts = await connection.fetch(
                 "SELECT m.id, a.type, a.user_id, a.balance, a.carry FROM accounts a"
                 " JOIN mandates m ON m.no = a.mandate_no"

@@ -6,9 +6,9 @@ from typing import Any
 
 import asyncpg
 
-from services.chassis.database import Database
+from services.chassis.database import Database, driver_connection
 
-__all__ = ["connected", "opened", "unseen"]
+__all__ = ["connected", "on_driver", "opened", "unseen"]
 
 
 @asynccontextmanager
@@ -42,3 +42,10 @@ async def opened(dsn: str, **options: Any) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.stop()
+
+
+@asynccontextmanager
+async def on_driver(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """The driver's connection below one of the service's pool, for statements that a test writes itself."""
+    async with database.reading() as connection:
+        yield driver_connection(connection)

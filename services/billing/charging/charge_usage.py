@@ -92,7 +92,7 @@ class ChargeUsage:
                             refused_usage(usage, "AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX) for usage in outcome.too_large
                         ]
                         rejected = [*refused, *conflicts, *other, *too_large]
-                        await quarantine(driver_connection(connection), rejected, group=GROUP, now=now)
+                        await quarantine(connection, rejected, group=GROUP, now=now)
                         self._faults.reach("before_commit")
                 except UniqueViolationError as error:
                     # Somebody recorded some of these events already. Look which, then write the rest.

@@ -47,7 +47,7 @@ class ApplySubscription:
                 except BalanceOutOfRange:
                     too_large = "with this budget the balance would leave the range of the ledger"
                     rejected.append(Refused(received.record, "AMOUNT_TOO_LARGE", too_large))
-            await quarantine(driver_connection(connection), rejected, group="billing", now=now)
+            await quarantine(connection, rejected, group="billing", now=now)
         EVENTS_CONSUMED.labels("subscription.changed", "applied").inc(len(events) + len(refused) - len(rejected))
         return rejected
 

@@ -61,7 +61,7 @@ class CreditPayments:
                 outcomes.append(outcome)
                 if outcome in _REFUSALS:
                     rejected.append(Refused(received.record, *_REFUSALS[outcome]))
-            await quarantine(driver_connection(connection), rejected, group="billing", now=now)
+            await quarantine(connection, rejected, group="billing", now=now)
         for outcome in outcomes:
             EVENTS_CONSUMED.labels("payment.succeeded", outcome).inc()
         return rejected

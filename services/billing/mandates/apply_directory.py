@@ -41,7 +41,7 @@ class ApplyDirectory:
                     raise TypeError(f"{type(changed).__name__} is no directory change")
                 await _write(connection, changed, mandates, members)
             await _follow(connection, mandates, members, now=now)
-            await quarantine(driver_connection(connection), refused, group="billing", now=now)
+            await quarantine(connection, refused, group="billing", now=now)
         EVENTS_CONSUMED.labels("directory.changed", "applied").inc(len(events))
         return refused
 

@@ -152,7 +152,7 @@ async def instance_mandates(connection: AsyncConnection, ids: Collection[str]) -
 
 async def publish(connection: AsyncConnection, events: Sequence[OutboxRow]) -> None:
     """Adds events to the outbox, in one COPY however many: an import has tens of thousands."""
-    await append_outbox(driver_connection(connection), events)
+    await append_outbox(connection, events)
 
 
 async def take_long(connection: AsyncConnection) -> None:

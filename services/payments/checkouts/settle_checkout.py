@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.logging import get_logger
-from services.chassis.outbox import add_to_outbox
+from services.chassis.outbox import append_outbox
 from services.chassis.validation import say
 from services.payments.checkouts.domain import (
     PAYMENT_TEXT,
@@ -106,7 +106,8 @@ class ObservedSession:
             payment, credited = recorded or new, recorded is None
             if credited:
                 description = say(PAYMENT_TEXT, checkout.language)
-                await add_to_outbox(connection, payment_succeeded(new, reference=session.id, description=description))
+                event = payment_succeeded(new, reference=session.id, description=description)
+                await append_outbox(connection, [event])
         state = advanced(CheckoutState(checkout.state), observed_state(session))
         if state != checkout.state or checkout.stripe_session_id is None:
             await save_state(connection, checkout.id, state=state, session_id=session.id, now=now)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rappen_contracts.directory.v1 import DirectoryChanged, FeatureInstance, Mandate, Membership
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 from services.chassis.replicas import Replica
@@ -45,6 +45,6 @@ class ApplyDirectory:
             for kind, replica in _REPLICAS.items():
                 entries = [(change.entry, change.version) for change in changes if isinstance(change.entry, kind)]
                 await replica.write_all(connection, entries)
-            await quarantine(driver_connection(connection), rejected, group=GROUP, now=self._clock())
+            await quarantine(connection, rejected, group=GROUP, now=self._clock())
         EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) + len(refused) - len(rejected))
         return rejected

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import driver_connection
 from services.chassis.outbox import append_outbox
 from services.subscriptions.domain.subscription import Change
 from services.subscriptions.publications import subscription_changed
@@ -19,6 +18,4 @@ async def record_changes(
 ) -> None:
     """Writes and publishes changes in the caller's transaction; a null actor is the platform itself."""
     await save(connection, changes, cause=cause, actor=actor, now=now)
-    await append_outbox(
-        driver_connection(connection), [subscription_changed(change, cause=cause) for change in changes]
-    )
+    await append_outbox(connection, [subscription_changed(change, cause=cause) for change in changes])

@@ -22,7 +22,7 @@ from services.chassis.database import Database, driver_connection
 from tests.integration.billing.tamperings import FAR_REACHING, TAMPERINGS
 from tests.support.callers import system_admin
 from tests.support.charging import charge, charging, received
-from tests.support.databases import unseen
+from tests.support.databases import on_driver, unseen
 from tests.support.directory import directory_events
 from tests.support.events import new_mandate, usage_record
 from tests.support.facts import paid, subscription
@@ -73,7 +73,7 @@ async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -
     changed = subscription(mandate, uuid4(), 1, "ACTIVE", budget_due=True)
     await ApplySubscription(database, clock=system_clock)([changed], [])
     await CreditPayments(database, clock=system_clock)([paid(mandate, 10)], [])
-    async with database.bare() as connection:
+    async with on_driver(database) as connection:
         rows = await connection.fetch("SELECT type, user_id, no FROM accounts WHERE mandate_no = $1", no)
     names = {"MANDATE": "pool"}
     accounts = {
@@ -193,7 +193,7 @@ async def test_money_waits_on_the_pool_while_nobody_is_there_to_share_it(
 async def test_days_stay_right_when_the_time_zone_changes(admin: asyncpg.Connection, database: Database) -> None:
     mandate = new_mandate()
     await ApplyDirectory(database, clock=system_clock)(directory_events(mandate, {"user-1": ["member"]}), [])
-    async with database.bare() as connection:
+    async with on_driver(database) as connection:
         no = await connection.fetchval("SELECT no FROM mandates WHERE id = $1", mandate)
 
     async def move_to(zone: str, now: datetime) -> None:

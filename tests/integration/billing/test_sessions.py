@@ -13,7 +13,7 @@ from services.chassis.database import Database, NoConnection, is_transient, is_u
 from services.chassis.settings import DatabaseSettings
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
-from tests.support.databases import opened
+from tests.support.databases import on_driver, opened
 from tests.support.locks import held, held_accounts
 from tests.support.stack import ServerPair
 
@@ -38,7 +38,7 @@ async def narrow(servers: ServerPair) -> AsyncIterator[Database]:
 
 
 async def test_each_session_has_its_limits_from_the_service(database: Database) -> None:
-    async with database.bare() as connection:
+    async with on_driver(database) as connection:
         bare = {name: await connection.fetchval("SELECT current_setting($1)", name) for name in EXPECTED}
     async with database.reading() as reading:
         core = {
@@ -52,12 +52,12 @@ async def test_each_session_has_its_limits_from_the_service(database: Database) 
 async def test_a_lock_that_is_not_to_be_had_is_told_as_a_passing_fault(narrow: Database, servers: ServerPair) -> None:
     async with held(servers.admin_dsn, "LOCK TABLE billing.rates IN ACCESS EXCLUSIVE MODE") as lock:
         with pytest.raises(asyncpg.LockNotAvailableError) as refused:
-            async with narrow.bare() as connection:
+            async with on_driver(narrow) as connection:
                 await connection.fetch("SELECT * FROM rates")
         assert is_transient(refused.value)
         assert not is_undecided(refused.value)
         # Work that says so waits longer.
-        async with narrow.bare() as connection, connection.transaction():
+        async with on_driver(narrow) as connection, connection.transaction():
             await take_time(connection, 20)
             reading = asyncio.create_task(connection.fetch("SELECT * FROM rates"))
             await asyncio.sleep(1)
@@ -79,22 +79,22 @@ async def test_a_locked_account_answers_503_and_nothing_is_done(
 
 
 async def test_a_statement_that_was_given_up_takes_its_connection_with_it(narrow: Database) -> None:
-    async with narrow.bare() as connection:
+    async with on_driver(narrow) as connection:
         first = await connection.fetchval("SELECT pg_backend_pid()")
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2), narrow.bare() as connection, connection.transaction():
+        async with asyncio.timeout(0.2), on_driver(narrow) as connection, connection.transaction():
             await connection.fetchval("SELECT pg_sleep(20)")
     with pytest.raises(TimeoutError):
-        async with narrow.bare() as connection:
+        async with on_driver(narrow) as connection:
             await connection.fetchval("SELECT pg_sleep(20)", timeout=0.2)
-    async with narrow.bare() as connection:
+    async with on_driver(narrow) as connection:
         assert await connection.fetchval("SELECT pg_backend_pid()") != first
     assert time.monotonic() - started < 5
 
 
 async def test_the_line_for_a_connection_is_short(narrow: Database) -> None:
-    async with narrow.bare():
+    async with on_driver(narrow):
         waiting = [asyncio.create_task(narrow.ping()) for _ in range(2)]
         await asyncio.sleep(0)
         started = time.monotonic()

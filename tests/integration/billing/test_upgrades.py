@@ -19,7 +19,7 @@ from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from services.chassis.migrations import migrate
 from tests.support.charging import charge
-from tests.support.databases import connected, opened
+from tests.support.databases import connected, on_driver, opened
 from tests.support.events import usage_record
 from tests.support.facts import paid, subscription
 from tests.support.stack import ROOT, make_postgres
@@ -91,12 +91,12 @@ async def upgraded(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 async def test_rows_of_the_first_release_are_kept_and_recognised(upgraded: Database) -> None:
-    async with upgraded.bare() as connection:
+    async with on_driver(upgraded) as connection:
         assert [check for check in await audit(connection) if check.failing_count] == []
     again = paid("old", 10, reference="cs_old")
     await CreditPayments(upgraded, clock=system_clock)([again], [])
     await charge(upgraded, usage_record("old", event_id=FREE, amount="3"), usage_record("old", event_id=PAYMENT))
-    async with upgraded.bare() as connection:
+    async with on_driver(upgraded) as connection:
         rows = await connection.fetch(
             "SELECT event_id, own, counter FROM transactions WHERE mandate_no = 1 ORDER BY seq"
         )
@@ -113,9 +113,9 @@ async def test_rows_of_the_first_release_are_kept_and_recognised(upgraded: Datab
 async def test_an_old_letter_after_the_upgrade_does_not_replace_the_terms_in_force(upgraded: Database) -> None:
     tell = ApplySubscription(upgraded, clock=system_clock)
     await tell([subscription("old", uuid4(), 1, "ACTIVE", plan_key="TRIAL_7D")], [])
-    async with upgraded.bare() as connection:
+    async with on_driver(upgraded) as connection:
         row = await connection.fetchrow("SELECT subscription_id, plan_key FROM mandates WHERE id = 'old'")
     assert tuple(row) == (UUID(int=9), "STARTER")
     await tell([subscription("old", UUID(int=9), 4, "EXPIRED", at=datetime.now(UTC))], [])
-    async with upgraded.bare() as connection:
+    async with on_driver(upgraded) as connection:
         assert await connection.fetchval("SELECT plan_key FROM mandates WHERE id = 'old'") == "TRIAL_7D"

@@ -10,7 +10,7 @@ from deploy.local.ports import free_port
 from services.chassis.database import Database
 from services.chassis.readers import WAIT_S_MAX, Readers
 from services.chassis.settings import KafkaSettings
-from tests.support.databases import opened
+from tests.support.databases import on_driver, opened
 from tests.support.stack import ServerPair
 
 POOL_SIZE = 2
@@ -26,13 +26,13 @@ async def narrow(servers: ServerPair) -> AsyncIterator[Database]:
 @pytest.fixture
 async def unrelayed(narrow: Database) -> AsyncIterator[None]:
     """A row that no relay takes away."""
-    async with narrow.bare() as connection:
+    async with on_driver(narrow) as connection:
         number = await connection.fetchval(
             "INSERT INTO outbox (event_id, topic, key, type, occurred_at, data, created_at)"
             " VALUES (gen_random_uuid(), 'balance.changed', 'm', 't', now(), '{}', now()) RETURNING id"
         )
     yield
-    async with narrow.bare() as connection:
+    async with on_driver(narrow) as connection:
         await connection.execute("DELETE FROM outbox WHERE id = $1", number)
 
 
