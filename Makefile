@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 # The services whose routes have an OpenAPI document beside them.
-DESCRIBED := billing payments subscriptions
+DESCRIBED := billing payments subscriptions gateway
 
 # Where a machine forbids bytecode, each of the many processes that a stack or the tests start would compile all of its
 # imports again: 3 s instead of 1 s.

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from deploy.local.errors import StackError
-from services.gateway.scopes import SCOPES
+from services.gateway.access.scopes import SCOPES
 
 _LIFETIME_S = 12 * 60 * 60
 PROGRAM_PREFIX = "service:"

@@ -8,7 +8,6 @@ from services.chassis.validation import FieldFault
 
 __all__ = [
     "AmountAboveCeiling",
-    "IdempotencyMismatch",
     "InvalidField",
     "MalformedParameter",
 ]
@@ -44,15 +43,3 @@ class AmountAboveCeiling(InvalidField):
             de=f"höchstens {most} CHF, die Obergrenze dieser Plattform",
             code="AMOUNT_ABOVE_CEILING",
         )
-
-
-class IdempotencyMismatch(Problem):
-    """An Idempotency-Key that was used for another request."""
-
-    status = 422
-    code = "IDEMPOTENCY_MISMATCH"
-    title = "Idempotency key reused"
-    texts: ClassVar = {
-        "en": "This Idempotency-Key was used with another request.",
-        "de": "Dieser Idempotency-Key gehört zu einer anderen Anfrage.",
-    }

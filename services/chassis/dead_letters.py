@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.arguments import LISTED_MAX, whole_number
+from services.chassis.database import PATIENT, Database, driver_connection
 from services.chassis.dead_letter_limit import read_stopped, resume
 from services.chassis.kafka import make_producer
 from services.chassis.quarantine import sent_key, unpack_headers
@@ -83,21 +84,26 @@ def _reason(text: str) -> str:
 
 
 async def _run(settings: ServiceSettings, given: argparse.Namespace) -> int:
-    connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=10)
+    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=PATIENT)
     try:
-        if given.action == "list":
-            return await _list(connection, given.code, given.limit, closed_too=given.all)
-        if given.action == "show":
-            return await _show(connection, given.id)
-        if given.action == "resume":
-            return await _resume(connection, given.topic)
-        if await _tell_missing(connection, given.id):
-            return 1
-        if given.action == "close":
-            return await _close(connection, given.id, given.reason)
-        return await _replay(settings, connection, given.id, given.code)
+        async with database.reading() as connection:
+            return await _act(settings, driver_connection(connection), given)
     finally:
-        await connection.close()
+        await database.stop()
+
+
+async def _act(settings: ServiceSettings, connection: asyncpg.Connection, given: argparse.Namespace) -> int:
+    if given.action == "list":
+        return await _list(connection, given.code, given.limit, closed_too=given.all)
+    if given.action == "show":
+        return await _show(connection, given.id)
+    if given.action == "resume":
+        return await _resume(connection, given.topic)
+    if await _tell_missing(connection, given.id):
+        return 1
+    if given.action == "close":
+        return await _close(connection, given.id, given.reason)
+    return await _replay(settings, connection, given.id, given.code)
 
 
 async def _list(connection: asyncpg.Connection, code: str | None, limit: int, *, closed_too: bool) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 from fastapi.datastructures import DefaultPlaceholder
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
@@ -174,7 +175,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-class ExactJsonResponse(Response):
+class ExactJsonResponse(JSONResponse):
     """JSON whose decimals are written as number literals with all their digits, and times in UTC with `Z`."""
 
     media_type = "application/json"

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import FastAPI
+from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, field_serializer
 from pydantic.alias_generators import to_camel
 
@@ -20,6 +21,7 @@ __all__ = [
     "EXTENSION",
     "READS_PER_MINUTE",
     "Access",
+    "ProblemDocument",
     "Repeat",
     "Rules",
     "add_schemas",
@@ -101,12 +103,14 @@ def operation(
     status: int = 200,
     more_answers: Mapping[int, Any] | None = None,
     refuses: Sequence[int] = (),
+    problems: Mapping[int, Any] | None = None,
     body: Any = None,
     media_types: Sequence[str] = ("application/json",),
     **rules: Any,
 ) -> dict[str, Any]:
     """The arguments of a route: its id, tag first; what it answers; the statuses of its problem documents; `Rules`.
 
+    `problems` are the problem documents that have members of their own, by status.
     `body` is for a route that reads its bytes itself; that of any other is the parameter of its function. Refusals that
     every operation has are the gateway's to document.
     """
@@ -117,8 +121,10 @@ def operation(
     responses: dict[int | str, dict[str, Any]] = {
         code: {"model": model, "description": _phrase(code)} for code, model in (more_answers or {}).items()
     }
-    for code in refuses:
-        problem = {"application/problem+json": {"schema": {"$ref": _REF.format(model="ProblemDocument")}}}
+    plain = {"$ref": _REF.format(model="ProblemDocument")}
+    refusals = {**dict.fromkeys(refuses, plain), **{code: reference(model) for code, model in (problems or {}).items()}}
+    for code, schema in refusals.items():
+        problem = {"application/problem+json": {"schema": schema}}
         responses[code] = {"description": _phrase(code), "content": problem}
     return {
         "operation_id": operation_id,
@@ -184,14 +190,14 @@ def service_document(app: FastAPI) -> dict[str, Any]:
                 described["responses"] = {
                     code: answer for code, answer in described["responses"].items() if not _is_of_fastapi(answer)
                 }
-    problem = TypeAdapter(ProblemDocument).json_schema(mode="serialization", ref_template=_REF)
+    # Without nulls, as FastAPI writes the schemas that it finds.
+    problem = jsonable_encoder(TypeAdapter(ProblemDocument).json_schema(ref_template=_REF), exclude_none=True)
     add_schemas(schemas, {**problem.pop("$defs"), "ProblemDocument": problem})
     # FastAPI's own form of a refusal, which no operation of ours answers.
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    document: dict[str, Any] = _with_whole_numbers(
-        {**made, "paths": paths, "components": {"schemas": dict(sorted(schemas.items()))}}
-    )
+    components = {"schemas": dict(sorted(schemas.items()))}
+    document: dict[str, Any] = _with_whole_numbers({**made, "paths": paths, "components": components})
     return document
 
 

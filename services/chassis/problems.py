@@ -22,6 +22,7 @@ from services.chassis.logging import get_logger
 from services.chassis.validation import FieldFault, Texts, faults_of, say, summary
 
 __all__ = [
+    "IdempotencyMismatch",
     "InvalidBody",
     "OutcomeUnknown",
     "Problem",
@@ -119,6 +120,18 @@ class InvalidBody(Problem):
         self, errors: Sequence[FieldFault], *, code: str | None = None, extra: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(code=code, errors=errors, extra=extra, summary=summary(errors))
+
+
+class IdempotencyMismatch(Problem):
+    """An Idempotency-Key that was used for another request."""
+
+    status = 422
+    code = "IDEMPOTENCY_MISMATCH"
+    title = "Idempotency key used before"
+    texts: ClassVar[Texts] = {
+        "en": "This Idempotency-Key was used for another request.",
+        "de": "Dieser Idempotency-Key wurde schon für eine andere Anfrage verwendet.",
+    }
 
 
 _STATUS_TEXTS: dict[int, tuple[str, str, str, str]] = {

@@ -1,9 +1,10 @@
-"""`python -m services.gateway api|worker|all|migrate`."""
+"""`python -m services.gateway api|worker|all|migrate|openapi`."""
 
 import sys
 from pathlib import Path
 
 from services.chassis.service import run_service
+from services.gateway.api import application
 from services.gateway.app import serve
 from services.gateway.settings import GatewaySettings
 
@@ -16,5 +17,6 @@ if __name__ == "__main__":
             serve=serve,
             commands={},
             migrations=Path(__file__).parent / "migrations",
+            application=application,
         )
     )

@@ -1,6 +1,7 @@
 """The only wiring of the gateway: what each role is made of."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -14,26 +15,26 @@ from services.chassis.problems import REQUEST_ID_HEADER, install_problems
 from services.chassis.process import Part, Resource, Site, run_process
 from services.chassis.readers import Readers
 from services.chassis.relay import Relay
-from services.gateway.api.billing import add_billing
-from services.gateway.api.directory import add_directory
-from services.gateway.api.invitations import add_invitations
-from services.gateway.api.operations import Gate, Surface
-from services.gateway.api.payments import add_payments
-from services.gateway.api.subscriptions import add_subscriptions
-from services.gateway.api.usage import add_usage
-from services.gateway.api.well_known import well_known_routes
-from services.gateway.clients import HttpClient, ServiceClient
-from services.gateway.connections import BoundedHttp
-from services.gateway.cors import Cors
-from services.gateway.domain.roles import RoleNames
-from services.gateway.errors import IDEMPOTENCY_KEY_HEADER
-from services.gateway.identity import TokenVerifier, TrustedIssuer
-from services.gateway.key_sets import DevelopmentKey, RemoteKeySet
-from services.gateway.limits import RATE_LIMIT_HEADERS, RateLimitHeaders, RateLimits
-from services.gateway.openapi import build_document
-from services.gateway.scope import ScopeReader
+from services.gateway.access.identity import TokenVerifier, TrustedIssuer
+from services.gateway.access.key_sets import DevelopmentKey, RemoteKeySet
+from services.gateway.access.limits import RATE_LIMIT_HEADERS, RateLimitHeaders, RateLimits
+from services.gateway.access.scope import ScopeReader
+from services.gateway.api import own_routes
+from services.gateway.directory.changes import Directory
+from services.gateway.directory.domain.roles import RoleNames
+from services.gateway.edge.admission import Admission
+from services.gateway.edge.clients import HttpClient, ServiceClient
+from services.gateway.edge.connections import BoundedHttp
+from services.gateway.edge.cors import Cors
+from services.gateway.edge.document import build_document
+from services.gateway.edge.errors import IDEMPOTENCY_KEY_HEADER
+from services.gateway.edge.forwarding import forwarded_routes
+from services.gateway.edge.operations import SERVICES, operations_of, read_document
+from services.gateway.edge.routing import in_order
+from services.gateway.edge.well_known import well_known_routes
 from services.gateway.settings import GatewaySettings
-from services.gateway.usage_publisher import UsagePublisher
+from services.gateway.usage.publisher import UsagePublisher
+from services.gateway.usage.record_usage import UsageRecorder
 
 __all__ = ["serve"]
 
@@ -76,49 +77,41 @@ def _empty(title: str) -> FastAPI:
 
 
 def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> list[Resource]:
-    peers = {name: HttpClient() for name in ("billing", "payments", "subscriptions", "issuer")}
+    peers = {name: HttpClient() for name in (*SERVICES, "issuer")}
     readers = Readers(settings.kafka, database, client_id=f"gateway-{settings.instance}")
     publisher = UsagePublisher(
         settings.kafka, client_id=f"gateway-usage-{settings.instance}", in_flight_max=settings.usage_in_flight_max
     )
     issuers = _issuers(settings, peers["issuer"])
-    gate = Gate(
+    app.state.admission = Admission(
         tokens=TokenVerifier(issuers.trusted),
         limits=RateLimits(settings.rate_limits),
         scopes=ScopeReader(database, context_header=settings.context_header),
     )
-    surface = Surface(gate)
-    billing, payments, subscriptions = (
-        ServiceClient(
-            peers[name].client,
-            name=name,
-            url=url,
-            secret=settings.internal_secret.get_secret_value(),
-            clock=system_clock,
-        )
-        for name, url in (
-            ("billing", settings.billing_url),
-            ("payments", settings.payments_url),
-            ("subscriptions", settings.subscriptions_url),
-        )
-    )
-    add_billing(surface, billing)
-    add_payments(surface, payments=payments, billing=billing)
-    add_subscriptions(surface, subscriptions)
-    add_usage(surface, publisher=publisher, clock=system_clock)
-    add_directory(
-        surface,
+    app.state.usage = UsageRecorder(publisher, now=system_clock)
+    app.state.directory = Directory(
         database=database,
         readers=readers,
         clock=system_clock,
-        page_size_max=settings.page_size_max,
         roles=RoleNames(settings.member_roles, settings.access_roles),
+        page_size_max=settings.page_size_max,
     )
-    add_invitations(surface, database=database, readers=readers, clock=system_clock)
-    app.include_router(surface.router())
-    document = build_document(surface.operations, version=version("rappen"), context_header=settings.context_header)
+    documents = {name: read_document(name) for name in (*SERVICES, "gateway")}
+    described = {name: operations_of(documents[name]) for name in SERVICES}
+    forwarded = forwarded_routes(described, _service_clients(settings, peers))
+    app.router.routes.extend(in_order([*own_routes(), *forwarded]))
+    document = build_document(documents.values(), version=version("rappen"), context_header=settings.context_header)
     app.include_router(well_known_routes(document, issuers.development_key))
     return [*peers.values(), readers, publisher]
+
+
+def _service_clients(settings: GatewaySettings, peers: Mapping[str, HttpClient]) -> dict[str, ServiceClient]:
+    urls = (settings.billing_url, settings.payments_url, settings.subscriptions_url)
+    secret = settings.internal_secret.get_secret_value()
+    return {
+        name: ServiceClient(peers[name].client, name=name, url=url, secret=secret, clock=system_clock)
+        for name, url in zip(SERVICES, urls, strict=True)
+    }
 
 
 def _relay(settings: GatewaySettings, database: Database) -> Relay:

@@ -6,7 +6,6 @@ from services.chassis.problems import Problem
 from services.chassis.validation import FieldFault
 
 __all__ = [
-    "IdempotencyMismatch",
     "MandateUnknown",
     "OtherPlanRunning",
     "PlanNeedsCheckout",
@@ -40,18 +39,6 @@ class UnknownPlan(Problem):
         named = key[:64]
         texts = {"en": f'"{named}" is not in the catalogue', "de": f'"{named}" ist nicht im Katalog'}
         super().__init__(errors=[FieldFault("planKey", texts)])
-
-
-class IdempotencyMismatch(Problem):
-    """The key was used to start another plan."""
-
-    status = 422
-    code = "IDEMPOTENCY_MISMATCH"
-    title = "Idempotency key used before"
-    texts: ClassVar = {
-        "en": "This Idempotency-Key was used for another request.",
-        "de": "Dieser Idempotency-Key wurde schon für eine andere Anfrage verwendet.",
-    }
 
 
 # --- the plan cannot start now ---

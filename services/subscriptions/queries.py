@@ -10,7 +10,7 @@ from services.chassis.database import Database
 from services.subscriptions.domain.states import OCCUPYING
 from services.subscriptions.domain.subscription import Subscription
 from services.subscriptions.errors import MandateUnknown
-from services.subscriptions.rows import subscription_of
+from services.subscriptions.rows import SUBSCRIPTIONS, subscription_of
 from services.subscriptions.tables import (
     directory_feature_instances,
     directory_mandates,
@@ -60,30 +60,24 @@ async def _current(connection: AsyncConnection, mandate_id: str) -> Subscription
     operative = subscriptions.c.state.in_(OCCUPYING)
     return await _first(
         connection,
-        _of(mandate_id)
-        .where(subscriptions.c.state != "SCHEDULED")
-        .order_by(operative.desc(), subscriptions.c.created_at.desc(), subscriptions.c.id),
+        SUBSCRIPTIONS.where(subscriptions.c.mandate_id == mandate_id, subscriptions.c.state != "SCHEDULED").order_by(
+            operative.desc(), subscriptions.c.created_at.desc(), subscriptions.c.id
+        ),
     )
 
 
 async def _scheduled(connection: AsyncConnection, mandate_id: str) -> Subscription | None:
     return await _first(
         connection,
-        _of(mandate_id)
-        .where(subscriptions.c.state == "SCHEDULED")
-        .order_by(subscriptions.c.created_at.desc(), subscriptions.c.id),
+        SUBSCRIPTIONS.where(subscriptions.c.mandate_id == mandate_id, subscriptions.c.state == "SCHEDULED").order_by(
+            subscriptions.c.created_at.desc(), subscriptions.c.id
+        ),
     )
-
-
-def _of(mandate_id: str) -> "sa.Select[tuple[object, ...]]":
-    terms = sa.cast(subscriptions.c.terms, sa.Text).label("terms")
-    columns = [terms if column.name == "terms" else column for column in subscriptions.c]
-    return sa.select(*columns).where(subscriptions.c.mandate_id == mandate_id)
 
 
 async def _first(connection: AsyncConnection, query: "sa.Select[tuple[object, ...]]") -> Subscription | None:
     row = (await connection.execute(query.limit(1))).mappings().first()
-    return None if row is None else subscription_of({str(key): entry for key, entry in row.items()})
+    return None if row is None else subscription_of(row)
 
 
 async def _enabled(connection: AsyncConnection, table: sa.Table, mandate_id: str) -> int:

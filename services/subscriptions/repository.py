@@ -2,48 +2,49 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.subscriptions.domain.states import OCCUPYING
 from services.subscriptions.domain.subscription import Change, Subscription
 from services.subscriptions.plan_form import PlanForm
-from services.subscriptions.rows import subscription_of
+from services.subscriptions.rows import SUBSCRIPTIONS, subscription_of
+from services.subscriptions.tables import subscriptions, transitions, trials
 
 __all__ = ["lock_due", "lock_occupying", "plan_of", "postpone", "save", "use_trial"]
 
-_READ = (
-    "SELECT id, mandate_id, terms::text AS terms, state, version, effective_from, period_start, period_end,"
-    " trial_ends_at, grace_ends_at, recurring, created_by, created_at FROM subscriptions"
-)
 
-
-async def lock_occupying(connection: asyncpg.Connection, mandate_id: str) -> Subscription | None:
+async def lock_occupying(connection: AsyncConnection, mandate_id: str) -> Subscription | None:
     """The one subscription that takes the mandate's place, locked."""
-    row = await connection.fetchrow(
-        f"{_READ} WHERE mandate_id = $1 AND state = ANY($2) FOR UPDATE", mandate_id, list(OCCUPYING)
-    )
+    occupying = sa.and_(subscriptions.c.mandate_id == mandate_id, subscriptions.c.state.in_(OCCUPYING))
+    row = (await connection.execute(SUBSCRIPTIONS.where(occupying).with_for_update())).mappings().first()
     return None if row is None else subscription_of(row)
 
 
-async def plan_of(connection: asyncpg.Connection, subscription_id: UUID) -> str | None:
+async def plan_of(connection: AsyncConnection, subscription_id: UUID) -> str | None:
     """The plan of a subscription; None when there is none of that id."""
-    found: str | None = await connection.fetchval("SELECT plan_key FROM subscriptions WHERE id = $1", subscription_id)
-    return found
+    read = sa.select(subscriptions.c.plan_key).where(subscriptions.c.id == subscription_id)
+    return (await connection.execute(read)).scalar_one_or_none()
 
 
 async def lock_due(
-    connection: asyncpg.Connection, *, now: datetime, limit: int
+    connection: AsyncConnection, *, now: datetime, limit: int
 ) -> tuple[list[Subscription], dict[UUID, Exception]]:
     """Subscriptions with which our clock has something to do, the longest due first, and the ids of those whose rows
     cannot be read; another worker's are left out."""
-    rows = await connection.fetch(
-        f"{_READ} WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2 FOR UPDATE SKIP LOCKED", now, limit
+    rows = await connection.execute(
+        SUBSCRIPTIONS.where(subscriptions.c.due_at <= now)
+        .order_by(subscriptions.c.due_at, subscriptions.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
     )
     due: list[Subscription] = []
     unreadable: dict[UUID, Exception] = {}
-    for row in rows:
+    for row in rows.mappings():
         try:
             due.append(subscription_of(row))
         except (ValueError, ArithmeticError) as error:
@@ -51,15 +52,15 @@ async def lock_due(
     return due, unreadable
 
 
-async def postpone(connection: asyncpg.Connection, ids: Sequence[UUID], *, until: datetime) -> None:
+async def postpone(connection: AsyncConnection, ids: Sequence[UUID], *, until: datetime) -> None:
     """Lets our clock leave subscriptions alone for a while."""
-    await connection.execute("UPDATE subscriptions SET due_at = $2 WHERE id = ANY($1)", list(ids), until)
+    await connection.execute(sa.update(subscriptions).where(subscriptions.c.id.in_(ids)).values(due_at=until))
 
 
 async def save(
-    connection: asyncpg.Connection, changes: Sequence[Change], *, cause: str, actor: str | None, now: datetime
+    connection: AsyncConnection, changes: Sequence[Change], *, cause: str, actor: str | None, now: datetime
 ) -> None:
-    """Writes changes with their records, in at most three statements whatever their number.
+    """Writes changes with their records.
 
     At most one change of each subscription. What exists is written before what is new, because a new operative
     subscription has no place until its predecessor has left.
@@ -70,97 +71,92 @@ async def save(
 
 
 async def use_trial(
-    connection: asyncpg.Connection, subscription: Subscription, *, user_id: str | None, now: datetime
+    connection: AsyncConnection, subscription: Subscription, *, user_id: str | None, now: datetime
 ) -> None:
     """Marks that the mandate, and the user if it is a user's own, had their trial; a second one is a violation."""
     await connection.execute(
-        "INSERT INTO trials (mandate_id, user_id, subscription_id, started_at) VALUES ($1, $2, $3, $4)",
-        subscription.mandate_id,
-        user_id,
-        subscription.id,
-        now,
+        sa.insert(trials).values(
+            mandate_id=subscription.mandate_id, user_id=user_id, subscription_id=subscription.id, started_at=now
+        )
     )
 
 
-async def _update(connection: asyncpg.Connection, changes: Sequence[Change]) -> None:
+# One statement whatever the number of rows, which says how many of them were as they had been locked.
+_UPDATE = sa.text(
+    "UPDATE subscriptions AS s SET terms = CAST(g.terms AS jsonb), state = g.state, version = g.version,"
+    " effective_from = g.effective_from, period_start = g.period_start, period_end = g.period_end,"
+    " trial_ends_at = g.trial_ends_at, grace_ends_at = g.grace_ends_at, recurring = g.recurring, due_at = g.due_at"
+    " FROM unnest(CAST(:id AS uuid[]), CAST(:terms AS text[]), CAST(:state AS text[]), CAST(:version AS bigint[]),"
+    " CAST(:effective_from AS timestamptz[]), CAST(:period_start AS timestamptz[]),"
+    " CAST(:period_end AS timestamptz[]), CAST(:trial_ends_at AS timestamptz[]),"
+    " CAST(:grace_ends_at AS timestamptz[]), CAST(:recurring AS bool[]), CAST(:due_at AS timestamptz[]))"
+    " AS g (id, terms, state, version, effective_from, period_start, period_end, trial_ends_at, grace_ends_at,"
+    " recurring, due_at) WHERE s.id = g.id AND s.version = g.version - 1 RETURNING s.id"
+)
+_INSERT = sa.insert(subscriptions).values(terms=sa.cast(sa.bindparam("terms_text", type_=sa.Text), JSONB))
+
+
+async def _update(connection: AsyncConnection, changes: Sequence[Change]) -> None:
     if not changes:
         return
-    updated = await connection.fetch(
-        "UPDATE subscriptions AS s SET terms = g.terms::jsonb, state = g.state, version = g.version,"
-        " effective_from = g.effective_from, period_start = g.period_start, period_end = g.period_end,"
-        " trial_ends_at = g.trial_ends_at, grace_ends_at = g.grace_ends_at, recurring = g.recurring, due_at = g.due_at"
-        " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[], $6::timestamptz[],"
-        " $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::bool[], $11::timestamptz[]) AS g (id, terms,"
-        " state, version, effective_from, period_start, period_end, trial_ends_at, grace_ends_at, recurring, due_at)"
-        " WHERE s.id = g.id AND s.version = g.version - 1 RETURNING s.id",
-        *_columns([_changing(change.after) for change in changes]),
-    )
+    rows = [_changing(change.after) for change in changes]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    updated = (await connection.execute(_UPDATE, columns)).all()
     if len(updated) != len(changes):
         raise RuntimeError(f"{len(changes) - len(updated)} subscriptions were changed without their lock")
 
 
-async def _insert(connection: asyncpg.Connection, subscriptions: Sequence[Subscription]) -> None:
-    if not subscriptions:
-        return
+async def _insert(connection: AsyncConnection, begun: Sequence[Subscription]) -> None:
     rows = [
-        (*_changing(entry), entry.mandate_id, entry.plan.key, entry.created_by, entry.created_at)
-        for entry in subscriptions
+        {
+            **_changing(entry),
+            "mandate_id": entry.mandate_id,
+            "plan_key": entry.plan.key,
+            "created_by": entry.created_by,
+            "created_at": entry.created_at,
+        }
+        for entry in begun
     ]
-    await connection.execute(
-        "INSERT INTO subscriptions (id, terms, state, version, effective_from, period_start, period_end,"
-        " trial_ends_at, grace_ends_at, recurring, due_at, mandate_id, plan_key, created_by, created_at)"
-        " SELECT id, terms::jsonb, state, version, effective_from, period_start, period_end, trial_ends_at,"
-        " grace_ends_at, recurring, due_at, mandate_id, plan_key, created_by, created_at"
-        " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[], $6::timestamptz[],"
-        " $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::bool[], $11::timestamptz[], $12::text[],"
-        " $13::text[], $14::text[], $15::timestamptz[]) AS g (id, terms, state, version, effective_from, period_start,"
-        " period_end, trial_ends_at, grace_ends_at, recurring, due_at, mandate_id, plan_key, created_by, created_at)",
-        *_columns(rows),
-    )
+    for row in rows:
+        row["terms_text"] = row.pop("terms")
+    if rows:
+        await connection.execute(_INSERT, rows)
 
 
 async def _record(
-    connection: asyncpg.Connection, changes: Sequence[Change], *, cause: str, actor: str | None, now: datetime
+    connection: AsyncConnection, changes: Sequence[Change], *, cause: str, actor: str | None, now: datetime
 ) -> None:
     rows = [
-        (
-            change.after.id,
-            change.after.version,
-            change.name,
-            change.before.state if change.before else None,
-            change.after.state,
-            change.occurred_at,
-        )
+        {
+            "subscription_id": change.after.id,
+            "version": change.after.version,
+            "name": change.name,
+            "from_state": change.before.state if change.before else None,
+            "to_state": change.after.state,
+            "occurred_at": change.occurred_at,
+            "cause": cause,
+            "actor": actor,
+            "recorded_at": now,
+        }
         for change in changes
     ]
-    await connection.execute(
-        "INSERT INTO transitions (subscription_id, version, name, from_state, to_state, occurred_at, cause, actor,"
-        " recorded_at) SELECT g.*, $7, $8, $9 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[],"
-        " $5::text[], $6::timestamptz[]) AS g",
-        *_columns(rows),
-        cause,
-        actor,
-        now,
-    )
+    if rows:
+        await connection.execute(sa.insert(transitions), rows)
 
 
-def _changing(subscription: Subscription) -> tuple[object, ...]:
-    """The id, and every column that a change may write."""
+def _changing(subscription: Subscription) -> dict[str, Any]:
+    """The id, and every column that a change may write; the terms as their text."""
     period = subscription.period
-    return (
-        subscription.id,
-        PlanForm.text_of(subscription.plan),
-        subscription.state,
-        subscription.version,
-        subscription.effective_from,
-        period.start if period else None,
-        period.end if period else None,
-        subscription.trial_ends_at,
-        subscription.grace_ends_at,
-        subscription.recurring,
-        subscription.due_at,
-    )
-
-
-def _columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+    return {
+        "id": subscription.id,
+        "terms": PlanForm.text_of(subscription.plan),
+        "state": subscription.state,
+        "version": subscription.version,
+        "effective_from": subscription.effective_from,
+        "period_start": period.start if period else None,
+        "period_end": period.end if period else None,
+        "trial_ends_at": subscription.trial_ends_at,
+        "grace_ends_at": subscription.grace_ends_at,
+        "recurring": subscription.recurring,
+        "due_at": subscription.due_at,
+    }

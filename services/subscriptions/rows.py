@@ -4,14 +4,21 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+import sqlalchemy as sa
+
 from services.subscriptions.domain.periods import Period
 from services.subscriptions.domain.subscription import Subscription
 from services.subscriptions.plan_form import PlanForm
+from services.subscriptions.tables import subscriptions
 
-__all__ = ["subscription_of"]
+__all__ = ["SUBSCRIPTIONS", "subscription_of"]
+
+# The terms as their text, so that no number in them is read by anybody but `PlanForm`.
+_TERMS = sa.cast(subscriptions.c.terms, sa.Text).label("terms")
+SUBSCRIPTIONS = sa.select(*(_TERMS if column.name == "terms" else column for column in subscriptions.c))
 
 
-def subscription_of(row: Mapping[str, Any]) -> Subscription:
+def subscription_of(row: Mapping[Any, Any]) -> Subscription:
     """The subscription of a row, whose terms are text."""
     start, end = row["period_start"], row["period_end"]
     return Subscription(

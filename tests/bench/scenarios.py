@@ -16,8 +16,8 @@ from tests.bench.naive import NaiveOutcome, naive_run
 from tests.bench.population import FAULTY_OF, Fault
 from tests.bench.probe import ProbeOrder
 from tests.bench.session import Session
-from tests.support.ledger import eventually
 from tests.support.processes import ServiceProcess
+from tests.support.waiting import eventually
 
 __all__ = ["FULL", "QUICK", "Charged", "Checked", "Probed", "Scale", "Scenarios"]
 

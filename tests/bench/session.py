@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 
 from services.billing.pricing.import_prices import set_rate
-from services.chassis.caller import CALLER_HEADER, Caller, sign_caller
+from services.chassis.caller import Caller
 from tests.bench.child import Child
 from tests.bench.load import LoadOrder
 from tests.bench.population import (
@@ -28,6 +28,7 @@ from tests.bench.population import (
     REFUSED_WORKFLOW,
     Member,
 )
+from tests.support.callers import headers
 from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess
 from tests.support.stack import ROOT, ServerPair
@@ -126,8 +127,7 @@ class Session:
 
     def caller_header(self, caller: Caller) -> dict[str, str]:
         """The signed context that the gateway would send."""
-        signed = sign_caller(caller, audience="billing", secret=self.servers.secret, now=datetime.now(UTC))
-        return {CALLER_HEADER: signed}
+        return headers(caller, audience="billing", secret=self.servers.secret)
 
     async def _price(self) -> None:
         command = [sys.executable, "-m", "services.billing", "prices", "import", str(PRICES), "--apply"]
@@ -142,12 +142,12 @@ class Session:
     async def _credit(self) -> None:
         """By the api, so that checks have funds to find: every pool, and every member that has a budget."""
         administrator = Caller(user_id="operator", system_admin=True)
-        headers = self.caller_header(administrator) | {"Content-Type": "application/json"}
+        signed = self.caller_header(administrator) | {"Content-Type": "application/json"}
         pools = set(POOL_MANDATES)
         wanted: list[tuple[str, str | None]] = [(id_, None) for id_ in (*POOL_MANDATES, HOT[0].mandate_id)]
         wanted += [(member.mandate_id, member.user_id) for member in MEMBERS if member.mandate_id not in pools]
         gate = asyncio.Semaphore(CREDITS_AT_ONCE)
-        async with httpx.AsyncClient(base_url=self.api.url, headers=headers, trust_env=False, timeout=30.0) as client:
+        async with httpx.AsyncClient(base_url=self.api.url, headers=signed, trust_env=False, timeout=30.0) as client:
 
             async def credit(mandate_id: str, user_id: str | None) -> None:
                 async with gate:

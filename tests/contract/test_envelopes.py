@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rappen_contracts import ContractError, Event, decode
-from services.gateway.use_cases.record_usage import read_batch, read_event
+from services.gateway.usage.record_usage import read_batch, read_event
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 ENVELOPE: dict[str, Any] = {

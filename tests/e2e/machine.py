@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,19 +14,11 @@ from typing import Any
 import httpx
 import psutil
 
-__all__ = ["Machine", "wait_until"]
+__all__ = ["Machine"]
 
 RAPPEN = str(Path(sys.executable).parent / "rappen")
 # The stack is to bring its own servers.
 GIVEN_SERVERS = ("RAPPEN_POSTGRES_ADMIN", "RAPPEN_KAFKA")
-
-
-def wait_until(condition: Callable[[], bool], *, timeout_s: float, what: str) -> None:
-    """Polls until something is true; fails by name."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:.0f} s"
-        time.sleep(0.1)
 
 
 class Machine:

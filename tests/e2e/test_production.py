@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ import httpx
 import pytest
 
 from deploy.local.ports import free_port
-from tests.integration.gateway.support import GatewayProcess, Issuer
+from tests.support.gateway import GatewayProcess, Issuer
 from tests.support.installed import PRODUCTION, install_wheels
-from tests.support.processes import ServiceProcess
+from tests.support.processes import ServiceProcess, all_ready
 from tests.support.stack import ROOT, SERVICES, ServerPair
 
 # Environments are made, and seven programs started, beside what else the machine does.
@@ -110,20 +109,11 @@ async def test_all_services_run_and_answer(production: Production, migrated: Ser
         "payments": ServiceProcess(migrated, "payments", "all", tmp_path / "payments.log", more=payments, **place),
         "subscriptions": ServiceProcess(migrated, "subscriptions", "all", tmp_path / "subscriptions.log", **place),
     }
-    running = [worker, *behind.values()]
     gateway = GatewayProcess(migrated, issuer, behind, tmp_path, **place)
-    try:
-        for service in running:
-            service.start()
-        await asyncio.gather(*(service.ready() for service in running))
-        await gateway.start()
+    async with all_ready(worker, *behind.values()), gateway:
         async with httpx.AsyncClient(base_url=gateway.url, timeout=30, trust_env=False) as http:
             root = issuer.person("root", system_admin=True)
             made = await http.put("/api/directory/mandates/production", json={"label": "P"}, headers=root)
             balance = await http.get("/api/billing/balance/production", headers=root)
             plans = await http.get("/api/subscriptions/plans", headers=root)
         assert [made.status_code, balance.status_code, plans.status_code] == [200, 200, 200], made.text
-    finally:
-        await gateway.stop()
-        for service in running:
-            service.stop()

@@ -18,10 +18,11 @@ from uuid import uuid4
 import pytest
 
 from deploy.local.ports import free_port
-from tests.e2e.machine import Machine, wait_until
+from tests.e2e.machine import Machine
 from tests.support.events import RawRecord, publish
 from tests.support.installed import EVERYTHING, install_wheels
 from tests.support.stack import ROOT
+from tests.support.waiting import wait_until
 
 # Starting takes longest, and how long depends on what else the machine does.
 pytestmark = pytest.mark.timeout(300)

@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.machine import Machine, wait_until
+from tests.e2e.machine import Machine
 from tests.support.events import publish, usage_record
+from tests.support.waiting import wait_until
 
 # Starting takes longest, and how long depends on what else the machine does.
 pytestmark = pytest.mark.timeout(300)

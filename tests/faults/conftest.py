@@ -4,19 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ledger import Books
 from tests.support.processes import Crew, FaultFolder
 from tests.support.stack import ServerPair
-
-
-@pytest.fixture
-def books(servers: ServerPair) -> Books:
-    return Books(servers.admin_dsn)
-
-
-@pytest.fixture
-def bootstrap_servers(servers: ServerPair) -> str:
-    return servers.kafka.bootstrap_servers
 
 
 @pytest.fixture

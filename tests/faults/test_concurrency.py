@@ -7,8 +7,9 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer
 
 from tests.support.events import new_mandate, publish, scattered, stream
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
 from tests.support.processes import Crew
+from tests.support.waiting import eventually
 
 USAGE = "rappen_events_consumed_total"
 CHANGES = 10
@@ -66,14 +67,10 @@ async def _join_and_leave(bootstrap_servers: str) -> None:
     )
     await guest.start()
     try:
-        await eventually(lambda: _has_some(guest), what="partitions at the guest")
+        await eventually(guest.assignment, what="partitions at the guest")
         await asyncio.sleep(0.2)
     finally:
         await guest.stop()
-
-
-async def _has_some(guest: AIOKafkaConsumer) -> bool:
-    return bool(guest.assignment())
 
 
 def _count(folder: Path, *texts: str) -> list[int]:

@@ -2,12 +2,12 @@
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from rappen_contracts.registry import source_topic
 from tests.support.events import new_mandate, publish, stream
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
 from tests.support.processes import Crew, FaultFolder
+from tests.support.topics import read_topic
+from tests.support.waiting import eventually
 
 USAGE = "rappen_events_consumed_total"
 
@@ -24,7 +24,7 @@ async def test_a_worker_killed_around_its_commit_charges_every_event_once(
         await crew.sharing()
         faults.arm(point, times=2)
         await publish(bootstrap_servers, first)
-        await eventually(lambda: _died(faults, point, 2), what="two kills")
+        await eventually(lambda: faults.hits(point) >= 2, what="two kills")
         await publish(bootstrap_servers, second)
         await books.wait_charged(mandates, 4000)
         if point == "after_commit":
@@ -48,7 +48,7 @@ async def test_a_worker_killed_inside_the_revoke_callback_loses_nothing(
         crew.hire()
         second, second_ids = stream(mandates, 1000)
         await publish(bootstrap_servers, second)
-        await eventually(lambda: _died(faults, "revoke", 1), what="the kill")
+        await eventually(lambda: faults.hits("revoke") >= 1, what="the kill")
         await books.wait_charged(mandates, 2000)
         await books.settled(mandates, first_ids + second_ids)
     assert faults.hits("revoke") == 1
@@ -63,7 +63,7 @@ async def test_a_relay_killed_between_produce_and_mark_tells_every_balance_and_t
     faults.arm("relay_produced")
     async with crew.at_work(1):
         await publish(bootstrap_servers, first)
-        await eventually(lambda: _died(faults, "relay_produced", 1), what="the kill")
+        await eventually(lambda: faults.hits("relay_produced") >= 1, what="the kill")
         # The accounts of the first mandate do not move again: what is told of them twice was told before the kill.
         await publish(bootstrap_servers, records)
         await books.wait_charged(mandates, 500)
@@ -78,30 +78,15 @@ async def test_a_relay_killed_between_produce_and_mark_tells_every_balance_and_t
     assert {str(row["no"]): row["seq"] for row in accounts} == {no: versions[-1] for no, versions in told.items()}
 
 
-async def _died(faults: FaultFolder, point: str, times: int) -> bool:
-    return faults.hits(point) >= times
-
-
 async def _repeated(crew: Crew) -> bool:
     return await crew.metric(USAGE, topic="usage.recorded", outcome="repeated") > 0
 
 
 async def _balances_told(bootstrap_servers: str, mandates: set[str]) -> dict[str, list[int]]:
     """The versions of each account's balance in the order of the topic."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
-    await consumer.start()
     told: dict[str, list[int]] = {}
-    try:
-        partitions = [TopicPartition("balance.changed", n) for n in range(source_topic("balance.changed").partitions)]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning()
-        ends = await consumer.end_offsets(partitions)
-        while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                for record in records:
-                    data = orjson.loads(record.value)
-                    if data["mandate_id"] in mandates:
-                        told.setdefault(data["account_id"], []).append(data["version"])
-    finally:
-        await consumer.stop()
+    for record in await read_topic(bootstrap_servers, "balance.changed"):
+        data = orjson.loads(record.value)
+        if data["mandate_id"] in mandates:
+            told.setdefault(data["account_id"], []).append(data["version"])
     return told

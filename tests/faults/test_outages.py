@@ -3,17 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
-import asyncpg
-
+from tests.support.databases import connected
 from tests.support.events import RawRecord, new_mandate, publish, stream
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
+from tests.support.locks import held_accounts
 from tests.support.processes import Crew
 from tests.support.stack import ServerPair
-
-RETRIES = "rappen_transient_retries_total"
+from tests.support.waiting import eventually
 
 
 async def test_postgresql_stopped_immediately_under_load_is_waited_for(
@@ -27,7 +25,7 @@ async def test_postgresql_stopped_immediately_under_load_is_waited_for(
             await books.wait_charged(mandates, 1)
             await asyncio.to_thread(servers.postgres.stop, mode="immediate")
             try:
-                await eventually(lambda: _tried_again(crew), what="a batch that is tried again")
+                await eventually(crew.has_tried_again, what="a batch that is tried again")
             finally:
                 await asyncio.to_thread(servers.postgres.start)
         await books.wait_charged(mandates, 6000)
@@ -46,7 +44,7 @@ async def test_connections_cut_under_load_are_made_again(
         await asyncio.gather(*(worker.ready() for worker in crew.workers))
         async with _under_load(bootstrap_servers, records):
             await books.wait_charged(mandates, 1)
-            while cut < 10 or not await _tried_again(crew):
+            while cut < 10 or not await crew.has_tried_again():
                 cut += await books.value(
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
                     " WHERE usename = 'billing_app' AND state IN ('active', 'idle in transaction')"
@@ -66,24 +64,15 @@ async def test_a_lock_that_another_keeps_for_long_is_tried_again_and_refuses_no_
     crew = Crew(servers, tmp_path, more={"BILLING_DATABASE__LOCK_TIMEOUT_S": "0.3"})
     first, first_ids = stream([mandate], 10)
     second, second_ids = stream([mandate], 50)
-    blocker = await asyncpg.connect(servers.admin_dsn)
-    try:
-        async with crew.at_work(1):
-            await publish(bootstrap_servers, first)
-            await books.wait_charged([mandate], 10)
-            async with blocker.transaction():
-                await blocker.execute(
-                    "SELECT 1 FROM billing.accounts a JOIN billing.mandates m ON m.no = a.mandate_no WHERE m.id = $1"
-                    " FOR UPDATE OF a",
-                    mandate,
-                )
-                await publish(bootstrap_servers, second)
-                await eventually(partial(_tried_again, crew), what="a batch that is tried again")
-            await books.wait_charged([mandate], 60)
-            await books.settled([mandate], first_ids + second_ids)
-            assert crew.restarts == 0
-    finally:
-        await blocker.close()
+    async with crew.at_work(1):
+        await publish(bootstrap_servers, first)
+        await books.wait_charged([mandate], 10)
+        async with held_accounts(servers.admin_dsn, mandate):
+            await publish(bootstrap_servers, second)
+            await eventually(crew.has_tried_again, what="a batch that is tried again")
+        await books.wait_charged([mandate], 60)
+        await books.settled([mandate], first_ids + second_ids)
+        assert crew.restarts == 0
     assert await books.refused(mandate) == {}
 
 
@@ -92,20 +81,16 @@ async def test_a_right_that_is_missing_for_a_while_refuses_no_event(
 ) -> None:
     mandate = new_mandate()
     records, ids = stream([mandate], 50)
-    owner = await asyncpg.connect(servers.dsn("billing", owner=True))
-    try:
-        async with crew.at_work(1):
-            await crew.workers[0].ready()
-            await owner.execute("REVOKE INSERT ON transactions FROM billing_app")
-            try:
-                await publish(bootstrap_servers, records)
-                await eventually(lambda: _tried_again(crew), what="a batch that is tried again")
-            finally:
-                await owner.execute("GRANT INSERT ON transactions TO billing_app")
-            await books.wait_charged([mandate], 50)
-            await books.settled([mandate], ids)
-    finally:
-        await owner.close()
+    async with connected(servers.dsn("billing", owner=True)) as owner, crew.at_work(1):
+        await crew.workers[0].ready()
+        await owner.execute("REVOKE INSERT ON transactions FROM billing_app")
+        try:
+            await publish(bootstrap_servers, records)
+            await eventually(crew.has_tried_again, what="a batch that is tried again")
+        finally:
+            await owner.execute("GRANT INSERT ON transactions TO billing_app")
+        await books.wait_charged([mandate], 50)
+        await books.settled([mandate], ids)
     assert await books.refused(mandate) == {}
 
 
@@ -133,7 +118,3 @@ async def _under_load(bootstrap_servers: str, records: list[RawRecord]) -> Async
     publishing = asyncio.create_task(publish(bootstrap_servers, records, pause_s=0.15))
     yield
     await publishing
-
-
-async def _tried_again(crew: Crew) -> bool:
-    return await crew.metric(RETRIES, topic="usage.recorded") > 0

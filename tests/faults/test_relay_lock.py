@@ -7,7 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer
 
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
@@ -15,8 +14,11 @@ from services.chassis.faults import FaultPoints
 from services.chassis.outbox import OutboxRow
 from services.chassis.relay import Relay
 from services.chassis.settings import KafkaSettings
-from tests.support.ledger import eventually
+from tests.support.databases import connected, opened
+from tests.support.parts import at_work
 from tests.support.stack import ServerPair
+from tests.support.topics import read_topic
+from tests.support.waiting import eventually
 
 TOPIC = "balance.changed"
 
@@ -52,10 +54,7 @@ class Telling:
 async def test_a_relay_whose_lock_connection_died_sends_nothing_it_had_read(
     servers: ServerPair, bootstrap_servers: str
 ) -> None:
-    balance, stop = Balance(), asyncio.Event()
-    databases = [Database(servers.dsn("billing"), pool_size=2) for _ in range(2)]
-    for database in databases:
-        await database.start()
+    balance = Balance()
     lost = asyncio.Event()
 
     async def lose_the_lock(connection: asyncpg.Connection) -> None:
@@ -63,38 +62,22 @@ async def test_a_relay_whose_lock_connection_died_sends_nothing_it_had_read(
             return
         lost.set()
         pid = connection.get_server_pid()
-        admin = await asyncpg.connect(servers.admin_dsn)
-        try:
+        async with connected(servers.admin_dsn) as admin:
             await admin.execute("SELECT pg_terminate_backend($1)", pid)
-        finally:
-            await admin.close()
         balance.version = 2
         # It stands still while the other, which gets the lock now, tells what is newer.
-        await eventually(_told(balance, 2), what="the newer state")
+        await eventually(lambda: balance.told >= 2, what="the newer state")
 
-    first = _relay(databases[0], bootstrap_servers, Telling(balance, lose_the_lock))
-    second = _relay(databases[1], bootstrap_servers, Telling(balance))
-    running = [asyncio.create_task(first.run(stop))]
-    try:
-        await asyncio.sleep(2)
-        running.append(asyncio.create_task(second.run(stop)))
-        balance.version = 1
-        await asyncio.wait_for(lost.wait(), 30)
-        await eventually(_told(balance, 2), what="the newer state")
-        await asyncio.sleep(3)
-    finally:
-        stop.set()
-        await asyncio.gather(*running)
-        for database in databases:
-            await database.stop()
+    dsn = servers.dsn("billing")
+    async with opened(dsn, pool_size=2) as one, opened(dsn, pool_size=2) as other:
+        async with at_work(_relay(one, bootstrap_servers, Telling(balance, lose_the_lock))):
+            await asyncio.sleep(2)
+            async with at_work(_relay(other, bootstrap_servers, Telling(balance))):
+                balance.version = 1
+                await asyncio.wait_for(lost.wait(), 30)
+                await eventually(lambda: balance.told >= 2, what="the newer state")
+                await asyncio.sleep(3)
     assert (await _values(bootstrap_servers, balance.key))[-1] == b"2"
-
-
-def _told(balance: Balance, version: int) -> Callable[[], Awaitable[bool]]:
-    async def told() -> bool:
-        return balance.told >= version
-
-    return told
 
 
 def _relay(database: Database, bootstrap_servers: str, states: Telling) -> Relay:
@@ -110,10 +93,4 @@ def _relay(database: Database, bootstrap_servers: str, states: Telling) -> Relay
 
 
 async def _values(bootstrap_servers: str, key: str) -> list[bytes]:
-    consumer = AIOKafkaConsumer(TOPIC, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        found = await consumer.getmany(timeout_ms=3_000)
-        return [record.value for records in found.values() for record in records if record.key == key.encode()]
-    finally:
-        await consumer.stop()
+    return [record.value for record in await read_topic(bootstrap_servers, TOPIC, key=key)]

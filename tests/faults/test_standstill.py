@@ -16,14 +16,15 @@ import stripe
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.chassis.caller import Caller
 from services.chassis.clock import system_clock
-from services.chassis.database import Database
-from tests.integration.gateway.support import GatewayProcess, Issuer
 from tests.support.callers import headers, member_of, system_admin
+from tests.support.databases import opened
 from tests.support.directory import directory_events
 from tests.support.events import new_mandate, publish, stream
-from tests.support.ledger import Books, eventually
-from tests.support.processes import SHORT_SESSION, ServiceProcess
+from tests.support.gateway import GatewayProcess, Issuer
+from tests.support.ledger import Books
+from tests.support.processes import SHORT_SESSION, ServiceProcess, all_ready
 from tests.support.stack import ServerPair
+from tests.support.waiting import eventually
 
 STANDSTILL_S = 25.0
 ANSWER_S = 15.0
@@ -58,17 +59,9 @@ class Platform:
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator["Platform"]:
-        for service in self.services.values():
-            service.start()
-        try:
-            await asyncio.gather(*(service.ready() for service in self.services.values()))
-            await self.gateway.start()
+        async with all_ready(*self.services.values()), self.gateway:
             yield self
             assert all(service.running for service in self.services.values())
-        finally:
-            await self.gateway.stop()
-            for service in self.services.values():
-                service.stop()
 
     @property
     def health_urls(self) -> list[str]:
@@ -233,8 +226,6 @@ async def _works_again(
 
 
 async def _known_to_billing(servers: ServerPair, mandate: str) -> None:
-    database = Database(servers.dsn("billing"), pool_size=1)
-    await database.start()
     events = directory_events(mandate, {"user-1": ["member"]})
-    await ApplyDirectory(database, clock=system_clock)(events, [])
-    await database.stop()
+    async with opened(servers.dsn("billing"), pool_size=1) as database:
+        await ApplyDirectory(database, clock=system_clock)(events, [])

@@ -3,13 +3,14 @@
 import asyncio
 import time
 
-import asyncpg
 import pytest
 
 from tests.support.events import new_mandate, publish, stream
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
+from tests.support.locks import held_accounts
 from tests.support.processes import Crew
 from tests.support.stack import ServerPair
+from tests.support.waiting import eventually
 
 STOP_S = 10.0
 
@@ -23,24 +24,15 @@ async def test_sigterm_in_mid_batch_finishes_it_and_nothing_is_delivered_again(
     first, first_ids = stream([mandate], 10)
     await publish(bootstrap_servers, first)
     await books.wait_charged([mandate], 10)
-    blocker = await asyncpg.connect(servers.admin_dsn)
-    try:
-        # The lock of another on the pool holds the batch inside its transaction: that is the proof of mid-batch.
-        async with blocker.transaction():
-            await blocker.execute(
-                "SELECT 1 FROM billing.accounts a JOIN billing.mandates m ON m.no = a.mandate_no WHERE m.id = $1"
-                " FOR UPDATE OF a",
-                mandate,
-            )
-            second, second_ids = stream([mandate], 200)
-            await publish(bootstrap_servers, second)
-            await eventually(lambda: _somebody_waits(books), what="a batch that waits for the lock")
-            worker.terminate()
-            await asyncio.sleep(0.5)
-            assert worker.running, "it did not finish its batch"
-        started = time.monotonic()
-    finally:
-        await blocker.close()
+    # The lock of another on the pool holds the batch inside its transaction: that is the proof of mid-batch.
+    async with held_accounts(servers.admin_dsn, mandate):
+        second, second_ids = stream([mandate], 200)
+        await publish(bootstrap_servers, second)
+        await eventually(lambda: _somebody_waits(books), what="a batch that waits for the lock")
+        worker.terminate()
+        await asyncio.sleep(0.5)
+        assert worker.running, "it did not finish its batch"
+    started = time.monotonic()
     assert await asyncio.to_thread(worker.wait) == 0
     assert time.monotonic() - started < STOP_S
     charged = await books.charged([mandate])
@@ -65,7 +57,7 @@ async def test_sigterm_while_the_database_is_away_ends_in_seconds_and_loses_noth
     try:
         records, ids = stream([mandate], 100)
         await publish(bootstrap_servers, records)
-        await eventually(lambda: _tried_again(crew), what="a batch that is tried again")
+        await eventually(crew.has_tried_again, what="a batch that is tried again")
         started = time.monotonic()
         worker.terminate()
         await asyncio.to_thread(worker.wait)
@@ -89,27 +81,18 @@ async def test_sigterm_while_a_batch_waits_for_a_lock_gives_it_up_in_time_and_lo
     first, first_ids = stream([mandate], 10)
     await publish(bootstrap_servers, first)
     await books.wait_charged([mandate], 10)
-    blocker = await asyncpg.connect(servers.admin_dsn)
-    try:
-        async with blocker.transaction():
-            await blocker.execute(
-                "SELECT 1 FROM billing.accounts a JOIN billing.mandates m ON m.no = a.mandate_no WHERE m.id = $1"
-                " FOR UPDATE OF a",
-                mandate,
-            )
-            second, second_ids = stream([mandate], 500)
-            await publish(bootstrap_servers, second)
-            await eventually(lambda: _somebody_waits(books), what="a batch that waits for the lock")
-            started = time.monotonic()
-            for _ in range(signals):
-                worker.terminate()
-                await asyncio.sleep(0.2)
-            await asyncio.to_thread(worker.wait, 60)
-            # The grace of a batch, and a few seconds.
-            assert time.monotonic() - started < 38
-            assert "work given up" in worker.log_text()
-    finally:
-        await blocker.close()
+    async with held_accounts(servers.admin_dsn, mandate):
+        second, second_ids = stream([mandate], 500)
+        await publish(bootstrap_servers, second)
+        await eventually(lambda: _somebody_waits(books), what="a batch that waits for the lock")
+        started = time.monotonic()
+        for _ in range(signals):
+            worker.terminate()
+            await asyncio.sleep(0.2)
+        await asyncio.to_thread(worker.wait, 60)
+        # The grace of a batch, and a few seconds.
+        assert time.monotonic() - started < 38
+        assert "work given up" in worker.log_text()
     async with crew.at_work(1):
         await books.wait_charged([mandate], 510)
         await books.settled([mandate], first_ids + second_ids)
@@ -117,7 +100,3 @@ async def test_sigterm_while_a_batch_waits_for_a_lock_gives_it_up_in_time_and_lo
 
 async def _somebody_waits(books: Books) -> bool:
     return bool(await books.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
-
-
-async def _tried_again(crew: Crew) -> bool:
-    return await crew.metric("rappen_transient_retries_total", topic="usage.recorded") > 0

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import importlib
 import inspect
 import itertools
 import json
-import socket
-import subprocess
-import sys
 import threading
-import time
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -28,32 +22,14 @@ import stripe
 import stripe.checkout
 from stripe import StripeObject
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.fakestripe import FakeStripe
+from tests.support.waiting import eventually
+
 KEY = "sk_test_integration"
 SECRET = "whsec_integration_secret"
-START_TIMEOUT_S = 30.0
 WAIT_TIMEOUT_S = 15.0
 
-T = TypeVar("T")
 Json = dict[str, Any]
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(read: Callable[[], T | None], what: str, timeout_s: float = WAIT_TIMEOUT_S) -> T:
-    """Return the first true answer, or fail and say what did not happen."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        answer = read()
-        if answer:
-            return answer
-        time.sleep(0.05)
-    raise AssertionError(f"did not happen within {timeout_s} s: {what}")
 
 
 class Receiver:
@@ -98,46 +74,19 @@ class Receiver:
         """Return the types of those events."""
         return [event.type for event in self.events(text)]
 
-    def wait(self, text: str, *event_types: str) -> list[stripe.Event]:
-        """Wait until every type has come about the text, and return all events about it."""
-        wait_for(lambda: set(event_types) <= set(self.types(text)), f"{event_types} about {text}: {self.types(text)}")
-        return self.events(text)
 
+class FakeStripeProcess(FakeStripe):
+    """The fake Stripe, ready, and how its tests use it."""
 
-class FakeStripeProcess:
-    """The fake Stripe as the real process it is."""
-
-    def __init__(self, webhook_url: str, *more: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        options = ["--port", str(self.port), "--webhook-url", webhook_url, "--webhook-secret", SECRET, *more]
-        self._process = subprocess.Popen([sys.executable, "-m", "deploy.fakestripe", *options], cwd=ROOT)
+    def __init__(self, webhook_url: str, *options: str) -> None:
+        super().__init__(*options, webhook_url=webhook_url, webhook_secret=SECRET)
         self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=10.0, auth=(KEY, ""))
+        self.start()
         try:
-            wait_for(self._ready, "the fake Stripe is ready", START_TIMEOUT_S)
+            self.wait_ready()
         except AssertionError:
-            self.kill()
+            self.stop()
             raise
-
-    def _ready(self) -> bool:
-        if self._process.poll() is not None:
-            raise AssertionError(f"the fake Stripe ended with {self._process.returncode}")
-        try:
-            return self.http.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def kill(self) -> None:
-        """End it the hard way, as a crash would."""
-        self._process.kill()
-        self._process.wait(10)
-        self.http.close()
-
-    def stop(self) -> None:
-        """End it as an operator would."""
-        self._process.terminate()
-        self._process.wait(10)
-        self.http.close()
 
     def control(self, path: str, body: Json, status: int = 200) -> Json:
         """Use the control surface, expecting a status."""
@@ -224,8 +173,10 @@ async def open_session(client: stripe.StripeClient, **more: Any) -> stripe.check
 
 
 async def arrived(receiver: Receiver, text: str, *event_types: str) -> list[stripe.Event]:
-    """Wait for events about a text without holding up the test's own loop."""
-    return await asyncio.to_thread(receiver.wait, text, *event_types)
+    """Wait until every type has come about the text, and return all events about it."""
+    what = f"{event_types} about {text}"
+    await eventually(lambda: set(event_types) <= set(receiver.types(text)), what=what, timeout_s=WAIT_TIMEOUT_S)
+    return receiver.events(text)
 
 
 @cache

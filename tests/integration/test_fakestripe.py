@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import subprocess
 import sys
@@ -14,8 +13,8 @@ import pytest
 import stripe
 import stripe.checkout
 
+from deploy.local.ports import free_port
 from tests.integration.fakestripe_support import (
-    ROOT,
     SECRET,
     FakeStripeProcess,
     Json,
@@ -25,13 +24,13 @@ from tests.integration.fakestripe_support import (
     client,
     client_of,
     fake,
-    free_port,
     numbers,
     open_session,
     plain,
     receiver,
-    wait_for,
 )
+from tests.support.stack import ROOT
+from tests.support.waiting import eventually
 
 # Fixtures, which tests use by the names of their arguments.
 __all__ = ["client", "fake", "receiver"]
@@ -138,13 +137,11 @@ async def test_webhooks_come_doubled_shuffled_late_or_never_on_demand(
     doubled, shuffled, late, dropped = [await open_session(client) for _ in range(4)]
 
     intent = fake.pay(doubled.id, "paid", duplicate=2)["payment_intent"]
-    await asyncio.to_thread(
-        wait_for, lambda: receiver.types(intent).count("checkout.session.completed") == 3, "three copies"
-    )
+    await eventually(lambda: receiver.types(intent).count("checkout.session.completed") == 3, what="three copies")
     assert len({event.id for event in receiver.events(intent)}) == 4
 
     intent = fake.pay(shuffled.id, "paid", shuffle=True)["payment_intent"]
-    await asyncio.to_thread(wait_for, lambda: len(receiver.types(intent)) == 4, "four events")
+    await eventually(lambda: len(receiver.types(intent)) == 4, what="four events")
     happened = ["payment_intent.created", "charge.succeeded", "payment_intent.succeeded", "checkout.session.completed"]
     assert receiver.types(intent) != happened
     assert sorted(receiver.types(intent)) == sorted(happened)
@@ -168,15 +165,13 @@ async def test_a_webhook_is_sent_again_until_it_is_answered_with_2xx(
     fake: FakeStripeProcess, client: stripe.StripeClient, receiver: Receiver
 ) -> None:
     # Nothing else may be on its way: the receiver gives the bad answers to whatever comes first.
-    await asyncio.to_thread(
-        wait_for, lambda: fake.http.get("/_control/state").json()["undelivered"] == 0, "all delivered"
-    )
+    await eventually(lambda: fake.http.get("/_control/state").json()["undelivered"] == 0, what="all delivered")
     receiver.answers = [500, 302]
     customer = await client.v1.customers.create_async({"email": "again@example.com"})
-    await asyncio.to_thread(wait_for, lambda: len(receiver.types(customer.id)) == 3, "the third attempt")
+    await eventually(lambda: len(receiver.types(customer.id)) == 3, what="the third attempt")
     assert receiver.types(customer.id) == ["customer.created"] * 3
     event_id = receiver.events(customer.id)[0].id
-    await asyncio.to_thread(wait_for, lambda: fake.deliveries(event_id)[0]["state"] == "delivered", "delivered")
+    await eventually(lambda: fake.deliveries(event_id)[0]["state"] == "delivered", what="delivered")
     row = fake.deliveries(event_id)[0]
     assert (row["attempts"], row["last_status"], row["type"]) == (3, 200, "customer.created")
     assert (await client.v1.events.retrieve_async(event_id)).pending_webhooks == 0
@@ -336,7 +331,7 @@ async def test_an_endpoint_made_by_the_api_gets_its_own_events_with_its_own_secr
         assert "secret" not in await client.v1.webhook_endpoints.retrieve_async(endpoint.id)
         customer = await client.v1.customers.create_async({"name": "Before"})
         await client.v1.customers.update_async(customer.id, {"name": "After"})
-        await asyncio.to_thread(wait_for, lambda: own.received, "the event of the new endpoint")
+        await eventually(lambda: own.received, what="the event of the new endpoint")
         [(body, signature)] = own.received
         event = stripe.Webhook.construct_event(body, signature, endpoint.secret)
         assert plain(event)["data"]["previous_attributes"] == {"name": "Before"}

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from pathlib import Path
@@ -21,13 +21,12 @@ import httpx
 import jwt
 import psutil
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from deploy.local.errors import StackError
-from deploy.local.health import http_ready
 from deploy.local.home import Home
 from deploy.local.identity import AUDIENCE, ISSUER, load_identity
 from deploy.local.kafka import LocalKafka
@@ -39,8 +38,12 @@ from deploy.local.topics import ensure_topics
 from deploy.ops.overview import look
 from deploy.ops.tokens import sign
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
+from tests.support.databases import connected
+from tests.support.processes import Process
+from tests.support.stack import ROOT
+from tests.support.topics import read_topic
+from tests.support.waiting import eventually
 
-ROOT = Path(__file__).resolve().parents[2]
 PASSWORDS = {service: RolePasswords(owner=f"{service}-o'wner", app=f"{service}-app") for service in SERVICES}
 
 
@@ -76,13 +79,10 @@ def app_dsn(server: LocalPostgres, service: str) -> str:
 
 async def execute(dsn: str, *statements: str) -> object:
     """Run statements on a connection of their own, and give the last one's first value."""
-    connection = await asyncpg.connect(dsn, timeout=10)
-    try:
+    async with connected(dsn) as connection:
         for statement in statements[:-1]:
             await connection.execute(statement)
         return await connection.fetchval(statements[-1])
-    finally:
-        await connection.close()
 
 
 async def publish(server: LocalKafka, topic: str, *values: bytes) -> None:
@@ -92,10 +92,7 @@ async def publish(server: LocalKafka, topic: str, *values: bytes) -> None:
 
 
 async def read_all(server: LocalKafka, topic: str, count: int) -> list[bytes | None]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=server.bootstrap_servers, auto_offset_reset="earliest")
-    async with consumer, asyncio.timeout(30):
-        consumer.assign([TopicPartition(topic, 0)])
-        return [(await consumer.getone()).value for _ in range(count)]
+    return [record.value for record in await read_topic(server.bootstrap_servers, topic, count=count, timeout_s=30)]
 
 
 async def test_bootstrap_is_repeatable_and_takes_new_passwords(postgres: LocalPostgres) -> None:
@@ -246,15 +243,6 @@ def lives(pid: int) -> bool:
         return False
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, up to 20 seconds."""
-    async with asyncio.timeout(20):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.05)
-
-
 def spec(tmp_path: Path, name: str, code: str, **changes: Any) -> ProcessSpec:
     """A process that runs a line of Python; it is ready once it has written `up` to its log."""
     log = tmp_path / f"{name}.log"
@@ -286,7 +274,7 @@ async def test_a_killed_process_is_started_again_and_counted(tmp_path: Path) -> 
         await asyncio.wait_for(supervisor.wait_ready("sleeper"), 20)
         before = seen[-1][0]
         os.kill(before["pid"], signal.SIGKILL)
-        await until(lambda: seen[-1][0]["pid"] not in (before["pid"], None))
+        await eventually(lambda: seen[-1][0]["pid"] not in (before["pid"], None), what="another process")
         assert (before["restarts"], seen[-1][0]["restarts"]) == (0, 1)
         assert [change[0]["pid"] for change in seen[-3:]] == [before["pid"], None, seen[-1][0]["pid"]]
         assert lives(seen[-1][0]["pid"])
@@ -378,26 +366,25 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     rappen(tmp_path, "down", "--purge")
 
 
-def rappen(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAPPEN_") or "CACHE" in key}
+def environment() -> dict[str, str]:
+    """That of the tests without what says something of another stack."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("RAPPEN_") or "CACHE" in key}
+
+
+def rappen(checkout: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    command = [sys.executable, "-m", "deploy.ops.main", *arguments]
     return subprocess.run(
-        [sys.executable, "-m", "deploy.ops.main", *arguments],
-        cwd=checkout,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
+        command, cwd=checkout, env=env or environment(), capture_output=True, text=True, timeout=100, check=False
     )
 
 
 def begin(checkout: Path, *arguments: str) -> subprocess.Popen[str]:
     """Begin a command in a process group of its own, as a shell does, so that Ctrl-C can be sent to it."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAPPEN_") or "CACHE" in key}
     return subprocess.Popen(
         [sys.executable, "-m", "deploy.ops.main", *arguments],
         cwd=checkout,
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -433,7 +420,9 @@ async def test_the_command_line_starts_watches_and_stops_a_stack(checkout: Path)
     before = pid_of(checkout, "billing-worker-2")
     assert before is not None
     os.kill(before, signal.SIGKILL)
-    await until(lambda: pid_of(checkout, "billing-worker-2") not in (before, None))
+    await eventually(
+        lambda: pid_of(checkout, "billing-worker-2") not in (before, None), what="another process", timeout_s=20
+    )
     after = pid_of(checkout, "billing-worker-2")
     assert after is not None
     assert lives(after)
@@ -460,7 +449,11 @@ async def test_the_command_line_starts_watches_and_stops_a_stack(checkout: Path)
 async def test_ctrl_c_while_a_detached_stack_starts_leaves_nothing(checkout: Path) -> None:
     up = begin(checkout, "up", "--detach", "--empty")
     record = checkout / ".rappen" / "state" / "supervisor.json"
-    await until(lambda: record.exists() and len(json.loads(record.read_text())["processes"]) > 1)
+    await eventually(
+        lambda: record.exists() and len(json.loads(record.read_text())["processes"]) > 1,
+        what="processes on record",
+        timeout_s=20,
+    )
     started = json.loads(record.read_text())
     os.killpg(up.pid, signal.SIGINT)
     _, told = up.communicate(timeout=60)
@@ -485,15 +478,7 @@ def test_ctrl_c_ends_a_command_of_a_service_without_a_traceback(checkout: Path) 
 
 def test_ctrl_c_before_the_command_line_is_made_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
-    done = subprocess.run(
-        [sys.executable, "-m", "deploy.ops.main", "up"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = rappen(ROOT, "up", env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stderr) == (130, "rappen: interrupted\n")
 
 
@@ -503,15 +488,7 @@ def test_ctrl_c_before_the_command_line_is_made_is_no_traceback(tmp_path: Path) 
 )
 def test_help_needs_no_stack(tmp_path: Path, words: tuple[str, ...]) -> None:
     for asked in ("--help", "-h") if words[0] in ("audit", "dlq", "prices") else ("--help",):
-        done = subprocess.run(
-            [sys.executable, "-m", "deploy.ops.main", *words, asked],
-            cwd=ROOT,
-            env={**os.environ, "RAPPEN_HOME": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = rappen(ROOT, *words, asked, env={**os.environ, "RAPPEN_HOME": str(tmp_path)})
         assert (done.returncode, done.stderr) == (0, "")
         assert "usage" in done.stdout.lower()
         assert words[-1] in done.stdout
@@ -532,14 +509,13 @@ async def test_tokens_are_signed_with_the_key_of_the_stack(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def mail_catcher() -> Iterator[tuple[str, int]]:
-    """A running mail catcher: the address of its page, and its SMTP port."""
+async def mail_catcher() -> AsyncIterator[tuple[str, int]]:
+    """A mail catcher that is ready: the address of its page, and its SMTP port."""
     smtp_port, http_port = free_port(), free_port()
     command = [sys.executable, "-m", "deploy.local.mail", "--smtp-port", str(smtp_port), "--http-port", str(http_port)]
-    with subprocess.Popen(command, cwd=ROOT) as process:
-        yield f"http://127.0.0.1:{http_port}", smtp_port
-        process.terminate()
-    assert process.returncode in {0, -signal.SIGTERM}
+    address = f"http://127.0.0.1:{http_port}"
+    async with Process("mail", command, environment=os.environ, ready_url=f"{address}/readyz"):
+        yield address, smtp_port
 
 
 async def test_the_mail_catcher_takes_a_mail_and_shows_it(mail_catcher: tuple[str, int]) -> None:
@@ -552,11 +528,6 @@ async def test_the_mail_catcher_takes_a_mail_and_shows_it(mail_catcher: tuple[st
     message.add_alternative("<p>Noch <b>CHF 3.20</b>.</p>", subtype="html")
     message.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="invoice.pdf")
     async with httpx.AsyncClient(base_url=address, trust_env=False) as client:
-        async with asyncio.timeout(30):
-            while True:
-                if await http_ready(client, f"{address}/readyz"):
-                    break
-                await asyncio.sleep(0.1)
         await aiosmtplib.send(message, hostname="127.0.0.1", port=smtp_port, start_tls=False)
         (listed,) = (await client.get("/api/mails", params={"to": "anna@example.com"})).json()["items"]
         assert listed["subject"] == message["Subject"]

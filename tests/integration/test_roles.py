@@ -7,6 +7,7 @@ import pytest
 from asyncpg.exceptions import InsufficientPrivilegeError
 
 from services.billing.audit import audit
+from tests.support.databases import connected, unseen
 from tests.support.events import new_mandate
 from tests.support.ledger import Books
 from tests.support.stack import SERVICES, ServerPair
@@ -18,9 +19,8 @@ KEPT = (*APPEND_ONLY, "accounts", "mandates", "rollups", "quarantine")
 @pytest.fixture
 async def app(servers: ServerPair) -> AsyncIterator[asyncpg.Connection]:
     """A session of billing's application role."""
-    connection = await asyncpg.connect(servers.dsn("billing"))
-    yield connection
-    await connection.close()
+    async with connected(servers.dsn("billing")) as connection:
+        yield connection
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)
@@ -82,34 +82,29 @@ async def test_the_application_writes_what_it_may_not_change(servers: ServerPair
 @pytest.mark.parametrize("role", ["app", "owner"])
 @pytest.mark.parametrize("service", SERVICES)
 async def test_no_role_of_a_service_enters_the_schema_of_another(servers: ServerPair, service: str, role: str) -> None:
-    admin = await asyncpg.connect(servers.admin_dsn)
-    connection = await asyncpg.connect(servers.dsn(service, owner=role == "owner"))
     others = [other for other in SERVICES if other != service]
-    try:
-        for other in others:
-            # A table that is there, made by its owner like all others, so that the refusal is about the right alone.
-            await admin.execute(f'SET ROLE "{other}_owner"')
-            await admin.execute(f"CREATE TABLE IF NOT EXISTS {other}.secret (id int)")
-            await admin.execute("RESET ROLE")
-            for statement in (f"SELECT * FROM {other}.secret", f"CREATE TABLE {other}.mine (id int)"):
-                with pytest.raises(InsufficientPrivilegeError):
-                    await connection.execute(statement)
-            for right in ("USAGE", "CREATE"):
-                assert not await connection.fetchval("SELECT has_schema_privilege($1, $2)", other, right)
-        assert await connection.fetchval("SELECT has_schema_privilege($1, 'USAGE')", service)
-    finally:
-        await connection.close()
-        for other in others:
-            await admin.execute(f"DROP TABLE IF EXISTS {other}.secret")
-        await admin.close()
+    own_dsn = servers.dsn(service, owner=role == "owner")
+    async with connected(servers.admin_dsn) as admin, connected(own_dsn) as connection:
+        try:
+            for other in others:
+                # A table that is there, made by its owner like all others, so that the refusal is about the right.
+                await admin.execute(f'SET ROLE "{other}_owner"')
+                await admin.execute(f"CREATE TABLE IF NOT EXISTS {other}.secret (id int)")
+                await admin.execute("RESET ROLE")
+                for statement in (f"SELECT * FROM {other}.secret", f"CREATE TABLE {other}.mine (id int)"):
+                    with pytest.raises(InsufficientPrivilegeError):
+                        await connection.execute(statement)
+                for right in ("USAGE", "CREATE"):
+                    assert not await connection.fetchval("SELECT has_schema_privilege($1, $2)", other, right)
+            assert await connection.fetchval("SELECT has_schema_privilege($1, 'USAGE')", service)
+        finally:
+            for other in others:
+                await admin.execute(f"DROP TABLE IF EXISTS {other}.secret")
 
 
 async def test_the_audit_names_the_account_whose_row_somebody_changed(servers: ServerPair, books: Books) -> None:
     mandate = new_mandate()
-    admin = await asyncpg.connect(servers.admin_dsn, server_settings={"search_path": "billing"})
-    transaction = admin.transaction(isolation="repeatable_read")
-    await transaction.start()
-    try:
+    async with unseen(servers.admin_dsn, schema="billing") as admin:
         number = await admin.fetchval("INSERT INTO mandates (id) VALUES ($1) RETURNING no", mandate)
         account = await admin.fetchval(
             "INSERT INTO accounts (mandate_no, type, balance, seq) VALUES ($1, 'MANDATE', 7, 1) RETURNING no", number
@@ -131,14 +126,6 @@ async def test_the_audit_names_the_account_whose_row_somebody_changed(servers: S
         failing = await _failing(admin)
         assert {check for check, accounts in failing.items() if str(account) in accounts} == {"balance", "chain"}
         assert failing["credits"] == {None}
-    finally:
-        await transaction.rollback()
-        await admin.close()
-
-
-@pytest.fixture
-def books(servers: ServerPair) -> Books:
-    return Books(servers.admin_dsn)
 
 
 async def _failing(connection: asyncpg.Connection) -> dict[str, set[str | None]]:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.chassis.database import Database
-from tests.support.ledger import Books
 from tests.support.processes import SHORT_SESSION, ServiceProcess
 from tests.support.stack import ServerPair
 
@@ -13,21 +12,8 @@ from tests.support.stack import ServerPair
 @pytest.fixture(scope="module")
 async def worker(servers: ServerPair, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServiceProcess]:
     log = tmp_path_factory.mktemp("log") / "worker.log"
-    process = ServiceProcess(servers, "billing", "worker", log, more=SHORT_SESSION)
-    process.start()
-    await process.ready()
-    yield process
-    process.stop()
-
-
-@pytest.fixture
-def books(servers: ServerPair) -> Books:
-    return Books(servers.admin_dsn)
-
-
-@pytest.fixture
-def bootstrap_servers(servers: ServerPair) -> str:
-    return servers.kafka.bootstrap_servers
+    async with ServiceProcess(servers, "billing", "worker", log, more=SHORT_SESSION) as process:
+        yield process
 
 
 @pytest.fixture

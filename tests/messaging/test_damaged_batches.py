@@ -6,8 +6,9 @@ import pytest
 
 from tests.support.bombs import PACK, publish_batch, raw_record
 from tests.support.events import RawRecord, new_mandate, publish, usage_record
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess
+from tests.support.waiting import eventually
 
 PARTITION = 3
 # By what is odd: the codec, what the packed records become, and whether they can be read.

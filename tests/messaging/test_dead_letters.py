@@ -2,19 +2,18 @@
 
 import json
 import re
-import subprocess
-import sys
 from uuid import uuid4
 
-import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.chassis.quarantine import unpack_headers
+from tests.support.databases import connected
 from tests.support.events import USAGE_PARTITIONS, RawRecord, envelope, new_mandate, publish, usage_record
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess, run_command
-from tests.support.stack import ROOT, ServerPair
+from tests.support.stack import ServerPair
+from tests.support.waiting import eventually
 
 BATCH = 512
 
@@ -25,8 +24,7 @@ async def test_what_the_database_refuses_is_found_and_charged_once_after_the_cau
     mandate, cursed = new_mandate(), f"cursed-{uuid4()}"
     records = [usage_record(mandate) for _ in range(BATCH)]
     records[77] = usage_record(mandate, workflow_id=cursed, headers=[("x-mark", None)])
-    owner = await asyncpg.connect(servers.dsn("billing", owner=True))
-    try:
+    async with connected(servers.dsn("billing", owner=True)) as owner:
         await owner.execute(
             f"ALTER TABLE transactions ADD CONSTRAINT cursed CHECK (workflow_id <> '{cursed}') NOT VALID"
         )
@@ -40,8 +38,6 @@ async def test_what_the_database_refuses_is_found_and_charged_once_after_the_cau
             assert 1 <= failed <= 2, failed
         finally:
             await owner.execute("ALTER TABLE transactions DROP CONSTRAINT cursed")
-    finally:
-        await owner.close()
     assert await books.charged([mandate]) == BATCH - 1
 
     numbers = [
@@ -90,8 +86,7 @@ async def test_a_stored_letter_that_cannot_be_sent_is_set_aside_and_the_next_one
     servers: ServerPair, bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:
     mandate = new_mandate()
-    owner = await asyncpg.connect(servers.dsn("billing", owner=True))
-    try:
+    async with connected(servers.dsn("billing", owner=True)) as owner:
         for number, (headers, value) in enumerate(((b"no JSON", b"{"), (b"[]", b"x" * 8 * 1024 * 1024))):
             await owner.execute(
                 'INSERT INTO quarantine (group_id, topic, partition, "offset", key, headers, value, length, sha256,'
@@ -103,11 +98,9 @@ async def test_a_stored_letter_that_cannot_be_sent_is_set_aside_and_the_next_one
                 value,
                 len(value),
             )
-    finally:
-        await owner.close()
     await publish(bootstrap_servers, [RawRecord(b"{", envelope(), mandate.encode())])
     await eventually(lambda: _refused(books, mandate, {"NOT_JSON": 3}), what="the refusal")
-    await eventually(lambda: _relayed(books), what="relayed dead letters")
+    await books.letters_relayed()
     assert worker.running
     assert await worker.metric("rappen_stored_set_aside_total", kind="dead letter") == 2
     number = await books.value("SELECT id FROM quarantine WHERE key = $1 AND headers = 'no JSON'", mandate.encode())
@@ -135,7 +128,7 @@ async def test_a_record_that_was_cut_is_not_replayed_and_its_key_and_headers_are
     replayed = run_command(servers, "billing", "dlq", "replay", str(number))
     assert replayed.stdout == "0 records replayed, 1 were not kept whole\n"
     assert await books.value("SELECT replayed_at FROM quarantine WHERE id = $1", number) is None
-    await eventually(lambda: _relayed(books), what="relayed dead letters")
+    await books.letters_relayed()
     sizes = await books.fetch(
         "SELECT length(key) AS key, length(headers) AS headers, length(value) AS value FROM quarantine"
         " WHERE convert_from(key, 'UTF8') LIKE $1",
@@ -161,15 +154,11 @@ async def test_a_record_within_the_limit_keeps_its_whole_key_and_all_headers(
         return bool(rows) and unpack_headers(rows[0]["headers"]) == record.headers
 
     await eventually(kept, what="the whole record")
-    await eventually(lambda: _relayed(books), what="relayed dead letters")
+    await books.letters_relayed()
 
 
 async def _refused(books: Books, mandate: str, wanted: dict[str, int]) -> bool:
     return await books.refused(mandate) == wanted
-
-
-async def _relayed(books: Books) -> bool:
-    return not await books.value("SELECT count(*) FROM quarantine WHERE relayed_at IS NULL")
 
 
 async def _all_settled(bootstrap_servers: str) -> bool:
@@ -256,17 +245,9 @@ def test_a_number_that_no_letter_has_is_an_error_and_nothing_is_replayed(servers
 
 
 def test_a_database_that_is_away_is_told_in_a_line(servers: ServerPair) -> None:
-    environment = servers.environment("billing", port=1, more={"BILLING_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"})
+    away = {"BILLING_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}
     for words in (("dlq", "list"), ("ensure",)):
-        done = subprocess.run(
-            [sys.executable, "-m", "services.billing", *words],
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_command(servers, "billing", *words, more=away)
         assert done.returncode == 1
         assert done.stderr.startswith(f"rappen {words[0]}: ")
         assert "Traceback" not in done.stderr

@@ -3,15 +3,15 @@
 import asyncio
 from uuid import uuid4
 
-import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from deploy.ops.overview import look, table
 from tests.support.events import new_mandate, publish, usage_record
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess
+from tests.support.waiting import eventually
 
 PARTITION = 5
 
@@ -36,7 +36,7 @@ async def test_a_foreign_open_transaction_is_seen_in_lag_readiness_metric_and_st
         # The neighbours in other partitions go on.
         await books.wait_charged([mandate], 20)
         await eventually(lambda: _lag(worker, 21), what="lag to the end of the log", timeout_s=20)
-        await eventually(lambda: _says(worker, f"usage.recorded[{PARTITION}]@"), what="a red light", timeout_s=30)
+        await eventually(lambda: worker.is_held_up(f"usage.recorded[{PARTITION}]@"), what="a red light", timeout_s=30)
         held = await worker.metric("rappen_partition_held_seconds", topic="usage.recorded", partition=str(PARTITION))
         assert held >= 10
         process = {
@@ -72,9 +72,3 @@ async def test_the_broker_grants_no_transaction_more_than_a_minute(bootstrap_ser
 
 async def _lag(worker: ServiceProcess, least: int) -> bool:
     return await worker.metric("rappen_consumer_lag_records", topic="usage.recorded") >= least
-
-
-async def _says(worker: ServiceProcess, words: str) -> bool:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.get(f"{worker.url}/readyz")
-    return answer.status_code == 503 and words in answer.text

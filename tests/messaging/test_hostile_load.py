@@ -5,17 +5,18 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from rappen_contracts.registry import TOPICS
-from tests.messaging.test_topic_made_again import _delete, _make
 from tests.support.bombs import publish_bomb
+from tests.support.databases import connected
 from tests.support.events import USAGE_PARTITIONS, new_mandate, publish, usage_record
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
 from tests.support.processes import SHORT_SESSION, ServiceProcess, run_command
 from tests.support.stack import ServerPair
+from tests.support.topics import delete_topic, make_topic
+from tests.support.waiting import eventually
 
 MEMORY_BYTES_MAX = 300 * 1024 * 1024
 GOOD, OVERSIZED_OF = 12_000, 20
@@ -85,15 +86,15 @@ async def test_a_batch_that_expands_to_many_records_keeps_no_other_partition_wai
     worker = ServiceProcess(servers, "billing", "worker", tmp_path / "worker.log", more=SHORT_SESSION)
     worker.start()
     try:
-        await eventually(lambda: _some_refused(books), what="refusals of the flood")
+        await eventually(lambda: books.refused("flood"), what="refusals of the flood")
         await publish(bootstrap_servers, [usage_record(mandate, partition=number) for number in range(1, 12)])
         await books.wait_charged([mandate], 11)
         assert sum((await books.refused("flood")).values()) < count, "the flood was over before"
     finally:
         worker.stop()
         # What is left of the flood, and its letters, would keep the tests after this one busy.
-        await _delete(bootstrap_servers)
-        await _make(bootstrap_servers)
+        await delete_topic(bootstrap_servers, "usage.recorded")
+        await make_topic(bootstrap_servers, "usage.recorded")
         await _forget_letters(servers, b"flood")
 
 
@@ -111,15 +112,8 @@ async def test_the_time_of_a_record_is_the_brokers_so_that_no_clock_ends_its_ret
 
 
 async def _forget_letters(servers: ServerPair, key: bytes) -> None:
-    connection = await asyncpg.connect(servers.admin_dsn)
-    try:
+    async with connected(servers.admin_dsn) as connection:
         await connection.execute("DELETE FROM billing.quarantine WHERE key = $1", key)
-    finally:
-        await connection.close()
-
-
-async def _some_refused(books: Books) -> bool:
-    return bool(await books.refused("flood"))
 
 
 async def _lag(worker: ServiceProcess) -> bool:

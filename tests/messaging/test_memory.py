@@ -9,9 +9,10 @@ from aiokafka.record.util import encode_varint
 
 from tests.support.bombs import PACK, publish_batch, publish_bomb
 from tests.support.events import USAGE_PARTITIONS, RawRecord, new_mandate, publish, usage_record, uuid7
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
 from tests.support.processes import SHORT_SESSION, ServiceProcess
 from tests.support.stack import ServerPair
+from tests.support.waiting import eventually
 
 MEMORY_BYTES_MAX = 300 * 1024 * 1024
 BACKLOG = 200_000

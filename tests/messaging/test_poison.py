@@ -5,15 +5,16 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 
-import asyncpg
 from aiokafka import AIOKafkaProducer
 
 from services.billing.pricing.import_prices import set_rate
+from tests.support.databases import connected
 from tests.support.events import USAGE_PARTITIONS, RawRecord, new_mandate, publish, usage_record, uuid7
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
 from tests.support.poison import DEAR_CURRENCY, DEAR_RATE, POISON, dead_letters
 from tests.support.processes import ServiceProcess
 from tests.support.stack import ServerPair
+from tests.support.waiting import eventually
 
 KEPT_BYTES = 64 * 1024
 
@@ -22,18 +23,14 @@ async def test_every_kind_of_poison_is_refused_with_its_code_and_bytes_beside_ch
     servers: ServerPair, bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:
     mandate = new_mandate()
-    connection = await asyncpg.connect(servers.dsn("billing"))
-    try:
-        async with connection.transaction():
-            await set_rate(
-                connection,
-                currency=DEAR_CURRENCY,
-                rate=DEAR_RATE,
-                valid_from=datetime(2020, 1, 1, tzinfo=UTC),
-                actor="t",
-            )
-    finally:
-        await connection.close()
+    async with connected(servers.dsn("billing")) as connection, connection.transaction():
+        await set_rate(
+            connection,
+            currency=DEAR_CURRENCY,
+            rate=DEAR_RATE,
+            valid_from=datetime(2020, 1, 1, tzinfo=UTC),
+            actor="t",
+        )
     bad = {
         f"{mandate}/{name}": replace(make(mandate), key=f"{mandate}/{name}".encode())
         for name, (_, make) in POISON.items()
@@ -58,7 +55,7 @@ async def test_every_kind_of_poison_is_refused_with_its_code_and_bytes_beside_ch
         assert row["sha256"] == sha256(sent or b"").digest()
     assert await books.event_ids([mandate]) == sorted(record.event_id for record in good)
     assert await books.failing() == {}
-    await eventually(lambda: _relayed(books), what="relayed dead letters")
+    await books.letters_relayed()
     told = {record.key: record for record in await dead_letters(bootstrap_servers)}
     for key, record in bad.items():
         _assert_complete(told[key.encode()], record, code=POISON[key.partition("/")[2]][0])
@@ -72,7 +69,7 @@ async def test_a_record_without_key_and_value_is_refused_and_relayed_like_any_ot
     await _publish_nothing(bootstrap_servers, mark=mandate)
     await publish(bootstrap_servers, [usage_record(mandate, partition=0)])
     await books.wait_charged([mandate], 1)
-    await eventually(lambda: _relayed(books), what="relayed dead letters")
+    await books.letters_relayed()
     (told,) = [
         record for record in await dead_letters(bootstrap_servers) if ("x-mark", mandate.encode()) in record.headers
     ]
@@ -197,7 +194,3 @@ async def _refused(books: Books, mandate: str, count: int) -> bool:
 
 async def _count(books: Books, mandate: str, count: int) -> bool:
     return sum((await books.refused(mandate)).values()) >= count
-
-
-async def _relayed(books: Books) -> bool:
-    return not await books.value("SELECT count(*) FROM quarantine WHERE relayed_at IS NULL")

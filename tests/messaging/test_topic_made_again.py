@@ -1,14 +1,12 @@
 """A topic that is deleted and made again under a worker: its events are charged, none is passed over."""
 
-import httpx
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
-from deploy.local.topics import ensure_topics
-from rappen_contracts.registry import TOPICS, source_topic
 from tests.support.events import USAGE_PARTITIONS, RawRecord, new_mandate, publish, usage_record
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess
+from tests.support.topics import delete_topic, make_topic
+from tests.support.waiting import eventually
 
 TOPIC = "usage.recorded"
 
@@ -20,9 +18,9 @@ async def test_an_idle_worker_tells_that_its_topic_is_gone_and_reads_the_new_one
     old, new = new_mandate(), new_mandate()
     await publish(bootstrap_servers, _spread(old, 600))
     await books.wait_charged([old], 600)
-    await _delete(bootstrap_servers)
-    await eventually(lambda: _says(worker, f"topic {TOPIC} does not exist"), what="a red light", timeout_s=30)
-    await _make(bootstrap_servers)
+    await delete_topic(bootstrap_servers, TOPIC)
+    await eventually(lambda: worker.is_held_up(f"topic {TOPIC} does not exist"), what="a red light", timeout_s=30)
+    await make_topic(bootstrap_servers, TOPIC)
     await publish(bootstrap_servers, _spread(new, 100))
     await books.wait_charged([new], 100, timeout_s=60)
     await worker.ready(timeout_s=15)
@@ -38,8 +36,8 @@ async def test_a_topic_made_again_at_once_is_read_whole_whether_shorter_or_longe
     old, new = new_mandate(), new_mandate()
     await publish(bootstrap_servers, _spread(old, 1_000))
     await books.wait_charged([old], 1_000)
-    await _delete(bootstrap_servers)
-    await _make(bootstrap_servers)
+    await delete_topic(bootstrap_servers, TOPIC)
+    await make_topic(bootstrap_servers, TOPIC)
     await publish(bootstrap_servers, _spread(new, count))
     await books.wait_charged([new], count, timeout_s=60)
     assert await books.charged([new]) == count
@@ -53,8 +51,8 @@ async def test_under_load_the_events_of_the_new_topic_are_charged_once_each(
     old, new = new_mandate(), new_mandate()
     await publish(bootstrap_servers, _spread(old, 30_000))
     await books.wait_charged([old], 1_000)
-    await _delete(bootstrap_servers)
-    await _make(bootstrap_servers)
+    await delete_topic(bootstrap_servers, TOPIC)
+    await make_topic(bootstrap_servers, TOPIC)
     sent = _spread(new, 100)
     await publish(bootstrap_servers, sent)
     await books.wait_charged([new], 100, timeout_s=60)
@@ -73,39 +71,14 @@ def _spread(mandate: str, count: int) -> list[RawRecord]:
     return [usage_record(mandate, partition=number % USAGE_PARTITIONS) for number in range(count)]
 
 
-async def _delete(bootstrap_servers: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await admin.start()
-    try:
-        await admin.delete_topics([TOPIC])
-
-        async def gone() -> bool:
-            return TOPIC not in await admin.list_topics()
-
-        await eventually(gone, what="a deleted topic")
-    finally:
-        await admin.close()
-
-
-async def _make(bootstrap_servers: str) -> None:
-    assert source_topic(TOPIC).partitions == USAGE_PARTITIONS
-    await ensure_topics(bootstrap_servers, [topic for topic in TOPICS if topic.name == TOPIC])
-
-
-async def _says(worker: ServiceProcess, words: str) -> bool:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.get(f"{worker.url}/readyz")
-    return answer.status_code == 503 and words in answer.text
-
-
 @pytest.mark.timeout(120)
 async def test_a_refused_record_is_kept_though_one_of_the_old_topic_was_refused_at_the_same_place(
     bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:
     marks = [new_mandate(), new_mandate(), new_mandate()]
     for mark in marks:
-        await _delete(bootstrap_servers)
-        await _make(bootstrap_servers)
+        await delete_topic(bootstrap_servers, TOPIC)
+        await make_topic(bootstrap_servers, TOPIC)
         # In the last two the values are the same, and the keys alone tell them apart.
         bad = RawRecord(b"{" if mark != marks[0] else b"[", usage_record(mark).headers, mark.encode(), partition=3)
         await publish(bootstrap_servers, [bad])

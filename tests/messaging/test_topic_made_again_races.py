@@ -10,40 +10,30 @@ import pytest
 from aiokafka.errors import NodeNotReadyError
 
 import services.chassis.consumer as consumer_module
-from services.chassis.clock import system_clock
 from services.chassis.consumer import Consumer, Handler, Received
 from services.chassis.database import Database
-from services.chassis.faults import FaultPoints
-from services.chassis.health import Health
 from services.chassis.quarantine import Refused
 from services.chassis.records import RecordReader
-from services.chassis.settings import KafkaSettings
-from tests.messaging.test_topic_made_again import TOPIC, _delete, _make
 from tests.support.events import RawRecord, publish, usage_record
-from tests.support.ledger import eventually
+from tests.support.parts import at_work, usage_consumer
+from tests.support.topics import delete_topic, make_topic
 from tests.support.unreadable import publish_unreadable
+from tests.support.waiting import eventually
 
+TOPIC = "usage.recorded"
 # As long as the watch needs to see that a topic is another one, and a little more.
 SEEN_S = 8
 
 
 def _consumer(bootstrap_servers: str, database: Database, handler: Handler, group: str | None = None) -> Consumer:
-    return Consumer(
-        KafkaSettings(bootstrap_servers=bootstrap_servers, session_timeout_ms=30_000, batch_records_max=100),
-        client_id="tests",
-        group=group or f"tests-{uuid4()}",
-        topic=TOPIC,
-        handler=handler,
-        database=database,
-        clock=system_clock,
-        faults=FaultPoints(None),
-        health=Health(),
+    return usage_consumer(
+        bootstrap_servers, database, handler, group=group, session_timeout_ms=30_000, batch_records_max=100
     )
 
 
 async def _make_again(bootstrap_servers: str, sent: Sequence[RawRecord] = ()) -> None:
-    await _delete(bootstrap_servers)
-    await _make(bootstrap_servers)
+    await delete_topic(bootstrap_servers, TOPIC)
+    await make_topic(bootstrap_servers, TOPIC)
     await publish(bootstrap_servers, list(sent))
 
 
@@ -61,10 +51,7 @@ async def test_a_batch_of_the_old_topic_that_cannot_be_settled_skips_nothing_of_
         return found
 
     async def begin_again(reader: RecordReader, topics: Sequence[str]) -> None:
-        async def next_batch_is_in_hand() -> bool:
-            return polls >= 2
-
-        await eventually(next_batch_is_in_hand, what="the next batch of the old topic", timeout_s=15)
+        await eventually(lambda: polls >= 2, what="the next batch of the old topic", timeout_s=15)
         await real_begin_again(reader, topics)
 
     monkeypatch.setattr(RecordReader, "getmany", getmany)
@@ -89,17 +76,8 @@ async def test_a_batch_of_the_old_topic_that_cannot_be_settled_skips_nothing_of_
         seen.update(received.event.id for received in events)
         return refused
 
-    consumer, stop = _consumer(bootstrap_servers, database, handler), asyncio.Event()
-    running = asyncio.create_task(consumer.run(stop))
-
-    async def all_of_it() -> bool:
-        return wanted <= seen
-
-    try:
-        await eventually(all_of_it, what="every record of the new topic", timeout_s=60)
-    finally:
-        stop.set()
-        await running
+    async with at_work(_consumer(bootstrap_servers, database, handler)):
+        await eventually(lambda: wanted <= seen, what="every record of the new topic", timeout_s=60)
     assert failed, "no batch of the old topic was in hand"
 
 
@@ -129,23 +107,17 @@ async def test_a_broker_that_does_not_say_which_topic_it_is_is_asked_again_or_en
         seen.update(received.event.id for received in events)
         return refused
 
-    consumer, stop = _consumer(bootstrap_servers, database, handler), asyncio.Event()
-    running = asyncio.create_task(consumer.run(stop))
+    consumer = _consumer(bootstrap_servers, database, handler)
     if failures == 1:
-
-        async def some() -> bool:
-            return len(seen) >= 100
-
-        await eventually(some, what="records", timeout_s=40)
-        reader = consumer._subscription.reader
-        assert reader is not None
-        assert reader._topic_ids, "the commits carry no id of their topic"
-        assert not seen_before, "records were read before it was known where to begin"
-        stop.set()
-        await running
+        async with at_work(consumer):
+            await eventually(lambda: len(seen) >= 100, what="records", timeout_s=40)
+            reader = consumer._subscription.reader
+            assert reader is not None
+            assert reader._topic_ids, "the commits carry no id of their topic"
+            assert not seen_before, "records were read before it was known where to begin"
     else:
         with pytest.raises(RuntimeError, match="does not learn where to begin"):
-            await asyncio.wait_for(running, 30)
+            await asyncio.wait_for(consumer.run(asyncio.Event()), 30)
     assert asked > 1
 
 
@@ -174,30 +146,18 @@ async def test_a_reader_that_waits_through_a_rebalance_gives_nothing_before_the_
         await publish(bootstrap_servers, records)
         return {record.event_id for record in records}
 
-    async def all_of_it() -> bool:
-        return wanted <= set(seen)
-
-    async def both_are_held() -> bool:
-        return held >= 2
-
-    group, stop = f"tests-{uuid4()}", asyncio.Event()
-    first = _consumer(bootstrap_servers, database, handler, group)
-    running = [asyncio.create_task(first.run(stop))]
-    wanted = await publish_more()
-    await eventually(all_of_it, what="the first records", timeout_s=40)
-
-    judged.clear()
-    second = _consumer(bootstrap_servers, database, handler, group)
-    running.append(asyncio.create_task(second.run(stop)))
-    await eventually(both_are_held, what="both readers in the rebalance", timeout_s=40)
-    wanted = await publish_more()
-    await asyncio.sleep(2)
-    early = wanted & set(seen)
-    judged.set()
-
-    await eventually(all_of_it, what="the records that came meanwhile", timeout_s=40)
-    stop.set()
-    await asyncio.gather(*running)
+    group = f"tests-{uuid4()}"
+    async with at_work(_consumer(bootstrap_servers, database, handler, group)):
+        first = await publish_more()
+        await eventually(lambda: first <= set(seen), what="the first records", timeout_s=40)
+        judged.clear()
+        async with at_work(_consumer(bootstrap_servers, database, handler, group)):
+            await eventually(lambda: held >= 2, what="both readers in the rebalance", timeout_s=40)
+            wanted = await publish_more()
+            await asyncio.sleep(2)
+            early = wanted & set(seen)
+            judged.set()
+            await eventually(lambda: wanted <= set(seen), what="the records that came meanwhile", timeout_s=40)
     assert not early, "records were read before it was known where to begin"
     assert len(seen) == len(set(seen)), "records were read twice although nothing went wrong"
 
@@ -218,11 +178,8 @@ async def test_a_poll_that_a_whole_rebalance_came_into_gives_nothing_of_the_plac
         if not came_between:
             before = begun
 
-            async def shared_out_again() -> bool:
-                return begun > before
-
             reader._coordinator.request_rejoin()
-            await eventually(shared_out_again, what="a rebalance", timeout_s=20)
+            await eventually(lambda: begun > before, what="a rebalance", timeout_s=20)
             came_between = True
         return await real_fetch(reader, partition, offset)
 
@@ -234,21 +191,13 @@ async def test_a_poll_that_a_whole_rebalance_came_into_gives_nothing_of_the_plac
         seen.extend(received.event.id for received in events)
         return refused
 
-    async def all_of_it() -> bool:
-        return wanted <= set(seen)
-
     await _make_again(bootstrap_servers)
     sent = [usage_record("m", partition=0) for _ in range(40)]
     wanted = {record.event_id for record in sent}
     await publish_unreadable(bootstrap_servers, sent[:20], (), partition=0)
     await publish_unreadable(bootstrap_servers, sent[20:], {0}, partition=0)
-    consumer, stop = _consumer(bootstrap_servers, database, handler), asyncio.Event()
-    running = asyncio.create_task(consumer.run(stop))
-    try:
-        await eventually(all_of_it, what="the records", timeout_s=40)
-    finally:
-        stop.set()
-        await running
+    async with at_work(_consumer(bootstrap_servers, database, handler)):
+        await eventually(lambda: wanted <= set(seen), what="the records", timeout_s=40)
     assert came_between, "no record had to be fetched apart"
     assert len(seen) == len(set(seen)), "records were read twice although nothing went wrong"
 
@@ -263,27 +212,21 @@ async def test_a_group_that_was_shared_out_while_its_topic_was_away_soon_reads_t
         seen.update(received.event.id for received in events)
         return refused
 
-    async def all_of_it() -> bool:
-        return wanted <= seen
-
     async def nothing_is_assigned() -> bool:
         await reader.refresh()
         return not reader.assignment()
 
-    await _make_again(bootstrap_servers, first := [usage_record("old")])
-    consumer, stop = _consumer(bootstrap_servers, database, handler), asyncio.Event()
-    running = asyncio.create_task(consumer.run(stop))
-    wanted = {record.event_id for record in first}
-    await eventually(all_of_it, what="the first record", timeout_s=40)
-    reader = consumer._subscription.reader
-    assert reader is not None
+    await _make_again(bootstrap_servers, [old := usage_record("old")])
+    consumer = _consumer(bootstrap_servers, database, handler)
+    async with at_work(consumer):
+        await eventually(lambda: old.event_id in seen, what="the first record", timeout_s=40)
+        reader = consumer._subscription.reader
+        assert reader is not None
 
-    await _delete(bootstrap_servers)
-    await eventually(nothing_is_assigned, what="a rebalance without the topic", timeout_s=20)
-    await _make(bootstrap_servers)
-    await publish(bootstrap_servers, sent := [usage_record("new") for _ in range(20)])
-    wanted = {record.event_id for record in sent}
-    # Much sooner than the client would look by itself.
-    await eventually(all_of_it, what="the records of the new topic", timeout_s=20)
-    stop.set()
-    await running
+        await delete_topic(bootstrap_servers, TOPIC)
+        await eventually(nothing_is_assigned, what="a rebalance without the topic", timeout_s=20)
+        await make_topic(bootstrap_servers, TOPIC)
+        await publish(bootstrap_servers, sent := [usage_record("new") for _ in range(20)])
+        wanted = {record.event_id for record in sent}
+        # Much sooner than the client would look by itself.
+        await eventually(lambda: wanted <= seen, what="the records of the new topic", timeout_s=20)

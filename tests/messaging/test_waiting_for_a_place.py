@@ -1,60 +1,29 @@
 """A reader that waits for its place in the group still counts as one that reads: else the place would never come."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import GroupAuthorizationFailedError
 
 import services.chassis.kafka as kafka_module
-from services.chassis.clock import system_clock
-from services.chassis.consumer import Consumer, Handler, Received
+from services.chassis.consumer import Received
 from services.chassis.database import Database
-from services.chassis.faults import FaultPoints
-from services.chassis.health import Health
 from services.chassis.quarantine import Refused
 from services.chassis.records import RecordReader
-from services.chassis.settings import KafkaSettings
 from tests.support.events import publish, usage_record
-from tests.support.ledger import eventually
+from tests.support.parts import at_work, usage_consumer
+from tests.support.waiting import eventually
 
 IDLE_S_MAX = 3.0
-
-
-@asynccontextmanager
-async def _consuming(bootstrap_servers: str, database: Database, handler: Handler) -> AsyncIterator[Consumer]:
-    consumer = Consumer(
-        KafkaSettings(bootstrap_servers=bootstrap_servers, session_timeout_ms=30_000),
-        client_id="tests",
-        group=f"tests-{uuid4()}",
-        topic="usage.recorded",
-        handler=handler,
-        database=database,
-        clock=system_clock,
-        faults=FaultPoints(None),
-        health=Health(),
-    )
-    stop = asyncio.Event()
-    running = asyncio.create_task(consumer.run(stop))
-    try:
-        yield consumer
-    finally:
-        stop.set()
-        await running
 
 
 async def _publish_and_see(bootstrap_servers: str, seen: set[Any]) -> None:
     await publish(bootstrap_servers, sent := [usage_record("m") for _ in range(20)])
     wanted = {record.event_id for record in sent}
-
-    async def all_of_it() -> bool:
-        return wanted <= seen
-
-    await eventually(all_of_it, what="the records", timeout_s=40)
+    await eventually(lambda: wanted <= seen, what="the records", timeout_s=40)
 
 
 @pytest.mark.timeout(120)
@@ -81,7 +50,7 @@ async def test_a_reader_that_was_put_out_of_its_group_for_a_long_batch_comes_bac
         seen.update(received.event.id for received in events)
         return refused
 
-    async with _consuming(bootstrap_servers, database, handler):
+    async with at_work(usage_consumer(bootstrap_servers, database, handler, session_timeout_ms=30_000)):
         await _publish_and_see(bootstrap_servers, seen)
         assert revoked_at_work, "the reader kept its place in the group"
         await _publish_and_see(bootstrap_servers, seen)
@@ -107,13 +76,11 @@ async def test_an_error_of_the_group_in_the_middle_of_a_rebalance_holds_it_up_on
         seen.update(received.event.id for received in events)
         return refused
 
-    async def was_refused() -> bool:
-        return refused > 0
-
-    async with _consuming(bootstrap_servers, database, handler) as consumer:
+    consumer = usage_consumer(bootstrap_servers, database, handler, session_timeout_ms=30_000)
+    async with at_work(consumer):
         await _publish_and_see(bootstrap_servers, seen)
         reader = consumer._subscription.reader
         assert reader is not None
         reader._coordinator.request_rejoin()
-        await eventually(was_refused, what="an error in the rebalance", timeout_s=20)
+        await eventually(lambda: refused > 0, what="an error in the rebalance", timeout_s=20)
         await _publish_and_see(bootstrap_servers, seen)

@@ -15,13 +15,11 @@ from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import hypothesis.strategies as st
 import pytest
-from aiokafka import ConsumerRecord
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
-from rappen_contracts import decode
 from services.billing.audit import audit
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.charging.settle_parked import SettleParked
@@ -45,6 +43,7 @@ from tests.support.charging import reversal
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record
 from tests.support.model_ledger import MARKUP, MICRO, MODELS, RATES, TOKEN_PRICE, USERS, ModelLedger, Used
+from tests.support.records import received_record
 from tests.support.stack import make_postgres
 
 T = TypeVar("T")
@@ -247,22 +246,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _received(self, event_id: UUID, *, newest: bool = False) -> Received:
         _, record = self.records[event_id][-1 if newest else 0]
         self.world.seen["records"] += 1
-        return Received(
-            decode(record.headers, record.value, now=START),
-            ConsumerRecord(
-                "usage.recorded",
-                0,
-                self.world.seen["records"],
-                0,
-                0,
-                self.run.encode(),
-                record.value,
-                None,
-                0,
-                0,
-                tuple(record.headers),
-            ),
-        )
+        return received_record("usage.recorded", record, now=START)
 
     def _deliver(self, ids: list[UUID], *, newest: bool = False) -> None:
         self.world.wait(self.charge([self._received(event_id, newest=newest) for event_id in ids], []))

@@ -1,47 +1,45 @@
 """Taking usage in without Kafka: records as a consumer would hand them to the charge; and taking a charge back."""
 
-import itertools
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import uuid5
 
 import asyncpg
-from aiokafka import ConsumerRecord
 
-from rappen_contracts import decode
 from services.billing.charging.charge_usage import ChargeUsage
+from services.billing.charging.settle_parked import SettleParked
 from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting
-from services.chassis.clock import system_clock
+from services.chassis.clock import Clock, system_clock
 from services.chassis.consumer import Received
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from tests.support.events import RawRecord
+from tests.support.records import received_record
 
-__all__ = ["charge", "received", "reversal"]
+__all__ = ["charge", "charging", "received", "reversal", "settling"]
 
-# No two records stand at one place of the topic.
-_offsets = itertools.count()
+DEFAULT_MARKUP = Decimal(50)
 
 
 async def charge(database: Database, *records: RawRecord) -> None:
     """Charges the records as one batch, with the platform's default markup."""
-    take = ChargeUsage(database, default_markup=Decimal(50), clock=system_clock, faults=FaultPoints(None))
-    await take(received(records), [])
+    await charging(database)(received(records), [])
+
+
+def charging(database: Database, *, clock: Clock = system_clock) -> ChargeUsage:
+    """The handler of usage.recorded."""
+    return ChargeUsage(database, default_markup=DEFAULT_MARKUP, clock=clock, faults=FaultPoints(None))
+
+
+def settling(database: Database) -> SettleParked:
+    """The job that charges what waited for a price."""
+    return SettleParked(database, default_markup=DEFAULT_MARKUP, clock=system_clock)
 
 
 def received(records: Iterable[RawRecord]) -> list[Received]:
     """The records as one batch of a consumer."""
-    return [_received(record, next(_offsets)) for record in records]
-
-
-def _received(record: RawRecord, offset: int) -> Received:
-    headers = tuple(record.headers)
-    kafka_record = ConsumerRecord(
-        "usage.recorded", 0, offset, 0, 0, record.key, record.value, None, 0, len(record.value or b""), headers
-    )
-    return Received(decode(headers, record.value, now=datetime.now(UTC)), kafka_record)
+    return [received_record("usage.recorded", record) for record in records]
 
 
 def reversal(row: asyncpg.Record, **changed: Any) -> Posting:

@@ -3,14 +3,11 @@
 import itertools
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
-from aiokafka import ConsumerRecord
-
-from rappen_contracts import Event
 from rappen_contracts.directory.v1 import DirectoryChanged, DirectoryEntry, Mandate, Membership, ProviderPermissions
 from rappen_contracts.registry import DIRECTORY_CHANGED_V1
 from services.chassis.consumer import Received
+from tests.support.facts import received_fact
 
 __all__ = ["directory_change", "directory_events"]
 
@@ -20,10 +17,7 @@ _versions = itertools.count(1)
 def directory_change(entry: DirectoryEntry, mandate_id: str | None, version: int | None = None) -> Received:
     """One change, newer than all before unless a version is given."""
     changed = DirectoryChanged(mandate_id=mandate_id, version=version or next(_versions), entry=entry, cause="tests")
-    event = Event(
-        id=uuid4(), type=DIRECTORY_CHANGED_V1.type, source="/tests", time=datetime.now(UTC), data=changed, digest=b""
-    )
-    return Received(event, _record())
+    return received_fact(DIRECTORY_CHANGED_V1, changed, at=datetime.now(UTC), key=mandate_id or "")
 
 
 def directory_events(
@@ -49,19 +43,3 @@ def directory_events(
         ),
     ]
     return [directory_change(entry, mandate) for entry in entries]
-
-
-def _record() -> ConsumerRecord:
-    return ConsumerRecord(
-        topic="directory.changed",
-        partition=0,
-        offset=0,
-        timestamp=0,
-        timestamp_type=0,
-        key=None,
-        value=b"",
-        checksum=None,
-        serialized_key_size=-1,
-        serialized_value_size=0,
-        headers=(),
-    )

@@ -1,25 +1,21 @@
 """Events of other services as billing receives them: encoded and decoded, each at a place of its own in its topic."""
 
-import itertools
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from aiokafka import ConsumerRecord
-
-from rappen_contracts import decode, encode
+from rappen_contracts import encode
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from rappen_contracts.registry import PAYMENT_SUCCEEDED_V1, SUBSCRIPTION_CHANGED_V1, EventVersion
 from rappen_contracts.subscription.v1 import Plan, SubscriptionChanged
 from rappen_contracts.types import Contract, NonNegativeMoney
 from services.chassis.consumer import Received
+from tests.support.records import received_record
 
 __all__ = ["AT", "money", "paid", "received_fact", "subscription"]
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
-
-_offsets = itertools.count()
 
 
 def received_fact(
@@ -27,12 +23,7 @@ def received_fact(
 ) -> Received:
     """An event as its consumer hands it on."""
     record = encode(data, type=version.type, id=event_id or uuid4(), source="/tests", time=at, key=key)
-    headers = tuple(record.headers)
-    event = decode(headers, record.value, now=datetime.now(UTC))
-    kafka_record = ConsumerRecord(
-        version.name, 0, next(_offsets), 0, 0, record.key, record.value, None, 0, len(record.value), headers
-    )
-    return Received(event, kafka_record)
+    return received_record(version.name, record)
 
 
 def money(amount: int | str, currency: str = "CHF") -> NonNegativeMoney:

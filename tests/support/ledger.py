@@ -1,27 +1,16 @@
 """Looking at billing's books from outside: counts by mandate, balances, and the audit."""
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from services.billing.audit import audit
+from tests.support.databases import connected
+from tests.support.waiting import eventually
 
-__all__ = ["Books", "eventually"]
-
-
-async def eventually(
-    condition: Callable[[], Awaitable[bool]], *, timeout_s: float = 60.0, what: str = "the condition"
-) -> None:
-    """Waits until something is true; fails by name."""
-    deadline = time.monotonic() + timeout_s
-    while not await condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not become true in {timeout_s} s")
-        await asyncio.sleep(0.1)
+__all__ = ["Books"]
 
 
 class Books:
@@ -32,13 +21,9 @@ class Books:
 
     async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """Rows of one statement."""
-        connection = await asyncpg.connect(self._dsn)
-        try:
-            await connection.execute("SET search_path = billing")
+        async with connected(self._dsn, schema="billing") as connection:
             rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
             return rows
-        finally:
-            await connection.close()
 
     async def value(self, statement: str, *values: object) -> Any:
         """The first value of the first row."""
@@ -62,6 +47,24 @@ class Books:
                 "SELECT coalesce(sum(t.amount), 0) FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
                 " WHERE m.id = ANY($1) AND t.counter = 'REVENUE'",
                 list(mandates),
+            )
+        )
+
+    async def pool(self, mandate: str) -> int:
+        """The balance of a mandate's pool, in micro-CHF."""
+        return await self._balance(mandate, "MANDATE")
+
+    async def money(self, mandate: str) -> int:
+        """What pool and members have together, in micro-CHF."""
+        return await self._balance(mandate, "MANDATE", "USER")
+
+    async def _balance(self, mandate: str, *types: str) -> int:
+        return int(
+            await self.value(
+                "SELECT sum(a.balance) FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
+                " WHERE m.id = $1 AND a.type = ANY($2)",
+                mandate,
+                list(types),
             )
         )
 
@@ -113,6 +116,14 @@ class Books:
         assert await self.failing() == {}
         await self.relayed()
 
+    async def letters_relayed(self) -> None:
+        """Waits until every dead letter is on its topic."""
+
+        async def relayed() -> bool:
+            return not await self.value("SELECT count(*) FROM quarantine WHERE relayed_at IS NULL")
+
+        await eventually(relayed, what="relayed dead letters")
+
     async def relayed(self) -> None:
         """Waits until nothing is left to be told."""
 
@@ -123,12 +134,8 @@ class Books:
 
     async def failing(self) -> dict[str, int]:
         """The audit's failures by check; empty when the books add up."""
-        connection = await asyncpg.connect(self._dsn)
-        try:
-            await connection.execute("SET search_path = billing")
+        async with connected(self._dsn, schema="billing") as connection:
             return {check.name: check.failing_count for check in await audit(connection) if check.failing_count}
-        finally:
-            await connection.close()
 
     async def outbox_rows(self) -> int:
         """Events that were not relayed yet."""

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import asyncpg
 
-from tests.support.ledger import eventually
+from tests.support.databases import connected
+from tests.support.waiting import eventually
 
-__all__ = ["PlacedLock", "held_accounts"]
+__all__ = ["PlacedLock", "held", "held_accounts"]
 
 
 class PlacedLock:
@@ -52,17 +53,19 @@ class PlacedLock:
 
 
 @asynccontextmanager
-async def held_accounts(admin_dsn: str, mandate_id: str) -> AsyncIterator[PlacedLock]:
-    """All accounts that a mandate has so far, held as a charge would hold them."""
-    holder, looking = await asyncpg.connect(admin_dsn), await asyncpg.connect(admin_dsn)
-    try:
+async def held(admin_dsn: str, statement: str, *values: object) -> AsyncIterator[PlacedLock]:
+    """What a statement locks, until the end of the block or `release`."""
+    async with connected(admin_dsn) as holder, connected(admin_dsn) as looking:
         await holder.execute("BEGIN")
-        await holder.execute(
-            "SELECT 1 FROM billing.accounts a JOIN billing.mandates m ON m.no = a.mandate_no WHERE m.id = $1"
-            " FOR UPDATE OF a",
-            mandate_id,
-        )
+        await holder.fetch(statement, *values)
         yield PlacedLock(holder, looking)
-    finally:
-        await holder.close()
-        await looking.close()
+
+
+def held_accounts(admin_dsn: str, mandate_id: str) -> AbstractAsyncContextManager[PlacedLock]:
+    """All accounts that a mandate has so far, held as a charge would hold them."""
+    return held(
+        admin_dsn,
+        "SELECT 1 FROM billing.accounts a JOIN billing.mandates m ON m.no = a.mandate_no WHERE m.id = $1"
+        " FOR UPDATE OF a",
+        mandate_id,
+    )

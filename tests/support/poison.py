@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 
 from tests.support.events import RawRecord, envelope, usage_record, uuid7
+from tests.support.topics import read_topic
 
 __all__ = ["DEAD_LETTERS", "DEAR_CURRENCY", "DEAR_RATE", "POISON", "dead_letters"]
 
@@ -142,17 +143,4 @@ def _attributes() -> dict[str, str]:
 
 async def dead_letters(bootstrap_servers: str) -> list[ConsumerRecord]:
     """Everything in the dead-letter topic."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
-    partition = TopicPartition(DEAD_LETTERS, 0)
-    await consumer.start()
-    try:
-        consumer.assign([partition])
-        await consumer.seek_to_beginning()
-        end = (await consumer.end_offsets([partition]))[partition]
-        found: list[ConsumerRecord] = []
-        while await consumer.position(partition) < end:
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                found += records
-    finally:
-        await consumer.stop()
-    return found
+    return await read_topic(bootstrap_servers, DEAD_LETTERS)

@@ -1,79 +1,103 @@
-"""Services as real processes: started, watched, killed and started again."""
+"""The one launcher of our programs as real processes; and billing workers under supervision, who die and come back."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import ClassVar, Self
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.ports import free_port
 from tests.support.events import USAGE_PARTITIONS
-from tests.support.ledger import eventually
 from tests.support.stack import ROOT, ServerPair
+from tests.support.waiting import eventually, wait_until
 
-__all__ = ["Crew", "FaultFolder", "ServiceProcess", "run_command"]
+__all__ = ["SHORT_SESSION", "Crew", "FaultFolder", "Process", "ServiceProcess", "all_ready", "run_command"]
 
 # The shortest session the broker allows, so that the partitions of a killed worker move on soon.
 SHORT_SESSION = {"BILLING_KAFKA__SESSION_TIMEOUT_MS": "6000"}
 
+# No connection is kept, so that none is in the way of a process that ends.
+_http = httpx.Client(trust_env=False, timeout=5.0, limits=httpx.Limits(max_keepalive_connections=0))
 
-class ServiceProcess:
-    """`python -m services.<service> <role>` upon the session's servers."""
+
+class Process:
+    """A program of ours as a real process: started, watched, killed, started again.
+
+    As an asynchronous context it is ready inside, and has to end by itself and without a fault when told to.
+    """
+
+    # A program that has nothing to finish may end by the signal itself.
+    good_ends: ClassVar[tuple[int, ...]] = (0, -signal.SIGTERM)
 
     def __init__(
         self,
-        servers: ServerPair,
-        service: str,
-        role: str,
-        log: Path,
+        name: str,
+        command: Sequence[str],
         *,
-        more: Mapping[str, str] | None = None,
-        python: str = sys.executable,
+        environment: Mapping[str, str],
+        ready_url: str,
+        log: Path | None = None,
         cwd: Path = ROOT,
     ) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._command = [python, "-m", f"services.{service}", role]
-        self._cwd = cwd
-        self._environment = servers.environment(service, port=self.port, more=more)
+        self._name = name
+        self._command = list(command)
+        self._environment = environment
+        self._ready_url = ready_url
         self._log = log
+        self._cwd = cwd
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts without waiting."""
-        with self._log.open("ab") as log:
+        with self._log.open("ab") if self._log else nullcontext() as log:
             self._process = subprocess.Popen(
-                self._command, env=self._environment, cwd=self._cwd, stdout=log, stderr=subprocess.STDOUT
+                self._command, env=self._environment, cwd=self._cwd, stdout=log, stderr=log and subprocess.STDOUT
             )
 
     async def ready(self, timeout_s: float = 60.0) -> None:
-        """Waits for readiness; says what the log says when the process ends before."""
-        deadline = time.monotonic() + timeout_s
-        async with httpx.AsyncClient(trust_env=False) as client:
-            while time.monotonic() < deadline:
-                if not self.running:
-                    raise AssertionError(f"the process ended with {self.exit_code}:\n{self.log_tail()}")
-                try:
-                    if (await client.get(f"{self.url}/readyz", timeout=2.0)).status_code == 200:
-                        return
-                except httpx.TransportError:
-                    await asyncio.sleep(0.05)
-                await asyncio.sleep(0.05)
-        raise AssertionError(f"not ready in {timeout_s} s:\n{self.log_tail()}")
+        """Waits for readiness; says what the log says when the process ends before, or is late."""
+        await asyncio.to_thread(self.wait_ready, timeout_s)
+
+    def wait_ready(self, timeout_s: float = 60.0) -> None:
+        """The same where no event loop runs."""
+        try:
+            wait_until(self._answers, what=f"{self._name} is ready", timeout_s=timeout_s)
+        except AssertionError as late:
+            raise AssertionError(f"{late}\n{self.log_tail()}") from None
+
+    def _answers(self) -> bool:
+        if not self.running:
+            raise AssertionError(f"{self._name} ended with {self.exit_code}")
+        try:
+            return _http.get(self._ready_url).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        try:
+            await self.ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        ran = self.running
+        await asyncio.to_thread(self.stop)
+        if kind is None and ran:
+            assert self.exit_code in self.good_ends, f"{self._name} ended with {self.exit_code}\n{self.log_tail()}"
 
     @property
     def pid(self) -> int:
         """The process id."""
-        if self._process is None:
-            raise AssertionError("not started")
-        return self._process.pid
+        return self._started.pid
 
     @property
     def running(self) -> bool:
@@ -87,18 +111,16 @@ class ServiceProcess:
 
     def kill(self) -> None:
         """SIGKILL."""
-        os.kill(self.pid, signal.SIGKILL)
+        self._started.kill()
         self.wait()
 
     def terminate(self) -> None:
         """SIGTERM, without waiting."""
-        os.kill(self.pid, signal.SIGTERM)
+        self._started.terminate()
 
     def wait(self, timeout_s: float = 45.0) -> int:
         """Waits for the end; returns the exit code."""
-        if self._process is None:
-            raise AssertionError("not started")
-        return self._process.wait(timeout_s)
+        return self._started.wait(timeout_s)
 
     def stop(self) -> None:
         """Ends it however it is."""
@@ -121,19 +143,74 @@ class ServiceProcess:
         return "\n".join(self.log_text().splitlines()[-lines:])
 
     def log_text(self) -> str:
-        """The whole log."""
-        return self._log.read_text(errors="replace")
+        """The whole log; nothing when what it says goes where the tests' own output goes."""
+        return self._log.read_text(errors="replace") if self._log else ""
+
+    @property
+    def _started(self) -> "subprocess.Popen[bytes]":
+        if self._process is None:
+            raise AssertionError(f"{self._name} was not started")
+        return self._process
+
+
+class ServiceProcess(Process):
+    """`python -m services.<service> <role>` upon the session's servers; `more` are its settings beyond those."""
+
+    good_ends = (0,)
+
+    def __init__(
+        self,
+        servers: ServerPair,
+        service: str,
+        role: str,
+        log: Path,
+        *,
+        more: Mapping[str, str] | None = None,
+        port: int | None = None,
+        internal_port: int | None = None,
+        python: str = sys.executable,
+        cwd: Path = ROOT,
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        # Of health and metrics; the same as for everything else, except at the gateway.
+        self.internal_port = internal_port or self.port
+        self.internal_url = f"http://127.0.0.1:{self.internal_port}"
+        self.settings = dict(more or {})
+        super().__init__(
+            f"{service} {role}",
+            [python, "-m", f"services.{service}", role],
+            environment=servers.environment(service, port=self.port, more=self.settings),
+            ready_url=f"{self.internal_url}/readyz",
+            log=log,
+            cwd=cwd,
+        )
+
+    def is_held_up(self, reason: str) -> bool:
+        """Whether it says that it is not ready, and this among the reasons."""
+        answer = _http.get(f"{self.internal_url}/readyz")
+        return answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and reason in answer.text
 
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric over its labels."""
-        async with httpx.AsyncClient(trust_env=False) as client:
-            text = (await client.get(f"{self.url}/metrics", timeout=5.0)).text
+        text = (await asyncio.to_thread(_http.get, f"{self.internal_url}/metrics")).text
         return sum(
             sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+
+@asynccontextmanager
+async def all_ready(*processes: Process) -> AsyncIterator[None]:
+    """Starts them together; each is ready inside the block and has to end well after it."""
+    async with AsyncExitStack() as started:
+        for process in processes:
+            process.start()
+            started.push_async_exit(process)
+        await asyncio.gather(*(process.ready() for process in processes))
+        yield
 
 
 class Crew:
@@ -186,7 +263,7 @@ class Crew:
         await asyncio.gather(*(worker.ready() for worker in self.workers))
         await eventually(self._partitions_shared, what="partitions at every worker")
 
-    async def _partitions_shared(self) -> bool:
+    def _partitions_shared(self) -> bool:
         # By the newest assignment that each has logged.
         newest = [
             [
@@ -197,6 +274,10 @@ class Crew:
             for worker in self.workers
         ]
         return all(lines and lines[-1].count('"usage.recorded-') < USAGE_PARTITIONS for lines in newest)
+
+    async def has_tried_again(self) -> bool:
+        """Whether a batch of usage was tried again for a fault that passes."""
+        return await self.metric("rappen_transient_retries_total", topic="usage.recorded") > 0
 
     def stop(self) -> None:
         """Stops all of them, at the same time."""
@@ -217,11 +298,13 @@ class Crew:
         return total
 
 
-def run_command(servers: ServerPair, service: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run_command(
+    servers: ServerPair, service: str, *words: str, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs an operator's command of a service to its end."""
     return subprocess.run(
         [sys.executable, "-m", f"services.{service}", *words],
-        env=servers.environment(service, port=1),
+        env=servers.environment(service, port=1, more=more),
         cwd=ROOT,
         capture_output=True,
         text=True,

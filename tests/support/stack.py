@@ -10,10 +10,11 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from deploy.local.kafka import LocalKafka
 from deploy.local.postgres import LocalPostgres
@@ -89,6 +90,15 @@ class ServerPair:
         for server in (self.kafka, self.postgres):
             if not isinstance(server, LocalServer):
                 server.discard()
+
+    @contextmanager
+    def running(self, services: Sequence[str] = SERVICES) -> Iterator[Self]:
+        """The servers started with the schemas of these services, and ended after the block however it ends."""
+        try:
+            self.start(services)
+            yield self
+        finally:
+            self.stop()
 
     def migrate(self, service: str) -> None:
         """Brings a schema to its newest revision."""

@@ -6,7 +6,7 @@ import pytest
 
 from deploy.local.errors import StackError
 from deploy.ops.tokens import _claims
-from services.gateway.scopes import SCOPES
+from services.gateway.access.scopes import SCOPES
 from tests.support.stack import ROOT
 
 

@@ -5,11 +5,11 @@ import asyncio
 import json
 from collections.abc import Sequence
 
-import asyncpg
 from aiokafka.errors import KafkaError
 
 from services.billing.audit import AuditCheck, audit, read_told
 from services.billing.settings import BillingSettings
+from services.chassis.database import PATIENT, Database, driver_connection
 
 __all__ = ["run"]
 
@@ -33,16 +33,17 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
 
 
 async def _audit(settings: BillingSettings) -> list[AuditCheck]:
-    connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=10)
+    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=PATIENT)
     try:
-        try:
-            told = await read_told(settings.kafka)
-        except (KafkaError, OSError, TimeoutError) as error:
-            # The books can be checked all the same; that what was told holds is not shown, so it counts as failed.
-            return [*await audit(connection), _untold(error)]
-        return await audit(connection, told)
+        async with database.reading() as connection:
+            try:
+                told = await read_told(settings.kafka)
+            except (KafkaError, OSError, TimeoutError) as error:
+                # The books can be checked all the same; that what was told holds is not shown, so it counts as failed.
+                return [*await audit(driver_connection(connection)), _untold(error)]
+            return await audit(driver_connection(connection), told)
     finally:
-        await connection.close()
+        await database.stop()
 
 
 def _untold(error: Exception) -> AuditCheck:

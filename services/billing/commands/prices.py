@@ -83,8 +83,9 @@ async def _import(settings: BillingSettings, content: bytes, given: argparse.Nam
     await database.start()
     try:
         async with database.transaction() as connection:
-            driver = driver_connection(connection)
-            return await import_prices(driver, file, tariffs=Tariffs(), apply=given.apply, actor="operator")
+            return await import_prices(
+                driver_connection(connection), file, tariffs=Tariffs(), apply=given.apply, actor="operator"
+            )
     finally:
         await database.stop()
 

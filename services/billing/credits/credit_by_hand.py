@@ -9,7 +9,6 @@ from uuid import UUID, uuid4, uuid5
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.credits.errors import NotAMember, UserRequired, ZeroCredit
-from services.billing.errors import IdempotencyMismatch
 from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting, TransactionType
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.write_postings import write_postings
@@ -21,6 +20,7 @@ from services.billing.money import to_micro
 from services.billing.reports.transactions import read_transaction
 from services.chassis.caller import Caller
 from services.chassis.database import driver_connection
+from services.chassis.problems import IdempotencyMismatch
 
 __all__ = ["HandCredit", "credit_by_hand", "credited_account"]
 

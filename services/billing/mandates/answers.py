@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.errors import IdempotencyMismatch
 from services.billing.tables import kept_answers
+from services.chassis.problems import IdempotencyMismatch
 
 __all__ = ["KeyedRequest", "answer_once"]
 

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rappen_contracts.directory.v1 import DirectoryChanged, Mandate, Membership, ProviderPermissions, User
+from rappen_contracts.directory.v1 import DirectoryChanged, Mandate, Membership
 from services.billing.ledger.keys import ensure_mandates
-from services.billing.mandates.directory import write_mandate, write_membership, write_permissions, write_user
+from services.billing.mandates.directory import write_entry
 from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.repository import lock_mandates
 from services.chassis.clock import Clock
@@ -69,22 +69,14 @@ class ApplyDirectory:
 async def _write(
     connection: AsyncConnection, changed: DirectoryChanged, mandates: set[str], members: list[tuple[str, str]]
 ) -> None:
-    entry, version = changed.entry, changed.version
-    match entry:
-        case Mandate():
-            if await write_mandate(connection, entry, version) and entry.enabled:
-                mandates.add(entry.id)
-        case Membership():
-            if await write_membership(connection, entry, version) and entry.enabled:
-                mandates.add(entry.mandate_id)
-                members.append((entry.mandate_id, entry.user_id))
-        case User():
-            await write_user(connection, entry, version)
-        case ProviderPermissions():
-            await write_permissions(connection, entry, version)
-        case _:
-            # Feature instances and accesses are the gateway's scope; billing sees them in the caller's context.
-            return
+    if not await write_entry(connection, changed.entry, changed.version):
+        return
+    match changed.entry:
+        case Mandate(enabled=True) as mandate:
+            mandates.add(mandate.id)
+        case Membership(enabled=True) as member:
+            mandates.add(member.mandate_id)
+            members.append((member.mandate_id, member.user_id))
 
 
 async def _follow(

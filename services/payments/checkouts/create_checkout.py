@@ -12,12 +12,12 @@ import orjson
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
+from services.chassis.problems import IdempotencyMismatch
 from services.chassis.validation import say
 from services.payments.checkouts.domain import PAYMENT_TEXT, TOP_UP_TEXT, Checkout, CheckoutState
 from services.payments.checkouts.errors import (
     AmountNotOffered,
     IdempotencyInProgress,
-    IdempotencyMismatch,
     ReturnUrlNotAllowed,
 )
 from services.payments.checkouts.repository import add_checkout, renew_stripe_attempt, save_session

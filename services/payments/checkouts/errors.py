@@ -8,7 +8,6 @@ from services.chassis.problems import Problem
 __all__ = [
     "AmountNotOffered",
     "IdempotencyInProgress",
-    "IdempotencyMismatch",
     "NotPaid",
     "PaymentNotPlaceable",
     "ReturnUrlNotAllowed",
@@ -86,18 +85,6 @@ class PaymentNotPlaceable(Problem):
     texts: ClassVar[Mapping[str, str]] = {
         "en": "The payment's currency, amount or time cannot be booked; it is kept for the operator.",
         "de": "Währung, Betrag oder Zeit der Zahlung können nicht gebucht werden; sie bleibt beim Betreiber liegen.",
-    }
-
-
-class IdempotencyMismatch(Problem):
-    """The key was used for another request."""
-
-    status = 422
-    code = "IDEMPOTENCY_MISMATCH"
-    title = "Idempotency key used before"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "This Idempotency-Key was used for another request.",
-        "de": "Dieser Idempotency-Key wurde schon für eine andere Anfrage verwendet.",
     }
 
 

@@ -43,7 +43,7 @@ class ReceiveEvent:
             raise WebhookNotConfigured
         event = self._checked(body, signature, content_type)
         try:
-            async with self._database.bare() as connection:
+            async with self._database.reading() as connection:
                 new = await store_event(connection, event, body, self._clock())
         except Exception as error:
             if not (is_transient(error) or isinstance(error, asyncpg.PostgresError)):

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-import asyncpg
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.inbox.domain import IncomingEvent, StoredEvent
@@ -13,25 +13,26 @@ from services.payments.inbox.tables import webhook_events
 __all__ = ["claim_events", "mark_processed", "postpone_event", "reopen_events", "store_event"]
 
 
-async def store_event(connection: asyncpg.Connection, event: IncomingEvent, payload: bytes, now: datetime) -> bool:
-    """Puts an event into the inbox, committed; False when it is there already.
-
-    One statement on a bare connection: Stripe waits for the answer.
-    """
-    status = await connection.execute(
-        "INSERT INTO webhook_events"
-        " (event_id, type, object_type, object_id, api_version, livemode, payload, received_at, next_attempt_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (event_id) DO NOTHING",
-        event.id,
-        event.type,
-        event.object_type,
-        event.object_id,
-        event.api_version,
-        event.livemode,
-        payload,
-        now,
+async def store_event(connection: AsyncConnection, event: IncomingEvent, payload: bytes, now: datetime) -> bool:
+    """Puts an event into the inbox; False when it is there already. One statement, because Stripe waits for the
+    answer."""
+    stored = await connection.execute(
+        insert(webhook_events)
+        .values(
+            event_id=event.id,
+            type=event.type,
+            object_type=event.object_type,
+            object_id=event.object_id,
+            api_version=event.api_version,
+            livemode=event.livemode,
+            payload=payload,
+            received_at=now,
+            next_attempt_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=[webhook_events.c.event_id])
+        .returning(webhook_events.c.event_id)
     )
-    return bool(status == "INSERT 0 1")
+    return stored.first() is not None
 
 
 async def claim_events(

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from services.chassis.clock import Clock
-from services.chassis.database import Database, is_transient
+from services.chassis.database import Database, is_transient, savepoint
 from services.chassis.logging import get_logger
 from services.chassis.metrics import SET_ASIDE
 from services.subscriptions.catalogue import Catalogue
@@ -49,11 +49,11 @@ class AdvanceDue:
 
     async def _advance(self, limit: int) -> int:
         now = self._clock()
-        async with self._database.bare() as connection, connection.transaction():
+        async with self._database.transaction() as connection:
             due, failed = await lock_due(connection, now=now, limit=limit)
             try:
                 if due:
-                    async with connection.transaction():
+                    async with savepoint(connection):
                         changes = [self._step(subscription) for subscription in due]
                         await record_changes(connection, changes, cause=CAUSE, actor=None, now=now)
             except Exception as error:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.database import driver_connection
 from services.chassis.outbox import append_outbox
 from services.subscriptions.domain.subscription import Change
 from services.subscriptions.publications import subscription_changed
@@ -14,8 +15,10 @@ __all__ = ["record_changes"]
 
 
 async def record_changes(
-    connection: asyncpg.Connection, changes: Sequence[Change], *, cause: str, actor: str | None, now: datetime
+    connection: AsyncConnection, changes: Sequence[Change], *, cause: str, actor: str | None, now: datetime
 ) -> None:
     """Writes and publishes changes in the caller's transaction; a null actor is the platform itself."""
     await save(connection, changes, cause=cause, actor=actor, now=now)
-    await append_outbox(connection, [subscription_changed(change, cause=cause) for change in changes])
+    await append_outbox(
+        driver_connection(connection), [subscription_changed(change, cause=cause) for change in changes]
+    )

@@ -4,15 +4,15 @@ from datetime import datetime
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.caller import Caller
 from services.chassis.database import Database
-from services.chassis.problems import Problem
+from services.chassis.problems import IdempotencyMismatch, Problem
 from services.subscriptions.catalogue import Catalogue
 from services.subscriptions.domain.plan import Plan
 from services.subscriptions.domain.subscription import Change, Subscription, begin, end
 from services.subscriptions.errors import (
-    IdempotencyMismatch,
     OtherPlanRunning,
     PlanNeedsCheckout,
     PlanRunning,
@@ -55,7 +55,7 @@ async def start_plan(
     # A trial that the operator gives to somebody else's mandate is not the operator's own.
     trial_user = caller.user_id if mandate_id in caller.mandates else None
     try:
-        async with database.bare() as connection, connection.transaction():
+        async with database.transaction() as connection:
             if await _is_started(connection, subscription_id, plan_key):
                 return
             ended = _replaced(await lock_occupying(connection, mandate_id), plan, now)
@@ -66,14 +66,14 @@ async def start_plan(
         refusal = _VIOLATIONS.get(error.constraint_name or "")
         if refusal is None:
             raise
-        async with database.bare() as connection:
+        async with database.reading() as connection:
             # Of two requests with one key at the same moment, the later finds what the earlier has started.
             if await _is_started(connection, subscription_id, plan_key):
                 return
         raise refusal from error
 
 
-async def _is_started(connection: asyncpg.Connection, subscription_id: UUID, plan_key: str) -> bool:
+async def _is_started(connection: AsyncConnection, subscription_id: UUID, plan_key: str) -> bool:
     """Whether this very request was here before; its key with another plan is no repeat."""
     started = await plan_of(connection, subscription_id)
     if started not in (None, plan_key):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ import httpx
 import pytest
 
 from deploy.local.ports import free_port
-from tests.integration.gateway.support import GatewayProcess, Issuer
-from tests.support.processes import ServiceProcess
+from tests.support.gateway import GatewayProcess, Issuer
+from tests.support.processes import ServiceProcess, all_ready
 from tests.support.stack import ServerPair
 
 Headers = dict[str, str]
@@ -43,12 +42,8 @@ class Surface:
 
 @pytest.fixture(scope="package")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPair]:
-    pair = ServerPair(tmp_path_factory.mktemp("servers"))
-    try:
-        pair.start()
+    with ServerPair(tmp_path_factory.mktemp("servers")).running() as pair:
         yield pair
-    finally:
-        pair.stop()
 
 
 @pytest.fixture(scope="package")
@@ -69,29 +64,13 @@ async def surface(servers: ServerPair, tmp_path_factory: pytest.TempPathFactory)
             ("subscriptions", "api", {}),
         )
     }
-    try:
-        for service in services.values():
-            service.start()
-        await asyncio.gather(*(service.ready() for service in services.values()))
-        async for made in _at_the_gateway(servers, issuer, services, folder):
-            yield made
-    finally:
-        for service in services.values():
-            service.stop()
-
-
-async def _at_the_gateway(
-    servers: ServerPair, issuer: Issuer, services: dict[str, ServiceProcess], folder: Path
-) -> AsyncIterator[Surface]:
     gateway = GatewayProcess(servers, issuer, services, folder)
-    await gateway.start()
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=30, trust_env=False) as http:
+    http = httpx.AsyncClient(base_url=gateway.url, timeout=30, trust_env=False)
+    async with all_ready(*services.values()), gateway, http:
         document = (await http.get("/openapi.json")).json()
-        logs = [folder / f"{name}.log" for name in services]
-        made = Surface(http, issuer, document, logs)
+        made = Surface(http, issuer, document, [folder / f"{name}.log" for name in services])
         await _people(made)
         yield made
-    await gateway.stop()
 
 
 async def _people(surface: Surface) -> None:

@@ -12,9 +12,9 @@ from services.chassis.caller import Caller
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from tests.support.callers import headers
+from tests.support.databases import opened
 from tests.support.directory import directory_events
 from tests.support.events import new_mandate
-from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess
 from tests.support.stack import ServerPair
 
@@ -41,22 +41,17 @@ class BillingApi:
 
 @pytest.fixture(scope="package")
 async def database(servers: ServerPair) -> AsyncIterator[Database]:
-    made = Database(servers.dsn("billing"), pool_size=4)
-    await made.start()
-    yield made
-    await made.stop()
+    async with opened(servers.dsn("billing"), pool_size=4) as database:
+        yield database
 
 
 @pytest.fixture(scope="package")
 async def api(
     servers: ServerPair, database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[BillingApi]:
-    process = ServiceProcess(servers, "billing", "api", tmp_path_factory.mktemp("log") / "api.log")
-    process.start()
-    await process.ready()
-    async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=20) as client:
-        yield BillingApi(client, servers.secret, database)
-    process.stop()
+    async with ServiceProcess(servers, "billing", "api", tmp_path_factory.mktemp("log") / "api.log") as process:
+        async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=20) as client:
+            yield BillingApi(client, servers.secret, database)
 
 
 @pytest.fixture
@@ -65,8 +60,3 @@ async def mandate(api: BillingApi) -> str:
     made = new_mandate()
     await api.directory(made, {"admin-1": ["admin"], "user-1": ["member"], "user-2": ["member"]})
     return made
-
-
-@pytest.fixture
-def books(servers: ServerPair) -> Books:
-    return Books(servers.admin_dsn)

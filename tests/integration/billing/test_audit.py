@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 
 from services.billing.audit import AuditCheck, ToldBalance, audit
-from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_by_hand import HandCredit, credit_by_hand
 from services.billing.credits.credit_payment import CreditPayments
@@ -20,10 +19,10 @@ from services.billing.mandates.change_settings import change_settings
 from services.billing.mandates.switch_model import switch_model
 from services.chassis.clock import system_clock
 from services.chassis.database import Database, driver_connection
-from services.chassis.faults import FaultPoints
 from tests.integration.billing.tamperings import FAR_REACHING, TAMPERINGS
 from tests.support.callers import system_admin
-from tests.support.charging import charge, received
+from tests.support.charging import charge, charging, received
+from tests.support.databases import unseen
 from tests.support.directory import directory_events
 from tests.support.events import new_mandate, usage_record
 from tests.support.facts import paid, subscription
@@ -96,12 +95,8 @@ async def member_mandate(database: Database) -> Mandate:
 @pytest.fixture
 async def admin(servers: ServerPair) -> AsyncIterator[asyncpg.Connection]:
     """The database's owner, in a transaction that nobody else ever sees."""
-    connection = await asyncpg.connect(servers.admin_dsn, server_settings={"search_path": "billing"})
-    transaction = connection.transaction(isolation="repeatable_read")
-    await transaction.start()
-    yield connection
-    await transaction.rollback()
-    await connection.close()
+    async with unseen(servers.admin_dsn, schema="billing") as connection:
+        yield connection
 
 
 async def _failures(admin: asyncpg.Connection, told: list[ToldBalance] | None = None) -> set[tuple[str, str | None]]:
@@ -206,7 +201,7 @@ async def test_days_stay_right_when_the_time_zone_changes(admin: asyncpg.Connect
         await change_settings(database, mandate, zones, caller=system_admin(), clock=lambda: now, amount_max=Decimal(1))
 
     async def use(at: datetime, now: datetime) -> None:
-        take = ChargeUsage(database, default_markup=Decimal(50), clock=lambda: now, faults=FaultPoints(None))
+        take = charging(database, clock=lambda: now)
         await take(received([usage_record(mandate, at=at)]), [])
 
     await move_to("Pacific/Pago_Pago", datetime(2026, 5, 10, tzinfo=UTC))

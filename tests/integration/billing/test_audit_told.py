@@ -2,12 +2,9 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
 import pytest
 
 from services.billing.audit import ToldBalance, audit, read_told
@@ -19,38 +16,35 @@ from services.chassis.kafka import make_producer
 from services.chassis.relay import Relay
 from services.chassis.settings import KafkaSettings
 from tests.support.charging import charge
+from tests.support.databases import unseen
 from tests.support.events import new_mandate, usage_record
 from tests.support.ledger import Books
-from tests.support.stack import ROOT, ServerPair
+from tests.support.parts import at_work
+from tests.support.processes import run_command
+from tests.support.stack import ServerPair
 
 
 @pytest.fixture
 async def kafka(servers: ServerPair, database: Database) -> AsyncIterator[KafkaSettings]:
     """The broker, with a relay at work."""
     settings = KafkaSettings(bootstrap_servers=servers.kafka.bootstrap_servers)
-    faults, stop = FaultPoints(None), asyncio.Event()
     relay = Relay(
         database,
         settings,
         client_id="relay",
         source="/tests",
         clock=system_clock,
-        faults=faults,
+        faults=FaultPoints(None),
         states=UntoldBalances(system_clock),
     )
-    working = asyncio.create_task(relay.run(stop))
-    yield settings
-    stop.set()
-    await working
+    async with at_work(relay):
+        yield settings
 
 
 async def _audit(servers: ServerPair, *more: str, broker: str | None = None) -> tuple[int, Any]:
     """Exit code and answer of the command."""
-    environment = servers.environment("billing", port=1)
-    if broker is not None:
-        environment["BILLING_KAFKA__BOOTSTRAP_SERVERS"] = broker
-    command = [sys.executable, "-m", "services.billing", "audit", *more]
-    ended = await asyncio.to_thread(subprocess.run, command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    settings = {} if broker is None else {"BILLING_KAFKA__BOOTSTRAP_SERVERS": broker}
+    ended = await asyncio.to_thread(run_command, servers, "billing", "audit", *more, more=settings)
     assert "Traceback" not in ended.stderr, ended.stderr
     return ended.returncode, json.loads(ended.stdout) if "--json" in more else ended.stdout
 
@@ -81,23 +75,19 @@ async def test_a_last_row_that_is_gone_from_the_books_was_told(
     looked_at = {check["check"]: check["accounts"] for check in answer["checks"]}
     assert looked_at["told"] == len(told)
     # Somebody takes the last charge out of every place in the database.
-    admin = await asyncpg.connect(servers.admin_dsn, server_settings={"search_path": "billing"})
-    transaction = admin.transaction(isolation="repeatable_read")
-    await transaction.start()
-    row = await admin.fetchrow(
-        "DELETE FROM transactions WHERE moved_account_no = $1 AND seq = 3 RETURNING *", account_no
-    )
-    carry = "(derivation::jsonb ->> 'carry_after')::numeric"
-    await admin.execute(
-        f"UPDATE accounts a SET seq = t.seq, balance = t.balance_after, carry = {carry} FROM transactions t"
-        " WHERE a.no = $1 AND t.moved_account_no = $1 AND t.seq = 2",
-        account_no,
-    )
-    taken = "UPDATE rollups SET cost = cost - $3, count = count - 1 WHERE mandate_no = $1 AND day = $2"
-    await admin.execute(taken, row["mandate_no"], row["period_day"], row["amount"])
-    failing = [(check.name, check.failing) for check in await audit(admin, told) if check.failing_count]
-    await transaction.rollback()
-    await admin.close()
+    async with unseen(servers.admin_dsn, schema="billing") as admin:
+        row = await admin.fetchrow(
+            "DELETE FROM transactions WHERE moved_account_no = $1 AND seq = 3 RETURNING *", account_no
+        )
+        carry = "(derivation::jsonb ->> 'carry_after')::numeric"
+        await admin.execute(
+            f"UPDATE accounts a SET seq = t.seq, balance = t.balance_after, carry = {carry} FROM transactions t"
+            " WHERE a.no = $1 AND t.moved_account_no = $1 AND t.seq = 2",
+            account_no,
+        )
+        taken = "UPDATE rollups SET cost = cost - $3, count = count - 1 WHERE mandate_no = $1 AND day = $2"
+        await admin.execute(taken, row["mandate_no"], row["period_day"], row["amount"])
+        failing = [(check.name, check.failing) for check in await audit(admin, told) if check.failing_count]
     detail = "row 3 was told with balance -105000 and is gone"
     assert failing == [("told", [{"mandateId": mandate, "accountId": str(account_no), "detail": detail}])]
 

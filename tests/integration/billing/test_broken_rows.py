@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from services.billing.pricing.repository import _read
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, system_admin
 from tests.support.charging import charge
+from tests.support.databases import connected
 from tests.support.events import usage_record
 from tests.support.ledger import Books
 from tests.support.stack import ROOT, ServerPair
@@ -162,22 +162,16 @@ async def test_the_migration_sets_aside_what_was_stored_before(servers: ServerPa
     )
     before = await books.value("SELECT count(*) FROM rates")
     revision = await books.value("SELECT revision FROM price_book")
-    owner = await asyncpg.connect(servers.dsn("billing", owner=True))
-    try:
+    async with connected(servers.dsn("billing", owner=True)) as owner:
         for statement in runpy.run_path(str(MIGRATION))["STATEMENTS"]:
             await owner.execute(statement)
-    finally:
-        await owner.close()
     assert await books.value("SELECT count(*) FROM rates") == before
     # Almost nothing is more than zero.
     assert await books.value("SELECT count(*) FROM rates WHERE set_aside IS NOT NULL") == len(BROKEN_RATES) - 1
     assert await books.value("SELECT count(*) FROM prices WHERE set_aside IS NOT NULL") == 1
     assert await books.value("SELECT revision FROM price_book") == revision + 1
-    connection = await asyncpg.connect(servers.dsn("billing"))
-    try:
+    async with connected(servers.dsn("billing")) as connection:
         tariff = await _read(connection)
-    finally:
-        await connection.close()
     rate = tariff.rates.at("NOK", datetime(2026, 11, 1, tzinfo=UTC))
     assert rate is not None
     assert str(rate.rate) == "0.08"

@@ -5,19 +5,22 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 
+from services.billing.api import serve_routes
+from services.billing.app import application
 from services.billing.checks.check_funds import CheckFunds, Question
 from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
-from services.chassis.caller import Caller
+from services.chassis.caller import Caller, CallerVerifier
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
-from tests.integration.billing.test_charge_statements import CountedDatabase
 from tests.support.callers import admin_of, checker, member_of, system_admin
 from tests.support.charging import charge
 from tests.support.events import new_mandate, usage_record
 from tests.support.ledger import Books
+from tests.support.statements import CountedDatabase
 
 
 def chf(amount: str) -> dict[str, str]:
@@ -249,6 +252,18 @@ async def test_the_direct_path_refuses_as_every_path_does(api: BillingApi, manda
     assert (await api.call(None, "POST", path, content=b"{}")).status_code == 401
     other = await api.call(checker(), "GET", path)
     assert (other.status_code, other.headers["content-type"]) == (405, "application/problem+json")
+
+
+async def test_the_route_of_the_check_answers_as_the_direct_path_does(api: BillingApi, mandate: str) -> None:
+    app = application()
+    verifier = CallerVerifier(audience="billing", secret=api.secret)
+    serve_routes(app, BillingSettings.model_construct(), database=api.database, caller=verifier, clock=system_clock)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://billing") as client:
+        behind = BillingApi(client, api.secret, api.database)
+        assert await check(behind, mandate) == await check(api, mandate)
+        refused = await behind.call(checker(), "POST", "/api/billing/check", json={"mandateId": mandate})
+        assert (refused.status_code, refused.json()["code"]) == (422, "VALIDATION")
+        assert (await behind.call(member_of(mandate), "POST", "/api/billing/check", json={})).status_code == 403
 
 
 async def test_checks_that_wait_together_get_each_their_own_answer(api: BillingApi) -> None:

@@ -69,12 +69,12 @@ async def test_a_shared_credit_is_not_given_again_to_the_pool(
     mandate = new_mandate()
     await api.directory(mandate, MEMBERS)
     await _switch(api, mandate, "PREPAY_USER")
-    opening = await _total(books, mandate)
+    opening = await books.money(mandate)
     received = await credit(api, mandate)
-    assert await _total(books, mandate) == opening + 10_000_000
+    assert await books.money(mandate) == opening + 10_000_000
     await _switch(api, mandate, "PREPAY_MANDATE")
     await _again(api, received)
-    assert await _total(books, mandate) == opening + 10_000_000
+    assert await books.money(mandate) == opening + 10_000_000
     assert await books.failing() == {}
 
 
@@ -88,9 +88,9 @@ async def test_a_shared_credit_is_not_given_again_when_members_have_gone_or_come
     received = await credit(api, mandate)
     for members, disabled in (({"user-1": ["member"]}, ("user-2", "user-3")), ({**MEMBERS, "user-0": ["member"]}, ())):
         await api.directory(mandate, members, disabled=disabled)
-        before = await _total(books, mandate)
+        before = await books.money(mandate)
         await _again(api, received)
-        assert await _total(books, mandate) == before
+        assert await books.money(mandate) == before
     assert await books.failing() == {}
 
 
@@ -106,14 +106,3 @@ async def _again(api: BillingApi, received: Received) -> None:
 async def _switch(api: BillingApi, mandate: str, model: str) -> None:
     answer = await api.call(system_admin(), "POST", f"/api/billing/admin/model/{mandate}", json={"billingModel": model})
     assert answer.status_code == 200, answer.text
-
-
-async def _total(books: Books, mandate: str) -> int:
-    """What pool and members have together, in micro-CHF."""
-    return int(
-        await books.value(
-            "SELECT sum(a.balance) FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
-            " WHERE m.id = $1 AND a.type IN ('MANDATE', 'USER')",
-            mandate,
-        )
-    )

@@ -58,11 +58,11 @@ async def test_usage_may_have_the_id_of_every_movement_and_each_stands_for_itsel
     budget = subscription(mandate, uuid4(), 1, "ACTIVE", budget_due=True)
     await _everything(api, mandate, payment, budget)
     ids = await _own_ids(books, mandate)
-    before = await _total(books, mandate)
+    before = await books.money(mandate)
     await charge(api.database, *(usage_record(mandate, event_id=each, amount="1") for each in ids))
     assert await books.refused(mandate) == {}
     assert await books.charged([mandate]) == len(ids), "usage under such an id is usage like any other"
-    assert await _total(books, mandate) == before - len(ids) * 1_500_000
+    assert await books.money(mandate) == before - len(ids) * 1_500_000
     await _everything_again(api, mandate, payment, budget)
     assert await _own_ids(books, mandate) == ids, "a movement was repeated"
     assert await books.failing() == {}
@@ -87,7 +87,7 @@ async def test_usage_first_under_the_id_of_a_payment_does_not_swallow_the_paymen
     derived = uuid5(LEDGER_NAMESPACE, f"{twin}/payment/{payment.event.data.reference}")
     await charge(api.database, usage_record(twin, event_id=derived, amount="1"))
     await _pay(api, payment)
-    assert await _total(books, twin) == 500_000_000 - 1_500_000
+    assert await books.money(twin) == 500_000_000 - 1_500_000
     assert derived in await _own_ids(books, twin), "the id was not the one that the payment has"
     assert await books.failing() == {}
 
@@ -104,7 +104,7 @@ async def test_a_payment_told_with_another_amount_is_a_conflict_and_told_again_i
     assert await books.refused(mandate) == {}
     await _pay(api, paid(mandate, 900, **told))
     assert await books.refused(mandate) == {"CONFLICT": 1}
-    assert await _total(books, mandate) == (0 if parked else 500_000_000)
+    assert await books.money(mandate) == (0 if parked else 500_000_000)
     assert await books.parked([mandate]) == int(parked)
 
 
@@ -118,11 +118,11 @@ async def test_a_parked_payment_told_again_when_its_rate_is_there_is_not_credite
     body = {"currency": "NOK", "rate": "0.1", "validFrom": "2026-01-01T00:00:00Z"}
     assert (await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=body)).status_code == 200
     await _pay(api, parked)
-    assert (await books.parked([mandate]), await _total(books, mandate)) == (1, 0)
+    assert (await books.parked([mandate]), await books.money(mandate)) == (1, 0)
     settle = SettlePayments(api.database, clock=system_clock)
     while await settle():
         pass
-    assert (await books.parked([mandate]), await _total(books, mandate)) == (0, 50_000_000)
+    assert (await books.parked([mandate]), await books.money(mandate)) == (0, 50_000_000)
     assert await books.failing() == {}
 
 
@@ -135,7 +135,7 @@ async def test_a_budget_per_member_is_counted_once_whatever_is_told_again(api: B
     await tell([due], [])
     await api.directory(mandate, MEMBERS)
     await tell([due], [])
-    assert await _total(books, mandate) == 20_000_000
+    assert await books.money(mandate) == 20_000_000
     nobody = new_mandate()
     due = subscription(nobody, uuid4(), 1, "ACTIVE", budget_due=True, plan=plan)
     await tell([due], [])
@@ -156,20 +156,9 @@ async def test_a_credit_by_hand_repeated_after_a_switch_answers_the_first_one(ap
     path, key = f"/api/billing/admin/credit/{mandate}", {"Idempotency-Key": "once"}
     first = await api.call(system_admin(), "POST", path, json={"amount": 9}, headers=key)
     assert await _switch(api, mandate, "PREPAY_USER") == 200
-    total = await _total(books, mandate)
+    total = await books.money(mandate)
     again = await api.call(system_admin(), "POST", path, json={"amount": 9}, headers=key)
     assert (again.status_code, again.json()) == (200, first.json())
     other = await api.call(system_admin(), "POST", path, json={"amount": 9, "userId": "user-1"}, headers=key)
     assert other.status_code == 422, other.text
-    assert await _total(books, mandate) == total
-
-
-async def _total(books: Books, mandate: str) -> int:
-    """What pool and members have together, in micro-CHF."""
-    return int(
-        await books.value(
-            "SELECT sum(a.balance) FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
-            " WHERE m.id = $1 AND a.type IN ('MANDATE', 'USER')",
-            mandate,
-        )
-    )
+    assert await books.money(mandate) == total

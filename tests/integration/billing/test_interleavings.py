@@ -5,21 +5,20 @@ Whichever commits first: afterwards all money is where the model in force looks 
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from decimal import Decimal
 from typing import NamedTuple
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from services.billing.charging.settle_parked import SettleParked
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_payment import CreditPayments
 from services.chassis.clock import system_clock
 from services.chassis.database import is_transient
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, system_admin
-from tests.support.charging import charge
+from tests.support.charging import charge, settling
+from tests.support.databases import connected
 from tests.support.events import new_mandate, usage_record
 from tests.support.facts import paid, subscription
 from tests.support.ledger import Books
@@ -202,7 +201,7 @@ async def test_an_event_that_is_parked_by_one_worker_and_charged_by_another_stan
     assert lock.waited >= 1
     assert await books.event_ids([mandate]) == [event_id]
     assert await books.refused(mandate) == {"CONFLICT": 1}
-    assert await SettleParked(api.database, default_markup=Decimal(50), clock=system_clock)() >= 0
+    assert await settling(api.database)() >= 0
     assert await books.failing() == {}
 
 
@@ -214,20 +213,19 @@ async def test_an_account_that_somebody_moves_without_the_lock_of_its_mandate_is
         "UPDATE billing.accounts a SET seq = a.seq + $2 FROM billing.mandates m"
         " WHERE m.no = a.mandate_no AND m.id = $1 AND a.type = 'MANDATE'"
     )
-    hand = await asyncpg.connect(servers.admin_dsn)
-    try:
-        async with held_accounts(servers.admin_dsn, mandate) as lock:
-            # Both stand at the accounts that are held: the hand first, the charge, which has read them, behind it.
-            await lock.begin(hand.execute(move, mandate, 1), _usage(api, mandate))
-            _, outcome = await lock.release()
-        assert lock.waited == 2
-        assert isinstance(outcome, asyncpg.SerializationError), outcome
-        assert is_transient(outcome), "the events would be refused instead of tried again"
-        assert "without the lock of their mandate" in str(outcome)
-        assert await books.charged([mandate]) == 0
-    finally:
-        await hand.execute(move, mandate, -1)
-        await hand.close()
+    async with connected(servers.admin_dsn) as hand:
+        try:
+            async with held_accounts(servers.admin_dsn, mandate) as lock:
+                # Both stand at the accounts that are held: the hand first, the charge, which has read them, behind it.
+                await lock.begin(hand.execute(move, mandate, 1), _usage(api, mandate))
+                _, outcome = await lock.release()
+            assert lock.waited == 2
+            assert isinstance(outcome, asyncpg.SerializationError), outcome
+            assert is_transient(outcome), "the events would be refused instead of tried again"
+            assert "without the lock of their mandate" in str(outcome)
+            assert await books.charged([mandate]) == 0
+        finally:
+            await hand.execute(move, mandate, -1)
     await _usage(api, mandate)
     assert await books.charged([mandate]) == 1
     assert await books.failing() == {}

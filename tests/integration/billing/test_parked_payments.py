@@ -1,6 +1,5 @@
 """Payments that wait for a rate are settled by themselves: each alone, beside parked usage, by the one job."""
 
-import asyncio
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import uuid4
@@ -15,7 +14,9 @@ from tests.integration.billing.conftest import BillingApi
 from tests.support.charging import charge
 from tests.support.events import usage_record
 from tests.support.facts import paid
-from tests.support.ledger import Books, eventually
+from tests.support.ledger import Books
+from tests.support.parts import at_work
+from tests.support.waiting import eventually
 
 
 async def test_an_unreadable_parked_payment_is_set_aside_and_its_neighbours_are_credited(
@@ -37,7 +38,7 @@ async def test_an_unreadable_parked_payment_is_set_aside_and_its_neighbours_are_
         mandate,
     )
     assert [(row["event_id"], row["reason"]) for row in rows] == [(broken, "UNREADABLE")]
-    assert await _pool(books, mandate) == 15_000_000
+    assert await books.pool(mandate) == 15_000_000
     assert await books.failing() == {}
 
 
@@ -51,12 +52,9 @@ async def test_the_job_settles_parked_usage_and_parked_payments(api: BillingApi,
     async def nothing_waits() -> bool:
         return await books.parked([mandate]) == 0
 
-    stop = asyncio.Event()
-    running = asyncio.create_task(job.run(stop))
-    await books.wait_charged([mandate], 3, timeout_s=20)
-    await eventually(nothing_waits, timeout_s=20, what="everything settled")
-    stop.set()
-    await running
+    async with at_work(job):
+        await books.wait_charged([mandate], 3, timeout_s=20)
+        await eventually(nothing_waits, timeout_s=20, what="everything settled")
     credited = await books.value(
         "SELECT sum(amount)::bigint FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
         " WHERE m.id = $1 AND t.reference_type = 'PAYMENT'",
@@ -75,13 +73,3 @@ async def _rate(api: BillingApi, currency: str) -> None:
             valid_from=datetime(2026, 1, 1, tzinfo=UTC),
             actor="admin",
         )
-
-
-async def _pool(books: Books, mandate: str) -> int:
-    return int(
-        await books.value(
-            "SELECT a.balance FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
-            " WHERE m.id = $1 AND a.type = 'MANDATE'",
-            mandate,
-        )
-    )

@@ -16,6 +16,7 @@ from tests.integration.billing.conftest import BillingApi
 from tests.support.charging import charge
 from tests.support.events import usage_record, uuid7
 from tests.support.ledger import Books
+from tests.support.parts import at_work
 from tests.support.stack import ServerPair
 
 BROKEN = ["{", "[]", '{"specversion": "1.0", "type": "ch.rappen.usage.recorded.v9"}', "9" * 5000]
@@ -46,13 +47,10 @@ async def test_an_unreadable_parked_event_is_set_aside_and_its_neighbours_are_ch
         runs += 1
         return await settle()
 
-    stop = asyncio.Event()
-    job = asyncio.create_task(RepeatedJob("settle parked", counted, every_s=0.5).run(stop))
-    await books.wait_charged([mandate], len(records), timeout_s=20)
-    runs = 0
-    await asyncio.sleep(2)
-    stop.set()
-    await job
+    async with at_work(RepeatedJob("settle parked", counted, every_s=0.5)):
+        await books.wait_charged([mandate], len(records), timeout_s=20)
+        runs = 0
+        await asyncio.sleep(2)
     assert runs <= 6
     rows = await books.fetch("SELECT reason, event FROM uncharged_events WHERE event_id = $1", broken)
     assert [(row["reason"], row["event"]) for row in rows] == [("UNREADABLE", text)]

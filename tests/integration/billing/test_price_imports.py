@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,11 +9,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from services.billing.charging.settle_parked import SettleParked
-from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, system_admin
-from tests.support.charging import charge
+from tests.support.charging import charge, settling
 from tests.support.events import usage_record
 from tests.support.ledger import Books
 from tests.support.processes import run_command
@@ -282,6 +279,6 @@ async def test_the_command_refuses_a_time_that_cannot_be_and_a_file_that_is_read
 
 async def _settle(api: BillingApi) -> None:
     """What the job of a worker does until nothing is left to look at."""
-    settle = SettleParked(api.database, default_markup=Decimal(50), clock=system_clock)
+    settle = settling(api.database)
     while await settle():
         pass

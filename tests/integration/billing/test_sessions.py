@@ -13,6 +13,8 @@ from services.chassis.database import Database, NoConnection, is_transient, is_u
 from services.chassis.settings import DatabaseSettings
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
+from tests.support.databases import opened
+from tests.support.locks import held, held_accounts
 from tests.support.stack import ServerPair
 
 EXPECTED = {
@@ -31,10 +33,8 @@ EXPECTED = {
 async def narrow(servers: ServerPair) -> AsyncIterator[Database]:
     """One connection, for which two may wait; a lock is waited for only shortly."""
     settings = DatabaseSettings(waiting_max=2, lock_timeout_s=0.3)
-    database = Database(servers.dsn("billing"), pool_size=1, settings=settings)
-    await database.start()
-    yield database
-    await database.stop()
+    async with opened(servers.dsn("billing"), pool_size=1, settings=settings) as database:
+        yield database
 
 
 async def test_each_session_has_its_limits_from_the_service(database: Database) -> None:
@@ -50,9 +50,7 @@ async def test_each_session_has_its_limits_from_the_service(database: Database) 
 
 
 async def test_a_lock_that_is_not_to_be_had_is_told_as_a_passing_fault(narrow: Database, servers: ServerPair) -> None:
-    other = await asyncpg.connect(servers.admin_dsn)
-    try:
-        await other.execute("BEGIN; LOCK TABLE billing.rates IN ACCESS EXCLUSIVE MODE")
+    async with held(servers.admin_dsn, "LOCK TABLE billing.rates IN ACCESS EXCLUSIVE MODE") as lock:
         with pytest.raises(asyncpg.LockNotAvailableError) as refused:
             async with narrow.bare() as connection:
                 await connection.fetch("SELECT * FROM rates")
@@ -64,10 +62,8 @@ async def test_a_lock_that_is_not_to_be_had_is_told_as_a_passing_fault(narrow: D
             reading = asyncio.create_task(connection.fetch("SELECT * FROM rates"))
             await asyncio.sleep(1)
             assert not reading.done()
-            await other.execute("ROLLBACK")
+            await lock.release()
             await reading
-    finally:
-        await other.close()
 
 
 async def test_a_locked_account_answers_503_and_nothing_is_done(
@@ -75,17 +71,8 @@ async def test_a_locked_account_answers_503_and_nothing_is_done(
 ) -> None:
     path = f"/api/billing/admin/credit/{mandate}"
     assert (await api.call(system_admin(), "POST", path, json={"amount": 1})).status_code == 200
-    other = await asyncpg.connect(servers.admin_dsn)
-    try:
-        async with other.transaction():
-            await other.execute(
-                "SELECT 1 FROM billing.accounts a JOIN billing.mandates m ON m.no = a.mandate_no"
-                " WHERE m.id = $1 FOR UPDATE OF a",
-                mandate,
-            )
-            refused = await api.call(system_admin(), "POST", path, json={"amount": 1})
-    finally:
-        await other.close()
+    async with held_accounts(servers.admin_dsn, mandate):
+        refused = await api.call(system_admin(), "POST", path, json={"amount": 1})
     assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
     assert refused.headers["retry-after"] == "1"
     assert (await api.call(system_admin(), "POST", path, json={"amount": 1})).json()["balanceAfter"] == 2
@@ -123,22 +110,17 @@ async def test_more_checks_than_can_wait_are_refused_at_once(
     database: Database, mandate: str, servers: ServerPair
 ) -> None:
     standings = Standings(database, readers_max=1)
-    other = await asyncpg.connect(servers.admin_dsn)
-    try:
-        async with other.transaction():
-            await other.execute("LOCK TABLE billing.price_book IN ACCESS EXCLUSIVE MODE")
-            read = [standings.read(mandate, "user-1", None) for _ in range(TOGETHER_MAX + WAITING_MAX)]
-            waiting = [asyncio.create_task(one) for one in read[:TOGETHER_MAX]]
-            await asyncio.sleep(0.2)
-            waiting += [asyncio.create_task(one) for one in read[TOGETHER_MAX:]]
-            await asyncio.sleep(0)
-            with pytest.raises(NoConnection):
-                await standings.read(mandate, "user-1", None)
-            # Who has gone leaves their place.
-            waiting.pop().cancel()
-            await asyncio.sleep(0)
-            waiting.append(asyncio.create_task(standings.read(mandate, "user-1", None)))
-    finally:
-        await other.close()
+    async with held(servers.admin_dsn, "LOCK TABLE billing.price_book IN ACCESS EXCLUSIVE MODE"):
+        read = [standings.read(mandate, "user-1", None) for _ in range(TOGETHER_MAX + WAITING_MAX)]
+        waiting = [asyncio.create_task(one) for one in read[:TOGETHER_MAX]]
+        await asyncio.sleep(0.2)
+        waiting += [asyncio.create_task(one) for one in read[TOGETHER_MAX:]]
+        await asyncio.sleep(0)
+        with pytest.raises(NoConnection):
+            await standings.read(mandate, "user-1", None)
+        # Who has gone leaves their place.
+        waiting.pop().cancel()
+        await asyncio.sleep(0)
+        waiting.append(asyncio.create_task(standings.read(mandate, "user-1", None)))
     async with asyncio.timeout(20):
         assert all(row["known"] for row in await asyncio.gather(*waiting))

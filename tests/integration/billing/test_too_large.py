@@ -1,18 +1,16 @@
 """Amounts that an account cannot hold are refused alone, by their code, and hold nobody else up."""
 
 import json
-from decimal import Decimal
 from uuid import uuid4
 
 from rappen_contracts.subscription.v1 import Plan
-from services.billing.charging.settle_parked import SettleParked
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_payment import CreditPayments
 from services.billing.credits.settle_payments import SettlePayments
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
-from tests.support.charging import charge
+from tests.support.charging import charge, settling
 from tests.support.events import new_mandate, usage_record
 from tests.support.facts import money, paid, subscription
 from tests.support.ledger import Books
@@ -72,7 +70,7 @@ async def test_a_parked_event_whose_price_is_out_of_range_stays_parked_alone(
     await charge(api.database, *usages)
     assert await books.parked([mandate]) == 3
     await _price(api, model, "1000")
-    settle = SettleParked(api.database, default_markup=Decimal(50), clock=system_clock)
+    settle = settling(api.database)
     while await settle():
         pass
     assert await books.charged([mandate]) == 2
@@ -88,7 +86,7 @@ async def test_a_payment_out_of_range_is_refused_alone(api: BillingApi, books: B
     beyond, good = paid(mandate, 999_999_999, currency="BHD"), paid(mandate, 10)
     await CreditPayments(api.database, clock=system_clock)([beyond, good], [])
     assert await books.refused(mandate) == {"AMOUNT_TOO_LARGE": 1}
-    assert await _pool(books, mandate) == 10_000_000
+    assert await books.pool(mandate) == 10_000_000
     assert await books.failing() == {}
 
 
@@ -105,20 +103,20 @@ async def test_a_parked_payment_out_of_range_stays_parked_alone(api: BillingApi,
         "SELECT e.reason FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no WHERE m.id = $1", mandate
     )
     assert [row["reason"] for row in rows] == ["AMOUNT_TOO_LARGE"]
-    assert await _pool(books, mandate) == 10_000_000
+    assert await books.pool(mandate) == 10_000_000
     assert await books.failing() == {}
 
 
 async def test_a_budget_out_of_range_is_refused_alone(api: BillingApi, books: Books, mandate: str) -> None:
     await _rate(api, "BHD", "100000")
     await CreditPayments(api.database, clock=system_clock)([paid(mandate, 29_999_999, currency="BHD")], [])
-    pool = await _pool(books, mandate)
+    pool = await books.pool(mandate)
     due = subscription(mandate, uuid4(), 1, "ACTIVE", budget_due=True, plan=_dear_plan())
     other = new_mandate()
     beside = subscription(other, uuid4(), 1, "ACTIVE", budget_due=True)
     await ApplySubscription(api.database, clock=system_clock)([due, beside], [])
     assert await books.refused(mandate) == {"AMOUNT_TOO_LARGE": 1}
-    assert (await _pool(books, mandate), await _pool(books, other)) == (pool, 20_000_000)
+    assert (await books.pool(mandate), await books.pool(other)) == (pool, 20_000_000)
 
 
 def _dear_plan() -> Plan:
@@ -129,13 +127,3 @@ async def _rate(api: BillingApi, currency: str, rate: str) -> None:
     body = {"currency": currency, "rate": rate, "validFrom": "2026-01-01T00:00:00Z"}
     answer = await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=body)
     assert answer.status_code == 200, answer.text
-
-
-async def _pool(books: Books, mandate: str) -> int:
-    return int(
-        await books.value(
-            "SELECT a.balance FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
-            " WHERE m.id = $1 AND a.type = 'MANDATE'",
-            mandate,
-        )
-    )

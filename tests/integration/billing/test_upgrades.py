@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4, uuid5
 
-import asyncpg
 import pytest
 
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
@@ -20,6 +19,7 @@ from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from services.chassis.migrations import migrate
 from tests.support.charging import charge
+from tests.support.databases import connected, opened
 from tests.support.events import usage_record
 from tests.support.facts import paid, subscription
 from tests.support.stack import ROOT, make_postgres
@@ -82,14 +82,12 @@ async def upgraded(tmp_path: Path) -> AsyncIterator[Database]:
         await bootstrap(server.admin_dsn, passwords)
         owner_dsn = database_dsn(server.admin_dsn, "billing_owner", passwords["billing"].owner)
         await asyncio.to_thread(migrate, owner_dsn, schema="billing", folder=released)
-        connection = await asyncpg.connect(owner_dsn)
-        await connection.execute(ROWS)
-        await connection.close()
+        async with connected(owner_dsn) as connection:
+            await connection.execute(ROWS)
         await asyncio.to_thread(migrate, owner_dsn, schema="billing", folder=FOLDER)
-        database = Database(database_dsn(server.admin_dsn, "billing_app", passwords["billing"].app), pool_size=2)
-        await database.start()
-        yield database
-        await database.stop()
+        app_dsn = database_dsn(server.admin_dsn, "billing_app", passwords["billing"].app)
+        async with opened(app_dsn, pool_size=2) as database:
+            yield database
 
 
 async def test_rows_of_the_first_release_are_kept_and_recognised(upgraded: Database) -> None:

@@ -10,6 +10,7 @@ from deploy.local.ports import free_port
 from services.chassis.database import Database
 from services.chassis.readers import WAIT_S_MAX, Readers
 from services.chassis.settings import KafkaSettings
+from tests.support.databases import opened
 from tests.support.stack import ServerPair
 
 POOL_SIZE = 2
@@ -18,10 +19,8 @@ POOL_SIZE = 2
 @pytest.fixture
 async def narrow(servers: ServerPair) -> AsyncIterator[Database]:
     """A pool that a few waiting callers would use up."""
-    database = Database(servers.dsn("billing"), pool_size=POOL_SIZE)
-    await database.start()
-    yield database
-    await database.stop()
+    async with opened(servers.dsn("billing"), pool_size=POOL_SIZE) as database:
+        yield database
 
 
 @pytest.fixture

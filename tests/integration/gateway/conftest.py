@@ -8,18 +8,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.gateway.support import DirectoryReaders, GatewayProcess, Issuer, Peer
+from tests.integration.gateway.support import Peer, directory_read_by_all
+from tests.support.gateway import GatewayProcess, Issuer
 from tests.support.stack import ServerPair
 
 
 @pytest.fixture(scope="package")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPair]:
-    pair = ServerPair(tmp_path_factory.mktemp("servers"))
-    try:
-        pair.start()
+    with ServerPair(tmp_path_factory.mktemp("servers")).running() as pair:
         yield pair
-    finally:
-        pair.stop()
 
 
 @pytest.fixture(scope="package")
@@ -43,21 +40,17 @@ async def peers(servers: ServerPair) -> AsyncIterator[dict[str, Peer]]:
 
 
 @pytest.fixture(scope="package")
-async def readers(servers: ServerPair) -> AsyncIterator[DirectoryReaders]:
-    reading = DirectoryReaders(servers.kafka.bootstrap_servers)
-    await reading.start()
-    yield reading
-    await reading.stop()
+async def directory_read(servers: ServerPair) -> AsyncIterator[None]:
+    async with directory_read_by_all(servers.kafka.bootstrap_servers):
+        yield
 
 
 @pytest.fixture(scope="package")
 async def gateway(
-    servers: ServerPair, issuer: Issuer, peers: dict[str, Peer], readers: DirectoryReaders, folder: Path
+    servers: ServerPair, issuer: Issuer, peers: dict[str, Peer], directory_read: None, folder: Path
 ) -> AsyncIterator[GatewayProcess]:
-    process = GatewayProcess(servers, issuer, peers, folder)
-    await process.start()
-    yield process
-    await process.stop()
+    async with GatewayProcess(servers, issuer, peers, folder) as process:
+        yield process
 
 
 @pytest.fixture(scope="package")

@@ -10,35 +10,10 @@ import asyncpg
 import httpx
 import pytest
 
-from rappen_contracts import decode
-from rappen_contracts.directory.v1 import DirectoryChanged
-from services.chassis.clock import system_clock
-from tests.integration.gateway.support import Issuer, assert_problem, read_topic, unique
+from tests.integration.gateway.support import Headers, a_tenant, assert_problem, events_of, import_lines, put, unique
+from tests.support.databases import connected
+from tests.support.gateway import Issuer
 from tests.support.stack import ServerPair
-
-Headers = dict[str, str]
-
-
-async def put(client: httpx.AsyncClient, headers: Headers, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    answer = await client.put(f"/api/directory/{path}", json=body, headers=headers)
-    assert answer.status_code == 200, answer.text
-    entry: dict[str, Any] = answer.json()
-    return entry
-
-
-async def a_tenant(client: httpx.AsyncClient, admin: Headers, *roles: str) -> tuple[str, str]:
-    """A mandate with one member of those roles."""
-    mandate, user = unique("mandate"), unique("user")
-    await put(client, admin, f"mandates/{mandate}", {"name": "acme", "label": "Acme AG"})
-    await put(client, admin, f"users/{user}", {"username": "jo"})
-    await put(client, admin, f"memberships/{mandate}/{user}", {"roles": list(roles)})
-    return mandate, user
-
-
-async def events_of(servers: ServerPair, key: str, count: int) -> list[DirectoryChanged]:
-    records = await read_topic(servers.kafka.bootstrap_servers, "directory.changed", count, key=key)
-    changes = [decode(record.headers, record.value, now=system_clock()).data for record in records]
-    return [change for change in changes if isinstance(change, DirectoryChanged)]
 
 
 async def test_each_kind_is_put_and_read_back_as_it_was_put(client: httpx.AsyncClient, admin: Headers) -> None:
@@ -448,11 +423,6 @@ async def test_an_import_takes_forward_references_and_tells_what_changed(
     assert kinds == ["mandate", "membership", "feature_instance", "feature_access", "provider_permissions"]
 
 
-async def import_lines(client: httpx.AsyncClient, headers: Headers, body: str | bytes) -> httpx.Response:
-    given = {**headers, "Content-Type": "application/x-ndjson"}
-    return await client.post("/api/directory/import", content=body, headers=given)
-
-
 async def test_an_import_with_faults_changes_nothing_and_lists_every_one(
     client: httpx.AsyncClient, admin: Headers
 ) -> None:
@@ -506,16 +476,13 @@ async def test_a_large_import_is_a_few_statements_and_survives_another_at_the_sa
     )
     assert [answer.status_code for answer in answers] == [200, 200]
     assert sorted(answer.json()["changed"] for answer in answers) == [5_001, 10_001]
-    database = await asyncpg.connect(servers.dsn("gateway"))
-    try:
+    async with connected(servers.dsn("gateway")) as database:
         counted = await database.fetchrow(
             "SELECT count(*) AS users, count(DISTINCT username) AS names FROM users WHERE id LIKE $1", f"{mandate}-%"
         )
         assert tuple(counted) == (5_000, 1)
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await database.execute("DELETE FROM memberships WHERE mandate_id = $1", mandate)
-    finally:
-        await database.close()
 
 
 async def test_lookup_gives_names_for_the_ids_that_exist(client: httpx.AsyncClient, admin: Headers) -> None:

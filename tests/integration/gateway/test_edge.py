@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.gateway.support import GatewayProcess, Issuer, Peer, assert_problem, unique
+from tests.integration.gateway.support import Headers, Peer, assert_problem, unique
+from tests.support.gateway import GatewayProcess, Issuer
 from tests.support.stack import ServerPair
 
-Headers = dict[str, str]
 PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization"}
 
 
@@ -24,15 +24,13 @@ async def limited(
     servers: ServerPair, issuer: Issuer, peers: dict[str, Peer], gateway: GatewayProcess, tmp_path_factory: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     folder: Path = tmp_path_factory.mktemp("limited")
-    process = GatewayProcess(servers, issuer, peers, folder)
     more = {
         "GATEWAY_RATE_LIMITS__ENABLED": "true",
         "GATEWAY_RATE_LIMITS__OVERRIDES": '{"billing-list-balances": 3}',
     }
-    await process.start(role="api", more=more)
-    async with httpx.AsyncClient(base_url=process.url, timeout=20, trust_env=False) as http:
-        yield http
-    await process.stop()
+    async with GatewayProcess(servers, issuer, peers, folder, role="api", more=more) as process:
+        async with httpx.AsyncClient(base_url=process.url, timeout=20, trust_env=False) as http:
+            yield http
 
 
 async def test_a_person_has_so_many_requests_a_minute_of_each_operation(
@@ -235,7 +233,7 @@ async def test_no_answer_tells_of_the_inside(
                 assert word not in str(document)
     found = await client.get("/api/directory/users", params={"pagination": '{"search": "\'; --%_\\\\"}'}, headers=admin)
     assert found.status_code == 200
-    assert "request failed" not in gateway.log()
+    assert "request failed" not in gateway.log_text()
 
 
 async def _sent(gateway: GatewayProcess, *pieces: bytes) -> tuple[bytes, dict[str, Any]]:
@@ -316,4 +314,4 @@ async def test_a_caller_who_hangs_up_within_a_body_is_no_failed_request(gateway:
     writer.close()
     await writer.wait_closed()
     await asyncio.sleep(0.5)
-    assert request_id not in gateway.log()
+    assert request_id not in gateway.log_text()

@@ -11,11 +11,10 @@ import pytest
 
 from services.chassis.clock import system_clock
 from services.chassis.problems import Unavailable
-from services.gateway.clients import CONNECTIONS_MAX, HttpClient, ServiceClient, Unanswered
-from tests.integration.gateway.support import GatewayProcess, Issuer, Peer, assert_problem, unique
-from tests.integration.gateway.test_directory import a_tenant
-
-Headers = dict[str, str]
+from services.gateway.edge.clients import CONNECTIONS_MAX, HttpClient, ServiceClient, Unanswered
+from tests.integration.gateway.support import Headers, Peer, a_tenant, assert_problem, unique
+from tests.support.gateway import GatewayProcess, Issuer
+from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize(
@@ -302,8 +301,9 @@ async def test_a_service_that_does_not_answer_uses_up_no_connections_to_the_othe
                 asyncio.create_task(other.get("/api/subscriptions/plans", headers=admin))
                 for _ in range(CONNECTIONS_MAX)
             ]
-            while peers["subscriptions"].waiting < CONNECTIONS_MAX:  # noqa: ASYNC110 - counted by another server.
-                await asyncio.sleep(0.05)
+            await eventually(
+                lambda: peers["subscriptions"].waiting >= CONNECTIONS_MAX, what="slow requests", timeout_s=7
+            )
             assert (await client.get("/api/billing/balance", headers=admin)).status_code == 200
             assert peers["subscriptions"].waiting > 0
             await asyncio.gather(*slow)
@@ -344,7 +344,7 @@ async def test_an_idempotency_key_of_other_characters_is_400_before_any_service_
         assert accepted.json()["headers"]["idempotency-key"] == "x" * 255
     assert peers["billing"].requests == before["billing"] + 2
     assert peers["payments"].requests == before["payments"] + 1
-    assert "UnicodeEncodeError" not in gateway.log()
+    assert "UnicodeEncodeError" not in gateway.log_text()
 
 
 async def test_stripes_signature_arrives_byte_for_byte_whatever_it_is(client: httpx.AsyncClient) -> None:
@@ -376,4 +376,4 @@ async def test_unknown_paths_and_methods_are_problems_too(
         assert set(refused.headers["allow"].split(", ")) == methods
     german = await client.get("/api/nothing", headers={**admin, "Accept-Language": "de"})
     assert german.json()["detail"] == "Hier ist nichts."
-    assert "Traceback" not in gateway.log()
+    assert "Traceback" not in gateway.log_text()

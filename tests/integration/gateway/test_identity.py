@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -16,8 +14,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.integration.gateway.support import GatewayProcess, Issuer, Peer, assert_problem, unique
-from tests.support.stack import ROOT
+from tests.integration.gateway.support import Peer, assert_problem, unique
+from tests.support.gateway import GatewayProcess, Issuer
+from tests.support.processes import run_command
+from tests.support.stack import ServerPair
 
 PATH = "/api/billing/balance"
 
@@ -170,15 +170,7 @@ async def test_the_development_key_is_published_without_its_private_half(
     assert verified["sub"] == "s"
 
 
-def test_production_refuses_the_development_issuer(gateway: GatewayProcess) -> None:
-    refused = subprocess.run(
-        [sys.executable, "-m", "services.gateway", "all"],
-        cwd=ROOT,
-        env=gateway.environment({"GATEWAY_ENVIRONMENT": "production"}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def test_production_refuses_the_development_issuer(gateway: GatewayProcess, servers: ServerPair) -> None:
+    refused = run_command(servers, "gateway", "all", more={**gateway.settings, "GATEWAY_ENVIRONMENT": "production"})
     assert refused.returncode == 2
     assert "dev_issuer is for development" in refused.stderr

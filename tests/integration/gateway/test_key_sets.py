@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
 from services.chassis.problems import Unavailable
-from services.gateway.errors import InvalidToken
-from services.gateway.identity import TokenVerifier, TrustedIssuer
-from services.gateway.key_sets import (
+from services.gateway.access.errors import InvalidToken
+from services.gateway.access.identity import TokenVerifier, TrustedIssuer
+from services.gateway.access.key_sets import (
     FETCH_TIMEOUT_S,
     KEYS_AGE_S_FRESH,
     KEYS_AGE_S_MAX,

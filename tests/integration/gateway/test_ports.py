@@ -9,8 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.gateway.support import GatewayProcess, Issuer, Peer, assert_problem
+from tests.integration.gateway.support import Peer, assert_problem
+from tests.support.described import NO_OPERATIONS
+from tests.support.gateway import GatewayProcess, Issuer
 from tests.support.stack import ServerPair
+from tests.support.waiting import eventually
 
 INTERNAL_PATHS = ("/healthz", "/readyz", "/metrics")
 
@@ -29,18 +32,14 @@ async def test_the_internal_port_tells_health_and_metrics_and_nothing_else(gatew
         assert answers["/readyz"].json() == {"ready": True, "failing": []}
         assert "rappen_outbox_rows" in answers["/metrics"].text
         for path in ("/api/billing/balance", "/openapi.json", "/nothing"):
-            assert_problem(await internal.get(path), 404, "NOT_FOUND")
+            assert_problem(await internal.get(path, extensions=NO_OPERATIONS), 404, "NOT_FOUND")
 
 
 async def test_a_worker_has_no_public_port(servers: ServerPair, issuer: Issuer, tmp_path: Path) -> None:
-    worker = GatewayProcess(servers, issuer, {}, tmp_path)
-    await worker.start(role="worker")
-    try:
+    async with GatewayProcess(servers, issuer, {}, tmp_path, role="worker") as worker:
         async with httpx.AsyncClient(trust_env=False) as http:
             with pytest.raises(httpx.ConnectError):
                 await http.get(worker.url)
-    finally:
-        await worker.stop()
 
 
 @pytest.mark.parametrize("taken", ["port", "internal_port"])
@@ -49,41 +48,42 @@ async def test_the_process_ends_when_either_port_cannot_be_opened(
 ) -> None:
     process = GatewayProcess(servers, issuer, {}, tmp_path)
     with socket.create_server(("127.0.0.1", getattr(process, taken))):
-        with pytest.raises(AssertionError, match="did not start"):
-            await process.start()
+        process.start()
+        with pytest.raises(AssertionError, match="gateway all ended with"):
+            await process.ready()
     assert process.exit_code not in (0, None)
-    assert "address already in use" in process.log().lower()
+    assert "address already in use" in process.log_text().lower()
 
 
 async def test_a_request_is_answered_to_its_end_while_the_internal_port_says_that_no_more_may_come(
     servers: ServerPair, issuer: Issuer, peers: dict[str, Peer], admin: dict[str, str], tmp_path: Path
 ) -> None:
-    process, peer = GatewayProcess(servers, issuer, peers, tmp_path), peers["subscriptions"]
-    await process.start(role="api")
+    peer = peers["subscriptions"]
     before, peer.delay_s = peer.requests, 4.0
     try:
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as http, asyncio.timeout(30):
+        async with (
+            GatewayProcess(servers, issuer, peers, tmp_path, role="api") as process,
+            httpx.AsyncClient(trust_env=False, timeout=20) as http,
+        ):
             begun = asyncio.create_task(http.get(f"{process.url}/api/subscriptions/plans", headers=admin))
-            while peer.requests == before:  # noqa: ASYNC110 - the peer has no event for it.
-                await asyncio.sleep(0.01)
-            stopping = asyncio.create_task(process.stop())
-            while await takes_connections(process.port):  # noqa: ASYNC110 - a caller can only try.
-                await asyncio.sleep(0.05)
+            await eventually(lambda: peer.requests > before, what="the request at the peer", timeout_s=3)
+            process.terminate()
+            await eventually(lambda: refuses_connections(process.port), what="a closed public port", timeout_s=3)
             ready = await http.get(f"{process.internal_url}/readyz")
             assert (ready.status_code, ready.json()) == (503, {"ready": False, "failing": ["draining"]})
             assert (await http.get(f"{process.internal_url}/healthz")).status_code == 200
             assert not begun.done()
             assert (await begun).status_code == 200
-            await stopping
+            assert await asyncio.to_thread(process.wait) == 0
     finally:
         peer.delay_s = 0.0
 
 
-async def takes_connections(port: int) -> bool:
-    """Whether somebody listens on a port."""
+async def refuses_connections(port: int) -> bool:
+    """Whether nobody listens on a port."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except ConnectionRefusedError:
-        return False
+        return True
     writer.close()
-    return True
+    return False

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
-from tests.integration.gateway.support import Issuer, assert_problem, unique
-from tests.integration.gateway.test_directory import Headers, a_tenant, events_of, import_lines, put
+from tests.integration.gateway.support import Headers, a_tenant, assert_problem, events_of, import_lines, put, unique
 from tests.integration.gateway.test_scope import caller
-from tests.support.ledger import eventually
+from tests.support.databases import connected
+from tests.support.gateway import Issuer
+from tests.support.locks import held
 from tests.support.stack import ServerPair
 
 PERSON = {"username": "grace", "email": "grace@other.example", "firstName": "Grace", "lastName": "Hopper"}
@@ -288,19 +287,14 @@ async def test_a_membership_of_the_operator_is_no_invitation_again_by_one_that_w
     two: Two, client: httpx.AsyncClient, admin: Headers, servers: ServerPair
 ) -> None:
     path, _ = two.paths(two.person)
-    async with _Held(servers, "LOCK TABLE gateway.outbox IN EXCLUSIVE MODE") as held:
-        operator = asyncio.create_task(client.put(f"/api/directory/{path}", json={"roles": ["admin"]}, headers=admin))
-        await held.waiting(1)
-        inviting = asyncio.create_task(client.put(f"/api/directory/{path}", json={"roles": ["member"]}, headers=two.me))
-        await held.waiting(2)
-        await held.release()
-        assert [answer.status_code for answer in await asyncio.gather(operator, inviting)] == [200, 200]
-        row = await held.row(
-            "SELECT enabled, pending FROM gateway.memberships WHERE mandate_id = $1 AND user_id = $2",
-            two.mandate,
-            two.person,
-        )
-    assert tuple(row) == (True, False)
+    async with held(servers.admin_dsn, "LOCK TABLE gateway.outbox IN EXCLUSIVE MODE") as lock:
+        operator = client.put(f"/api/directory/{path}", json={"roles": ["admin"]}, headers=admin)
+        inviting = client.put(f"/api/directory/{path}", json={"roles": ["member"]}, headers=two.me)
+        await lock.begin(operator, inviting)
+        assert [answer.status_code for answer in await lock.release()] == [200, 200]
+    assert lock.waited >= 2
+    row_of = "FROM gateway.memberships WHERE mandate_id = $1 AND user_id = $2"
+    assert await _enabled_and_pending(servers, row_of, two.mandate, two.person) == (True, False)
 
 
 async def test_an_invitation_that_is_withdrawn_at_that_moment_is_not_accepted(
@@ -308,18 +302,14 @@ async def test_an_invitation_that_is_withdrawn_at_that_moment_is_not_accepted(
 ) -> None:
     await two.add(two.person)
     row_of = "FROM gateway.memberships WHERE mandate_id = $1 AND user_id = $2"
-    async with _Held(servers, f"SELECT 1 {row_of} FOR UPDATE", two.mandate, two.person) as held:
+    async with held(servers.admin_dsn, f"SELECT 1 {row_of} FOR UPDATE", two.mandate, two.person) as lock:
         path = f"/api/directory/memberships/{two.mandate}/{two.person}"
-        withdraw = asyncio.create_task(client.delete(path, headers=two.me))
-        await held.waiting(1)
-        accept = asyncio.create_task(two.accept(two.them))
-        await held.waiting(2)
-        await held.release()
-        withdrawn, accepted = await asyncio.gather(withdraw, accept)
-        row = await held.row(f"SELECT enabled, pending {row_of}", two.mandate, two.person)
+        await lock.begin(client.delete(path, headers=two.me), two.accept(two.them))
+        withdrawn, accepted = await lock.release()
+    assert lock.waited == 2
     assert withdrawn.status_code in (200, 204)
     assert_problem(accepted, 403, "FORBIDDEN")
-    assert tuple(row) == (False, True)
+    assert await _enabled_and_pending(servers, row_of, two.mandate, two.person) == (False, True)
 
 
 async def test_an_invitation_to_a_feature_alone_that_is_withdrawn_at_that_moment_is_not_accepted(
@@ -328,44 +318,15 @@ async def test_an_invitation_to_a_feature_alone_that_is_withdrawn_at_that_moment
     _, path = two.paths(two.person)
     await put(client, two.me, path, {"roles": ["user"]})
     row_of = "FROM gateway.feature_access WHERE instance_id = $1 AND user_id = $2"
-    async with _Held(servers, f"SELECT 1 {row_of} FOR UPDATE", two.instance, two.person) as held:
-        withdraw = asyncio.create_task(client.delete(f"/api/directory/{path}", headers=two.me))
-        await held.waiting(1)
-        accept = asyncio.create_task(two.accept(two.them))
-        await held.waiting(2)
-        await held.release()
-        withdrawn, accepted = await asyncio.gather(withdraw, accept)
-        row = await held.row(f"SELECT enabled, pending {row_of}", two.instance, two.person)
+    async with held(servers.admin_dsn, f"SELECT 1 {row_of} FOR UPDATE", two.instance, two.person) as lock:
+        await lock.begin(client.delete(f"/api/directory/{path}", headers=two.me), two.accept(two.them))
+        withdrawn, accepted = await lock.release()
+    assert lock.waited == 2
     assert withdrawn.status_code in (200, 204)
     assert_problem(accepted, 403, "FORBIDDEN")
-    assert tuple(row) == (False, True)
+    assert await _enabled_and_pending(servers, row_of, two.instance, two.person) == (False, True)
 
 
-class _Held:
-    """A lock of a foreign session, and how many sessions wait."""
-
-    def __init__(self, servers: ServerPair, statement: str, *values: object) -> None:
-        self._dsn, self._statement, self._values = servers.admin_dsn, statement, values
-
-    async def __aenter__(self) -> _Held:
-        self._holder, self._looking = await asyncpg.connect(self._dsn), await asyncpg.connect(self._dsn)
-        await self._holder.execute("BEGIN")
-        await self._holder.fetch(self._statement, *self._values)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._holder.close()
-        await self._looking.close()
-
-    async def waiting(self, count: int) -> None:
-        async def there() -> bool:
-            found = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            return int(await self._looking.fetchval(found)) >= count
-
-        await eventually(there, what=f"{count} that wait", timeout_s=4)
-
-    async def release(self) -> None:
-        await self._holder.execute("ROLLBACK")
-
-    async def row(self, statement: str, *values: object) -> asyncpg.Record:
-        return await self._looking.fetchrow(statement, *values)
+async def _enabled_and_pending(servers: ServerPair, row_of: str, *values: object) -> tuple[bool, bool]:
+    async with connected(servers.admin_dsn) as looking:
+        return tuple(await looking.fetchrow(f"SELECT enabled, pending {row_of}", *values))

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.gateway.tables import metadata
+from tests.support.databases import connected
 from tests.support.stack import ServerPair
 
 
@@ -38,10 +39,7 @@ async def test_the_tables_are_what_the_migration_makes(servers: ServerPair) -> N
 
 @pytest.mark.parametrize("table", [table.name for table in metadata.sorted_tables if table.name != "outbox"])
 async def test_the_application_can_remove_nothing(servers: ServerPair, table: str) -> None:
-    connection = await asyncpg.connect(servers.dsn("gateway"))
-    try:
+    async with connected(servers.dsn("gateway")) as connection:
         for statement in (f"DELETE FROM {table}", f"TRUNCATE {table}", f"DROP TABLE {table}"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)
-    finally:
-        await connection.close()

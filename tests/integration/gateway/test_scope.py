@@ -7,10 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.gateway.support import Issuer, assert_problem, unique
-from tests.integration.gateway.test_directory import a_tenant, put
-
-Headers = dict[str, str]
+from tests.integration.gateway.support import Headers, a_tenant, assert_problem, put, unique
+from tests.support.gateway import Issuer
 
 
 async def caller(client: httpx.AsyncClient, headers: Headers, path: str = "/api/billing/balance") -> dict[str, Any]:

@@ -16,10 +16,12 @@ import pytest
 from rappen_contracts import decode
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.chassis.clock import system_clock
-from tests.integration.gateway.support import GatewayProcess, Issuer, assert_problem, read_topic, unique
+from tests.integration.gateway.support import Headers, assert_problem, unique
+from tests.support.gateway import GatewayProcess, Issuer
 from tests.support.stack import ServerPair
+from tests.support.topics import read_topic
+from tests.support.waiting import eventually
 
-Headers = dict[str, str]
 BATCH = "application/cloudevents-batch+json"
 
 
@@ -66,7 +68,7 @@ async def test_an_accepted_event_is_in_kafka_exactly_as_it_was_sent(
     answer = await send(client, program, event)
     assert answer.status_code == 202
     assert answer.json() == {"accepted": 1, "results": [{"id": event["id"], "status": "accepted"}]}
-    (record,) = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", 1, key=mandate)
+    (record,) = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", key=mandate, count=1)
     headers = dict(record.headers)
     assert headers["ce_id"] == event["id"].encode()
     assert headers["ce_source"] == b"/tests"
@@ -99,7 +101,7 @@ async def test_in_a_batch_each_event_is_judged_by_itself(
     assert (results[1]["id"], results[1]["code"]) == (negative["id"], "NEGATIVE")
     assert results[7]["code"] == "DUPLICATE_KEY"
     assert all(result["detail"] for result in results if result["status"] == "invalid")
-    records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", 3, key=mandate)
+    records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", key=mandate, count=3)
     assert [dict(record.headers)["ce_id"].decode() for record in records] == [good["id"], twice["id"], twice["id"]]
 
 
@@ -196,7 +198,7 @@ async def test_data_in_base64_is_taken_as_data_is(
     encoded = {**event, "data_base64": b64encode(json.dumps(event.pop("data")).encode()).decode()}
     del encoded["data"]
     assert (await send(client, program, encoded)).status_code == 202
-    (record,) = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", 1, key=mandate)
+    (record,) = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", key=mandate, count=1)
     read = decode(record.headers, record.value, now=system_clock())
     assert read.data.model_dump()["mandate_id"] == mandate
 
@@ -232,23 +234,20 @@ async def test_a_full_batch_is_accepted_quickly(
     events = [an_event(mandate) for _ in range(1000)]
     answer = await send_batch(client, program, events)
     assert (answer.status_code, answer.json()["accepted"]) == (202, 1000)
-    records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", 1000, key=mandate)
+    records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", key=mandate, count=1000)
     assert [dict(record.headers)["ce_id"].decode() for record in records] == [event["id"] for event in events]
 
 
 async def test_too_many_events_in_flight_are_429(
     servers: ServerPair, issuer: Issuer, program: Headers, tmp_path: Path
 ) -> None:
-    small = GatewayProcess(servers, issuer, {}, tmp_path)
-    await small.start(role="api", more={"GATEWAY_USAGE_IN_FLIGHT_MAX": "5"})
-    try:
+    more = {"GATEWAY_USAGE_IN_FLIGHT_MAX": "5"}
+    async with GatewayProcess(servers, issuer, {}, tmp_path, role="api", more=more) as small:
         async with httpx.AsyncClient(base_url=small.url, trust_env=False) as client:
             refused = await send_batch(client, program, [an_event("m") for _ in range(6)])
             assert_problem(refused, 429, "TOO_MANY_IN_FLIGHT")
             assert refused.headers["retry-after"] == "1"
             assert (await send_batch(client, program, [an_event("m") for _ in range(5)])).status_code == 202
-    finally:
-        await small.stop()
 
 
 async def test_zz_while_kafka_is_away_usage_is_503_and_afterwards_accepted_again(
@@ -267,8 +266,10 @@ async def test_zz_while_kafka_is_away_usage_is_503_and_afterwards_accepted_again
     finally:
         await asyncio.to_thread(servers.kafka.start)
     event = an_event(mandate)
-    async with asyncio.timeout(60):
-        while (await send(client, program, event)).status_code != 202:  # noqa: ASYNC110 - a client can only try again.
-            await asyncio.sleep(0.5)
-    records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", 1, key=mandate)
+
+    async def accepted() -> bool:
+        return (await send(client, program, event)).status_code == 202
+
+    await eventually(accepted, what="an event accepted again")
+    records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", key=mandate, count=1)
     assert event["id"] in {dict(record.headers)["ce_id"].decode() for record in records}

@@ -2,14 +2,15 @@
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from deploy.local.ports import free_port
-from tests.integration.payments.world import World, eventually
+from tests.integration.payments.world import World
+from tests.support.waiting import eventually
 
 
 async def fault(world: World, path: str, status: int, *, times: int, after_effect: bool = False) -> None:
@@ -19,12 +20,13 @@ async def fault(world: World, path: str, status: int, *, times: int, after_effec
 
 async def killed(world: World, hit: Path) -> None:
     """Waits until the service has died where it was told to."""
-    assert await world.service.died() == -9
+    assert await asyncio.to_thread(world.service.wait) == -signal.SIGKILL
     assert await asyncio.to_thread(hit.exists)
 
 
 async def restart(world: World) -> None:
-    await asyncio.to_thread(world.service.start)
+    world.service.start()
+    await world.service.ready()
 
 
 async def test_an_event_is_tried_again_from_the_store_while_stripe_fails(world: World) -> None:
@@ -38,7 +40,7 @@ async def test_an_event_is_tried_again_from_the_store_while_stripe_fails(world: 
         rows = await world.rows("SELECT error, outcome FROM webhook_events WHERE object_id = $1", session_id)
         return bool(rows) and rows[0]["error"] == "STRIPE_UNAVAILABLE" and rows[0]["outcome"] is None
 
-    await eventually(failed_once)
+    await eventually(failed_once, what="a failed try", timeout_s=15)
     assert await world.processed(session_id) == ["CREDITED"]
     (row,) = await world.rows("SELECT attempts, error FROM webhook_events WHERE object_id = $1", session_id)
     assert row == {"attempts": 2, "error": None}
@@ -118,7 +120,7 @@ async def test_a_kill_between_stripes_answer_and_the_commit_of_a_webhook_credits
         return any(row["outcome"] == "CREDITED" for row in rows)
 
     # The lease of the worker that died has to end first.
-    await eventually(credited, timeout_s=30)
+    await eventually(credited, what="the credit", timeout_s=30)
     assert len(await world.published(person.mandate_id)) == 1
     assert (await person.confirm(session_id)).json()["alreadyCredited"] is True
 
@@ -164,7 +166,7 @@ async def test_an_operator_sees_events_and_has_them_processed_again(world: World
         rows = await world.rows("SELECT attempts, outcome FROM webhook_events WHERE event_id = $1", event_id)
         return rows == [{"attempts": 2, "outcome": "IGNORED"}]
 
-    await eventually(again)
+    await eventually(again, what="a second try", timeout_s=15)
     assert world.command("events", "retry", "evt_unknown").returncode == 1
 
 
@@ -189,20 +191,16 @@ async def test_the_application_role_cannot_change_or_remove_a_payment(world: Wor
 
 @pytest.mark.parametrize("role", ["api", "worker"])
 async def test_each_role_starts_and_stops_in_good_order(world: World, role: str) -> None:
-    process = world.process(role, port=free_port())
-    await asyncio.to_thread(process.start)
-    assert await asyncio.to_thread(process.end) == 0
+    async with world.process(role) as process:
+        assert process.running
+    assert process.exit_code == 0
 
 
 async def test_two_workers_share_the_inbox_and_credit_once(world: World) -> None:
-    second = world.process("worker", port=free_port())
-    await asyncio.to_thread(second.start)
-    try:
+    async with world.process("worker"):
         people = [world.person() for _ in range(5)]
         sessions = [await person.session() for person in people]
         await asyncio.gather(*(world.pay(session_id, duplicate=2, shuffle=True) for session_id in sessions))
         for session_id, person in zip(sessions, people, strict=True):
             assert await world.processed(session_id) == ["CREDITED"]
             assert len(await world.published(person.mandate_id)) == 1
-    finally:
-        assert await asyncio.to_thread(second.end) == 0

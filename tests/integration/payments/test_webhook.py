@@ -10,7 +10,6 @@ from uuid import uuid4
 import pytest
 import stripe
 
-from deploy.local.ports import free_port
 from services.payments.inbox.event_types import EVENT_TYPES
 from tests.integration.payments.world import OTHER_SECRET, SECRET, WEBHOOK, World
 
@@ -124,9 +123,7 @@ async def test_an_event_that_cannot_be_stored_is_answered_503(world: World) -> N
 
 
 async def test_without_key_and_secrets_payments_say_so_and_nothing_is_lost(world: World) -> None:
-    bare = world.process("api", port=free_port(), stripe_settings={})
-    await asyncio.to_thread(bare.start)
-    try:
+    async with world.process("api", stripe_settings={}) as bare:
         body = json.dumps(event()).encode()
         answer = await world.http.post(bare.url + WEBHOOK, content=body, headers={"Stripe-Signature": signed(body)})
         assert (answer.status_code, answer.json()["code"]) == (503, "WEBHOOK_NOT_CONFIGURED")
@@ -137,8 +134,6 @@ async def test_without_key_and_secrets_payments_say_so_and_nothing_is_lost(world
             headers=person.headers,
         )
         assert (created.status_code, created.json()["code"]) == (503, "STRIPE_NOT_CONFIGURED")
-    finally:
-        assert bare.end() == 0
 
 
 async def test_the_order_in_which_events_arrive_does_not_matter(world: World) -> None:

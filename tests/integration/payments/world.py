@@ -2,12 +2,7 @@
 
 import asyncio
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,70 +10,28 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import httpx
 import stripe
-from aiokafka import AIOKafkaConsumer
+from aiokafka import ConsumerRecord
 
 from deploy.local.ports import free_port
 from rappen_contracts import Event, decode
-from services.chassis.caller import CALLER_HEADER, Caller, sign_caller
-from tests.support.stack import ROOT, ServerPair
+from services.chassis.caller import Caller
+from tests.support.callers import headers
+from tests.support.databases import connected
+from tests.support.events import new_mandate
+from tests.support.fakestripe import FakeStripe
+from tests.support.processes import ServiceProcess, run_command
+from tests.support.stack import ServerPair
+from tests.support.waiting import eventually
 
-__all__ = ["ORIGIN", "OTHER_SECRET", "SECRET", "WEBHOOK", "Person", "Process", "World", "eventually"]
+__all__ = ["ORIGIN", "OTHER_SECRET", "SECRET", "WEBHOOK", "Person", "World"]
 
 ORIGIN = "https://app.example.ch"
 API_KEY = "sk_test_integration"
 SECRET = "whsec_of_the_fake_stripe"
 OTHER_SECRET = "whsec_being_rolled_out"
 WEBHOOK = "/api/billing/webhook/stripe"
-
-
-async def eventually(question: Any, *, timeout_s: float = 15.0) -> Any:
-    """Asks until the answer is true, and gives it; fails when the time is over."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        answer = await question()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {question}"
-        await asyncio.sleep(0.05)
-
-
-class Process:
-    """A real process of ours, started when it answers, killed or stopped at will."""
-
-    def __init__(self, name: str, command: Sequence[str], *, port: int, ready: str, env: Mapping[str, str], log: Path):
-        self.url = f"http://127.0.0.1:{port}"
-        self._name, self._command, self._ready, self._env, self._log = name, command, ready, env, log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, env=self._env, cwd=ROOT, stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
-        while not self._answers():
-            assert self._process.poll() is None, f"{self._name} ended: {self._log.read_text()[-3000:]}"
-            assert time.monotonic() < deadline, f"{self._name} is not ready: {self._log.read_text()[-3000:]}"
-            time.sleep(0.1)
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(self.url + self._ready, timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        if self._process is None:
-            return 0
-        if self._process.poll() is None:
-            self._process.send_signal(how)
-        return self._process.wait(60)
-
-    async def died(self) -> int:
-        """Waits until the process has ended by itself."""
-        assert self._process is not None
-        return await asyncio.to_thread(self._process.wait, 30)
 
 
 @dataclass(frozen=True)
@@ -91,14 +44,14 @@ class Person:
 
     @property
     def headers(self) -> dict[str, str]:
-        context = sign_caller(self.caller, audience="payments", secret=self.world.servers.secret, now=datetime.now(UTC))
-        return {CALLER_HEADER: context, "Accept-Language": self.caller.language}
+        signed = headers(self.caller, audience="payments", secret=self.world.servers.secret)
+        return signed | {"Accept-Language": self.caller.language}
 
     async def create(self, *, mandate_id: str | None = None, key: str | None = None, **body: Any) -> httpx.Response:
         order = {"amount": 25, "returnUrl": f"{ORIGIN}/billing", **body}
-        headers = self.headers | ({"Idempotency-Key": key} if key is not None else {})
+        given = self.headers | ({"Idempotency-Key": key} if key is not None else {})
         return await self.world.http.post(
-            f"/api/billing/checkout/create/{mandate_id or self.mandate_id}", json=order, headers=headers
+            f"/api/billing/checkout/create/{mandate_id or self.mandate_id}", json=order, headers=given
         )
 
     async def session(self, **body: Any) -> str:
@@ -121,82 +74,45 @@ class World:
         self.faults = folder / "faults"
         self.faults.mkdir()
         self._folder = folder
-        ports = (free_port(), free_port())
-        self.fake = Process(
-            "fakestripe",
-            [
-                *(sys.executable, "-m", "deploy.fakestripe", "--port", str(ports[0])),
-                *("--webhook-url", f"http://127.0.0.1:{ports[1]}{WEBHOOK}", "--webhook-secret", SECRET),
-            ],
-            port=ports[0],
-            ready="/_control/state",
-            env=os.environ,
-            log=folder / "fakestripe.log",
-        )
-        self.service = self.process("all", port=ports[1])
+        port = free_port()
+        webhook_url = f"http://127.0.0.1:{port}{WEBHOOK}"
+        self.fake = FakeStripe(webhook_url=webhook_url, webhook_secret=SECRET, log=folder / "fakestripe.log")
+        self._stripe_settings = {
+            "API_KEY": API_KEY,
+            "API_BASE": self.fake.url,
+            "WEBHOOK_SECRETS": json.dumps([SECRET, OTHER_SECRET]),
+        }
+        self.service = self.process("all", port=port)
         self.http = httpx.AsyncClient(base_url=self.service.url, timeout=30)
         self.control = httpx.AsyncClient(base_url=f"{self.fake.url}/_control", timeout=30)
         self.stripe = stripe.StripeClient(
             API_KEY, base_addresses={"api": self.fake.url}, http_client=stripe.HTTPXClient(), max_network_retries=0
         )
-        self._events: dict[str, list[Event]] = defaultdict(list)
+        # What has come on payment.succeeded.
+        self.records: Sequence[ConsumerRecord] = ()
 
-    def environment(self, *, port: int, stripe_settings: Mapping[str, str] | None = None) -> dict[str, str]:
-        configured = {
-            "API_KEY": API_KEY,
-            "API_BASE": self.fake.url,
-            "WEBHOOK_SECRETS": json.dumps([SECRET, OTHER_SECRET]),
+    def settings(self, stripe_settings: Mapping[str, str]) -> dict[str, str]:
+        return {
+            "PAYMENTS_RETURN_ORIGINS": json.dumps([ORIGIN]),
+            "PAYMENTS_FAULTS_FOLDER": str(self.faults),
+            **{f"PAYMENTS_STRIPE__{name}": text for name, text in stripe_settings.items()},
         }
-        chosen = configured if stripe_settings is None else stripe_settings
-        return self.servers.environment(
-            "payments",
-            port=port,
-            more={
-                "PAYMENTS_RETURN_ORIGINS": json.dumps([ORIGIN]),
-                "PAYMENTS_FAULTS_FOLDER": str(self.faults),
-                **{f"PAYMENTS_STRIPE__{name}": text for name, text in chosen.items()},
-            },
-        )
 
-    def process(self, role: str, *, port: int, stripe_settings: Mapping[str, str] | None = None) -> Process:
+    def process(
+        self, role: str, *, port: int | None = None, stripe_settings: Mapping[str, str] | None = None
+    ) -> ServiceProcess:
         """A payments process, not started."""
-        return Process(
-            f"payments {role}",
-            [sys.executable, "-m", "services.payments", role],
-            port=port,
-            ready="/readyz",
-            env=self.environment(port=port, stripe_settings=stripe_settings),
-            log=self._folder / f"payments-{port}.log",
-        )
+        chosen = self._stripe_settings if stripe_settings is None else stripe_settings
+        log = self._folder / f"payments-{uuid4().hex}.log"
+        return ServiceProcess(self.servers, "payments", role, log, port=port, more=self.settings(chosen))
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs an operator's command."""
-        command = [sys.executable, "-m", "services.payments", *words]
-        return subprocess.run(
-            command, env=self.environment(port=1), cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
-        )
-
-    async def read_topic(self, stop: asyncio.Event) -> None:
-        """Reads payment.succeeded as billing's group, so that confirm sees its readers catch up."""
-        async with AIOKafkaConsumer(
-            "payment.succeeded",
-            bootstrap_servers=self.servers.kafka.bootstrap_servers,
-            group_id="billing",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-        ) as consumer:
-            while not stop.is_set():
-                batches = await consumer.getmany(timeout_ms=50)
-                for records in batches.values():
-                    for record in records:
-                        event = decode(record.headers, record.value, now=datetime.now(UTC))
-                        self._events[record.key.decode()].append(event)
-                if batches:
-                    await consumer.commit()
+        return run_command(self.servers, "payments", *words, more=self.settings(self._stripe_settings))
 
     def person(self, *, language: str = "en", system_admin: bool = False, admin: bool = True) -> Person:
         """A user in a mandate of their own."""
-        mandate_id = f"m-{uuid4()}"
+        mandate_id = new_mandate()
         caller = Caller(
             user_id=f"u-{uuid4()}", mandates={mandate_id: admin}, language=language, system_admin=system_admin
         )
@@ -233,18 +149,15 @@ class World:
         return await self.http.post(WEBHOOK, content=body, headers={b"Stripe-Signature": raw, **typed})
 
     async def rows(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
-        connection = await asyncpg.connect(self.servers.dsn("payments", owner=True))
-        try:
+        async with connected(self.servers.dsn("payments", owner=True)) as connection:
             return [dict(row) for row in await connection.fetch(statement, *arguments)]
-        finally:
-            await connection.close()
 
     async def event_outcome(self, event_id: str, *, timeout_s: float = 15.0) -> str:
         async def outcome() -> Any:
             rows = await self.rows("SELECT outcome FROM webhook_events WHERE event_id = $1", event_id)
             return rows and rows[0]["outcome"]
 
-        return str(await eventually(outcome, timeout_s=timeout_s))
+        return str(await eventually(outcome, what=f"the outcome of {event_id}", timeout_s=timeout_s))
 
     async def processed(self, session_id: str, *, count: int = 1) -> list[str]:
         """Waits until so many events about a session are processed, and gives their outcomes."""
@@ -254,25 +167,25 @@ class World:
             found = [row["outcome"] for row in rows]
             return found if len(found) >= count and all(found) else None
 
-        return sorted(await eventually(outcomes))
+        return sorted(await eventually(outcomes, what=f"{count} outcomes", timeout_s=15))
 
     async def published(self, mandate_id: str, *, count: int = 1, timeout_s: float = 15.0) -> list[Event]:
         """Waits until so many payments of a mandate are on the topic, lets late ones come, and gives them all."""
 
-        async def enough() -> bool:
-            return len(self._events[mandate_id]) >= count
-
-        if count:
-            await eventually(enough, timeout_s=timeout_s)
-        await self._outbox_empty()
+        await eventually(lambda: len(self._events(mandate_id)) >= count, what=f"{count} events", timeout_s=timeout_s)
+        await eventually(self._is_outbox_empty, what="an empty outbox", timeout_s=15)
         await asyncio.sleep(0.3)
-        return self._events[mandate_id]
+        return self._events(mandate_id)
 
-    async def _outbox_empty(self) -> None:
-        async def empty() -> bool:
-            return not await self.rows("SELECT 1 FROM outbox")
+    def _events(self, mandate_id: str) -> list[Event]:
+        return [
+            decode(record.headers, record.value, now=datetime.now(UTC))
+            for record in self.records
+            if record.key == mandate_id.encode()
+        ]
 
-        await eventually(empty)
+    async def _is_outbox_empty(self) -> bool:
+        return not await self.rows("SELECT 1 FROM outbox")
 
     async def checkout_of(self, session_id: str) -> dict[str, Any]:
         (row,) = await self.rows("SELECT * FROM checkouts WHERE stripe_session_id = $1", session_id)

@@ -14,12 +14,8 @@ from tests.support.stack import ServerPair
 
 @pytest.fixture(scope="package")
 def subscription_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPair]:
-    pair = ServerPair(tmp_path_factory.mktemp("subscriptions"))
-    try:
-        pair.start(["subscriptions"])
+    with ServerPair(tmp_path_factory.mktemp("subscriptions")).running(["subscriptions"]) as pair:
         yield pair
-    finally:
-        pair.stop()
 
 
 @pytest_asyncio.fixture(scope="package")

@@ -1,16 +1,16 @@
 """The subscriptions service on real servers, with a clock that tests move, and a reader in billing's place."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import httpx
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 from pydantic import SecretStr
 
 from rappen_contracts import Event, decode
@@ -18,11 +18,10 @@ from rappen_contracts.codec import encode
 from rappen_contracts.directory.v1 import DirectoryChanged, DirectoryEntry, Membership
 from rappen_contracts.registry import DIRECTORY_CHANGED_V1
 from rappen_contracts.subscription.v1 import SubscriptionChanged
-from services.chassis.caller import CALLER_HEADER, Caller, CallerVerifier, sign_caller
-from services.chassis.database import Database
+from services.chassis.caller import Caller, CallerVerifier
+from services.chassis.database import Database, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
-from services.chassis.process import Part
 from services.chassis.readers import Readers
 from services.chassis.relay import Relay
 from services.chassis.settings import HttpSettings, KafkaSettings
@@ -32,7 +31,12 @@ from services.subscriptions.app import application
 from services.subscriptions.catalogue import Catalogue, read_catalogue
 from services.subscriptions.settings import SubscriptionsSettings
 from services.subscriptions.use_cases.advance_due import AdvanceDue
+from tests.support import callers
+from tests.support.databases import opened
+from tests.support.parts import at_work
 from tests.support.stack import ServerPair
+from tests.support.topics import read_in_group
+from tests.support.waiting import eventually
 
 BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)
 # A process that joins or leaves a consumer group makes the others wait for a heartbeat or two.
@@ -50,36 +54,25 @@ class MovingClock:
 
 
 class BillingsPlace:
-    """Reads subscription.changed in billing's group and keeps what it decodes."""
+    """What a reader in billing's group has of subscription.changed."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self._consumer = AIOKafkaConsumer(
-            "subscription.changed",
-            bootstrap_servers=bootstrap_servers,
-            group_id="billing",
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-        )
-        self._events: list[Event] = []
-
-    async def run(self) -> None:
-        async with self._consumer:
-            async for record in self._consumer:
-                event = decode(record.headers, record.value, now=datetime(2100, 1, 1, tzinfo=UTC))
-                assert isinstance(event.data, SubscriptionChanged)
-                assert record.key == event.data.mandate_id.encode()
-                self._events.append(event)
-                await self._consumer.commit()
+    def __init__(self, records: Sequence[ConsumerRecord]) -> None:
+        self._records = records
 
     async def events(self, mandate_id: str, count: int) -> list[Event]:
         """The events of a mandate in their order, once there are so many; more would show as a longer list."""
-        async with asyncio.timeout(WAIT_S):
-            while len(found := self._of(mandate_id)) < count:  # noqa: ASYNC110 - the list says nothing by itself.
-                await asyncio.sleep(0.02)
-        return found
+        await eventually(lambda: len(self._of(mandate_id)) >= count, what=f"{count} events", timeout_s=WAIT_S)
+        return self._of(mandate_id)
 
     def _of(self, mandate_id: str) -> list[Event]:
-        return [event for event in self._events if changed(event).mandate_id == mandate_id]
+        # By the key, and the mandate inside has to be the same; tests move the clock ahead of ours.
+        events = [
+            decode(record.headers, record.value, now=datetime(2100, 1, 1, tzinfo=UTC))
+            for record in self._records
+            if record.key == mandate_id.encode()
+        ]
+        assert all(changed(event).mandate_id == mandate_id for event in events)
+        return events
 
 
 def changed(event: Event) -> SubscriptionChanged:
@@ -119,8 +112,10 @@ class Service:
         return await self.http.post(f"/api/subscriptions/{path}", headers=given, **more)
 
     def headers(self, caller: Caller) -> dict[str, str]:
-        signed = sign_caller(caller, audience="subscriptions", secret=self.servers.secret, now=datetime.now(UTC))
-        return {CALLER_HEADER: signed, "Accept-Language": "en"}
+        return {
+            **callers.headers(caller, audience="subscriptions", secret=self.servers.secret),
+            "Accept-Language": "en",
+        }
 
     async def advance(self) -> None:
         """Does all that is due by the clock."""
@@ -128,8 +123,8 @@ class Service:
             pass
 
     async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        async with self.database.bare() as connection:
-            return list(await connection.fetch(statement, *arguments))
+        async with self.database.reading() as connection:
+            return list(await driver_connection(connection).fetch(statement, *arguments))
 
     async def publish_directory(self, mandate_id: str, entries: Iterable[tuple[int, DirectoryEntry]]) -> None:
         """Publishes entries with their versions, and returns when the service has read them."""
@@ -141,10 +136,8 @@ class Service:
         """Waits until all that was sent under the key was read: a record after it, in its partition, was."""
         user = f"marker-{uuid4()}"
         await self._send_entry(mandate_id, 1, Membership(mandate_id=mandate_id, user_id=user, roles=[], enabled=False))
-        async with asyncio.timeout(WAIT_S):
-            # Another process's commit is seen only by looking.
-            while not await self.fetch("SELECT 1 FROM directory_members WHERE user_id = $1", user):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        found = partial(self.fetch, "SELECT 1 FROM directory_members WHERE user_id = $1", user)
+        await eventually(found, what="the entries read", timeout_s=WAIT_S)
 
     async def _send_entry(self, mandate_id: str, version: int, entry: DirectoryEntry) -> None:
         record = encode(
@@ -173,21 +166,20 @@ async def running_service(servers: ServerPair) -> AsyncIterator[Service]:
     clock = MovingClock()
     catalogue = read_catalogue(settings.plans_file)
     async with AsyncExitStack() as stack:
-        database = Database(servers.dsn("subscriptions"), pool_size=8)
+        database = await stack.enter_async_context(opened(servers.dsn("subscriptions"), pool_size=8))
         readers = Readers(settings.kafka, database, client_id="test")
-        for resource in (database, readers):
-            await resource.start()
-            stack.push_async_callback(resource.stop)
-        billing = BillingsPlace(servers.kafka.bootstrap_servers)
-        reading = asyncio.create_task(billing.run())
-        stack.push_async_callback(_cancelled, reading)
+        await readers.start()
+        stack.push_async_callback(readers.stop)
+        bootstrap_servers = servers.kafka.bootstrap_servers
+        reading = read_in_group(bootstrap_servers, "subscription.changed", "billing")
+        billing = BillingsPlace(await stack.enter_async_context(reading))
         faults = FaultPoints(None)
         relay = Relay(
             database, settings.kafka, client_id="test", source="/rappen/subscriptions", clock=clock, faults=faults
         )
         consumers = subscribers.build(settings, database=database, clock=clock, faults=faults, health=Health())
-        stack.push_async_callback(await _run([relay, *consumers]))
-        producer = AIOKafkaProducer(bootstrap_servers=servers.kafka.bootstrap_servers, acks="all")
+        await stack.enter_async_context(at_work(relay, *consumers))
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
         await stack.enter_async_context(producer)
         http = httpx.AsyncClient(
             transport=_transport(database, catalogue, readers, clock, servers), base_url="http://s"
@@ -205,40 +197,11 @@ def _transport(
     return httpx.ASGITransport(app=app)
 
 
-async def _run(parts: list[Part]) -> Any:
-    """Runs parts in the background; gives what ends them in good order, and raises what they raised."""
-    stop = asyncio.Event()
-    tasks = [asyncio.create_task(part.run(stop), name=part.name) for part in parts]
-
-    async def end() -> None:
-        stop.set()
-        await asyncio.gather(*tasks)
-
-    return end
+def new_admin_of(*mandates: str) -> Caller:
+    """A new person who administers these mandates: a trial is had once, by person too."""
+    return callers.admin_of(*mandates, user_id=f"u-{uuid4()}")
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    if task.done():
-        task.result()
-    task.cancel()
-    await asyncio.wait([task])
-
-
-def new_mandate() -> str:
-    """A mandate that no other test knows."""
-    return f"m-{uuid4()}"
-
-
-def admin_of(*mandates: str, user_id: str | None = None) -> Caller:
-    """A person who administers these mandates."""
-    return Caller(user_id=user_id or f"u-{uuid4()}", mandates=dict.fromkeys(mandates, True))
-
-
-def member_of(*mandates: str) -> Caller:
-    """A plain member."""
-    return Caller(user_id=f"u-{uuid4()}", mandates=dict.fromkeys(mandates, False))
-
-
-def operator() -> Caller:
-    """A system administrator who is a member of nothing."""
-    return Caller(user_id="operator", system_admin=True)
+def new_member_of(*mandates: str) -> Caller:
+    """A new person who is a plain member."""
+    return callers.member_of(*mandates, user_id=f"u-{uuid4()}")

@@ -4,7 +4,9 @@ import pytest
 
 from rappen_contracts.directory.v1 import FeatureInstance, Mandate, Membership
 from services.chassis.caller import Caller
-from tests.integration.subscriptions.harness import Service, admin_of, member_of, new_mandate, operator
+from tests.integration.subscriptions.harness import Service, new_admin_of, new_member_of
+from tests.support.callers import system_admin
+from tests.support.events import new_mandate
 
 PROGRAM = Caller(user_id="program", service=True, scopes=frozenset(["usage:check"]))
 
@@ -12,10 +14,10 @@ PROGRAM = Caller(user_id="program", service=True, scopes=frozenset(["usage:check
 @pytest.mark.parametrize("body", [{"planKey": "TRIAL_7D"}, {"planKey": "FREE"}, {}, {"planKey": 1, "more": 2}])
 async def test_a_foreign_mandate_is_403_before_anything_else(service: Service, body: dict[str, object]) -> None:
     mandate_id = new_mandate()
-    for caller in (admin_of(new_mandate()), member_of(mandate_id), PROGRAM):
+    for caller in (new_admin_of(new_mandate()), new_member_of(mandate_id), PROGRAM):
         answer = await service.post(mandate_id, caller, json=body)
         assert (answer.status_code, answer.json()["code"]) == (403, "FORBIDDEN")
-    for caller in (admin_of(new_mandate()), PROGRAM):
+    for caller in (new_admin_of(new_mandate()), PROGRAM):
         assert (await service.get(mandate_id, caller)).status_code == 403
 
 
@@ -26,15 +28,15 @@ async def test_without_a_signed_caller_nothing_is_answered(service: Service) -> 
 
 async def test_a_mandate_that_does_not_exist_is_404_to_the_operator_alone(service: Service) -> None:
     for mandate_id in (new_mandate(), "a%00b"):
-        assert (await service.get(mandate_id, operator())).status_code == 404
-        answer = await service.start(mandate_id, "INTERNAL", operator())
+        assert (await service.get(mandate_id, system_admin())).status_code == 404
+        answer = await service.start(mandate_id, "INTERNAL", system_admin())
         assert (answer.status_code, answer.json()["code"]) == (404, "MANDATE_UNKNOWN")
-    assert (await service.get(new_mandate(), member_of("other"))).status_code == 403
+    assert (await service.get(new_mandate(), new_member_of("other"))).status_code == 403
 
 
 async def test_a_mandate_without_a_subscription_has_every_name_and_no_value(service: Service) -> None:
     mandate_id = new_mandate()
-    answer = await service.get(mandate_id, member_of(mandate_id))
+    answer = await service.get(mandate_id, new_member_of(mandate_id))
     assert answer.status_code == 200
     assert answer.json() == dict.fromkeys(
         [
@@ -65,13 +67,13 @@ async def test_quantities_are_the_enabled_members_and_instances(service: Service
             (5, FeatureInstance(id=f"{mandate_id}-i", mandate_id=mandate_id, feature_code="chat")),
         ],
     )
-    answer = await service.start(mandate_id, "TRIAL_7D", operator())
+    answer = await service.start(mandate_id, "TRIAL_7D", system_admin())
     assert answer.json()["subscription"]["quantities"] == {"members": 2, "featureInstances": 1}
 
 
 async def test_every_person_sees_the_plans_and_no_program_does(service: Service) -> None:
     assert (await service.get("plans", PROGRAM)).status_code == 403
-    answer = await service.get("plans", member_of())
+    answer = await service.get("plans", new_member_of())
     assert answer.status_code == 200
     plans = {plan["planKey"]: plan for plan in answer.json()}
     assert list(plans) == ["TRIAL_7D", "STARTER", "TEAM", "ENTERPRISE", "INTERNAL"]
@@ -98,9 +100,9 @@ async def test_every_person_sees_the_plans_and_no_program_does(service: Service)
 async def test_a_body_that_is_not_understood_is_422_to_an_admin(service: Service) -> None:
     mandate_id = new_mandate()
     for body in ({}, {"planKey": 1}, {"planKey": "T", "returnUrl": 5}):
-        answer = await service.post(mandate_id, admin_of(mandate_id), json=body)
+        answer = await service.post(mandate_id, new_admin_of(mandate_id), json=body)
         assert (answer.status_code, answer.json()["code"]) == (422, "VALIDATION")
-    headers = {**service.headers(admin_of(mandate_id)), "Content-Type": "application/json"}
+    headers = {**service.headers(new_admin_of(mandate_id)), "Content-Type": "application/json"}
     for number in ("1e999999999", "1e99999999999999999999", "9" * 5000):
         body = f'{{"planKey": "TEAM", "more": {number}}}'
         answer = await service.http.post(f"/api/subscriptions/{mandate_id}", headers=headers, content=body)
@@ -109,6 +111,6 @@ async def test_a_body_that_is_not_understood_is_422_to_an_admin(service: Service
 
 async def test_refusals_are_told_in_german_too(service: Service) -> None:
     mandate_id = new_mandate()
-    headers = {**service.headers(admin_of(mandate_id)), "Accept-Language": "de-CH"}
+    headers = {**service.headers(new_admin_of(mandate_id)), "Accept-Language": "de-CH"}
     answer = await service.http.post(f"/api/subscriptions/{mandate_id}", headers=headers, json={"planKey": "TEAM"})
     assert answer.json()["detail"].startswith("Dieser Plan braucht")

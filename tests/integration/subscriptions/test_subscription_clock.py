@@ -9,19 +9,14 @@ from uuid import UUID, uuid5
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 
 from rappen_contracts.directory.v1 import Mandate
 from services.subscriptions.catalogue import Catalogue
 from services.subscriptions.use_cases.advance_due import AdvanceDue
-from tests.integration.subscriptions.harness import (
-    BEGINNING,
-    Service,
-    admin_of,
-    changed,
-    member_of,
-    new_mandate,
-    operator,
-)
+from tests.integration.subscriptions.harness import BEGINNING, Service, changed, new_admin_of, new_member_of
+from tests.support.callers import system_admin
+from tests.support.events import new_mandate
 
 SECOND = timedelta(seconds=1)
 WEEK = timedelta(days=7)
@@ -31,20 +26,20 @@ async def internal(service: Service) -> str:
     """A mandate on the internal plan since the beginning."""
     mandate_id = new_mandate()
     await service.publish_directory(mandate_id, [(1, Mandate(id=mandate_id))])
-    assert (await service.start(mandate_id, "INTERNAL", operator())).status_code == 200
+    assert (await service.start(mandate_id, "INTERNAL", system_admin())).status_code == 200
     return mandate_id
 
 
 async def test_a_trial_expires_when_its_time_is_over_and_not_before(service: Service) -> None:
     mandate_id = new_mandate()
-    await service.start(mandate_id, "TRIAL_7D", admin_of(mandate_id))
+    await service.start(mandate_id, "TRIAL_7D", new_admin_of(mandate_id))
     service.clock.now = BEGINNING + WEEK - SECOND
     await service.advance()
-    assert (await service.get(mandate_id, member_of(mandate_id))).json()["status"] == "TRIALING"
+    assert (await service.get(mandate_id, new_member_of(mandate_id))).json()["status"] == "TRIALING"
 
     service.clock.now = BEGINNING + WEEK + timedelta(hours=1)
     await service.advance()
-    shown = (await service.get(mandate_id, member_of(mandate_id))).json()
+    shown = (await service.get(mandate_id, new_member_of(mandate_id))).json()
     assert (shown["status"], shown["recurring"]) == ("EXPIRED", False)
     _, ended = await service.billing.events(mandate_id, 2)
     data = changed(ended)
@@ -101,8 +96,9 @@ async def test_what_another_worker_holds_is_left_to_it(service: Service) -> None
     await service.advance()
     mandate_id = await internal(service)
     service.clock.now = datetime(2026, 3, 1, tzinfo=UTC)
-    async with service.database.bare() as other, other.transaction():
-        await other.execute("SELECT 1 FROM subscriptions WHERE mandate_id = $1 FOR UPDATE", mandate_id)
+    async with service.database.transaction() as other:
+        held = sa.text("SELECT 1 FROM subscriptions WHERE mandate_id = :mandate_id FOR UPDATE")
+        await other.execute(held, {"mandate_id": mandate_id})
         async with asyncio.timeout(5):
             await service.advance()
         (row,) = await service.fetch("SELECT version FROM subscriptions WHERE mandate_id = $1", mandate_id)

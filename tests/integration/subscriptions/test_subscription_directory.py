@@ -1,10 +1,7 @@
 """The copy of the directory: the newest version wins, repeats change nothing, what cannot be read is kept aside."""
 
-import asyncio
 from decimal import Decimal
 from uuid import uuid4
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from rappen_contracts.codec import encode
 from rappen_contracts.directory.v1 import (
@@ -19,7 +16,9 @@ from rappen_contracts.directory.v1 import (
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from rappen_contracts.registry import PAYMENT_SUCCEEDED_V1
 from rappen_contracts.types import NonNegativeMoney
-from tests.integration.subscriptions.harness import BEGINNING, WAIT_S, Service, new_mandate
+from tests.integration.subscriptions.harness import BEGINNING, WAIT_S, Service
+from tests.support.events import new_mandate
+from tests.support.topics import read_topic
 
 
 async def known(service: Service, mandate_id: str) -> list[list[tuple[object, ...]]]:
@@ -89,17 +88,6 @@ async def test_what_cannot_be_read_is_set_aside_and_its_neighbours_are_not_held_
         ("subscriptions", "directory.changed", b"no json", "NOT_JSON"),
         ("subscriptions", "directory.changed", foreign.value, "WRONG_TOPIC"),
     ]
-    assert await dead_letter(service, key) == b"no json"
-
-
-async def dead_letter(service: Service, key: bytes) -> bytes | None:
-    """The first dead letter of a key."""
-    topic = "directory.changed.subscriptions.dlq"
-    consumer = AIOKafkaConsumer(bootstrap_servers=service.servers.kafka.bootstrap_servers, auto_offset_reset="earliest")
-    async with consumer, asyncio.timeout(WAIT_S):
-        consumer.assign([TopicPartition(topic, 0)])
-        async for record in consumer:
-            if record.key == key:
-                value: bytes | None = record.value
-                return value
-    return None
+    topic, bootstrap_servers = "directory.changed.subscriptions.dlq", service.servers.kafka.bootstrap_servers
+    letters = await read_topic(bootstrap_servers, topic, key=key.decode(), count=2, timeout_s=WAIT_S)
+    assert [letter.value for letter in letters] == [b"no json", foreign.value]

@@ -1,11 +1,5 @@
 """The service as real processes: every role serves, works and stops; a bad configuration is refused; the schema."""
 
-import asyncio
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,69 +13,19 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from deploy.local.ports import free_port
 from rappen_contracts.directory.v1 import Mandate
 from services.subscriptions import tables
-from tests.integration.subscriptions.harness import WAIT_S, Service, admin_of, changed, new_mandate
+from tests.integration.subscriptions.harness import Service, changed, new_admin_of
+from tests.support.events import new_mandate
+from tests.support.processes import ServiceProcess, run_command
 from tests.support.stack import ROOT
 
 MIGRATIONS = ROOT / "services" / "subscriptions" / "migrations"
 
 
-class Process:
-    """A process of a role, with its log."""
-
-    def __init__(self, service: Service, role: str, folder: Path) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._log = folder / f"{role}.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.subscriptions", role],
-                cwd=ROOT,
-                env=service.servers.environment("subscriptions", port=port),
-                stdout=log,
-                stderr=log,
-            )
-
-    async def ready(self) -> None:
-        """Returns when it says that it is ready."""
-        async with httpx.AsyncClient() as client, asyncio.timeout(WAIT_S):
-            while not await self._answers(client):
-                assert self._process.poll() is None, self.last_words()
-                await asyncio.sleep(0.1)
-
-    async def _answers(self, client: httpx.AsyncClient) -> bool:
-        try:
-            return (await client.get(f"{self.url}/readyz")).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    async def stopped(self) -> int:
-        """The exit code after it was asked to stop."""
-        self._process.send_signal(signal.SIGTERM)
-        return await asyncio.to_thread(self._process.wait, 20)
-
-    def last_words(self) -> str:
-        """The end of its log."""
-        return self._log.read_text()[-3000:]
-
-    def end(self) -> None:
-        """Ends it for certain."""
-        self._process.kill()
-        self._process.wait(10)
-
-
-@asynccontextmanager
-async def process(service: Service, role: str, folder: Path) -> AsyncIterator[str]:
-    """A process of that role, ready; its address. It has to stop by itself, without a fault, when told to."""
-    started = Process(service, role, folder)
-    try:
-        await started.ready()
-        yield started.url
-        assert await started.stopped() == 0, started.last_words()
-    finally:
-        started.end()
+def process(service: Service, role: str, folder: Path) -> ServiceProcess:
+    """A process of that role beside the service of the tests."""
+    return ServiceProcess(service.servers, "subscriptions", role, folder / f"{role}.log")
 
 
 async def test_a_process_with_both_roles_starts_plans_and_ends_trials_by_the_clock(
@@ -89,9 +33,9 @@ async def test_a_process_with_both_roles_starts_plans_and_ends_trials_by_the_clo
 ) -> None:
     # This one's trial was over long ago by the machine's clock, which the process goes by.
     overdue, mandate_id = new_mandate(), new_mandate()
-    await service.start(overdue, "TRIAL_7D", admin_of(overdue))
-    async with process(service, "all", tmp_path) as url, httpx.AsyncClient(base_url=url) as client:
-        path, headers = f"/api/subscriptions/{mandate_id}", service.headers(admin_of(mandate_id))
+    await service.start(overdue, "TRIAL_7D", new_admin_of(overdue))
+    async with process(service, "all", tmp_path) as every, httpx.AsyncClient(base_url=every.url) as client:
+        path, headers = f"/api/subscriptions/{mandate_id}", service.headers(new_admin_of(mandate_id))
         answer = await client.post(path, headers=headers, json={"planKey": "TRIAL_7D"})
         assert answer.status_code == 200, answer.text
         assert (await client.get(path, headers=headers)).json() == answer.json()["subscription"]
@@ -109,10 +53,10 @@ async def test_api_and_worker_are_processes_of_their_own(service: Service, tmp_p
         process(service, "worker", tmp_path) as worker,
         httpx.AsyncClient() as client,
     ):
-        headers = service.headers(admin_of(mandate_id))
-        assert (await client.get(f"{api}/api/subscriptions/plans", headers=headers)).status_code == 200
-        assert (await client.get(f"{worker}/api/subscriptions/plans", headers=headers)).status_code == 404
-        assert "rappen_outbox_rows" in (await client.get(f"{worker}/metrics")).text
+        headers = service.headers(new_admin_of(mandate_id))
+        assert (await client.get(f"{api.url}/api/subscriptions/plans", headers=headers)).status_code == 200
+        assert (await client.get(f"{worker.url}/api/subscriptions/plans", headers=headers)).status_code == 404
+        assert "rappen_outbox_rows" in (await client.get(f"{worker.url}/metrics")).text
         await service.publish_directory(mandate_id, [(1, Mandate(id=mandate_id))])
 
 
@@ -131,16 +75,7 @@ def test_a_process_without_a_sound_catalogue_says_so_and_does_not_start(
     if text is not None:
         path.write_text(text)
     more = {"SUBSCRIPTIONS_PLANS_FILE": str(path)}
-    environment = service.servers.environment("subscriptions", port=free_port(), more=more)
-    run = subprocess.run(
-        [sys.executable, "-m", "services.subscriptions", "all"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    run = run_command(service.servers, "subscriptions", "all", more=more)
     assert run.returncode == 1
     assert f"SUBSCRIPTIONS_PLANS_FILE: {path}" in run.stderr
     assert said in run.stderr

@@ -10,15 +10,9 @@ import asyncpg
 import pytest
 
 from rappen_contracts.directory.v1 import Mandate
-from tests.integration.subscriptions.harness import (
-    BEGINNING,
-    Service,
-    admin_of,
-    changed,
-    member_of,
-    new_mandate,
-    operator,
-)
+from tests.integration.subscriptions.harness import BEGINNING, Service, changed, new_admin_of, new_member_of
+from tests.support.callers import system_admin
+from tests.support.events import new_mandate
 
 WEEK = timedelta(days=7)
 
@@ -32,7 +26,7 @@ async def known(service: Service) -> str:
 
 async def test_a_trial_starts_at_once_and_is_told_with_its_budget(service: Service) -> None:
     mandate_id = new_mandate()
-    answer = await service.start(mandate_id, "TRIAL_7D", admin_of(mandate_id))
+    answer = await service.start(mandate_id, "TRIAL_7D", new_admin_of(mandate_id))
     assert answer.status_code == 200
     body = answer.json()
     assert body["redirectUrl"] is None
@@ -66,9 +60,9 @@ async def test_a_trial_starts_at_once_and_is_told_with_its_budget(service: Servi
 
 async def test_another_plan_ends_the_trial_at_once_and_both_are_told_in_order(service: Service) -> None:
     mandate_id = await known(service)
-    await service.start(mandate_id, "TRIAL_7D", admin_of(mandate_id))
+    await service.start(mandate_id, "TRIAL_7D", new_admin_of(mandate_id))
     service.clock.now += timedelta(days=2)
-    answer = await service.start(mandate_id, "INTERNAL", operator())
+    answer = await service.start(mandate_id, "INTERNAL", system_admin())
     assert answer.status_code == 200
     shown = answer.json()["subscription"]
     assert (shown["planKey"], shown["status"], shown["recurring"]) == ("INTERNAL", "ACTIVE", True)
@@ -87,18 +81,18 @@ async def test_another_plan_ends_the_trial_at_once_and_both_are_told_in_order(se
     assert (started.operative, started.budget_due, started.plan.markup_percent) == (True, True, Decimal(0))
     recorded = await service.fetch(
         "SELECT t.name, t.cause, t.actor FROM transitions t JOIN subscriptions s ON s.id = t.subscription_id"
-        " WHERE s.mandate_id = $1 AND t.actor = 'operator' ORDER BY t.name",
+        " WHERE s.mandate_id = $1 AND t.actor = 'root' ORDER BY t.name",
         mandate_id,
     )
     cause = answer.headers["x-request-id"]
-    assert [tuple(row) for row in recorded] == [("activated", cause, "operator"), ("trial_ended", cause, "operator")]
+    assert [tuple(row) for row in recorded] == [("activated", cause, "root"), ("trial_ended", cause, "root")]
 
 
 async def test_a_user_has_one_trial_and_so_has_a_mandate(service: Service) -> None:
     first, second = new_mandate(), new_mandate()
-    user = admin_of(first, second)
+    user = new_admin_of(first, second)
     assert (await service.start(first, "TRIAL_7D", user)).status_code == 200
-    for mandate_id, caller in ((second, user), (first, admin_of(first))):
+    for mandate_id, caller in ((second, user), (first, new_admin_of(first))):
         service.clock.now = BEGINNING + WEEK
         await service.advance()
         answer = await service.start(mandate_id, "TRIAL_7D", caller)
@@ -108,7 +102,7 @@ async def test_a_user_has_one_trial_and_so_has_a_mandate(service: Service) -> No
 
 async def test_a_trial_that_is_over_but_not_yet_written_down_is_used(service: Service) -> None:
     mandate_id = new_mandate()
-    admin = admin_of(mandate_id)
+    admin = new_admin_of(mandate_id)
     await service.start(mandate_id, "TRIAL_7D", admin)
     service.clock.now += WEEK
     assert (await service.start(mandate_id, "TRIAL_7D", admin)).json()["code"] == "TRIAL_USED"
@@ -117,18 +111,18 @@ async def test_a_trial_that_is_over_but_not_yet_written_down_is_used(service: Se
 async def test_the_operator_may_give_trials_to_many_mandates_but_one_to_each(service: Service) -> None:
     for _ in range(2):
         mandate_id = await known(service)
-        assert (await service.start(mandate_id, "TRIAL_7D", operator())).status_code == 200
+        assert (await service.start(mandate_id, "TRIAL_7D", system_admin())).status_code == 200
         service.clock.now += WEEK
         await service.advance()
-        assert (await service.start(mandate_id, "TRIAL_7D", operator())).json()["code"] == "TRIAL_USED"
+        assert (await service.start(mandate_id, "TRIAL_7D", system_admin())).json()["code"] == "TRIAL_USED"
 
 
 async def test_the_plan_that_runs_and_any_plan_beside_one_that_is_no_trial_are_refused(service: Service) -> None:
     mandate_id = await known(service)
-    assert (await service.start(mandate_id, "INTERNAL", operator())).status_code == 200
-    again = await service.start(mandate_id, "INTERNAL", operator())
+    assert (await service.start(mandate_id, "INTERNAL", system_admin())).status_code == 200
+    again = await service.start(mandate_id, "INTERNAL", system_admin())
     assert (again.status_code, again.json()["code"]) == (409, "PLAN_RUNNING")
-    beside = await service.start(mandate_id, "TRIAL_7D", admin_of(mandate_id))
+    beside = await service.start(mandate_id, "TRIAL_7D", new_admin_of(mandate_id))
     assert (beside.status_code, beside.json()["code"]) == (409, "OTHER_PLAN_RUNNING")
     assert len(await service.billing.events(mandate_id, 1)) == 1
 
@@ -136,7 +130,7 @@ async def test_the_plan_that_runs_and_any_plan_beside_one_that_is_no_trial_are_r
 @pytest.mark.parametrize("plan_key", ["STARTER", "TEAM", "ENTERPRISE"])
 async def test_a_plan_that_is_paid_says_that_it_needs_a_checkout(service: Service, plan_key: str) -> None:
     mandate_id = new_mandate()
-    answer = await service.start(mandate_id, plan_key, admin_of(mandate_id))
+    answer = await service.start(mandate_id, plan_key, new_admin_of(mandate_id))
     assert (answer.status_code, answer.json()["code"]) == (409, "PLAN_NEEDS_CHECKOUT")
     assert "checkout" in answer.json()["detail"]
     assert not await service.fetch("SELECT 1 FROM subscriptions WHERE mandate_id = $1", mandate_id)
@@ -144,19 +138,19 @@ async def test_a_plan_that_is_paid_says_that_it_needs_a_checkout(service: Servic
 
 async def test_a_plan_that_is_not_in_the_catalogue_is_refused_by_field(service: Service) -> None:
     mandate_id = new_mandate()
-    answer = await service.start(mandate_id, "FREE", admin_of(mandate_id))
+    answer = await service.start(mandate_id, "FREE", new_admin_of(mandate_id))
     assert (answer.status_code, answer.json()["code"]) == (422, "UNKNOWN_PLAN")
     assert answer.json()["errors"][0]["field"] == "planKey"
 
 
 async def test_only_the_operator_gives_the_internal_plan(service: Service) -> None:
     mandate_id = new_mandate()
-    assert (await service.start(mandate_id, "INTERNAL", admin_of(mandate_id))).status_code == 403
+    assert (await service.start(mandate_id, "INTERNAL", new_admin_of(mandate_id))).status_code == 403
 
 
 async def test_of_twenty_starts_at_once_exactly_one_wins(service: Service) -> None:
     mandate_id = await known(service)
-    answers = await asyncio.gather(*(service.start(mandate_id, "INTERNAL", operator()) for _ in range(20)))
+    answers = await asyncio.gather(*(service.start(mandate_id, "INTERNAL", system_admin()) for _ in range(20)))
     assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 19}
     assert await operative_count(service, mandate_id) == 1
     assert len(await service.billing.events(mandate_id, 1)) == 1
@@ -164,8 +158,8 @@ async def test_of_twenty_starts_at_once_exactly_one_wins(service: Service) -> No
 
 async def test_of_twenty_starts_upon_a_trial_exactly_one_wins_and_the_trial_ends_once(service: Service) -> None:
     mandate_id = await known(service)
-    await service.start(mandate_id, "TRIAL_7D", admin_of(mandate_id))
-    answers = await asyncio.gather(*(service.start(mandate_id, "INTERNAL", operator()) for _ in range(20)))
+    await service.start(mandate_id, "TRIAL_7D", new_admin_of(mandate_id))
+    answers = await asyncio.gather(*(service.start(mandate_id, "INTERNAL", system_admin()) for _ in range(20)))
     assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 19}
     assert await operative_count(service, mandate_id) == 1
     events = [changed(event) for event in await service.billing.events(mandate_id, 3)]
@@ -174,7 +168,7 @@ async def test_of_twenty_starts_upon_a_trial_exactly_one_wins_and_the_trial_ends
 
 async def test_of_twenty_trials_of_one_user_at_once_exactly_one_starts(service: Service) -> None:
     mandates = [new_mandate() for _ in range(20)]
-    user = admin_of(*mandates)
+    user = new_admin_of(*mandates)
     answers = await asyncio.gather(*(service.start(mandate_id, "TRIAL_7D", user) for mandate_id in mandates))
     assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 19}
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"TRIAL_USED"}
@@ -192,7 +186,7 @@ async def operative_count(service: Service, mandate_id: str) -> int:
 @pytest.mark.parametrize("state", ["TRIALING", "ACTIVE", "PAST_DUE", "CANCELED"])
 async def test_the_database_refuses_a_second_operative_subscription(service: Service, state: str) -> None:
     mandate_id = new_mandate()
-    await service.start(mandate_id, "TRIAL_7D", admin_of(mandate_id))
+    await service.start(mandate_id, "TRIAL_7D", new_admin_of(mandate_id))
     copy = (
         "INSERT INTO subscriptions (id, mandate_id, plan_key, terms, state, version, recurring, created_by, created_at)"
         " SELECT $2, mandate_id, plan_key, terms, $3, 1, recurring, created_by, created_at"
@@ -205,7 +199,7 @@ async def test_the_database_refuses_a_second_operative_subscription(service: Ser
     with pytest.raises(asyncpg.UniqueViolationError, match="uq_subscriptions_operative"):
         await service.fetch("UPDATE subscriptions SET state = $2 WHERE id = $1", waiting, state)
     # What waits is shown inside what runs.
-    shown = (await service.get(mandate_id, member_of(mandate_id))).json()
+    shown = (await service.get(mandate_id, new_member_of(mandate_id))).json()
     assert (shown["status"], shown["scheduled"]["status"]) == ("TRIALING", "SCHEDULED")
     assert shown["scheduled"]["id"] == str(waiting)
     assert "scheduled" not in shown["scheduled"]
@@ -213,7 +207,7 @@ async def test_the_database_refuses_a_second_operative_subscription(service: Ser
 
 async def test_a_start_whose_answer_was_lost_is_repeated_with_its_key(service: Service) -> None:
     mandate_id, key = await known(service), {"Idempotency-Key": "key-1"}
-    person = admin_of(mandate_id)
+    person = new_admin_of(mandate_id)
     first, *repeats = await asyncio.gather(
         *(service.start(mandate_id, "TRIAL_7D", person, headers=key) for _ in range(4))
     )
@@ -223,8 +217,8 @@ async def test_a_start_whose_answer_was_lost_is_repeated_with_its_key(service: S
         first.json()["subscription"]["id"]
     }
     assert len(await service.billing.events(mandate_id, 1)) == 1
-    other = await service.start(mandate_id, "INTERNAL", operator(), headers=key)
+    other = await service.start(mandate_id, "INTERNAL", system_admin(), headers=key)
     assert other.status_code == 200
-    mismatch = await service.start(mandate_id, "TRIAL_7D", operator(), headers=key)
+    mismatch = await service.start(mandate_id, "TRIAL_7D", system_admin(), headers=key)
     assert (mismatch.status_code, mismatch.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
     assert (await service.start(mandate_id, "TRIAL_7D", person)).status_code == 409

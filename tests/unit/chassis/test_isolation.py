@@ -9,13 +9,11 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from rappen_contracts import decode
-from services.chassis.consumer import Consumer, Faulty, Received
+from services.chassis.consumer import Faulty, Received
 from services.chassis.database import Database
-from services.chassis.faults import FaultPoints
-from services.chassis.health import Health
 from services.chassis.quarantine import Refused
-from services.chassis.settings import KafkaSettings
 from tests.support.events import usage_record
+from tests.support.parts import usage_consumer
 
 COUNT = 2_000
 
@@ -60,18 +58,8 @@ async def _settled(share: float, *, naming: bool) -> Handler:
     step = int(1 / share)
     bad = set(range(step // 2, COUNT, step)) if share < 1 else set(range(COUNT))
     handler = Handler(bad, naming=naming)
-    consumer = Consumer(
-        KafkaSettings(bootstrap_servers="127.0.0.1:1"),
-        client_id="test",
-        group="test",
-        topic="usage.recorded",
-        handler=handler,
-        # One key alone reaches no limit, so nothing is asked of it.
-        database=Database("postgresql://127.0.0.1:1/none"),
-        clock=lambda: datetime.now(UTC),
-        faults=FaultPoints(None),
-        health=Health(),
-    )
+    # One key alone reaches no limit, so nothing is asked of the database.
+    consumer = usage_consumer("127.0.0.1:1", Database("postgresql://127.0.0.1:1/none"), handler)
     await consumer._consume([_record(number) for number in range(COUNT)])
     assert sorted(handler.settled) == [number for number in range(COUNT) if number not in bad]
     assert sorted(entry.record.offset for entry in handler.refused) == sorted(bad)

@@ -8,10 +8,10 @@ import pytest
 from fastapi import Request
 
 from services.chassis.deadlines import Deadline
-from services.gateway.api import bodies
-from services.gateway.api.bodies import read_body
-from services.gateway.api.operations import Body
-from services.gateway.errors import BodyTooSlow
+from services.gateway.edge import bodies
+from services.gateway.edge.bodies import read_body
+from services.gateway.edge.errors import BodyTooSlow
+from services.gateway.edge.operations import Body
 
 
 def _request(*chunks: tuple[float, bytes]) -> Request:
@@ -34,7 +34,7 @@ async def test_the_time_of_a_slow_line_is_not_the_time_for_the_answer() -> None:
     request = _request((0.2, b"{"), (0.2, b"}"))
     async with Deadline(0.3) as deadline:
         request.state.deadline = deadline
-        assert await read_body(request, Body(dict)) == b"{}"
+        assert await read_body(request, Body()) == b"{}"
         assert 0.1 < deadline.left_s() <= 0.3
 
 
@@ -44,4 +44,4 @@ async def test_a_body_that_never_ends_is_the_callers_fault(monkeypatch: pytest.M
     async with Deadline(5) as deadline:
         request.state.deadline = deadline
         with pytest.raises(BodyTooSlow):
-            await read_body(request, Body(dict))
+            await read_body(request, Body())

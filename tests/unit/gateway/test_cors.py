@@ -6,7 +6,7 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from services.gateway.cors import Cors
+from services.gateway.edge.cors import Cors
 
 
 async def granted(origin: str, *, loopback: bool) -> str | None:

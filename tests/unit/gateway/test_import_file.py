@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from services.chassis.validation import faults_of, summary
-from services.gateway.domain.entries import Mandate
-from services.gateway.domain.import_file import Fault, ImportFile
-from services.gateway.domain.import_file import read_import as read_file
-from services.gateway.domain.roles import RoleNames
+from services.gateway.directory.domain.entries import Mandate
+from services.gateway.directory.domain.import_file import Fault, ImportFile
+from services.gateway.directory.domain.import_file import read_import as read_file
+from services.gateway.directory.domain.roles import RoleNames
 
 
 def read_import(body: bytes) -> ImportFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.domain.pagination import ColumnType, Filter, PaginationFault, parse_pagination
+from services.gateway.directory.domain.pagination import ColumnType, Filter, PaginationFault, parse_pagination
 
 COLUMNS: dict[str, ColumnType] = {"name": "text", "enabled": "flag", "roles": "names"}
 

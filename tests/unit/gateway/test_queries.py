@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.dialects import postgresql
 
-from services.gateway import queries
-from services.gateway.domain.entries import KIND_BY_NAME
-from services.gateway.domain.pagination import Filter
-from services.gateway.queries import View
+from services.gateway.directory import queries
+from services.gateway.directory.domain.entries import KIND_BY_NAME
+from services.gateway.directory.domain.pagination import Filter
+from services.gateway.directory.queries import View
 
 MANY = tuple(f"id-{number}" for number in range(1000))
 

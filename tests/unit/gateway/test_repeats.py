@@ -1,23 +1,19 @@
 """What a repeat of each operation means is said where it is described."""
 
-from services.gateway.api import billing, directory_operations, payments, subscriptions, usage
-from services.gateway.api.operations import Operation, Repeat
+from services.chassis.operations import EXTENSION, Repeat
+from services.gateway.edge.operations import SERVICES, Operation, operations_of, read_document
 
 MOVE_MONEY = {"billing-credit", "billing-change-model", "payments-create-checkout", "subscriptions-start"}
 
 
 def _operations() -> list[Operation]:
-    modules = (billing, directory_operations, payments, subscriptions, usage)
-    found = [value for module in modules for value in vars(module).values()]
-    listed = [*billing.OPERATIONS, *subscriptions.OPERATIONS]
-    return [*listed, *(value for value in found if isinstance(value, Operation))]
+    return [operation for name in (*SERVICES, "gateway") for operation in operations_of(read_document(name))]
 
 
 def test_each_post_says_what_a_repeat_of_it_means() -> None:
     operations = _operations()
-    assert {
-        operation.id for operation in operations if operation.method == "POST" and operation.repeat is None
-    } == set()
+    silent = {each.id for each in operations if each.method == "POST" and "repeat" not in each.described[EXTENSION]}
+    assert silent == set()
     assert {operation.repeats for operation in operations if operation.method == "GET"} == {Repeat.READ}
 
 

@@ -1,0 +1,60 @@
+"""What the access to the gateway refuses."""
+# ruff: noqa: RUF012
+
+from services.chassis.problems import Problem
+
+__all__ = ["InvalidContext", "InvalidToken", "RateLimited", "TokenNeeded", "UserDisabled"]
+
+
+class TokenNeeded(Problem):
+    """There is no bearer token."""
+
+    status = 401
+    code = "UNAUTHENTICATED"
+    title = "Not authenticated"
+    texts = {"en": "A bearer token is needed.", "de": "Ein Bearer-Token ist nötig."}
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": "Bearer"})
+
+
+class InvalidToken(Problem):
+    """The bearer token does not hold; why is for nobody but its issuer."""
+
+    status = 401
+    code = "INVALID_TOKEN"
+    title = "Invalid token"
+    texts = {"en": "The token is not valid or has expired.", "de": "Das Token ist ungültig oder abgelaufen."}
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+class UserDisabled(Problem):
+    """The directory has disabled this person."""
+
+    status = 403
+    code = "USER_DISABLED"
+    title = "Not allowed"
+    texts = {"en": "This account is disabled.", "de": "Dieses Konto ist gesperrt."}
+
+
+class InvalidContext(Problem):
+    """The header that names the context mandate holds no id."""
+
+    status = 400
+    code = "INVALID_CONTEXT"
+    title = "Bad request"
+    texts = {"en": "{header} is not the id of a mandate.", "de": "{header} ist keine Mandats-Id."}
+
+
+class RateLimited(Problem):
+    """The caller has used up this operation's requests of the minute."""
+
+    status = 429
+    code = "RATE_LIMITED"
+    title = "Too many requests"
+    texts = {
+        "en": "Too many requests; try again in {seconds} seconds.",
+        "de": "Zu viele Anfragen; bitte in {seconds} Sekunden noch einmal versuchen.",
+    }

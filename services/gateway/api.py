@@ -1,0 +1,23 @@
+"""The operations that the gateway answers itself."""
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from services.gateway.directory import api as directory
+from services.gateway.directory import api_invitations as invitations
+from services.gateway.usage import api as usage
+
+__all__ = ["application", "own_routes"]
+
+
+def own_routes() -> list[APIRoute]:
+    """Their routes."""
+    routers = (usage.api, directory.api, invitations.api)
+    return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+
+
+def application() -> FastAPI:
+    """An application of them alone, for the gateway's own document."""
+    app = FastAPI(title="Rappen gateway", docs_url=None, redoc_url=None, openapi_url=None)
+    app.router.routes.extend(own_routes())
+    return app

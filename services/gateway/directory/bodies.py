@@ -1,0 +1,152 @@
+"""Queries, bodies and answers of the directory beside its entries."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from rappen_contracts.types import Identifier
+from services.chassis.operations import reference
+from services.gateway.directory.domain.entries import Wire
+from services.gateway.directory.domain.pagination import Operator, Pagination
+
+__all__ = [
+    "Imported",
+    "InvitationAnswer",
+    "InvitationQuery",
+    "InvitationSlice",
+    "ListQuery",
+    "Lookup",
+    "LookupAnswer",
+    "PageAnswer",
+    "ProvidersReset",
+    "SliceAnswer",
+]
+
+LOOKUP_IDS_MAX = 1000
+# What a filter of a list compares with.
+FilterValue = str | bool | None
+# JSON in the query; its own reader names every fault.
+_Pagination = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "contentMediaType": "application/json", "contentSchema": reference(Pagination)}),
+]
+
+
+class ListQuery(Wire):
+    """How a list is asked for."""
+
+    # Query values are text, which becomes numbers here.
+    model_config = ConfigDict(frozen=True, strict=False, extra="ignore", alias_generator=to_camel)
+
+    mandate_id: Identifier | None = None
+    user_id: Identifier | None = None
+    cursor: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    pagination: _Pagination | None = None
+
+
+class InvitationQuery(Wire):
+    """Which part of the list."""
+
+    # Query values are text, which becomes numbers here.
+    model_config = ConfigDict(frozen=True, strict=False, extra="ignore", alias_generator=to_camel)
+
+    cursor: Identifier | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+
+
+class InvitedFeature(Wire):
+    """A feature instance that an invitation offers."""
+
+    instance_id: str
+    feature_code: str
+    label: str | None
+    roles: list[str]
+
+
+class InvitationAnswer(Wire):
+    """A mandate that asks the caller to join, as what; without roles it only offers features."""
+
+    mandate_id: str
+    mandate_name: str
+    roles: list[str]
+    features: list[InvitedFeature]
+
+
+class SliceAnswer(Wire):
+    """Entries by cursor."""
+
+    next_cursor: str | None
+
+
+class InvitationSlice(SliceAnswer):
+    """Invitations by cursor."""
+
+    items: list[InvitationAnswer]
+
+
+class SortRule(Wire):
+    """One column to sort by."""
+
+    field: str
+    direction: Literal["asc", "desc"] = "asc"
+
+
+class FilterRule(Wire):
+    """A condition on a column, as it was read."""
+
+    operator: Operator
+    value: FilterValue | list[FilterValue] = None
+
+
+class PageInfo(Wire):
+    """Which page an answer holds."""
+
+    current_page: int
+    page_size: int
+    total_items: int
+    total_pages: int
+    sort: list[SortRule]
+    filters: dict[str, FilterRule | FilterValue | list[FilterValue]]
+
+
+class PageAnswer(Wire):
+    """A page of a list."""
+
+    pagination: PageInfo
+
+
+class Lookup(Wire):
+    """Whose names are wanted."""
+
+    ids: Annotated[list[Identifier], Field(max_length=LOOKUP_IDS_MAX)]
+
+
+class NamedUser(Wire):
+    """A user's names."""
+
+    id: str
+    username: str | None
+    display_name: str
+
+
+class LookupAnswer(Wire):
+    """The users that exist and may be seen."""
+
+    items: list[NamedUser]
+
+
+class Imported(Wire):
+    """How many lines there were, and how many entries they made or changed."""
+
+    lines: int
+    changed: int
+
+
+class ProvidersReset(Wire):
+    """A role with the platform's default providers."""
+
+    mandate_id: str
+    role: str
+    providers: None

@@ -1,0 +1,100 @@
+"""The directory as its routes change it: every other service has read a change before its caller is answered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from services.chassis.caller import Caller, Forbidden
+from services.chassis.clock import Clock
+from services.chassis.database import Database
+from services.chassis.problems import request_id_of
+from services.chassis.readers import Readers
+from services.gateway.directory import queries
+from services.gateway.directory.accept_invitation import accept_invitation
+from services.gateway.directory.change_entries import disable_entry, put_entry, reset_provider_permissions
+from services.gateway.directory.domain.entries import Entry, Kind
+from services.gateway.directory.domain.roles import RoleNames
+from services.gateway.directory.errors import UnknownRoleNamed
+from services.gateway.directory.import_directory import import_directory
+from services.gateway.directory.publications import TOPIC
+from services.gateway.directory.queries import Invitation
+
+__all__ = ["CHANGED_BY_MANDATE_ADMINS", "Directory", "TheDirectory"]
+
+# What an administrator of a mandate may change there.
+CHANGED_BY_MANDATE_ADMINS = ("membership", "feature_access")
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What the routes work with. The id of a request is the cause of its events."""
+
+    database: Database
+    readers: Readers
+    clock: Clock
+    roles: RoleNames
+    page_size_max: int
+
+    async def require(self, caller: Caller, kind: Kind, key: Sequence[str]) -> None:
+        """Refuses who may not change this entry, and tells a stranger nothing about a feature instance."""
+        if caller.system_admin:
+            return
+        if kind.name not in CHANGED_BY_MANDATE_ADMINS or not caller.administered:
+            raise Forbidden
+        mandate_id: str | None = key[0]
+        if kind.name == "feature_access":
+            mandate_id = await queries.instance_mandate(self.database, key[0])
+        if mandate_id is None or not caller.mandates.get(mandate_id, False):
+            raise Forbidden
+
+    async def put(self, caller: Caller, kind: Kind, entry: Entry, *, request: Request) -> Entry:
+        """Makes the entry; returns it as it stands."""
+        unknown = self.roles.unknown(kind.name, entry.row())
+        if unknown is not None:
+            raise UnknownRoleNamed(unknown)
+        administered = None if caller.system_admin else caller.administered
+        cause, now = request_id_of(request), self.clock()
+        stands, told = await put_entry(self.database, kind, entry, administered=administered, cause=cause, now=now)
+        await self._settle(told)
+        return stands
+
+    async def disable(self, kind: Kind, key: Sequence[str], *, request: Request) -> Entry:
+        """Disables the entry; returns it."""
+        cause, now = request_id_of(request), self.clock()
+        entry, told = await disable_entry(self.database, kind, key, cause=cause, now=now)
+        await self._settle(told)
+        return entry
+
+    async def reset_providers(self, mandate_id: str, role: str, *, request: Request) -> None:
+        """Gives a role the platform's default providers again."""
+        cause, now = request_id_of(request), self.clock()
+        await reset_provider_permissions(self.database, mandate_id, role, cause=cause, now=now)
+        await self._settle(told=True)
+
+    async def take_import(self, body: bytes, *, request: Request) -> tuple[int, int]:
+        """Imports the lines; returns how many there were and how many entries changed."""
+        cause, now = request_id_of(request), self.clock()
+        lines, changed = await import_directory(self.database, body, roles=self.roles, cause=cause, now=now)
+        await self._settle(told=changed > 0)
+        return lines, changed
+
+    async def accept(self, mandate_id: str, user_id: str, *, request: Request) -> Invitation:
+        """Accepts an invitation; returns it as it was."""
+        cause, now = request_id_of(request), self.clock()
+        accepted = await accept_invitation(self.database, mandate_id, user_id, cause=cause, now=now)
+        await self._settle(told=True)
+        return accepted
+
+    async def _settle(self, told: bool) -> None:
+        if told:
+            await self.readers.caught_up(TOPIC)
+
+
+async def _directory_of(request: Request) -> Directory:
+    directory: Directory = request.app.state.directory
+    return directory
+
+
+TheDirectory = Annotated[Directory, Depends(_directory_of)]

@@ -1,0 +1,103 @@
+"""What the directory refuses."""
+# ruff: noqa: RUF012
+
+from services.chassis.problems import InvalidBody, Problem
+from services.chassis.validation import FieldFault
+from services.gateway.directory.domain.roles import UnknownRole
+
+__all__ = [
+    "AmbiguousEntry",
+    "InstanceElsewhere",
+    "InvalidImport",
+    "InvalidPagination",
+    "NotFound",
+    "UnknownReference",
+    "UnknownRoleNamed",
+]
+
+
+class NotFound(Problem):
+    """No such entry, or none that the caller may see."""
+
+    status = 404
+    code = "NOT_FOUND"
+    title = "Not found"
+    texts = {"en": "There is no such entry.", "de": "Diesen Eintrag gibt es nicht."}
+
+
+_GERMAN_KINDS = {
+    "mandate": "das Mandat",
+    "user": "die Person",
+    "feature_instance": "die Feature-Instanz",
+}
+
+
+class UnknownReference(Problem):
+    """An entry refers to a mandate, user or feature instance that the directory does not have."""
+
+    status = 404
+    code = "UNKNOWN_REFERENCE"
+    title = "Not found"
+    texts = {
+        "en": "The directory has no {kind} {id}; make it first.",
+        "de": "Das Verzeichnis kennt {kind} {id} nicht; bitte zuerst anlegen.",
+    }
+
+    def __init__(self, kind: str, id_: str) -> None:
+        super().__init__(kind={"en": kind.replace("_", " "), "de": _GERMAN_KINDS[kind]}, id=id_)
+
+
+class InvalidPagination(Problem):
+    """The list's paging, sorting or filtering is malformed or names an unknown column."""
+
+    status = 400
+    code = "INVALID_PAGINATION"
+    title = "Bad request"
+    texts = {"en": "The list cannot be read so: {fault}.", "de": "So lässt sich die Liste nicht lesen: {fault}."}
+
+
+class InstanceElsewhere(Problem):
+    """A feature instance belongs to one mandate for ever: its ledger rows do."""
+
+    status = 409
+    code = "INSTANCE_OF_ANOTHER_MANDATE"
+    title = "Conflict"
+    texts = {
+        "en": "This feature instance belongs to another mandate.",
+        "de": "Diese Feature-Instanz gehört zu einem anderen Mandat.",
+    }
+
+
+class AmbiguousEntry(Problem):
+    """The body says another id than the path."""
+
+    status = 422
+    code = "AMBIGUOUS_ENTRY"
+    title = "Invalid request"
+    texts = {
+        "en": "The body names another {field} than the path.",
+        "de": "Inhalt und Pfad nennen nicht dasselbe: {field}.",
+    }
+
+    def __init__(self, field: str) -> None:
+        texts = {"en": "another one than in the path", "de": "ein anderer Wert als im Pfad"}
+        super().__init__(field=field, errors=[FieldFault(field, texts)])
+
+
+class UnknownRoleNamed(InvalidBody):
+    """A role that is none of those configured: it would stand unseen and give nothing."""
+
+    def __init__(self, unknown: UnknownRole) -> None:
+        super().__init__([FieldFault(unknown.field, unknown.texts)], code="UNKNOWN_ROLE")
+
+
+class InvalidImport(Problem):
+    """Lines of the import cannot be taken, so none was."""
+
+    status = 422
+    code = "INVALID_IMPORT"
+    title = "Invalid import"
+    texts = {
+        "en": "Nothing was imported: {count} faults, the first in line {line}.",
+        "de": "Nichts wurde importiert: {count} Fehler, der erste in Zeile {line}.",
+    }

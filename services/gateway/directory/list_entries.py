@@ -1,0 +1,87 @@
+"""Lists of the directory: by cursor, for programs that read all of it, or by page, for people."""
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from rappen_contracts.types import Name
+from services.chassis.database import Database
+from services.chassis.validation import faults_of, summary
+from services.gateway.directory import queries
+from services.gateway.directory.bodies import ListQuery
+from services.gateway.directory.domain.entries import Entry, Kind
+from services.gateway.directory.domain.pagination import PaginationFault, parse_pagination
+from services.gateway.directory.errors import InvalidPagination
+from services.gateway.directory.queries import View
+
+__all__ = ["list_entries"]
+
+_KEY = TypeAdapter(list[Name])
+
+_ONE_OF_TWO = {
+    "en": "a list has a cursor or a pagination",
+    "de": "eine Liste hat einen cursor oder eine pagination",
+}
+_FOREIGN_CURSOR = {"en": "the cursor is none of ours", "de": "der cursor ist keiner von uns"}
+_OTHER_CURSOR = {"en": "the cursor is another list's", "de": "der cursor gehört zu einer anderen Liste"}
+
+
+async def list_entries(
+    database: Database, kind: Kind, view: View, query: ListQuery, *, page_size_max: int
+) -> dict[str, Any]:
+    """The entries of the view, in the form that the query asks for."""
+    if query.pagination:
+        if query.cursor is not None:
+            raise InvalidPagination(fault=_ONE_OF_TWO)
+        return await _by_page(database, kind, view, query.pagination, page_size_max)
+    if query.limit > page_size_max:
+        most = {"en": f"limit is at most {page_size_max}", "de": f"limit ist höchstens {page_size_max}"}
+        raise InvalidPagination(fault=most)
+    after = None if query.cursor is None else _key_in(query.cursor, kind)
+    entries, more = await queries.entry_slice(database, kind, view, after=after, limit=query.limit)
+    cursor = _cursor_behind(entries[-1], kind) if more else None
+    return {"items": [_wire(entry) for entry in entries], "nextCursor": cursor}
+
+
+async def _by_page(database: Database, kind: Kind, view: View, text: str, page_size_max: int) -> dict[str, Any]:
+    try:
+        request = parse_pagination(text, queries.columns_of(kind, view), page_size_max=page_size_max)
+    except PaginationFault as fault:
+        texts = fault.texts if fault.error is None else summary(faults_of(fault.error, prefix="pagination")[:1])
+        raise InvalidPagination(fault=texts) from None
+    entries, total = await queries.page_of_entries(database, kind, view, request)
+    given = request.given
+    return {
+        "items": [_wire(entry) for entry in entries],
+        "pagination": {
+            "currentPage": given.page,
+            "pageSize": given.page_size,
+            "totalItems": total,
+            "totalPages": -(-total // given.page_size),
+            "sort": [sort.model_dump() for sort in given.sort],
+            "filters": given.model_dump(mode="json", by_alias=True)["filters"],
+        },
+    }
+
+
+def _wire(entry: Entry) -> dict[str, object]:
+    return entry.model_dump(mode="json", by_alias=True)
+
+
+def _cursor_behind(entry: Entry, kind: Kind) -> str:
+    return base64.urlsafe_b64encode(json.dumps(kind.key_of(entry.row())).encode()).decode().rstrip("=")
+
+
+def _key_in(cursor: str, kind: Kind) -> list[str]:
+    """The key that a cursor stands behind; it is opaque to callers, and checked like everything they send."""
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        key = _KEY.validate_json(text)
+    except (ValidationError, binascii.Error, ValueError):
+        raise InvalidPagination(fault=_FOREIGN_CURSOR) from None
+    if len(key) != len(kind.key):
+        raise InvalidPagination(fault=_OTHER_CURSOR)
+    return key

@@ -1,0 +1,273 @@
+"""Reads of the directory: entries by key, lists by cursor or by page, names for many ids. Each within a view."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.database import Database
+from services.gateway import tables
+from services.gateway.directory.domain.entries import KIND_BY_NAME, Entry, Kind, User
+from services.gateway.directory.domain.pagination import ColumnType, Filter, PageRequest
+from services.gateway.directory.repository import TABLES, has_key, one_of
+
+__all__ = [
+    "Invitation",
+    "View",
+    "columns_of",
+    "entry",
+    "entry_slice",
+    "instance_mandate",
+    "invitation",
+    "list_invitations",
+    "page_of_entries",
+    "users_named",
+]
+
+_Condition = sa.ColumnElement[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a list may show: the administered mandates' entries (None: all), narrowed to a mandate or a user."""
+
+    administered: tuple[str, ...] | None
+    mandate_id: str | None = None
+    user_id: str | None = None
+
+
+def columns_of(kind: Kind, view: View) -> dict[str, ColumnType]:
+    """The columns that a list of the kind can be sorted and filtered by in the view, by their JSON names."""
+    return {name: _TYPES[column.type.python_type] for name, column in _columns(kind, view).items()}
+
+
+async def entry(database: Database, kind: Kind, key: Sequence[str], view: View) -> Entry | None:
+    """The entry of that key, or None when there is none in the view."""
+    statement = _select(kind, view).where(*has_key(kind, key))
+    async with database.reading() as connection:
+        row = (await connection.execute(statement)).mappings().one_or_none()
+    return None if row is None else kind.entry.of_row(dict(row))
+
+
+async def entry_slice(
+    database: Database, kind: Kind, view: View, *, after: Sequence[str] | None, limit: int
+) -> tuple[list[Entry], bool]:
+    """Up to `limit` entries behind a key, in the order of their keys, and whether there are more."""
+    table = TABLES[kind.name]
+    key = [table.c[column] for column in kind.key]
+    statement = _select(kind, view).order_by(*key).limit(limit + 1)
+    if after is not None:
+        statement = statement.where(sa.tuple_(*key) > sa.tuple_(*after))
+    async with database.reading() as connection:
+        rows = (await connection.execute(statement)).mappings().all()
+    return [kind.entry.of_row(dict(row)) for row in rows[:limit]], len(rows) > limit
+
+
+async def page_of_entries(database: Database, kind: Kind, view: View, request: PageRequest) -> tuple[list[Entry], int]:
+    """One page of the entries that the pagination asks for, and how many there are in all."""
+    table, columns, given = TABLES[kind.name], _columns(kind, view), request.given
+    statement = _select(kind, view).where(*(_matches(columns[entry.column], entry) for entry in request.filters))
+    if given.search:
+        texts = [column for column in columns.values() if isinstance(column.type, sa.Text)]
+        statement = statement.where(sa.or_(*(column.icontains(given.search, autoescape=True) for column in texts)))
+    count = sa.select(sa.func.count()).select_from(statement.subquery())
+    order = [columns[sort.field].desc() if sort.direction == "desc" else columns[sort.field] for sort in given.sort]
+    statement = statement.order_by(*order, *(table.c[column] for column in kind.key))
+    async with database.reading() as connection:
+        total = await connection.scalar(count)
+        rows = await connection.execute(statement.limit(given.page_size).offset((given.page - 1) * given.page_size))
+        return [kind.entry.of_row(dict(row)) for row in rows.mappings()], total or 0
+
+
+async def users_named(database: Database, ids: Sequence[str], view: View) -> list[User]:
+    """The users of those ids that are in the view, in id order."""
+    statement = _select(KIND_BY_NAME["user"], view).where(one_of(tables.users.c.id, ids)).order_by(tables.users.c.id)
+    async with database.reading() as connection:
+        return [User.of_row(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """A mandate that asks somebody to join: as what, and with which features (id, code, label, roles)."""
+
+    mandate_id: str
+    mandate_name: str
+    roles: list[str]
+    features: list[tuple[str, str, str | None, list[str]]]
+
+
+async def list_invitations(
+    database: Database, user_id: str, *, after: str | None, limit: int
+) -> tuple[list[Invitation], bool]:
+    """Somebody's open invitations, up to `limit` behind a mandate, and whether more follow."""
+    behind = [] if after is None else [tables.mandates.c.id > after]
+    async with database.reading() as connection:
+        rows = (await connection.execute(_invitations(user_id, *behind).limit(limit + 1))).all()
+    return [_invitation(row) for row in rows[:limit]], len(rows) > limit
+
+
+async def invitation(connection: AsyncConnection, user_id: str, mandate_id: str) -> Invitation | None:
+    """Somebody's open invitation to a mandate, or None."""
+    row = (await connection.execute(_invitations(user_id, tables.mandates.c.id == mandate_id))).one_or_none()
+    return None if row is None else _invitation(row)
+
+
+def _invitation(row: sa.Row[Any]) -> Invitation:
+    return Invitation(row.id, row.name, row.roles or [], [tuple(each) for each in row.features])
+
+
+def _invitations(user_id: str, *conditions: _Condition) -> sa.Select[Any]:
+    mandate, instance = tables.mandates.c, tables.feature_instances.c
+    member, access = tables.memberships.c, tables.feature_access.c
+    invited = (member.user_id == user_id, member.pending, member.enabled)
+    offered = (access.user_id == user_id, access.pending, access.enabled)
+    name = sa.func.coalesce(sa.func.nullif(mandate.label, ""), sa.func.nullif(mandate.name, ""), mandate.id)
+    roles = sa.select(member.roles).where(member.mandate_id == mandate.id, *invited).scalar_subquery()
+    feature = sa.func.jsonb_build_array(instance.id, instance.feature_code, instance.label, access.roles)
+    features = (
+        sa.select(sa.type_coerce(feature, JSONB))
+        .select_from(tables.feature_access.join(tables.feature_instances, instance.id == access.instance_id))
+        .where(instance.enabled, access.mandate_id == mandate.id, *offered)
+        .order_by(instance.id)
+        .correlate(tables.mandates)
+    )
+    asking = sa.union(sa.select(member.mandate_id).where(*invited), sa.select(access.mandate_id).where(*offered))
+    return (
+        sa.select(
+            mandate.id,
+            name.label("name"),
+            roles.label("roles"),
+            sa.type_coerce(sa.func.array(features.scalar_subquery()), ARRAY(JSONB)).label("features"),
+        )
+        .where(mandate.enabled, mandate.id.in_(asking), *conditions)
+        .order_by(mandate.id)
+    )
+
+
+async def instance_mandate(database: Database, instance_id: str) -> str | None:
+    """The mandate of a feature instance, or None."""
+    found = tables.feature_instances.c
+    async with database.reading() as connection:
+        mandate_id: str | None = await connection.scalar(sa.select(found.mandate_id).where(found.id == instance_id))
+    return mandate_id
+
+
+def _select(kind: Kind, view: View) -> sa.Select[tuple[object, ...]]:
+    table = TABLES[kind.name]
+    shown = [sa.null().label(column.name) if _is_hidden(column, view) else column for column in table.c]
+    statement = sa.select(*shown).select_from(table)
+    if kind.name == "provider_permissions":
+        statement = statement.where(table.c.providers.is_not(None))
+    if view.administered is not None:
+        statement = statement.where(_seen_in_mandates(kind, view.administered))
+    if view.mandate_id is not None:
+        statement = statement.where(_in_mandates(kind, (view.mandate_id,)))
+    if view.user_id is not None:
+        statement = statement.where(_of_user(kind, view.user_id))
+    return statement
+
+
+def _is_hidden(column: sa.Column[Any], view: View) -> bool:
+    """Of a user an administrator of mandates sees what a mandate needs, which is not the language of their mails."""
+    return view.administered is not None and column is tables.users.c.language
+
+
+def _seen_in_mandates(kind: Kind, mandates: Sequence[str]) -> _Condition:
+    """What administrators of these mandates see: of people, those who are members now, and neither former nor invited
+    ones, nor those who only have access to a feature."""
+    if kind.name != "user":
+        return _in_mandates(kind, mandates)
+    member = tables.memberships.c
+    real = sa.select(member.user_id).where(one_of(member.mandate_id, mandates), member.enabled, ~member.pending)
+    return TABLES[kind.name].c.id.in_(real)
+
+
+def _in_mandates(kind: Kind, mandates: Sequence[str]) -> _Condition:
+    """A user belongs to the mandates in which they are a member or have access to a feature, enabled or not."""
+    table = TABLES[kind.name]
+    if kind.name == "mandate":
+        return one_of(table.c.id, mandates)
+    if kind.name != "user":
+        return one_of(table.c.mandate_id, mandates)
+    belonging = (tables.memberships, tables.feature_access)
+    return sa.or_(
+        *(table.c.id.in_(sa.select(each.c.user_id).where(one_of(each.c.mandate_id, mandates))) for each in belonging)
+    )
+
+
+def _of_user(kind: Kind, user_id: str) -> _Condition:
+    table = TABLES[kind.name]
+    member, access = tables.memberships.c, tables.feature_access.c
+    if kind.name == "user":
+        return table.c.id == user_id
+    if kind.name == "feature_instance":
+        return table.c.id.in_(sa.select(access.instance_id).where(access.user_id == user_id))
+    if "user_id" in table.c:
+        return table.c.user_id == user_id
+    mandate = table.c.id if kind.name == "mandate" else table.c.mandate_id
+    return mandate.in_(sa.select(member.mandate_id).where(member.user_id == user_id))
+
+
+def _columns(kind: Kind, view: View) -> dict[str, sa.ColumnElement[object]]:
+    table = TABLES[kind.name]
+    columns: dict[str, sa.ColumnElement[object]] = {
+        str(field.alias): table.c[name]
+        for name, field in kind.entry.model_fields.items()
+        if not _is_hidden(table.c[name], view)
+    }
+    if kind.name == "user":
+        columns["displayName"] = _display_name()
+    return columns
+
+
+def _display_name() -> sa.ColumnElement[object]:
+    """The same as `User.display_name`."""
+    user = tables.users.c
+    parts = (sa.func.nullif(user.first_name, ""), sa.func.nullif(user.last_name, ""))
+    full = sa.func.nullif(sa.func.btrim(sa.func.concat_ws(" ", *parts)), "")
+    return sa.func.coalesce(full, sa.func.nullif(user.username, ""), user.id, type_=sa.Text())
+
+
+def _matches(column: sa.ColumnElement[object], given: Filter) -> _Condition:
+    value = given.values[0] if given.values else None
+    if given.operator == "isEmpty":
+        empty: _Condition = column.is_(None)
+        if isinstance(column.type, sa.ARRAY):
+            empty = sa.or_(empty, sa.func.cardinality(column) == 0)
+        elif isinstance(column.type, sa.Text):
+            empty = sa.or_(empty, column == "")
+        return sa.not_(empty) if value is False else empty
+    equal = _equals_one_of(column, given.values)
+    if given.operator in ("equals", "in"):
+        return equal
+    if given.operator == "notEquals":
+        # A row without a value differs from every value.
+        return sa.not_(sa.func.coalesce(equal, sa.false()))
+    if isinstance(column.type, sa.ARRAY):
+        return equal
+    text = str(value)
+    compared: dict[str, _Condition] = {
+        "contains": column.icontains(text, autoescape=True),
+        "startsWith": column.istartswith(text, autoescape=True),
+        "gt": column > text,
+        "gte": column >= text,
+        "lt": column < text,
+        "lte": column <= text,
+        "between": sa.and_(column >= text, column <= str(given.values[-1])),
+    }
+    return compared[given.operator]
+
+
+def _equals_one_of(column: sa.ColumnElement[object], values: Sequence[object]) -> _Condition:
+    given = [value for value in values if value is not None]
+    if isinstance(column.type, sa.ARRAY):
+        same: _Condition = column.op("&&", is_comparison=True)(sa.literal(given, column.type))
+    else:
+        same = one_of(column, given)
+    return same if len(given) == len(values) else sa.or_(same, column.is_(None))
+
+
+_TYPES: dict[type, ColumnType] = {str: "text", bool: "flag", list: "names"}

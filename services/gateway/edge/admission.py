@@ -1,0 +1,131 @@
+"""What every operation of the public surface has, whoever answers it: who is let in, and the key of a change."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import Depends, Request, Response
+from pydantic import TypeAdapter, ValidationError
+
+from rappen_contracts.types import Identifier, Name
+from services.chassis.caller import Caller, ProgramNeeded
+from services.chassis.deadlines import deadline_of
+from services.chassis.exact_json import ExactJsonRoute
+from services.chassis.operations import Access, Repeat
+from services.chassis.problems import InvalidBody, answer_undecided_with, mark_as_read
+from services.chassis.validation import faults_of
+from services.gateway.access.identity import TokenVerifier
+from services.gateway.access.limits import RateLimits
+from services.gateway.access.scope import ScopeReader
+from services.gateway.edge.errors import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_HEADER, RepeatAsItWas
+from services.gateway.edge.operations import LONG_SERVICE_S, Operation
+
+__all__ = ["Admission", "Admitted", "Call", "PublicRoute"]
+
+# Beyond the service's time, for letting the request in and for saying that no answer came.
+MARGIN_S = 2.0
+_FOR_PEOPLE = (Access.PERSON, Access.MEMBER, Access.MANDATE_ADMIN)
+_IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
+# What a path value is, where it is no id.
+_PATH_TYPES: dict[str, TypeAdapter[str]] = {"role": TypeAdapter(Name)}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that was let in: who calls which operation, the values of the path, the key of a change."""
+
+    request: Request
+    operation: Operation
+    caller: Caller
+    path: dict[str, str]
+    key: str
+
+
+class Admission:
+    """Lets a request in: token, rate limit, scope, kind of caller, path, access to the mandate that the path names, in
+    this order, before anything else is told."""
+
+    def __init__(self, *, tokens: TokenVerifier, limits: RateLimits, scopes: ScopeReader) -> None:
+        self._tokens = tokens
+        self._limits = limits
+        self._scopes = scopes
+
+    async def admit(self, request: Request, operation: Operation) -> Call:
+        """The call, or a refusal; from here on the request has the time and the meaning of a repeat that are its
+        operation's."""
+        if operation.repeats is Repeat.READ:
+            mark_as_read(request)
+        caller = await self._caller(request, operation)
+        key = _key_of(request)
+        if operation.repeats is Repeat.SAME:
+            answer_undecided_with(request, RepeatAsItWas(key))
+        if operation.rules.long:
+            deadline_of(request).restart(LONG_SERVICE_S + MARGIN_S)
+        path = {name: _path_value(name, value) for name, value in request.path_params.items()}
+        _require_mandate(caller, operation, path.get("mandateId"))
+        return Call(request, operation, caller, path, key)
+
+    async def _caller(self, request: Request, operation: Operation) -> Caller:
+        rules = operation.rules
+        identity = await self._tokens.verify(request.headers.get("authorization"))
+        request.state.rate_limit = await self._limits.take(identity, operation.id, rules.limit)
+        caller = await self._scopes.read(identity, request, context=rules.context)
+        if rules.access is Access.SYSTEM_ADMIN:
+            caller.require_system_admin()
+        elif rules.access in _FOR_PEOPLE:
+            caller.require_person()
+        elif rules.access is Access.PROGRAM and not caller.service:
+            raise ProgramNeeded
+        if rules.scope is not None and (caller.service or rules.access is Access.PROGRAM):
+            caller.require_scope(rules.scope)
+        return caller
+
+
+def _key_of(request: Request) -> str:
+    """The key of a change: the caller's, where it can be one, or one of ours."""
+    given = request.headers.get(IDEMPOTENCY_KEY_HEADER, "")
+    return given if IDEMPOTENCY_KEY.fullmatch(given) else str(uuid4())
+
+
+def _path_value(name: str, given: str) -> str:
+    try:
+        return _PATH_TYPES.get(name, _IDENTIFIER).validate_python(given)
+    except ValidationError as error:
+        raise InvalidBody(faults_of(error, prefix=name)) from None
+
+
+def _require_mandate(caller: Caller, operation: Operation, mandate_id: str | None) -> None:
+    if mandate_id is not None and operation.access is Access.MEMBER:
+        caller.require_member(mandate_id)
+    if mandate_id is not None and operation.access is Access.MANDATE_ADMIN:
+        caller.require_admin(mandate_id)
+
+
+class PublicRoute(ExactJsonRoute):
+    """A route of an operation: nothing of a request is looked at before it is admitted, and what a change was answered
+    names its key. The application has the `Admission` in its state."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, behind the admission; without it where the operation is for everybody."""
+        handler, operation = super().get_route_handler(), Operation.of_route(self)
+        if operation.access is Access.NOBODY:
+            return handler
+
+        async def admitted(request: Request) -> Response:
+            admission: Admission = request.app.state.admission
+            call = request.state.call = await admission.admit(request, operation)
+            answer = await handler(request)
+            if operation.named:
+                answer.headers[IDEMPOTENCY_KEY_HEADER] = call.key
+            return answer
+
+        return admitted
+
+
+async def _call_of(request: Request) -> Call:
+    call: Call = request.state.call
+    return call
+
+
+Admitted = Annotated[Call, Depends(_call_of)]

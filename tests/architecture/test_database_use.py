@@ -1,0 +1,108 @@
+"""Who may speak to the database, and how: routes do not, queries never write, and the driver is for the named files."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.stack import ROOT
+
+SERVICES = ROOT / "services"
+FILES = sorted(SERVICES.rglob("*.py"))
+# The subjects whose routes are described where they are answered; the gateway's are looked at with its own rooms.
+ROUTES = [
+    file
+    for file in FILES
+    if file.relative_to(SERVICES).parts[0] != "gateway" and (file.stem.startswith("api") or file.parent.name == "api")
+]
+QUERIES = [file for file in FILES if file.stem == "queries"]
+
+# asyncpg's connection below a transaction of ours: where statements of a hot path are written for the driver, and where
+# such a repository is called. The list only becomes shorter.
+DRIVER = {
+    "billing/checks/providers.py",
+    "billing/commands/audit.py",
+    "billing/commands/prices.py",
+    "billing/credits/change_account.py",
+    "billing/credits/give_credit.py",
+    "billing/http.py",
+    "billing/mandates/change_model.py",
+    "billing/mandates/change_settings.py",
+    "billing/mandates/open_mandate.py",
+    "billing/mandates/queries.py",
+    "billing/mandates/set_terms.py",
+    "billing/pricing/import_prices.py",
+    "billing/pricing/queries.py",
+    "billing/reports/transactions.py",
+    "chassis/database.py",
+    "chassis/dead_letters.py",
+    "subscriptions/use_cases/apply_directory.py",
+    "subscriptions/use_cases/record_changes.py",
+}
+_WRITES = re.compile(r"\b(INSERT INTO|UPDATE \w+ SET|DELETE FROM|TRUNCATE)\b")
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(SERVICES))
+
+
+def imported(tree: ast.AST) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def called(tree: ast.AST) -> set[str]:
+    """The last names of everything that is called, such as `transaction` of `database.transaction()`."""
+    return {
+        node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)
+    }
+
+
+def test_there_are_routes_and_queries_at_all() -> None:
+    assert {"billing/mandates/api.py", "payments/inbox/api.py", "subscriptions/api/plans.py"} <= set(
+        map(name_of, ROUTES)
+    )
+    assert "billing/pricing/queries.py" in set(map(name_of, QUERIES))
+
+
+@pytest.mark.parametrize("file", ROUTES, ids=name_of)
+def test_a_route_holds_no_sql_and_opens_no_transaction(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    assert not imported(tree) & {"sqlalchemy", "asyncpg"}
+    assert not called(tree) & {"transaction", "reading", "bare", "savepoint", "driver_connection"}
+
+
+@pytest.mark.parametrize("file", QUERIES, ids=name_of)
+def test_queries_never_write(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert [text for text in texts if _WRITES.search(text)] == []
+    assert not called(tree) & {"insert", "update", "delete", "copy_records_to_table", "executemany", "transaction"}
+
+
+def test_the_driver_is_for_the_named_files() -> None:
+    using = {name_of(file) for file in FILES if "driver_connection" in called(ast.parse(file.read_text()))}
+    ours = {name for name in using if not name.startswith("gateway/")}
+    assert ours <= DRIVER
+    assert {name for name in DRIVER if name not in using} == set()
+
+
+def test_connections_are_made_in_one_place() -> None:
+    for file in FILES:
+        if name_of(file) != "chassis/database.py":
+            tree = ast.parse(file.read_text())
+            assert "create_pool" not in called(tree), file
+            connects = [
+                node
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Attribute) and node.attr == "connect" and ast.unparse(node.value) == "asyncpg"
+            ]
+            assert connects == [], file

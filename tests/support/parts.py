@@ -1,0 +1,46 @@
+"""Parts of a service (consumers, relays, jobs) at work in the process of the tests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+from services.chassis.clock import system_clock
+from services.chassis.consumer import Consumer, Handler
+from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
+from services.chassis.health import Health
+from services.chassis.process import Part
+from services.chassis.settings import KafkaSettings
+
+__all__ = ["at_work", "usage_consumer"]
+
+
+@asynccontextmanager
+async def at_work(*parts: Part) -> AsyncIterator[None]:
+    """Runs them during the block and ends them in good order; raises what they raised."""
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(part.run(stop), name=part.name) for part in parts]
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.gather(*tasks)
+
+
+def usage_consumer(
+    bootstrap_servers: str, database: Database, handler: Handler, *, group: str | None = None, **settings: Any
+) -> Consumer:
+    """A consumer of usage.recorded, in a group of its own unless one is named; settings are those of Kafka."""
+    return Consumer(
+        KafkaSettings(bootstrap_servers=bootstrap_servers, **settings),
+        client_id="tests",
+        group=group or f"tests-{uuid4()}",
+        topic="usage.recorded",
+        handler=handler,
+        database=database,
+        clock=system_clock,
+        faults=FaultPoints(None),
+        health=Health(),
+    )

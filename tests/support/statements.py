@@ -1,0 +1,50 @@
+"""What is asked of the database, counted."""
+
+import inspect
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.database import Database, driver_connection
+
+__all__ = ["CountedDatabase"]
+
+
+class CountedDriver:
+    """A connection of the driver that notes every call that goes to the server: statements and COPY of whatever kind."""
+
+    def __init__(self, connection: asyncpg.Connection, calls: list[str]) -> None:
+        self._connection = connection
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        # What asyncpg awaits, it asks of the server; a new way to ask is counted without being named here.
+        if inspect.iscoroutinefunction(getattr(asyncpg.Connection, name)):
+            self._calls.append(name)
+        return getattr(self._connection, name)
+
+
+class CountedConnection:
+    """A connection below which a counted one of the driver stands, where `driver_connection` looks for it."""
+
+    def __init__(self, connection: AsyncConnection, calls: list[str]) -> None:
+        below = CountedDriver(driver_connection(connection), calls)
+        self.sync_connection = SimpleNamespace(connection=SimpleNamespace(driver_connection=below))
+
+
+class CountedDatabase(Database):
+    """The real database, whose connections count."""
+
+    def __init__(self, database: Database) -> None:
+        self._real = database
+        self.calls: list[str] = []
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Any]:
+        """A counted connection."""
+        async with self._real.reading() as connection:
+            yield CountedConnection(connection, self.calls)
