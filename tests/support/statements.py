@@ -15,7 +15,7 @@ __all__ = ["CountedDatabase"]
 
 
 class CountedDriver:
-    """A connection of the driver that notes every call that goes to the server: statements and COPY of whatever kind."""
+    """A connection of the driver that notes every call to the server: statements, and COPY of whatever kind."""
 
     def __init__(self, connection: asyncpg.Connection, calls: list[str]) -> None:
         self._connection = connection
