@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, Required, TypedDict
-from uuid import UUID
+from uuid import UUID, uuid4, uuid5
 
 from pydantic import ValidationError
 
@@ -15,7 +15,7 @@ from rappen_contracts.errors import ContractError
 from rappen_contracts.field_faults import refusal
 from rappen_contracts.usage.v1 import UsageRecorded
 
-__all__ = ["Call", "EventFields", "Tokens", "build", "served_tier", "usage_of"]
+__all__ = ["Call", "EventFields", "Tokens", "build", "event_ids", "served_tier", "usage_of"]
 
 
 class EventFields(TypedDict, total=False):
@@ -51,6 +51,10 @@ _ONCE: Final = ("hold_id", "processing_time_ms", "bytes_sent", "bytes_received",
 _NOT_SERVED: Final = frozenset({"auto", "unspecified"})
 # What has an outcome has usage. Anything else is fetched again and reported then, or has failed and costs nothing.
 _FINISHED: Final = frozenset({"completed", "incomplete"})
+
+
+# Under which ids of events are derived; another one would charge every answer again that is read once more.
+_IDS: Final = UUID("0d5f6f0e-7f0c-5a58-9a5e-1c4f3a3d9b27")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,15 @@ def build(
             events.append(_checked(data))
             used = {name: value for name, value in used.items() if name not in _ONCE and name != "quantities"}
     return events
+
+
+def event_ids(events: Sequence[UsageRecorded]) -> list[UUID]:
+    """An id for each event of one answer: the same ones whenever the answer is read again, so that it is charged once
+    however often it is fetched. Of an answer without an id (`response_id`) they are new each time."""
+    return [
+        uuid4() if event.response_id is None else uuid5(_IDS, f"{event.provider}\n{event.response_id}\n{place}")
+        for place, event in enumerate(events)
+    ]
 
 
 def _data(
