@@ -381,7 +381,9 @@ def _answer(name: str) -> Any:
 README = Path(__file__).parents[2] / "contracts" / "README.md"
 # The answers that the README's examples read.
 README_ANSWERS = {
-    "completion": _answer("chat: cached tokens are part of the prompt, reasoning is part of the completion"),
+    "completion": _answer(
+        "chat: cached tokens are part of the prompt, reasoning is part of the completion (edutelligence 892)"
+    ),
     "image": _answer("images: without details the output is images (case B06)"),
     "message": _answer("messages: an advisor is billed as its own model"),
     "hold_id": "0197c1d2-5555-7abc-8def-0123456789ac",

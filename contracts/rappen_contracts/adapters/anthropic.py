@@ -49,8 +49,10 @@ _ANSWERING = frozenset({"message", "fallback_message"})
 def messages(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
     """Of a message; a list is the events of one stream, from `message_start` on."""
     message, usage, stopped = _of_stream(answer) if isinstance(answer, (list, tuple)) else _of_message(Part(answer))
-    calls = _calls(usage, refused=stopped == "refusal")
-    return build(_PROVIDER, calls, fields, model=message.text("model"), response_id=message.text("id"))
+    model = message.text("model")
+    # A call of the answer's own model is named as the caller names that.
+    calls = [replace(call, model=None) if call.model == model else call for call in _calls(usage, stopped == "refusal")]
+    return build(_PROVIDER, calls, fields, model=model, response_id=message.text("id"))
 
 
 def _of_message(message: Part) -> tuple[Part, Part, str | None]:
@@ -77,7 +79,8 @@ def _of_stream(events: list[object] | tuple[object, ...]) -> tuple[Part, Part, s
     return message, Part(newest, "usage"), stopped
 
 
-def _calls(usage: Part, *, refused: bool) -> list[Call]:
+def _calls(usage: Part, refused: bool) -> list[Call]:
+    """A call for each attempt that is billed."""
     attempts = usage.parts("iterations")
     kinds = {attempt.text("type") for attempt in attempts}
     if not kinds & _ANSWERING:

@@ -51,8 +51,6 @@ _ONCE: Final = ("hold_id", "processing_time_ms", "bytes_sent", "bytes_received",
 _NOT_SERVED: Final = frozenset({"auto", "unspecified"})
 # What has an outcome has usage. Anything else is fetched again and reported then, or has failed and costs nothing.
 _FINISHED: Final = frozenset({"completed", "incomplete"})
-
-
 # Under which ids of events are derived; another one would charge every answer again that is read once more.
 _IDS: Final = UUID("0d5f6f0e-7f0c-5a58-9a5e-1c4f3a3d9b27")
 

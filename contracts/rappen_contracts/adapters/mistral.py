@@ -57,7 +57,7 @@ def _tokens(usage: Part) -> Tokens:
         "tool_input": usage.count("connector_tokens"),
     }
     total = usage.given("total_tokens")
-    if not usage.has("prompt_audio_seconds"):
+    if not usage.count("prompt_audio_seconds"):
         declared(total, sum(counts.values()), usage.path("total_tokens"))
     return Tokens(counts, total)
 

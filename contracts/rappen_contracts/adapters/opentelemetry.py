@@ -8,6 +8,7 @@ Which number contains which (registry of `gen_ai` attributes):
 - Some instrumentations of Anthropic and Bedrock pass on that provider's own input count, without the cache. Say so with
   `cache_beside_input=True`. Where the parts are more than the whole this is noticed (TOTAL_MISMATCH); else it cannot.
 - Spans of agents, workflows and tools repeat what the calls below them used; only spans of calls are read.
+- The spans of `xai-sdk` have their reasoning beside the output, which their `gen_ai.usage.total_tokens` tells.
 - There is no standard name for the lifetime of what was written to a cache: it is taken for the shortest.
 """
 
@@ -25,7 +26,12 @@ __all__ = ["span"]
 _USAGE = "gen_ai.usage."
 _INPUT = (f"{_USAGE}input_tokens", f"{_USAGE}prompt_tokens")
 _OUTPUT = (f"{_USAGE}output_tokens", f"{_USAGE}completion_tokens")
-_READ = (f"{_USAGE}cache_read.input_tokens", f"{_USAGE}cache_read_input_tokens", f"{_USAGE}input_tokens.cached")
+_READ = (
+    f"{_USAGE}cache_read.input_tokens",
+    f"{_USAGE}cache_read_input_tokens",
+    f"{_USAGE}input_tokens.cached",
+    f"{_USAGE}cached_prompt_text_tokens",
+)
 _WRITTEN = (
     f"{_USAGE}cache_creation.input_tokens",
     f"{_USAGE}cache_creation_input_tokens",
