@@ -1,4 +1,4 @@
-"""What answers cost by a price list: the faults of public reports about cached and reasoning tokens, each named with the
+"""What answers cost by a price list: faults of public reports about cached and reasoning tokens, each named with the
 amount that it gave."""
 
 from __future__ import annotations

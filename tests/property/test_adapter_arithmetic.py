@@ -251,6 +251,18 @@ def test_gemini(sent: dict[str, int]) -> None:
         "totalTokenCount": sum(sent.values()),
     }
     _check(gemini.generate_content({"usageMetadata": usage}, **WHO), sent, sum(sent.values()))
+    interaction = {
+        "total_input_tokens": usage["promptTokenCount"],
+        "input_tokens_by_modality": _modalities(TEXT=text, AUDIO=audio, IMAGE=sent["image_input"]),
+        "total_cached_tokens": usage["cachedContentTokenCount"],
+        "cached_tokens_by_modality": _modalities(TEXT=sent["cache_read"], AUDIO=sent["audio_cache_read"]),
+        "total_output_tokens": made,
+        "output_tokens_by_modality": usage["candidatesTokensDetails"],
+        "total_tool_use_tokens": sent["tool_input"],
+        "total_thought_tokens": sent["reasoning"],
+        "total_tokens": sum(sent.values()),
+    }
+    _check(gemini.interactions({"usage": interaction}, **WHO), sent, sum(sent.values()))
 
 
 def _modalities(**found: int) -> list[dict[str, Any]]:
