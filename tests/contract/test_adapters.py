@@ -135,6 +135,12 @@ def _code(make: Callable[[], object]) -> tuple[str, str]:
         lambda: cohere.billed({"id": "a", "usage": {"tokens": {"input_tokens": 5}}}, **WHO),
         lambda: groq.chat({"id": "a", "model": "m", "x_groq": {"id": "b"}}, **WHO),
         lambda: openrouter.chat({"usage": {"prompt_tokens": 1, "cost": 0.1, "is_byok": True}}, **WHO),
+        lambda: openai.chat({"model": "claude", "usage": {"input_tokens": 5, "output_tokens": 7}}, **WHO),
+        lambda: openai.chat({"model": "gpt-5", "usage": {}}, **WHO),
+        lambda: anthropic.messages({"model": "gpt-5", "usage": {"prompt_tokens": 5}}, **WHO),
+        lambda: anthropic.messages([{"type": "message_delta", "usage": {"service_tier": "standard"}}], **WHO),
+        lambda: gemini.generate_content({"usageMetadata": {"input_tokens": 5}}, **WHO),
+        lambda: cohere.billed({"billed_units": {"tokens": 5}}, **WHO),
         lambda: opentelemetry.span({"gen_ai.usage.input_tokens": 5, "gen_ai.request.model": "m"}, **WHO),
     ],
 )

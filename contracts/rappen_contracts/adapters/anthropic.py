@@ -74,7 +74,7 @@ def _of_stream(events: list[object] | tuple[object, ...]) -> tuple[Part, Part, s
         stopped = event.part("delta").text("stop_reason") or stopped
         for usage in (event.part("message").part("usage"), event.part("usage")):
             newest |= {name: value for name in _USAGE if (value := usage.raw(name)) is not None}
-    if not newest:
+    if not newest.keys() & set(_KNOWN):
         raise ContractError("MISSING_FIELD", "usage: no event of the stream has it")
     return message, Part(newest, "usage"), stopped
 

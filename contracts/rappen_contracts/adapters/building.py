@@ -84,12 +84,13 @@ def usage_of(answer: Part, *names: str, known: tuple[str, ...]) -> Part | None:
     """The usage object of an answer, or the answer itself where it is one, by fields that only usage has.
 
     None for an answer that waits, runs or has failed. MISSING_FIELD for any other without usage, such as a stream that
-    was not asked for it.
+    was not asked for it, and for usage that has none of these fields, such as that of another provider.
     """
-    if answer.has(*names):
-        return answer.part(*names)
-    if answer.has(*known):
-        return answer
+    usage = answer.part(*names) if answer.has(*names) else answer
+    if usage.has(*known):
+        return usage
+    if usage is not answer:
+        raise ContractError("MISSING_FIELD", f"{usage.path(known[0])}: is required")
     if answer.has("status") and answer.text("status") not in _FINISHED:
         return None
     raise ContractError("MISSING_FIELD", f"{answer.path(names[0])}: is required")

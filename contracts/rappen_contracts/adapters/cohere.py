@@ -22,6 +22,7 @@ from rappen_contracts.usage.v1 import UsageRecorded
 __all__ = ["billed"]
 
 _PROVIDER = "cohere"
+_TOKENS = ("input_tokens", "text_tokens", "image_tokens", "output_tokens")
 _UNITS = {"search_units": "queries", "classifications": "classifications", "images": "images", "pages": "pages"}
 
 
@@ -32,7 +33,7 @@ def billed(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]
     holder = part.part("delta") if part.has("delta") else part
     usage = holder.part("usage", "meta")
     units = (usage if usage.present else holder).part("billed_units")
-    if not units.present:
+    if not units.has(*_TOKENS, *_UNITS):
         raise ContractError("MISSING_FIELD", f"{usage.path('billed_units')}: is required")
     quantities = {ours: units.whole(theirs) for theirs, ours in _UNITS.items()}
     call = Call(_tokens(units), quantities=quantities)
@@ -40,9 +41,10 @@ def billed(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]
 
 
 def _tokens(units: Part) -> Tokens:
-    total, text, images = (units.whole(name) for name in ("input_tokens", "text_tokens", "image_tokens"))
-    if text and total not in (0, text, text + images):
+    total, text, images = (units.whole(name) for name in _TOKENS[:3])
+    told = units.has("text_tokens")
+    if told and total not in (0, text, text + images):
         raise ContractError(
             "TOTAL_MISMATCH", f"{units.path('input_tokens')}: is not the text and images that are named"
         )
-    return Tokens({"input": text or total, "image_input": images, "output": units.whole("output_tokens")})
+    return Tokens({"input": text if told else total, "image_input": images, "output": units.whole("output_tokens")})
