@@ -52,11 +52,15 @@ def _events(case: Case, answer: object) -> list[dict[str, Any]]:
     ]
 
 
-class _Unset:
+class Unset:
     """As an SDK marks a field that was not in the answer."""
 
 
-_Unset.__name__ = "Unset"
+class _Object(SimpleNamespace):
+    """An object of an SDK, in which fields that were not in the answer are marked so."""
+
+    def __getattr__(self, name: str) -> Unset:
+        return Unset()
 
 
 def _objects(value: Any) -> Any:
@@ -64,7 +68,7 @@ def _objects(value: Any) -> Any:
     if isinstance(value, dict):
         named = {key: _objects(each) for key, each in value.items() if key.isidentifier()}
         # Free names stay a dictionary, as in the SDKs.
-        return SimpleNamespace(**named, not_in_the_answer=_Unset()) if len(named) == len(value) else dict(value)
+        return _Object(**named) if len(named) == len(value) else dict(value)
     return [_objects(each) for each in value] if isinstance(value, list) else value
 
 

@@ -16,8 +16,8 @@ from rappen_contracts.types import DECIMAL_PLACES_MAX, INTEGER_DIGITS_MAX, INTEG
 
 __all__ = ["Part", "declared", "inner", "latest", "rest"]
 
-# What the providers' SDKs put in a field that was not in the answer.
-_SENTINELS: Final = frozenset({"Unset", "NotGiven", "Omit"})
+# The class of what an SDK (Mistral's) puts in a field that was not in the answer.
+_SENTINEL: Final = "Unset"
 _SCALARS = (str, bytes, bytearray, bool, int, float, Decimal, list, tuple, set, frozenset)
 _LAST_PLACE = Decimal(1).scaleb(-DECIMAL_PLACES_MAX)
 _ROUNDING = Context(prec=DECIMAL_PLACES_MAX + INTEGER_DIGITS_MAX, rounding=ROUND_HALF_EVEN)
@@ -126,7 +126,7 @@ class Part:
     def _find(self, names: Sequence[str]) -> tuple[str, object]:
         for name in names:
             value = self._value.get(name) if isinstance(self._value, Mapping) else getattr(self._value, name, None)
-            if value is not None and type(value).__name__ not in _SENTINELS:
+            if value is not None and type(value).__name__ != _SENTINEL:
                 return name, value
         return names[0], None
 
