@@ -4,20 +4,19 @@
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from hashlib import blake2b
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import PydanticCustomError, to_json
 
 from rappen_contracts.envelope import JSON, checked_source, media_type, structured_data
 from rappen_contracts.errors import ContractError
-from rappen_contracts.field_faults import code_of, sentence
+from rappen_contracts.field_faults import refusal
 from rappen_contracts.json_text import parse_json, split_array
 from rappen_contracts.registry import EVENTS, RECORD_BYTES_MAX, EventVersion
 from rappen_contracts.types import TIME_END, TIME_START, Contract, parse_instant, parse_uuid
@@ -251,7 +250,7 @@ def _event(attributes: Mapping[str, str], payload: object, now: datetime, events
             data, type_ = version.upcast(data), version.next_type
             version = events[type_]
     except ValidationError as error:
-        raise _refusal(error, version.model) from None
+        raise refusal(error, version.model) from None
     trace = attributes.get("traceparent")
     return Event(
         id=event_id,
@@ -290,31 +289,3 @@ def _unknown(type_: str, events: Events) -> ContractError:
     if versions:
         return ContractError("UNKNOWN_VERSION", f"type: this version is not known; known is {', '.join(versions)}")
     return ContractError("UNKNOWN_TYPE", f"type: no such event; known are {', '.join(events)}")
-
-
-def _refusal(error: ValidationError, model: type[BaseModel]) -> ContractError:
-    """The first fault with its field; nothing of the payload is repeated, because details travel and are logged."""
-    fault = error.errors(include_url=False, include_input=False)[0]
-    code = code_of(fault)
-    # The keys of free objects (metadata, quantities) are the publisher's text; pydantic repeats an unknown tag.
-    ours = _names(model)
-    field = ".".join(str(part) if isinstance(part, int) or part in ours else "*" for part in fault["loc"]) or "data"
-    return ContractError(code, f"{field}: {sentence(fault)}")
-
-
-@cache
-def _names(model: type[BaseModel]) -> frozenset[str]:
-    """Every field name and literal value that the contract itself defines, at any depth."""
-    return frozenset(_walk_names(model))
-
-
-def _walk_names(annotation: object) -> Iterator[str]:
-    if isinstance(annotation, str):
-        yield annotation
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        for name, field in annotation.model_fields.items():
-            yield name
-            yield from _walk_names(field.annotation)
-    else:
-        for argument in get_args(annotation):
-            yield from _walk_names(argument)

@@ -49,7 +49,7 @@ CODES: Final = MappingProxyType(
         "TOO_SHORT": "empty text where some is required",
         "TOO_MANY_ENTRIES": "more entries than the field allows",
         "UNKNOWN_TOKEN_KIND": "tokens has a name that is no kind, such as `prompt_tokens`",
-        "TOTAL_MISMATCH": "tokens.total is not the sum of the kinds",
+        "TOTAL_MISMATCH": "tokens.total is not the sum of the kinds, or a provider's numbers contradict each other",
         "NOT_AN_ARRAY": "a batch over HTTP is not a JSON array",
         "TOO_MANY_EVENTS": "a batch over HTTP has more than 1,000 events",
         "UNDECODABLE": "a fault of the reader itself; please report it",

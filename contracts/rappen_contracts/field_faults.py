@@ -1,15 +1,18 @@
 """What is wrong with a field: its stable code, and a sentence of our own, because no text of a library or a pattern
 reaches whoever sent it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, get_args
 
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
 
+from rappen_contracts.errors import ContractError
 from rappen_contracts.usage.v1 import TOKEN_KINDS
 
-__all__ = ["code_of", "sentence"]
+__all__ = ["code_of", "refusal", "sentence"]
 
 _CODES = {
     "missing": "MISSING_FIELD",
@@ -92,3 +95,31 @@ def sentence(fault: ErrorDetails) -> str:
         return "has a form that is not allowed"
     text, limit = _SENTENCES.get(kind, ("is not valid", ""))
     return text.format(context.get(limit, ""))
+
+
+def refusal(error: ValidationError, model: type[BaseModel]) -> ContractError:
+    """The first fault with its field; nothing of the payload is repeated, because details travel and are logged."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    code = code_of(fault)
+    # The keys of free objects (metadata, quantities) are the publisher's text; pydantic repeats an unknown tag.
+    ours = _names(model)
+    field = ".".join(str(part) if isinstance(part, int) or part in ours else "*" for part in fault["loc"]) or "data"
+    return ContractError(code, f"{field}: {sentence(fault)}")
+
+
+@cache
+def _names(model: type[BaseModel]) -> frozenset[str]:
+    """Every field name and literal value that the contract itself defines, at any depth."""
+    return frozenset(_walk_names(model))
+
+
+def _walk_names(annotation: object) -> Iterator[str]:
+    if isinstance(annotation, str):
+        yield annotation
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            yield name
+            yield from _walk_names(field.annotation)
+    else:
+        for argument in get_args(annotation):
+            yield from _walk_names(argument)
