@@ -39,7 +39,6 @@ DRIVER = {
     "billing/ledger/repository.py",
     "billing/mandates/apply_directory.py",
     "billing/mandates/audit_log.py",
-    "billing/mandates/directory.py",
     "billing/mandates/open_accounts.py",
     "billing/mandates/queries.py",
     "billing/mandates/repository.py",
@@ -50,10 +49,9 @@ DRIVER = {
     "billing/reports/transactions.py",
     "chassis/database.py",
     "chassis/dead_letters.py",
-    "gateway/access/scope.py",
-    "gateway/directory/repository.py",
-    "subscriptions/use_cases/apply_directory.py",
-    "subscriptions/use_cases/record_changes.py",
+    "chassis/outbox.py",
+    "chassis/quarantine.py",
+    "chassis/relay.py",
 }
 _WRITES = re.compile(r"\b(INSERT INTO|UPDATE \w+ SET|DELETE FROM|TRUNCATE)\b")
 
