@@ -4,6 +4,7 @@ from datetime import datetime
 
 from services.chassis.caller import Forbidden
 from services.chassis.database import Database
+from services.chassis.outbox import append_outbox
 from services.gateway.directory import queries, repository
 from services.gateway.directory.domain.entries import KIND_BY_NAME
 from services.gateway.directory.errors import UnknownReference
@@ -30,5 +31,5 @@ async def accept_invitation(
             # It was withdrawn since it was read.
             raise Forbidden
         for kind, accepted in ((membership, joined), (access, given)):
-            await repository.publish(connection, directory_changed(kind, accepted, cause=cause, now=now))
+            await append_outbox(connection, directory_changed(kind, accepted, cause=cause, now=now))
     return invitation

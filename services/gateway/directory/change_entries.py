@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import Database
+from services.chassis.outbox import append_outbox
 from services.gateway.directory import repository
 from services.gateway.directory.domain.entries import KIND_BY_NAME, Entry, Kind
 from services.gateway.directory.errors import InstanceElsewhere, NotFound, UnknownReference
@@ -27,7 +28,7 @@ async def put_entry(
         row = await _with_references(connection, kind, entry.row(), administered)
         changed = await repository.upsert(connection, kind, [row])
         events = directory_changed(kind, changed, cause=cause, now=now)
-        await repository.publish(connection, events)
+        await append_outbox(connection, events)
     return kind.entry.of_row(row), bool(events)
 
 
@@ -41,7 +42,7 @@ async def disable_entry(
             raise NotFound
         row, changed = found
         events = directory_changed(kind, [row] if changed else [], cause=cause, now=now)
-        await repository.publish(connection, events)
+        await append_outbox(connection, events)
     return kind.entry.of_row(row), bool(events)
 
 
@@ -54,7 +55,7 @@ async def reset_provider_permissions(
         if row is None:
             raise NotFound
         kind = KIND_BY_NAME["provider_permissions"]
-        await repository.publish(connection, directory_changed(kind, [row], cause=cause, now=now))
+        await append_outbox(connection, directory_changed(kind, [row], cause=cause, now=now))
 
 
 async def _with_references(

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import Database
+from services.chassis.outbox import append_outbox
 from services.chassis.validation import FieldFault, Texts, faults_of, summary
 from services.gateway.directory import repository
 from services.gateway.directory.domain.entries import KIND_BY_NAME, KINDS
@@ -35,7 +36,7 @@ async def import_directory(
             rows = [_row(line, instances) for line in file.of(kind.name)]
             written = await repository.upsert(connection, kind, rows)
             events = await asyncio.to_thread(directory_changed, kind, written, cause=cause, now=now)
-            await repository.publish(connection, events)
+            await append_outbox(connection, events)
             changed += len(written)
     return len(file.lines), changed
 

@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import driver_connection, take_time
 from services.chassis.deadlines import LONG_ANSWER_S
-from services.chassis.outbox import OutboxRow, append_outbox
 from services.gateway import tables
 from services.gateway.directory.domain.entries import Kind
 
@@ -25,7 +24,6 @@ __all__ = [
     "is_consented",
     "missing",
     "one_of",
-    "publish",
     "reset_providers",
     "take_long",
     "upsert",
@@ -148,11 +146,6 @@ async def instance_mandates(connection: AsyncConnection, ids: Collection[str]) -
     instance = tables.feature_instances.c
     rows = await connection.execute(sa.select(instance.id, instance.mandate_id).where(one_of(instance.id, ids)))
     return {row.id: row.mandate_id for row in rows}
-
-
-async def publish(connection: AsyncConnection, events: Sequence[OutboxRow]) -> None:
-    """Adds events to the outbox, in one COPY however many: an import has tens of thousands."""
-    await append_outbox(connection, events)
 
 
 async def take_long(connection: AsyncConnection) -> None:
