@@ -95,7 +95,7 @@ def decode(headers: Headers, value: bytes | None, *, now: datetime, events: Even
 
 
 def decode_structured(payload: object, *, now: datetime, events: Events = EVENTS) -> Event:
-    """Reads one structured-mode event that was parsed already; only `decode` can tell of duplicate keys."""
+    """Reads one structured-mode event that was parsed already; only `decode` can find duplicate keys."""
     try:
         return _structured(payload, None, now, events)
     except ContractError:

@@ -39,7 +39,7 @@ def stale(root: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the files, or with `--check` only tells whether they are what would be written; 1 if not."""
+    """Writes the files, or with `--check` only looks whether they are what would be written; 1 if not."""
     parser = argparse.ArgumentParser(prog="python -m rappen_contracts.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is stale")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], help="the checkout's contracts folder")

@@ -83,7 +83,7 @@ def _after_white_space(text: str, position: int) -> int:
 
 
 def _syntax_refusal(value: bytes, message: str) -> ContractError:
-    """The code for what the parser refused; of its message only the place is told."""
+    """The code for what the parser refused; of its message only the position is kept."""
     try:
         text = value.decode()
     except UnicodeDecodeError as error:

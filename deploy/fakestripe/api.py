@@ -76,7 +76,7 @@ class Api:
         return Call(self.store, self.settings)
 
     def finish(self, call: Call, disturbance: Disturbance | None = None) -> None:
-        """Send what an effect has to tell."""
+        """Schedule the webhooks of an effect's events."""
         self.outbox.schedule(call.events, disturbance)
 
     def endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
@@ -172,7 +172,7 @@ class Api:
         else:
             answer = Answer(200, self._expander.expand(self.store, result, call.params.get("expand", [])))
         finally:
-            # Also when the answer is an error: what has happened is told and saved.
+            # Also when the answer is an error: what has happened is delivered and saved.
             if operation.method != "GET":
                 self.finish(call)
         claim.keep(answer)

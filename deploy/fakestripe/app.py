@@ -1,4 +1,4 @@
-"""Puts the parts together into one web application."""
+"""Puts the fake's parts together into one web application."""
 
 from __future__ import annotations
 

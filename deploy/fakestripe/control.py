@@ -125,7 +125,7 @@ class Control:
         except Conflict as conflict:
             raise ControlError(409, str(conflict)) from conflict
         finally:
-            # A session may have expired on the way to the conflict, which is to be told as well.
+            # A session may have expired on the way to the conflict, which is to be delivered as well.
             self._api.finish(call, Disturbance(**body.webhooks.model_dump()))
             await self._store.saved()
         return session

@@ -112,7 +112,7 @@ def merged_metadata(current: Json, given: Any) -> Json:
 
 
 def update(call: Call, row: Json, names: Iterable[str], event_type: str) -> Json:
-    """Change the named members (an empty string unsets) and metadata, and tell of it when anything changed."""
+    """Change the named members (an empty string unsets) and metadata, and emit an event when anything changed."""
     changes = {name: unset_if_empty(call.params[name]) for name in names if name in call.params}
     if "metadata" in call.params:
         changes["metadata"] = merged_metadata(row["metadata"], call.params["metadata"])

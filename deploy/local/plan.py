@@ -151,7 +151,7 @@ class Plan:
                 self._ports.of(name),
                 [f"services.{service}", role],
                 environment=self.environments.of(service, instance=name, port=self._ports.of(name)),
-                # The gateway's own port is public, and tells nothing of its health.
+                # The gateway's own port is public, and has no health address.
                 health_port=self.addresses.gateway_internal_port if service == "gateway" else None,
                 tier=TIER_SERVICES,
                 grace_s=_SERVICES_GRACE_S,

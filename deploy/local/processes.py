@@ -20,7 +20,7 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True)
 class RecordedProcess:
-    """A process that was started, with enough to tell it from a later one that was given its number."""
+    """A process that was started, with enough to distinguish it from a later one that was given its number."""
 
     name: str
     pid: int

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.local.errors import StackError
-from deploy.ops.matters import CONSUMERS
+from deploy.ops.pending import CONSUMERS
 
 if TYPE_CHECKING:
     from deploy.local.home import Home
@@ -36,7 +36,7 @@ _COMMANDS = (
     Passed("unknown", "billing", "Usage of mandates and members unknown to the directory. [--limit N] [--json]"),
     Passed("prices", "billing", "Prices: import FILE [--format rappen|litellm] [--valid-from TIME] [--apply] [--all]."),
     Passed("ensure", "billing", "Settings for every mandate of the directory, an account for every member."),
-    Passed("events", "payments", "What Stripe has told: list, retry."),
+    Passed("events", "payments", "Webhook events from Stripe: list, retry."),
 )
 
 

@@ -62,16 +62,16 @@ def status() -> None:
 
     from deploy.local.control import running_stack
     from deploy.local.home import find_home
-    from deploy.ops.matters import count_matters
     from deploy.ops.overview import look, table
+    from deploy.ops.pending import count_pending
 
     stack = running_stack(find_home())
 
     # One after the other: what counts is slow to import, and would keep the broker's answers waiting.
     rows = asyncio.run(look(stack))
-    matters = asyncio.run(count_matters(stack))
+    pending = asyncio.run(count_pending(stack))
     Console(width=None if sys.stdout.isatty() else 120).print(table(rows))
-    for line in matters.lines() if matters is not None else ():
+    for line in pending.lines() if pending is not None else ():
         print(line)
     if not all(row.ready for row in rows):
         raise typer.Exit(1)

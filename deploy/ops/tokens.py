@@ -14,16 +14,16 @@ from deploy.local.errors import StackError
 from services.gateway.access.scopes import SCOPES
 
 _LIFETIME_S = 12 * 60 * 60
-PROGRAM_PREFIX = "service:"
+SERVICE_ACCOUNT_PREFIX = "service:"
 
 
 def token(
     user: Annotated[str | None, typer.Option(help="Id of a person.")] = None,
     system_admin: Annotated[bool, typer.Option("--system-admin", help="The person is a system administrator.")] = False,
-    service: Annotated[str | None, typer.Option(help="Name of a program.")] = None,
-    scope: Annotated[str, typer.Option(help='What the program may do, as in "usage:write usage:check".')] = "",
+    service: Annotated[str | None, typer.Option(help="Name of a service account.")] = None,
+    scope: Annotated[str, typer.Option(help='What the service account may do, as in "usage:write usage:check".')] = "",
 ) -> None:
-    """Print a bearer token for a person (--user) or a program (--service), good for twelve hours."""
+    """Print a bearer token for a person (--user) or a service account (--service), good for twelve hours."""
     claims = _claims(user, system_admin=system_admin, service=service, scope=scope)
     print(sign(_issuer(), claims, now_s=int(time.time())))
 
@@ -55,19 +55,19 @@ def _issuer() -> dict[str, str]:
 
 def _claims(user: str | None, *, system_admin: bool, service: str | None, scope: str) -> dict[str, Any]:
     if (user is None) == (service is None):
-        raise StackError("a token is for a person or a program: give --user ID or --service NAME")
+        raise StackError("a token is for a person or a service account: give --user ID or --service NAME")
     if user is not None:
         if scope:
-            raise StackError("--scope is for a program; what a person may do follows from the directory")
+            raise StackError("--scope is for a service account; what a person may do follows from the directory")
         _require_id("--user", user)
-        if user.startswith(PROGRAM_PREFIX):
-            raise StackError("--user is a person; programs have --service")
+        if user.startswith(SERVICE_ACCOUNT_PREFIX):
+            raise StackError("--user is a person; service accounts have --service")
         return {"sub": user, "rappen_system_admin": True} if system_admin else {"sub": user}
     if system_admin:
         raise StackError("--system-admin is for a person")
     if not scope.split():
-        raise StackError('a program needs --scope, as in --scope "usage:write usage:check"')
-    subject = f"{PROGRAM_PREFIX}{service}"
+        raise StackError('a service account needs --scope, as in --scope "usage:write usage:check"')
+    subject = f"{SERVICE_ACCOUNT_PREFIX}{service}"
     _require_id("--service", subject)
     unknown = [each for each in scope.split() if each not in SCOPES]
     if unknown:
@@ -77,5 +77,5 @@ def _claims(user: str | None, *, system_admin: bool, service: str | None, scope:
 
 def _require_id(option: str, subject: str) -> None:
     """Refuse what no service would take for an id."""
-    if not re.fullmatch(r"[A-Za-z0-9._:@|\-]{1,64}", subject, re.ASCII) or subject == PROGRAM_PREFIX:
+    if not re.fullmatch(r"[A-Za-z0-9._:@|\-]{1,64}", subject, re.ASCII) or subject == SERVICE_ACCOUNT_PREFIX:
         raise StackError(f"{option} is no id: 1 to 64 letters, digits or the characters . _ : @ | -")

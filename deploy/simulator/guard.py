@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from deploy.simulator.platform import Platform, PlatformError, program
-from deploy.simulator.traffic import Place
+from deploy.simulator.platform import Platform, PlatformError, service_account
+from deploy.simulator.traffic import Membership
 
 __all__ = ["Guard"]
 
-_AS = program("demo-simulator", "usage:check")
+_AS = service_account("demo-simulator", "usage:check")
 _ESTIMATE = {"amount": "0.010000", "currency": "CHF"}
 _EVERY_S = 5.0
 _FIRST_ANSWER_S = 60.0
@@ -23,31 +23,31 @@ class Guard:
     usage events and not checks; and while the platform cannot be asked, the last answer holds.
     """
 
-    def __init__(self, platform: Platform, places: Sequence[Place]) -> None:
+    def __init__(self, platform: Platform, memberships: Sequence[Membership]) -> None:
         self._platform = platform
-        self._places = places
+        self._memberships = memberships
         # Reason by mandate and user, of those who may not spend.
         self.waiting: dict[tuple[str, str], str] = {}
 
     async def ask(self) -> None:
         """Ask once, patiently; `PlatformError` when there is no answer at all."""
-        for place in self._places:
-            await self._ask(place, patience_s=_FIRST_ANSWER_S)
+        for membership in self._memberships:
+            await self._ask(membership, patience_s=_FIRST_ANSWER_S)
 
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
             await asyncio.sleep(_EVERY_S)
             try:
-                for place in self._places:
-                    await self._ask(place, patience_s=0)
+                for membership in self._memberships:
+                    await self._ask(membership, patience_s=0)
             except PlatformError:
-                # Nothing to tell: the view shows what is away, and usage that happens is charged when it is back.
+                # Nothing to report: the view shows what is away, and usage that happens is charged when it is back.
                 continue
 
-    async def _ask(self, place: Place, *, patience_s: float) -> None:
-        key = (place.tenant.id, place.member.id)
-        body = {"mandateId": place.tenant.id, "userId": place.member.id, "estimatedCost": _ESTIMATE}
+    async def _ask(self, membership: Membership, *, patience_s: float) -> None:
+        key = (membership.tenant.id, membership.member.id)
+        body = {"mandateId": membership.tenant.id, "userId": membership.member.id, "estimatedCost": _ESTIMATE}
         answer = await self._platform.call("POST", "/api/billing/check", _AS, body=body, patience_s=patience_s)
         if answer["allowed"]:
             self.waiting.pop(key, None)

@@ -14,7 +14,7 @@ import httpx
 from deploy.local.errors import StackError
 from deploy.ops.tokens import sign
 
-__all__ = ["Platform", "PlatformError", "Who", "operator", "person", "program"]
+__all__ = ["Platform", "PlatformError", "Who", "operator", "person", "service_account"]
 
 _TIMEOUT_S = 15.0
 _RETRY_FIRST_S = 0.25
@@ -38,8 +38,8 @@ def operator(user_id: str) -> Who:
     return Who({"sub": user_id, "rappen_system_admin": True})
 
 
-def program(name: str, *scopes: str) -> Who:
-    """A service with what it may do."""
+def service_account(name: str, *scopes: str) -> Who:
+    """A service account with its scopes."""
     return Who({"sub": f"service:{name}", "scope": " ".join(scopes)})
 
 
@@ -116,10 +116,10 @@ class Platform:
 
 def _problem(what: str, answer: httpx.Response) -> PlatformError:
     try:
-        told = answer.json()
+        body = answer.json()
     except ValueError:
-        told = None
-    document: dict[str, Any] = told if isinstance(told, dict) else {}
+        body = None
+    document: dict[str, Any] = body if isinstance(body, dict) else {}
     detail = str(document.get("detail") or document.get("title") or answer.text[:200])
     errors = "; ".join(f"{fault.get('field')}: {fault.get('message')}" for fault in document.get("errors", ())[:3])
     detail = f"{answer.status_code} {detail}" + (f" ({errors})" if errors else "")

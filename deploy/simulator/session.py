@@ -44,7 +44,7 @@ async def run_session(stack: Mapping[str, Any], *, rate: float, seconds: float |
         picture = Picture(gateway=stack["gateway"], mail=stack["mail"], top_up=_label())
         picture.pay_page = await open_pay_page(platform, client, stack, TOP_UP, patience_s=_PATIENCE_S)
         traffic = Traffic(Random())
-        guard = Guard(platform, traffic.places)
+        guard = Guard(platform, traffic.memberships)
         await guard.ask()
         publisher = Publisher(stack["kafka"], traffic, guard, rate=rate, clock=lambda: datetime.now(UTC))
         observers = Observers(picture, stack=stack, client=client, platform=platform, guard=guard)

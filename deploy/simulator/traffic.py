@@ -16,7 +16,7 @@ from rappen_contracts import Record, encode
 from rappen_contracts.registry import USAGE_RECORDED_V1
 from rappen_contracts.usage.v1 import UsageRecorded
 
-__all__ = ["Place", "Traffic", "rate_at"]
+__all__ = ["Membership", "Traffic", "rate_at"]
 
 # Of so many events one is like this.
 _NEW_MODEL_OF = 300
@@ -30,8 +30,8 @@ _SWING = 0.35
 _FEATURE_SOURCES = {feature: f"/ai/{feature}" for feature in CALLS}
 
 
-class Place(NamedTuple):
-    """A member at work in a tenant."""
+class Membership(NamedTuple):
+    """A member of a tenant, at work there."""
 
     tenant: Tenant
     member: Member
@@ -45,19 +45,23 @@ def rate_at(seconds: float, mean: float) -> float:
 class Traffic:
     """Makes the records of simulated AI services."""
 
-    def __init__(self, rng: Random, places: Sequence[Place] | None = None) -> None:
+    def __init__(self, rng: Random, memberships: Sequence[Membership] | None = None) -> None:
         self._rng = rng
-        self.places = places or [Place(tenant, member) for tenant in TENANTS for member in tenant.members]
+        self.memberships = memberships or [
+            Membership(tenant, member) for tenant in TENANTS for member in tenant.members
+        ]
 
     def records(self, count: int, now: datetime, *, waiting: Collection[tuple[str, str]] = ()) -> list[Record]:
         """The records of so many calls that end now; members in `waiting` (mandate and user id) make none."""
-        active = [place for place in self.places if (place.tenant.id, place.member.id) not in waiting]
+        active = [
+            membership for membership in self.memberships if (membership.tenant.id, membership.member.id) not in waiting
+        ]
         if not active:
             return []
-        weights = [place.member.activity for place in active]
+        weights = [membership.member.activity for membership in active]
         made: list[Record] = []
-        for place in self._rng.choices(active, weights, k=count):
-            record = self._record(place, now)
+        for membership in self._rng.choices(active, weights, k=count):
+            record = self._record(membership, now)
             if self._one_of(_SPOILED_OF):
                 record = self._rng.choice(_SPOILINGS)(record)
             made.append(record)
@@ -66,18 +70,18 @@ class Traffic:
                 made.append(record)
         return made
 
-    def _record(self, place: Place, now: datetime) -> Record:
-        habits = place.member.habits
+    def _record(self, membership: Membership, now: datetime) -> Record:
+        habits = membership.member.habits
         (feature,) = self._rng.choices(list(habits), list(habits.values()))
         call = NEW_MODEL if self._one_of(_NEW_MODEL_OF) else self._call(feature)
         event_id = self._id()
         data = UsageRecorded(
-            mandate_id=place.tenant.id,
-            user_id=place.member.id,
+            mandate_id=membership.tenant.id,
+            user_id=membership.member.id,
             provider=call.provider,
             model=call.model,
             feature_code=feature,
-            feature_instance_id=place.tenant.instance_of(feature),
+            feature_instance_id=membership.tenant.instance_of(feature),
             workflow_id=f"nightly-{self._rng.randint(1, 12)}" if feature == "automation" else None,
             response_id=f"resp_{event_id.hex[:20]}",
             **call.use(self._rng),
@@ -88,7 +92,7 @@ class Traffic:
             id=event_id,
             source=_FEATURE_SOURCES[feature],
             time=now,
-            key=place.tenant.id,
+            key=membership.tenant.id,
         )
 
     def _call(self, feature: str) -> Call:

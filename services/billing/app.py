@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from services.billing import api, jobs, subscribers
-from services.billing.ledger.publications import UntoldBalances
+from services.billing.ledger.publications import UnpublishedBalances
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import system_clock
@@ -14,7 +14,7 @@ from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
 from services.chassis.problems import install_problems
-from services.chassis.process import Part, run_process
+from services.chassis.process import Component, run_process
 from services.chassis.relay import Relay
 
 __all__ = ["application", "serve"]
@@ -48,19 +48,19 @@ def serve(settings: BillingSettings, role: str) -> None:
     app = application(role)
     app.include_router(health_routes(health))
     served: ASGIApp = app
-    parts: list[Part] = []
+    components: list[Component] = []
     if role in API_ROLES:
         caller = CallerVerifier(audience="billing", secret=settings.internal_secret.get_secret_value())
         served = api.serve_routes(app, settings, database=database, caller=caller, clock=system_clock)
     if role in ("worker", "all"):
-        parts += _worker(settings, database, health)
+        components += _worker(settings, database, health)
     if role == "worker":
         # Where both run on one machine, a batch must not make the checks of the api role wait for a core.
         os.nice(WORKER_NICENESS)
-    run_process(served, http=settings.http, health=health, resources=[database], parts=parts)
+    run_process(served, http=settings.http, health=health, resources=[database], components=components)
 
 
-def _worker(settings: BillingSettings, database: Database, health: Health) -> list[Part]:
+def _worker(settings: BillingSettings, database: Database, health: Health) -> list[Component]:
     faults = FaultPoints(settings.faults_folder)
     relay = Relay(
         database,
@@ -69,7 +69,7 @@ def _worker(settings: BillingSettings, database: Database, health: Health) -> li
         source="/rappen/billing",
         clock=system_clock,
         faults=faults,
-        states=UntoldBalances(system_clock),
+        states=UnpublishedBalances(system_clock),
         # Of balances only the newest counts: the longer they gather, the fewer have to travel.
         idle_s=BALANCES_GATHER_S,
     )

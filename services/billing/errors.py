@@ -26,7 +26,7 @@ class MalformedParameter(Problem):
 
 
 class InvalidField(InvalidBody):
-    """One field of the body is wrong in a way that its type does not tell."""
+    """One field of the body is wrong in a way that its type cannot express."""
 
     def __init__(self, field: str, *, en: str, de: str, code: str = "VALIDATION") -> None:
         super().__init__([FieldFault(field, {"en": en, "de": de})], code=code)

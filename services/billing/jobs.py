@@ -6,12 +6,12 @@ from services.billing.settings import BillingSettings
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.jobs import RepeatedJob
-from services.chassis.process import Part
+from services.chassis.process import Component
 
 __all__ = ["build"]
 
 
-def build(settings: BillingSettings, *, database: Database, clock: Clock) -> list[Part]:
+def build(settings: BillingSettings, *, database: Database, clock: Clock) -> list[Component]:
     """The jobs of one worker; each is safe beside those of other workers."""
     usage = SettleParked(database, default_markup=settings.default_markup_percent, clock=clock)
     payments = SettlePayments(database, clock=clock)

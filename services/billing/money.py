@@ -1,4 +1,4 @@
-"""Exact money: one decimal context that never rounds, micro-CHF, markup, and the one rounding of a charge (P8).
+"""Exact money: one decimal context that never rounds, micro-CHF, markup, and the one rounding of a charge.
 
 Ledger amounts are whole micro-CHF (a millionth of a franc) as `int`; everything before the ledger is an exact
 `Decimal`. Nothing here uses the thread's own decimal context, so no caller can change how money is computed.
@@ -62,7 +62,7 @@ _quantize = _ROUNDING.quantize
 
 
 class Markup(NamedTuple):
-    """So many percent on top of a cost, as a number and as text, and the factor that this is."""
+    """A percentage on top of a cost: as a number, as text, and as the factor by which it multiplies."""
 
     percent: Decimal
     factor: Decimal
@@ -70,7 +70,7 @@ class Markup(NamedTuple):
 
     @classmethod
     def of(cls, percent: Decimal) -> Markup:
-        """The markup of so many percent; one that was asked for before costs next to nothing."""
+        """The markup of that percentage; cached, because mandates share a few."""
         return _markup(str(percent))
 
 
@@ -113,12 +113,12 @@ def with_markup(cost_chf: Decimal, markup: Markup) -> Decimal:
     return _multiply(cost_chf, markup.factor)
 
 
-def post(exact: Decimal, carry: Decimal) -> tuple[int, Decimal]:
-    """Rounds an exact price (CHF) plus the account's carry once, half-even: the micro-CHF to post and the new carry.
+def post(exact: Decimal, remainder: Decimal) -> tuple[int, Decimal]:
+    """Rounds an exact price (CHF) plus the account's remainder once, half-even: micro-CHF to post, and a new remainder.
 
-    The new carry (CHF) is exactly what the rounding left over, at most half a micro-CHF either way, so the posted
-    amounts of an account and its last carry add up to the exact prices to the last digit.
+    The new remainder (CHF) is exactly what the rounding left over, at most half a micro-CHF either way, so the posted
+    amounts of an account and its last remainder add up to the exact prices to the last digit.
     """
-    total = _add(exact, carry)
+    total = _add(exact, remainder)
     rounded = _quantize(total, MICRO)
     return int(rounded.scaleb(MICRO_PLACES, EXACT)), _subtract(total, rounded)

@@ -15,9 +15,9 @@ class BillingSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="BILLING_", env_nested_delimiter="__", frozen=True, extra="forbid")
 
-    # P4: percent on top of the provider's cost, where neither mandate nor plan says otherwise.
+    # Percent on top of the provider's cost, where neither mandate nor plan says otherwise.
     default_markup_percent: Decimal = Field(default=Decimal(50), ge=0)
-    # G5: providers beside those of the price book, and the roles that may use every provider by default.
+    # Providers beside those of the price book, and the roles that may use every provider by default.
     additional_providers: tuple[str, ...] = (
         "anthropic",
         "azure",
@@ -32,7 +32,7 @@ class BillingSettings(ServiceSettings):
         "xai",
     )
     provider_roles: tuple[str, ...] = ("admin", "member")
-    # What one request may name, so that a slip of the hand or of a program stays small: a credit or deduction by hand,
+    # What one request may name at most, so that a slip stays small: a manual credit or deduction,
     # a member's opening credit, a recharge; and a credit limit.
     amount_max_chf: Decimal = Field(default=Decimal(100_000), gt=0, le=10**10, max_digits=16, decimal_places=6)
     credit_limit_max_chf: Decimal = Field(default=Decimal(1_000_000), gt=0, le=10**12, max_digits=18, decimal_places=6)

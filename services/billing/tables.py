@@ -1,7 +1,8 @@
 """The tables of the schema `billing`, as the migrations make them.
 
-Amounts are integer micro-francs (CHF x 1,000,000). Every table of the ledger carries the mandate's narrow key, so it
-can be spread by mandate. Text ids are compared byte by byte (collation C).
+Amounts of type BigInteger are whole micro-CHF (a millionth of a franc); a Numeric is an exact decimal in the unit that
+its name or comment gives (CHF, percent, CHF for one unit of a currency). Every table of the ledger has the mandate's
+narrow key, so the ledger can be spread by mandate. Text ids are compared byte by byte (collation C).
 """
 
 import sqlalchemy as sa
@@ -34,8 +35,8 @@ __all__ = [
     "stopped_consumers",
     "subscription_budgets",
     "transactions",
-    "uncharged_events",
-    "untold_balances",
+    "unposted_events",
+    "unpublished_balances",
 ]
 
 metadata = service_metadata("billing")
@@ -44,7 +45,8 @@ _Id = sa.Text(collation="C")
 _Time = sa.DateTime(timezone=True)
 _now = sa.text("now()")
 
-# A mandate that has money or settings here, with its narrow key, its settings and the terms of its plan.
+# A mandate (tenant) that has money or settings here: its narrow key, its settings (amounts in micro-CHF) and the terms
+# of its plan.
 mandates = sa.Table(
     "mandates",
     metadata,
@@ -72,16 +74,16 @@ mandates = sa.Table(
     sa.Column("subscription_operative", sa.Boolean),
     sa.Column("plan_key", sa.Text),
     sa.Column("plan_markup_percent", sa.Numeric),
-    # Whether usage of it was ever claimed without a charge, so that new usage has to be looked up among that.
-    sa.Column("has_uncharged", sa.Boolean, nullable=False, server_default=sa.false()),
-    # Grows with every change of what charges are priced by (model, markup, time zone, late events, `has_uncharged`), so
+    # Whether any usage of it was claimed without a posting, so that new usage has to be looked up among that.
+    sa.Column("has_unposted", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Grows with every change of what charges are priced by (model, markup, time zone, late events, `has_unposted`), so
     # that a charge can tell that its terms are still those it priced by; other settings do not disturb it.
     sa.Column("pricing_version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
 )
 
-# What was told of each subscription by its newest version. Which of them a mandate lives by follows from these rows
-# alone, so it does not depend on the order in which they were told.
+# Each subscription as its newest event describes it. Which of them is in force for the mandate follows from these rows
+# alone, so it does not depend on the order in which the events arrived.
 mandate_subscriptions = sa.Table(
     "mandate_subscriptions",
     metadata,
@@ -96,8 +98,8 @@ mandate_subscriptions = sa.Table(
     sa.PrimaryKeyConstraint("mandate_no", "subscription_id"),
 )
 
-# Pool, member and counter accounts. Revenue has no row here, because every charge would lock it: it is the sum of the
-# rollups. `carry` is the exact remainder of the roundings so far, in micro-francs' own unit CHF.
+# Pool, member and contra accounts, in micro-CHF. Revenue has no row here, because every charge would lock it: it is the
+# sum of the rollups. `rounding_remainder` is what all roundings so far have left over, an exact decimal in CHF.
 accounts = sa.Table(
     "accounts",
     metadata,
@@ -107,11 +109,11 @@ accounts = sa.Table(
     sa.Column("user_id", _Id),
     sa.Column("balance", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("held", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("carry", sa.Numeric, nullable=False, server_default="0"),
+    sa.Column("rounding_remainder", sa.Numeric, nullable=False, server_default="0"),
     sa.Column("seq", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("credit_limit", sa.BigInteger),
     # The balance right after the last credit, of which the warning threshold is a percentage.
-    sa.Column("level", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("balance_after_last_credit", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("last_warning_at", _Time),
     sa.Column("opening_credit_at", _Time),
     # How much that was, also nothing: the mark that its ledger row has to match.
@@ -124,17 +126,18 @@ accounts = sa.Table(
     postgresql_with={"fillfactor": "50"},
 )
 
-# Accounts whose balance was not told since it moved: the outbox of balance.changed. Only the newest balance of an
-# account counts, so a row stands for the account, however often it moves.
-untold_balances = sa.Table(
-    "untold_balances",
+# Accounts whose balance has moved since it was last published: the outbox of balance.changed. Only the newest balance
+# of an account counts, so a row stands for the account, however often it moves.
+unpublished_balances = sa.Table(
+    "unpublished_balances",
     metadata,
     sa.Column("mandate_no", sa.Integer, nullable=False),
     sa.Column("account_no", sa.BigInteger, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "account_no"),
 )
 
-# The ledger. A row moves `amount` between `moved_account_no` and the counter-account named by `counter`; it is never
+# The ledger, in micro-CHF. A row moves `amount` between the account `posted_account_no` and the mandate's account of
+# the type `contra_account`; `member_account_no` is the member it is about, or the posted account. A row is never
 # updated or deleted. The key is the identity of the event that caused it, which is what makes a charge happen once;
 # `own` keeps the ids that are made here apart from those that publishers choose.
 transactions = sa.Table(
@@ -142,13 +145,13 @@ transactions = sa.Table(
     metadata,
     sa.Column("mandate_no", sa.Integer, nullable=False),
     sa.Column("event_id", sa.Uuid, nullable=False),
-    sa.Column("account_no", sa.BigInteger, nullable=False),
-    sa.Column("moved_account_no", sa.BigInteger, nullable=False),
+    sa.Column("member_account_no", sa.BigInteger, nullable=False),
+    sa.Column("posted_account_no", sa.BigInteger, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("transaction_type", sa.Text, nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("balance_after", sa.BigInteger, nullable=False),
-    sa.Column("counter", sa.Text, nullable=False),
+    sa.Column("contra_account", sa.Text, nullable=False),
     sa.Column("reference_type", sa.Text, nullable=False),
     sa.Column("reference_id", sa.Text),
     sa.Column("description", sa.Text),
@@ -168,12 +171,12 @@ transactions = sa.Table(
     sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.Column("own", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
-    sa.UniqueConstraint("mandate_no", "moved_account_no", "seq"),
+    sa.UniqueConstraint("mandate_no", "posted_account_no", "seq"),
     sa.Index("ix_transactions_mandate_no_occurred_at", "mandate_no", "occurred_at"),
     sa.CheckConstraint("amount >= 0 OR transaction_type = 'ADJUSTMENT'", name="amount"),
 )
 
-# What usage was for, once per combination, so that ledger and rollups carry one number instead of four texts.
+# What usage was for, once per combination, so that ledger and rollups have one number instead of four texts.
 dimensions = sa.Table(
     "dimensions",
     metadata,
@@ -195,24 +198,24 @@ dimensions = sa.Table(
     ),
 )
 
-# Cost and count of each member, day (in the mandate's time zone) and dimension, in step with the ledger.
+# Cost (micro-CHF) and count of each member, day (in the mandate's time zone) and dimension, in step with the ledger.
 rollups = sa.Table(
     "rollups",
     metadata,
     sa.Column("mandate_no", sa.Integer, nullable=False),
-    sa.Column("account_no", sa.BigInteger, nullable=False),
+    sa.Column("member_account_no", sa.BigInteger, nullable=False),
     sa.Column("day", sa.Date, nullable=False),
     sa.Column("dimension_no", sa.Integer, nullable=False),
     sa.Column("cost", sa.BigInteger, nullable=False),
     sa.Column("count", sa.BigInteger, nullable=False),
-    sa.PrimaryKeyConstraint("mandate_no", "account_no", "day", "dimension_no"),
+    sa.PrimaryKeyConstraint("mandate_no", "member_account_no", "day", "dimension_no"),
     postgresql_with={"fillfactor": "70"},
 )
 
-# Events that were claimed without a transaction: usage that is FREE (it cost nothing), usage that is parked for want of
-# a price or rate, and payments (`own`) that wait for a rate.
-uncharged_events = sa.Table(
-    "uncharged_events",
+# Events that were claimed without a posting: usage that is FREE (it cost nothing), usage that is parked because a price
+# or rate is missing, and payments (`own`) that wait for a rate.
+unposted_events = sa.Table(
+    "unposted_events",
     metadata,
     sa.Column("mandate_no", sa.Integer, nullable=False),
     sa.Column("event_id", sa.Uuid, nullable=False),
@@ -229,7 +232,7 @@ uncharged_events = sa.Table(
     sa.Column("price_revision", sa.BigInteger, nullable=False),
     sa.Column("own", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
-    sa.Index("ix_uncharged_events_parked", "price_revision", postgresql_where=sa.text("reason <> 'FREE'")),
+    sa.Index("ix_unposted_events_parked", "price_revision", postgresql_where=sa.text("reason <> 'FREE'")),
 )
 
 # Versions of prices, in the form of `pricing`; a correction is a new version, never an edit.
@@ -247,7 +250,7 @@ prices = sa.Table(
     sa.Column("set_aside", sa.Text),
 )
 
-# CHF for one unit of a currency, from a time on.
+# Exchange rates: CHF for one unit of a currency, from a time on.
 rates = sa.Table(
     "rates",
     metadata,
@@ -268,7 +271,7 @@ price_book = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False),
 )
 
-# Budgets that were credited, one per subscription and period.
+# Budgets that were credited, one per subscription and period; the amount in micro-CHF.
 subscription_budgets = sa.Table(
     "subscription_budgets",
     metadata,
@@ -280,8 +283,8 @@ subscription_budgets = sa.Table(
     sa.PrimaryKeyConstraint("mandate_no", "subscription_id", "period_start"),
 )
 
-# Payments that were credited, under the id of their (first) row; the digest tells a repeat from a contradiction, and is
-# null for payments of before it was kept.
+# Payments that were credited, under the id of their (first) row, with the amount in micro-CHF; the digest distinguishes
+# a repeat from a conflict, and is null for payments from before it was kept.
 payment_credits = sa.Table(
     "payment_credits",
     metadata,

@@ -20,7 +20,7 @@ __all__ = [
     "Forbidden",
     "InsufficientScope",
     "PersonNeeded",
-    "ProgramNeeded",
+    "ServiceAccountNeeded",
     "Unauthenticated",
     "current_caller",
     "require_person",
@@ -45,30 +45,30 @@ class Forbidden(Problem):
 
 
 class PersonNeeded(Forbidden):
-    """A program asks for what only people may do."""
+    """A service account asks for what only people may do."""
 
     texts = {  # noqa: RUF012
-        "en": "This is for people; a program's token does not serve here.",
-        "de": "Das ist für Personen; das Token eines Programms genügt hier nicht.",
+        "en": "This is for people; the token of a service account does not serve here.",
+        "de": "Das ist für Personen; das Token eines Dienstkontos genügt hier nicht.",
     }
 
 
-class ProgramNeeded(Forbidden):
-    """A person asks for what only programs may do."""
+class ServiceAccountNeeded(Forbidden):
+    """A person asks for what only service accounts may do."""
 
     texts = {  # noqa: RUF012
-        "en": "This is for programs; a person's token does not serve here.",
-        "de": "Das ist für Programme; das Token einer Person genügt hier nicht.",
+        "en": "This is for service accounts; a person's token does not serve here.",
+        "de": "Das ist für Dienstkonten; das Token einer Person genügt hier nicht.",
     }
 
 
 class InsufficientScope(Forbidden):
-    """The token of a program does not have the scope that this needs."""
+    """The token of a service account does not have the scope that this needs."""
 
     code = "INSUFFICIENT_SCOPE"
     texts = {  # noqa: RUF012
-        "en": "This needs a program's token with the scope {scope}.",
-        "de": "Das braucht das Token eines Programms mit dem Scope {scope}.",
+        "en": "This needs a service account's token with the scope {scope}.",
+        "de": "Das braucht das Token eines Dienstkontos mit dem Scope {scope}.",
     }
 
 
@@ -82,11 +82,11 @@ class Unauthenticated(Problem):
 
 
 class Caller(BaseModel):
-    """A person or a program with its scope.
+    """A person or a service account, with what they may see.
 
     `mandates` maps every mandate in which the person is an enabled member to whether they administer it;
     `instances` are the feature instances they administer, `instance_mandates` the mandates of those, of which they need
-    not be a member. A program has `scopes` and no mandates.
+    not be a member. A service account (`service`) has `scopes` and no mandates.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -102,7 +102,7 @@ class Caller(BaseModel):
     language: str = "en"
 
     def require_person(self) -> None:
-        """Refuses programs."""
+        """Refuses service accounts."""
         if self.service:
             raise PersonNeeded
 
@@ -125,7 +125,7 @@ class Caller(BaseModel):
             raise Forbidden
 
     def require_scope(self, scope: str) -> None:
-        """Refuses people, and programs without that scope."""
+        """Refuses people, and service accounts without that scope."""
         if not self.service or scope not in self.scopes:
             raise InsufficientScope(scope=scope)
 

@@ -37,9 +37,9 @@ from services.chassis.metrics import (
 )
 from services.chassis.quarantine import Refused
 from services.chassis.settings import KafkaSettings, ServiceSettings
-from services.chassis.watch import Watch
+from services.chassis.watchdog import Watchdog
 
-__all__ = ["Consumer", "Faulty", "Handler", "Received", "Subscribers"]
+__all__ = ["Consumer", "Handler", "Received", "Subscribers", "UnprocessableEvents"]
 
 # Well under the poll interval after which the group would expel us; then the records are given back and come again.
 RETRY_BUDGET_S = 60.0
@@ -65,7 +65,7 @@ class Received(NamedTuple):
     record: KafkaRecord
 
 
-class Faulty(Exception):  # noqa: N818 - it is the events that are.
+class UnprocessableEvents(Exception):  # noqa: N818 - named for the events that it lists.
     """Events that can never be settled, each with the reason; nothing was committed, and the others may be fine."""
 
     def __init__(self, faults: Sequence[tuple[Received, str]]) -> None:
@@ -79,7 +79,7 @@ Handler = Callable[[Sequence[Received], Sequence[Refused]], Awaitable[Sequence[R
 
 
 class Consumer:
-    """One consumer group of a service on a topic, as a part of its worker process."""
+    """One consumer group of a service on a topic, as a component of its worker process."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Consumer:
         self._joined = False
         self._stopping = False
         # Whether the traceback of the present batch's failure was logged.
-        self._told = False
+        self._traceback_logged = False
         # What the handler has refused of the present batch.
         self._refused: list[Refused] = []
         self._subscription = BatchSubscription(
@@ -119,7 +119,7 @@ class Consumer:
             linger_s=linger_s,
             logger=None,
         )
-        self._watch = Watch(self.name, [topic], self._subscription, self._busy, self._limit)
+        self._watchdog = Watchdog(self.name, [topic], self._subscription, self._busy, self._limit)
         health.register(self.name, self._ready)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -127,7 +127,7 @@ class Consumer:
         await self._subscription.start()
         self._joined = True
         try:
-            await self._watch.run(stop)
+            await self._watchdog.run(stop)
         finally:
             self._joined = False
             self._stopping = True
@@ -136,7 +136,7 @@ class Consumer:
     async def _ready(self) -> bool | str:
         if not self._limit.reading.is_set():
             return self._limit.stopped or False
-        return self._joined and self._watch.ready()
+        return self._joined and self._watchdog.ready()
 
     def _revoke(self) -> None:
         if self._subscription.reader is not None:
@@ -157,14 +157,14 @@ class Consumer:
                 await asyncio.sleep(BEGIN_RETRY_S)
             else:
                 return
-        self._watch.fail(f"{self.name} does not learn where to begin")
+        self._watchdog.fail(f"{self.name} does not learn where to begin")
 
     async def _consume(self, records: Sequence[KafkaRecord]) -> None:
         async with self._busy:
             started = time.perf_counter()
             events, refused = await self._decode(records)
             self._faults.reach("before_transaction")
-            self._told = False
+            self._traceback_logged = False
             self._refused = []
             try:
                 await self._settle(events, refused)
@@ -204,7 +204,7 @@ class Consumer:
         """Settles a batch; a fault of the data is narrowed down to the events that cause it."""
         error = await self._try(events, refused)
         for _ in range(NAMED_PASSES_MAX):
-            if not isinstance(error, Faulty):
+            if not isinstance(error, UnprocessableEvents):
                 break
             events, refused = self._without(error, events, refused)
             error = await self._try(events, refused)
@@ -220,7 +220,7 @@ class Consumer:
         await self._settle(events[middle:], ())
 
     def _without(
-        self, error: Faulty, events: Sequence[Received], refused: Sequence[Refused]
+        self, error: UnprocessableEvents, events: Sequence[Received], refused: Sequence[Refused]
     ) -> tuple[list[Received], list[Refused]]:
         """The batch with the named events among the refused."""
         reasons = {id(received): why for received, why in error.faults}
@@ -237,7 +237,7 @@ class Consumer:
                 await self._settle((), refused)
                 return
             error = again
-        why = error.faults[0][1] if isinstance(error, Faulty) else type(error).__name__
+        why = error.faults[0][1] if isinstance(error, UnprocessableEvents) else type(error).__name__
         _log.error("event refused", code="UNPROCESSABLE", error=why, event_id=str(received.event.id))
         await self._settle((), [*refused, Refused(received.record, "UNPROCESSABLE", why, ISOLATED_TRIES)])
 
@@ -254,8 +254,8 @@ class Consumer:
             except Exception as error:
                 if not is_transient(error) and not _is_of_the_schema(error):
                     # A traceback for each half of a batch would be the larger part of the work.
-                    trace = None if self._told or isinstance(error, Faulty) else error
-                    self._told = True
+                    trace = None if self._traceback_logged or isinstance(error, UnprocessableEvents) else error
+                    self._traceback_logged = True
                     _log.warning("batch failed", records=len(events), error=type(error).__name__, exc_info=trace)
                     return error
                 TRANSIENT_RETRIES.labels(self._topic, type(error).__name__).inc()

@@ -26,16 +26,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from services.chassis.settings import DatabaseSettings
 
 __all__ = [
-    "PATIENT",
+    "OPERATOR_TIMEOUTS",
     "Contended",
     "Database",
-    "NoConnection",
+    "DatabaseUnavailable",
     "begin",
     "driver_connection",
+    "extend_timeouts",
     "is_transient",
     "is_undecided",
     "savepoint",
-    "take_time",
 ]
 
 CONNECT_TIMEOUT_S = 5.0
@@ -48,7 +48,7 @@ KEEPALIVES = 3
 _GENERIC_PLANS = {"plan_cache_mode": "force_generic_plan"}
 
 # For an operator's commands, which have the time that their work takes.
-PATIENT = DatabaseSettings(lock_timeout_s=60.0, statement_timeout_s=900.0)
+OPERATOR_TIMEOUTS = DatabaseSettings(lock_timeout_s=60.0, statement_timeout_s=900.0)
 
 # connection failures, transaction rollback (deadlock, serialization), insufficient resources, operator intervention,
 # lock not available, cannot connect now, read-only (a failover in progress).
@@ -56,7 +56,7 @@ _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 _TRANSIENT_STATES = ("55P03", "25006")
 
 
-class NoConnection(Exception):  # noqa: N818 - it is what it is named.
+class DatabaseUnavailable(Exception):  # noqa: N818 - named for what the caller finds.
     """No connection could be had, so nothing was done."""
 
 
@@ -152,22 +152,22 @@ class Database:
 
     @contextmanager
     def _in_line(self) -> Iterator[None]:
-        """A place among those who wait for a connection; `NoConnection` where there is none, or none in time."""
+        """Counts the caller among those who wait; `DatabaseUnavailable` where too many do, or none is free in time."""
         if self._waiting >= self._waiting_max:
-            raise NoConnection
+            raise DatabaseUnavailable
         self._waiting += 1
         try:
             yield
         except Exception as error:
             if is_transient(error):
-                raise NoConnection from error
+                raise DatabaseUnavailable from error
             raise
         finally:
             self._waiting -= 1
 
 
 def _session(settings: DatabaseSettings) -> dict[str, str]:
-    """What the server is told at the beginning of each session; its numbers are milliseconds where it has no unit."""
+    """The settings of each session; a number without a unit is milliseconds to the server."""
     return {
         "lock_timeout": _milliseconds(settings.lock_timeout_s),
         "statement_timeout": _milliseconds(settings.statement_timeout_s),
@@ -202,8 +202,8 @@ def _milliseconds(seconds: float) -> str:
     return str(math.ceil(seconds * 1000))
 
 
-async def take_time(connection: asyncpg.Connection, seconds: float) -> None:
-    """Lets the statements of the running transaction take so long, waiting for locks included.
+async def extend_timeouts(connection: asyncpg.Connection, seconds: float) -> None:
+    """Lets the statements of the running transaction take `seconds` each, waiting for locks included.
 
     It is itself a statement in the ordinary time, so a server that stands still is noticed before the long one begins.
     """
@@ -252,7 +252,7 @@ def is_transient(error: BaseException) -> bool:
 
     What is not known to be transient is not: a data error repeated for ever would stop a partition.
     """
-    if isinstance(error, PoolTimeoutError | NoConnection | Contended):
+    if isinstance(error, PoolTimeoutError | DatabaseUnavailable | Contended):
         return True
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
@@ -263,7 +263,7 @@ def is_transient(error: BaseException) -> bool:
 
 def is_undecided(error: BaseException) -> bool:
     """Whether the work of a transient error may have been done: the answer to it was lost, not refused."""
-    if not is_transient(error) or isinstance(error, PoolTimeoutError | NoConnection | Contended):
+    if not is_transient(error) or isinstance(error, PoolTimeoutError | DatabaseUnavailable | Contended):
         return False
     # What the server itself answered with was rolled back; class 08 is what the client says of a lost connection.
     return not isinstance(error, asyncpg.PostgresError) or (error.sqlstate or "08")[:2] == "08"

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.arguments import LISTED_MAX, whole_number
-from services.chassis.database import PATIENT, Database, driver_connection
+from services.chassis.database import OPERATOR_TIMEOUTS, Database, driver_connection
 from services.chassis.dead_letter_limit import read_stopped, resume
 from services.chassis.kafka import make_producer
 from services.chassis.quarantine import sent_key, unpack_headers
@@ -84,7 +84,7 @@ def _reason(text: str) -> str:
 
 
 async def _run(settings: ServiceSettings, given: argparse.Namespace) -> int:
-    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=PATIENT)
+    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=OPERATOR_TIMEOUTS)
     try:
         async with database.reading() as connection:
             return await _act(settings, driver_connection(connection), given)
@@ -99,7 +99,7 @@ async def _act(settings: ServiceSettings, connection: asyncpg.Connection, given:
         return await _show(connection, given.id)
     if given.action == "resume":
         return await _resume(connection, given.topic)
-    if await _tell_missing(connection, given.id):
+    if await _report_missing(connection, given.id):
         return 1
     if given.action == "close":
         return await _close(connection, given.id, given.reason)
@@ -201,8 +201,8 @@ async def _show(connection: asyncpg.Connection, number: int) -> int:
     return 0
 
 
-async def _tell_missing(connection: asyncpg.Connection, numbers: Sequence[int]) -> bool:
-    """Whether one of the numbers is no dead letter's, which is told; then nothing is done to the others either."""
+async def _report_missing(connection: asyncpg.Connection, numbers: Sequence[int]) -> bool:
+    """Whether one of the numbers is no dead letter's; it is printed, and then nothing is done to the others either."""
     rows = await connection.fetch("SELECT id FROM quarantine WHERE id = ANY($1)", list(numbers))
     missing = sorted(set(numbers) - {row["id"] for row in rows})
     if missing:

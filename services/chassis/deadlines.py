@@ -1,4 +1,4 @@
-"""How long the answer to a request may take: written down here, and kept whatever a dependency does.
+"""How long the answer to a request may take, whatever a dependency does.
 
 The limits lie one inside the other, so that the inner one can still say what it knows: a lock before a service's
 answer, that before the gateway's patience with the service, and that before the gateway's own answer.

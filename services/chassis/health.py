@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 __all__ = ["Health", "health_routes"]
 
-# Whether a part is ready; a text is why it is not.
+# Whether a component is ready; a text is why it is not.
 Check = Callable[[], Awaitable[bool | str]]
 
 CHECK_TIMEOUT_S = 2.0
@@ -23,11 +23,11 @@ class Health:
         self.draining = False
 
     def register(self, name: str, check: Check) -> None:
-        """Adds a part whose readiness counts."""
+        """Adds a component whose readiness counts."""
         self._checks[name] = check
 
     async def failing(self) -> list[str]:
-        """The parts that are not ready: their names, with the reason of those that say one."""
+        """The components that are not ready: their names, with the reason of those that say one."""
         if self.draining:
             return ["draining"]
         names = list(self._checks)
@@ -42,12 +42,12 @@ class Health:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 return await self._checks[name]()
-        except Exception:  # noqa: BLE001 - whatever a part raises, the answer is that it is not ready.
+        except Exception:  # noqa: BLE001 - whatever a component raises, the answer is that it is not ready.
             return False
 
 
 def health_routes(health: Health) -> APIRouter:
-    """`/healthz`, `/readyz` and `/metrics`; bodies hold nothing but the failing parts and why."""
+    """`/healthz`, `/readyz` and `/metrics`; bodies hold nothing but the failing components and why."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/healthz")

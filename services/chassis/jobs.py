@@ -1,4 +1,4 @@
-"""What a worker does by the clock: again and again, and never so that its failure stops what runs beside it."""
+"""Repeated jobs of a worker. One that fails is tried again and stops nothing that runs beside it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -29,7 +29,7 @@ class RepeatedJob:
         while not stop.is_set():
             try:
                 found = await self._job()
-            except Exception as error:  # noqa: BLE001 - it is told, and the consumers of this process go on.
+            except Exception as error:  # noqa: BLE001 - it is logged, and the consumers of this process go on.
                 JOB_FAILURES.labels(self.name, type(error).__name__).inc()
                 if is_transient(error):
                     _log.warning("job tried again", job=self.name, error=type(error).__name__)

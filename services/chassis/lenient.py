@@ -3,7 +3,7 @@
 The names of headers may be any bytes, and so may the attributes of a record, which the client takes for a number of
 several bytes; it then finds the wrong offset, or none. A batch may expand to more than is unpacked, or be damaged in a
 way that the broker lets pass: of such a batch those records are read that lie whole in what was unpacked. The others
-are told by their offsets, the first of them also by its key and the beginning of its value.
+are reported by their offsets, the first of them also by its key and the beginning of its value.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 
-# The client's own parser in Python; the compiled one in everyday use cannot be told to be lenient, and its varints are
+# The client's own parser in Python; the compiled one in everyday use has no lenient mode, and its varints are
 # read beyond the end of a buffer, to the death of the process.
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
@@ -30,7 +30,7 @@ CUT_BYTES = 64 * 1024
 # An oversized batch of more records than this is not looked into: they are tiny, and finding a place among them again
 # costs time for each.
 OVERSIZED_RECORDS_MAX = 50_000
-# So many records that were not unpacked are told one by one; the last of them stands for the rest of its batch.
+# So many records that were not unpacked are reported one by one; the last of them stands for the rest of its batch.
 UNREAD_RECORDS_MAX = 10_000
 _MAGIC_WITH_HEADERS = 2
 _LENGTH_UNKNOWN = -1
@@ -144,10 +144,10 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
             offset = record.offset
             left -= 1
             yield record
-        told = min(left, UNREAD_RECORDS_MAX)
-        for number in range(1, told + 1):
-            rest = f"; it stands for {left - told + 1} records, to offset {self.next_offset - 1}"
-            more = rest if number == told < left else ""
+        reported = min(left, UNREAD_RECORDS_MAX)
+        for number in range(1, reported + 1):
+            rest = f"; it stands for {left - reported + 1} records, to offset {self.next_offset - 1}"
+            more = rest if number == reported < left else ""
             yield self._unread(offset + number, more, begun=number == 1)
 
     def _next_record(self) -> Any:

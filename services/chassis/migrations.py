@@ -27,7 +27,7 @@ NAMING_CONVENTION = {
 
 
 def service_metadata(schema: str) -> sa.MetaData:
-    """The metadata that a service's tables belong to."""
+    """The metadata of a service's tables: their schema, and how constraints and indexes are named."""
     return sa.MetaData(schema=schema, naming_convention=NAMING_CONVENTION)
 
 

@@ -50,9 +50,9 @@ class Access(StrEnum):
     MEMBER = "member"
     MANDATE_ADMIN = "mandate-admin"
     SYSTEM_ADMIN = "system-admin"
-    PROGRAM = "program"
-    PERSON_OR_PROGRAM = "person-or-program"
-    MEMBER_OR_PROGRAM = "member-or-program"
+    SERVICE_ACCOUNT = "program"
+    PERSON_OR_SERVICE_ACCOUNT = "person-or-program"
+    MEMBER_OR_SERVICE_ACCOUNT = "member-or-program"
 
 
 class Repeat(StrEnum):

@@ -1,4 +1,4 @@
-"""Events to publish, written in the transaction of the fact they tell; the relay brings them to Kafka."""
+"""Events to publish, written in the transaction of the fact that they report; the relay brings them to Kafka."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -42,9 +42,10 @@ _log = get_logger(__name__)
 
 
 class Problem(Exception):  # noqa: N818 - the field's term is problem, not error.
-    """An expected refusal. Subclasses are one line each: status, code and the texts in English and German.
+    """An expected refusal. A subclass sets status, code, title and its texts in English and German.
 
-    A value of a text is a phrase in both languages (`Texts`), or what is the same in each.
+    The texts may have placeholders, filled from the keyword arguments: with a phrase in both languages (`Texts`), or
+    with a value that is the same in each.
     """
 
     status: ClassVar[int] = 500
@@ -174,7 +175,7 @@ def language_of(request: Request) -> str:
 
 
 def problem_response(request: Request, problem: Problem) -> Response:
-    """The problem document of one refusal."""
+    """The refusal as a problem document, in the language of the request."""
     language = language_of(request)
     document: dict[str, Any] = {
         "type": TYPE_BASE + problem.actual_code.lower().replace("_", "-"),
@@ -196,7 +197,7 @@ def problem_response(request: Request, problem: Problem) -> Response:
 
 
 def request_id_of(request: Request) -> str:
-    """The id under which this request is logged; the gateway's is taken over by the services."""
+    """The id under which this request is logged; services take over the gateway's."""
     return str(getattr(request.state, "request_id", ""))
 
 
@@ -311,8 +312,8 @@ def _unexpected(request: Request, error: Exception) -> Response:
             "dependency away", request_id=request_id_of(request), path=request.url.path, error=type(error).__name__
         )
         undecided = _changes(request) and is_undecided(error)
-        told: Problem = getattr(request.state, "undecided", None) or OutcomeUnknown()
-        problem = told if undecided else Unavailable()
+        unknown: Problem = getattr(request.state, "undecided", None) or OutcomeUnknown()
+        problem = unknown if undecided else Unavailable()
         problem.headers["Retry-After"] = "1"
         return problem_response(request, problem)
     _log.error("request failed", request_id=request_id_of(request), path=request.url.path, exc_info=error)

@@ -1,6 +1,6 @@
-"""One process: parts (consumers, relay, jobs) beside uvicorn, crash-only, stopped without half-done work.
+"""One process: components (consumers, relay, jobs) beside uvicorn, crash-only, stopped without half-done work.
 
-A part that ends by itself ends the process with a code: everything restarts from the database and Kafka.
+A component that ends by itself ends the process with a code: everything restarts from the database and Kafka.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from services.chassis.health import Health
 from services.chassis.logging import get_logger
 from services.chassis.settings import HttpSettings
 
-__all__ = ["Part", "Resource", "Site", "pause", "run_process"]
+__all__ = ["Component", "Resource", "Site", "pause", "run_process"]
 
 # How long HTTP keeps serving after readiness went red, for callers that have not noticed yet.
 DRAIN_S = 0.2
@@ -29,7 +29,7 @@ GC_THRESHOLDS = (50_000, 20, 50)
 _log = get_logger(__name__)
 
 
-class Part(Protocol):
+class Component(Protocol):
     """Something that runs until the process stops; ending earlier, or raising, ends the process."""
 
     name: str
@@ -40,7 +40,7 @@ class Part(Protocol):
 
 
 class Resource(Protocol):
-    """Something that parts and routes need: started before all of them, stopped after all of them."""
+    """Something that components and routes need: started before all of them, stopped after all of them."""
 
     async def start(self) -> None:
         """Connects; raising ends the process, which its supervisor starts again."""
@@ -67,10 +67,10 @@ def run_process(
     http: HttpSettings,
     health: Health,
     resources: Sequence[Resource],
-    parts: Sequence[Part],
+    components: Sequence[Component],
     public: Site | None = None,
 ) -> None:
-    """Runs until SIGTERM or SIGINT, or until a part fails; exits with 1 for the latter.
+    """Runs until SIGTERM or SIGINT, or until a component fails; exits with 1 for the latter.
 
     `app` is served on the internal port, which every process has; `public` beside it, on a port of its own.
     """
@@ -80,7 +80,7 @@ def run_process(
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=_loop) as runner:
-        failed = runner.run(_run(Site(app, http), public, health, resources, parts))
+        failed = runner.run(_run(Site(app, http), public, health, resources, components))
     sys.exit(1 if failed else 0)
 
 
@@ -91,16 +91,16 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 async def _run(
-    internal: Site, public: Site | None, health: Health, resources: Sequence[Resource], parts: Sequence[Part]
+    internal: Site, public: Site | None, health: Health, resources: Sequence[Resource], components: Sequence[Component]
 ) -> bool:
     async with AsyncExitStack() as stack:
         for resource in resources:
             await resource.start()
             stack.push_async_callback(resource.stop)
-        return await _serve(internal, public, health, parts)
+        return await _serve(internal, public, health, components)
 
 
-async def _serve(internal: Site, public: Site | None, health: Health, parts: Sequence[Part]) -> bool:
+async def _serve(internal: Site, public: Site | None, health: Health, components: Sequence[Component]) -> bool:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -108,11 +108,11 @@ async def _serve(internal: Site, public: Site | None, health: Health, parts: Seq
     listeners = [_Listener("http", internal)]
     if public is not None:
         listeners.append(_Listener("public http", public))
-        # Health is told on the internal port, whose answering says nothing of this one.
+        # Readiness is served on the internal port, whose answering says nothing of this one.
         health.register("public http", listeners[-1].listening)
-    working = [asyncio.create_task(part.run(stop), name=part.name) for part in parts]
+    working = [asyncio.create_task(component.run(stop), name=component.name) for component in components]
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    _log.info("started", parts=[part.name for part in parts])
+    _log.info("started", components=[component.name for component in components])
     done, _ = await asyncio.wait(
         {stopping, *working, *(listener.task for listener in listeners)}, return_when=asyncio.FIRST_COMPLETED
     )
@@ -121,7 +121,7 @@ async def _serve(internal: Site, public: Site | None, health: Health, parts: Seq
     await asyncio.sleep(DRAIN_S)
     stop.set()
     failed |= await _finish(working)
-    # Health is still told while the last callers of the public port are being answered.
+    # Readiness is still served while the last callers of the public port are being answered.
     for listener in reversed(listeners):
         failed |= await listener.stop()
     _log.info("stopped", failed=failed)
@@ -166,7 +166,7 @@ async def _finish(tasks: Sequence[asyncio.Task[Any]]) -> bool:
         return False
     done, late = await asyncio.wait(pending, timeout=STOP_TIMEOUT_S)
     for task in late:
-        _log.error("part did not stop", part=task.get_name())
+        _log.error("component did not stop", component=task.get_name())
         task.cancel()
     return _report(done, expected=True) or bool(late)
 
@@ -176,10 +176,10 @@ def _report(done: set[asyncio.Task[Any]], *, expected: bool) -> bool:
     for task in done:
         error = task.exception() if not task.cancelled() else None
         if error is not None:
-            _log.error("part failed", part=task.get_name(), exc_info=error)
+            _log.error("component failed", component=task.get_name(), exc_info=error)
             failed = True
         elif not expected:
-            _log.error("part ended", part=task.get_name())
+            _log.error("component ended", component=task.get_name())
             failed = True
     return failed
 

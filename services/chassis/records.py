@@ -31,7 +31,7 @@ from services.chassis.process import pause
 from services.chassis.topics import partition_ends, topic_ids
 from services.chassis.unpacking import Damaged, Oversized, bound_decoders
 
-__all__ = ["KafkaRecord", "RecordReader", "Standing", "TopicsNow"]
+__all__ = ["KafkaRecord", "PartitionOffsets", "RecordReader", "TopicsNow"]
 
 bound_decoders()
 
@@ -90,8 +90,8 @@ _ABORTED_AT, _LAST_WITHOUT_LOG_START = 2, 4
 _log = get_logger(__name__)
 
 
-class Standing(NamedTuple):
-    """A partition: the next record to read, the first that no reader of committed records gets yet, and the end."""
+class PartitionOffsets(NamedTuple):
+    """Offsets of a partition: the next record to read, the first that is not committed yet, and the end."""
 
     position: int
     stable: int
@@ -174,8 +174,8 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         if offsets:
             await super().commit(offsets)
 
-    async def standing(self) -> dict[TopicPartition, Standing]:
-        """How far each partition that this process has now was read, and where it ends."""
+    async def partition_offsets(self) -> dict[TopicPartition, PartitionOffsets]:
+        """The offsets of each partition that is assigned to this process now."""
         positions = {
             partition: position
             for partition in self.assignment()
@@ -183,7 +183,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         }
         stable = await partition_ends(self._client, positions, READ_COMMITTED)
         ends = await partition_ends(self._client, positions, READ_UNCOMMITTED)
-        return {at: Standing(position, stable[at], ends[at]) for at, position in positions.items()}
+        return {at: PartitionOffsets(position, stable[at], ends[at]) for at, position in positions.items()}
 
     async def begin(self, partitions: Iterable[TopicPartition]) -> None:
         """Takes partitions up that were just assigned: those whose committed position belongs to a topic of the same
@@ -253,7 +253,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
 
     def _buffered(self, partitions: Sequence[TopicPartition]) -> TopicPartition | None:
         """The partition that the client would unpack next; an answer that could not be unpacked stays in front."""
-        buffered = self._fetcher._records  # noqa: SLF001 - nothing public tells, and asking is taking.
+        buffered = self._fetcher._records  # noqa: SLF001 - nothing public says so without taking the records.
         return next((partition for partition in buffered if not partitions or partition in partitions), None)
 
     def _take_turns(self, partition: TopicPartition, count: int) -> None:
@@ -304,7 +304,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         self, partition: TopicPartition, count_max: int, size_max: int
     ) -> Mapping[TopicPartition, list[KafkaRecord]]:
         """What follows in a partition, fetched apart; undecodable bytes in the names of headers are escaped, and of a
-        batch that expands to too much what was not unpacked is told by its place.
+        batch that expands to too much, what was not unpacked is reported by its offset.
 
         All of it is read so, not just the one record: where there is one there may be many, and each costs a fetch.
         """

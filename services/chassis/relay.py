@@ -1,4 +1,4 @@
-"""The relay: outbox rows, untold states and quarantined records to Kafka, at least once, in the order of writing.
+"""The relay: outbox rows, unpublished states and quarantined records to Kafka, at least once, in the order of writing.
 
 There is no cursor: rows become visible out of the order of their ids, and a position would skip the late ones. A row
 is deleted only after Kafka has acknowledged it, so a crash in between publishes it again with the same event id. One
@@ -51,19 +51,20 @@ _log = get_logger(__name__)
 
 
 class States(Protocol):
-    """Things of which only the newest state is told, on a compacted topic: marked when they change, read when told."""
+    """Things of which only the newest state counts, on a compacted topic: marked as they change, read when
+    published."""
 
     async def read(self, connection: asyncpg.Connection, limit: int) -> Sequence[tuple[OutboxRow, Any]]:
-        """Up to so many that were not told as they are now, each with what `forget` needs."""
+        """Up to `limit` unpublished states, each with what `mark_published` needs."""
         ...
 
-    async def forget(self, connection: asyncpg.Connection, told: Sequence[Any]) -> None:
-        """Takes the marks of those away that have not changed since they were read."""
+    async def mark_published(self, connection: asyncpg.Connection, published: Sequence[Any]) -> None:
+        """Deletes the marks of those that have not changed since they were read."""
         ...
 
 
 class Relay:
-    """Brings one service's outbox and quarantine to Kafka, as a part of its worker process."""
+    """Brings one service's outbox and quarantine to Kafka, as a component of its worker process."""
 
     name = "relay"
 
@@ -119,7 +120,7 @@ class Relay:
                 while not stop.is_set():
                     more = [
                         await self._move_outbox(connection, producer),
-                        await self._tell_states(connection, producer),
+                        await self._publish_states(connection, producer),
                         await self._move_dead_letters(connection, producer),
                     ]
                     if not any(more):
@@ -142,14 +143,14 @@ class Relay:
             await connection.execute("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
         return len(rows) == ROWS_MAX
 
-    async def _tell_states(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> bool:
+    async def _publish_states(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> bool:
         """Whether more may wait."""
         if self._states is None:
             return False
         found = await self._states.read(connection, ROWS_MAX)
         if found:
             await self._publish(connection, producer, [row for row, _ in found])
-            await self._states.forget(connection, [mark for _, mark in found])
+            await self._states.mark_published(connection, [mark for _, mark in found])
         return len(found) == ROWS_MAX
 
     async def _publish(
@@ -157,8 +158,8 @@ class Relay:
     ) -> None:
         """Returns when Kafka has acknowledged all of them.
 
-        What was read may be old by now: a process that stood still in between may have lost the lock, and another told
-        newer states. So the lock is asked for again before anything is sent, on the connection that holds it.
+        What was read may be old by now: a process that stood still in between may have lost the lock, and another one
+        published newer states. So the lock is confirmed before anything is sent, on the connection that holds it.
         """
         self._faults.reach("relay_read")
         await _still_ours(connection)
@@ -186,7 +187,7 @@ class Relay:
         return headers
 
     async def _move_dead_letters(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> bool:
-        """Whether more may wait: a piece is bounded by its bytes too, so only an empty one tells."""
+        """Whether more may wait: a piece is bounded by its bytes too, so only an empty one is the last."""
         rows = await connection.fetch(
             "SELECT * FROM quarantine WHERE id IN (SELECT id FROM ("
             "SELECT id, row_number() OVER (ORDER BY id) AS number,"

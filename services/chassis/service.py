@@ -95,7 +95,7 @@ def _ask_for_help(arguments: Sequence[str]) -> bool:
 
 
 def _read_settings(name: str, settings_class: type[S]) -> S | None:
-    """The settings of the environment; None when it is at fault, which is told."""
+    """The settings from the environment; None, with the faults on standard error, where it is not valid."""
     try:
         return settings_class()
     except ValidationError as error:

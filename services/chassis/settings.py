@@ -51,7 +51,7 @@ class DatabaseSettings(BaseModel):
 
 
 class HttpSettings(BaseModel):
-    """Where this process listens; port 0 is refused because others are told the port beforehand."""
+    """Where this process listens; port 0 is refused because other processes are configured with the port."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

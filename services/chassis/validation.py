@@ -48,7 +48,7 @@ class FieldFault:
     texts: Texts
 
     def wire(self, language: str) -> dict[str, str]:
-        """The fault as a problem document tells it."""
+        """The fault as it stands in a problem document."""
         return {"field": self.field, "message": say(self.texts, language)}
 
 
@@ -70,7 +70,7 @@ class Form:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The pattern, for programs."""
+        """The pattern, for machines."""
         return {**handler(schema), "pattern": self.pattern}
 
     def _check(self, text: str) -> str:
@@ -81,10 +81,10 @@ class Form:
 
 def faults_of(error: ValidationError | Iterable[Mapping[str, Any]], *, prefix: str | None = None) -> list[FieldFault]:
     """The first faults with their fields; values are not repeated."""
-    told: Iterable[Mapping[str, Any]] = (
+    listed: Iterable[Mapping[str, Any]] = (
         error.errors(include_url=False, include_input=False) if isinstance(error, ValidationError) else error
     )
-    return [FieldFault(_field(fault["loc"], prefix), _texts(fault)) for fault in islice(told, FAULTS_MAX)]
+    return [FieldFault(_field(fault["loc"], prefix), _texts(fault)) for fault in islice(listed, FAULTS_MAX)]
 
 
 def configuration_faults(error: ValidationError) -> list[tuple[Sequence[str], str]]:
@@ -92,18 +92,18 @@ def configuration_faults(error: ValidationError) -> list[tuple[Sequence[str], st
 
     A ValueError in the validator of a setting was written for the operator; no request is read by such a validator.
     """
-    told = error.errors(include_url=False, include_input=False)
+    listed = error.errors(include_url=False, include_input=False)
     return [
         (
             [str(part) for part in fault["loc"]],
             str(fault["ctx"]["error"]) if fault["type"] == "value_error" else say(_texts(fault), "en"),
         )
-        for fault in told
+        for fault in listed
     ]
 
 
 def summary(faults: Sequence[FieldFault]) -> Texts:
-    """The first three of them in one phrase."""
+    """The first three faults in one phrase, in each language."""
     return {
         language: "; ".join(f"{fault.field}: {say(fault.texts, language)}" for fault in faults[:3])
         for language in ("en", "de")

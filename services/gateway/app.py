@@ -8,12 +8,12 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from services.chassis.clock import system_clock
+from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
 from services.chassis.problems import REQUEST_ID_HEADER, install_problems
-from services.chassis.process import Part, Resource, Site, run_process
-from services.chassis.readers import Readers
+from services.chassis.process import Component, Resource, Site, run_process
 from services.chassis.relay import Relay
 from services.gateway.access.identity import TokenVerifier, TrustedIssuer
 from services.gateway.access.key_sets import DevelopmentKey, RemoteKeySet
@@ -58,7 +58,7 @@ def serve(settings: GatewaySettings, role: str) -> None:
     internal.include_router(health_routes(health))
     install_problems(internal)
     resources: list[Resource] = [database]
-    parts: list[Part] = []
+    components: list[Component] = []
     public: Site | None = None
     if role in ("api", "all"):
         app = _empty("Rappen")
@@ -67,8 +67,10 @@ def serve(settings: GatewaySettings, role: str) -> None:
         _add_edge(app, settings)
         public = Site(app, settings.http, BoundedHttp)
     if role in ("worker", "all"):
-        parts.append(_relay(settings, database))
-    run_process(internal, http=settings.internal_http, health=health, resources=resources, parts=parts, public=public)
+        components.append(_relay(settings, database))
+    run_process(
+        internal, http=settings.internal_http, health=health, resources=resources, components=components, public=public
+    )
 
 
 def _empty(title: str) -> FastAPI:
@@ -78,7 +80,7 @@ def _empty(title: str) -> FastAPI:
 
 def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> list[Resource]:
     peers = {name: HttpClient() for name in (*SERVICES, "issuer")}
-    readers = Readers(settings.kafka, database, client_id=f"gateway-{settings.instance}")
+    consumer_progress = ConsumerProgress(settings.kafka, database, client_id=f"gateway-{settings.instance}")
     publisher = UsagePublisher(
         settings.kafka, client_id=f"gateway-usage-{settings.instance}", in_flight_max=settings.usage_in_flight_max
     )
@@ -91,7 +93,7 @@ def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> lis
     app.state.usage = UsageRecorder(publisher, now=system_clock)
     app.state.directory = Directory(
         database=database,
-        readers=readers,
+        consumer_progress=consumer_progress,
         clock=system_clock,
         roles=RoleNames(settings.member_roles, settings.access_roles),
         page_size_max=settings.page_size_max,
@@ -102,7 +104,7 @@ def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> lis
     app.router.routes.extend(in_order([*own_routes(), *forwarded]))
     document = build_document(documents.values(), version=version("rappen"), context_header=settings.context_header)
     app.include_router(well_known_routes(document, issuers.development_key))
-    return [*peers.values(), readers, publisher]
+    return [*peers.values(), consumer_progress, publisher]
 
 
 def _service_clients(settings: GatewaySettings, peers: Mapping[str, HttpClient]) -> dict[str, ServiceClient]:

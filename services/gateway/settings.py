@@ -43,8 +43,8 @@ class RateLimitSettings(_Group):
 
     enabled: bool = True
     overrides: dict[str, Annotated[int, Field(ge=1)]] = {}
-    # One limit per operation for each program; none unless set.
-    program: int | None = Field(default=None, ge=1)
+    # One limit per operation for each service account; none unless set.
+    service_account: int | None = Field(default=None, ge=1)
 
 
 class GatewaySettings(ServiceSettings):
@@ -69,7 +69,7 @@ class GatewaySettings(ServiceSettings):
     member_roles: tuple[Name, ...] = Field(default=("admin", "member"), min_length=1)
     access_roles: tuple[Name, ...] = Field(default=("admin", "user"), min_length=1)
     page_size_max: int = Field(default=1000, ge=1)
-    # Events taken over HTTP and not yet acknowledged by Kafka; beyond it callers are told to slow down.
+    # Events taken over HTTP and not yet acknowledged by Kafka; beyond it requests are refused for a moment.
     usage_in_flight_max: int = Field(default=20_000, ge=1)
     database_pool_size: int = Field(default=8, ge=2, le=100)
 

@@ -4,12 +4,12 @@ from fastapi import FastAPI
 
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import system_clock
+from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
 from services.chassis.problems import install_problems
-from services.chassis.process import Part, Resource, run_process
-from services.chassis.readers import Readers
+from services.chassis.process import Component, Resource, run_process
 from services.chassis.relay import Relay
 from services.payments.checkouts import api as checkouts
 from services.payments.checkouts.api import CheckoutContext
@@ -56,14 +56,16 @@ def serve(settings: PaymentsSettings, role: str) -> None:
     app = application(role)
     app.include_router(health_routes(health))
     resources: list[Resource] = [database, stripe]
-    parts: list[Part] = []
+    components: list[Component] = []
     if role in API_ROLES:
-        readers = Readers(settings.kafka, database, client_id=f"payments-{settings.instance}")
-        resources.append(readers)
-        _serve_routes(app, settings, database=database, stripe=stripe, readers=readers, faults=faults)
+        consumer_progress = ConsumerProgress(settings.kafka, database, client_id=f"payments-{settings.instance}")
+        resources.append(consumer_progress)
+        _serve_routes(
+            app, settings, database=database, stripe=stripe, consumer_progress=consumer_progress, faults=faults
+        )
     if role in ("worker", "all"):
-        parts += _worker(settings, database=database, stripe=stripe, faults=faults)
-    run_process(app, http=settings.http, health=health, resources=resources, parts=parts)
+        components += _worker(settings, database=database, stripe=stripe, faults=faults)
+    run_process(app, http=settings.http, health=health, resources=resources, components=components)
 
 
 def _serve_routes(
@@ -72,7 +74,7 @@ def _serve_routes(
     *,
     database: Database,
     stripe: StripeGateway,
-    readers: Readers,
+    consumer_progress: ConsumerProgress,
     faults: FaultPoints,
 ) -> None:
     create = CreateCheckout(
@@ -84,7 +86,7 @@ def _serve_routes(
         clock=system_clock,
         faults=faults,
     )
-    confirm = ConfirmCheckout(database, stripe, readers, clock=system_clock, faults=faults)
+    confirm = ConfirmCheckout(database, stripe, consumer_progress, clock=system_clock, faults=faults)
     receive = ReceiveEvent(
         database,
         secrets=[secret.get_secret_value() for secret in settings.stripe.webhook_secrets],
@@ -99,7 +101,7 @@ def _serve_routes(
 
 def _worker(
     settings: PaymentsSettings, *, database: Database, stripe: StripeGateway, faults: FaultPoints
-) -> list[Part]:
+) -> list[Component]:
     events = ProcessEvents(database, stripe, clock=system_clock, faults=faults)
     relay = Relay(
         database,

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.chassis.arguments import LISTED_MAX, whole_number
 from services.chassis.clock import system_clock
-from services.chassis.database import PATIENT, Database
+from services.chassis.database import OPERATOR_TIMEOUTS, Database
 from services.payments.inbox.queries import list_events
 from services.payments.inbox.repository import reopen_events
 from services.payments.settings import PaymentsSettings
@@ -17,7 +17,7 @@ __all__ = ["COMMANDS"]
 
 def _events(settings: PaymentsSettings, arguments: Sequence[str]) -> int:
     """`events list [--unfinished] [--limit N]` and `events retry EVENT_ID...`."""
-    parser = argparse.ArgumentParser(prog="rappen events", description="What Stripe has told.")
+    parser = argparse.ArgumentParser(prog="rappen events", description="The webhook events that Stripe has delivered.")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the newest stored events of Stripe's")
     listing.add_argument("--unfinished", action="store_true", help="only what waits, fails or was set aside")
@@ -27,7 +27,7 @@ def _events(settings: PaymentsSettings, arguments: Sequence[str]) -> int:
     retry = actions.add_parser("retry", help="have stored events processed again, now")
     retry.add_argument("event_id", nargs="+", metavar="ID", help="as in the list: evt_...")
     options = parser.parse_args(arguments)
-    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=PATIENT)
+    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=OPERATOR_TIMEOUTS)
     if options.action == "list":
         return asyncio.run(_list(database, unfinished=options.unfinished, limit=options.limit))
     return asyncio.run(_retry(database, options.event_id))

@@ -6,12 +6,12 @@ from fastapi import FastAPI
 
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import system_clock
+from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
 from services.chassis.problems import install_problems
-from services.chassis.process import Part, Resource, run_process
-from services.chassis.readers import Readers
+from services.chassis.process import Component, Resource, run_process
 from services.chassis.relay import Relay
 from services.subscriptions import api, jobs, subscribers
 from services.subscriptions.catalogue import Catalogue, CatalogueInvalid, read_catalogue
@@ -47,18 +47,20 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
     app = application(role, path_prefix=settings.path_prefix)
     app.include_router(health_routes(health))
     resources: list[Resource] = [database]
-    parts: list[Part] = []
+    components: list[Component] = []
     if role in API_ROLES:
-        readers = Readers(settings.kafka, database, client_id=f"subscriptions-{settings.instance}")
-        resources.append(readers)
+        consumer_progress = ConsumerProgress(settings.kafka, database, client_id=f"subscriptions-{settings.instance}")
+        resources.append(consumer_progress)
         app.state.caller = CallerVerifier(audience="subscriptions", secret=settings.internal_secret.get_secret_value())
-        app.state.context = api.ApiContext(database, catalogue, readers, system_clock)
+        app.state.context = api.ApiContext(database, catalogue, consumer_progress, system_clock)
     if role in ("worker", "all"):
-        parts += _worker(settings, database, catalogue, health)
-    run_process(app, http=settings.http, health=health, resources=resources, parts=parts)
+        components += _worker(settings, database, catalogue, health)
+    run_process(app, http=settings.http, health=health, resources=resources, components=components)
 
 
-def _worker(settings: SubscriptionsSettings, database: Database, catalogue: Catalogue, health: Health) -> list[Part]:
+def _worker(
+    settings: SubscriptionsSettings, database: Database, catalogue: Catalogue, health: Health
+) -> list[Component]:
     faults = FaultPoints(settings.faults_folder)
     relay = Relay(
         database,

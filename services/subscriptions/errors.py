@@ -19,7 +19,7 @@ __all__ = [
 
 
 class MandateUnknown(Problem):
-    """The directory knows no such mandate; only a system administrator is told so."""
+    """The directory knows no such mandate; only a system administrator gets this answer."""
 
     status = 404
     code = "MANDATE_UNKNOWN"

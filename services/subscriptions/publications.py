@@ -14,7 +14,7 @@ __all__ = ["subscription_changed"]
 
 
 def subscription_changed(change: Change, *, cause: str) -> OutboxRow:
-    """The event of one change; its id is the subscription's version, so telling it again is telling the same."""
+    """The event of one change; its id follows from the subscription's version, so a repeat is the same event."""
     after = change.after
     data = SubscriptionChanged(
         mandate_id=after.mandate_id,

@@ -48,7 +48,7 @@ class Figures:
     """The counts that must be as they were plus what was sent."""
 
     charged: int
-    uncharged: int
+    unposted: int
     quarantined: int
 
 
@@ -101,15 +101,15 @@ class Ledger:
         """What is in the ledger now."""
         async with self._connect() as connection:
             row = await connection.fetchrow(
-                "SELECT (SELECT count(*) FROM transactions WHERE counter = 'REVENUE') AS charged,"
-                " (SELECT count(*) FROM uncharged_events) AS uncharged,"
+                "SELECT (SELECT count(*) FROM transactions WHERE contra_account = 'REVENUE') AS charged,"
+                " (SELECT count(*) FROM unposted_events) AS unposted,"
                 " (SELECT count(*) FROM quarantine) AS quarantined"
             )
         return Figures(*row)
 
     async def require(self, before: Figures, charged: int, refused: int = 0) -> None:
         """Raises unless exactly so many events were charged and refused, and the books add up."""
-        expected = Figures(before.charged + charged, before.uncharged, before.quarantined + refused)
+        expected = Figures(before.charged + charged, before.unposted, before.quarantined + refused)
         after = await self.figures()
         if after != expected:
             raise RuntimeError(f"the ledger has {after}, expected {expected}")

@@ -12,7 +12,7 @@ from tests.bench.scenarios import Charged, Checked, Probed
 
 __all__ = ["MISSED", "Results", "absolutes", "render"]
 
-# V1 to V9 of the platform's demands.
+# What V1 to V9 demand, each a row of docs/benchmarks.md.
 LIVE_LEAST, LIVE_AIM = 15_000, 30_000
 NAIVE_RATIO = 25
 HOT_RATIO = 0.9

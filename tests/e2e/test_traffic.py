@@ -71,8 +71,8 @@ def test_nearly_all_records_are_usage_of_the_demo_tenants_and_a_few_are_refused_
 
 def test_who_has_to_wait_makes_no_usage() -> None:
     traffic = Traffic(Random(7))
-    waiting = {(place.tenant.id, place.member.id) for place in traffic.places[1:]}
-    (working, *_) = traffic.places
+    waiting = {(membership.tenant.id, membership.member.id) for membership in traffic.memberships[1:]}
+    (working, *_) = traffic.memberships
     records = traffic.records(50, NOW, waiting=waiting)
     assert {record.key.decode() for record in records} == {working.tenant.id}
     assert traffic.records(50, NOW, waiting={*waiting, (working.tenant.id, working.member.id)}) == []

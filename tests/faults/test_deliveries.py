@@ -55,7 +55,7 @@ async def test_the_whole_topic_replayed_under_a_new_group_changes_nothing(
     async with crew.at_work(1):
         await publish(bootstrap_servers, [poison, parked, *records])
         await books.wait_charged(mandates, 2000)
-        await eventually(lambda: _uncharged(books, mandates[0]), what="the parked event")
+        await eventually(lambda: _unposted(books, mandates[0]), what="the parked event")
         await books.relayed()
     before = await _everything(books)
     crew.workers.clear()
@@ -64,7 +64,7 @@ async def test_the_whole_topic_replayed_under_a_new_group_changes_nothing(
     async with crew.at_work(2):
         await eventually(lambda: _handled(crew, sum(ends.values())), timeout_s=90, what="the whole topic")
         assert await crew.metric(USAGE, topic="usage.recorded", outcome="charged") == 0
-        assert await books.untold_balances() == 0
+        assert await books.unpublished_balances() == 0
         assert await crew.metric("rappen_outbox_published_total", topic="balance.changed") == 0
     assert await _everything(books) == before
     assert before["quarantine"] > 0
@@ -76,20 +76,20 @@ async def _handled(crew: Crew, count: int) -> bool:
     return await crew.metric("rappen_batch_records_sum", topic="usage.recorded") >= count
 
 
-async def _uncharged(books: Books, mandate: str) -> bool:
+async def _unposted(books: Books, mandate: str) -> bool:
     return await books.parked([mandate]) == 1
 
 
 async def _exact_cost(books: Books, mandate: str) -> Decimal:
     """What was posted, in CHF, and the remainder that was not."""
-    cost, carry = (
+    cost, remainder = (
         await books.fetch(
-            "SELECT -a.balance, a.carry FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
+            "SELECT -a.balance, a.rounding_remainder FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
             " WHERE m.id = $1 AND a.type = 'MANDATE'",
             mandate,
         )
     )[0]
-    exact: Decimal = Decimal(cost).scaleb(-6) + carry
+    exact: Decimal = Decimal(cost).scaleb(-6) + remainder
     return exact
 
 
@@ -98,8 +98,9 @@ async def _everything(books: Books) -> Mapping[str, object]:
     rows: list[asyncpg.Record] = await books.fetch(
         "SELECT (SELECT md5(string_agg(t::text, '|' ORDER BY mandate_no, event_id)) FROM transactions t) AS ledger,"
         " (SELECT md5(string_agg(a::text, '|' ORDER BY no)) FROM accounts a) AS accounts,"
-        " (SELECT md5(string_agg(r::text, '|' ORDER BY mandate_no, account_no, day, dimension_no)) FROM rollups r)"
-        " AS rollups, (SELECT count(*) FROM uncharged_events) AS uncharged,"
+        " (SELECT md5(string_agg(r::text, '|' ORDER BY mandate_no, member_account_no, day, dimension_no))"
+        " FROM rollups r)"
+        " AS rollups, (SELECT count(*) FROM unposted_events) AS unposted,"
         " (SELECT count(*) FROM quarantine) AS quarantine"
     )
     return dict(rows[0])

@@ -24,11 +24,11 @@ TOPIC = "balance.changed"
 
 
 class Balance:
-    """One state that two relays tell; its version is what is told."""
+    """One state that two relays publish; its version is what is published."""
 
     def __init__(self) -> None:
         self.key = f"relayed/{uuid4()}"
-        self.version = self.told = 0
+        self.version = self.published = 0
 
 
 class Telling:
@@ -40,15 +40,15 @@ class Telling:
 
     async def read(self, connection: asyncpg.Connection, limit: int) -> Sequence[tuple[OutboxRow, Any]]:
         version = self._balance.version
-        if self._balance.told >= version:
+        if self._balance.published >= version:
             return []
         if self._then is not None:
             await self._then(connection)
         row = OutboxRow(TOPIC, self._balance.key, "ch.rappen.test.v1", uuid4(), datetime.now(UTC), str(version))
         return [(row, version)]
 
-    async def forget(self, connection: asyncpg.Connection, told: Sequence[Any]) -> None:
-        self._balance.told = max(self._balance.told, *told)
+    async def mark_published(self, connection: asyncpg.Connection, published: Sequence[Any]) -> None:
+        self._balance.published = max(self._balance.published, *published)
 
 
 async def test_a_relay_whose_lock_connection_died_sends_nothing_it_had_read(

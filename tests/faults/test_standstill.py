@@ -149,7 +149,7 @@ async def test_everybody_is_answered_in_time_and_everything_works_again_afterwar
 
 def _check(client: httpx.AsyncClient, platform: Platform, mandate: str) -> Callable[[], Awaitable[httpx.Response]]:
     body = {"mandateId": mandate, "userId": "user-1", "estimatedCost": {"amount": "1", "currency": "CHF"}}
-    signed = platform.issuer.program("usage:check")
+    signed = platform.issuer.service_account("usage:check")
     return lambda: client.post(f"{platform.gateway.url}/api/billing/check", json=body, headers=signed)
 
 

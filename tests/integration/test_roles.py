@@ -109,11 +109,12 @@ async def test_the_audit_names_the_account_whose_row_somebody_changed(servers: S
         account = await admin.fetchval(
             "INSERT INTO accounts (mandate_no, type, balance, seq) VALUES ($1, 'MANDATE', 7, 1) RETURNING no", number
         )
-        counter = "INSERT INTO accounts (mandate_no, type, balance, seq) VALUES ($1, 'ADMIN', -7, 1)"
-        await admin.execute(counter, number)
+        contra_account = "INSERT INTO accounts (mandate_no, type, balance, seq) VALUES ($1, 'ADMIN', -7, 1)"
+        await admin.execute(contra_account, number)
         await admin.execute(
-            "INSERT INTO transactions (mandate_no, event_id, account_no, moved_account_no, seq, transaction_type,"
-            " amount, balance_after, counter, reference_type, occurred_at, recorded_at, period_day, digest)"
+            "INSERT INTO transactions (mandate_no, event_id, member_account_no, posted_account_no, seq,"
+            " transaction_type,"
+            " amount, balance_after, contra_account, reference_type, occurred_at, recorded_at, period_day, digest)"
             " VALUES ($1, gen_random_uuid(), $2, $2, 1, 'CREDIT', 7, 7, 'ADMIN', 'ADMIN', now(), now(),"
             " now() AT TIME ZONE 'Europe/Zurich', '')",
             number,
@@ -122,7 +123,7 @@ async def test_the_audit_names_the_account_whose_row_somebody_changed(servers: S
         log = "INSERT INTO audit_log (mandate_no, actor, action, after, at) VALUES ($1, 'a', 'credit', $2, now())"
         await admin.execute(log, number, '{"amount": "0.000007"}')
         assert await _failing(admin) == {}
-        await admin.execute("UPDATE transactions SET amount = 8 WHERE moved_account_no = $1", account)
+        await admin.execute("UPDATE transactions SET amount = 8 WHERE posted_account_no = $1", account)
         failing = await _failing(admin)
         assert {check for check, accounts in failing.items() if str(account) in accounts} == {"balance", "chain"}
         assert failing["credits"] == {None}

@@ -14,7 +14,7 @@ from aiokafka import ConsumerRecord
 
 import services.chassis.dead_letter_limit as limit_module
 import services.chassis.kafka as kafka_module
-import services.chassis.watch as watch_module
+import services.chassis.watchdog as watch_module
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Consumer, Received
 from services.chassis.database import Database

@@ -96,7 +96,7 @@ async def _parked(books: Books, mandate: str, count: int) -> bool:
 
 async def _reasons(books: Books, mandate: str, wanted: dict[str, int]) -> bool:
     rows = await books.fetch(
-        "SELECT e.reason, count(*) FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no"
+        "SELECT e.reason, count(*) FROM unposted_events e JOIN mandates m ON m.no = e.mandate_no"
         " WHERE m.id = $1 GROUP BY 1",
         mandate,
     )

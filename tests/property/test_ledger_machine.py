@@ -23,7 +23,7 @@ from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, databa
 from services.billing.audit import audit
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.charging.settle_parked import SettleParked
-from services.billing.credits.credit_by_hand import HandCredit, credit_by_hand
+from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BillingModel, charged_account_type
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.write_postings import write_postings
@@ -184,10 +184,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(mandate=st.integers(0, 3), user=st.sampled_from(USERS), amount=st.decimals(-20, 100, places=6))
     def credit(self, mandate: int, user: str, amount: Decimal) -> None:
-        """A credit or deduction by hand."""
+        """A manual credit or deduction."""
         if amount:
-            credit = HandCredit(user, amount, "machine", None)
-            self.world.wait(self._write(lambda c, no: credit_by_hand(c, no, credit, caller=ADMIN, now=START), mandate))
+            credit = ManualCredit(user, amount, "machine", None)
+            self.world.wait(
+                self._write(lambda c, no: post_manual_credit(c, no, credit, caller=ADMIN, now=START), mandate)
+            )
             self.model.credit(mandate, user, amount)
 
     @rule(data=st.data())
@@ -298,18 +300,19 @@ class LedgerMachine(RuleBasedStateMachine):
         model, pattern = self.model, f"{self.run}-%"
         async with on_driver(self.world.database) as connection:
             accounts = await connection.fetch(
-                "SELECT m.id, a.type, a.user_id, a.balance, a.carry FROM accounts a"
+                "SELECT m.id, a.type, a.user_id, a.balance, a.rounding_remainder FROM accounts a"
                 " JOIN mandates m ON m.no = a.mandate_no"
                 " WHERE m.id LIKE $1 AND a.type IN ('MANDATE', 'USER', 'INTERNAL')",
                 pattern,
             )
             rollups = await connection.fetch(
-                "SELECT m.id, a.user_id, sum(r.cost) AS cost FROM rollups r JOIN accounts a ON a.no = r.account_no"
+                "SELECT m.id, a.user_id, sum(r.cost) AS cost FROM rollups r JOIN accounts a"
+                " ON a.no = r.member_account_no"
                 " JOIN mandates m ON m.no = r.mandate_no WHERE m.id LIKE $1 GROUP BY 1, 2",
                 pattern,
             )
-            uncharged = await connection.fetch(
-                "SELECT e.event_id, e.reason FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no"
+            unposted = await connection.fetch(
+                "SELECT e.event_id, e.reason FROM unposted_events e JOIN mandates m ON m.no = e.mandate_no"
                 " WHERE m.id LIKE $1",
                 pattern,
             )
@@ -320,11 +323,11 @@ class LedgerMachine(RuleBasedStateMachine):
             key = (int(row["id"].rpartition("-")[2]), row["user_id"] or names[row["type"]])
             assert Decimal(row["balance"]) * MICRO == model.balances[key], key
             # What an UNLIMITED mandate's usage leaves over is compared too: its account rounds like every other.
-            assert row["carry"] == model.carries[key], key
+            assert row["rounding_remainder"] == model.remainders[key], key
         told = {(int(row["id"].rpartition("-")[2]), row["user_id"]): row["cost"] * MICRO for row in rollups}
         assert told == {key: cost for key, cost in model.costs.items() if key in told or cost}
-        assert {row["event_id"] for row in uncharged if row["reason"] == "FREE"} == model.free
-        assert {row["event_id"] for row in uncharged if row["reason"] != "FREE"} == model.parked
+        assert {row["event_id"] for row in unposted if row["reason"] == "FREE"} == model.free
+        assert {row["event_id"] for row in unposted if row["reason"] != "FREE"} == model.parked
         assert refused == model.conflicts
         assert failing == []
 

@@ -1,4 +1,4 @@
-"""The one rounding of a charge (P8), against a naive model of fractions."""
+"""The one rounding of a charge, against a naive model of fractions."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ exact_prices = st.builds(
     st.integers(min_value=-(10**40), max_value=10**40),
     st.integers(min_value=0, max_value=60),
 )
-carries = st.builds(
+remainders = st.builds(
     lambda part: EXACT.multiply(HALF_A_MICRO, Decimal(part).scaleb(-30)),
     st.integers(min_value=-(10**30), max_value=10**30),
 )
 
 
-def naive_post(exact: Decimal, carry: Decimal) -> tuple[int, Fraction]:
-    """The rule of P8 in fractions: Python rounds a fraction half-even."""
-    total = (Fraction(exact) + Fraction(carry)) * 10**6
+def naive_post(exact: Decimal, remainder: Decimal) -> tuple[int, Fraction]:
+    """The same rounding in fractions: Python rounds a fraction half-even."""
+    total = (Fraction(exact) + Fraction(remainder)) * 10**6
     amount = round(total)
     return amount, (total - amount) / 10**6
 
@@ -41,32 +41,32 @@ def summed(numbers: Iterable[Decimal]) -> Decimal:
     return total
 
 
-@given(exact_prices, carries)
+@given(exact_prices, remainders)
 @example(Decimal("0.0000005"), Decimal(0))
 @example(Decimal("0.0000015"), Decimal(0))
 @example(Decimal("-0.0000005"), Decimal(0))
 @example(Decimal("0.0000004"), Decimal("0.0000001"))
 @example(Decimal(0), Decimal("0.0000005"))
-def test_posting_equals_the_rule_in_fractions(exact: Decimal, carry: Decimal) -> None:
-    amount, left = post(exact, carry)
-    assert (amount, Fraction(left)) == naive_post(exact, carry)
+def test_posting_equals_the_rule_in_fractions(exact: Decimal, remainder: Decimal) -> None:
+    amount, left = post(exact, remainder)
+    assert (amount, Fraction(left)) == naive_post(exact, remainder)
 
 
-@given(exact_prices, carries)
-def test_nothing_is_lost_and_at_most_half_a_micro_is_carried(exact: Decimal, carry: Decimal) -> None:
-    amount, left = post(exact, carry)
+@given(exact_prices, remainders)
+def test_nothing_is_lost_and_at_most_half_a_micro_is_carried(exact: Decimal, remainder: Decimal) -> None:
+    amount, left = post(exact, remainder)
     assert abs(left) <= HALF_A_MICRO
-    assert EXACT.add(from_micro(amount), left) == EXACT.add(exact, carry)
+    assert EXACT.add(from_micro(amount), left) == EXACT.add(exact, remainder)
 
 
 @given(st.lists(exact_prices, max_size=60))
-def test_all_posted_amounts_and_the_last_carry_are_the_exact_total(prices: list[Decimal]) -> None:
-    carry, posted = Decimal(0), 0
+def test_all_posted_amounts_and_the_last_remainder_are_the_exact_total(prices: list[Decimal]) -> None:
+    remainder, posted = Decimal(0), 0
     for price in prices:
-        amount, carry = post(price, carry)
+        amount, remainder = post(price, remainder)
         posted += amount
-        assert abs(carry) <= HALF_A_MICRO
-    assert EXACT.add(from_micro(posted), carry) == summed(prices)
+        assert abs(remainder) <= HALF_A_MICRO
+    assert EXACT.add(from_micro(posted), remainder) == summed(prices)
 
 
 def test_a_million_micro_debits_sum_to_the_rated_total_to_the_last_digit() -> None:
@@ -82,18 +82,18 @@ def test_a_million_micro_debits_sum_to_the_rated_total_to_the_last_digit() -> No
             "0.0113",
         )
     ]
-    carry, posted = Decimal(0), 0
+    remainder, posted = Decimal(0), 0
     for price in islice(cycle(rated), 1_000_000):
-        amount, carry = post(price, carry)
+        amount, remainder = post(price, remainder)
         posted += amount
     whole, rest = divmod(1_000_000, len(rated))
     total = EXACT.add(EXACT.multiply(summed(rated), Decimal(whole)), summed(rated[:rest]))
-    assert EXACT.add(from_micro(posted), carry) == total
-    assert abs(carry) <= HALF_A_MICRO
+    assert EXACT.add(from_micro(posted), remainder) == total
+    assert abs(remainder) <= HALF_A_MICRO
 
 
 @pytest.mark.parametrize(
-    ("exact", "amount", "carry"),
+    ("exact", "amount", "remainder"),
     [
         ("0.0000005", 0, "0.0000005"),
         ("0.0000015", 2, "-0.0000005"),
@@ -105,8 +105,8 @@ def test_a_million_micro_debits_sum_to_the_rated_total_to_the_last_digit() -> No
         ("0", 0, "0"),
     ],
 )
-def test_halves_go_to_the_even_micro(exact: str, amount: int, carry: str) -> None:
-    assert post(Decimal(exact), Decimal(0)) == (amount, Decimal(carry))
+def test_halves_go_to_the_even_micro(exact: str, amount: int, remainder: str) -> None:
+    assert post(Decimal(exact), Decimal(0)) == (amount, Decimal(remainder))
 
 
 @given(st.integers(min_value=-(10**20), max_value=10**20))

@@ -47,8 +47,8 @@ def reversal(row: asyncpg.Record, **changed: Any) -> Posting:
     posting = Posting(
         mandate_no=row["mandate_no"],
         event_id=uuid5(LEDGER_NAMESPACE, f"reversal/{row['event_id']}"),
-        member_account_no=row["account_no"],
-        posted_account_no=row["moved_account_no"],
+        member_account_no=row["member_account_no"],
+        posted_account_no=row["posted_account_no"],
         transaction_type="ADJUSTMENT",
         amount=row["amount"],
         contra_account="REVENUE",

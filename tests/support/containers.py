@@ -122,8 +122,8 @@ class ContainerKafka(ContainerServer):
 
     def __init__(self) -> None:
         super().__init__("kafka", port_inside=9094, environment={})
-        told = f"PLAINTEXT://localhost:9092,HOST://{self.bootstrap_servers}"
-        self._container.with_env("KAFKA_ADVERTISED_LISTENERS", told)
+        advertised = f"PLAINTEXT://localhost:9092,HOST://{self.bootstrap_servers}"
+        self._container.with_env("KAFKA_ADVERTISED_LISTENERS", advertised)
 
     @property
     def bootstrap_servers(self) -> str:

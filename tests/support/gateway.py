@@ -63,7 +63,7 @@ class Issuer:
         claims = {"sub": user_id, "rappen_system_admin": True} if system_admin else {"sub": user_id}
         return {"Authorization": f"Bearer {self.token(claims)}"}
 
-    def program(self, scope: str) -> dict[str, str]:
+    def service_account(self, scope: str) -> dict[str, str]:
         """The headers of a program."""
         return {"Authorization": f"Bearer {self.token({'sub': 'service:tests', 'scope': scope})}"}
 

@@ -35,7 +35,7 @@ class Books:
         return int(
             await self.value(
                 "SELECT count(*) FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
-                " WHERE m.id = ANY($1) AND t.counter = 'REVENUE'",
+                " WHERE m.id = ANY($1) AND t.contra_account = 'REVENUE'",
                 list(mandates),
             )
         )
@@ -45,7 +45,7 @@ class Books:
         return int(
             await self.value(
                 "SELECT coalesce(sum(t.amount), 0) FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
-                " WHERE m.id = ANY($1) AND t.counter = 'REVENUE'",
+                " WHERE m.id = ANY($1) AND t.contra_account = 'REVENUE'",
                 list(mandates),
             )
         )
@@ -77,7 +77,7 @@ class Books:
         """Events that wait for a price or a rate."""
         return int(
             await self.value(
-                "SELECT count(*) FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no"
+                "SELECT count(*) FROM unposted_events e JOIN mandates m ON m.no = e.mandate_no"
                 " WHERE m.id = ANY($1) AND e.reason <> 'FREE'",
                 list(mandates),
             )
@@ -91,12 +91,12 @@ class Books:
         return {row[0]: row[1] for row in rows}
 
     async def event_ids(self, mandates: Sequence[str]) -> list[UUID]:
-        """The ids of all usage events that these mandates were charged for or have among the uncharged, sorted; one
-        that is in both places stands here twice."""
+        """The ids of all usage events that these mandates were charged for or that were claimed without a posting,
+        sorted; an event that is in both tables is there twice."""
         rows = await self.fetch(
             "SELECT t.event_id FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
-            " WHERE m.id = ANY($1) AND t.counter = 'REVENUE'"
-            " UNION ALL SELECT e.event_id FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no"
+            " WHERE m.id = ANY($1) AND t.contra_account = 'REVENUE'"
+            " UNION ALL SELECT e.event_id FROM unposted_events e JOIN mandates m ON m.no = e.mandate_no"
             " WHERE m.id = ANY($1)",
             list(mandates),
         )
@@ -125,12 +125,12 @@ class Books:
         await eventually(relayed, what="relayed dead letters")
 
     async def relayed(self) -> None:
-        """Waits until nothing is left to be told."""
+        """Waits until nothing is left to be published."""
 
-        async def told() -> bool:
-            return await self.outbox_rows() == 0 and await self.untold_balances() == 0
+        async def published() -> bool:
+            return await self.outbox_rows() == 0 and await self.unpublished_balances() == 0
 
-        await eventually(told, timeout_s=30, what="an empty outbox")
+        await eventually(published, timeout_s=30, what="an empty outbox")
 
     async def failing(self) -> dict[str, int]:
         """The audit's failures by check; empty when the books add up."""
@@ -141,6 +141,6 @@ class Books:
         """Events that were not relayed yet."""
         return int(await self.value("SELECT count(*) FROM outbox"))
 
-    async def untold_balances(self) -> int:
+    async def unpublished_balances(self) -> int:
         """Accounts whose newest balance was not relayed yet."""
-        return int(await self.value("SELECT count(*) FROM untold_balances"))
+        return int(await self.value("SELECT count(*) FROM unpublished_balances"))

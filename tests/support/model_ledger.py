@@ -37,7 +37,7 @@ class ModelLedger:
 
     models: list[BillingModel] = field(default_factory=lambda: ["PREPAY_MANDATE"] * len(MODELS))
     balances: defaultdict[tuple[int, str], Decimal] = field(default_factory=lambda: defaultdict(Decimal))
-    carries: defaultdict[tuple[int, str], Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    remainders: defaultdict[tuple[int, str], Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     costs: defaultdict[tuple[int, str], Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     events: dict[UUID, Used] = field(default_factory=dict)
     parked: set[UUID] = field(default_factory=set)
@@ -67,9 +67,9 @@ class ModelLedger:
             self.free.add(event_id)
             return
         account = self._paying(used)
-        total = exact + self.carries[account]
+        total = exact + self.remainders[account]
         posted = total.quantize(MICRO, ROUND_HALF_EVEN)
-        self.carries[account] = total - posted
+        self.remainders[account] = total - posted
         self.balances[account] -= posted
         self.costs[used.mandate, used.user] += posted
         self.posted[event_id] = posted

@@ -1,4 +1,4 @@
-"""Parts of a service (consumers, relays, jobs) at work in the process of the tests."""
+"""Components of a service (consumers, relays, jobs) at work in the process of the tests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,17 +11,17 @@ from services.chassis.consumer import Consumer, Handler
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
-from services.chassis.process import Part
+from services.chassis.process import Component
 from services.chassis.settings import KafkaSettings
 
 __all__ = ["at_work", "usage_consumer"]
 
 
 @asynccontextmanager
-async def at_work(*parts: Part) -> AsyncIterator[None]:
+async def at_work(*components: Component) -> AsyncIterator[None]:
     """Runs them during the block and ends them in good order; raises what they raised."""
     stop = asyncio.Event()
-    tasks = [asyncio.create_task(part.run(stop), name=part.name) for part in parts]
+    tasks = [asyncio.create_task(component.run(stop), name=component.name) for component in components]
     try:
         yield
     finally:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from deploy.local.errors import StackError
 from deploy.ops.tokens import _claims
+from services.chassis.operations import EXTENSION
 from services.gateway.access.scopes import SCOPES
 from tests.support.stack import ROOT
 
@@ -36,6 +39,7 @@ def test_what_there_is_is_taken() -> None:
 
 def test_the_scopes_are_those_that_operations_ask_for() -> None:
     asked = set()
-    for file in (ROOT / "services" / "gateway" / "api").glob("*.py"):
-        asked |= {line.split('"')[1] for line in file.read_text().splitlines() if line.strip().startswith('scope="')}
+    for file in (ROOT / "services").glob("*/openapi.json"):
+        for methods in json.loads(file.read_text())["paths"].values():
+            asked |= {described[EXTENSION].get("scope") for described in methods.values()} - {None}
     assert asked == SCOPES.keys()

@@ -33,7 +33,7 @@ class Mode(Protocol):
         """Return what paying needs to know later and the session does not show."""
 
     def charge(self, call: Call, session: Json, card: TestCard, *, authenticated: bool) -> bool:
-        """Pay at once; tell whether it was paid: a card can be refused, or its holder has to confirm first."""
+        """Pay at once; return whether it was paid: a card can be refused, or its holder has to confirm first."""
 
     def start_later(self, call: Call, session: Json) -> None:
         """Begin a payment that is decided later."""
@@ -58,7 +58,7 @@ def mode_of(params: Json) -> Mode:
 def settle(
     call: Call, session: Json, outcome: Outcome, card: TestCard | None = None, *, authenticated: bool = True
 ) -> bool:
-    """Let the customer or the bank act; tell whether the session is complete now. Raises Conflict.
+    """Let the customer or the bank act; return whether the session is complete now. Raises Conflict.
 
     `card` is the one typed in on the hosted page; by default one that brings the outcome is used. Not `authenticated`,
     its holder may be asked to confirm first, for which the session's payment intent then waits.
@@ -99,7 +99,7 @@ def complete_authenticated(call: Call, session: Json, intent: Json) -> None:
 
 
 def expire(call: Call, session: Json) -> None:
-    """Close an open session without payment, and tell of it."""
+    """Close an open session without payment, and emit its event."""
     session |= {"status": "expired", "url": None}
     if session["payment_intent"] is not None:
         intent = call.store.table("payment_intent")[session["payment_intent"]]

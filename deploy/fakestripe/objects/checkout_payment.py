@@ -51,7 +51,7 @@ def start_later(call: Call, session: Json) -> None:
 
 
 def finish_later(call: Call, session: Json, *, paid: bool) -> None:
-    """Let the bank tell whether the money came."""
+    """Let the bank report whether the money came."""
     finish_bank_debit(call, call.store.table("payment_intent")[session["payment_intent"]], paid=paid)
 
 

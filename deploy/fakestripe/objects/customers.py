@@ -34,7 +34,7 @@ _UNSUPPORTED = ("cash_balance", "source", "default_source", "tax", "tax_id_data"
 
 
 def new_customer(call: Call, members: Json) -> Json:
-    """Store a customer with the given members set, and tell of it."""
+    """Store a customer with the given members set, and emit its event."""
     key = call.store.new_id("cus_", 14)
     customer: Json = {
         "id": key,

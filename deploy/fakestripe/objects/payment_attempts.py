@@ -49,14 +49,14 @@ def attempt(
 
 
 def start_bank_debit(call: Call, intent: Json, method: Json) -> None:
-    """Begin a payment of which the bank will tell later."""
+    """Begin a payment whose outcome the bank will report later."""
     intent |= {"payment_method": method["id"], "status": "processing", "last_payment_error": None}
     new_charge(call, intent, method, "pending")
     call.emit("payment_intent.processing", intent)
 
 
 def finish_bank_debit(call: Call, intent: Json, *, paid: bool) -> None:
-    """Let the bank tell whether the money came."""
+    """Let the bank report whether the money came."""
     method = call.store.table("payment_method")[intent["payment_method"]]
     charge = call.store.table("charge")[intent["latest_charge"]]
     if paid:
@@ -71,7 +71,7 @@ def finish_bank_debit(call: Call, intent: Json, *, paid: bool) -> None:
 
 
 def succeed(call: Call, intent: Json, method: Json) -> None:
-    """Mark the intent paid, save the payment method if that was asked for, and tell of it."""
+    """Mark the intent paid, save the payment method if that was asked for, and emit its event."""
     intent |= {"status": "succeeded", "amount_received": intent["amount"], "next_action": None}
     if intent["setup_future_usage"] == "off_session" and method["type"] == "card":
         call.store.table("test_card")[method["id"]]["saved"] = True

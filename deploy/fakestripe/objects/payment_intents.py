@@ -41,7 +41,7 @@ _CONFIRM_ONLY = ("off_session", "error_on_requires_action", "mandate_data", "ret
 
 
 def new_intent(call: Call, amount: int, currency: str, given: Json) -> Json:
-    """Store a payment intent that still needs a payment method, and tell of it.
+    """Store a payment intent that still needs a payment method, and emit its event.
 
     `given` may hold customer, description, metadata, receipt_email, setup_future_usage and the suffix of the
     statement descriptor.
@@ -104,7 +104,7 @@ def eligible_types(currency: str, allowed: list[str] | None) -> list[str]:
 
 
 def cancel_intent(call: Call, intent: Json, reason: str | None) -> None:
-    """Cancel an intent that has not been paid, and tell of it."""
+    """Cancel an intent that has not been paid, and emit its event."""
     intent |= {"status": "canceled", "canceled_at": call.now, "cancellation_reason": reason, "next_action": None}
     call.emit("payment_intent.canceled", intent)
 

@@ -157,7 +157,7 @@ def _fingerprint(number: str) -> str:
 
 
 def attach(call: Call, method: Json, customer: str) -> None:
-    """Attach a payment method to a customer, and tell of it."""
+    """Attach a payment method to a customer, and emit its event."""
     method["customer"] = customer
     call.emit("payment_method.attached", method)
 

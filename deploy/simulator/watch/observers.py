@@ -41,7 +41,7 @@ _REST = 4.0
 _TOTALS = """
 SELECT (SELECT coalesce(sum(cost), 0) FROM billing.rollups) AS micros,
        (SELECT coalesce(sum(count), 0) FROM billing.rollups) AS charges,
-       (SELECT count(*) FROM billing.uncharged_events WHERE reason <> 'FREE') AS unpriced,
+       (SELECT count(*) FROM billing.unposted_events WHERE reason <> 'FREE') AS unpriced,
        ARRAY(SELECT (error_code, count(*)) FROM billing.quarantine WHERE replayed_at IS NULL AND closed_at IS NULL
              GROUP BY error_code ORDER BY error_code) AS refused
 """
@@ -133,7 +133,7 @@ class Observers:
         rows = await self._platform.call("GET", f"/api/billing/admin/accounts/{tenant.id}", who)
         own = balance["billingModel"] == "PREPAY_USER"
         names = {member.id: member.name for member in tenant.members}
-        before = {(account.tenant, account.owner): account.level for account in self._picture.accounts}
+        before = {(account.tenant, account.owner): account.highest for account in self._picture.accounts}
         found = []
         for row in rows:
             if (row["userId"] is not None) != own:
@@ -145,7 +145,7 @@ class Observers:
                     tenant=tenant.label,
                     owner=owner,
                     balance=held,
-                    level=max(held, before.get((tenant.label, owner), held)),
+                    highest=max(held, before.get((tenant.label, owner), held)),
                     warning=held <= row["warningThreshold"],
                     waits=self._waits(tenant, row["userId"]),
                 )

@@ -26,12 +26,12 @@ _NOTICE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A balance as it is charged; `level` is the highest the view has seen, `waits` why nothing may be spent."""
+    """A balance as it is charged; `highest` is the most that the view has seen, `waits` why nothing may be spent."""
 
     tenant: str
     owner: str
     balance: Decimal
-    level: Decimal
+    highest: Decimal
     warning: bool
     waits: str | None
 

@@ -15,7 +15,7 @@ def addresses(picture: Picture) -> str:
 
 
 def line(picture: Picture, now: datetime) -> str:
-    """What there is to tell at a moment, in one line."""
+    """The picture at a moment, in one line."""
     parts = [now.strftime("%H:%M:%S"), f"{picture.charges_per_s:.0f} events/s", *_totals(picture)]
     if picture.lag is not None:
         parts.append(f"{picture.lag} records behind")

@@ -146,7 +146,7 @@ def _line(text: str, colour: str = "") -> Text:
 
 def _bar(account: Account, cells: int) -> Text:
     """The balance as a share of the highest it was, to an eighth of a cell."""
-    share = account.balance / account.level if account.level > 0 else Decimal(0)
+    share = account.balance / account.highest if account.highest > 0 else Decimal(0)
     eighths = int(max(Decimal(0), min(share, Decimal(1))) * cells * 8)
     full, rest = divmod(eighths, 8)
     blocks = "█" * full + (_EIGHTHS[rest] if rest else "")

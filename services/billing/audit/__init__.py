@@ -1,7 +1,7 @@
-"""The books against themselves: every balance, chain, remainder, day, sum and mark, in one snapshot of the database.
+"""Whether the books add up: balances, chains, remainders, days, sums and credits, in one snapshot of the database.
 
 A check is one statement over the whole ledger, hashed or sorted, never a look-up for each row. It gives a row for every
-account (or mandate) that it looks at: `failing` tells whether that one is wrong, `told` how. What no statement can know
+account (or mandate) that it looks at: `failing` is whether that one is wrong, `detail` how. What no statement can know
 comes as arguments: where days begin, by the code that charged, and what was published.
 """
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from services.billing.audit import balances, marks, places, usage
+from services.billing.audit import accounts, balances, recorded_credits, usage
 from services.billing.audit.days import DAYS, day_borders
-from services.billing.audit.told import TOLD, ToldBalance, read_told, told_arguments
+from services.billing.audit.published import PUBLISHED, PublishedBalance, published_arguments, read_published
 
-__all__ = ["AuditCheck", "ToldBalance", "audit", "read_told"]
+__all__ = ["AuditCheck", "PublishedBalance", "audit", "read_published"]
 
 FAILING_MAX = 1000
 TIMEOUT_S = 1800
 
-_STATEMENTS = {**balances.CHECKS, **usage.CHECKS, **places.CHECKS, **marks.CHECKS}
+_STATEMENTS = {**balances.CHECKS, **usage.CHECKS, **accounts.CHECKS, **recorded_credits.CHECKS}
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,12 @@ class AuditCheck:
     failing: list[dict[str, str | None]]
 
 
-async def audit(connection: asyncpg.Connection, told: Sequence[ToldBalance] | None = None) -> list[AuditCheck]:
+async def audit(
+    connection: asyncpg.Connection, published: Sequence[PublishedBalance] | None = None
+) -> list[AuditCheck]:
     """Runs every check on one snapshot, so that it is true at any moment, whatever is being charged meanwhile.
 
-    `told` are balances that were published before this: the rows after which they were so have to be there.
+    `published` are balances that were read from the topic before this: the rows after which they were so must be there.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(f"SET LOCAL statement_timeout = '{TIMEOUT_S}s'")
@@ -44,8 +46,8 @@ async def audit(connection: asyncpg.Connection, told: Sequence[ToldBalance] | No
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         results = [await _check(connection, name, statement) for name, statement in _STATEMENTS.items()]
         results.append(await _check(connection, "days", DAYS, *await day_borders(connection)))
-        if told is not None:
-            results.append(await _check(connection, "told", TOLD, *told_arguments(told)))
+        if published is not None:
+            results.append(await _check(connection, "published", PUBLISHED, *published_arguments(published)))
     return results
 
 
@@ -63,7 +65,7 @@ async def _check(connection: asyncpg.Connection, name: str, statement: str, *arg
         {
             "mandateId": row["mandate_id"],
             "accountId": None if row["account_no"] is None else str(row["account_no"]),
-            "detail": row["told"],
+            "detail": row["detail"],
         }
         for row in rows
         if row["failing"]

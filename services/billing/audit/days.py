@@ -18,7 +18,7 @@ DAYS = """
          borders AS (SELECT calendar, day::date, begins::timestamptz, ends::timestamptz
                        FROM unnest($3::int[], $4::text[], $5::text[], $6::text[]) AS b (calendar, day, begins, ends)),
          moved AS (
-        SELECT t.mandate_no, t.account_no AS no, count(*) AS rows, min(t.period_day) AS day
+        SELECT t.mandate_no, t.member_account_no AS no, count(*) AS rows, min(t.period_day) AS day
           FROM transactions t
           JOIN calendars c ON c.mandate_no = t.mandate_no
           LEFT JOIN borders b ON b.calendar = c.calendar AND b.day = t.period_day
@@ -28,7 +28,7 @@ DAYS = """
                                          AND (t.occurred_at AT TIME ZONE 'UTC')::date + 1)
          GROUP BY 1, 2)
     SELECT a.mandate_no, a.no AS account_no, d.rows IS NOT NULL AS failing,
-           d.rows || ' rows are on another day than that of their time, the first on ' || d.day AS told
+           d.rows || ' rows are on another day than that of their time, the first on ' || d.day AS detail
       FROM accounts a LEFT JOIN moved d ON d.mandate_no = a.mandate_no AND d.no = a.no
      WHERE a.type IN ('MANDATE', 'USER')
 """

@@ -2,9 +2,9 @@
 
 __all__ = ["CHECKS"]
 
-# The charge writes what explains an amount first and in this order, each value in quotes, so each is found by counting
-# quotes, in a tenth of the time that reading the whole JSON takes. A row that looks otherwise is read as JSON.
-_PLACES = {"cost": 4, "rate": 12, "markup": 16, "exact": 20, "carry_before": 24, "carry_after": 28}
+# The charge writes what explains an amount first and in this order, each value in quotes, so each is found by the
+# number of quotes before it, in a tenth of the time that parsing the JSON takes. Any other row is parsed as JSON.
+_QUOTES_BEFORE = {"cost": 4, "rate": 12, "markup": 16, "exact": 20, "carry_before": 24, "carry_after": 28}
 _AS_WRITTEN = """(t.derivation LIKE '{"cost":"%","currency":"%","rate":"%","markup":"%","exact":"%","carry_before":"%'
                    AND split_part(t.derivation, '"', 26) = 'carry_after')"""
 
@@ -17,22 +17,22 @@ def _numbers(texts: dict[str, str]) -> str:
     )
 
 
-_COUNTED = _numbers({name: f"split_part(t.derivation, '\"', {place})" for name, place in _PLACES.items()})
-_READ = _numbers({name: f"d.read ->> '{name}'" for name in _PLACES})
+_COUNTED = _numbers({name: f"split_part(t.derivation, '\"', {quotes})" for name, quotes in _QUOTES_BEFORE.items()})
+_READ = _numbers({name: f"d.read ->> '{name}'" for name in _QUOTES_BEFORE})
 
 CHECKS = {
     # Every charge explains its amount: the exact price is what cost, rate and markup make of it, amount and new
     # remainder are price and old remainder. Each takes up the remainder of the one before, at most half a micro-franc,
     # and the account has the last. So exact prices, amounts and remainder of an account add up.
-    "carry": f"""
+    "remainder": f"""
         WITH usage AS (
-            SELECT t.mandate_no, t.moved_account_no AS no, t.seq, t.amount, {_COUNTED}
-              FROM transactions t WHERE t.counter = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {_AS_WRITTEN}
+            SELECT t.mandate_no, t.posted_account_no AS no, t.seq, t.amount, {_COUNTED}
+              FROM transactions t WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {_AS_WRITTEN}
              UNION ALL
-            SELECT t.mandate_no, t.moved_account_no, t.seq, t.amount, {_READ}
+            SELECT t.mandate_no, t.posted_account_no, t.seq, t.amount, {_READ}
               FROM transactions t
              CROSS JOIN LATERAL (SELECT CASE WHEN t.derivation IS JSON OBJECT THEN t.derivation::jsonb END AS read) d
-             WHERE t.counter = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {_AS_WRITTEN} IS NOT TRUE),
+             WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {_AS_WRITTEN} IS NOT TRUE),
              explained AS (
             SELECT mandate_no, no, seq, amount, exact, carry_before, carry_after,
                    coalesce(exact * 100 = cost * rate * (100 + markup), false) AS priced
@@ -44,48 +44,51 @@ CHECKS = {
                    carry_before = lag(carry_after, 1, 0::numeric) OVER w AS follows
               FROM explained WINDOW w AS (PARTITION BY mandate_no, no ORDER BY seq)),
              summed AS (
-            SELECT mandate_no, no, sum(left_over) AS carry,
+            SELECT mandate_no, no, sum(left_over) AS remainder,
                    min(seq) FILTER (WHERE explained IS NOT TRUE) AS unexplained,
                    min(seq) FILTER (WHERE follows IS NOT TRUE) AS broken
               FROM rows GROUP BY 1, 2)
         SELECT a.mandate_no, a.no AS account_no,
-               s.unexplained IS NOT NULL OR s.broken IS NOT NULL OR a.carry <> coalesce(s.carry, 0) AS failing,
+               s.unexplained IS NOT NULL OR s.broken IS NOT NULL OR a.rounding_remainder <> coalesce(s.remainder,
+                 0) AS failing,
                concat_ws('; ', 'row ' || s.unexplained || ' does not explain its amount',
                          'row ' || s.broken || ' does not take up the remainder of the one before',
-                         CASE WHEN a.carry <> coalesce(s.carry, 0)
-                              THEN 'remainder ' || trim_scale(a.carry) || ', rows '
-                                   || trim_scale(coalesce(s.carry, 0)) END) AS told
+                         CASE WHEN a.rounding_remainder <> coalesce(s.remainder, 0)
+                              THEN 'remainder ' || trim_scale(a.rounding_remainder) || ', rows '
+                                   || trim_scale(coalesce(s.remainder, 0)) END) AS detail
           FROM accounts a LEFT JOIN summed s ON s.mandate_no = a.mandate_no AND s.no = a.no
     """,
     # Cost and count of every member, day and dimension are those of the ledger, and there are no others, on no account.
     "rollups": """
         WITH ledger AS (
-            SELECT t.mandate_no, t.account_no, t.period_day AS day, t.dimension_no,
+            SELECT t.mandate_no, t.member_account_no, t.period_day AS day, t.dimension_no,
                    sum(CASE t.transaction_type WHEN 'DEBIT' THEN t.amount ELSE -t.amount END) AS cost,
                    sum(CASE t.transaction_type WHEN 'DEBIT' THEN 1 ELSE -1 END) AS count
-              FROM transactions t WHERE t.counter = 'REVENUE' GROUP BY 1, 2, 3, 4),
+              FROM transactions t WHERE t.contra_account = 'REVENUE' GROUP BY 1, 2, 3, 4),
              differing AS (
-            SELECT coalesce(l.mandate_no, r.mandate_no) AS mandate_no, coalesce(l.account_no, r.account_no) AS no,
+            SELECT coalesce(l.mandate_no, r.mandate_no) AS mandate_no,
+                   coalesce(l.member_account_no, r.member_account_no) AS no,
                    count(*) AS rows, min(coalesce(l.day, r.day)) AS day
               FROM ledger l FULL JOIN rollups r
-                ON r.mandate_no = l.mandate_no AND r.account_no = l.account_no AND r.day = l.day
+                ON r.mandate_no = l.mandate_no AND r.member_account_no = l.member_account_no AND r.day = l.day
                AND r.dimension_no = l.dimension_no
              WHERE (l.cost, l.count) IS DISTINCT FROM (r.cost::numeric, r.count::numeric) GROUP BY 1, 2)
         SELECT coalesce(a.mandate_no, d.mandate_no) AS mandate_no, coalesce(a.no, d.no) AS account_no,
-               d.rows IS NOT NULL AS failing, d.rows || ' rollups differ, the first of ' || d.day AS told
+               d.rows IS NOT NULL AS failing, d.rows || ' rollups differ, the first of ' || d.day AS detail
           FROM accounts a FULL JOIN differing d ON d.mandate_no = a.mandate_no AND d.no = a.no
          WHERE a.type = 'USER' OR d.rows IS NOT NULL
     """,
     # No event that was free was charged too. One that waits for a price may be charged: it then only has to leave.
     "claims": """
         WITH twice AS (
-            SELECT t.mandate_no, t.account_no AS no, count(*) AS events, min(t.event_id::text) AS event_id
-              FROM uncharged_events e
-              JOIN transactions t ON t.mandate_no = e.mandate_no AND t.event_id = e.event_id AND t.counter = 'REVENUE'
+            SELECT t.mandate_no, t.member_account_no AS no, count(*) AS events, min(t.event_id::text) AS event_id
+              FROM unposted_events e
+              JOIN transactions t ON t.mandate_no = e.mandate_no AND t.event_id = e.event_id
+                AND t.contra_account = 'REVENUE'
                AND NOT t.own
              WHERE e.reason = 'FREE' GROUP BY 1, 2)
         SELECT a.mandate_no, a.no AS account_no, d.no IS NOT NULL AS failing,
-               d.events || ' events are both free and charged, one is ' || d.event_id AS told
+               d.events || ' events are both free and charged, one is ' || d.event_id AS detail
           FROM accounts a LEFT JOIN twice d ON d.mandate_no = a.mandate_no AND d.no = a.no
          WHERE a.type = 'USER' OR d.no IS NOT NULL
     """,

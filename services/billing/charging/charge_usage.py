@@ -1,8 +1,8 @@
 """Charging usage: a batch of events becomes ledger rows, balances, rollups and facts, in one transaction.
 
 Read `ChargeUsage.__call__` and then `Charges.charge` from top to bottom: that is the whole charge. It is exactly once
-in effect because the identity of an event (its id within its mandate) is the key of its ledger row, or of its row
-among the uncharged events, and because everything a charge does stands or falls with that one transaction.
+in effect because the identity of an event (its id within its mandate) is the key of its ledger row, or of its row in
+`unposted_events`, and because everything that a charge writes is written in that one transaction.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.charging.usage_events import Usage, compare, contradicting, distinct, refused_usage
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
 from services.billing.ledger.errors import RowsRefused
-from services.billing.ledger.keys import PlaceName, Places, ensure_mandates, make_places
+from services.billing.ledger.keys import ChargeKeyCache, UsageDimensions, ensure_charge_keys, ensure_mandates
 from services.billing.ledger.repository import faulty_rows, recorded_digests
 from services.billing.ledger.write_postings import prepare_postings, write_prepared
 from services.billing.mandates.domain import Terms
 from services.billing.mandates.open_accounts import give_opening_credit
-from services.billing.mandates.repository import lock_mandates, lock_pricing_versions, mark_uncharged, read_terms
+from services.billing.mandates.repository import lock_mandates, lock_pricing_versions, mark_unposted, read_terms
 from services.billing.pricing.rating import Parked, Tariff, billable, rate_usage
 from services.billing.pricing.repository import Tariffs
-from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
+from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
 from services.chassis.clock import Clock
-from services.chassis.consumer import Faulty, Received
+from services.chassis.consumer import Received, UnprocessableEvents
 from services.chassis.database import Contended, Database, begin, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.metrics import EVENTS_CONSUMED
@@ -78,15 +78,15 @@ class ChargeUsage:
         now = self._clock()
         usages = [Usage(received.event, received) for received in events]
         async with self._database.reading() as connection:
-            await self._charges.find_places(connection, usages, now)
+            await self._charges.assign_charge_keys(connection, usages, now)
             usages, repeats, others = distinct(usages)
             known: dict[tuple[int, UUID], bytes] = {}
             for _ in range(TRIES_MAX):
                 fresh, again, other = compare(usages, known)
                 try:
                     async with begin(connection):
-                        basis = await self._charges.basis(connection, usages)
-                        outcome = await self._charges.charge(connection, fresh, basis, now)
+                        context = await self._charges.pricing_context(connection, usages)
+                        outcome = await self._charges.charge(connection, fresh, context, now)
                         conflicts = contradicting(others, known)
                         too_large = [
                             refused_usage(usage, "AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX) for usage in outcome.too_large
@@ -125,98 +125,102 @@ class ChargeUsage:
         return rejected
 
 
-class Basis(NamedTuple):
+class PricingContext(NamedTuple):
     """What a batch is priced by: the terms of its mandates and the tariff."""
 
     terms: dict[int, Terms]
     tariff: Tariff
 
     def to_look_up(self, postings: Iterable[Posting]) -> list[tuple[int, UUID]]:
-        """The events that may have been claimed without a charge, because others of their mandate were."""
-        claiming = {no for no, terms in self.terms.items() if terms.has_uncharged}
+        """The events that may have been claimed without a posting, because others of their mandate were."""
+        claiming = {no for no, terms in self.terms.items() if terms.has_unposted}
         return [posting.identity for posting in postings if posting.mandate_no in claiming] if claiming else []
 
 
 class Charges:
-    """The charge itself, with the places and prices that a worker has seen."""
+    """The charge itself, with the charge keys and prices that this worker has seen."""
 
     def __init__(self, default_markup: Decimal) -> None:
         self._default_markup = default_markup
-        self._places = Places()
+        self._charge_keys = ChargeKeyCache()
         self._tariffs = Tariffs()
 
-    async def find_places(self, connection: AsyncConnection, usages: Sequence[Usage], now: datetime) -> None:
-        """Gives each event its place; what is new is committed by itself, before the charge that needs it."""
-        unknown: dict[PlaceName, None] = {}
+    async def assign_charge_keys(self, connection: AsyncConnection, usages: Sequence[Usage], now: datetime) -> None:
+        """Gives each event its charge keys; new ones are committed by themselves, before the charge that needs them."""
+        unknown: dict[UsageDimensions, None] = {}
         for usage in usages:
-            place = self._places.get(usage.name)
-            if place is None:
-                unknown[PlaceName(*usage.name)] = None
+            keys = self._charge_keys.get(usage.dimensions)
+            if keys is None:
+                unknown[UsageDimensions(*usage.dimensions)] = None
             else:
-                usage.place = place
+                usage.keys = keys
         if unknown:
             async with begin(connection):
                 numbers = await ensure_mandates(connection, [name.mandate_id for name in unknown])
                 mandates = await lock_mandates(connection, numbers.values())
-                made = await make_places(connection, list(unknown), numbers)
+                made = await ensure_charge_keys(connection, list(unknown), numbers)
                 await give_opening_credit(connection, mandates, now=now)
-            self._places.remember(made.items())
+            self._charge_keys.remember(made.items())
             for usage in usages:
-                if usage.name in made:
-                    usage.place = made[PlaceName(*usage.name)]
+                if usage.dimensions in made:
+                    usage.keys = made[UsageDimensions(*usage.dimensions)]
 
-    async def basis(self, connection: AsyncConnection, usages: Iterable[Usage]) -> Basis:
-        """Reads what the events are priced by."""
-        numbers = {usage.place.mandate_no for usage in usages}
+    async def pricing_context(self, connection: AsyncConnection, usages: Iterable[Usage]) -> PricingContext:
+        """Reads the terms of the events' mandates, and the tariff."""
+        numbers = {usage.keys.mandate_no for usage in usages}
         terms, revision = await read_terms(connection, numbers, default_markup=self._default_markup)
-        return Basis(terms, await self._tariffs.at(driver_connection(connection), revision))
+        return PricingContext(terms, await self._tariffs.at(driver_connection(connection), revision))
 
     async def charge(
-        self, connection: AsyncConnection, usages: Sequence[Usage], basis: Basis, now: datetime
+        self, connection: AsyncConnection, usages: Sequence[Usage], context: PricingContext, now: datetime
     ) -> Outcome:
         """Charges events, in the caller's transaction; raises when one of them is claimed, or the terms have changed.
 
         The mandates are locked, and with them their accounts; rows, balances and rollups are written, and the balances
-        are marked to be told. The number of statements does not depend on the number of events.
+        are marked as unpublished. The number of statements does not depend on the number of events.
         """
-        postings, uncharged = _price(usages, basis, now)
-        await _lock(connection, basis)
-        await _look_up(connection, basis.to_look_up(postings), uncharged)
-        too_large = await _write(connection, usages, postings, basis, now)
-        await insert_uncharged(driver_connection(connection), uncharged)
-        unmarked = {entry.mandate_no for entry in uncharged if not basis.terms[entry.mandate_no].has_uncharged}
+        postings, unposted = _price(usages, context, now)
+        await _lock(connection, context)
+        await _look_up(connection, context.to_look_up(postings), unposted)
+        too_large = await _write(connection, usages, postings, context, now)
+        await insert_unposted(driver_connection(connection), unposted)
+        unmarked = {entry.mandate_no for entry in unposted if not context.terms[entry.mandate_no].has_unposted}
         if unmarked:
-            await mark_uncharged(connection, unmarked)
-        free = sum(1 for event in uncharged if event.reason == "FREE")
-        return Outcome(len(postings) - len(too_large), free, len(uncharged) - free, too_large)
+            await mark_unposted(connection, unmarked)
+        free = sum(1 for event in unposted if event.reason == "FREE")
+        return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large)
 
 
-async def _lock(connection: AsyncConnection, basis: Basis) -> None:
+async def _lock(connection: AsyncConnection, context: PricingContext) -> None:
     """Locks the mandates, whose terms must be those that the events were priced by."""
-    if basis.terms:
-        versions = await lock_pricing_versions(connection, basis.terms)
-        if any(versions[no] != terms.pricing_version for no, terms in basis.terms.items()):
+    if context.terms:
+        versions = await lock_pricing_versions(connection, context.terms)
+        if any(versions[no] != terms.pricing_version for no, terms in context.terms.items()):
             raise TermsChanged
 
 
 async def _look_up(
-    connection: AsyncConnection, priced: Sequence[tuple[int, UUID]], uncharged: Sequence[UnchargedEvent]
+    connection: AsyncConnection, priced: Sequence[tuple[int, UUID]], unposted: Sequence[UnpostedEvent]
 ) -> None:
-    """Raises for events that are claimed in the other table than the one whose key would tell: what is charged now but
-    was free or parked, and the reverse. Under the mandates' locks, so nobody claims one of them meanwhile."""
-    claimed = await recorded_digests(connection, "uncharged_events", priced)
-    identities = [(entry.mandate_no, entry.event_id) for entry in uncharged]
+    """Raises for events that are claimed in the other table than the one whose key would find them: what is charged now
+    but was free or parked, and the reverse. Under the mandates' locks, so nobody claims one of them meanwhile."""
+    claimed = await recorded_digests(connection, "unposted_events", priced)
+    identities = [(entry.mandate_no, entry.event_id) for entry in unposted]
     claimed |= await recorded_digests(connection, "transactions", identities)
-    claimed |= await recorded_digests(connection, "uncharged_events", identities)
+    claimed |= await recorded_digests(connection, "unposted_events", identities)
     if claimed:
         raise AlreadyRecorded(claimed)
 
 
 async def _write(
-    connection: AsyncConnection, usages: Sequence[Usage], postings: Sequence[Posting], basis: Basis, now: datetime
+    connection: AsyncConnection,
+    usages: Sequence[Usage],
+    postings: Sequence[Posting],
+    context: PricingContext,
+    now: datetime,
 ) -> list[Usage]:
     """Writes the charges, and gives the usage whose amount would take its account out of the ledger's range."""
-    calendars = {no: terms.calendar for no, terms in basis.terms.items()}
+    calendars = {no: terms.calendar for no, terms in context.terms.items()}
     prepared = await prepare_postings(connection, postings, calendars=calendars, now=now)
     if prepared.faulty:
         why = {posting.identity: type(error).__name__ for posting, error in prepared.faulty}
@@ -229,35 +233,37 @@ def _those(usages: Iterable[Usage], identities: Container[tuple[int, UUID]]) -> 
     return [usage for usage in usages if usage.identity in identities]
 
 
-def _price(usages: Iterable[Usage], basis: Basis, now: datetime) -> tuple[list[Posting], list[UnchargedEvent]]:
+def _price(
+    usages: Iterable[Usage], context: PricingContext, now: datetime
+) -> tuple[list[Posting], list[UnpostedEvent]]:
     """Splits usage into what is charged, to the account that pays, and what is claimed without a charge: free, or
     parked until it has a price."""
-    terms, tariff = basis
+    terms, tariff = context
     postings: list[Posting] = []
-    uncharged: list[UnchargedEvent] = []
+    unposted: list[UnpostedEvent] = []
     faults: list[tuple[Usage, str]] = []
     for usage in usages:
-        place, event = usage.place, usage.event
-        term = terms[place.mandate_no]
+        keys, event = usage.keys, usage.event
+        term = terms[keys.mandate_no]
         try:
             rated = rate_usage(billable(usage.data, usage.tokens), event.time, tariff, term.markup)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this event, and is told with it.
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this event's fault and is named with it.
             faults.append((usage, type(error).__name__))
             continue
         if isinstance(rated, Parked):
-            uncharged.append(UnchargedEvent.parked(place.mandate_no, event, rated, now, tariff.revision))
+            unposted.append(UnpostedEvent.parked(keys.mandate_no, event, rated, now, tariff.revision))
         elif not rated.exact:
-            uncharged.append(UnchargedEvent.free(place.mandate_no, event, now, tariff.revision))
+            unposted.append(UnpostedEvent.free(keys.mandate_no, event, now, tariff.revision))
         else:
-            postings.append(usage.posting(rated, place.charged_no(term.billing_model)))
+            postings.append(usage.posting(rated, keys.posted_account_no(term.billing_model)))
     _blame(faults)
-    return postings, uncharged
+    return postings, unposted
 
 
 def _blame(faults: Sequence[tuple[Usage, str]]) -> None:
-    """Raises the events at fault, all of them at once; stored ones are not named, whoever took them isolates them."""
+    """Raises an error that names all events at fault; parked ones are not named, because their job isolates them."""
     received = [(usage.received, why) for usage, why in faults if usage.received is not None]
     if received:
-        raise Faulty(received)
+        raise UnprocessableEvents(received)
     if faults:
         raise ValueError(faults[0][1])

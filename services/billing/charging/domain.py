@@ -12,7 +12,11 @@ __all__ = ["derivation"]
 
 
 def derivation(
-    data: UsageRecorded, rated: RatedUsage, carry_before: Decimal, carry_after: Decimal, tokens: Mapping[str, int]
+    data: UsageRecorded,
+    rated: RatedUsage,
+    remainder_before: Decimal,
+    remainder_after: Decimal,
+    tokens: Mapping[str, int],
 ) -> dict[str, object]:
     """Everything that explains an amount; decimals are strings without exponent, so that every reader reads them."""
     price = rated.price
@@ -22,8 +26,9 @@ def derivation(
         "rate": plain(rated.rate),
         "markup": rated.markup.text,
         "exact": plain(rated.exact),
-        "carry_before": plain(carry_before),
-        "carry_after": plain(carry_after),
+        # The names under which remainders have been stored and shown from the first release on.
+        "carry_before": plain(remainder_before),
+        "carry_after": plain(remainder_after),
     }
     if price is not None:
         _explain_price(parts, price)

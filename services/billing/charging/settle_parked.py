@@ -20,7 +20,7 @@ from services.billing.pricing.parked import (
     read_parked,
     set_aside,
 )
-from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged, take_parked
+from services.billing.pricing.unposted import UnpostedEvent, insert_unposted, take_parked
 from services.chassis.clock import Clock
 from services.chassis.database import Database, begin, driver_connection, savepoint
 from services.chassis.logging import get_logger
@@ -53,8 +53,8 @@ class SettleParked:
                 async with begin(connection):
                     looked_at = await self._settle(connection, now)
             except (UniqueViolationError, AlreadyRecorded, TermsChanged):
-                # A redelivery charged one of them at the same moment, or settings moved: the next run sees it. Places
-                # that were made in the transaction that is gone are forgotten.
+                # A redelivery charged one of them at the same moment, or settings changed: the next run sees it. Charge
+                # keys that were made in the transaction that was rolled back are forgotten.
                 self._charges = Charges(self._default_markup)
                 return self._again()
             except FAULTS_OF_DATA as error:
@@ -92,13 +92,13 @@ class SettleParked:
         # All of them first, in one order; what is posted below locks some of them again.
         await lock_mandates(connection, {each.row["mandate_no"] for each in parked})
         usages = await _usages(connection, parked, revision, now)
-        await self._charges.find_places(connection, usages, now)
-        basis = await self._charges.basis(connection, usages)
-        outcome = await self._charges.charge(connection, usages, basis, now)
-        await insert_uncharged(
+        await self._charges.assign_charge_keys(connection, usages, now)
+        context = await self._charges.pricing_context(connection, usages)
+        outcome = await self._charges.charge(connection, usages, context, now)
+        await insert_unposted(
             driver_connection(connection),
             [
-                UnchargedEvent.parked(usage.place.mandate_no, usage.event, TOO_LARGE, now, revision)
+                UnpostedEvent.parked(usage.keys.mandate_no, usage.event, TOO_LARGE, now, revision)
                 for usage in outcome.too_large
             ],
         )
@@ -109,13 +109,13 @@ class SettleParked:
 async def _usages(
     connection: AsyncConnection, parked: Sequence[ParkedEvent], revision: int, now: datetime
 ) -> list[Usage]:
-    """The usage that is to be charged. What a redelivery has charged meanwhile only leaves the parking place; what
-    contradicts it stays there."""
+    """The usage that is to be charged. What a redelivery has charged meanwhile is only taken out of the parked events;
+    what contradicts that charge is parked again."""
     charged = await recorded_digests(connection, "transactions", [each.identity for each in parked])
-    await insert_uncharged(
+    await insert_unposted(
         driver_connection(connection),
         [
-            UnchargedEvent.kept(each.row, CONTRADICTS, now, revision)
+            UnpostedEvent.kept(each.row, CONTRADICTS, now, revision)
             for each in parked
             if charged.get(each.identity, each.row["digest"]) != each.row["digest"]
         ],

@@ -10,7 +10,7 @@ from rappen_contracts import Event
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.charging.domain import derivation
 from services.billing.ledger.domain import Posting
-from services.billing.ledger.keys import Place
+from services.billing.ledger.keys import ChargeKeys
 from services.billing.pricing import PROMPT_KINDS
 from services.billing.pricing.rating import RatedUsage
 from services.chassis.consumer import Received
@@ -22,9 +22,9 @@ __all__ = ["Usage", "compare", "contradicting", "distinct", "refused_usage"]
 class Usage:
     """A usage event on its way through the charge: what was done, where in the ledger it belongs, what it costs."""
 
-    __slots__ = ("data", "event", "name", "place", "rated", "received", "tokens")
+    __slots__ = ("data", "dimensions", "event", "keys", "rated", "received", "tokens")
 
-    place: Place
+    keys: ChargeKeys
     rated: RatedUsage
 
     def __init__(self, event: Event, received: Received | None = None) -> None:
@@ -35,8 +35,8 @@ class Usage:
         self.data = data
         self.received = received
         self.tokens = data.tokens.counts() if data.tokens is not None else {}
-        # Everything in the event that decides on its place; in the order of `PlaceName`.
-        self.name = (
+        # What decides on its charge keys, in the order of `UsageDimensions`.
+        self.dimensions = (
             data.mandate_id,
             data.user_id,
             data.provider,
@@ -47,18 +47,18 @@ class Usage:
 
     @property
     def identity(self) -> tuple[int, UUID]:
-        """What makes two deliveries the same event: the mandate and the event's id."""
-        return self.place.mandate_no, self.event.id
+        """The mandate's number and the event's id; two deliveries with the same are the same event."""
+        return self.keys.mandate_no, self.event.id
 
     def posting(self, rated: RatedUsage, account_no: int) -> Posting:
         """The charge of this usage at its price, to the account that pays."""
         self.rated = rated
-        event, data, place = self.event, self.data, self.place
+        event, data, keys = self.event, self.data, self.keys
         # By position, because this is done for each event.
         return Posting(
-            place.mandate_no,
+            keys.mandate_no,
             event.id,
-            place.member_no,
+            keys.member_account_no,
             account_no,
             "DEBIT",
             rated.exact,
@@ -67,7 +67,7 @@ class Usage:
             event.time,
             data.description,
             event.digest,
-            place.dimension_no,
+            keys.dimension_no,
             data.workflow_id,
             None,
             None,

@@ -27,7 +27,7 @@ api = router()
     **operation(
         "billing-check",
         "Whether a member may spend an amount now.",
-        access=Access.PROGRAM,
+        access=Access.SERVICE_ACCOUNT,
         scope="usage:check",
         limit=None,
         repeat=Repeat.READ,

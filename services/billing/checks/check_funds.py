@@ -6,10 +6,10 @@ from typing import Any
 
 import asyncpg
 
-from services.billing.checks.domain import Decision, Funds, Standing, decide
+from services.billing.checks.domain import Decision, Eligibility, Funds, decide
+from services.billing.checks.eligibility import EligibilityBatcher
 from services.billing.checks.errors import PriceUnknown
 from services.billing.checks.providers import allowed
-from services.billing.checks.standings import Standings
 from services.billing.errors import InvalidField
 from services.billing.ledger.keys import AccountKey, ensure_accounts, ensure_mandates
 from services.billing.mandates.errors import MandateUnknown
@@ -58,11 +58,11 @@ class Answer:
 
 
 class CheckFunds:
-    """L8. Reads only, but for a mandate or member whose settings or account were never made."""
+    """Answers checks. Reads only, but for a mandate or member whose settings or account were never made."""
 
     def __init__(self, database: Database, tariffs: Tariffs, settings: BillingSettings, clock: Clock) -> None:
         self._database = database
-        self._standings = Standings(database)
+        self._eligibility = EligibilityBatcher(database)
         self._tariffs = tariffs
         self._settings = settings
         self._clock = clock
@@ -78,7 +78,7 @@ class CheckFunds:
         return await self._answer(question, row)
 
     async def _read(self, question: Question) -> asyncpg.Record:
-        return await self._standings.read(question.mandate_id, question.user_id, question.provider)
+        return await self._eligibility.read(question.mandate_id, question.user_id, question.provider)
 
     async def _open(self, question: Question, *, member: bool) -> None:
         """Makes what is missing: settings, the pool, and the member's account with its opening credit."""
@@ -102,13 +102,13 @@ class CheckFunds:
             credit_limit=row["credit_limit"],
             block_on_zero_balance=row["block_on_zero_balance"],
         )
-        standing = Standing(
+        eligibility = Eligibility(
             member=bool(row["member"]),
             account_enabled=row["own_enabled"] is not False and (own or row["pool_enabled"] is not False),
             provider_allowed=self._provider_allowed(question.provider, row, tariff),
             subscription_operative=row["subscription_operative"],
         )
-        return Answer(decide(standing, funds, required), funds, required)
+        return Answer(decide(eligibility, funds, required), funds, required)
 
     async def _tariff(self, revision: int) -> Tariff:
         known = self._tariffs.known(revision)
@@ -135,7 +135,7 @@ class CheckFunds:
         return post(rated.exact, Decimal(0))[0]
 
     def _provider_allowed(self, provider: str | None, row: asyncpg.Record, tariff: Tariff) -> bool:
-        """G5: a role's rows replace its default; whatever cannot be determined denies."""
+        """A role's rows replace its default; whatever cannot be determined denies."""
         if provider is None:
             return True
         catalogue = tariff.book.providers() | frozenset(self._settings.additional_providers)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from services.billing.ledger.domain import BillingModel
 
-__all__ = ["Decision", "Funds", "Reason", "Standing", "decide", "is_warning", "warning_threshold"]
+__all__ = ["Decision", "Eligibility", "Funds", "Reason", "decide", "is_warning", "warning_threshold"]
 
 Reason = Literal[
     "NOT_A_MEMBER",
@@ -30,7 +30,7 @@ class Funds:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Eligibility:
     """Everything about mandate and member that can speak against a call before money does."""
 
     member: bool
@@ -42,22 +42,22 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer; the shortfall is told also where it does not block."""
+    """The answer; the shortfall (micro-CHF) is given also where it does not block."""
 
     reason: Reason | None
     shortfall: int
 
 
-def decide(standing: Standing, funds: Funds, required: int) -> Decision:
+def decide(eligibility: Eligibility, funds: Funds, required: int) -> Decision:
     """The first reason that applies, or none."""
     shortfall = _shortfall(funds, required)
-    if not standing.member:
+    if not eligibility.member:
         return Decision("NOT_A_MEMBER", shortfall)
-    if not standing.account_enabled:
+    if not eligibility.account_enabled:
         return Decision("ACCOUNT_DISABLED", shortfall)
-    if not standing.provider_allowed:
+    if not eligibility.provider_allowed:
         return Decision("PROVIDER_NOT_ALLOWED", shortfall)
-    if standing.subscription_operative is False:
+    if eligibility.subscription_operative is False:
         return Decision("NO_ACTIVE_SUBSCRIPTION", shortfall)
     return Decision(_money(funds, required), shortfall)
 
@@ -83,13 +83,13 @@ def _shortfall(funds: Funds, required: int) -> int:
     return max(0, required - covered)
 
 
-def warning_threshold(model: BillingModel, percent_of_level: int, percent_of_limit: int | None) -> int:
-    """The amount at which warnings begin: a share of the last level, of the credit limit when postpaid."""
+def warning_threshold(model: BillingModel, percent_of_balance: int, percent_of_limit: int | None) -> int:
+    """The balance at which warnings begin: a share of the balance after the last credit, or of a postpaid limit."""
     if model == "UNLIMITED":
         return 0
     if model == "CREDIT_POSTPAY":
         return percent_of_limit or 0
-    return percent_of_level
+    return percent_of_balance
 
 
 def is_warning(model: BillingModel, balance: int, threshold: int, credit_limit: int | None) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from services.billing.commands import audit, ensure, prices, uncharged
+from services.billing.commands import audit, ensure, prices, unpriced
 from services.billing.settings import BillingSettings
 from services.chassis import dead_letters
 
@@ -16,6 +16,6 @@ COMMANDS: Mapping[str, Command] = {
     "dlq": dead_letters.run,
     "prices": prices.run,
     "ensure": ensure.run,
-    "unpriced": uncharged.run_unpriced,
-    "unknown": uncharged.run_unknown,
+    "unpriced": unpriced.run_unpriced,
+    "unknown": unpriced.run_unknown,
 }

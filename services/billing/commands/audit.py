@@ -1,4 +1,4 @@
-"""`audit [--json]`: whether the books add up, and what was told of them holds; exit code 1 when anything fails."""
+"""`audit [--json]`: whether the books add up and agree with what was published; exit code 1 when anything fails."""
 
 import argparse
 import asyncio
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from aiokafka.errors import KafkaError
 
-from services.billing.audit import AuditCheck, audit, read_told
+from services.billing.audit import AuditCheck, audit, read_published
 from services.billing.settings import BillingSettings
-from services.chassis.database import PATIENT, Database, driver_connection
+from services.chassis.database import OPERATOR_TIMEOUTS, Database, driver_connection
 
 __all__ = ["run"]
 
@@ -33,22 +33,23 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
 
 
 async def _audit(settings: BillingSettings) -> list[AuditCheck]:
-    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=PATIENT)
+    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=OPERATOR_TIMEOUTS)
     try:
         async with database.reading() as connection:
             try:
-                told = await read_told(settings.kafka)
+                published = await read_published(settings.kafka)
             except (KafkaError, OSError, TimeoutError) as error:
-                # The books can be checked all the same; that what was told holds is not shown, so it counts as failed.
-                return [*await audit(driver_connection(connection)), _untold(error)]
-            return await audit(driver_connection(connection), told)
+                # The books can be checked all the same. That they agree with the topic is not shown, so that check
+                # fails.
+                return [*await audit(driver_connection(connection)), _topic_unreadable(error)]
+            return await audit(driver_connection(connection), published)
     finally:
         await database.stop()
 
 
-def _untold(error: Exception) -> AuditCheck:
-    detail = f"what was told cannot be read from the broker: {type(error).__name__}"
-    return AuditCheck("told", 0, 1, [{"mandateId": None, "accountId": None, "detail": detail}])
+def _topic_unreadable(error: Exception) -> AuditCheck:
+    detail = f"published balances cannot be read from the broker: {type(error).__name__}"
+    return AuditCheck("published", 0, 1, [{"mandateId": None, "accountId": None, "detail": detail}])
 
 
 def _document(checks: Sequence[AuditCheck]) -> dict[str, object]:

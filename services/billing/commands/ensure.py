@@ -1,4 +1,4 @@
-"""`ensure`: settings for every enabled mandate, an account for every enabled member (L12). Safe to run again."""
+"""`ensure`: settings for every enabled mandate, an account for every enabled member. Safe to run again."""
 
 import argparse
 import asyncio
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.settings import BillingSettings
 from services.chassis.clock import system_clock
-from services.chassis.database import PATIENT, Database
+from services.chassis.database import OPERATOR_TIMEOUTS, Database
 
 __all__ = ["run"]
 
@@ -23,7 +23,7 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
 
 
 async def _ensure(settings: BillingSettings) -> int:
-    database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=PATIENT)
+    database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=OPERATOR_TIMEOUTS)
     await database.start()
     try:
         return await ApplyDirectory(database, clock=system_clock).resync()

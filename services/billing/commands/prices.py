@@ -16,7 +16,7 @@ from services.billing.pricing.import_prices import PriceFileError, PriceImport, 
 from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
 from services.chassis.clock import system_clock
-from services.chassis.database import PATIENT, Database, driver_connection
+from services.chassis.database import OPERATOR_TIMEOUTS, Database, driver_connection
 
 __all__ = ["run"]
 
@@ -37,7 +37,7 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
     except PriceFileError as error:
         print(f"{given.file}: {error}", file=sys.stderr)
         return 1
-    _tell(done, sys.maxsize if given.all else LISTED_MAX)
+    _print_preview(done, sys.maxsize if given.all else LISTED_MAX)
     if done.refused:
         print(f"{given.file}: {len(done.unreadable)} entries are not readable, nothing was changed", file=sys.stderr)
     return 1 if done.refused else 0
@@ -79,7 +79,7 @@ def _time(text: str) -> datetime:
 async def _import(settings: BillingSettings, content: bytes, given: argparse.Namespace) -> PriceImport:
     valid_from = given.valid_from or system_clock()
     file = read_price_file(content, "litellm" if given.format == "litellm" else "rappen", valid_from)
-    database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=PATIENT)
+    database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=OPERATOR_TIMEOUTS)
     await database.start()
     try:
         async with database.transaction() as connection:
@@ -89,7 +89,7 @@ async def _import(settings: BillingSettings, content: bytes, given: argparse.Nam
         await database.stop()
 
 
-def _tell(done: PriceImport, listed_max: int) -> None:
+def _print_preview(done: PriceImport, listed_max: int) -> None:
     answer = done.json()
     # What looks like a slip first, so that it is never among what is left out.
     changed = sorted(answer["changed"], key=lambda entry: not entry["tenfold"])

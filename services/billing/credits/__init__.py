@@ -1,1 +1,1 @@
-"""Money in: payments, budgets, credit by hand."""
+"""Money in: payments, budgets, manual credit."""

@@ -7,13 +7,13 @@ from pydantic import WithJsonSchema
 
 from services.billing.credits.bodies import AccountChange, Credit, Unknown
 from services.billing.credits.change_account import change_account
-from services.billing.credits.credit_by_hand import HandCredit
 from services.billing.credits.give_credit import find_top_up_target, give_credit
+from services.billing.credits.post_manual_credit import ManualCredit
 from services.billing.http import Context, IdempotencyKey, require_mandate_admin, router
 from services.billing.mandates.queries import list_unknown
 from services.billing.parameters import MandateId
 from services.billing.reports.balances import list_accounts
-from services.billing.reports.bodies import Account, Transaction
+from services.billing.reports.bodies import Account, MovementRow
 from services.chassis.bodies import IDENTIFIER_SCHEMA
 from services.chassis.caller import CurrentCaller, require_system_admin
 from services.chassis.operations import CHANGES_PER_MINUTE, Access, Repeat, operation
@@ -69,14 +69,14 @@ async def put_account(
         access=Access.SYSTEM_ADMIN,
         limit=10,
         repeat=Repeat.KEY,
-        answer=Transaction,
+        answer=MovementRow,
         refuses=(400, 404, 413, 415, 422),
     ),
 )
 async def post_credit(
     context: Context, caller: CurrentCaller, mandate_id: MandateId, body: Credit, key: IdempotencyKey = None
 ) -> dict[str, Any]:
-    credit = HandCredit(body.user_id, body.amount, body.description or "Manual credit", key)
+    credit = ManualCredit(body.user_id, body.amount, body.description or "Manual credit", key)
     ceiling = context.settings.amount_max_chf
     return await give_credit(
         context.database, mandate_id, credit, amount_max=ceiling, caller=caller, clock=context.clock

@@ -61,7 +61,7 @@ def _change(event: Event) -> SubscriptionChanged:
 async def _credit_budget(
     connection: AsyncConnection, mandate: LockedMandate, changed: SubscriptionChanged, now: datetime
 ) -> None:
-    """L16: the budget's identity is the subscription and the start of its period."""
+    """Credits the plan's budget once per period: its identity is the subscription and the start of the period."""
     driver = driver_connection(connection)
     if not changed.budget_due or changed.period_start is None or changed.plan.budget.amount <= 0:
         return
@@ -84,7 +84,7 @@ async def _credit_budget(
         user_id=None,
         cause=identity,
         amount=amount,
-        counter="SUBSCRIPTION_GRANT",
+        contra_account="SUBSCRIPTION_GRANT",
         reference_type="SUBSCRIPTION",
         reference_id=str(changed.subscription_id),
         description=f"Budget {changed.plan.key}",

@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.accounts import enabled_member_accounts, member_account
-from services.billing.ledger.domain import LEDGER_NAMESPACE, CounterAccount, Posting, ReferenceType
+from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting, ReferenceType, StoredContraAccount
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.domain import share_equally
@@ -25,7 +25,7 @@ class MandateCredit:
     user_id: str | None
     cause: str
     amount: int
-    counter: CounterAccount
+    contra_account: StoredContraAccount
     reference_type: ReferenceType
     reference_id: str
     description: str
@@ -58,7 +58,7 @@ async def credit_mandate(
                 posted_account_no=no,
                 transaction_type="CREDIT",
                 amount=amount,
-                contra_account=credit.counter,
+                contra_account=credit.contra_account,
                 reference_type=credit.reference_type,
                 reference_id=credit.reference_id,
                 description=credit.description,

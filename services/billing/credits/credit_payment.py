@@ -1,4 +1,4 @@
-"""Crediting money that arrived: one credit per payment, whichever way and however often it is told."""
+"""Crediting money that arrived: one credit per payment, however often and by whichever event it is reported."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ from services.billing.mandates.repository import LockedMandate, lock_mandates, r
 from services.billing.money import converted, post
 from services.billing.pricing.rating import Tariff, no_rate
 from services.billing.pricing.repository import Tariffs
-from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
+from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
 from services.chassis.database import Database, driver_connection, savepoint
@@ -26,9 +26,9 @@ from services.chassis.quarantine import Refused, quarantine
 
 __all__ = ["CreditPayments", "credit_payment"]
 
-# What becomes of a payment that can never be credited as it is told: code and detail.
+# Why an event of a payment is refused: code and detail.
 _REFUSALS = {
-    "conflict": ("CONFLICT", "the payment was told with other data"),
+    "conflict": ("CONFLICT", "the payment was reported with other data"),
     "too_large": ("AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX),
 }
 # A subscription's payment gives its budget through subscription.changed, not a balance of its own.
@@ -70,7 +70,7 @@ class CreditPayments:
         # What is parked is credited from there, so that it never stands in both places.
         driver = driver_connection(connection)
         known = await driver.fetchval(
-            "SELECT digest FROM uncharged_events WHERE mandate_no = $1 AND event_id = $2 AND own", mandate.no, event.id
+            "SELECT digest FROM unposted_events WHERE mandate_no = $1 AND event_id = $2 AND own", mandate.no, event.id
         )
         if known is not None:
             return "repeated" if known == event.digest else "conflict"
@@ -79,15 +79,15 @@ class CreditPayments:
         parked = await credit_payment(connection, mandate, event, tariff, now=now)
         if isinstance(parked, str):
             return parked
-        await insert_uncharged(driver_connection(connection), [parked])
+        await insert_unposted(driver_connection(connection), [parked])
         return "parked"
 
 
 async def credit_payment(
     connection: AsyncConnection, mandate: LockedMandate, event: Event, tariff: Tariff, *, now: datetime
-) -> str | UnchargedEvent:
+) -> str | UnpostedEvent:
     """Credits a payment in the caller's transaction and says what became of it (credited, repeated, noted, or a
-    conflict with what was told of it before), or why it has to wait for a rate."""
+    conflict with an earlier event of it), or, where it has to wait for a rate, the event to be parked."""
     driver = driver_connection(connection)
     paid = _payment(event)
     if paid.reason not in _CREDITED_REASONS:
@@ -98,7 +98,7 @@ async def credit_payment(
         user_id=paid.user_id,
         cause=f"payment/{paid.reference}",
         amount=amount,
-        counter="PAYMENT_PROVIDER",
+        contra_account="PAYMENT_PROVIDER",
         reference_type="PAYMENT",
         reference_id=paid.reference,
         description=paid.description or "Stripe payment",
@@ -113,7 +113,7 @@ async def credit_payment(
         return "repeated" if known["digest"] in (None, digest) else "conflict"
     if rate is None:
         why = no_rate(paid.amount.currency, paid.paid_at)
-        return UnchargedEvent.parked(mandate.no, event, why, now, tariff.revision)
+        return UnpostedEvent.parked(mandate.no, event, why, now, tariff.revision)
     await credit_mandate(connection, mandate, credit, now=now)
     await driver.execute(
         "INSERT INTO payment_credits (mandate_no, event_id, reference, amount, digest, credited_at)"
@@ -135,6 +135,6 @@ def _payment(event: Event) -> PaymentSucceeded:
 
 
 def _digest(paid: PaymentSucceeded) -> bytes:
-    """What a payment is, however it is told: what was paid, for what and for whom."""
+    """A hash of what makes payments the same, whichever event reports them: amount, currency, reason and user."""
     text = f"{paid.reason}|{paid.amount.amount.normalize():f}|{paid.amount.currency}|{paid.user_id}"
     return blake2b(text.encode(), digest_size=16).digest()

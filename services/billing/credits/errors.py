@@ -9,7 +9,7 @@ __all__ = ["NoAccount", "NotAMember", "UserRequired", "ZeroCredit"]
 
 
 class NoAccount(Problem):
-    """No such account."""
+    """The number is none of a pool's or member's account."""
 
     status = 404
     code = "ACCOUNT_UNKNOWN"
@@ -18,7 +18,7 @@ class NoAccount(Problem):
 
 
 class ZeroCredit(Problem):
-    """A credit of nothing."""
+    """A credit of zero."""
 
     status = 400
     code = "ZERO_CREDIT"

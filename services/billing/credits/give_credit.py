@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from services.billing.credits.credit_by_hand import HandCredit, credit_by_hand, credited_account
+from services.billing.credits.post_manual_credit import ManualCredit, credited_account, post_manual_credit
 from services.billing.errors import AmountAboveCeiling
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.repository import lock_mandate
@@ -16,14 +16,14 @@ __all__ = ["find_top_up_target", "give_credit"]
 
 
 async def give_credit(
-    database: Database, mandate_id: str, credit: HandCredit, *, amount_max: Decimal, caller: Caller, clock: Clock
+    database: Database, mandate_id: str, credit: ManualCredit, *, amount_max: Decimal, caller: Caller, clock: Clock
 ) -> dict[str, Any]:
     """Posts the credit and answers its row; `amount_max` is in CHF, either way."""
     if abs(credit.amount) > amount_max:
         raise AmountAboveCeiling("amount", amount_max)
     async with database.transaction() as connection:
         mandate_no = await open_mandate(connection, mandate_id)
-        return await credit_by_hand(connection, mandate_no, credit, caller=caller, now=clock())
+        return await post_manual_credit(connection, mandate_no, credit, caller=caller, now=clock())
 
 
 async def find_top_up_target(

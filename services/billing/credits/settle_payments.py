@@ -16,7 +16,7 @@ from services.billing.pricing.parked import (
 )
 from services.billing.pricing.rating import Tariff
 from services.billing.pricing.repository import Tariffs, current_tariff
-from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged, take_parked
+from services.billing.pricing.unposted import UnpostedEvent, insert_unposted, take_parked
 from services.chassis.clock import Clock
 from services.chassis.database import Database, driver_connection, savepoint
 
@@ -58,6 +58,6 @@ async def _credit(
     """Credits a parked payment; what still has no rate, or contradicts what was credited, is parked again."""
     outcome = await credit_payment(connection, mandate, parked.event, tariff, now=now)
     if outcome == "conflict":
-        outcome = UnchargedEvent.kept(parked.row, CONTRADICTS, now, tariff.revision)
+        outcome = UnpostedEvent.kept(parked.row, CONTRADICTS, now, tariff.revision)
     if not isinstance(outcome, str):
-        await insert_uncharged(driver_connection(connection), [outcome])
+        await insert_unposted(driver_connection(connection), [outcome])

@@ -1,1 +1,1 @@
-"""Accounts, the rows that move them, the days they fall on, and the balances told."""
+"""Accounts, the rows that move them, the days they fall on, and the publication of balances."""

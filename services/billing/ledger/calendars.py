@@ -1,4 +1,4 @@
-"""Which day of a mandate a time falls on, also after its time zone was changed (S5, L13). Pure."""
+"""Which day of a mandate a time falls on, also after its time zone was changed. Pure."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ __all__ = [
     "LEDGER_NAMESPACE",
     "AccountType",
     "BillingModel",
-    "Counter",
-    "CounterAccount",
+    "ContraAccount",
     "LockedAccount",
     "Posting",
     "ReferenceType",
+    "StoredContraAccount",
     "TransactionType",
     "UsageDetails",
     "charged_account_type",
@@ -29,13 +29,13 @@ __all__ = [
 BillingModel = Literal["PREPAY_MANDATE", "PREPAY_USER", "CREDIT_POSTPAY", "UNLIMITED"]
 TransactionType = Literal["CREDIT", "DEBIT", "ADJUSTMENT"]
 ReferenceType = Literal["WORKFLOW", "PAYMENT", "ADMIN", "SYSTEM", "SUBSCRIPTION", "STORAGE"]
-# Where value comes from or goes to, as an account of each mandate.
-CounterAccount = Literal[
+# The other side of a posting, as an account of each mandate.
+StoredContraAccount = Literal[
     "PAYMENT_PROVIDER", "SUBSCRIPTION_GRANT", "PROMOTIONAL", "ADMIN", "INTERNAL", "TAKE_OVER", "TRANSFER"
 ]
 # REVENUE has no account row, because every charge would lock it: its balance is the sum of the rollups.
-Counter = CounterAccount | Literal["REVENUE"]
-AccountType = Literal["MANDATE", "USER"] | CounterAccount
+ContraAccount = StoredContraAccount | Literal["REVENUE"]
+AccountType = Literal["MANDATE", "USER"] | StoredContraAccount
 
 # No balance goes further from zero, in micro-CHF: three million million francs. Usage of one member falls on at most
 # three accounts (its own, the pool, the internal one), so the sums of the rollups stay within 64 bits too.
@@ -47,14 +47,14 @@ LEDGER_NAMESPACE = UUID("7e2f4a1c-52b7-5d0e-9c64-0b6f5b3f2a10")
 
 
 def charged_account_type(model: BillingModel) -> AccountType:
-    """Whose balance usage moves: the member's, the pool's, or the mandate's internal counter-account."""
+    """The type of the account that usage is posted to: the member's, the pool, or the mandate's internal one."""
     if model == "PREPAY_USER":
         return "USER"
     return "INTERNAL" if model == "UNLIMITED" else "MANDATE"
 
 
 def movement(transaction_type: TransactionType, amount: int) -> int:
-    """How the moved balance changes, in micro-CHF: debits take, credits give, adjustments carry their own sign."""
+    """The change of the posted account's balance, in micro-CHF; an adjustment's amount has its own sign."""
     return -amount if transaction_type == "DEBIT" else amount
 
 
@@ -68,7 +68,7 @@ class LockedAccount:
     user_id: str | None
     balance: int
     held: int
-    carry: Decimal
+    rounding_remainder: Decimal
     seq: int
     moved: int = 0
     rows: int = 0
@@ -109,7 +109,7 @@ class Posting(NamedTuple):
     posted_account_no: int
     transaction_type: TransactionType
     amount: int | Decimal
-    contra_account: Counter
+    contra_account: ContraAccount
     reference_type: ReferenceType
     occurred_at: datetime
     description: str | None
@@ -128,12 +128,12 @@ class Posting(NamedTuple):
 
 
 def transaction_id(account_no: int, seq: int) -> UUID:
-    """The public id of a row: its account and place in that account's chain, as a UUID of version 8 (RFC 9562)."""
+    """The public id of a row: its account and its number in that account's chain, as a UUID of version 8 (RFC 9562)."""
     return UUID(int=(account_no >> 12) << 80 | 0x8 << 76 | (account_no & 0xFFF) << 64 | 0b10 << 62 | seq)
 
 
 def transaction_place(transaction: UUID) -> tuple[int, int] | None:
-    """The account and place of a row; None for an id that is not one of ours."""
+    """The account of a row and its number in the chain; None for an id that is not one of ours."""
     number = transaction.int
     if transaction.version != 8:
         return None

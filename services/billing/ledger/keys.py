@@ -14,17 +14,17 @@ from services.chassis.database import driver_connection
 
 __all__ = [
     "AccountKey",
+    "ChargeKeyCache",
+    "ChargeKeys",
     "DimensionKey",
-    "Place",
-    "PlaceName",
-    "Places",
+    "UsageDimensions",
     "ensure_accounts",
+    "ensure_charge_keys",
     "ensure_mandates",
-    "make_places",
 ]
 
 # Bounds the memory of a worker: about 500 bytes an entry.
-PLACES_MAX = 50_000
+CHARGE_KEYS_MAX = 50_000
 
 
 class AccountKey(NamedTuple):
@@ -36,7 +36,7 @@ class AccountKey(NamedTuple):
 
 
 class DimensionKey(NamedTuple):
-    """What usage was for."""
+    """What usage was for, within a mandate."""
 
     mandate_no: int
     provider: str | None
@@ -45,8 +45,8 @@ class DimensionKey(NamedTuple):
     feature_instance_id: str | None
 
 
-class PlaceName(NamedTuple):
-    """Everything in an event that decides where in the ledger it belongs."""
+class UsageDimensions(NamedTuple):
+    """What usage is booked under: mandate, member, and what it was for. The charge keys are the numbers of these."""
 
     mandate_id: str
     user_id: str
@@ -56,45 +56,45 @@ class PlaceName(NamedTuple):
     feature_instance_id: str | None
 
 
-class Place(NamedTuple):
-    """The numbers of an event's place: mandate, the accounts that may pay, and what it was for."""
+class ChargeKeys(NamedTuple):
+    """The numbers that a usage event is booked under: mandate, the accounts that may pay, and what it was for."""
 
     mandate_no: int
-    member_no: int
-    pool_no: int
-    internal_no: int
+    member_account_no: int
+    pool_account_no: int
+    internal_account_no: int
     dimension_no: int
 
-    def charged_no(self, model: BillingModel) -> int:
-        """The account that pays under a billing model."""
+    def posted_account_no(self, model: BillingModel) -> int:
+        """The account that usage is posted to under a billing model."""
         kind = charged_account_type(model)
         if kind == "USER":
-            return self.member_no
-        return self.pool_no if kind == "MANDATE" else self.internal_no
+            return self.member_account_no
+        return self.pool_account_no if kind == "MANDATE" else self.internal_account_no
 
 
-class Places:
-    """The places a worker has seen, for itself alone."""
+class ChargeKeyCache:
+    """The charge keys that this worker has seen."""
 
     def __init__(self) -> None:
-        self._places: dict[tuple[str | None, ...], Place] = {}
+        self._charge_keys: dict[tuple[str | None, ...], ChargeKeys] = {}
 
-    def get(self, name: tuple[str | None, ...]) -> Place | None:
-        """The place, if this worker has seen it."""
-        return self._places.get(name)
+    def get(self, name: tuple[str | None, ...]) -> ChargeKeys | None:
+        """The charge keys, if this worker has seen them."""
+        return self._charge_keys.get(name)
 
-    def remember(self, found: Iterable[tuple[PlaceName, Place]]) -> None:
-        """Keeps places whose numbers are committed. When full, the older half goes; what is in use comes back."""
-        if len(self._places) > PLACES_MAX:
-            for name in list(self._places)[: PLACES_MAX // 2]:
-                del self._places[name]
-        self._places.update(found)
+    def remember(self, found: Iterable[tuple[UsageDimensions, ChargeKeys]]) -> None:
+        """Keeps keys that are committed. When it is full, the older half goes; what is in use is read again."""
+        if len(self._charge_keys) > CHARGE_KEYS_MAX:
+            for name in list(self._charge_keys)[: CHARGE_KEYS_MAX // 2]:
+                del self._charge_keys[name]
+        self._charge_keys.update(found)
 
 
-async def make_places(
-    connection: AsyncConnection, names: Sequence[PlaceName], mandates: Mapping[str, int]
-) -> dict[PlaceName, Place]:
-    """Finds or makes the numbers of places, in the caller's transaction, which has locked their mandates."""
+async def ensure_charge_keys(
+    connection: AsyncConnection, names: Sequence[UsageDimensions], mandates: Mapping[str, int]
+) -> dict[UsageDimensions, ChargeKeys]:
+    """Finds or makes the charge keys, in the caller's transaction, which has locked their mandates."""
     own: tuple[AccountType, ...] = ("MANDATE", "INTERNAL")
     accounts = await ensure_accounts(
         connection,
@@ -105,13 +105,13 @@ async def make_places(
     )
     keys = {name: DimensionKey(mandates[name.mandate_id], *name[2:]) for name in names}
     dimensions = await _ensure_dimensions(connection, list(keys.values()))
-    places = {}
+    charge_keys = {}
     for name, key in keys.items():
         no = key.mandate_no
         member = accounts[AccountKey(no, "USER", name.user_id)]
         pool, internal = accounts[AccountKey(no, "MANDATE")], accounts[AccountKey(no, "INTERNAL")]
-        places[name] = Place(no, member, pool, internal, dimensions[key])
-    return places
+        charge_keys[name] = ChargeKeys(no, member, pool, internal, dimensions[key])
+    return charge_keys
 
 
 async def ensure_mandates(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, int]:

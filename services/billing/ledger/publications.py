@@ -9,28 +9,28 @@ from rappen_contracts.billing.v1 import BalanceChanged
 from rappen_contracts.registry import BALANCE_CHANGED_V1
 from rappen_contracts.types import Money, NonNegativeBalance
 from services.billing.ledger.domain import transaction_id
-from services.billing.ledger.untold import forget_told, read_untold
+from services.billing.ledger.unpublished import mark_published, read_unpublished
 from services.billing.money import from_micro
 from services.chassis.clock import Clock
 from services.chassis.outbox import OutboxRow, outbox_row
 
-__all__ = ["UntoldBalances"]
+__all__ = ["UnpublishedBalances"]
 
 
-class UntoldBalances:
+class UnpublishedBalances:
     """balance.changed: the newest balance of every account that moved, for the relay."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     async def read(self, connection: asyncpg.Connection, limit: int) -> Sequence[tuple[OutboxRow, asyncpg.Record]]:
-        """Balances that were not told, each with what `forget` needs."""
+        """Unpublished balances, each with what `mark_published` needs."""
         now = self._clock()
-        return [(_balance_changed(row, now), row) for row in await read_untold(connection, limit)]
+        return [(_balance_changed(row, now), row) for row in await read_unpublished(connection, limit)]
 
-    async def forget(self, connection: asyncpg.Connection, told: Sequence[asyncpg.Record]) -> None:
-        """These were told."""
-        await forget_told(connection, told)
+    async def mark_published(self, connection: asyncpg.Connection, published: Sequence[asyncpg.Record]) -> None:
+        """Deletes their marks, except of those that have moved since."""
+        await mark_published(connection, published)
 
 
 def _balance_changed(row: asyncpg.Record, now: datetime) -> OutboxRow:

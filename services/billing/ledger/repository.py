@@ -23,7 +23,7 @@ __all__ = [
     "add_to_rollups",
     "faulty_rows",
     "insert_rows",
-    "raise_levels",
+    "keep_balance_after_credit",
     "read_accounts",
     "recorded_digests",
     "update_accounts",
@@ -43,7 +43,7 @@ async def read_accounts(connection: AsyncConnection, numbers: Iterable[tuple[int
     driver = driver_connection(connection)
     wanted = set(numbers)
     rows = await driver.fetch(
-        "SELECT a.mandate_no, a.no, a.type, a.user_id, a.balance, a.held, a.carry, a.seq"
+        "SELECT a.mandate_no, a.no, a.type, a.user_id, a.balance, a.held, a.rounding_remainder, a.seq"
         " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, no)"
         " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.no = given.no",
         [mandate_no for mandate_no, _ in wanted],
@@ -104,31 +104,32 @@ async def faulty_rows(connection: AsyncConnection, rows: Sequence[bytes]) -> dic
 
 
 async def update_accounts(connection: AsyncConnection, accounts: Sequence[LockedAccount]) -> None:
-    """Moves the balances of accounts by what their rows sum to, and marks them as untold; one statement. One that got
-    no row is left alone: there is no balance to tell of an account whose only usage was refused.
+    """Moves the balances of accounts by the sum of their rows, and marks them as unpublished; one statement. An account
+    without a new row is left alone: its only usage was refused, so there is no new balance to publish.
 
-    A mark stays until the balance was told, however often it moves meanwhile. It is taken away under the row lock of
-    its account, which each row is moved under here before it is marked, so a mark that is found is not about to go.
-    Counter-accounts are nobody's balance and are not told. Raises SerializationError, so that nothing is written and it
-    is tried again, when an account is no longer as it was read: somebody moved it without the lock of its mandate.
+    A mark stays until the balance was published, however often it moves meanwhile. It is deleted under the row lock of
+    its account, and an account is updated here before it is marked, so a mark that is found is not about to go.
+    Contra accounts are nobody's balance and are not published. Raises SerializationError, so that nothing is written
+    and it is tried again, when an account is no longer as it was read: it was moved without the lock of its mandate.
     """
     driver = driver_connection(connection)
     accounts = [account for account in accounts if account.rows]
     if not accounts:
         return
     moved = await driver.fetchval(
-        "WITH moved AS (UPDATE accounts a SET balance = a.balance + given.by, carry = given.carry, seq = given.seq"
+        "WITH moved AS (UPDATE accounts a SET balance = a.balance + given.by,"
+        " rounding_remainder = given.rounding_remainder, seq = given.seq"
         " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[], $6::bigint[])"
-        " AS given (mandate_no, no, by, carry, seq, rows)"
+        " AS given (mandate_no, no, by, rounding_remainder, seq, rows)"
         " WHERE a.mandate_no = given.mandate_no AND a.no = given.no AND a.seq = given.seq - given.rows"
         " RETURNING a.mandate_no, a.no, a.type),"
-        " marked AS (INSERT INTO untold_balances (mandate_no, account_no)"
+        " marked AS (INSERT INTO unpublished_balances (mandate_no, account_no)"
         " SELECT mandate_no, no FROM moved WHERE type IN ('MANDATE', 'USER') ON CONFLICT DO NOTHING)"
         " SELECT count(*) FROM moved",
         [account.mandate_no for account in accounts],
         [account.no for account in accounts],
         [account.moved for account in accounts],
-        [account.carry for account in accounts],
+        [account.rounding_remainder for account in accounts],
         [account.seq for account in accounts],
         [account.rows for account in accounts],
     )
@@ -136,13 +137,13 @@ async def update_accounts(connection: AsyncConnection, accounts: Sequence[Locked
         raise SerializationError(f"{len(accounts) - moved} accounts were moved without the lock of their mandate")
 
 
-async def raise_levels(connection: AsyncConnection, credited: Sequence[tuple[int, int]]) -> None:
+async def keep_balance_after_credit(connection: AsyncConnection, credited: Sequence[tuple[int, int]]) -> None:
     """Remembers the balance right after a credit of accounts, given as (mandate, account): the level of which the
     warning threshold is a percentage."""
     driver = driver_connection(connection)
     if credited:
         await driver.execute(
-            "UPDATE accounts a SET level = a.balance"
+            "UPDATE accounts a SET balance_after_last_credit = a.balance"
             " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, account_no)"
             " WHERE a.mandate_no = given.mandate_no AND a.no = given.account_no",
             [mandate_no for mandate_no, _ in credited],
@@ -158,9 +159,9 @@ async def add_to_rollups(connection: AsyncConnection, sums: Mapping[RollupKey, S
     ordered = sorted(sums)
     mandates, accounts, days, dimensions = zip(*ordered, strict=True)
     await driver.execute(
-        "INSERT INTO rollups AS r (mandate_no, account_no, day, dimension_no, cost, count)"
+        "INSERT INTO rollups AS r (mandate_no, member_account_no, day, dimension_no, cost, count)"
         " SELECT * FROM unnest($1::int[], $2::bigint[], $3::date[], $4::int[], $5::bigint[], $6::bigint[])"
-        " ON CONFLICT (mandate_no, account_no, day, dimension_no)"
+        " ON CONFLICT (mandate_no, member_account_no, day, dimension_no)"
         " DO UPDATE SET cost = r.cost + excluded.cost, count = r.count + excluded.count",
         mandates,
         accounts,
@@ -174,7 +175,7 @@ async def add_to_rollups(connection: AsyncConnection, sums: Mapping[RollupKey, S
 async def recorded_digests(
     connection: AsyncConnection, table: str, identities: Sequence[tuple[int, UUID]]
 ) -> dict[tuple[int, UUID], bytes]:
-    """The digests of those usage events that `table` (the ledger, or the uncharged events) has already."""
+    """The digests of those usage events that `table` (`transactions` or `unposted_events`) has already."""
     driver = driver_connection(connection)
     if not identities:
         return {}

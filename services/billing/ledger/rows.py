@@ -14,15 +14,15 @@ from struct import error as StructError  # noqa: N812 - its name says nothing wi
 from typing import Final
 from uuid import UUID
 
-from services.billing.ledger.domain import Counter, Posting, ReferenceType, TransactionType
+from services.billing.ledger.domain import ContraAccount, Posting, ReferenceType, TransactionType
 
 __all__ = ["COLUMNS", "copied", "encoded_row", "identity_of", "since_epoch"]
 
 COLUMNS: Final = (
     "mandate_no",
     "event_id",
-    "account_no",
-    "moved_account_no",
+    "member_account_no",
+    "posted_account_no",
     "seq",
     "amount",
     "balance_after",
@@ -32,7 +32,7 @@ COLUMNS: Final = (
     "digest",
     "dimension_no",
     "transaction_type",
-    "counter",
+    "contra_account",
     "reference_type",
     "own",
     "processing_time_ms",
@@ -130,7 +130,7 @@ def identity_of(row: bytes) -> tuple[int, UUID]:
 
 
 @lru_cache(maxsize=256)
-def _kind(transaction_type: TransactionType, contra: Counter, reference_type: ReferenceType, own: bool) -> bytes:
+def _kind(transaction_type: TransactionType, contra: ContraAccount, reference_type: ReferenceType, own: bool) -> bytes:
     """The columns that are the same for all postings of a kind; usage is named by its publisher, all else by us."""
     return _text(transaction_type) + _text(contra) + _text(reference_type) + _LENGTH.pack(1) + bytes([own])
 

@@ -15,7 +15,7 @@ from services.billing.ledger.repository import (
     RollupKey,
     add_to_rollups,
     insert_rows,
-    raise_levels,
+    keep_balance_after_credit,
     read_accounts,
     update_accounts,
 )
@@ -99,7 +99,7 @@ def _moved(
         if moved is None:
             prepared.out_of_range.append(posting)
             continue
-        row, by, account.carry = moved
+        row, by, account.rounding_remainder = moved
         prepared.rows.append(row)
         account.move(by)
         if contra is not None:
@@ -119,7 +119,7 @@ def _row(
 ) -> tuple[bytes, int, Decimal] | None:
     """The row of a posting, how it moves its account (micro-CHF), and the remainder that is left (CHF); None where a
     balance would leave the ledger's range."""
-    amount, usage, remainder = posting.amount, posting.usage, account.carry
+    amount, usage, remainder = posting.amount, posting.usage, account.rounding_remainder
     if contra is None and posting.dimension_no is None:
         raise ValueError("a posting against revenue has a dimension")
     if isinstance(amount, Decimal):
@@ -135,7 +135,7 @@ def _row(
         balance_after=balance,
         recorded_at=recorded_at,
         day=day,
-        derivation=None if usage is None else usage.explain(account.carry, remainder),
+        derivation=None if usage is None else usage.explain(account.rounding_remainder, remainder),
     )
     return row, by, remainder
 
@@ -146,5 +146,5 @@ async def write_prepared(connection: AsyncConnection, prepared: PreparedPostings
     if prepared.rows:
         await insert_rows(connection, sorted(prepared.rows))
         await update_accounts(connection, list(prepared.accounts.values()))
-        await raise_levels(connection, prepared.credited)
+        await keep_balance_after_credit(connection, prepared.credited)
         await add_to_rollups(connection, prepared.rollups)

@@ -116,6 +116,6 @@ async def post_model(
         key=key,
         body=body.model_dump_json(),
         caller=caller,
-        take_long=long_time(request),
+        allow_long_answer=long_time(request),
         clock=context.clock,
     )

@@ -46,7 +46,7 @@ class ApplyDirectory:
         return refused
 
     async def resync(self) -> int:
-        """L12 by command: settings for every enabled mandate, an account for every enabled member. Idempotent."""
+        """Settings for every enabled mandate, an account for every enabled member; returns how many. Idempotent."""
         now = self._clock()
         count = 0
         async with self._database.reading() as connection:

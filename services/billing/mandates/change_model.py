@@ -23,12 +23,12 @@ async def change_model(
     key: str | None,
     body: str,
     caller: Caller,
-    take_long: TakeTime,
+    allow_long_answer: TakeTime,
     clock: Clock,
 ) -> dict[str, Any]:
     """Switches and answers what was moved; a repeat with its key is answered as at first, unless `body` differs."""
     async with database.transaction() as connection:
-        await take_long(connection)
+        await allow_long_answer(connection)
         mandate_no = await open_mandate(connection, mandate_id)
 
         async def switch() -> dict[str, Any]:

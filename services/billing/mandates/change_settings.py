@@ -122,7 +122,7 @@ def _stored(name: str, value: Any) -> Any:
 
 
 def _settings_json(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """The one form of settings."""
+    """Settings as every answer shows them; amounts in CHF."""
     return {
         "id": str(row["no"]),
         "mandateId": row["id"],

@@ -17,12 +17,12 @@ class Terms(NamedTuple):
     markup: Markup
     calendar: Calendar
     pricing_version: int
-    # Whether any of its events was claimed without a charge, so that a new one has to be looked up among them.
-    has_uncharged: bool
+    # Whether any of its events was claimed without a posting, so that a new one has to be looked up among them.
+    has_unposted: bool
 
 
 def share_equally(total: int, count: int) -> list[int]:
-    """`count` whole parts of a whole amount (micro-CHF, also negative) that add up to it; the first get the rest."""
+    """`count` parts, in micro-CHF, that add up to `total`, which may be negative; the first parts get what is left."""
     if count < 1:
         raise ValueError("nobody to share with")
     part, rest = divmod(abs(total), count)

@@ -8,7 +8,7 @@ __all__ = ["AddressMissing", "BillingModelFixed", "MandateUnknown", "ModelUnchan
 
 
 class MandateUnknown(Problem):
-    """No such mandate; told only to those who may know."""
+    """No such mandate; answered only to those who may know that."""
 
     status = 404
     code = "MANDATE_UNKNOWN"

@@ -23,17 +23,17 @@ __all__ = [
 
 UNKNOWN_MAX = 1000
 
-# G3: label, else name, else id.
+# Label, else name, else id.
 DISPLAY_NAME = "coalesce(nullif(dm.label, ''), nullif(dm.name, ''), m.id)"
 
 
 def display_name(label: str | None, name: str | None, mandate_id: str) -> str:
-    """How a mandate is called."""
+    """The name to show: label, else name, else id."""
     return label or name or mandate_id
 
 
 async def read_settings(connection: asyncpg.Connection, mandate_no: int) -> asyncpg.Record:
-    """The row of a mandate's settings."""
+    """The mandate's row, with its settings; `lock` holds it until the transaction ends."""
     return await connection.fetchrow("SELECT * FROM mandates WHERE no = $1", mandate_no)
 
 
@@ -46,7 +46,7 @@ async def markup_in_force(connection: AsyncConnection, mandate_no: int, default:
 
 
 async def is_member(connection: asyncpg.Connection, mandate_id: str, user_id: str) -> bool:
-    """Whether somebody is an enabled member."""
+    """Whether the user is an enabled member of the mandate."""
     found: bool = await connection.fetchval(
         "SELECT EXISTS (SELECT 1 FROM directory_members WHERE mandate_id = $1 AND user_id = $2 AND enabled)",
         mandate_id,
@@ -75,7 +75,7 @@ async def list_unknown(database: Database, *, limit: int = UNKNOWN_MAX) -> Seque
         rows = await driver_connection(connection).fetch(
             "SELECT m.id AS mandate_id, a.user_id, dm.id IS NULL AS mandate_unknown,"
             " coalesce(sum(r.count), 0)::bigint AS usage_count"
-            f" FROM {_ACCOUNTS} LEFT JOIN rollups r ON r.mandate_no = a.mandate_no AND r.account_no = a.no"
+            f" FROM {_ACCOUNTS} LEFT JOIN rollups r ON r.mandate_no = a.mandate_no AND r.member_account_no = a.no"
             f" WHERE {_UNKNOWN} GROUP BY 1, 2, 3 ORDER BY 1, 2 LIMIT $1",
             limit,
         )

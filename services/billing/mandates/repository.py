@@ -1,4 +1,4 @@
-"""Terms and settings of mandates."""
+"""The locks of mandates, and their terms."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -12,7 +12,7 @@ from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.domain import Terms
 from services.billing.money import Markup
 from services.billing.pricing import in_time
-from services.billing.unusable import tell_unusable
+from services.billing.unusable import report_unusable
 from services.billing.zones import DEFAULT_ZONE, zone_known
 from services.chassis.database import driver_connection
 
@@ -23,7 +23,7 @@ __all__ = [
     "lock_mandate",
     "lock_mandates",
     "lock_pricing_versions",
-    "mark_uncharged",
+    "mark_unposted",
     "past_zones_json",
     "read_terms",
 ]
@@ -44,7 +44,7 @@ class LockedMandate(NamedTuple):
 
     @property
     def calendar(self) -> Calendar:
-        """Its time zones."""
+        """The mandate's calendar."""
         return calendar_of(self.no, self.time_zone, self.past_time_zones)
 
 
@@ -78,7 +78,7 @@ async def lock_pricing_versions(connection: AsyncConnection, numbers: Iterable[i
 
 
 async def lock_mandate(connection: AsyncConnection, number: int) -> LockedMandate:
-    """Locks one mandate."""
+    """Locks one mandate, as `lock_mandates` does."""
     return (await lock_mandates(connection, [number]))[number]
 
 
@@ -92,34 +92,35 @@ async def read_terms(
     rows = await driver.fetch(
         f"SELECT m.no, m.billing_model, coalesce({own}, {of_plan}, $2) AS markup_percent,"
         f" m.markup_percent IS DISTINCT FROM {own} OR m.plan_markup_percent IS DISTINCT FROM {of_plan} AS passed_over,"
-        " m.time_zone, m.past_time_zones, m.pricing_version, m.has_uncharged,"
+        " m.time_zone, m.past_time_zones, m.pricing_version, m.has_unposted,"
         " b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
         sorted(set(numbers)),
         default_markup,
     )
     terms = {}
-    for no, model, percent, passed_over, zone, past, pricing_version, has_uncharged, _ in rows:
+    for no, model, percent, passed_over, zone, past, pricing_version, has_unposted, _ in rows:
         if passed_over:
-            tell_unusable("mandates", str(no), f"a markup percent is no usable number, {percent} is taken")
+            report_unusable("mandates", str(no), f"a markup percent is no usable number, {percent} is taken")
         if no is not None:
             calendar = calendar_of(no, zone, past)
-            terms[no] = Terms(no, model, Markup.of(percent), calendar, pricing_version, has_uncharged)
+            terms[no] = Terms(no, model, Markup.of(percent), calendar, pricing_version, has_unposted)
     return terms, rows[0]["revision"]
 
 
-async def mark_uncharged(connection: AsyncConnection, numbers: Iterable[int]) -> None:
-    """Says that usage of these mandates was claimed without a charge. Whoever has read their terms reads them again."""
+async def mark_unposted(connection: AsyncConnection, numbers: Iterable[int]) -> None:
+    """Notes that usage of these mandates was claimed without a posting; whoever has read their terms reads them
+    again."""
     driver = driver_connection(connection)
     await driver.execute(
-        "UPDATE mandates SET has_uncharged = true, pricing_version = pricing_version + 1"
-        " WHERE no = ANY($1) AND NOT has_uncharged",
+        "UPDATE mandates SET has_unposted = true, pricing_version = pricing_version + 1"
+        " WHERE no = ANY($1) AND NOT has_unposted",
         sorted(set(numbers)),
     )
 
 
 def calendar_of(mandate_no: int, zone: str, past: Any) -> Calendar:
-    """A calendar out of its columns. A zone that this machine does not know counts as the default one, and a past zone
-    that cannot be read as never there: both are told, and neither stops the mandate's charges."""
+    """A calendar out of its columns. A zone that this machine does not know counts as the default one, a past zone that
+    cannot be read is left out: both are reported, and neither stops the mandate's charges."""
     known = _known(mandate_no, zone)
     return Calendar(known) if past == [] else Calendar(known, tuple(_past_zones(mandate_no, past)))
 
@@ -127,7 +128,7 @@ def calendar_of(mandate_no: int, zone: str, past: Any) -> Calendar:
 def _known(mandate_no: int, zone: str) -> str:
     if zone_known(zone):
         return zone
-    tell_unusable("mandates", str(mandate_no), f"time_zone: {zone[:80]!r} is not known, {DEFAULT_ZONE} is taken")
+    report_unusable("mandates", str(mandate_no), f"time_zone: {zone[:80]!r} is not known, {DEFAULT_ZONE} is taken")
     return DEFAULT_ZONE
 
 
@@ -140,7 +141,7 @@ def _past_zones(mandate_no: int, past: Any) -> Iterable[tuple[datetime, str]]:
                 raise ValueError(until)
             yield moment, _known(mandate_no, zone)
         except (TypeError, ValueError) as error:
-            tell_unusable("mandates", str(mandate_no), f"past_time_zones: {type(error).__name__}")
+            report_unusable("mandates", str(mandate_no), f"past_time_zones: {type(error).__name__}")
 
 
 def past_zones_json(calendar: Calendar) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""The subscriptions of a mandate as they were told, and the terms that follow from them."""
+"""The subscriptions of a mandate, as their newest events describe them, and the terms that follow from them."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ __all__ = ["follow_subscriptions", "keep_subscription"]
 async def keep_subscription(
     connection: AsyncConnection, mandate_no: int, changed: SubscriptionChanged, *, changed_at: datetime
 ) -> None:
-    """Keeps what the newest version of a subscription tells, and whether any version was operative.
+    """Keeps the subscription as its newest version describes it, and whether any version was operative.
 
     Both are the same whatever the order in which versions arrive, and however often.
     """

@@ -1,4 +1,4 @@
-"""Switching the billing model (L11): the money goes where the new model looks for it, to the last micro-franc."""
+"""Switching the billing model: the money goes where the new model looks for it, to the last micro-CHF."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,7 +113,7 @@ def _postings(
     caller: Caller,
     now: datetime,
 ) -> list[Posting]:
-    """Each leg (from, to, amount) as its pair of adjustments through the mandate's TRANSFER counter-account."""
+    """Each leg (from, to, amount) as its pair of adjustments through the mandate's TRANSFER contra account."""
     return [
         Posting(
             mandate_no=mandate_no,

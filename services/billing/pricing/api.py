@@ -122,7 +122,7 @@ async def post_prices(
         tariffs=tariffs,
         apply=not preview,
         actor=caller.user_id,
-        take_long=long_time(request),
+        allow_long_answer=long_time(request),
     )
     return done.json()
 

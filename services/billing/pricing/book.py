@@ -60,5 +60,5 @@ class PriceBook:
         return shelf.versions[found - 1].version if shelf and found else None
 
     def providers(self) -> frozenset[str]:
-        """The providers that have a price: the catalogue of G5."""
+        """The providers that have a price."""
         return self._providers

@@ -19,7 +19,7 @@ __all__ = [
     "utc_text",
 ]
 
-# The same as for what is told: [earliest, latest).
+# The same as for events: [earliest, latest).
 EARLIEST: Final = TIME_START
 LATEST: Final = TIME_END
 OUT_OF_TIME: Final = "a time from 2000 to 2199 is expected"

@@ -1,4 +1,4 @@
-"""Adding prices and rates (P2, P3): a preview of what a file changes, and new versions, never edits."""
+"""Adding prices and rates: a preview of what a file changes, and new versions, never edits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,7 +148,7 @@ async def import_file(
     tariffs: Tariffs,
     apply: bool,
     actor: str,
-    take_long: TakeTime,
+    allow_long_answer: TakeTime,
 ) -> PriceImport:
     """Reads a file and compares it or adds what is new; refused where it is no price file, or not wholly readable."""
     try:
@@ -156,7 +156,7 @@ async def import_file(
     except PriceFileError as error:
         raise PriceFileRefused(why=str(error)) from error
     async with database.transaction() as connection:
-        await take_long(connection)
+        await allow_long_answer(connection)
         done = await import_prices(driver_connection(connection), file, tariffs=tariffs, apply=apply, actor=actor)
     if done.refused:
         raise PriceFileRefused(

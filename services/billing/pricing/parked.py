@@ -13,7 +13,7 @@ from rappen_contracts import ContractError, Event, decode_structured
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX
 from services.billing.ledger.errors import BalanceOutOfRange, RowsRefused
 from services.billing.pricing.rating import Parked
-from services.billing.pricing.uncharged import UnchargedEvent, insert_uncharged
+from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
 from services.chassis.logging import get_logger
 from services.chassis.metrics import SET_ASIDE
 
@@ -29,7 +29,7 @@ _log = get_logger(__name__)
 
 
 class ParkedEvent(NamedTuple):
-    """An event that was taken from its parking place, with its row."""
+    """A parked event that was taken to be settled, with its row."""
 
     row: asyncpg.Record
     event: Event
@@ -68,7 +68,7 @@ def fault_of_data(error: Exception) -> Parked:
 async def set_aside(
     connection: asyncpg.Connection, row: asyncpg.Record, why: Parked, revision: int, now: datetime
 ) -> None:
-    """Parks a taken row again as one that cannot be settled as it is, and tells it."""
+    """Parks a taken row again as one that cannot be settled as it is; it is logged and counted."""
     SET_ASIDE.labels("parked event").inc()
     _log.error("parked event set aside", event_id=str(row["event_id"]), code=why.reason, error=why.detail)
-    await insert_uncharged(connection, [UnchargedEvent.kept(row, why, now, revision)])
+    await insert_unposted(connection, [UnpostedEvent.kept(row, why, now, revision)])

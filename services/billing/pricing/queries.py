@@ -12,7 +12,7 @@ from services.billing.errors import MalformedParameter
 from services.billing.pricing import EARLIEST, LATEST, RateTable, version_to_json
 from services.billing.pricing.rating import Tariff
 from services.billing.pricing.repository import StoredRate, Tariffs, current_tariff, read_rates, stored_version
-from services.billing.tables import mandates, prices, uncharged_events
+from services.billing.tables import mandates, prices, unposted_events
 from services.chassis.database import Database, driver_connection
 
 __all__ = ["list_prices", "list_rates", "list_unpriced", "rates_listed"]
@@ -122,7 +122,7 @@ async def list_unpriced(
     database: Database, *, only: Mapping[str, str | None], cursor: str | None, limit: int
 ) -> dict[str, Any]:
     """Parked events by their identity, for the operator; a payment without a rate has neither provider nor model."""
-    parked = uncharged_events.c
+    parked = unposted_events.c
     identity = (parked.mandate_no, parked.event_id, parked.own)
     filters = {"mandateId": mandates.c.id, "provider": parked.provider, "model": parked.model, "reason": parked.reason}
     wanted = [condition for name, column in filters.items() for condition in _equal(column, only.get(name))]
@@ -137,7 +137,7 @@ async def list_unpriced(
             _readable(parked.occurred_at),
             mandates.c.id.label("mandate_id"),
         )
-        .select_from(uncharged_events.join(mandates, mandates.c.no == parked.mandate_no))
+        .select_from(unposted_events.join(mandates, mandates.c.no == parked.mandate_no))
         .where(parked.reason != "FREE", sa.tuple_(*identity) > sa.tuple_(*_place(cursor)), *wanted)
         .order_by(*identity)
         .limit(limit + 1)

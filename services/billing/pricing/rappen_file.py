@@ -55,7 +55,7 @@ def write_rappen_file(versions: Iterable[PriceVersion]) -> bytes:
 
 
 def _name(index: int, entry: object) -> str:
-    """How an entry is called in a fault: its place in the file and, where they can be read, provider and model."""
+    """How a fault names an entry: its number in the file and, where they can be read, provider and model."""
     fields = entry if isinstance(entry, dict) else {}
     names = [fields.get("provider"), fields.get("model")]
     return " ".join([f"prices[{index}]", *(name for name in names if isinstance(name, str))])

@@ -20,7 +20,7 @@ from services.billing.pricing import (
     version_from_text,
 )
 from services.billing.pricing.rating import Tariff
-from services.billing.unusable import tell_unusable
+from services.billing.unusable import report_unusable
 
 __all__ = [
     "READABLE_TIME",
@@ -74,25 +74,25 @@ class Tariffs:
 
 
 async def current_tariff(connection: asyncpg.Connection, tariffs: Tariffs) -> Tariff:
-    """The tariff as of now."""
+    """The tariff at the present revision."""
     return await tariffs.at(connection, await connection.fetchval("SELECT revision FROM price_book"))
 
 
 async def _read(connection: asyncpg.Connection) -> Tariff:
-    """Everything that can be used; a row that cannot is told, and stops nobody's usage but its own model's."""
+    """Every price and rate that can be used; a row that cannot is reported, and stops only usage of its own model."""
     # The revision first: what is added meanwhile is read too, and read again when the revision is seen to have grown.
     revision = await connection.fetchval("SELECT revision FROM price_book")
     versions: list[PriceVersion] = []
     for row in await connection.fetch("SELECT id, version, set_aside FROM prices ORDER BY id"):
         version, why = stored_version(row)
         if version is None:
-            tell_unusable("prices", str(row["id"]), why)
+            report_unusable("prices", str(row["id"]), why)
         else:
             versions.append(version)
     rates: list[Rate] = []
     for stored in await read_rates(connection):
         if stored.rate is None:
-            tell_unusable("rates", str(stored.id), stored.why or "")
+            report_unusable("rates", str(stored.id), stored.why or "")
         else:
             rates.append(stored.rate)
     return Tariff(revision, PriceBook(versions), RateTable(rates))
@@ -159,5 +159,5 @@ async def add_rate(
 
 
 async def raise_revision(connection: asyncpg.Connection) -> None:
-    """Tells every worker, by its next batch, that prices or rates have changed."""
+    """Raises the revision of the price book, by which every worker sees with its next batch that it has changed."""
     await connection.execute("UPDATE price_book SET revision = revision + 1")

@@ -29,7 +29,7 @@ async def would_settle(
     after = Tariff(tariff.revision, tariff.book.with_versions(added), tariff.rates)
     counts: dict[tuple[str, str], list[int]] = {}
     waiting = connection.cursor(
-        "SELECT provider, model, event FROM uncharged_events"
+        "SELECT provider, model, event FROM unposted_events"
         " JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS added (provider, model)) added"
         " USING (provider, model) WHERE reason IN ('NO_PRICE', 'NO_RATE') ORDER BY provider, model",
         [version.provider for version in added],

@@ -56,7 +56,7 @@ async def get_balance(context: Context, caller: CurrentCaller, mandate_id: Manda
     **operation(
         "billing-get-markup",
         "The markup in force for a mandate.",
-        access=Access.MEMBER_OR_PROGRAM,
+        access=Access.MEMBER_OR_SERVICE_ACCOUNT,
         scope="usage:check",
         answer=Markup,
         refuses=(404, 422),
@@ -77,7 +77,7 @@ async def get_markup(
     **operation(
         "billing-list-providers",
         "The AI providers that the caller, or for a program the named member, may use.",
-        access=Access.PERSON_OR_PROGRAM,
+        access=Access.PERSON_OR_SERVICE_ACCOUNT,
         scope="usage:check",
         context=True,
         answer=list[str],
@@ -103,7 +103,11 @@ def _mandates(caller: Caller, named: str | None) -> list[str]:
     if caller.service:
         caller.require_scope("usage:check")
         if named is None:
-            raise MalformedParameter("mandateId", en="a program names a mandate", de="ein Programm nennt ein Mandat")
+            raise MalformedParameter(
+                "mandateId",
+                en="a service account has to name a mandate",
+                de="ein Dienstkonto muss einen Mandanten nennen",
+            )
         return [IdOf("mandateId").read(named)]
     one = named if named is not None else caller.context_mandate
     if one is None:
@@ -113,9 +117,11 @@ def _mandates(caller: Caller, named: str | None) -> list[str]:
 
 
 def _user(caller: Caller, named: str | None) -> str:
-    """Whose providers: a program names somebody, a person asks for themselves."""
+    """Whose providers: a service account names a user, a person asks for themselves."""
     if not caller.service:
         return caller.user_id
     if named is None:
-        raise MalformedParameter("userId", en="a program names a user", de="ein Programm nennt eine Person")
+        raise MalformedParameter(
+            "userId", en="a service account has to name a user", de="ein Dienstkonto muss eine Person nennen"
+        )
     return IdOf("userId").read(named)

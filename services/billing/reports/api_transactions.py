@@ -6,7 +6,7 @@ from fastapi import Depends, Query
 
 from services.billing.http import Context, router
 from services.billing.parameters import IntegerOf
-from services.billing.reports.bodies import Transaction
+from services.billing.reports.bodies import MovementRow
 from services.billing.reports.transactions import Scope, list_transactions
 from services.chassis.caller import CurrentCaller, require_person
 from services.chassis.operations import Access, operation
@@ -25,7 +25,7 @@ api = router()
         access=Access.PERSON,
         limit=30,
         context=True,
-        answer=list[Transaction],
+        answer=list[MovementRow],
         refuses=(422,),
     ),
 )

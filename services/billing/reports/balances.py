@@ -27,7 +27,7 @@ _ACCOUNTS = (
         accounts.c.balance,
         accounts.c.held,
         accounts.c.credit_limit,
-        accounts.c.level,
+        accounts.c.balance_after_last_credit,
         accounts.c.enabled,
         mandates.c.id.label("mandate_id"),
         mandates.c.billing_model,
@@ -90,7 +90,7 @@ async def _own_balances(
             sa.func.coalesce(mandates.c.billing_model, "PREPAY_MANDATE").label("billing_model"),
             sa.func.coalesce(mandates.c.warning_threshold_percent, Decimal(10)).label("percent"),
             accounts.c.balance,
-            accounts.c.level,
+            accounts.c.balance_after_last_credit,
             accounts.c.credit_limit,
         )
         .select_from(
@@ -107,7 +107,7 @@ def _balance_json(row: sa.RowMapping) -> dict[str, Any]:
     model: BillingModel = row["billing_model"]
     balance = row["balance"] or 0
     limit = row["credit_limit"] if model == "CREDIT_POSTPAY" else None
-    threshold = _threshold(model, row["percent"], row["level"] or 0, limit)
+    threshold = _threshold(model, row["percent"], row["balance_after_last_credit"] or 0, limit)
     return {
         "mandateId": row["id"],
         "mandateName": display_name(row["label"], row["name"], row["id"]),
@@ -120,15 +120,19 @@ def _balance_json(row: sa.RowMapping) -> dict[str, Any]:
     }
 
 
-def _threshold(model: BillingModel, percent: Decimal, level: int, limit: int | None) -> int:
-    """Percent of a level in whole micro-CHF; what is smaller than that can warn nobody."""
-    return warning_threshold(model, int(percent * level / 100), None if limit is None else int(percent * limit / 100))
+def _threshold(model: BillingModel, percent: Decimal, balance_after_last_credit: int, limit: int | None) -> int:
+    """The warning threshold in whole micro-CHF, rounded towards zero."""
+    return warning_threshold(
+        model, int(percent * balance_after_last_credit / 100), None if limit is None else int(percent * limit / 100)
+    )
 
 
 def _account_json(row: sa.RowMapping) -> dict[str, Any]:
-    """The one form of an account."""
+    """An account as every answer shows it; amounts in CHF."""
     limit = row["credit_limit"]
-    threshold = _threshold(row["billing_model"], row["warning_threshold_percent"], row["level"], limit)
+    threshold = _threshold(
+        row["billing_model"], row["warning_threshold_percent"], row["balance_after_last_credit"], limit
+    )
     return {
         "id": str(row["no"]),
         "mandateId": row["mandate_id"],

@@ -5,7 +5,7 @@ from typing import Literal
 from services.billing.ledger.domain import BillingModel, ReferenceType, TransactionType
 from services.chassis.bodies import Amount, AnswerBody, Currency, Time
 
-__all__ = ["Account", "Balance", "Markup", "Transaction"]
+__all__ = ["Account", "Balance", "Markup", "MovementRow"]
 
 
 class Balance(AnswerBody):
@@ -41,7 +41,7 @@ class Markup(AnswerBody):
     percent: Amount
 
 
-class Transaction(AnswerBody):
+class MovementRow(AnswerBody):
     """One row of the ledger."""
 
     id: str

@@ -19,19 +19,19 @@ _ROWS = (
     "SELECT t.*, a.user_id AS member_id, moved.type AS moved_type, d.provider, d.model, d.feature_code,"
     " d.feature_instance_id"
     " FROM transactions t"
-    " JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.account_no"
-    " JOIN accounts moved ON moved.mandate_no = t.mandate_no AND moved.no = t.moved_account_no"
+    " JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.member_account_no"
+    " JOIN accounts moved ON moved.mandate_no = t.mandate_no AND moved.no = t.posted_account_no"
     " LEFT JOIN dimensions d ON d.mandate_no = t.mandate_no AND d.no = t.dimension_no"
     " WHERE t.mandate_no = m.no"
 )
-_ORDER = "ORDER BY t.occurred_at DESC, t.moved_account_no, t.seq DESC"
+_ORDER = "ORDER BY t.occurred_at DESC, t.posted_account_no, t.seq DESC"
 _FROM = f"SELECT t.*, m.id AS mandate_id, {DISPLAY_NAME} AS mandate_name FROM mandates m"
 _NAMES = "LEFT JOIN directory_mandates dm ON dm.id = m.id"
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a caller may see of the ledger (G4): which mandates, and which of their rows, as conditions."""
+    """What a caller may see of the ledger: which mandates, and which of their rows, as conditions."""
 
     mandates: str
     rows: str
@@ -70,24 +70,24 @@ async def list_transactions(database: Database, scope: Scope, *, limit: int, off
 
 
 async def read_transaction(
-    connection: asyncpg.Connection, mandate_no: int, moved_account_no: int, seq: int
+    connection: asyncpg.Connection, mandate_no: int, posted_account_no: int, seq: int
 ) -> dict[str, Any]:
-    """One row by its place in its account's chain."""
+    """One row, by its number in its account's chain."""
     row = await connection.fetchrow(
-        f"{_FROM} CROSS JOIN LATERAL ({_ROWS} AND t.moved_account_no = $2 AND t.seq = $3) t {_NAMES} WHERE m.no = $1",
+        f"{_FROM} CROSS JOIN LATERAL ({_ROWS} AND t.posted_account_no = $2 AND t.seq = $3) t {_NAMES} WHERE m.no = $1",
         mandate_no,
-        moved_account_no,
+        posted_account_no,
         seq,
     )
     return transaction_json(row)
 
 
 def transaction_json(row: asyncpg.Record) -> dict[str, Any]:
-    """The one form of a transaction."""
-    usage = row["counter"] == "REVENUE"
+    """A transaction as every answer shows it; amounts in CHF, processing time in seconds."""
+    usage = row["contra_account"] == "REVENUE"
     return {
-        "id": transaction_id(row["moved_account_no"], row["seq"]),
-        "accountId": str(row["account_no"]),
+        "id": transaction_id(row["posted_account_no"], row["seq"]),
+        "accountId": str(row["member_account_no"]),
         "transactionType": row["transaction_type"],
         "amount": from_micro(row["amount"]),
         "description": row["description"] or _description(row),

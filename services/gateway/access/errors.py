@@ -19,7 +19,7 @@ class TokenNeeded(Problem):
 
 
 class InvalidToken(Problem):
-    """The bearer token does not hold; why is for nobody but its issuer."""
+    """The bearer token is not valid; the answer does not say why."""
 
     status = 401
     code = "INVALID_TOKEN"

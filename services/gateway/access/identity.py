@@ -16,7 +16,7 @@ LEEWAY_S = 60
 # RFC 9068 and the plain kind; an id token that a provider marks as one is not for this API.
 TOKEN_TYPES = frozenset(["at+jwt", "application/at+jwt", "jwt"])
 TOKEN_LENGTH_MAX = 8 * 1024
-PROGRAM_PREFIX = "service:"
+SERVICE_ACCOUNT_PREFIX = "service:"
 SYSTEM_ADMIN_CLAIM = "rappen_system_admin"
 
 _SUBJECT = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
@@ -27,7 +27,7 @@ class Identity:
     """Who a token says is calling. Mandates and roles are not in it: the directory alone knows them."""
 
     subject: str
-    program: bool
+    service_account: bool
     system_admin: bool
     scopes: frozenset[str]
 
@@ -95,12 +95,12 @@ def _identity(claims: dict[str, Any]) -> Identity:
     if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
         raise InvalidToken
     scope = claims.get("scope", "")
-    program = subject.startswith(PROGRAM_PREFIX)
+    service_account = subject.startswith(SERVICE_ACCOUNT_PREFIX)
     return Identity(
         subject=subject,
-        program=program,
+        service_account=service_account,
         # The claim is a right of people; any other value than true is none.
-        system_admin=not program and claims.get(SYSTEM_ADMIN_CLAIM) is True,
+        system_admin=not service_account and claims.get(SYSTEM_ADMIN_CLAIM) is True,
         # People's tokens have scopes too (openid, profile), which say nothing here.
-        scopes=frozenset(scope.split()) if program and isinstance(scope, str) else frozenset(),
+        scopes=frozenset(scope.split()) if service_account and isinstance(scope, str) else frozenset(),
     )

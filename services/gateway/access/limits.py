@@ -1,4 +1,4 @@
-"""Rate limits per caller and operation, and the headers that tell of them.
+"""Rate limits per caller and operation, and the headers that describe them.
 
 The windows are in this process's memory, which is right for one gateway; several need a shared storage of `limits`.
 """
@@ -49,7 +49,11 @@ class RateLimits:
     def _quota(self, identity: Identity, operation_id: str, limit: int | None) -> int | None:
         if not self._settings.enabled:
             return None
-        return self._settings.program if identity.program else self._settings.overrides.get(operation_id, limit)
+        return (
+            self._settings.service_account
+            if identity.service_account
+            else self._settings.overrides.get(operation_id, limit)
+        )
 
 
 class RateLimitHeaders:
@@ -63,10 +67,10 @@ class RateLimitHeaders:
 
         async def send_with_limit(message: Message) -> None:
             if message["type"] == "http.response.start":
-                told: dict[str, str] = scope.get("state", {}).get("rate_limit", {})
+                headers: dict[str, str] = scope.get("state", {}).get("rate_limit", {})
                 message["headers"] = [
                     *message["headers"],
-                    *((name.lower().encode(), text.encode()) for name, text in told.items()),
+                    *((name.lower().encode(), text.encode()) for name, text in headers.items()),
                 ]
             await send(message)
 

@@ -47,8 +47,8 @@ class ScopeReader:
     async def read(self, identity: Identity, request: Request, *, context: bool) -> Caller:
         """The caller; refuses a disabled user and, where it counts, a context mandate whose member they are not."""
         language = language_of(request)
-        if identity.program:
-            # A program is no member of anything; it names its mandate in each request.
+        if identity.service_account:
+            # A service account is a member of no mandate; it names the mandate in each request.
             return Caller(user_id=identity.subject, service=True, scopes=identity.scopes, language=language)
         async with self._database.reading() as connection:
             row = await driver_connection(connection).fetchrow(_SCOPE, identity.subject)

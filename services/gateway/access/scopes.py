@@ -1,4 +1,4 @@
-"""What programs can be allowed: the scopes of service tokens."""
+"""What service accounts can be allowed: the scopes of their tokens."""
 
 __all__ = ["SCOPES"]
 

@@ -1,4 +1,4 @@
-"""Somebody joins a mandate that invited them: what was pending becomes real and is told, in one transaction."""
+"""Somebody joins a mandate that invited them: what was pending becomes real and is published, in one transaction."""
 
 from datetime import datetime
 

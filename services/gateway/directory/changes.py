@@ -8,9 +8,9 @@ from fastapi import Depends, Request
 
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.clock import Clock
+from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.problems import request_id_of
-from services.chassis.readers import Readers
 from services.gateway.directory import queries
 from services.gateway.directory.accept_invitation import accept_invitation
 from services.gateway.directory.change_entries import disable_entry, put_entry, reset_provider_permissions
@@ -32,7 +32,7 @@ class Directory:
     """What the routes work with. The id of a request is the cause of its events."""
 
     database: Database
-    readers: Readers
+    consumer_progress: ConsumerProgress
     clock: Clock
     roles: RoleNames
     page_size_max: int
@@ -89,7 +89,7 @@ class Directory:
 
     async def _settle(self, told: bool) -> None:
         if told:
-            await self.readers.caught_up(TOPIC)
+            await self.consumer_progress.caught_up(TOPIC)
 
 
 async def _directory_of(request: Request) -> Directory:

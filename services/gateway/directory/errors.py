@@ -57,7 +57,7 @@ class InvalidPagination(Problem):
 
 
 class InstanceElsewhere(Problem):
-    """A feature instance belongs to one mandate for ever: its ledger rows do."""
+    """A feature instance belongs to one mandate for ever, because its usage is charged there."""
 
     status = 409
     code = "INSTANCE_OF_ANOTHER_MANDATE"
@@ -85,7 +85,7 @@ class AmbiguousEntry(Problem):
 
 
 class UnknownRoleNamed(InvalidBody):
-    """A role that is none of those configured: it would stand unseen and give nothing."""
+    """A role that is none of those configured: it would be stored unnoticed and give no rights."""
 
     def __init__(self, unknown: UnknownRole) -> None:
         super().__init__([FieldFault(unknown.field, unknown.texts)], code="UNKNOWN_ROLE")

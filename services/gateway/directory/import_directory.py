@@ -27,7 +27,7 @@ async def import_directory(
     # Reading tens of thousands of lines takes a second, which other requests need not wait for.
     file = await asyncio.to_thread(read_import, body, roles)
     async with database.transaction() as connection:
-        await repository.take_long(connection)
+        await repository.allow_long_answer(connection)
         instances = await _check_references(connection, file)
         if file.faults:
             raise _refusal(file.faults)

@@ -18,7 +18,7 @@ TOPIC = DIRECTORY_CHANGED_V1.name
 def directory_changed(kind: Kind, rows: Sequence[Row], *, cause: str, now: datetime) -> list[OutboxRow]:
     """One outbox row for each changed entry; the key is its mandate, a user's the user's own id.
 
-    An invitation is told to nobody: until it is accepted it means nothing to the other services.
+    An invitation is not published: until it is accepted it means nothing to the other services.
     """
     return [_outbox_row(kind, row, cause, now) for row in rows if not row.get("pending", False)]
 

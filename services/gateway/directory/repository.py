@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import driver_connection, take_time
+from services.chassis.database import driver_connection, extend_timeouts
 from services.chassis.deadlines import LONG_ANSWER_S
 from services.gateway import tables
 from services.gateway.directory.domain.entries import Kind
@@ -18,6 +18,7 @@ from services.gateway.directory.domain.entries import Kind
 __all__ = [
     "TABLES",
     "accept",
+    "allow_long_answer",
     "disable",
     "has_key",
     "instance_mandates",
@@ -25,7 +26,6 @@ __all__ = [
     "missing",
     "one_of",
     "reset_providers",
-    "take_long",
     "upsert",
 ]
 
@@ -148,9 +148,9 @@ async def instance_mandates(connection: AsyncConnection, ids: Collection[str]) -
     return {row.id: row.mandate_id for row in rows}
 
 
-async def take_long(connection: AsyncConnection) -> None:
+async def allow_long_answer(connection: AsyncConnection) -> None:
     """Lets the statements of this transaction take as long as the answer may."""
-    await take_time(driver_connection(connection), LONG_ANSWER_S)
+    await extend_timeouts(driver_connection(connection), LONG_ANSWER_S)
 
 
 async def _one(connection: AsyncConnection, statement: sa.Executable) -> Row:

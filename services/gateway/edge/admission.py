@@ -9,7 +9,7 @@ from fastapi import Depends, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from rappen_contracts.types import Identifier, Name
-from services.chassis.caller import Caller, ProgramNeeded
+from services.chassis.caller import Caller, ServiceAccountNeeded
 from services.chassis.deadlines import deadline_of
 from services.chassis.exact_json import ExactJsonRoute
 from services.chassis.operations import Access, Repeat
@@ -75,9 +75,9 @@ class Admission:
             caller.require_system_admin()
         elif rules.access in _FOR_PEOPLE:
             caller.require_person()
-        elif rules.access is Access.PROGRAM and not caller.service:
-            raise ProgramNeeded
-        if rules.scope is not None and (caller.service or rules.access is Access.PROGRAM):
+        elif rules.access is Access.SERVICE_ACCOUNT and not caller.service:
+            raise ServiceAccountNeeded
+        if rules.scope is not None and (caller.service or rules.access is Access.SERVICE_ACCOUNT):
             caller.require_scope(rules.scope)
         return caller
 

@@ -56,7 +56,7 @@ class Cors:
 
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # A shared cache must not give one origin's answer to another, so the dependence is always told.
+                # A shared cache must not give one origin's answer to another, so `Vary` is always there.
                 marks = {"vary": "Origin"}
                 if allowed:
                     marks |= {"access-control-allow-origin": origin, **self._exposed}

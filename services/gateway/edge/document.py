@@ -18,9 +18,9 @@ _WHO: Mapping[Access, str] = {
     Access.MEMBER: "members of the mandate, and system administrators",
     Access.MANDATE_ADMIN: "administrators of the mandate, and system administrators",
     Access.SYSTEM_ADMIN: "system administrators",
-    Access.PROGRAM: "programs",
-    Access.PERSON_OR_PROGRAM: "any person, and programs",
-    Access.MEMBER_OR_PROGRAM: "members of the mandate, system administrators, and programs",
+    Access.SERVICE_ACCOUNT: "service accounts",
+    Access.PERSON_OR_SERVICE_ACCOUNT: "any person, and service accounts",
+    Access.MEMBER_OR_SERVICE_ACCOUNT: "members of the mandate, system administrators, and service accounts",
 }
 # What every operation can be refused with, and what also every one that needs a token can.
 _REFUSALS: Mapping[int, str] = {500: "Internal Server Error", 503: "Service Unavailable"}
@@ -72,7 +72,7 @@ def build_document(documents: Iterable[Mapping[str, Any]], *, version: str, cont
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": f"Scopes of programs: {scopes}.",
+        "description": f"Scopes of service accounts: {scopes}.",
     }
     return {
         "openapi": "3.1.0",
@@ -99,7 +99,7 @@ def _described(operation: Operation, context_header: str) -> dict[str, Any]:
             *_header_parameters(operation, context_header),
         ],
         "responses": _responses(operation),
-        # The scope is what a program needs; people have none.
+        # The scope is what a service account needs; people have none.
         "security": [] if operation.access is Access.NOBODY else [{"bearer": [] if scope is None else [scope]}],
         "x-access": operation.access.value,
     }
@@ -108,7 +108,7 @@ def _described(operation: Operation, context_header: str) -> dict[str, Any]:
 def _description(operation: Operation) -> str:
     who, scope, limit = f"For {_WHO[operation.access]}", operation.rules.scope, operation.rules.limit
     if scope is not None:
-        who += f"; a program needs the scope `{scope}`"
+        who += f"; a service account needs the scope `{scope}`"
     return f"{who}." if limit is None else f"{who}. A person has {limit} requests a minute."
 
 

@@ -42,7 +42,7 @@ _Recorder = Annotated[UsageRecorder, Depends(_recorder_of)]
     **operation(
         "usage-record",
         "Record one usage event; 202 means that Kafka has it.",
-        access=Access.PROGRAM,
+        access=Access.SERVICE_ACCOUNT,
         scope="usage:write",
         limit=None,
         body=StructuredEvent,
@@ -66,7 +66,7 @@ async def record(call: Admitted, recorder: _Recorder) -> Response:
     **operation(
         "usage-record-batch",
         "Record up to 1,000 usage events; each is judged by itself.",
-        access=Access.PROGRAM,
+        access=Access.SERVICE_ACCOUNT,
         scope="usage:write",
         limit=None,
         body=_Batch,

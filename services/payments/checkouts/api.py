@@ -19,7 +19,7 @@ from services.payments.checkouts.bodies import Checkout, CheckoutOptions, Confir
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
 from services.payments.checkouts.create_checkout import CURRENCY, CreateCheckout, TopUpOrder
 from services.payments.checkouts.domain import Payment
-from services.payments.checkouts.errors import UnknownMandate
+from services.payments.checkouts.errors import MandateUnknown
 
 __all__ = ["CheckoutContext", "api"]
 
@@ -61,7 +61,7 @@ async def _require_admin(mandate_id: MandateId, caller: CurrentCaller) -> None:
     """Decided before the body is looked at."""
     caller.require_admin(mandate_id)
     if not _MANDATE_ID.fullmatch(mandate_id):
-        raise UnknownMandate
+        raise MandateUnknown
 
 
 @api.get(

@@ -2,9 +2,9 @@
 
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
+from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
-from services.chassis.readers import Readers
 from services.payments.checkouts.domain import received_payment
 from services.payments.checkouts.errors import NotPaid, UnknownSession
 from services.payments.checkouts.repository import find_checkout
@@ -19,16 +19,23 @@ class ConfirmCheckout:
     """Credits a paid session once, whether the webhook was here before or not."""
 
     def __init__(
-        self, database: Database, stripe: StripeGateway, readers: Readers, *, clock: Clock, faults: FaultPoints
+        self,
+        database: Database,
+        stripe: StripeGateway,
+        consumer_progress: ConsumerProgress,
+        *,
+        clock: Clock,
+        faults: FaultPoints,
     ) -> None:
         self._database = database
         self._stripe = stripe
-        self._readers = readers
+        self._consumer_progress = consumer_progress
         self._clock = clock
         self._faults = faults
 
     async def __call__(self, session_id: str, *, caller: Caller, cause: str) -> Settlement:
-        """Unknown is told before the role, the role before the payment status, so neither tells more than it must."""
+        """Settles the session and gives the credit. What is unknown is answered before the role is looked at, and the
+        role before the payment status, so that no answer says more than the caller may know."""
         caller.require_person()
         observed = await ObservedSession.fetch(self._stripe, session_id)
         if observed is None:
@@ -48,7 +55,7 @@ class ConfirmCheckout:
         if received_payment(session) is None:
             raise NotPaid(payment_status=_status(session))
         # The caller asks billing for the balance next.
-        await self._readers.caught_up("payment.succeeded")
+        await self._consumer_progress.caught_up("payment.succeeded")
         return settlement
 
 

@@ -82,7 +82,7 @@ class CreateCheckout:
             raise IdempotencyMismatch
         if stored.redirect_url is not None:
             return stored.redirect_url
-        # Two requests of one key that meet in different processes are told apart by Stripe (StripeBusy).
+        # Of two requests with one key that meet in different processes, Stripe answers one as busy (StripeBusy).
         if stored.id in self._opening:
             raise IdempotencyInProgress
         self._opening.add(stored.id)

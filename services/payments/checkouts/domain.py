@@ -1,6 +1,6 @@
 """Checkouts and payments, and what a session of Stripe's means for them: whether it is paid, how much, its state.
 
-The type of the event that told of it plays no part, so the order in which events arrive cannot matter.
+The type of the event that reported it plays no part, so the order in which events arrive cannot matter.
 """
 
 import re
@@ -117,7 +117,7 @@ class ReceivedPayment:
     paid_at: datetime
 
     @property
-    def can_be_told(self) -> bool:
+    def can_be_published(self) -> bool:
         """Whether an event can carry it: a known currency, less than a billion, not before 2000."""
         return self.currency in CURRENCIES and self.amount < AMOUNT_END and self.paid_at >= TIME_START
 

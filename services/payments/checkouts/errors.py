@@ -8,10 +8,10 @@ from services.chassis.problems import Problem
 __all__ = [
     "AmountNotOffered",
     "IdempotencyInProgress",
+    "MandateUnknown",
     "NotPaid",
     "PaymentNotPlaceable",
     "ReturnUrlNotAllowed",
-    "UnknownMandate",
     "UnknownSession",
 ]
 
@@ -40,12 +40,12 @@ class ReturnUrlNotAllowed(Problem):
     }
 
 
-class UnknownMandate(Problem):
+class MandateUnknown(Problem):
     """No mandate can have this id."""
 
     status = 404
-    code = "MANDATE_NOT_FOUND"
-    title = "Mandate not found"
+    code = "MANDATE_UNKNOWN"
+    title = "Unknown mandate"
     texts: ClassVar[Mapping[str, str]] = {
         "en": "There is no such mandate.",
         "de": "Diesen Mandanten gibt es nicht.",

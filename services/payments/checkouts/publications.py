@@ -12,7 +12,7 @@ __all__ = ["payment_succeeded"]
 
 
 def payment_succeeded(payment: Payment, *, reference: str, description: str) -> OutboxRow:
-    """The row that tells of money that arrived; one payment always has one event id."""
+    """The outbox row of money that arrived; one payment always has one event id."""
     requested = None
     if payment.requested_amount is not None and payment.requested_currency is not None:
         requested = NonNegativeMoney(amount=payment.requested_amount, currency=payment.requested_currency)

@@ -19,7 +19,7 @@ _LOOPBACK = ("localhost", "127.0.0.1")
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The names of the parameters that tell the frontend how the payment ended."""
+    """The names of the URL parameters from which the frontend learns how the payment ended."""
 
     success: str
     session_id: str

@@ -32,7 +32,7 @@ from services.payments.stripe.objects import CheckoutSession
 
 __all__ = ["ObservedSession", "Settlement"]
 
-# Event ids come from the session's id, so that a payment has one id whoever tells of it.
+# Event ids are derived from the session's id, so that a payment has one id whoever settles it.
 _NAMESPACE = UUID("6f0d1c36-52d5-5c0b-9f5e-6d3f6f6e0a11")
 
 _log = get_logger(__name__)
@@ -117,7 +117,7 @@ class ObservedSession:
 def _payment(
     checkout: Checkout, session: CheckoutSession, received: ReceivedPayment, *, cause: str, now: datetime
 ) -> Payment:
-    if not received.can_be_told:
+    if not received.can_be_published:
         raise PaymentNotPlaceable
     asked: tuple[Decimal, str] = (checkout.amount, checkout.currency)
     return Payment(

@@ -16,7 +16,7 @@ _Id = sa.Text(collation="C")
 _Time = sa.DateTime(timezone=True)
 _Amount = sa.Numeric(24, 6)
 
-# What somebody set out to pay. The row is there before Stripe is called, and everything that Stripe is told comes from
+# What somebody set out to pay. The row is there before Stripe is called, and everything that Stripe is sent comes from
 # it, so that a try cut off by a crash can be repeated with the same idempotency key and the same parameters.
 checkouts = sa.Table(
     "checkouts",

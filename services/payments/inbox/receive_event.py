@@ -69,6 +69,6 @@ class ReceiveEvent:
 
     @staticmethod
     def refused(reason: str) -> WebhookRefused:
-        """The one refusal there is; why is told to the metric alone, which an alarm watches."""
+        """The only refusal there is; its reason goes to the metric alone, for which there is an alarm."""
         WEBHOOKS_REFUSED.labels(reason).inc()
         return WebhookRefused()

@@ -9,8 +9,8 @@ from pydantic import WithJsonSchema
 from services.chassis.bodies import IDENTIFIER_SCHEMA
 from services.chassis.caller import CurrentCaller
 from services.chassis.clock import Clock
+from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
-from services.chassis.readers import Readers
 from services.subscriptions.catalogue import Catalogue
 from services.subscriptions.queries import require_known
 
@@ -23,7 +23,7 @@ class ApiContext:
 
     database: Database
     catalogue: Catalogue
-    readers: Readers
+    consumer_progress: ConsumerProgress
     clock: Clock
 
 

@@ -73,7 +73,7 @@ async def post_subscription(
         cause=request_id_of(request),
         now=context.clock(),
     )
-    await context.readers.caught_up(TOPIC)
+    await context.consumer_progress.caught_up(TOPIC)
     view = await view_of_mandate(context.database, caller, mandate_id)
     return ExactJsonResponse({"redirectUrl": None, "subscription": _form(view)})
 

@@ -54,7 +54,7 @@ class Subscription:
 class Change(NamedTuple):
     """A transition or a renewal; `before` is null for a new subscription.
 
-    `budget_due` tells that a period began whose budget is to be credited.
+    `budget_due` is set where a period began whose budget is to be credited.
     """
 
     before: Subscription | None

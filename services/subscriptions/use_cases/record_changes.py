@@ -1,4 +1,4 @@
-"""Writing changes down together with the events that tell of them; nothing changes a subscription in another way."""
+"""Changes of subscriptions, written together with their events; nothing changes a subscription in another way."""
 
 from collections.abc import Sequence
 from datetime import datetime

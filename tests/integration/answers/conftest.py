@@ -36,7 +36,7 @@ class Surface:
             self.issuer.person("root", system_admin=True),
             self.issuer.person("chief"),
             self.issuer.person("nobody"),
-            self.issuer.program(everything),
+            self.issuer.service_account(everything),
         ]
 
 

@@ -35,8 +35,8 @@ def callers(surface: Surface) -> dict[str, Headers]:
         "chief": surface.issuer.person("chief"),
         "mia": surface.issuer.person("mia"),
         "stranger": surface.issuer.person("stranger"),
-        "program": surface.issuer.program("usage:write usage:check"),
-        "powerless": surface.issuer.program("openid"),
+        "program": surface.issuer.service_account("usage:write usage:check"),
+        "powerless": surface.issuer.service_account("openid"),
         "anonymous": {},
     }
 

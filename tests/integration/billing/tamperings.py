@@ -16,63 +16,63 @@ class Tampering(NamedTuple):
     detail: str
 
 
-_FIRST = "mandate_no = :no AND counter = 'REVENUE' AND seq = (SELECT min(seq) FROM transactions WHERE"
-_FIRST += " mandate_no = :no AND counter = 'REVENUE')"
+_FIRST = "mandate_no = :no AND contra_account = 'REVENUE' AND seq = (SELECT min(seq) FROM transactions WHERE"
+_FIRST += " mandate_no = :no AND contra_account = 'REVENUE')"
 _DATES_DIFFER = datetime.now(ZoneInfo("Europe/Zurich")).date() != datetime.now(ZoneInfo("Pacific/Kiritimati")).date()
 
 TAMPERINGS = {
     "the remainder of an account": Tampering(
-        "UPDATE accounts SET carry = carry / 2 WHERE no = :pool",
-        [("carry", "pool")],
+        "UPDATE accounts SET rounding_remainder = rounding_remainder / 2 WHERE no = :pool",
+        [("remainder", "pool")],
         "remainder -0.0000",
     ),
     "the remainder that a charge leaves": Tampering(
         'UPDATE transactions SET derivation = regexp_replace(derivation, \'"carry_after":"[^"]*"\','
         f' \'"carry_after":"0.00000012"\') WHERE {_FIRST}',
-        [("carry", "pool")],
+        [("remainder", "pool")],
         "does not explain its amount; row",
     ),
     "the remainder that a charge takes up, as JSON of another order": Tampering(
         "UPDATE transactions SET derivation = jsonb_set(derivation::jsonb, '{carry_before}', '\"0.0000001\"')::text"
         f" WHERE {_FIRST}",
-        [("carry", "pool")],
+        [("remainder", "pool")],
         "does not take up the remainder",
     ),
     "the exact price of a charge": Tampering(
         'UPDATE transactions SET derivation = regexp_replace(derivation, \'"exact":"[^"]*"\', \'"exact":"1"\')'
         f" WHERE {_FIRST}",
-        [("carry", "pool")],
+        [("remainder", "pool")],
         "does not explain its amount",
     ),
     "the cost of a charge": Tampering(
         'UPDATE transactions SET derivation = regexp_replace(derivation, \'"cost":"[^"]*"\', \'"cost":"1"\')'
         f" WHERE {_FIRST}",
-        [("carry", "pool")],
+        [("remainder", "pool")],
         "does not explain its amount",
     ),
     "a price that is no number": Tampering(
         'UPDATE transactions SET derivation = regexp_replace(derivation, \'"exact":"[^"]*"\', \'"exact":"x"\')'
         f" WHERE {_FIRST}",
-        [("carry", "pool")],
+        [("remainder", "pool")],
         "does not explain its amount",
     ),
     **{
         f"a derivation that is {derivation or 'empty'}": Tampering(
             f"UPDATE transactions SET derivation = {derivation} WHERE {_FIRST}",
-            [("carry", "pool")],
+            [("remainder", "pool")],
             "does not explain its amount",
         )
         for derivation in ("NULL", "''", "'{}'", "'[]'", "'not JSON'", "(derivation::jsonb - 'rate')::text")
     },
     "days with their rollups": Tampering(
-        "UPDATE transactions SET period_day = period_day + 40 WHERE mandate_no = :no AND account_no = :user_1"
-        " AND counter = 'REVENUE'; UPDATE rollups SET day = day + 40 WHERE account_no = :user_1",
+        "UPDATE transactions SET period_day = period_day + 40 WHERE mandate_no = :no AND member_account_no = :user_1"
+        " AND contra_account = 'REVENUE'; UPDATE rollups SET day = day + 40 WHERE member_account_no = :user_1",
         [("days", "user_1")],
         "4 rows are on another day than that of their time, the first on 2026-06-13",
     ),
     "the time of a credit": Tampering(
         "UPDATE transactions SET occurred_at = occurred_at - interval '2 days' WHERE mandate_no = :no"
-        " AND counter = 'PAYMENT_PROVIDER'",
+        " AND contra_account = 'PAYMENT_PROVIDER'",
         [("days", "pool")],
         "1 rows are on another day",
     ),
@@ -83,16 +83,16 @@ TAMPERINGS = {
         "on another day",
     ),
     "rollups that cancel out": Tampering(
-        "UPDATE rollups SET cost = cost + 5 WHERE account_no = :user_1 AND day = '2026-05-04';"
-        " UPDATE rollups SET cost = cost - 5 WHERE account_no = :user_2 AND day = '2026-05-04'",
+        "UPDATE rollups SET cost = cost + 5 WHERE member_account_no = :user_1 AND day = '2026-05-04';"
+        " UPDATE rollups SET cost = cost - 5 WHERE member_account_no = :user_2 AND day = '2026-05-04'",
         [("rollups", "user_1"), ("rollups", "user_2")],
         "1 rollups differ, the first of 2026-05-04",
     ),
     "rollups that cancel out on accounts without usage": Tampering(
         "INSERT INTO rollups SELECT mandate_no, :pool, day, dimension_no, 5, 1 FROM rollups"
-        " WHERE account_no = :user_1 LIMIT 1;"
+        " WHERE member_account_no = :user_1 LIMIT 1;"
         " INSERT INTO rollups SELECT mandate_no, :internal, day, dimension_no, -5, -1 FROM rollups"
-        " WHERE account_no = :user_1 LIMIT 1",
+        " WHERE member_account_no = :user_1 LIMIT 1",
         [("rollups", "pool"), ("rollups", "internal")],
         "1 rollups differ",
     ),
@@ -107,7 +107,7 @@ TAMPERINGS = {
         "its number of rows is 0, there are 1",
     ),
     "the last row of a chain": Tampering(
-        "DELETE FROM transactions WHERE moved_account_no = :pool AND seq = 11;"
+        "DELETE FROM transactions WHERE posted_account_no = :pool AND seq = 11;"
         " DELETE FROM payment_credits WHERE mandate_no = :no",
         [("balance", "pool"), ("balance", "payment_provider")],
         "its number of rows is 11, there are 10",
@@ -136,7 +136,7 @@ TAMPERINGS = {
         "PAYMENT_PROVIDER cs_never: recorded 5, rows 0",
     ),
     "a payment and its row": Tampering(
-        "DELETE FROM transactions WHERE mandate_no = :no AND counter = 'PAYMENT_PROVIDER';"
+        "DELETE FROM transactions WHERE mandate_no = :no AND contra_account = 'PAYMENT_PROVIDER';"
         " UPDATE accounts SET seq = seq - 1, balance = balance - 10000000 WHERE no = :pool;"
         " UPDATE accounts SET seq = seq - 1, balance = balance + 10000000 WHERE no = :payment_provider",
         [("credits", None)],
@@ -152,7 +152,7 @@ TAMPERINGS = {
         [("credits", None)],
         ": recorded 1, rows 20000000",
     ),
-    "the log of a credit by hand": Tampering(
+    "the log of a manual credit": Tampering(
         "DELETE FROM audit_log WHERE mandate_no = :no AND action = 'credit'",
         [("credits", None)],
         "ADMIN : recorded 0, rows 7000000",
@@ -172,13 +172,13 @@ TAMPERINGS = {
         [("accounts", "user_2")],
         "the account that rows name does not exist",
     ),
-    "a counter-account": Tampering(
+    "a contra account": Tampering(
         "DELETE FROM accounts WHERE no = :admin",
         [("accounts", "pool"), ("zero_sum", None)],
         "its mandate has no account ADMIN",
     ),
     "an event that is free and charged": Tampering(
-        "INSERT INTO uncharged_events (mandate_no, event_id, digest, reason, detail, occurred_at, recorded_at,"
+        "INSERT INTO unposted_events (mandate_no, event_id, digest, reason, detail, occurred_at, recorded_at,"
         f" price_revision) SELECT mandate_no, event_id, digest, 'FREE', '', occurred_at, recorded_at, 0"
         f" FROM transactions WHERE {_FIRST}",
         [("claims", "user_1")],
@@ -186,4 +186,4 @@ TAMPERINGS = {
     ),
 }
 # Where more is wrong than what is said to be.
-FAR_REACHING = {"a mandate", "a counter-account", "rollups that cancel out on accounts without usage"}
+FAR_REACHING = {"a mandate", "a contra account", "rollups that cancel out on accounts without usage"}

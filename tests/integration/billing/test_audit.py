@@ -1,4 +1,4 @@
-"""The audit names what somebody changed behind the platform's back, with the account and what is wrong (L4)."""
+"""The audit names what somebody changed behind the platform's back, with the account and what is wrong."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from services.billing.audit import AuditCheck, ToldBalance, audit
+from services.billing.audit import AuditCheck, PublishedBalance, audit
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.credits.credit_by_hand import HandCredit, credit_by_hand
 from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.mandates.change_settings import change_settings
@@ -57,8 +57,8 @@ async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -
     )
     async with database.transaction() as connection:
         no = await driver_connection(connection).fetchval("SELECT no FROM mandates WHERE id = $1", mandate)
-        by_hand = HandCredit(None, Decimal(7), "for tests", None)
-        await credit_by_hand(connection, no, by_hand, caller=system_admin(), now=system_clock())
+        credit = ManualCredit(None, Decimal(7), "for tests", None)
+        await post_manual_credit(connection, no, credit, caller=system_admin(), now=system_clock())
         if model != "PREPAY_MANDATE":
             await switch_model(connection, no, model, caller=system_admin(), now=system_clock())
     for number in range(4):
@@ -99,9 +99,11 @@ async def admin(servers: ServerPair) -> AsyncIterator[asyncpg.Connection]:
         yield connection
 
 
-async def _failures(admin: asyncpg.Connection, told: list[ToldBalance] | None = None) -> set[tuple[str, str | None]]:
+async def _failures(
+    admin: asyncpg.Connection, published: list[PublishedBalance] | None = None
+) -> set[tuple[str, str | None]]:
     """Check and account of everything that fails."""
-    return {(check.name, entry["accountId"]) for check in await audit(admin, told) for entry in check.failing}
+    return {(check.name, entry["accountId"]) for check in await audit(admin, published) for entry in check.failing}
 
 
 async def _details(admin: asyncpg.Connection, name: str) -> str:
@@ -154,14 +156,14 @@ async def test_an_opening_credit_whose_mark_is_gone_is_named(
     assert await _details(admin, "credits") == "PROMOTIONAL : recorded 0, rows 10000000"
 
 
-async def test_a_last_row_that_was_taken_out_of_all_sums_is_named_by_what_was_told(
+async def test_a_last_row_that_was_taken_out_of_all_sums_is_named_by_what_was_published(
     admin: asyncpg.Connection, member_mandate: Mandate
 ) -> None:
     account = member_mandate.accounts["user_1"]
     row = await admin.fetchrow("SELECT seq, balance FROM accounts WHERE no = $1", account)
-    told = [ToldBalance(member_mandate.id, account, row["seq"], row["balance"])]
-    assert await _failures(admin, told) == set()
-    last = "mandate_no = :no AND moved_account_no = :user_1 AND seq = (SELECT seq FROM accounts WHERE no = :user_1)"
+    published = [PublishedBalance(member_mandate.id, account, row["seq"], row["balance"])]
+    assert await _failures(admin, published) == set()
+    last = "mandate_no = :no AND posted_account_no = :user_1 AND seq = (SELECT seq FROM accounts WHERE no = :user_1)"
     # The last row is a part of the payment, whose mark goes with it.
     await member_mandate.run(
         admin,
@@ -171,12 +173,12 @@ async def test_a_last_row_that_was_taken_out_of_all_sums_is_named_by_what_was_to
         " WHERE no = :payment_provider;"
         " DELETE FROM transactions WHERE " + last + ";"
         " UPDATE accounts SET seq = seq - 1, balance = (SELECT balance_after FROM transactions"
-        " WHERE moved_account_no = :user_1 ORDER BY seq DESC LIMIT 1) WHERE no = :user_1",
+        " WHERE posted_account_no = :user_1 ORDER BY seq DESC LIMIT 1) WHERE no = :user_1",
     )
     assert await _failures(admin) == set()
-    assert await _failures(admin, told) == {("told", str(account))}
-    (check,) = [check for check in await audit(admin, told) if check.name == "told"]
-    assert check.failing[0]["detail"] == f"row {row['seq']} was told with balance {row['balance']} and is gone"
+    assert await _failures(admin, published) == {("published", str(account))}
+    (check,) = [check for check in await audit(admin, published) if check.name == "published"]
+    assert check.failing[0]["detail"] == f"row {row['seq']} was published with balance {row['balance']} and is gone"
 
 
 async def test_money_waits_on_the_pool_while_nobody_is_there_to_share_it(

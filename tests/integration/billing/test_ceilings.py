@@ -51,7 +51,7 @@ async def test_a_mandate_that_the_directory_does_not_know_is_404_everywhere(
     assert (markup.status_code, markup.json()["code"]) == (404, "MANDATE_UNKNOWN")
     kept = await books.value(
         "SELECT count(*) FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
-        " WHERE m.id = $1 AND t.counter = 'ADMIN'",
+        " WHERE m.id = $1 AND t.contra_account = 'ADMIN'",
         mandate,
     )
     assert kept == 0

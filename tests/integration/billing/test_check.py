@@ -1,4 +1,4 @@
-"""POST /api/billing/check: allowed, or the first reason against it, with exact figures (L8)."""
+"""POST /api/billing/check: allowed, or the first reason against it, with exact figures."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A credit that is told again is the same credit, whoever its money would go to by then (L6, Y2, L16)."""
+"""A credit that is reported again is the same credit, whoever its money would go to by then."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime

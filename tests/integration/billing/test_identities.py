@@ -33,7 +33,7 @@ async def _switch(api: BillingApi, mandate: str, model: str) -> int:
 async def _own_ids(books: Books, mandate: str) -> list[UUID]:
     rows = await books.fetch(
         "SELECT t.event_id FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
-        " WHERE m.id = $1 AND t.counter <> 'REVENUE' ORDER BY t.event_id",
+        " WHERE m.id = $1 AND t.contra_account <> 'REVENUE' ORDER BY t.event_id",
         mandate,
     )
     return [row["event_id"] for row in rows]
@@ -150,7 +150,7 @@ async def test_a_budget_per_member_is_counted_once_whatever_is_told_again(api: B
     assert await books.failing() == {}
 
 
-async def test_a_credit_by_hand_repeated_after_a_switch_answers_the_first_one(api: BillingApi, books: Books) -> None:
+async def test_a_manual_credit_repeated_after_a_switch_answers_the_first_one(api: BillingApi, books: Books) -> None:
     mandate = new_mandate()
     await api.directory(mandate, MEMBERS)
     path, key = f"/api/billing/admin/credit/{mandate}", {"Idempotency-Key": "once"}

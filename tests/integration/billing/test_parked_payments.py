@@ -29,13 +29,13 @@ async def test_an_unreadable_parked_payment_is_set_aside_and_its_neighbours_are_
         [payments[0], paid(mandate, 500, event_id=broken, currency="ZMW"), payments[1]], []
     )
     assert await books.parked([mandate]) == 3
-    await books.fetch("UPDATE uncharged_events SET event = '{' WHERE event_id = $1", broken)
+    await books.fetch("UPDATE unposted_events SET event = '{' WHERE event_id = $1", broken)
     await _rate(api, "ZMW")
     settle = SettlePayments(api.database, clock=system_clock)
     while await settle():
         pass
     rows = await books.fetch(
-        "SELECT e.event_id, e.reason FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no WHERE m.id = $1",
+        "SELECT e.event_id, e.reason FROM unposted_events e JOIN mandates m ON m.no = e.mandate_no WHERE m.id = $1",
         mandate,
     )
     assert [(row["event_id"], row["reason"]) for row in rows] == [(broken, "UNREADABLE")]

@@ -31,7 +31,7 @@ async def test_an_unreadable_parked_event_is_set_aside_and_its_neighbours_are_ch
     currency = ["ISK", "HUF", "CLP", "KES"][BROKEN.index(text)]
     records = [usage_record(mandate, currency=currency) for _ in range(40)]
     await charge(api.database, usage_record(mandate, event_id=broken, currency=currency), *records)
-    await books.fetch("UPDATE uncharged_events SET event = $2 WHERE event_id = $1", broken, text)
+    await books.fetch("UPDATE unposted_events SET event = $2 WHERE event_id = $1", broken, text)
     async with on_driver(database) as connection, connection.transaction():
         await set_rate(
             connection,
@@ -53,7 +53,7 @@ async def test_an_unreadable_parked_event_is_set_aside_and_its_neighbours_are_ch
         runs = 0
         await asyncio.sleep(2)
     assert runs <= 6
-    rows = await books.fetch("SELECT reason, event FROM uncharged_events WHERE event_id = $1", broken)
+    rows = await books.fetch("SELECT reason, event FROM unposted_events WHERE event_id = $1", broken)
     assert [(row["reason"], row["event"]) for row in rows] == [("UNREADABLE", text)]
     assert await books.charged([mandate]) == len(records)
     assert await books.failing() == {}

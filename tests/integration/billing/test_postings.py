@@ -26,7 +26,7 @@ AT = datetime(2026, 5, 4, 10, tzinfo=UTC)
 async def _charges(books: Books, mandate: str) -> list[asyncpg.Record]:
     return await books.fetch(
         "SELECT t.* FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
-        " WHERE m.id = $1 AND t.counter = 'REVENUE' AND t.transaction_type = 'DEBIT' ORDER BY t.seq",
+        " WHERE m.id = $1 AND t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' ORDER BY t.seq",
         mandate,
     )
 
@@ -54,13 +54,13 @@ async def test_a_charge_is_taken_back_and_the_books_add_up(
     assert await books.failing() == {}
     (rollup,) = await books.fetch("SELECT * FROM rollups WHERE mandate_no = $1", first["mandate_no"])
     assert (rollup["cost"], rollup["count"]) == (second["amount"], 1)
-    (account,) = await books.fetch("SELECT * FROM accounts WHERE no = $1", first["moved_account_no"])
+    (account,) = await books.fetch("SELECT * FROM accounts WHERE no = $1", first["posted_account_no"])
     # Charged once more, the account goes on with the remainder that the charges left, not the reversals.
     await charge(api.database, usage_record(mandate, "user-1", amount="0.01", at=AT))
     assert await books.failing() == {}
-    (after,) = await books.fetch("SELECT * FROM accounts WHERE no = $1", first["moved_account_no"])
+    (after,) = await books.fetch("SELECT * FROM accounts WHERE no = $1", first["posted_account_no"])
     assert after["seq"] == account["seq"] + 1
-    assert account["carry"] == after["carry"] != 0
+    assert account["rounding_remainder"] == after["rounding_remainder"] != 0
 
 
 async def test_a_charge_and_what_takes_it_back_may_come_in_one_transaction_with_a_credit(
@@ -73,9 +73,9 @@ async def test_a_charge_and_what_takes_it_back_may_come_in_one_transaction_with_
     )
     await _write(api.database, [reversal(row), credit._replace(dimension_no=None)])
     assert await books.failing() == {}
-    (pool,) = await books.fetch("SELECT * FROM accounts WHERE no = $1", row["moved_account_no"])
+    (pool,) = await books.fetch("SELECT * FROM accounts WHERE no = $1", row["posted_account_no"])
     # A credit raises the level; what only comes back does not.
-    assert (pool["balance"], pool["level"], pool["seq"]) == (row["amount"], row["amount"], 3)
+    assert (pool["balance"], pool["balance_after_last_credit"], pool["seq"]) == (row["amount"], row["amount"], 3)
 
 
 async def test_the_same_reversal_is_posted_once(api: BillingApi, books: Books, mandate: str) -> None:
@@ -128,6 +128,6 @@ async def test_a_posting_that_cannot_be_made_is_named_and_its_neighbours_are_pre
     ((named, error),) = prepared.faulty
     assert (named, str(error)) == (no_dimension, "a posting against revenue has a dimension")
     assert len(prepared.rows) == 2
-    account = prepared.accounts[row["moved_account_no"]]
+    account = prepared.accounts[row["posted_account_no"]]
     # An exact amount is rounded to micro-francs, and what is left over waits on the account.
-    assert (account.seq, account.balance, account.carry) == (3, 1, Decimal("0.0000004"))
+    assert (account.seq, account.balance, account.rounding_remainder) == (3, 1, Decimal("0.0000004"))

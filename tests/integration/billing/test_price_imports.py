@@ -1,4 +1,4 @@
-"""Price files over HTTP and on the command line: what is shown, what is changed, and what it settles (P2)."""
+"""Price files over HTTP and on the command line: what is shown, what is changed, and what it settles."""
 
 import json
 from datetime import UTC, datetime
@@ -181,7 +181,7 @@ async def test_a_parked_event_that_cannot_be_read_is_no_fault_of_the_file(
     tokens = {"input": 1}
     await charge(api.database, usage_record(mandate, event_id=broken, cost=None, model=model, tokens=tokens))
     await charge(api.database, usage_record(mandate, cost=None, model=model, tokens=tokens))
-    await books.fetch("UPDATE uncharged_events SET event = 'no JSON' WHERE event_id = $1", broken)
+    await books.fetch("UPDATE unposted_events SET event = 'no JSON' WHERE event_id = $1", broken)
     answer = await post(api, own(version(model, {"prices": {"input": "1"}})), preview="true")
     assert answer.status_code == 200, answer.text
     settles = [entry for entry in answer.json()["settles"] if entry["model"] == model]

@@ -70,9 +70,9 @@ async def _charge_with(api: BillingApi, mandate: str, change: Change) -> None:
     (record,) = received([usage_record(mandate, "user-1", amount="1")])
     charges, usages, now = Charges(Decimal(50)), [Usage(record.event, record)], system_clock()
     async with api.database.reading() as connection:
-        await charges.find_places(connection, usages, now)
+        await charges.assign_charge_keys(connection, usages, now)
         async with begin(connection):
-            basis = await charges.basis(connection, usages)
+            basis = await charges.pricing_context(connection, usages)
             await change(api, mandate)
             await charges.charge(connection, usages, basis, now)
 

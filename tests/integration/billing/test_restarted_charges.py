@@ -23,7 +23,7 @@ async def test_a_charge_that_never_gets_through_is_given_up_for_now(
     owner = await asyncpg.connect(servers.dsn("billing", owner=True))
     try:
         # As if somebody else recorded one of the two anew before each try.
-        await owner.execute(f"CREATE UNIQUE INDEX cursed ON uncharged_events (model) WHERE model = '{model}'")
+        await owner.execute(f"CREATE UNIQUE INDEX cursed ON unposted_events (model) WHERE model = '{model}'")
         with pytest.raises(Contended) as given_up:
             await charge(api.database, *batch)
         assert is_transient(given_up.value)

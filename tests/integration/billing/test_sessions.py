@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from services.billing.checks.standings import TOGETHER_MAX, WAITING_MAX, Standings
-from services.chassis.database import Database, NoConnection, is_transient, is_undecided, take_time
+from services.billing.checks.eligibility import TOGETHER_MAX, WAITING_MAX, EligibilityBatcher
+from services.chassis.database import Database, DatabaseUnavailable, extend_timeouts, is_transient, is_undecided
 from services.chassis.settings import DatabaseSettings
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
@@ -58,7 +58,7 @@ async def test_a_lock_that_is_not_to_be_had_is_told_as_a_passing_fault(narrow: D
         assert not is_undecided(refused.value)
         # Work that says so waits longer.
         async with on_driver(narrow) as connection, connection.transaction():
-            await take_time(connection, 20)
+            await extend_timeouts(connection, 20)
             reading = asyncio.create_task(connection.fetch("SELECT * FROM rates"))
             await asyncio.sleep(1)
             assert not reading.done()
@@ -98,7 +98,7 @@ async def test_the_line_for_a_connection_is_short(narrow: Database) -> None:
         waiting = [asyncio.create_task(narrow.ping()) for _ in range(2)]
         await asyncio.sleep(0)
         started = time.monotonic()
-        with pytest.raises(NoConnection) as refused:
+        with pytest.raises(DatabaseUnavailable) as refused:
             await narrow.ping()
         assert time.monotonic() - started < 0.5
         assert is_transient(refused.value)
@@ -109,18 +109,18 @@ async def test_the_line_for_a_connection_is_short(narrow: Database) -> None:
 async def test_more_checks_than_can_wait_are_refused_at_once(
     database: Database, mandate: str, servers: ServerPair
 ) -> None:
-    standings = Standings(database, readers_max=1)
+    batcher = EligibilityBatcher(database, readers_max=1)
     async with held(servers.admin_dsn, "LOCK TABLE billing.price_book IN ACCESS EXCLUSIVE MODE"):
-        read = [standings.read(mandate, "user-1", None) for _ in range(TOGETHER_MAX + WAITING_MAX)]
+        read = [batcher.read(mandate, "user-1", None) for _ in range(TOGETHER_MAX + WAITING_MAX)]
         waiting = [asyncio.create_task(one) for one in read[:TOGETHER_MAX]]
         await asyncio.sleep(0.2)
         waiting += [asyncio.create_task(one) for one in read[TOGETHER_MAX:]]
         await asyncio.sleep(0)
-        with pytest.raises(NoConnection):
-            await standings.read(mandate, "user-1", None)
+        with pytest.raises(DatabaseUnavailable):
+            await batcher.read(mandate, "user-1", None)
         # Who has gone leaves their place.
         waiting.pop().cancel()
         await asyncio.sleep(0)
-        waiting.append(asyncio.create_task(standings.read(mandate, "user-1", None)))
+        waiting.append(asyncio.create_task(batcher.read(mandate, "user-1", None)))
     async with asyncio.timeout(20):
         assert all(row["known"] for row in await asyncio.gather(*waiting))

@@ -1,4 +1,4 @@
-"""Settings (L13), prices (P2), rates (P3) and what waits for them, over HTTP."""
+"""Settings, prices, rates and what waits for them, over HTTP."""
 
 import json
 from datetime import datetime
@@ -153,12 +153,12 @@ async def test_settings_are_as_large_as_their_columns_and_the_ceiling(
     await charge(api.database, usage_record(mandate, amount="1.23"))
     exact_micros = Decimal("1.23") * (100 + Decimal("99999999999.999999")) * 10_000
     (row,) = await books.fetch(
-        "SELECT t.amount, a.carry FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
-        " JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.moved_account_no"
-        " WHERE m.id = $1 AND t.counter = 'REVENUE'",
+        "SELECT t.amount, a.rounding_remainder FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
+        " JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.posted_account_no"
+        " WHERE m.id = $1 AND t.contra_account = 'REVENUE'",
         mandate,
     )
-    assert row["amount"] + row["carry"].scaleb(6) == exact_micros
+    assert row["amount"] + row["rounding_remainder"].scaleb(6) == exact_micros
     assert await books.failing() == {}
 
 

@@ -46,7 +46,7 @@ async def test_an_account_whose_only_usage_was_refused_has_nothing_to_tell(api: 
     await _price(api, model, "1000")
     await charge(api.database, usage_record(mandate, cost=None, model=model, tokens={"input": COUNT_MAX}))
     assert await books.refused(mandate) == {"AMOUNT_TOO_LARGE": 1}
-    marked = "SELECT count(*) FROM untold_balances u JOIN mandates m ON m.no = u.mandate_no WHERE m.id = $1"
+    marked = "SELECT count(*) FROM unpublished_balances u JOIN mandates m ON m.no = u.mandate_no WHERE m.id = $1"
     assert await books.value(marked, mandate) == 0
 
 
@@ -75,7 +75,7 @@ async def test_a_parked_event_whose_price_is_out_of_range_stays_parked_alone(
         pass
     assert await books.charged([mandate]) == 2
     rows = await books.fetch(
-        "SELECT e.reason FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no WHERE m.id = $1", mandate
+        "SELECT e.reason FROM unposted_events e JOIN mandates m ON m.no = e.mandate_no WHERE m.id = $1", mandate
     )
     assert [row["reason"] for row in rows] == ["AMOUNT_TOO_LARGE"]
     assert await books.failing() == {}
@@ -100,7 +100,7 @@ async def test_a_parked_payment_out_of_range_stays_parked_alone(api: BillingApi,
     for _ in range(30):
         await settle()
     rows = await books.fetch(
-        "SELECT e.reason FROM uncharged_events e JOIN mandates m ON m.no = e.mandate_no WHERE m.id = $1", mandate
+        "SELECT e.reason FROM unposted_events e JOIN mandates m ON m.no = e.mandate_no WHERE m.id = $1", mandate
     )
     assert [row["reason"] for row in rows] == ["AMOUNT_TOO_LARGE"]
     assert await books.pool(mandate) == 10_000_000

@@ -1,4 +1,4 @@
-"""GET /api/billing/admin/unpriced: the events that wait for a price or a rate (P2, P3)."""
+"""GET /api/billing/admin/unpriced: the events that wait for a price or a rate."""
 
 from datetime import UTC, datetime
 from typing import Any

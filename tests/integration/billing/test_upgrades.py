@@ -6,8 +6,10 @@ import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID, uuid4, uuid5
 
+import asyncpg
 import pytest
 
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
@@ -31,14 +33,27 @@ USAGE, FREE = UUID(int=7), UUID(int=8)
 
 NOTHING = {"markup": "0", "carry_before": "0", "carry_after": "0"}
 DERIVATION = json.dumps({"cost": "1", "currency": "CHF", "rate": "1", "exact": "1", **NOTHING})
-# A mandate with a payment of 10, usage of 1 on the first day of the calendar, free usage, and a subscription; another
-# with two members, of whom one came when an opening credit was 10 and one when it was nothing.
+BUDGET_OF, PERIOD = UUID(int=11), "2026-01-01T00:00:00Z"
+PRICE = json.dumps(
+    {
+        "provider": "anthropic",
+        "model": "claude-sonnet-4-5",
+        "currency": "USD",
+        "valid_from": "2026-01-01T00:00:00Z",
+        "lists": [{"prices": {"input": "0.000003", "output": "0.000015"}}],
+    }
+)
+# Rows in every table. A mandate with a payment of 10, usage of 1 on the first day of the calendar, free usage, and a
+# subscription; another with two members, of whom one came when an opening credit was 10 and one when it was nothing; a
+# third with a budget of 5, known to the directory. A price, a rate, an event and a balance that wait for the relay, and
+# a refused record.
 ROWS = f"""
 INSERT INTO mandates (no, id, subscription_id, subscription_version, subscription_operative, plan_key)
 VALUES (1, 'old', '{UUID(int=9)}', 3, true, 'STARTER');
-INSERT INTO accounts (mandate_no, no, type, user_id, balance, seq)
-VALUES (1, 1, 'MANDATE', NULL, 9000000, 2), (1, 2, 'USER', 'user-1', 0, 0), (1, 3, 'INTERNAL', NULL, 0, 0),
-       (1, 4, 'PAYMENT_PROVIDER', NULL, -10000000, 1);
+INSERT INTO accounts (mandate_no, no, type, user_id, balance, seq, level)
+VALUES (1, 1, 'MANDATE', NULL, 9000000, 2, 10000000), (1, 2, 'USER', 'user-1', 0, 0, 0),
+       (1, 3, 'INTERNAL', NULL, 0, 0, 0), (1, 4, 'PAYMENT_PROVIDER', NULL, -10000000, 1, 0);
+INSERT INTO untold_balances (mandate_no, account_no) VALUES (1, 1);
 INSERT INTO dimensions (mandate_no, no, provider, model) VALUES (1, 1, 'anthropic', 'claude-sonnet-4-5');
 INSERT INTO transactions (mandate_no, event_id, account_no, moved_account_no, seq, transaction_type, amount,
                           balance_after, counter, reference_type, reference_id, description, occurred_at, recorded_at,
@@ -64,14 +79,51 @@ INSERT INTO transactions (mandate_no, event_id, account_no, moved_account_no, se
                           balance_after, counter, reference_type, occurred_at, recorded_at, period_day, digest)
 VALUES (2, gen_random_uuid(), 5, 5, 1, 'CREDIT', 10000000, 10000000, 'PROMOTIONAL', 'SYSTEM', now(), now(),
         now() AT TIME ZONE 'Europe/Zurich', '\\x00');
+INSERT INTO mandates (no, id) VALUES (3, 'budgeted');
+INSERT INTO accounts (mandate_no, no, type, balance, seq)
+VALUES (3, 8, 'MANDATE', 5000000, 1), (3, 9, 'SUBSCRIPTION_GRANT', -5000000, 1);
+INSERT INTO transactions (mandate_no, event_id, account_no, moved_account_no, seq, transaction_type, amount,
+                          balance_after, counter, reference_type, reference_id, occurred_at, recorded_at, period_day,
+                          digest)
+VALUES (3, gen_random_uuid(), 8, 8, 1, 'CREDIT', 5000000, 5000000, 'SUBSCRIPTION_GRANT', 'SUBSCRIPTION', '{BUDGET_OF}',
+        '{PERIOD}', now(), '2026-01-01', '\\x00');
+INSERT INTO subscription_budgets (mandate_no, subscription_id, period_start, amount, credited_at)
+VALUES (3, '{BUDGET_OF}', '{PERIOD}', 5000000, now());
+INSERT INTO directory_mandates (id, name, label, enabled, is_system, version)
+VALUES ('budgeted', 'Budgeted', '', true, false, 1);
+INSERT INTO directory_users (id, username, display_name, enabled, version)
+VALUES ('user-1', 'one', 'User One', true, 2);
+INSERT INTO directory_members (mandate_id, user_id, roles, enabled, version)
+VALUES ('budgeted', 'user-1', '{{admin}}', true, 3);
+INSERT INTO provider_permissions (mandate_id, role, providers, version)
+VALUES ('budgeted', 'member', '{{anthropic}}', 4);
+INSERT INTO prices (provider, model, valid_from, version)
+VALUES ('anthropic', 'claude-sonnet-4-5', '{PERIOD}', '{PRICE}');
+INSERT INTO rates (currency, valid_from, rate) VALUES ('USD', '{PERIOD}', 0.8);
+INSERT INTO outbox (topic, key, type, event_id, occurred_at, data)
+VALUES ('balance.changed', 'old/1', 'ch.rappen.balance.changed.v1', gen_random_uuid(), now(), '{{}}');
+INSERT INTO quarantine (group_id, topic, partition, "offset", headers, value, length, sha256, error_code, error_detail,
+                        attempts, quarantined_at)
+VALUES ('billing', 'usage.recorded', 0, 7, '[]', '{{', 1, sha256('{{'), 'NOT_JSON', 'not JSON', 1, now());
 SELECT setval(pg_get_serial_sequence('mandates', 'no'), 10), setval(pg_get_serial_sequence('accounts', 'no'), 10),
        setval(pg_get_serial_sequence('dimensions', 'no'), 10);
 """
 
 
+# The tables that are called otherwise now.
+RENAMED = {"untold_balances": "unpublished_balances", "uncharged_events": "unposted_events"}
+
+
+class Dsns(NamedTuple):
+    """How the schema's owner and the application reach the database."""
+
+    owner: str
+    app: str
+
+
 @pytest.fixture
-async def upgraded(tmp_path: Path) -> AsyncIterator[Database]:
-    """A database that the first release made and filled, after the newest one has migrated it."""
+async def first_release(tmp_path: Path) -> AsyncIterator[Dsns]:
+    """A database that the first release made and filled."""
     released = tmp_path / "released"
     released.mkdir()
     for file in FOLDER.glob("*.py"):
@@ -84,10 +136,47 @@ async def upgraded(tmp_path: Path) -> AsyncIterator[Database]:
         await asyncio.to_thread(migrate, owner_dsn, schema="billing", folder=released)
         async with connected(owner_dsn) as connection:
             await connection.execute(ROWS)
-        await asyncio.to_thread(migrate, owner_dsn, schema="billing", folder=FOLDER)
-        app_dsn = database_dsn(server.admin_dsn, "billing_app", passwords["billing"].app)
-        async with opened(app_dsn, pool_size=2) as database:
-            yield database
+        yield Dsns(owner_dsn, database_dsn(server.admin_dsn, "billing_app", passwords["billing"].app))
+
+
+@pytest.fixture
+async def upgraded(first_release: Dsns) -> AsyncIterator[Database]:
+    """That database after the newest release has migrated it."""
+    await asyncio.to_thread(migrate, first_release.owner, schema="billing", folder=FOLDER)
+    async with opened(first_release.app, pool_size=2) as database:
+        yield database
+
+
+async def _counts(dsn: str) -> dict[str, int]:
+    """The number of rows of every table."""
+    async with connected(dsn) as connection:
+        tables = await connection.fetch(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'billing' AND tablename <> 'alembic_version'"
+        )
+        return {name: await connection.fetchval(f"SELECT count(*) FROM billing.{name}") for (name,) in tables}
+
+
+async def test_every_table_of_the_first_release_keeps_its_rows(first_release: Dsns) -> None:
+    before = await _counts(first_release.owner)
+    assert [table for table, count in before.items() if not count] == [], "this test is about tables with rows"
+    await asyncio.to_thread(migrate, first_release.owner, schema="billing", folder=FOLDER)
+    after = await _counts(first_release.owner)
+    assert {table: after.get(RENAMED.get(table, table)) for table in before} == before
+
+
+async def test_renamed_columns_have_what_was_in_them_and_their_rights(upgraded: Database, first_release: Dsns) -> None:
+    async with on_driver(upgraded) as connection:
+        row = await connection.fetchrow(
+            "SELECT member_account_no, posted_account_no, contra_account FROM transactions WHERE event_id = $1", USAGE
+        )
+        assert tuple(row) == (2, 1, "REVENUE")
+        account = "SELECT rounding_remainder, balance_after_last_credit FROM accounts WHERE no = 1"
+        assert tuple(await connection.fetchrow(account)) == (0, 10_000_000)
+        assert await connection.fetchval("SELECT member_account_no FROM rollups WHERE mandate_no = 1") == 2
+        assert await connection.fetchval("SELECT has_unposted FROM mandates WHERE no = 1") is True
+        await connection.execute("DELETE FROM unpublished_balances")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("UPDATE transactions SET posted_account_no = 2")
 
 
 async def test_rows_of_the_first_release_are_kept_and_recognised(upgraded: Database) -> None:
@@ -98,16 +187,18 @@ async def test_rows_of_the_first_release_are_kept_and_recognised(upgraded: Datab
     await charge(upgraded, usage_record("old", event_id=FREE, amount="3"), usage_record("old", event_id=PAYMENT))
     async with on_driver(upgraded) as connection:
         rows = await connection.fetch(
-            "SELECT event_id, own, counter FROM transactions WHERE mandate_no = 1 ORDER BY seq"
+            "SELECT event_id, own, contra_account FROM transactions WHERE mandate_no = 1 ORDER BY seq"
         )
-        refused = await connection.fetch("SELECT error_code FROM quarantine")
+        refused = await connection.fetch("SELECT error_code FROM quarantine ORDER BY id")
         assert [check for check in await audit(connection) if check.failing_count] == []
-    assert [(row["event_id"], row["own"], row["counter"]) for row in rows] == [
+    assert [(row["event_id"], row["own"], row["contra_account"]) for row in rows] == [
         (PAYMENT, True, "PAYMENT_PROVIDER"),
         (USAGE, False, "REVENUE"),
         (PAYMENT, False, "REVENUE"),
     ]
-    assert [row["error_code"] for row in refused] == ["CONFLICT"], "usage that was free before came with a cost"
+    assert [row["error_code"] for row in refused] == ["NOT_JSON", "CONFLICT"], (
+        "usage that was free before came with a cost"
+    )
 
 
 async def test_an_old_letter_after_the_upgrade_does_not_replace_the_terms_in_force(upgraded: Database) -> None:

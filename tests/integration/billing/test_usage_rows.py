@@ -12,7 +12,7 @@ from rappen_contracts import Event
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.charging.usage_events import Usage
 from services.billing.ledger.domain import Posting
-from services.billing.ledger.keys import Place
+from services.billing.ledger.keys import ChargeKeys
 from services.billing.ledger.repository import insert_rows
 from services.billing.ledger.rows import COLUMNS, encoded_row, since_epoch
 from services.billing.money import Markup
@@ -40,7 +40,7 @@ def _posting(number: int, fields: dict[str, Any]) -> Posting:
     data = UsageRecorded.model_validate(fields)
     event = Event(UUID(int=number), "ch.rappen.usage.recorded.v1", "/test", AT, data, bytes(range(16)))
     usage = Usage(event)
-    usage.place = Place(2**31 - 1, 11, 12, 13, 14)
+    usage.keys = ChargeKeys(2**31 - 1, 11, 12, 13, 14)
     return usage.posting(RATED, 12)
 
 
@@ -68,7 +68,7 @@ async def test_a_row_is_read_as_it_was_meant(database: Database) -> None:
         transaction = driver.transaction()
         await transaction.start()
         try:
-            # Its place in the chain is the same for all here, so the key of the chain is out of the way.
+            # Its number in the chain is the same for all here, so the key of the chain is out of the way.
             for row in rows:
                 await insert_rows(connection, [row])
                 found = await driver.fetchrow(
@@ -87,8 +87,8 @@ def _compare(found: Any, number: int) -> None:
     assert dict(found) == {
         "mandate_no": 2**31 - 1,
         "event_id": UUID(int=number),
-        "account_no": 11,
-        "moved_account_no": 12,
+        "member_account_no": 11,
+        "posted_account_no": 12,
         "seq": 3,
         "amount": 1_000_001,
         "balance_after": -(2**62),
@@ -98,7 +98,7 @@ def _compare(found: Any, number: int) -> None:
         "dimension_no": 14,
         "digest": bytes(range(16)),
         "transaction_type": "DEBIT",
-        "counter": "REVENUE",
+        "contra_account": "REVENUE",
         "reference_type": "STORAGE" if storage else "WORKFLOW",
         "processing_time_ms": 2**53 - 1 if full else None,
         "bytes_sent": 0 if number == 1 else None,
@@ -144,8 +144,8 @@ async def test_a_row_that_is_no_usage_is_read_as_it_was_meant(database: Database
     assert {name: value for name, value in found.items() if value is not None} == {
         "mandate_no": 2**31 - 1,
         "event_id": UUID(int=5),
-        "account_no": 11,
-        "moved_account_no": 12,
+        "member_account_no": 11,
+        "posted_account_no": 12,
         "seq": 3,
         "amount": -5,
         "balance_after": 7,
@@ -155,7 +155,7 @@ async def test_a_row_that_is_no_usage_is_read_as_it_was_meant(database: Database
         # It is kept for ever, so it stays what it was when rows were written value by value.
         "digest": blake2b(b"12|ADJUSTMENT|-5|TRANSFER|ref", digest_size=16).digest(),
         "transaction_type": "ADJUSTMENT",
-        "counter": "TRANSFER",
+        "contra_account": "TRANSFER",
         "reference_type": "SYSTEM",
         "own": True,
         "description": "Überweisung",

@@ -284,7 +284,7 @@ async def test_a_plain_member_and_a_program_have_no_directory(
     client: httpx.AsyncClient, admin: Headers, issuer: Issuer
 ) -> None:
     mandate, user = await a_tenant(client, admin, "member", "administrator", "Admin", "mandate-admin")
-    for headers in (issuer.person(user), issuer.person(unique("stranger")), issuer.program("usage:write")):
+    for headers in (issuer.person(user), issuer.person(unique("stranger")), issuer.service_account("usage:write")):
         assert_problem(await client.get("/api/directory/users", headers=headers), 403)
         assert_problem(await client.get(f"/api/directory/mandates/{mandate}", headers=headers), 403)
         lookup = await client.post("/api/directory/users/lookup", json={"ids": [user]}, headers=headers)

@@ -68,7 +68,7 @@ async def test_the_limits_of_the_operations_are_those_of_the_reference(
 
 
 async def test_a_program_has_no_limit_unless_one_is_set(limited: httpx.AsyncClient, issuer: Issuer) -> None:
-    program = issuer.program("usage:check")
+    program = issuer.service_account("usage:check")
     answers = await asyncio.gather(*(limited.post("/api/billing/check", json={}, headers=program) for _ in range(80)))
     assert {answer.status_code for answer in answers} == {200}
     assert "ratelimit" not in answers[0].headers

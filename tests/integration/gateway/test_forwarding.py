@@ -232,7 +232,7 @@ async def test_a_change_whose_answer_is_lost_is_told_as_unknown_with_its_key(
     client: httpx.AsyncClient, admin: Headers, issuer: Issuer, peers: dict[str, Peer]
 ) -> None:
     peer = peers["billing"]
-    checker, given = issuer.program("usage:check"), {**admin, "Idempotency-Key": "mine"}
+    checker, given = issuer.service_account("usage:check"), {**admin, "Idempotency-Key": "mine"}
     peer.delay_s = 11.0
     try:
         slow, german, named, settings, read, check = await asyncio.gather(

@@ -149,13 +149,13 @@ async def test_a_program_cannot_use_what_is_for_people_nor_a_scope_it_lacks(
     client: httpx.AsyncClient, issuer: Issuer, peers: dict[str, Peer]
 ) -> None:
     before = peers["billing"].requests
-    for_people = assert_problem(await client.get(PATH, headers=issuer.program("usage:write usage:check")), 403)
-    assert for_people["detail"] == "This is for people; a program's token does not serve here."
-    refused = await client.post("/api/billing/check", json={}, headers=issuer.program("usage:write"))
+    for_people = assert_problem(await client.get(PATH, headers=issuer.service_account("usage:write usage:check")), 403)
+    assert for_people["detail"] == "This is for people; the token of a service account does not serve here."
+    refused = await client.post("/api/billing/check", json={}, headers=issuer.service_account("usage:write"))
     scope = assert_problem(refused, 403, "INSUFFICIENT_SCOPE")
-    assert scope["detail"] == "This needs a program's token with the scope usage:check."
-    for_programs = await client.post("/api/billing/check", json={}, headers=issuer.person("somebody"))
-    assert assert_problem(for_programs, 403, "FORBIDDEN")["detail"].startswith("This is for programs;")
+    assert scope["detail"] == "This needs a service account's token with the scope usage:check."
+    for_services = await client.post("/api/billing/check", json={}, headers=issuer.person("somebody"))
+    assert assert_problem(for_services, 403, "FORBIDDEN")["detail"].startswith("This is for service accounts;")
     assert_problem(await client.get("/api/billing/admin/prices", headers=issuer.person("somebody")), 403)
     assert peers["billing"].requests == before
 

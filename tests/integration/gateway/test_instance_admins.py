@@ -1,4 +1,4 @@
-"""An administrator of a feature instance, through the real gateway, at the real billing service (G4)."""
+"""An administrator of a feature instance, through the real gateway, at the real billing service."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ async def test_only_an_open_invitation_can_be_accepted(two: Two, client: httpx.A
     await two.add(stranger)
     # A token alone is no entry of the directory.
     assert_problem(await two.accept(two.issuer.person(stranger)), 404, "UNKNOWN_REFERENCE")
-    assert_problem(await two.accept(two.issuer.program("usage:write")), 403)
+    assert_problem(await two.accept(two.issuer.service_account("usage:write")), 403)
 
 
 async def test_invitations_are_walked_by_cursor(two: Two, client: httpx.AsyncClient, admin: Headers) -> None:

@@ -26,8 +26,8 @@ BATCH = "application/cloudevents-batch+json"
 
 
 @pytest.fixture(scope="package")
-def program(issuer: Issuer) -> Headers:
-    return issuer.program("usage:write")
+def service_account(issuer: Issuer) -> Headers:
+    return issuer.service_account("usage:write")
 
 
 def an_event(mandate: str, **changes: Any) -> dict[str, Any]:
@@ -61,11 +61,11 @@ async def send_batch(client: httpx.AsyncClient, headers: Headers, events: object
 
 
 async def test_an_accepted_event_is_in_kafka_exactly_as_it_was_sent(
-    client: httpx.AsyncClient, program: Headers, servers: ServerPair
+    client: httpx.AsyncClient, service_account: Headers, servers: ServerPair
 ) -> None:
     mandate = unique("m")
     event = an_event(mandate, traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    answer = await send(client, program, event)
+    answer = await send(client, service_account, event)
     assert answer.status_code == 202
     assert answer.json() == {"accepted": 1, "results": [{"id": event["id"], "status": "accepted"}]}
     (record,) = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", key=mandate, count=1)
@@ -81,7 +81,7 @@ async def test_an_accepted_event_is_in_kafka_exactly_as_it_was_sent(
 
 
 async def test_in_a_batch_each_event_is_judged_by_itself(
-    client: httpx.AsyncClient, program: Headers, servers: ServerPair
+    client: httpx.AsyncClient, service_account: Headers, servers: ServerPair
 ) -> None:
     mandate = unique("m")
     good, twice = an_event(mandate), an_event(mandate)
@@ -91,7 +91,7 @@ async def test_in_a_batch_each_event_is_judged_by_itself(
     duplicate = json.dumps(an_event(mandate)).replace('"user_id"', '"user_id": "other", "user_id"', 1)
     parts = [json.dumps(each) for each in (good, negative, twice, foreign, "text", twice, an_event(mandate, id=7))]
     body = f"[{','.join(parts)}, {duplicate}]".encode()
-    answer = await send_batch(client, program, body)
+    answer = await send_batch(client, service_account, body)
     assert answer.status_code == 207, answer.text
     results = answer.json()["results"]
     assert answer.json()["accepted"] == 3
@@ -106,7 +106,7 @@ async def test_in_a_batch_each_event_is_judged_by_itself(
 
 
 async def test_a_payment_cannot_be_written_through_the_usage_endpoint(
-    client: httpx.AsyncClient, program: Headers
+    client: httpx.AsyncClient, service_account: Headers
 ) -> None:
     data = {
         "mandate_id": "m",
@@ -116,7 +116,7 @@ async def test_a_payment_cannot_be_written_through_the_usage_endpoint(
         "stripe_payment_intent_id": "pi_1",
         "paid_at": "2026-01-01T00:00:00Z",
     }
-    refused = await send(client, program, an_event("m", type="ch.rappen.payment.succeeded.v1", data=data))
+    refused = await send(client, service_account, an_event("m", type="ch.rappen.payment.succeeded.v1", data=data))
     document = assert_problem(refused, 422, "INVALID_EVENTS")
     (result,) = document["results"]
     assert (result["status"], result["code"]) == ("invalid", "UNKNOWN_TYPE")
@@ -124,10 +124,10 @@ async def test_a_payment_cannot_be_written_through_the_usage_endpoint(
 
 
 async def test_when_nothing_is_valid_the_answer_is_a_problem_with_every_result(
-    client: httpx.AsyncClient, program: Headers
+    client: httpx.AsyncClient, service_account: Headers
 ) -> None:
     event = an_event("m", specversion="0.3")
-    for answer in (await send(client, program, event), await send_batch(client, program, [event])):
+    for answer in (await send(client, service_account, event), await send_batch(client, service_account, [event])):
         document = assert_problem(answer, 422, "INVALID_EVENTS")
         assert document["accepted"] == 0
         assert [result["status"] for result in document["results"]] == ["invalid"]
@@ -159,15 +159,15 @@ async def test_when_nothing_is_valid_the_answer_is_a_problem_with_every_result(
     ],
 )
 async def test_hostile_bodies_are_refused_one_by_one_and_in_batches(
-    client: httpx.AsyncClient, program: Headers, body: bytes
+    client: httpx.AsyncClient, service_account: Headers, body: bytes
 ) -> None:
-    assert_problem(await send(client, program, body), 422, "INVALID_EVENTS")
-    assert_problem(await send_batch(client, program, b"[" + body + b"]"), 422)
-    assert_problem(await send_batch(client, program, body), 422)
+    assert_problem(await send(client, service_account, body), 422, "INVALID_EVENTS")
+    assert_problem(await send_batch(client, service_account, b"[" + body + b"]"), 422)
+    assert_problem(await send_batch(client, service_account, body), 422)
 
 
 async def test_what_would_be_given_away_or_is_said_twice_is_refused_with_its_code(
-    client: httpx.AsyncClient, program: Headers
+    client: httpx.AsyncClient, service_account: Headers
 ) -> None:
     data = an_event("m")["data"]
     encoded = b64encode(json.dumps(data).encode()).decode()
@@ -184,91 +184,98 @@ async def test_what_would_be_given_away_or_is_said_twice_is_refused_with_its_cod
         ({"time": "2026-01-02T14:07Z"}, "BAD_TIME"),
     ]
     for changes, code in cases:
-        document = assert_problem(await send(client, program, an_event("m", **changes)), 422, "INVALID_EVENTS")
+        document = assert_problem(await send(client, service_account, an_event("m", **changes)), 422, "INVALID_EVENTS")
         assert document["results"][0]["code"] == code, document
-    answer = await send_batch(client, program, [an_event("m", **changes) for changes, _ in cases])
+    answer = await send_batch(client, service_account, [an_event("m", **changes) for changes, _ in cases])
     assert [result["code"] for result in answer.json()["results"]] == [code for _, code in cases]
 
 
 async def test_data_in_base64_is_taken_as_data_is(
-    client: httpx.AsyncClient, program: Headers, servers: ServerPair
+    client: httpx.AsyncClient, service_account: Headers, servers: ServerPair
 ) -> None:
     mandate = unique("m")
     event = an_event(mandate)
     encoded = {**event, "data_base64": b64encode(json.dumps(event.pop("data")).encode()).decode()}
     del encoded["data"]
-    assert (await send(client, program, encoded)).status_code == 202
+    assert (await send(client, service_account, encoded)).status_code == 202
     (record,) = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", key=mandate, count=1)
     read = decode(record.headers, record.value, now=system_clock())
     assert read.data.model_dump()["mandate_id"] == mandate
 
 
-async def test_the_size_of_a_batch_and_of_a_body_is_limited(client: httpx.AsyncClient, program: Headers) -> None:
-    assert_problem(await send_batch(client, program, [{}] * 1001), 422, "TOO_MANY_EVENTS")
+async def test_the_size_of_a_batch_and_of_a_body_is_limited(
+    client: httpx.AsyncClient, service_account: Headers
+) -> None:
+    assert_problem(await send_batch(client, service_account, [{}] * 1001), 422, "TOO_MANY_EVENTS")
     large = an_event("m", comment="x" * 300_000)
-    assert_problem(await send(client, program, large), 413, "BODY_TOO_LARGE")
-    mixed = await send_batch(client, program, [an_event("m"), large])
+    assert_problem(await send(client, service_account, large), 413, "BODY_TOO_LARGE")
+    mixed = await send_batch(client, service_account, [an_event("m"), large])
     assert mixed.status_code == 207
     assert mixed.json()["results"][1]["code"] == "RECORD_TOO_LARGE"
-    assert_problem(await send_batch(client, program, b" " * (8 * 1024 * 1024 + 1)), 413, "BODY_TOO_LARGE")
+    assert_problem(await send_batch(client, service_account, b" " * (8 * 1024 * 1024 + 1)), 413, "BODY_TOO_LARGE")
 
 
-async def test_another_content_type_is_415(client: httpx.AsyncClient, program: Headers) -> None:
+async def test_another_content_type_is_415(client: httpx.AsyncClient, service_account: Headers) -> None:
     for path, media_type in (("/api/usage", BATCH), ("/api/usage/batch", "application/json"), ("/api/usage", "")):
-        given = {**program, "Content-Type": media_type}
+        given = {**service_account, "Content-Type": media_type}
         assert_problem(await client.post(path, content=b"[]", headers=given), 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 async def test_only_a_program_with_the_scope_may_write_usage(
     client: httpx.AsyncClient, issuer: Issuer, admin: Headers
 ) -> None:
-    for headers in (issuer.program("usage:check"), issuer.program(""), issuer.person("somebody"), admin):
+    for headers in (
+        issuer.service_account("usage:check"),
+        issuer.service_account(""),
+        issuer.person("somebody"),
+        admin,
+    ):
         assert_problem(await send(client, headers, an_event("m")), 403)
         assert_problem(await send_batch(client, headers, b"{"), 403)
 
 
 async def test_a_full_batch_is_accepted_quickly(
-    client: httpx.AsyncClient, program: Headers, servers: ServerPair
+    client: httpx.AsyncClient, service_account: Headers, servers: ServerPair
 ) -> None:
     mandate = unique("m")
     events = [an_event(mandate) for _ in range(1000)]
-    answer = await send_batch(client, program, events)
+    answer = await send_batch(client, service_account, events)
     assert (answer.status_code, answer.json()["accepted"]) == (202, 1000)
     records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", key=mandate, count=1000)
     assert [dict(record.headers)["ce_id"].decode() for record in records] == [event["id"] for event in events]
 
 
 async def test_too_many_events_in_flight_are_429(
-    servers: ServerPair, issuer: Issuer, program: Headers, tmp_path: Path
+    servers: ServerPair, issuer: Issuer, service_account: Headers, tmp_path: Path
 ) -> None:
     more = {"GATEWAY_USAGE_IN_FLIGHT_MAX": "5"}
     async with GatewayProcess(servers, issuer, {}, tmp_path, role="api", more=more) as small:
         async with httpx.AsyncClient(base_url=small.url, trust_env=False) as client:
-            refused = await send_batch(client, program, [an_event("m") for _ in range(6)])
+            refused = await send_batch(client, service_account, [an_event("m") for _ in range(6)])
             assert_problem(refused, 429, "TOO_MANY_IN_FLIGHT")
             assert refused.headers["retry-after"] == "1"
-            assert (await send_batch(client, program, [an_event("m") for _ in range(5)])).status_code == 202
+            assert (await send_batch(client, service_account, [an_event("m") for _ in range(5)])).status_code == 202
 
 
 async def test_zz_while_kafka_is_away_usage_is_503_and_afterwards_accepted_again(
-    client: httpx.AsyncClient, program: Headers, servers: ServerPair
+    client: httpx.AsyncClient, service_account: Headers, servers: ServerPair
 ) -> None:
     mandate = unique("m")
     await asyncio.to_thread(servers.kafka.kill)
     try:
         started = time.monotonic()
-        answer = await send(client, program, an_event(mandate))
+        answer = await send(client, service_account, an_event(mandate))
         assert_problem(answer, 503, "UNAVAILABLE")
         assert int(answer.headers["retry-after"]) >= 1
         assert time.monotonic() - started < 15
-        again = await send_batch(client, program, [an_event(mandate)])
+        again = await send_batch(client, service_account, [an_event(mandate)])
         assert_problem(again, 503, "UNAVAILABLE")
     finally:
         await asyncio.to_thread(servers.kafka.start)
     event = an_event(mandate)
 
     async def accepted() -> bool:
-        return (await send(client, program, event)).status_code == 202
+        return (await send(client, service_account, event)).status_code == 202
 
     await eventually(accepted, what="an event accepted again")
     records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", key=mandate, count=1)

@@ -169,7 +169,7 @@ async def test_what_an_event_claims_is_not_believed(world: World) -> None:
 
 
 async def test_a_webhook_is_answered_quickly(world: World) -> None:
-    """V7 is measured by the bench; here only that no call to Stripe is on the way (it would take a second)."""
+    """No call to Stripe is on the way: it would take a second."""
     await world.control.post("/faults", json={"path": "/v1/checkout/sessions/", "status": 200, "delay_s": 1})
     session_id = await world.person().session()
     body = json.dumps(event(type="checkout.session.completed", data={"object": {"id": session_id}})).encode()

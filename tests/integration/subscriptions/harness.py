@@ -19,10 +19,10 @@ from rappen_contracts.directory.v1 import DirectoryChanged, DirectoryEntry, Memb
 from rappen_contracts.registry import DIRECTORY_CHANGED_V1
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from services.chassis.caller import Caller, CallerVerifier
+from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
-from services.chassis.readers import Readers
 from services.chassis.relay import Relay
 from services.chassis.settings import HttpSettings, KafkaSettings
 from services.subscriptions import subscribers
@@ -167,9 +167,9 @@ async def running_service(servers: ServerPair) -> AsyncIterator[Service]:
     catalogue = read_catalogue(settings.plans_file)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened(servers.dsn("subscriptions"), pool_size=8))
-        readers = Readers(settings.kafka, database, client_id="test")
-        await readers.start()
-        stack.push_async_callback(readers.stop)
+        consumer_progress = ConsumerProgress(settings.kafka, database, client_id="test")
+        await consumer_progress.start()
+        stack.push_async_callback(consumer_progress.stop)
         bootstrap_servers = servers.kafka.bootstrap_servers
         reading = read_in_group(bootstrap_servers, "subscription.changed", "billing")
         billing = BillingsPlace(await stack.enter_async_context(reading))
@@ -182,18 +182,22 @@ async def running_service(servers: ServerPair) -> AsyncIterator[Service]:
         producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
         await stack.enter_async_context(producer)
         http = httpx.AsyncClient(
-            transport=_transport(database, catalogue, readers, clock, servers), base_url="http://s"
+            transport=_transport(database, catalogue, consumer_progress, clock, servers), base_url="http://s"
         )
         await stack.enter_async_context(http)
         yield Service(servers, database, catalogue, clock, http, billing, producer)
 
 
 def _transport(
-    database: Database, catalogue: Catalogue, readers: Readers, clock: MovingClock, servers: ServerPair
+    database: Database,
+    catalogue: Catalogue,
+    consumer_progress: ConsumerProgress,
+    clock: MovingClock,
+    servers: ServerPair,
 ) -> httpx.ASGITransport:
     app = application()
     app.state.caller = CallerVerifier(audience="subscriptions", secret=servers.secret)
-    app.state.context = ApiContext(database, catalogue, readers, clock)
+    app.state.context = ApiContext(database, catalogue, consumer_progress, clock)
     return httpx.ASGITransport(app=app)
 
 

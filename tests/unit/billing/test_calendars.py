@@ -1,4 +1,4 @@
-"""A new time zone counts from the next month on, and every time keeps the day that it had (S5, L13)."""
+"""A new time zone counts from the next month on, and every time keeps the day that it had."""
 
 from datetime import UTC, date, datetime, timedelta
 

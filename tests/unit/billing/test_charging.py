@@ -37,8 +37,8 @@ def _explained(markup: str, **data: Any) -> dict[str, Any]:
     tariff = Tariff(1, PriceBook([VERSION]), RateTable([Rate("USD", SINCE, Decimal("1E+2"))]))
     rated = rate_usage(billable(usage, tokens), AT, tariff, Markup.of(Decimal(markup)))
     assert not isinstance(rated, Parked)
-    _, carry = post(rated.exact, Decimal("1E-20"))
-    explained: dict[str, Any] = json.loads(json.dumps(derivation(usage, rated, Decimal("1E-20"), carry, tokens)))
+    _, remainder = post(rated.exact, Decimal("1E-20"))
+    explained: dict[str, Any] = json.loads(json.dumps(derivation(usage, rated, Decimal("1E-20"), remainder, tokens)))
     return explained
 
 

@@ -27,12 +27,12 @@ MODELS = {
 
 
 class Till:
-    """Everything that is computed for one usage event, from its tokens to the new carry."""
+    """Everything that is computed for one usage event, from its tokens to the new remainder."""
 
     def __init__(self) -> None:
         self.book = PriceBook(read_rappen_file(DEMO_FILE.read_bytes(), AT).versions)
         self.rates = RateTable([Rate("USD", datetime(2026, 1, 1, tzinfo=UTC), Decimal("0.8912"))])
-        self.carry = Decimal(0)
+        self.remainder = Decimal(0)
 
     def charge(self, usage: Metered) -> int:
         """The micro-CHF to post for the usage, with 50 % markup."""
@@ -42,7 +42,9 @@ class Till:
         rate = self.rates.at(found.currency, AT)
         if rate is None:
             raise LookupError(found.currency)
-        amount, self.carry = post(with_markup(converted(found.cost, rate.rate), Markup.of(Decimal(50))), self.carry)
+        amount, self.remainder = post(
+            with_markup(converted(found.cost, rate.rate), Markup.of(Decimal(50))), self.remainder
+        )
         return amount
 
 

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from rappen_contracts import decode
-from services.chassis.consumer import Faulty, Received
+from services.chassis.consumer import Received, UnprocessableEvents
 from services.chassis.database import Database
 from services.chassis.quarantine import Refused
 from tests.support.events import usage_record
@@ -31,7 +31,7 @@ class Handler:
         self.calls += 1
         faults = [entry for entry in events if entry.record.offset in self.bad]
         if faults and self.naming:
-            raise Faulty([(entry, "too large") for entry in faults])
+            raise UnprocessableEvents([(entry, "too large") for entry in faults])
         if faults:
             raise ArithmeticError("one of them")
         self.settled += [entry.record.offset for entry in events]

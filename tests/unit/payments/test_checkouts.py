@@ -113,7 +113,7 @@ def test_a_payment_is_told_where_an_event_can_carry_it(
     amount: str, currency: str, paid_at: datetime, told: bool
 ) -> None:
     payment = ReceivedPayment(Decimal(amount), currency, "pi_1", paid_at)
-    assert payment.can_be_told is told
+    assert payment.can_be_published is told
     if told:
         money = NonNegativeMoney(amount=payment.amount, currency=payment.currency)
         assert (money.amount, TypeAdapter(Timestamp).validate_python(paid_at)) == (payment.amount, paid_at)

@@ -48,7 +48,7 @@ def _no_nul(text: str) -> str:
 
 
 def _form(pattern: str, en: str, de: str) -> Callable[[str], str]:
-    """Refuses what has another form, in words: the pattern itself is for programs."""
+    """Refuses what does not match, in words: the pattern itself is for machines."""
     form = re.compile(pattern, re.ASCII)
 
     def check(text: str) -> str:
@@ -78,7 +78,7 @@ Language = Annotated[
 
 
 def _once_each(names: list[str]) -> list[str]:
-    """One order, so that the same set is the same entry."""
+    """Sorted and without repeats, so that the same set is the same entry."""
     return sorted(set(names))
 
 

@@ -17,7 +17,8 @@ class UnknownRole:
 
 @dataclass(frozen=True, slots=True)
 class RoleNames:
-    """What is configured. A slip in a role would otherwise stand unseen: it gives nothing and takes everything."""
+    """The configured roles. A misspelt role would otherwise be stored unnoticed, and its holder would have no
+    rights."""
 
     members: Sequence[str]
     accesses: Sequence[str]

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.billing.commands.uncharged import run_unknown
+from services.billing.commands.unpriced import run_unknown
 from services.billing.settings import BillingSettings
 from tests.integration.billing.conftest import BillingApi
 from tests.support.charging import charge

@@ -1,4 +1,4 @@
-"""The check of what was told: balances that were published, which lie outside the database."""
+"""The check of published balances, which are kept outside the database: on the topic `balance.changed`."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from rappen_contracts.registry import BALANCE_CHANGED_V1, source_topic
 from services.billing.money import to_micro
 from services.chassis.settings import KafkaSettings
 
-__all__ = ["TOLD", "ToldBalance", "read_told", "told_arguments"]
+__all__ = ["PUBLISHED", "PublishedBalance", "published_arguments", "read_published"]
 
 REQUEST_TIMEOUT_MS = 10_000
 POLL_MS = 1_000
@@ -22,19 +22,19 @@ RECORDS_MAX = 5_000
 # Without a record for so long the broker does not give what it says it has.
 STALL_S = 30.0
 
-# The row after which a balance was published is there, with that balance. A last row that was deleted shows here, even
-# where its balance, its sums and the number of rows were put right.
-TOLD = """
+# The row after which a balance was published is there, with that balance. So a last row that was deleted is found even
+# if the account's balance, the sums and the number of rows were adjusted to that.
+PUBLISHED = """
     SELECT m.no AS mandate_no, g.account_no, t.balance_after IS DISTINCT FROM g.balance AS failing,
-           'row ' || g.version || ' was told with balance ' || g.balance || ' and '
-           || coalesce('has ' || t.balance_after, 'is gone') AS told
+           'row ' || g.version || ' was published with balance ' || g.balance || ' and '
+           || coalesce('has ' || t.balance_after, 'is gone') AS detail
       FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS g (mandate_id, account_no, version, balance)
       LEFT JOIN mandates m ON m.id = g.mandate_id
-      LEFT JOIN transactions t ON t.mandate_no = m.no AND t.moved_account_no = g.account_no AND t.seq = g.version
+      LEFT JOIN transactions t ON t.mandate_no = m.no AND t.posted_account_no = g.account_no AND t.seq = g.version
 """
 
 
-class ToldBalance(NamedTuple):
+class PublishedBalance(NamedTuple):
     """A published balance in micro-CHF, and the number of the account's row after which it was that."""
 
     mandate_id: str
@@ -43,13 +43,13 @@ class ToldBalance(NamedTuple):
     balance: int
 
 
-def told_arguments(told: Sequence[ToldBalance]) -> tuple[list[object], ...]:
-    """The arguments of `TOLD`."""
-    columns = [list(column) for column in zip(*told, strict=True)] or [[], [], [], []]
+def published_arguments(published: Sequence[PublishedBalance]) -> tuple[list[object], ...]:
+    """The arguments of `PUBLISHED`."""
+    columns = [list(column) for column in zip(*published, strict=True)] or [[], [], [], []]
     return tuple(columns)
 
 
-async def read_told(kafka: KafkaSettings) -> list[ToldBalance]:
+async def read_published(kafka: KafkaSettings) -> list[PublishedBalance]:
     """The newest balance that was published of each account, up to the present end of the topic.
 
     It has to be read before the snapshot of the database that it is compared with: what is published is committed.
@@ -57,7 +57,7 @@ async def read_told(kafka: KafkaSettings) -> list[ToldBalance]:
     """
     topic = source_topic(BALANCE_CHANGED_V1.name)
     partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-    newest: dict[int, ToldBalance] = {}
+    newest: dict[int, PublishedBalance] = {}
     consumer = AIOKafkaConsumer(
         bootstrap_servers=kafka.bootstrap_servers,
         client_id="billing-audit",
@@ -77,22 +77,24 @@ async def read_told(kafka: KafkaSettings) -> list[ToldBalance]:
                 moved = time.monotonic()
             elif time.monotonic() - moved > STALL_S:
                 raise TimeoutError(f"{topic.name} gives no more records")
-            for told in map(_told, chain.from_iterable(found.values())):
-                if told is not None and (
-                    told.account_no not in newest or newest[told.account_no].version < told.version
+            for published in map(_published_balance, chain.from_iterable(found.values())):
+                if published is not None and (
+                    published.account_no not in newest or newest[published.account_no].version < published.version
                 ):
-                    newest[told.account_no] = told
+                    newest[published.account_no] = published
     finally:
         await consumer.stop()
     return list(newest.values())
 
 
-def _told(record: ConsumerRecord) -> ToldBalance | None:
-    """The balance that a record tells; None for one that cannot be read, which tells none."""
+def _published_balance(record: ConsumerRecord) -> PublishedBalance | None:
+    """The balance in a record; None where the record cannot be read."""
     try:
         changed = decode(record.headers, record.value, now=datetime.now(UTC)).data
     except ContractError:
         return None
     if not isinstance(changed, BalanceChanged) or not changed.account_id.isdecimal():
         return None
-    return ToldBalance(changed.mandate_id, int(changed.account_id), changed.version, to_micro(changed.balance.amount))
+    return PublishedBalance(
+        changed.mandate_id, int(changed.account_id), changed.version, to_micro(changed.balance.amount)
+    )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.billing.audit import ToldBalance, audit, read_told
-from services.billing.ledger.publications import UntoldBalances
+from services.billing.audit import PublishedBalance, audit, read_published
+from services.billing.ledger.publications import UnpublishedBalances
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
@@ -35,7 +35,7 @@ async def kafka(servers: ServerPair, database: Database) -> AsyncIterator[KafkaS
         source="/tests",
         clock=system_clock,
         faults=FaultPoints(None),
-        states=UntoldBalances(system_clock),
+        states=UnpublishedBalances(system_clock),
     )
     async with at_work(relay):
         yield settings
@@ -49,7 +49,7 @@ async def _audit(servers: ServerPair, *more: str, broker: str | None = None) -> 
     return ended.returncode, json.loads(ended.stdout) if "--json" in more else ended.stdout
 
 
-async def test_a_last_row_that_is_gone_from_the_books_was_told(
+async def test_a_last_row_that_is_gone_from_the_books_was_published(
     servers: ServerPair, database: Database, books: Books, kafka: KafkaSettings
 ) -> None:
     mandate = new_mandate()
@@ -68,28 +68,31 @@ async def test_a_last_row_that_is_gone_from_the_books_was_told(
     await producer.start()
     await producer.send_and_wait("balance.changed", value=b"not a balance", key=b"guest")
     await producer.stop()
-    told = await read_told(kafka)
-    assert [each for each in told if each.mandate_id == mandate] == [ToldBalance(mandate, account_no, 3, -105_000)]
+    published = await read_published(kafka)
+    assert [each for each in published if each.mandate_id == mandate] == [
+        PublishedBalance(mandate, account_no, 3, -105_000)
+    ]
     code, answer = await _audit(servers, "--json")
     assert (code, answer["ok"]) == (0, True)
     looked_at = {check["check"]: check["accounts"] for check in answer["checks"]}
-    assert looked_at["told"] == len(told)
+    assert looked_at["published"] == len(published)
     # Somebody takes the last charge out of every place in the database.
     async with unseen(servers.admin_dsn, schema="billing") as admin:
         row = await admin.fetchrow(
-            "DELETE FROM transactions WHERE moved_account_no = $1 AND seq = 3 RETURNING *", account_no
+            "DELETE FROM transactions WHERE posted_account_no = $1 AND seq = 3 RETURNING *", account_no
         )
-        carry = "(derivation::jsonb ->> 'carry_after')::numeric"
+        remainder = "(derivation::jsonb ->> 'carry_after')::numeric"
         await admin.execute(
-            f"UPDATE accounts a SET seq = t.seq, balance = t.balance_after, carry = {carry} FROM transactions t"
-            " WHERE a.no = $1 AND t.moved_account_no = $1 AND t.seq = 2",
+            f"UPDATE accounts a SET seq = t.seq, balance = t.balance_after, rounding_remainder = {remainder}"
+            f" FROM transactions t"
+            " WHERE a.no = $1 AND t.posted_account_no = $1 AND t.seq = 2",
             account_no,
         )
         taken = "UPDATE rollups SET cost = cost - $3, count = count - 1 WHERE mandate_no = $1 AND day = $2"
         await admin.execute(taken, row["mandate_no"], row["period_day"], row["amount"])
-        failing = [(check.name, check.failing) for check in await audit(admin, told) if check.failing_count]
-    detail = "row 3 was told with balance -105000 and is gone"
-    assert failing == [("told", [{"mandateId": mandate, "accountId": str(account_no), "detail": detail}])]
+        failing = [(check.name, check.failing) for check in await audit(admin, published) if check.failing_count]
+    detail = "row 3 was published with balance -105000 and is gone"
+    assert failing == [("published", [{"mandateId": mandate, "accountId": str(account_no), "detail": detail}])]
 
 
 async def test_without_the_broker_the_books_are_checked_and_the_rest_is_not_called_right(
@@ -98,7 +101,7 @@ async def test_without_the_broker_the_books_are_checked_and_the_rest_is_not_call
     code, answer = await _audit(servers, "--json", broker="127.0.0.1:1")
     assert (code, answer["ok"]) == (1, False)
     failing = [check for check in answer["checks"] if check["failing"]]
-    assert [check["check"] for check in failing] == ["told"]
-    assert failing[0]["failures"][0]["detail"].startswith("what was told cannot be read from the broker: Kafka")
+    assert [check["check"] for check in failing] == ["published"]
+    assert failing[0]["failures"][0]["detail"].startswith("published balances cannot be read from the broker: Kafka")
     code, text = await _audit(servers, broker="127.0.0.1:1")
     assert (code, text.splitlines()[-1]) == (1, "1 failures")

@@ -13,12 +13,12 @@ _TIMEOUT_S = 10.0
 CONSUMERS = ("billing", "subscriptions")
 
 _DEAD_LETTERS = "SELECT count(*) FROM quarantine WHERE replayed_at IS NULL AND closed_at IS NULL"
-_UNPRICED = "SELECT count(*) FROM uncharged_events WHERE reason <> 'FREE'"
+_UNPRICED = "SELECT count(*) FROM unposted_events WHERE reason <> 'FREE'"
 
 
 @dataclass(frozen=True)
-class Matters:
-    """How many there are of each; dead letters by service, without those that were replayed or closed."""
+class PendingItems:
+    """What waits for an operator, counted; dead letters by service, without those that were replayed or closed."""
 
     dead_letters: Mapping[str, int]
     unpriced: int
@@ -39,18 +39,18 @@ class Matters:
         return [", ".join(f"{name}: {count} (rappen {command})" for name, count, command in counts), *others]
 
 
-async def count_matters(stack: Mapping[str, Any]) -> Matters | None:
+async def count_pending(stack: Mapping[str, Any]) -> PendingItems | None:
     """Count in the databases of a stack; None when they do not answer, which shows in the table anyway."""
     dsns: Mapping[str, str] = stack["postgres"]
     try:
         letters = {service: await _letters(dsns[service]) for service in CONSUMERS}
-        unpriced, unknown = await _uncharged(dsns["billing"])
+        unpriced, unknown = await _unpriced_and_unknown(dsns["billing"])
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return None
-    return Matters(letters, unpriced, unknown)
+    return PendingItems(letters, unpriced, unknown)
 
 
-async def _uncharged(dsn: str) -> tuple[int, int]:
+async def _unpriced_and_unknown(dsn: str) -> tuple[int, int]:
     from services.billing.mandates.queries import count_unknown
 
     connection = await _connect(dsn)

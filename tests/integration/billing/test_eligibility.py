@@ -2,24 +2,24 @@
 
 import asyncio
 
-from services.billing.checks.standings import Standings
+from services.billing.checks.eligibility import EligibilityBatcher
 from services.chassis.database import Database
 
 
 async def test_who_asks_in_the_turn_in_which_a_reader_ends_is_answered(database: Database, mandate: str) -> None:
     # An answered caller goes on in the very turn in which the only reader, having nobody left, comes to its end.
-    standings = Standings(database, readers_max=1)
+    batcher = EligibilityBatcher(database, readers_max=1)
     async with asyncio.timeout(10):
         for _ in range(3):
-            assert (await standings.read(mandate, "user-1", None))["known"]
+            assert (await batcher.read(mandate, "user-1", None))["known"]
 
 
 async def test_who_goes_away_and_who_comes_meanwhile_leave_nobody_waiting(database: Database, mandate: str) -> None:
-    standings = Standings(database)
+    batcher = EligibilityBatcher(database)
 
     async def ask(number: int) -> bool:
         for _ in range(5):
-            reading = asyncio.create_task(standings.read(mandate, "user-1", None))
+            reading = asyncio.create_task(batcher.read(mandate, "user-1", None))
             await asyncio.sleep(0)
             if number % 3 == 0:
                 reading.cancel()

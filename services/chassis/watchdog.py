@@ -1,7 +1,7 @@
-"""How a consumer stands: its lag, what holds it up from outside, and whether it is alive but stuck.
+"""Watches a consumer: its lag, what holds it up from outside, and whether it is alive but stuck.
 
-Three things stop a partition without an error anywhere: a producer that leaves a transaction open, a topic that is no
-more, and a client that does not move. The first two are told by readiness and metrics; a topic that was made again is
+Three things stop a partition without an error anywhere: a producer that leaves a transaction open, a topic that was
+deleted, and a client that does not move. The first two show in readiness and metrics; a topic that was made again is
 read from its beginning; the third ends the process.
 """
 
@@ -16,9 +16,9 @@ from services.chassis.kafka import BatchSubscription
 from services.chassis.logging import get_logger
 from services.chassis.metrics import CONSUMER_LAG_RECORDS, PARTITION_HELD_SECONDS
 from services.chassis.process import pause
-from services.chassis.records import RecordReader, Standing
+from services.chassis.records import PartitionOffsets, RecordReader
 
-__all__ = ["Watch"]
+__all__ = ["Watchdog"]
 
 INTERVAL_S = 5.0
 STUCK_AFTER_S = 120.0
@@ -28,7 +28,7 @@ HELD_AFTER_S = 15.0
 _log = get_logger(__name__)
 
 
-class Watch:
+class Watchdog:
     """Looks at one subscription every few seconds; `busy` is held while a batch is in flight."""
 
     def __init__(
@@ -85,16 +85,16 @@ class Watch:
         try:
             async with asyncio.timeout(INTERVAL_S * 4):
                 await self._look_at_topics(reader)
-                standing = {} if self._missing else await reader.standing()
+                offsets = {} if self._missing else await reader.partition_offsets()
         except Exception as error:  # noqa: BLE001 - the broker is away; standing still is then no fault of ours.
             _log.warning("lag unknown", error=type(error).__name__)
             self._positions, self._moved_at = {}, time.monotonic()
             return
         CONSUMER_LAG_RECORDS.labels(self._topics[0]).set(
-            sum(max(0, entry.end - entry.position) for entry in standing.values())
+            sum(max(0, entry.end - entry.position) for entry in offsets.values())
         )
-        self._look_at_transactions(standing)
-        self._look_at_movement(standing)
+        self._look_at_transactions(offsets)
+        self._look_at_movement(offsets)
 
     async def _look_at_topics(self, reader: RecordReader) -> None:
         missing, changed = await reader.topics_now(self._topics)
@@ -110,10 +110,10 @@ class Watch:
                 await reader.begin_again(changed)
             _log.error("topics made again, read from their beginning", topics=changed)
 
-    def _look_at_transactions(self, standing: dict[TopicPartition, Standing]) -> None:
+    def _look_at_transactions(self, offsets: dict[TopicPartition, PartitionOffsets]) -> None:
         now = time.monotonic()
         before, self._held = self._held, {}
-        for at, entry in standing.items():
+        for at, entry in offsets.items():
             if entry.position >= entry.stable and entry.end > entry.stable:
                 stable, since = before.get(at, (entry.stable, now))
                 self._held[at] = (entry.stable, since if stable == entry.stable else now)
@@ -123,11 +123,11 @@ class Watch:
         for at in before.keys() - self._held.keys():
             PARTITION_HELD_SECONDS.remove(at.topic, str(at.partition))
 
-    def _look_at_movement(self, standing: dict[TopicPartition, Standing]) -> None:
+    def _look_at_movement(self, offsets: dict[TopicPartition, PartitionOffsets]) -> None:
         """What an open transaction holds up counts as read here: that the client does not get it is as it should be. So
         is it that a consumer which was stopped does not move."""
-        positions = {at: entry.position for at, entry in standing.items()}
-        waiting = sum(max(0, entry.stable - entry.position) for entry in standing.values())
+        positions = {at: entry.position for at, entry in offsets.items()}
+        waiting = sum(max(0, entry.stable - entry.position) for entry in offsets.values())
         if positions != self._positions or waiting == 0 or self._is_held():
             self._moved_at = time.monotonic()
         if time.monotonic() - self._moved_at > STUCK_AFTER_S:

@@ -1,4 +1,4 @@
-"""Crediting or deducting by the system administrator (L10): recorded with who did it and why."""
+"""Manual credits and deductions by the system administrator: recorded with who made them and why."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,12 +22,12 @@ from services.chassis.caller import Caller
 from services.chassis.database import driver_connection
 from services.chassis.problems import IdempotencyMismatch
 
-__all__ = ["HandCredit", "credit_by_hand", "credited_account"]
+__all__ = ["ManualCredit", "credited_account", "post_manual_credit"]
 
 
 @dataclass(frozen=True, slots=True)
-class HandCredit:
-    """A signed amount in CHF, for whom and why; the key makes a repeat of the request the same credit."""
+class ManualCredit:
+    """A signed amount in CHF (negative deducts), for whom and why; the key makes a repeat the same credit."""
 
     user_id: str | None
     amount: Decimal
@@ -35,8 +35,8 @@ class HandCredit:
     idempotency_key: str | None
 
 
-async def credit_by_hand(
-    connection: AsyncConnection, mandate_no: int, credit: HandCredit, *, caller: Caller, now: datetime
+async def post_manual_credit(
+    connection: AsyncConnection, mandate_no: int, credit: ManualCredit, *, caller: Caller, now: datetime
 ) -> dict[str, Any]:
     """Posts the credit in the caller's transaction and answers its row; a repeat answers the first one's, whatever the
     billing model is by then."""
@@ -46,8 +46,8 @@ async def credit_by_hand(
     mandate = await lock_mandate(connection, mandate_no)
     event_id = _event_id(mandate_no, caller, credit.idempotency_key)
     known = await driver.fetchrow(
-        "SELECT t.moved_account_no, t.seq, t.transaction_type, t.amount, t.description, a.user_id"
-        " FROM transactions t JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.account_no"
+        "SELECT t.posted_account_no, t.seq, t.transaction_type, t.amount, t.description, a.user_id"
+        " FROM transactions t JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.member_account_no"
         " WHERE t.mandate_no = $1 AND t.event_id = $2 AND t.own",
         mandate_no,
         event_id,
@@ -59,13 +59,13 @@ async def credit_by_hand(
         if tuple(known[name] for name in ("transaction_type", "amount", "description", "user_id")) != given:
             raise IdempotencyMismatch
         return await read_transaction(
-            driver_connection(connection), mandate_no, known["moved_account_no"], known["seq"]
+            driver_connection(connection), mandate_no, known["posted_account_no"], known["seq"]
         )
-    account_no, about_no = await credited_account(connection, mandate, credit.user_id, now=now)
+    account_no, member_account_no = await credited_account(connection, mandate, credit.user_id, now=now)
     posting = Posting(
         mandate_no=mandate_no,
         event_id=event_id,
-        member_account_no=about_no or account_no,
+        member_account_no=member_account_no or account_no,
         posted_account_no=account_no,
         transaction_type=transaction_type,
         amount=abs(micros),

@@ -10,7 +10,7 @@ from services.billing.mandates.queries import list_unknown
 from services.billing.pricing.queries import list_unpriced
 from services.billing.settings import BillingSettings
 from services.chassis.arguments import LISTED_MAX, whole_number
-from services.chassis.database import PATIENT, Database
+from services.chassis.database import OPERATOR_TIMEOUTS, Database
 
 __all__ = ["run_unknown", "run_unpriced"]
 
@@ -55,7 +55,7 @@ def _parse(name: str, what: str, arguments: Sequence[str]) -> argparse.Namespace
 
 
 async def _read(settings: BillingSettings, query: Callable[[Database], Awaitable[Rows]]) -> Rows:
-    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=PATIENT)
+    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=OPERATOR_TIMEOUTS)
     try:
         return await query(database)
     finally:
@@ -100,7 +100,7 @@ def _unpriced_line(row: dict[str, Any]) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    """Names of a publisher's may hold anything."""
+    """The text without control characters, because a publisher chooses it."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

@@ -1,4 +1,4 @@
-"""Checks of places: accounts and mandates that rows name, and money only where the billing model looks for it."""
+"""Checks of accounts: that those which rows name exist, and that money is only where the billing model looks for it."""
 
 __all__ = ["CHECKS"]
 
@@ -6,23 +6,25 @@ CHECKS = {
     # Every account is of a mandate, and every row and rollup of accounts that exist.
     "accounts": """
         WITH used AS MATERIALIZED (
-            SELECT t.mandate_no, t.account_no, t.moved_account_no, t.counter FROM transactions t GROUP BY 1, 2, 3, 4),
+            SELECT t.mandate_no, t.member_account_no, t.posted_account_no, t.contra_account
+              FROM transactions t GROUP BY 1, 2, 3, 4),
              named AS (
-            SELECT mandate_no, account_no AS no FROM used
-             UNION SELECT mandate_no, moved_account_no FROM used
-             UNION SELECT mandate_no, account_no FROM rollups),
-             counters AS (
-            SELECT u.mandate_no, string_agg(DISTINCT u.counter, ', ') AS missing
-              FROM used u LEFT JOIN accounts a ON a.mandate_no = u.mandate_no AND a.type = u.counter
-             WHERE u.counter <> 'REVENUE' AND a.no IS NULL GROUP BY 1),
+            SELECT mandate_no, member_account_no AS no FROM used
+             UNION SELECT mandate_no, posted_account_no FROM used
+             UNION SELECT mandate_no, member_account_no FROM rollups),
+             contra_accounts AS (
+            SELECT u.mandate_no, string_agg(DISTINCT u.contra_account, ', ') AS missing
+              FROM used u LEFT JOIN accounts a ON a.mandate_no = u.mandate_no AND a.type = u.contra_account
+             WHERE u.contra_account <> 'REVENUE' AND a.no IS NULL GROUP BY 1),
              found AS (
             SELECT coalesce(a.mandate_no, n.mandate_no) AS mandate_no, coalesce(a.no, n.no) AS no, a.no IS NULL AS gone
               FROM accounts a FULL JOIN named n ON n.mandate_no = a.mandate_no AND n.no = a.no)
         SELECT f.mandate_no, f.no AS account_no, f.gone OR m.no IS NULL OR c.missing IS NOT NULL AS failing,
                concat_ws('; ', CASE WHEN f.gone THEN 'the account that rows name does not exist' END,
                          CASE WHEN m.no IS NULL THEN 'its mandate, number ' || f.mandate_no || ', does not exist' END,
-                         'its mandate has no account ' || c.missing) AS told
-          FROM found f LEFT JOIN mandates m ON m.no = f.mandate_no LEFT JOIN counters c ON c.mandate_no = f.mandate_no
+                         'its mandate has no account ' || c.missing) AS detail
+          FROM found f LEFT JOIN mandates m ON m.no = f.mandate_no LEFT JOIN contra_accounts c
+            ON c.mandate_no = f.mandate_no
     """,
     # A mandate's billing model is the one that it was switched to last, or the one that each begins with.
     "model": """
@@ -31,7 +33,7 @@ CHECKS = {
               FROM audit_log WHERE action = 'model' ORDER BY mandate_no, id DESC)
         SELECT m.no AS mandate_no, NULL::bigint AS account_no,
                m.billing_model IS DISTINCT FROM coalesce(s.model, 'PREPAY_MANDATE') AS failing,
-               'it is ' || m.billing_model || ', switched to ' || coalesce(s.model, 'none') AS told
+               'it is ' || m.billing_model || ', switched to ' || coalesce(s.model, 'none') AS detail
           FROM mandates m LEFT JOIN switched s ON s.mandate_no = m.no
     """,
     # There is no money where the billing model does not look: members have some in PREPAY_USER only, the pool in all
@@ -39,12 +41,12 @@ CHECKS = {
     # nothing else came to it. What a switch takes from one account it gives to others.
     "idle": """
         WITH waiting AS (
-            SELECT t.mandate_no, t.moved_account_no AS no, max(t.seq) FILTER (WHERE t.balance_after = 0) AS emptied,
-                   max(t.seq) FILTER (WHERE t.counter NOT IN ('PAYMENT_PROVIDER', 'SUBSCRIPTION_GRANT')
-                                         OR t.account_no <> t.moved_account_no) AS other
+            SELECT t.mandate_no, t.posted_account_no AS no, max(t.seq) FILTER (WHERE t.balance_after = 0) AS emptied,
+                   max(t.seq) FILTER (WHERE t.contra_account NOT IN ('PAYMENT_PROVIDER', 'SUBSCRIPTION_GRANT')
+                                         OR t.member_account_no <> t.posted_account_no) AS other
               FROM accounts a
               JOIN mandates m ON m.no = a.mandate_no AND m.billing_model = 'PREPAY_USER'
-              JOIN transactions t ON t.mandate_no = a.mandate_no AND t.moved_account_no = a.no
+              JOIN transactions t ON t.mandate_no = a.mandate_no AND t.posted_account_no = a.no
              WHERE a.type = 'MANDATE' AND a.balance <> 0 GROUP BY 1, 2)
         SELECT a.mandate_no, a.no AS account_no,
                a.balance <> 0 AND CASE a.type
@@ -52,7 +54,7 @@ CHECKS = {
                    WHEN 'MANDATE' THEN m.billing_model = 'PREPAY_USER'
                                    AND (w.no IS NULL OR coalesce(w.other, 0) > coalesce(w.emptied, 0))
                    ELSE a.type = 'TRANSFER' END AS failing,
-               'balance ' || a.balance || ' on an account ' || a.type || ' in ' || m.billing_model AS told
+               'balance ' || a.balance || ' on an account ' || a.type || ' in ' || m.billing_model AS detail
           FROM accounts a JOIN mandates m ON m.no = a.mandate_no
           LEFT JOIN waiting w ON w.mandate_no = a.mandate_no AND w.no = a.no
     """,

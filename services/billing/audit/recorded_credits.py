@@ -1,4 +1,4 @@
-"""Checks of money that came from outside: what was recorded beside the ledger, against its rows."""
+"""The check of credits: payments, budgets, opening and manual credits as recorded elsewhere, against the ledger."""
 
 __all__ = ["CHECKS"]
 
@@ -7,17 +7,18 @@ CHECKS = {
     # was recorded; what an administrator gave and took is what the audit log says.
     "credits": """
         WITH rows AS (
-            SELECT t.mandate_no, CASE t.counter WHEN 'PROMOTIONAL' THEN t.moved_account_no END AS no, t.counter,
-                   CASE t.counter WHEN 'SUBSCRIPTION_GRANT' THEN t.reference_id || ' from ' || t.occurred_at
+            SELECT t.mandate_no, CASE t.contra_account WHEN 'PROMOTIONAL' THEN t.posted_account_no END AS no,
+              t.contra_account,
+                   CASE t.contra_account WHEN 'SUBSCRIPTION_GRANT' THEN t.reference_id || ' from ' || t.occurred_at
                                   WHEN 'PAYMENT_PROVIDER' THEN t.reference_id ELSE '' END AS cause,
                    sum(CASE t.transaction_type WHEN 'DEBIT' THEN -t.amount ELSE t.amount END) AS amount
               FROM transactions t
-             WHERE t.counter = 'ADMIN' AND t.reference_type = 'ADMIN'
-                OR t.counter = 'PROMOTIONAL' AND t.reference_type = 'SYSTEM'
-                OR t.counter IN ('SUBSCRIPTION_GRANT', 'PAYMENT_PROVIDER') AND t.transaction_type = 'CREDIT'
+             WHERE t.contra_account = 'ADMIN' AND t.reference_type = 'ADMIN'
+                OR t.contra_account = 'PROMOTIONAL' AND t.reference_type = 'SYSTEM'
+                OR t.contra_account IN ('SUBSCRIPTION_GRANT', 'PAYMENT_PROVIDER') AND t.transaction_type = 'CREDIT'
              GROUP BY 1, 2, 3, 4),
              marks AS (
-            SELECT mandate_no, NULL::bigint AS no, 'SUBSCRIPTION_GRANT' AS counter,
+            SELECT mandate_no, NULL::bigint AS no, 'SUBSCRIPTION_GRANT' AS contra_account,
                    subscription_id || ' from ' || period_start AS cause, amount FROM subscription_budgets
              UNION ALL
             SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', reference, amount FROM payment_credits
@@ -32,13 +33,14 @@ CHECKS = {
              compared AS (
             SELECT coalesce(m.mandate_no, r.mandate_no) AS mandate_no, coalesce(m.no, r.no) AS no,
                    coalesce(m.amount, 0) <> coalesce(r.amount, 0) AS failing,
-                   coalesce(m.counter, r.counter) || ' ' || coalesce(m.cause, r.cause) || ': recorded '
-                   || coalesce(m.amount::bigint, 0) || ', rows ' || coalesce(r.amount, 0) AS told
+                   coalesce(m.contra_account, r.contra_account) || ' ' || coalesce(m.cause, r.cause) || ': recorded '
+                   || coalesce(m.amount::bigint, 0) || ', rows ' || coalesce(r.amount, 0) AS detail
               FROM marks m FULL JOIN rows r
-                ON r.mandate_no = m.mandate_no AND coalesce(r.no, 0) = coalesce(m.no, 0) AND r.counter = m.counter
+                ON r.mandate_no = m.mandate_no AND coalesce(r.no, 0) = coalesce(m.no, 0)
+                  AND r.contra_account = m.contra_account
                AND r.cause = m.cause)
         SELECT mandate_no, no AS account_no, bool_or(failing) AS failing,
-               string_agg(told, '; ' ORDER BY told) FILTER (WHERE failing) AS told
+               string_agg(detail, '; ' ORDER BY detail) FILTER (WHERE failing) AS detail
           FROM compared GROUP BY 1, 2
     """,
 }

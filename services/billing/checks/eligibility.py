@@ -1,4 +1,4 @@
-"""What a check looks at: membership, settings, accounts and provider permissions, as they are now.
+"""Reads what decides a check: membership, settings, accounts and provider permissions, as they are now.
 
 Every AI call asks first, so checks that arrive while others are being read are read together, by one statement: the
 busier the service, the less a check costs. A check that is alone waits for nobody.
@@ -10,16 +10,16 @@ from typing import NamedTuple
 import asyncpg
 
 from services.billing.mandates.repository import USABLE_PERCENT
-from services.chassis.database import Database, NoConnection, driver_connection
+from services.chassis.database import Database, DatabaseUnavailable, driver_connection
 
-__all__ = ["Standings"]
+__all__ = ["EligibilityBatcher"]
 
 # Statements at once, and checks in one of them.
 READERS_MAX = 2
 TOGETHER_MAX = 64
 # Beyond so many, a check is answered at once that there is no time for it.
 WAITING_MAX = 1_000
-# A reading is short; one that is not waits for a server that stands still, and its checks are told so.
+# A read is short; one that is not waits for a server that stands still, and its checks fail.
 READ_TIMEOUT_S = 4.0
 
 _STATEMENT = f"""
@@ -53,8 +53,8 @@ class _Asked(NamedTuple):
     found: asyncio.Future[asyncpg.Record]
 
 
-class Standings:
-    """Reads of one process."""
+class EligibilityBatcher:
+    """Batches the reads of one process."""
 
     def __init__(self, database: Database, *, readers_max: int = READERS_MAX) -> None:
         self._database = database
@@ -63,12 +63,12 @@ class Standings:
         self._readers: set[asyncio.Task[None]] = set()
 
     async def read(self, mandate_id: str, user_id: str, provider: str | None) -> asyncpg.Record:
-        """One row, with nulls for what does not exist; raises what the database raised, or `NoConnection`."""
+        """One row, with nulls for what does not exist; raises what the database raised, or `DatabaseUnavailable`."""
         if len(self._waiting) >= WAITING_MAX:
             # Those who have gone, because their time was over, wait for nothing.
             self._waiting = [asked for asked in self._waiting if not asked.found.done()]
             if len(self._waiting) >= WAITING_MAX:
-                raise NoConnection
+                raise DatabaseUnavailable
         found: asyncio.Future[asyncpg.Record] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Asked(mandate_id, user_id, provider, found))
         if len(self._readers) < self._readers_max:
@@ -89,7 +89,7 @@ class Standings:
                 self._readers.discard(reader)
 
     async def _read_until_nobody_waits(self) -> None:
-        """What goes wrong is told to those who asked, and the next ones are tried anew."""
+        """An error is raised where the checks of that batch were asked; the next batch is read anyway."""
         while self._waiting:
             together, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
             try:

@@ -19,7 +19,7 @@ from services.chassis.database import Database, is_transient
 from services.chassis.logging import get_logger
 from services.chassis.settings import KafkaSettings
 
-__all__ = ["Readers"]
+__all__ = ["ConsumerProgress"]
 
 POLL_S = 0.01
 WAIT_S_MAX = 3.0
@@ -28,14 +28,14 @@ REQUEST_TIMEOUT_MS = 2_000
 _log = get_logger(__name__)
 
 
-class Readers:
-    """Asks Kafka how far the groups of a topic are. `start` before use, `stop` at the end."""
+class ConsumerProgress:
+    """How far the consumer groups of a topic have read, as Kafka says. `start` before use, `stop` at the end."""
 
     def __init__(self, kafka: KafkaSettings, database: Database, *, client_id: str) -> None:
         self._database = database
         self._options = {
             "bootstrap_servers": kafka.bootstrap_servers,
-            "client_id": f"{client_id}-readers",
+            "client_id": f"{client_id}-progress",
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
         }
         self._admin: AIOKafkaAdminClient | None = None
@@ -47,7 +47,7 @@ class Readers:
         try:
             await self._connect()
         except (OSError, KafkaError) as error:
-            _log.warning("readers not connected", error=type(error).__name__)
+            _log.warning("consumer progress not connected", error=type(error).__name__)
 
     async def _connect(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
         """The clients, made once by the loop that uses them, whoever waits; closed again when they do not start."""
@@ -87,7 +87,7 @@ class Readers:
             # Whatever the servers say, the change is made; anything else is a fault of ours.
             if not is_transient(error) and not isinstance(error, KafkaError | asyncpg.PostgresError):
                 raise
-            _log.warning("readers not caught up", topic=topic, error=type(error).__name__)
+            _log.warning("consumers not caught up", topic=topic, error=type(error).__name__)
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""A balance that moved stays marked until it was told as it is, whatever moves it meanwhile."""
+"""A balance that moved stays marked until it was published as it is, whatever moves it meanwhile."""
 
 from uuid import uuid4
 
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import AccountKey, ensure_accounts, ensure_mandates
-from services.billing.ledger.untold import forget_told, read_untold
+from services.billing.ledger.unpublished import mark_published, read_unpublished
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.repository import lock_mandates
 from services.chassis.clock import system_clock
@@ -44,7 +44,7 @@ async def _move(connection: AsyncConnection, account: tuple[int, int]) -> None:
 
 
 async def _marked(connection: AsyncConnection, account: tuple[int, int]) -> list[asyncpg.Record]:
-    rows = await read_untold(driver_connection(connection), 10_000)
+    rows = await read_unpublished(driver_connection(connection), 10_000)
     return [row for row in rows if (row["mandate_no"], row["no"]) == account]
 
 
@@ -55,9 +55,9 @@ async def test_a_mark_goes_when_the_balance_was_told(database: Database) -> None
         for _ in range(3):
             async with begin(connection):
                 await _move(connection, account)
-        told = await _marked(connection, account)
-        assert [row["seq"] for row in told] == [3]
-        await forget_told(driver_connection(connection), told)
+        published = await _marked(connection, account)
+        assert [row["seq"] for row in published] == [3]
+        await mark_published(driver_connection(connection), published)
         assert await _marked(connection, account) == []
 
 
@@ -66,26 +66,26 @@ async def test_a_mark_stays_when_the_balance_has_moved_since_it_was_read(databas
         account = await _account(connection)
         async with begin(connection):
             await _move(connection, account)
-        told = await _marked(connection, account)
+        published = await _marked(connection, account)
         async with begin(connection):
             await _move(connection, account)
-        await forget_told(driver_connection(connection), told)
+        await mark_published(driver_connection(connection), published)
         assert [row["seq"] for row in await _marked(connection, account)] == [2]
 
 
 @pytest.mark.parametrize("committed", [True, False])
 async def test_a_mark_stays_while_a_charge_holds_the_account(database: Database, committed: bool) -> None:
     """Nobody waits for the other, and what the charge moves is not forgotten, nor what it does not."""
-    async with database.reading() as charging, database.reading() as telling:
+    async with database.reading() as charging, database.reading() as publishing:
         account = await _account(charging)
         async with begin(charging):
             await _move(charging, account)
-        told = await _marked(telling, account)
+        published = await _marked(publishing, account)
         transaction = driver_connection(charging).transaction()
         await transaction.start()
         await _move(charging, account)
-        await forget_told(driver_connection(telling), told)
+        await mark_published(driver_connection(publishing), published)
         await (transaction.commit() if committed else transaction.rollback())
-        assert [row["seq"] for row in await _marked(telling, account)] == [2 if committed else 1]
-        await forget_told(driver_connection(telling), await _marked(telling, account))
-        assert await _marked(telling, account) == []
+        assert [row["seq"] for row in await _marked(publishing, account)] == [2 if committed else 1]
+        await mark_published(driver_connection(publishing), await _marked(publishing, account))
+        assert await _marked(publishing, account) == []

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from deploy.local.ports import free_port
+from services.chassis.consumer_progress import WAIT_S_MAX, ConsumerProgress
 from services.chassis.database import Database
-from services.chassis.readers import WAIT_S_MAX, Readers
 from services.chassis.settings import KafkaSettings
 from tests.support.databases import on_driver, opened
 from tests.support.stack import ServerPair
@@ -39,8 +39,8 @@ async def unrelayed(narrow: Database) -> AsyncIterator[None]:
 @pytest.mark.usefixtures("unrelayed")
 async def test_while_callers_wait_for_a_broker_that_is_away_others_are_answered(narrow: Database) -> None:
     broker_away = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
-    readers = Readers(broker_away, narrow, client_id="test")
-    waiting = [asyncio.create_task(readers.caught_up("payment.succeeded")) for _ in range(POOL_SIZE * 5)]
+    consumer_progress = ConsumerProgress(broker_away, narrow, client_id="test")
+    waiting = [asyncio.create_task(consumer_progress.caught_up("payment.succeeded")) for _ in range(POOL_SIZE * 5)]
     await asyncio.sleep(0.3)
     slowest = 0.0
     while not all(task.done() for task in waiting):
@@ -50,4 +50,4 @@ async def test_while_callers_wait_for_a_broker_that_is_away_others_are_answered(
         await asyncio.sleep(0.05)
     assert slowest < WAIT_S_MAX / 3
     assert not any(await asyncio.gather(*waiting))
-    await readers.stop()
+    await consumer_progress.stop()
