@@ -56,9 +56,11 @@ async def start_plan(
     trial_user = caller.user_id if mandate_id in caller.mandates else None
     try:
         async with database.transaction() as connection:
+            running = await lock_occupying(connection, mandate_id)
+            # After the lock: what runs may have been started by this very request, a moment ago.
             if await _is_started(connection, subscription_id, plan_key):
                 return
-            ended = _replaced(await lock_occupying(connection, mandate_id), plan, now)
+            ended = _replaced(running, plan, now)
             await record_changes(connection, [*ended, begun], cause=cause, actor=caller.user_id, now=now)
             if plan.is_trial:
                 await use_trial(connection, begun.after, user_id=trial_user, now=now)

@@ -7,9 +7,14 @@ from decimal import Decimal
 from uuid import UUID, uuid4, uuid5
 
 import asyncpg
+import httpx
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+import services.subscriptions.use_cases.start_plan as start_plan_module
 from rappen_contracts.directory.v1 import Mandate
+from services.subscriptions.domain.subscription import Subscription
+from services.subscriptions.repository import lock_occupying
 from tests.integration.subscriptions.harness import BEGINNING, Service, changed, new_admin_of, new_member_of
 from tests.support.callers import system_admin
 from tests.support.events import new_mandate
@@ -203,6 +208,28 @@ async def test_the_database_refuses_a_second_operative_subscription(service: Ser
     assert (shown["status"], shown["scheduled"]["status"]) == ("TRIALING", "SCHEDULED")
     assert shown["scheduled"]["id"] == str(waiting)
     assert "scheduled" not in shown["scheduled"]
+
+
+async def test_a_repeat_that_meets_its_first_request_in_between_is_the_same_request(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mandate_id, key = await known(service), {"Idempotency-Key": "key-1"}
+    person = new_admin_of(mandate_id)
+    lock = lock_occupying
+    firsts: list[httpx.Response | None] = []
+
+    async def lock_after_the_first(connection: AsyncConnection, mandate_id: str) -> Subscription | None:
+        if not firsts:
+            firsts.append(None)
+            firsts[0] = await service.start(mandate_id, "TRIAL_7D", person, headers=key)
+        return await lock(connection, mandate_id)
+
+    monkeypatch.setattr(start_plan_module, "lock_occupying", lock_after_the_first)
+    repeat = await service.start(mandate_id, "TRIAL_7D", person, headers=key)
+    (first,) = firsts
+    assert first is not None
+    assert (first.status_code, repeat.status_code) == (200, 200), repeat.text
+    assert first.json()["subscription"]["id"] == repeat.json()["subscription"]["id"]
 
 
 async def test_a_start_whose_answer_was_lost_is_repeated_with_its_key(service: Service) -> None:
