@@ -66,7 +66,7 @@ async def test_a_relay_whose_lock_connection_died_sends_nothing_it_had_read(
             await admin.execute("SELECT pg_terminate_backend($1)", pid)
         balance.version = 2
         # It stands still while the other, which gets the lock now, tells what is newer.
-        await eventually(lambda: balance.told >= 2, what="the newer state")
+        await eventually(lambda: balance.published >= 2, what="the newer state")
 
     dsn = servers.dsn("billing")
     async with opened(dsn, pool_size=2) as one, opened(dsn, pool_size=2) as other:
@@ -75,7 +75,7 @@ async def test_a_relay_whose_lock_connection_died_sends_nothing_it_had_read(
             async with at_work(_relay(other, bootstrap_servers, Telling(balance))):
                 balance.version = 1
                 await asyncio.wait_for(lost.wait(), 30)
-                await eventually(lambda: balance.told >= 2, what="the newer state")
+                await eventually(lambda: balance.published >= 2, what="the newer state")
                 await asyncio.sleep(3)
     assert (await _values(bootstrap_servers, balance.key))[-1] == b"2"
 
