@@ -1,4 +1,4 @@
-"""Reading records so that none of them can take the others along: bounded in memory, whatever is in them.
+"""Reading records so that none of them can make others fail: bounded in memory, whatever is in them.
 
 The client below decompresses whatever a record expands to and hands out records by number, so a poll of small
 compressed records may need gigabytes. It also decodes the names of headers strictly, although Kafka takes any bytes:
@@ -99,7 +99,7 @@ class PartitionOffsets(NamedTuple):
 
 
 class TopicsNow(NamedTuple):
-    """What is not as it was."""
+    """Topics that do not exist now, and topics that were deleted and made again."""
 
     missing: list[str]
     changed: list[str]
@@ -116,7 +116,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         self._topic_ids: dict[str, str] = {}
         # Set while the assignment's positions are known to be right: the client fetches as soon as it has them.
         self._placed = asyncio.Event()
-        # How often the places of an assignment were taken away.
+        # How often the positions of an assignment were revoked.
         self._revoked = 0
         # The partition that was read last, and how many records of it on end.
         self._in_a_row: tuple[TopicPartition | None, int] = None, 0
@@ -156,8 +156,8 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 size += sum(map(_size, records))
             step = min(step * 2, STEP_MAX)
         if self._revoked != revoked:
-            # A rebalance came between, perhaps a whole one: these are records of places that are gone, or of the next
-            # ones, which may not have been judged when they were read.
+            # A rebalance came in between, perhaps a whole one: these records are from positions that are revoked, or
+            # from new ones that may not have been checked when they were read.
             self._give_back(found)
             return {}
         return found
@@ -232,10 +232,10 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         await self._client.force_metadata_update()
 
     async def _is_set(self, event: asyncio.Event) -> bool:
-        """Whether it is, after a moment at most.
+        """Whether the event is set; waits for it a moment at most.
 
-        The client has to see that somebody reads: a reader that was idle for too long is put out of its group and not
-        let in again, and an error of the group holds everything up until somebody takes it.
+        The client has to see that somebody reads: a reader that was idle for too long is expelled from its group and
+        not let in again, and an error of the group holds everything up until somebody takes it.
         """
         if not event.is_set():
             self._coordinator.check_errors()

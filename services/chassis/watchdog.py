@@ -45,7 +45,7 @@ class Watchdog:
         self._busy = busy
         self._limit = limit
         self._missing: list[str] = []
-        # By partition that is held up: where, and since when.
+        # By partition that is held up: the offset, and since when.
         self._held: dict[TopicPartition, tuple[int, float]] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._moved_at = time.monotonic()
