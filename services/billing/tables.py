@@ -116,7 +116,7 @@ accounts = sa.Table(
     sa.Column("balance_after_last_credit", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("last_warning_at", _Time),
     sa.Column("opening_credit_at", _Time),
-    # The opening credit that was given (micro-CHF), also 0: null means not yet. The audit compares it with the ledger.
+    # The opening credit that was given, in micro-CHF, possibly 0; the audit compares it with the ledger row.
     sa.Column("opening_credit", sa.BigInteger),
     sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),

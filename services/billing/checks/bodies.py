@@ -1,4 +1,4 @@
-"""What the check reads and answers."""
+"""Request and response models of the check."""
 
 from typing import Self
 

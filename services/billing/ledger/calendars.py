@@ -79,7 +79,7 @@ def period_day(at: datetime, zone: str) -> date:
     try:
         day = at.astimezone(place).date()
     except OverflowError:
-        # The local time is before year 1 or after year 9999, outside what a date can represent: the day is clamped.
+        # The local time is before year 1 or after year 9999, outside what a date can represent: the day in UTC counts.
         return at.astimezone(UTC).date()
     _days[zone] = _first_moment(day, zone), _end(day, place), day
     return day

@@ -103,7 +103,7 @@ class Posting(NamedTuple):
     """
 
     mandate_no: int
-    # The id of the event that caused it: the publisher's for usage, else one made here (`own`), in a space of its own.
+    # The id of the event that caused it: the publisher's for usage, else one made here, in an id space of its own.
     event_id: UUID
     # The account of the member it is about, and the account whose balance changes.
     member_account_no: int
@@ -119,7 +119,7 @@ class Posting(NamedTuple):
     workflow_id: str | None = None
     reference_id: str | None = None
     created_by_user_id: str | None = None
-    # Of a charge alone.
+    # Set for usage only.
     usage: UsageDetails | None = None
 
     @property

@@ -94,7 +94,7 @@ def _moved(
         try:
             day = calendars[posting.mandate_no].day(posting.occurred_at)
             moved = _row(posting, account, contra, day, recorded_at)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting, and is told with it.
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting and kept with it.
             prepared.faulty.append((posting, error))
             continue
         if moved is None:

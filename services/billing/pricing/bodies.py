@@ -1,4 +1,4 @@
-"""What the routes of prices, rates and unpriced usage read and answer."""
+"""Request and response models of the routes of prices, rates and unpriced usage."""
 
 from decimal import Decimal
 from typing import Annotated, Literal, get_args

@@ -1,4 +1,4 @@
-"""Parked events that are looked at again: read, or set aside alone. What settling usage and settling payments share."""
+"""Reading parked events again, and setting aside those that cannot be read: shared by settling usage and payments."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -54,7 +54,7 @@ async def list_prices(
 
 
 def _equal(column: sa.Column[Any], wanted: str | None) -> list[sa.ColumnElement[bool]]:
-    """A filter, where one is wanted."""
+    """A filter on the column; none for None."""
     return [] if wanted is None else [column == wanted]
 
 
@@ -87,7 +87,7 @@ async def list_rates(database: Database, *, currency: str | None, now: datetime)
 
 
 async def rates_listed(connection: AsyncConnection, *, currency: str | None, now: datetime) -> list[dict[str, Any]]:
-    """The same within a transaction that has set one of them."""
+    """As `list_rates`, on the caller's connection, whose transaction may have added one of them."""
     stored = await read_rates(driver_connection(connection))
     table = RateTable(entry.rate for entry in stored if entry.rate is not None)
     newest = {(entry.currency, entry.rate.valid_from): entry.id for entry in stored if entry.rate is not None}
