@@ -1,4 +1,4 @@
-"""The one launcher of our programs as real processes; and billing workers under supervision, who die and come back."""
+"""The one launcher of our programs as real processes; and supervised billing workers that are killed and restarted."""
 
 import asyncio
 import signal

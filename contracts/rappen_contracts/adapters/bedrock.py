@@ -5,7 +5,7 @@ Which number contains which (API reference of TokenUsage, user guide on prompt c
 
 - `inputTokens` contains neither `cacheReadInputTokens` nor `cacheWriteInputTokens`. `cacheDetails` splits what was
   written by lifetime.
-- `outputTokens` contains reasoning, which is not told apart.
+- `outputTokens` contains reasoning, which is not reported separately.
 - `totalTokens` may leave the cache out.
 """
 

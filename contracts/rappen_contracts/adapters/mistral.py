@@ -3,7 +3,7 @@
 Which number contains which (types of the `mistralai` package 3.7, docs.mistral.ai):
 
 - `prompt_tokens` contains the cached tokens, which stand in `prompt_tokens_details.cached_tokens` or, in older
-  answers, in `num_cached_tokens`. Reasoning is part of `completion_tokens` and not told apart.
+  answers, in `num_cached_tokens`. Reasoning is part of `completion_tokens` and not reported separately.
 - In conversations `connector_tokens`, what tools gave to the model, stand beside both: `total_tokens` is the sum of the
   three in every example of the documentation (95 + 209 + 95 = 399).
 - `prompt_audio_seconds` is billed in place of the tokens of that audio, which only `total_tokens` contains.

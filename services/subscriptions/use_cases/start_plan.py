@@ -24,7 +24,7 @@ from services.subscriptions.use_cases.record_changes import record_changes
 
 __all__ = ["start_plan"]
 
-# What the database refuses: uniqueness is its business, so of many starts at once exactly one gets through.
+# Unique indexes that refuse a second start: of many concurrent ones exactly one succeeds.
 _VIOLATIONS: dict[str, type[Problem]] = {
     "uq_subscriptions_operative": StartedMeanwhile,
     "pk_subscriptions": StartedMeanwhile,
