@@ -92,7 +92,7 @@ class RefusedRun:
         self.clear()
 
     def clear(self) -> None:
-        """Begins anew."""
+        """Begins a new run."""
         self._settled = self._counted = 0
         # By the hash of a key, because a key may be large; it is another in each process, so none can be made to fit.
         self._by_key: Counter[int] = Counter()

@@ -46,7 +46,7 @@ class CutValue(bytes):
 
     @classmethod
     def of(cls, value: bytes) -> "CutValue":
-        """Cuts a value."""
+        """The truncated form of a value, with its length and digest."""
         cut = cls(value[:CUT_BYTES])
         cut.length = len(value)
         cut.digest = sha256(value).digest()
@@ -71,12 +71,12 @@ class UnreadValue(CutValue):
 
 
 def cut_key(key: bytes | None) -> bytes | None:
-    """What is kept of a key."""
+    """A key within the limit as it is, a larger one truncated."""
     return key if key is None or len(key) <= RECORD_BYTES_MAX else key[:RECORD_BYTES_MAX]
 
 
 def cut_value(value: bytes | None) -> bytes | None:
-    """What is kept of a value."""
+    """A value within the limit as it is, a larger one as `CutValue`."""
     return value if value is None or len(value) <= RECORD_BYTES_MAX else CutValue.of(value)
 
 

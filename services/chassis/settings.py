@@ -1,4 +1,4 @@
-"""What every service is configured with: environment variables `<SERVICE>_<NAME>`, groups nested by `__`."""
+"""The settings that all services share: environment variables `<SERVICE>_<NAME>`, groups nested by `__`."""
 
 from pathlib import Path
 from typing import Literal, Self

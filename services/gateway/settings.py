@@ -1,4 +1,4 @@
-"""What the gateway is configured with (`GATEWAY_*`)."""
+"""The settings of the gateway (`GATEWAY_*`)."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self

@@ -26,16 +26,16 @@ _KNOWN = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def chat(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of what has `prompt_tokens` and `completion_tokens`: chat, agents, embeddings, transcriptions. A list of chunks
-    is one stream; what the SDK's stream wraps in `data` is read."""
+    """The usage events of what has `prompt_tokens` and `completion_tokens`: chat, agents, embeddings, transcriptions. A
+    list of chunks is one stream; what the SDK's stream wraps in `data` is read."""
     part = inner(answer, "usage", "data")
     usage = usage_of(part, "usage", known=_KNOWN)
     return [] if usage is None else _events(part, usage, fields, part.text("id"))
 
 
 def conversation(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of a conversation or an agent's run; the model is the one that its last message names. Of the events of a stream
-    it is `conversation.response.done` that counts."""
+    """The usage events of a conversation or an agent's run; the model is the one that its last message names. Of the
+    events of a stream it is `conversation.response.done` that counts."""
     part = inner(answer, "usage", "data")
     usage = usage_of(part, "usage", known=_KNOWN)
     return [] if usage is None else _events(part, usage, fields, part.text("conversation_id"))
@@ -69,7 +69,7 @@ def _quantities(usage: Part) -> dict[str, int]:
 
 
 def ocr(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of OCR, billed by the page."""
+    """The usage events of OCR, billed by the page."""
     part = Part(answer)
     usage = usage_of(part, "usage_info", known=("pages_processed",))
     if usage is None:

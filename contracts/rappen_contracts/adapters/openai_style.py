@@ -9,7 +9,7 @@ __all__ = ["chat_tokens", "prompt_kinds", "responses_tokens"]
 
 
 def chat_tokens(usage: Part, *, reasoning_beside: bool = False) -> Tokens:
-    """Of `prompt_tokens`, `completion_tokens` and their details; see `_tokens`."""
+    """The tokens of `prompt_tokens`, `completion_tokens` and their details; see `_tokens`."""
     return _tokens(
         usage,
         "prompt_tokens",
@@ -21,7 +21,7 @@ def chat_tokens(usage: Part, *, reasoning_beside: bool = False) -> Tokens:
 
 
 def responses_tokens(usage: Part) -> Tokens:
-    """Of `input_tokens`, `output_tokens` and their details, also in the spelling of audio and realtime."""
+    """The tokens of `input_tokens`, `output_tokens` and their details, also in the spelling of audio and realtime."""
     return _tokens(
         usage,
         "input_tokens",

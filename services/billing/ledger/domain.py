@@ -134,7 +134,7 @@ def transaction_id(account_no: int, seq: int) -> UUID:
 
 
 def transaction_place(transaction: UUID) -> tuple[int, int] | None:
-    """The account of a row and its number in the chain; None for an id that is not one of ours."""
+    """The account of a row and its number in the chain; None for an id that `transaction_id` cannot have made."""
     number = transaction.int
     if transaction.version != 8:
         return None

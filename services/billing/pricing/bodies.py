@@ -84,7 +84,7 @@ class PriceEntry(BaseModel):
 
 
 class RappenPrices(BaseModel):
-    """A price file of ours."""
+    """A price file in Rappen's own format."""
 
     format: Literal["rappen.prices.v1"]
     prices: list[PriceEntry]
