@@ -90,7 +90,7 @@ class Database:
         self, url: str, *, pool_size: int = 8, settings: DatabaseSettings | None = None, generic_plans: bool = False
     ) -> None:
         """`generic_plans` is for a service whose statements are written so that one plan, by index, serves any values:
-        planning each anew costs more than most of them do."""
+        planning them at each execution costs more than most of them do."""
         settings = settings or DatabaseSettings()
         self._waiting = 0
         self._waiting_max = settings.waiting_max
@@ -235,7 +235,7 @@ async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
 
 
 def _refuse_closed(connection: DBAPIConnection, *_: object) -> None:
-    """Has the pool connect anew in place of a connection that the server closed meanwhile, without a round trip."""
+    """Makes the pool replace a connection that the server has closed meanwhile; needs no round trip."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
 

@@ -1,9 +1,9 @@
 """A limit for dead letters: where almost all of a topic is refused, its consumer stops until an operator resumes it.
 
 A bad release of ours, or a topic that carries something else, would otherwise put a whole backlog into quarantine. A
-consumer therefore counts over a run of records: how many were settled, and how many refused. The run begins anew as
-soon as the refused are less than `dead_letter_share` of it, and the consumer stops when it holds `dead_letter_run`
-refused ones. What was refused until then is in quarantine as ever; what comes after stays in Kafka, with its offsets.
+consumer therefore counts over a run of records: how many were settled, and how many refused. A new run begins as soon
+as the refused are less than `dead_letter_share` of it, and the consumer stops when it holds `dead_letter_run` refused
+ones. What was refused until then is in quarantine as ever; what comes after stays in Kafka, with its offsets.
 
 One bad publisher must not stop everybody else by this. While others publish, their records keep the share down. While
 they do not, one publisher is all there is of the topic, and its records alone are no evidence that the fault is ours:
@@ -83,7 +83,7 @@ async def resume(connection: asyncpg.Connection, topic: str, *, by: str, now: da
 
 
 class RefusedRun:
-    """Counts settled and refused records on end, until almost all of them are refused ones."""
+    """Counts the settled and the refused records of a run, until almost all of them are refused ones."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._share = settings.dead_letter_share
@@ -99,7 +99,8 @@ class RefusedRun:
         self._codes: Counter[str] = Counter()
 
     def add(self, records: int, refused: Sequence[Refused]) -> bool:
-        """Adds a batch of so many records, those refused among them; whether the limit is reached."""
+        """Adds a batch: the number of its records, and those refused among them. Returns whether the limit is
+        reached."""
         self._settled += records - len(refused)
         for entry in refused:
             key = hash(entry.record.key)

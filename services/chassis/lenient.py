@@ -30,7 +30,7 @@ CUT_BYTES = 64 * 1024
 # An oversized batch of more records than this is not looked into: they are tiny, and finding an offset among them again
 # costs time for each.
 OVERSIZED_RECORDS_MAX = 50_000
-# So many records that were not unpacked are reported one by one; the last of them stands for the rest of its batch.
+# How many records that were not unpacked are reported one by one; the last of them stands for the rest of its batch.
 UNREAD_RECORDS_MAX = 10_000
 _MAGIC_WITH_HEADERS = 2
 _LENGTH_UNKNOWN = -1

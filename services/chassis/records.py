@@ -78,7 +78,7 @@ POLL_BYTES_MAX = 8 * 1024 * 1024
 HEADER_OVERHEAD_BYTES = 64
 # Records are taken in steps, small ones first, so that few have been unpacked when the first large one is seen.
 STEP_FIRST, STEP_MAX = 16, 256
-# So many of one partition are read on end while others wait: more than are fetched of one in everyday use.
+# How many records of one partition are read in a row while others wait: more than one fetch of it usually has.
 TURN_RECORDS = 10_000
 # What the client raises for a name that is no text and for records that are not as they should be, and its bounded
 # decoders for a batch that expands to too much or cannot be unpacked.
@@ -118,7 +118,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         self._placed = asyncio.Event()
         # How often the positions of an assignment were revoked.
         self._revoked = 0
-        # The partition that was read last, and how many records of it on end.
+        # The partition that was read last, and how many of its records in a row.
         self._in_a_row: tuple[TopicPartition | None, int] = None, 0
         # How often topics were begun again, now and when the newest batch was asked for.
         self._begun = self._begun_at_poll = 0
@@ -228,7 +228,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 self.seek(partition, 0)
 
     async def refresh(self) -> None:
-        """Looks anew which partitions there are, and who leads them."""
+        """Fetches the metadata again: which partitions there are, and which brokers lead them."""
         await self._client.force_metadata_update()
 
     async def _is_set(self, event: asyncio.Event) -> bool:
@@ -257,9 +257,9 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         return next((partition for partition in buffered if not partitions or partition in partitions), None)
 
     def _take_turns(self, partition: TopicPartition, count: int) -> None:
-        """Lets the others go first after so many records of one partition on end: what expands to a million records
-        would keep them waiting. Not before, because the client fetches more of a partition only when it has nothing
-        left of it: read one after the other, the first is fetched while the last is worked on."""
+        """Lets other partitions go first after so many records of one in a row: a batch that expands to a million
+        records would keep them waiting. Not before, because the client fetches more of a partition only when it has
+        nothing left of it: read one after the other, the first is fetched while the last is worked on."""
         before, given = self._in_a_row
         self._in_a_row = partition, (given if partition == before else 0) + count
         if self._in_a_row[1] >= TURN_RECORDS and partition in self._fetcher._records:  # noqa: SLF001 - as above.

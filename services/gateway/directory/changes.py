@@ -51,7 +51,7 @@ class Directory:
             raise Forbidden
 
     async def put(self, caller: Caller, kind: Kind, entry: Entry, *, request: Request) -> Entry:
-        """Makes the entry; returns it as it stands."""
+        """Creates or changes the entry; returns it as stored."""
         unknown = self.roles.unknown(kind.name, entry.row())
         if unknown is not None:
             raise UnknownRoleNamed(unknown)

@@ -86,7 +86,7 @@ def _replaced(running: Subscription | None, plan: Plan, now: datetime) -> list[C
     if running is None:
         return []
     if running.plan.key == plan.key:
-        # The end of a trial that is over by the clock may not be written down yet.
+        # A trial whose time is over may not have been ended by the job yet.
         raise TrialUsed if _is_over(running, now) else PlanRunning
     if running.state != "TRIALING":
         raise OtherPlanRunning
