@@ -105,7 +105,8 @@ def decode_structured(payload: object, *, now: datetime, events: Events = EVENTS
 
 
 def decode_batch_text(body: bytes, *, now: datetime, events: Events = EVENTS) -> list[Event | ContractError]:
-    """Reads an `application/cloudevents-batch+json` body; a refused element is its error, at its place.
+    """Reads an `application/cloudevents-batch+json` body; a refused element is represented by its error, in its
+    position.
 
     Raises `ContractError` when the body as a whole cannot be read. The size of a body is for the caller to limit.
     """

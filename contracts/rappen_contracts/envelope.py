@@ -1,4 +1,5 @@
-"""The parts of an envelope that take more than a look: content type, source, and where structured mode keeps data."""
+"""The parts of an envelope that need more than a simple check: content type, source, and the data of structured
+mode."""
 
 import binascii
 import re
@@ -65,7 +66,7 @@ def structured_data(payload: Mapping[str, object]) -> object:
 
 @lru_cache(maxsize=512)
 def checked_source(source: str) -> str:
-    """Remembered, because publishers are few and a URI reference takes long to check."""
+    """Checks `ce_source` as a URI reference; cached, because publishers are few and the check is slow."""
     if not 1 <= len(source) <= _SOURCE_LENGTH_MAX or not _URI_REFERENCE.fullmatch(source) or _NO_SCHEME.match(source):
         raise ContractError("BAD_SOURCE", "source is a URI reference (RFC 3986) of 1 to 1024 characters")
     return source

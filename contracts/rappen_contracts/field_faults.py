@@ -1,5 +1,5 @@
-"""What is wrong with a field: its stable code, and a sentence of our own, because no text of a library or a pattern
-reaches whoever sent it."""
+"""What is wrong with a field: its stable code, and a sentence of our own, because no text of a library and no pattern
+is shown to the sender."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache

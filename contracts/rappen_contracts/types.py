@@ -52,7 +52,7 @@ __all__ = [
     "parse_uuid",
 ]
 
-# Large enough for every sum, product and carry of contract decimals; what does not fit raises instead of rounding.
+# Large enough for every sum, product and remainder of contract decimals; what does not fit raises instead of rounding.
 EXACT = Context(prec=200, traps=[Inexact, Rounded, InvalidOperation, Overflow])
 
 INTEGER_MAX = 2**53 - 1

@@ -15,7 +15,7 @@ EXPIRY, CVC = "12 / 34", "123"
 
 
 class CardRefusedError(Exception):
-    """The form cannot be sent as it is; the text is for whoever fills it in."""
+    """The form cannot be sent as it is; the text is for the person who fills it in."""
 
 
 def read_card(form: Mapping[str, str], now_s: int) -> TestCard:

@@ -17,7 +17,7 @@ from deploy.local.home import Home, read_json
 from deploy.local.processes import RecordedProcess, end_recorded, recorded_processes
 
 _POLL_S = 0.1
-# Whoever only looks whether the lock is held holds it for a moment.
+# A process that only tests whether the lock is held holds it for a moment.
 _LOCK_TIMEOUT_S = 1.0
 # The graces of all tiers one after the other, and some more.
 _STOP_TIMEOUT_S = 150.0

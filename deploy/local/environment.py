@@ -1,4 +1,4 @@
-"""The environment each service of a local stack is started with: one place that says which setting it gets."""
+"""The environment of each service of a local stack: the one file that decides its settings."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from deploy.local.supervisor import ProcessSpec
 # What --port may name beside the processes: what one of them listens on in addition, and the supervisor.
 _FURTHER_PORTS = frozenset({"smtp", "kafka-controller", "supervisor", "gateway-internal"})
 
-# The order of stopping, the highest first: whoever writes stops before what it writes to.
+# The order of stopping, the highest first: a process stops before those that it writes to.
 TIER_POSTGRES, TIER_KAFKA, TIER_HELPERS, TIER_SERVICES = range(4)
 
 _INFRASTRUCTURE_GRACE_S = 30.0

@@ -221,7 +221,7 @@ async def run_stack(
         try:
             await _run_until_told(home, options, report, on_ready, work)
         except StackError as error:
-            # For whoever waits for a detached stack.
+            # For the command that waits for a detached stack.
             write_json(home.supervisor_file, {"phase": "failed", "message": str(error), "processes": []})
             raise
         finally:

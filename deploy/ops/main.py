@@ -11,7 +11,7 @@ from services.chassis.output import until_closed
 if TYPE_CHECKING:
     import typer
 
-# What a shell reports of a program that Ctrl-C has ended.
+# The exit code a shell reports for a process ended by Ctrl-C.
 _INTERRUPTED = 130
 
 

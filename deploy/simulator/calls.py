@@ -60,7 +60,7 @@ class TextCall:
         kinds = {
             "input": prompt - kept,
             "cache_read": kept,
-            # Whoever caches a prompt for the first time pays for writing the part that changed.
+            # The first call to cache a prompt pays for writing the part that changed.
             "cache_write": int(prompt * 0.3) if self.writes_cache and not kept and rng.random() < 0.3 else 0,
             "output": _count(rng, self.answer, _ANSWER_SPREAD),
             "reasoning": _count(rng, self.answer, 1.0) if rng.random() < self.thinks else 0,

@@ -1,4 +1,5 @@
-"""Billing's HTTP: operations for callers whose signed context the gateway vouches for, and what only it asks."""
+"""Billing's HTTP routes: operations of callers, whose context the gateway signs, and internal requests of the
+gateway."""
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -21,7 +22,7 @@ __all__ = ["add_routes", "serve_routes"]
 
 
 def add_routes(app: FastAPI) -> None:
-    """Every route; what they work with is the application's when it is served."""
+    """Adds every route. The objects that they use are put into the application's state when it is served."""
     for part in (checks, api_balances, api_transactions, mandates, accounts, pricing):
         app.include_router(part.api)
 
@@ -29,7 +30,7 @@ def add_routes(app: FastAPI) -> None:
 def serve_routes(
     app: FastAPI, settings: BillingSettings, *, database: Database, caller: CallerVerifier, clock: Clock
 ) -> ASGIApp:
-    """The application behind the direct paths, with what its routes work with."""
+    """The application behind the direct paths, with the objects that its routes use in its state."""
     tariffs = Tariffs()
     app.state.caller = caller
     app.state.context = ApiContext(settings, database, clock)

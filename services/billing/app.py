@@ -26,7 +26,7 @@ WORKER_NICENESS = 5
 
 
 def application(role: str = "api") -> FastAPI:
-    """The application of a role with its routes; what they work with is given to it by `serve`."""
+    """The application of a role with its routes; `serve` puts the objects that they use into its state."""
     app = FastAPI(title="Rappen billing", docs_url=None, redoc_url=None, openapi_url=None)
     install_problems(app)
     if role in API_ROLES:

@@ -1,4 +1,4 @@
-"""What several subjects of billing refuse over HTTP; each has its own refusals in its `errors.py`."""
+"""Refusals over HTTP that several subjects share; those of one subject are in its `errors.py`."""
 
 from decimal import Decimal
 from typing import ClassVar

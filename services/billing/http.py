@@ -1,4 +1,4 @@
-"""What every route is given, what it asks first, and the numbers of bodies."""
+"""What all routes share: their context, the access checks that come first, and the types of numbers in bodies."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -46,13 +46,13 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@|\-]{1,64
 # Called in the transaction whose work may take long.
 TakeTime = Callable[[AsyncConnection], Awaitable[None]]
 
-# The gateway has it for every change that can be repeated, and documents it there.
+# The gateway sends it with every change that can be repeated, and documents it there.
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, include_in_schema=False)]
 
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """What the routes work with; the application has it as `state.context`."""
+    """The objects that the routes use; the application has them as `state.context`."""
 
     settings: BillingSettings
     database: Database
@@ -73,17 +73,18 @@ def router() -> APIRouter:
 
 
 async def require_mandate_member(caller: CurrentCaller, mandate_id: MandateId) -> None:
-    """For routes of a mandate's members: decided before anything else of the request is looked at."""
+    """FastAPI dependency of routes for a mandate's members: checked before anything else of the request is read."""
     caller.require_member(mandate_id)
 
 
 async def require_mandate_admin(caller: CurrentCaller, mandate_id: MandateId) -> None:
-    """For routes of a mandate's administrators: decided before anything else of the request is looked at."""
+    """FastAPI dependency of routes for a mandate's administrators: checked before anything else of the request is
+    read."""
     caller.require_admin(mandate_id)
 
 
 def long_time(request: Request) -> TakeTime:
-    """What gives work that grows with a mandate or a file its longer time, once the database has answered."""
+    """Gives work that grows with a mandate or a file its longer time limit, once the database has answered."""
 
     async def take(connection: AsyncConnection) -> None:
         await extend_timeouts(driver_connection(connection), LONG_ANSWER_S)

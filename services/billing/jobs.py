@@ -1,4 +1,4 @@
-"""What billing does by the clock."""
+"""Billing's periodic jobs."""
 
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.credits.settle_payments import SettlePayments

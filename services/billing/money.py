@@ -99,7 +99,7 @@ def to_micro(amount: Decimal) -> int:
 
 
 def from_micro(micros: int) -> Decimal:
-    """The amount in CHF of so many micro-CHF, always written with six decimals."""
+    """The amount in CHF of a number of micro-CHF, always with six decimals."""
     return Decimal(micros).scaleb(-MICRO_PLACES, EXACT)
 
 

@@ -1,6 +1,6 @@
-"""Values of a path or query: how each is read, and how the document describes it, in one annotation.
+"""Path and query parameters: one annotation reads a value and describes it in the OpenAPI document.
 
-What is malformed is told by its name, before anything that the request asks for is looked up.
+A malformed value is refused with the parameter's name, before anything that the request asks for is looked up.
 """
 
 import re
@@ -21,7 +21,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class IdOf:
-    """An id; what cannot be one is nobody's."""
+    """An id; a value that cannot be one is refused with 400."""
 
     name: str
 

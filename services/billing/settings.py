@@ -1,4 +1,4 @@
-"""What the billing service is configured with (`BILLING_*`)."""
+"""The settings of the billing service (`BILLING_*`)."""
 
 from decimal import Decimal
 
@@ -32,8 +32,8 @@ class BillingSettings(ServiceSettings):
         "xai",
     )
     provider_roles: tuple[str, ...] = ("admin", "member")
-    # What one request may name at most, so that a slip stays small: a manual credit or deduction,
-    # a member's opening credit, a recharge; and a credit limit.
+    # Ceilings of the amounts in one request, so that a mistake stays small: for a manual credit or deduction, a
+    # member's opening credit and a recharge; and for a credit limit.
     amount_max_chf: Decimal = Field(default=Decimal(100_000), gt=0, le=10**10, max_digits=16, decimal_places=6)
     credit_limit_max_chf: Decimal = Field(default=Decimal(1_000_000), gt=0, le=10**12, max_digits=18, decimal_places=6)
     database_pool_size: int = Field(default=8, ge=2, le=100)

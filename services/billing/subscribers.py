@@ -1,4 +1,4 @@
-"""What billing reads from Kafka, and which use case settles each topic."""
+"""Billing's Kafka subscribers: a decorated function for each topic, which calls the use case that settles it."""
 
 from collections.abc import Sequence
 

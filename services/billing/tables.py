@@ -112,11 +112,11 @@ accounts = sa.Table(
     sa.Column("rounding_remainder", sa.Numeric, nullable=False, server_default="0"),
     sa.Column("seq", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("credit_limit", sa.BigInteger),
-    # The balance right after the last credit, of which the warning threshold is a percentage.
+    # The balance right after the last credit (micro-CHF); the warning threshold is a percentage of it.
     sa.Column("balance_after_last_credit", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("last_warning_at", _Time),
     sa.Column("opening_credit_at", _Time),
-    # How much that was, also nothing: the mark that its ledger row has to match.
+    # The opening credit that was given, in micro-CHF, possibly 0; the audit compares it with the ledger row.
     sa.Column("opening_credit", sa.BigInteger),
     sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
@@ -246,7 +246,7 @@ prices = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("created_by_user_id", sa.Text),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
-    # Why nothing can be priced by it; null for all that can be used as far as the migrations saw.
+    # Why this version cannot price anything; null where the migrations found no fault.
     sa.Column("set_aside", sa.Text),
 )
 
@@ -310,7 +310,7 @@ audit_log = sa.Table(
     sa.Column("at", _Time, nullable=False),
 )
 
-# What was answered to a change with an idempotency key; a repeat gets it again.
+# The answers to changes with an idempotency key; a repeat gets the stored one.
 kept_answers = sa.Table(
     "kept_answers",
     metadata,

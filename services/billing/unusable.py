@@ -10,7 +10,7 @@ _log = get_logger(__name__)
 _ROWS = Gauge(
     "rappen_billing_unusable_rows", "Stored rows that this process found unusable and passed over.", ["table"]
 )
-# What was reported already, so that a row that every batch reads is one line in the log.
+# Rows already reported, so that a row which every batch reads is logged once.
 _reported: dict[str, set[tuple[str, str]]] = {}
 
 

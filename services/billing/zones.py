@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 __all__ = ["DEFAULT_ZONE", "HOST_ZONES", "zone_known"]
 
-# The zone of a mandate for which nobody has set another.
+# The default time zone of a mandate.
 DEFAULT_ZONE: Final = "Europe/Zurich"
-# Names in the data that mean whatever a machine is set to, so two machines would put one event on different days.
+# Names that stand for the machine's own setting: two machines would put one event on different days.
 HOST_ZONES: Final = frozenset({"Factory", "localtime", "posixrules"})
 
 

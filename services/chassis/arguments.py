@@ -1,4 +1,4 @@
-"""What the options of commands have in common."""
+"""Types and limits that the options of several operators' commands share."""
 
 import argparse
 from collections.abc import Callable
@@ -11,7 +11,7 @@ NUMBER_LENGTH_MAX = 18
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """The type of an option that is a number of that range, both ends included."""
+    """An argparse type: a whole number from `low` to `high`, both included."""
 
     def read(text: str) -> int:
         number = int(text) if text.isascii() and text.isdigit() and len(text) <= NUMBER_LENGTH_MAX else low - 1

@@ -1,4 +1,5 @@
-"""What the models of bodies are made of. Kept paths write money as JSON numbers, newer ones as objects of two texts."""
+"""Base classes and field types of request and response models. Older paths have money as JSON numbers, newer ones as
+{amount, currency}."""
 
 from decimal import Decimal
 from typing import Annotated, Any
@@ -8,12 +9,12 @@ from pydantic.alias_generators import to_camel
 
 __all__ = ["IDENTIFIER_SCHEMA", "Amount", "AnswerBody", "Currency", "RequestBody", "Time"]
 
-# Exact decimals; the schema says what stands on the wire.
+# An exact decimal in Python; the schema describes the JSON number on the wire.
 Amount = Annotated[Decimal, WithJsonSchema({"type": "number"})]
 Currency = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$"})]
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
-# An id in a path or query, which the readers of those judge themselves.
+# An id in a path or query. The schema only documents it: the reader of the parameter checks the value.
 IDENTIFIER_SCHEMA: dict[str, Any] = {
     "type": "string",
     "minLength": 1,

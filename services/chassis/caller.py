@@ -107,13 +107,13 @@ class Caller(BaseModel):
             raise PersonNeeded
 
     def require_member(self, mandate_id: str) -> None:
-        """Refuses who is neither an enabled member of the mandate nor a system administrator."""
+        """Refuses anyone who is neither an enabled member of the mandate nor a system administrator."""
         self.require_person()
         if not self.system_admin and mandate_id not in self.mandates:
             raise Forbidden
 
     def require_admin(self, mandate_id: str) -> None:
-        """Refuses who does not administer the mandate."""
+        """Refuses anyone who administers neither the mandate nor the platform."""
         self.require_person()
         if not self.system_admin and not self.mandates.get(mandate_id, False):
             raise Forbidden
@@ -187,7 +187,7 @@ class CallerVerifier:
 
 
 async def current_caller(request: Request) -> Caller:
-    """A route's caller, verified by what the application has as `state.caller`."""
+    """FastAPI dependency: the caller of the request, verified by the application's `state.caller`."""
     verifier: CallerVerifier = request.app.state.caller
     return verifier.verify(request.headers.get(CALLER_HEADER))
 
@@ -196,10 +196,10 @@ CurrentCaller = Annotated[Caller, Depends(current_caller)]
 
 
 async def require_person(caller: CurrentCaller) -> None:
-    """For routes that are for people: decided before anything else of the request is looked at."""
+    """FastAPI dependency of routes for people only: checked before anything else of the request is read."""
     caller.require_person()
 
 
 async def require_system_admin(caller: CurrentCaller) -> None:
-    """For routes of the operator: decided before anything else of the request is looked at."""
+    """FastAPI dependency of the operator's routes: checked before anything else of the request is read."""
     caller.require_system_admin()

@@ -1,4 +1,4 @@
-"""The time, as something that is passed in, so that one place decides what time it is."""
+"""The clock as an argument, so that the wiring of a service alone decides what time it is."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -45,7 +45,7 @@ __all__ = ["Consumer", "Handler", "Received", "Subscribers", "UnprocessableEvent
 RETRY_BUDGET_S = 60.0
 RETRY_DELAY_S_MAX = 5.0
 ISOLATED_TRIES = 2
-# So often a handler may name events at fault before the batch is halved all the same.
+# How many times a handler may name events at fault before the batch is halved anyway.
 NAMED_PASSES_MAX = 5
 # Tries to learn where an assigned partition begins, and the time between them.
 BEGIN_TRIES = 10
@@ -143,8 +143,8 @@ class Consumer:
             self._subscription.reader.revoke()
 
     async def _begin(self, partitions: Sequence[TopicPartition]) -> None:
-        """Begins where each partition should. The client only logs what is raised here, so whatever it is is tried
-        again, and in the end the process is stopped: nothing is read from a place that may be wrong."""
+        """Sets the offset at which each partition is read on. The client only logs what is raised here, so every error
+        is tried again, and in the end the process is stopped: nothing is read from an offset that may be wrong."""
         reader = self._subscription.reader
         if reader is None:
             return
@@ -175,7 +175,7 @@ class Consumer:
                 reader = self._subscription.reader
                 if reader is None or not reader.newest_batch_is_outdated:
                     raise
-                # Given back, it would be sought in the topic that took the place of its own, and move on from there.
+                # Given back to the client, these offsets would be sought in the new topic of the same name.
                 _log.error("records of a topic that is no more lost", records=len(records), error=type(error).__name__)
             else:
                 await self._limit.add(len(records), self._refused)
@@ -230,7 +230,8 @@ class Consumer:
         return [received for received in events if id(received) not in reasons], [*refused, *entries]
 
     async def _settle_single(self, received: Received, refused: Sequence[Refused], error: Exception) -> None:
-        """Without a pause: what is not transient is as it is, and with many of them each pause would be one of all."""
+        """Tries again without a pause: an error that is not transient does not pass, and the pauses of many events add
+        up."""
         for _ in range(1, ISOLATED_TRIES):
             again = await self._try([received], ())
             if again is None:
@@ -313,8 +314,8 @@ class Subscribers:
 
 
 class _Drain(RebalanceListener):  # type: ignore[misc]
-    """Holds a rebalance back until the batch in flight is committed: fewer duplicates, never needed for correctness.
-    What is assigned then begins where it should."""
+    """Delays a rebalance until the batch in flight is committed, which saves duplicates and is not needed for
+    correctness. Afterwards the newly assigned partitions get their starting offsets."""
 
     def __init__(
         self,

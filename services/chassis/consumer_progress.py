@@ -50,7 +50,8 @@ class ConsumerProgress:
             _log.warning("consumer progress not connected", error=type(error).__name__)
 
     async def _connect(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
-        """The clients, made once by the loop that uses them, whoever waits; closed again when they do not start."""
+        """The clients, made once, in the event loop that uses them, by the first caller; closed again if they do not
+        start."""
         async with self._connecting:
             if self._admin is None:
                 admin = AIOKafkaAdminClient(**self._options)
@@ -84,7 +85,7 @@ class ConsumerProgress:
                 await self._relayed()
                 await self._read(topic)
         except Exception as error:
-            # Whatever the servers say, the change is made; anything else is a fault of ours.
+            # The change is committed, whatever Kafka or PostgreSQL answer now; any other error is a bug.
             if not is_transient(error) and not isinstance(error, KafkaError | asyncpg.PostgresError):
                 raise
             _log.warning("consumers not caught up", topic=topic, error=type(error).__name__)

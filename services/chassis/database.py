@@ -39,10 +39,10 @@ __all__ = [
 ]
 
 CONNECT_TIMEOUT_S = 5.0
-# The client's own limit lies behind the server's, which says what it ended; it counts where the server says nothing.
+# The driver's limit is longer than the server's, whose error says what it ended; it is for a server that is silent.
 COMMAND_TIMEOUT_S = 60.0
 CLIENT_CHECK_S = 5
-# Unanswered ones after which a silent peer is gone; the first is sent after half of its time.
+# Unanswered keepalive probes after which a silent peer counts as gone; the first is sent after half of the timeout.
 KEEPALIVES = 3
 
 _GENERIC_PLANS = {"plan_cache_mode": "force_generic_plan"}
@@ -67,8 +67,8 @@ class Contended(Exception):  # noqa: N818 - as above.
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
     """A connection that ends with the statement that was given up on it.
 
-    asyncpg would ask the server over a second connection to cancel, and whoever gave up would wait for the answer: for
-    as long as the server stands still. The server notices the closed connection and cancels by itself.
+    asyncpg would ask the server over a second connection to cancel, and the caller that gave up would wait for that
+    answer for as long as the server stands still. The server notices the closed connection and cancels by itself.
     """
 
     peer_timeout_s: ClassVar[int]
@@ -90,7 +90,7 @@ class Database:
         self, url: str, *, pool_size: int = 8, settings: DatabaseSettings | None = None, generic_plans: bool = False
     ) -> None:
         """`generic_plans` is for a service whose statements are written so that one plan, by index, serves any values:
-        planning each anew costs more than most of them do."""
+        planning them at each execution costs more than most of them do."""
         settings = settings or DatabaseSettings()
         self._waiting = 0
         self._waiting_max = settings.waiting_max
@@ -102,7 +102,7 @@ class Database:
             # Transactions are begun and ended on the driver's connection; there is nothing to reset behind them.
             isolation_level="AUTOCOMMIT",
             pool_reset_on_return=None,
-            # What is in a row belongs into no log, not even with an error.
+            # Values of rows must not get into logs, not even with an error.
             hide_parameters=True,
             json_deserializer=orjson.loads,
             connect_args={
@@ -182,7 +182,7 @@ def _session(settings: DatabaseSettings) -> dict[str, str]:
 
 
 def _watch_peer(sock: socket.socket, peer_timeout_s: int) -> None:
-    """The same on this side of the connection; the names are those of Linux, where the services run."""
+    """Keepalive on the client's side of the connection; the option names are those of Linux, where the services run."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, number in (
         ("TCP_KEEPIDLE", peer_timeout_s // 2),
@@ -235,13 +235,14 @@ async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
 
 
 def _refuse_closed(connection: DBAPIConnection, *_: object) -> None:
-    """Has the pool connect anew in place of a connection that the server closed meanwhile, without a round trip."""
+    """Makes the pool replace a connection that the server has closed meanwhile; needs no round trip."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
 
 
 def _raise_what_the_driver_raised(context: ExceptionContext) -> None:
-    """Takes SQLAlchemy's two wrappings off, so that whoever handles an error of the server sees one kind of it."""
+    """Unwraps the two exceptions of SQLAlchemy, so that errors of the server are asyncpg's wherever they are
+    handled."""
     error = context.original_exception.__cause__
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         raise error

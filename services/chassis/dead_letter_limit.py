@@ -1,18 +1,18 @@
 """A limit for dead letters: where almost all of a topic is refused, its consumer stops until an operator resumes it.
 
 A bad release of ours, or a topic that carries something else, would otherwise put a whole backlog into quarantine. A
-consumer therefore counts over a run of records: how many were settled, and how many refused. The run begins anew as
-soon as the refused are less than `dead_letter_share` of it, and the consumer stops when it holds `dead_letter_run`
-refused ones. What was refused until then is in quarantine as ever; what comes after stays in Kafka, with its offsets.
+consumer therefore counts over a run of records: how many were settled, and how many refused. A new run begins as soon
+as the refused are less than `dead_letter_share` of it, and the consumer stops when it holds `dead_letter_run` refused
+ones. What was refused until then is in quarantine as ever; what comes after stays in Kafka, with its offsets.
 
 One bad publisher must not stop everybody else by this. While others publish, their records keep the share down. While
-they do not, one publisher is all there is of the topic, and its records alone tell nothing of ours being wrong: so a
-key counts for at most `dead_letter_run / dead_letter_keys`, and fewer than `dead_letter_keys` keys never stop anything,
-however many records they have. The key is the mandate. For whoever publishes through the gateway it is the one that the
-caller may act for; a record without a key counts under one key with all others of its kind. Nothing in a record is
-proof against a publisher that writes to Kafka itself and gives its records many keys: a right for services of the
-platform only, whose faults look the same as ours from here. Then the topic stops, nobody's record is lost, and an
-operator sees why.
+they do not, one publisher is all there is of the topic, and its records alone are no evidence that the fault is ours:
+so a key counts for at most `dead_letter_run / dead_letter_keys`, and fewer than `dead_letter_keys` keys never stop
+anything, however many records they have. The key is the mandate. For events published through the gateway it is the
+mandate that the caller may act for; a record without a key counts under one key with all others of its kind. Nothing
+protects against a publisher that writes to Kafka directly and gives its records many keys: only services of the
+platform have that right, and from here their faults look like ours. Then the topic stops, nobody's record is lost, and
+an operator sees why.
 
 The stop is a row in the service's database, so that a restart does not begin to refuse again, and every worker of the
 group stops. Runs are counted by each worker in memory, from what was committed: what a handler returns as refused.
@@ -83,7 +83,7 @@ async def resume(connection: asyncpg.Connection, topic: str, *, by: str, now: da
 
 
 class RefusedRun:
-    """Counts settled and refused records on end, until almost all of them are refused ones."""
+    """Counts the settled and the refused records of a run, until almost all of them are refused ones."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._share = settings.dead_letter_share
@@ -92,14 +92,15 @@ class RefusedRun:
         self.clear()
 
     def clear(self) -> None:
-        """Begins anew."""
+        """Begins a new run."""
         self._settled = self._counted = 0
         # By the hash of a key, because a key may be large; it is another in each process, so none can be made to fit.
         self._by_key: Counter[int] = Counter()
         self._codes: Counter[str] = Counter()
 
     def add(self, records: int, refused: Sequence[Refused]) -> bool:
-        """Adds a batch of so many records, those refused among them; whether the limit is reached."""
+        """Adds a batch: the number of its records, and those refused among them. Returns whether the limit is
+        reached."""
         self._settled += records - len(refused)
         for entry in refused:
             key = hash(entry.record.key)
@@ -132,7 +133,7 @@ class DeadLetterLimit:
         self._resumed_at: datetime | None = None
         # Set while records may be read.
         self.reading = asyncio.Event()
-        # Why not, where a limit was reached.
+        # The reason for the stop, once a limit was reached.
         self.stopped: str | None = None
         CONSUMER_STOPPED.labels(topic).set(0)
 

@@ -1,5 +1,5 @@
-"""The operator's view of a service's quarantine: list, show, replay to the topic a record came from, close
-(R5); and resume a topic whose consumer has stopped because almost everything was refused."""
+"""The operator's view of a service's quarantine: list, show, replay to the topic a record came from, close; and resume
+a topic whose consumer has stopped because almost everything was refused."""
 
 import argparse
 import asyncio
@@ -33,7 +33,7 @@ _ID_MAX = 2**63 - 1
 
 
 class Identity(NamedTuple):
-    """Whose event it is, as far as the record can be read; for the eye, not to act upon."""
+    """The mandate and event id of a refused record, as far as it can be read; for display only."""
 
     mandate_id: str
     event_id: str
@@ -162,7 +162,7 @@ def _object(value: bytes | None) -> dict[str, Any]:
 
 
 def _shown(given: object) -> str:
-    """A text of the publisher's as one word that does nothing to a terminal."""
+    """A publisher's text as one printable word, so that control characters cannot affect the terminal."""
     text = given.decode("utf-8", "replace") if isinstance(given, bytes) else given
     if not isinstance(text, str) or not text:
         return "-"
@@ -202,7 +202,7 @@ async def _show(connection: asyncpg.Connection, number: int) -> int:
 
 
 async def _report_missing(connection: asyncpg.Connection, numbers: Sequence[int]) -> bool:
-    """Whether one of the numbers is no dead letter's; it is printed, and then nothing is done to the others either."""
+    """Whether a number belongs to no dead letter; it is printed, and the command then changes nothing at all."""
     rows = await connection.fetch("SELECT id FROM quarantine WHERE id = ANY($1)", list(numbers))
     missing = sorted(set(numbers) - {row["id"] for row in rows})
     if missing:

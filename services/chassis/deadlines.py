@@ -34,7 +34,7 @@ class Deadline:
         await self._limit.__aexit__(kind, error, trace)
 
     def restart(self, seconds: float | None = None) -> None:
-        """Counts anew from now, so many seconds or as many as at first."""
+        """Restarts the deadline from now, with the given seconds or those it began with."""
         self._move(asyncio.get_running_loop().time() + (self._seconds if seconds is None else seconds))
 
     def lift(self) -> None:

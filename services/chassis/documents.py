@@ -1,4 +1,4 @@
-"""The OpenAPI document of a service, printed, written beside its code, or held against what is written there.
+"""The OpenAPI document of a service, printed, written beside its code, or compared with the committed file.
 
 It is made from the routes alone, so it needs no database, no broker and no settings.
 """

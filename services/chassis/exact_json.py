@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
-# Every number that another language's double can be fits, and every exact one that anybody has reason to send.
+# Every double of another language fits, and every exact number of practical use.
 _NUMBER_LENGTH_MAX = 400
 
 
@@ -49,7 +49,7 @@ class BodyTooLarge(Problem):
 
 
 class DuplicateKey(Problem):
-    """An object says something twice; which of the two is meant, nobody knows."""
+    """An object has a key twice, so it is ambiguous which value is meant."""
 
     status = 422
     code = "DUPLICATE_KEY"
@@ -61,7 +61,7 @@ class DuplicateKey(Problem):
 
 
 class NumberOutOfRange(Problem):
-    """A number that no amount, count or time can be; working with it could take all memory there is."""
+    """A number beyond any amount, count or time; computing with it could exhaust the memory."""
 
     status = 422
     code = "NUMBER_OUT_OF_RANGE"
@@ -73,7 +73,7 @@ class NumberOutOfRange(Problem):
 
 
 class JsonNumber(Decimal):
-    """A decimal that was a JSON number: fine on the kept paths, refused where money travels as a string."""
+    """A decimal that was a JSON number: accepted on the older paths, refused where money travels as a string."""
 
 
 def _refuse_constant(name: str) -> object:
@@ -104,8 +104,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_json(body: bytes) -> Any:
-    """Parses a body of UTF-8 without a byte-order mark; NaN, Infinity, numbers beyond all use, a key twice in an object
-    and what is no JSON are refused, numbers with a point become exact."""
+    """Parses a body of UTF-8 without a byte-order mark; NaN, Infinity, numbers out of range, duplicate keys and invalid
+    JSON are refused; numbers with a point become exact decimals."""
     if len(body) > BODY_BYTES_MAX:
         raise BodyTooLarge
     try:
@@ -117,7 +117,7 @@ def read_json(body: bytes) -> Any:
             parse_constant=_refuse_constant,
         )
         if b"\\u" in body:
-            # An escape can stand for half a character, which nothing after this can write.
+            # An escape can be a lone surrogate, which cannot be encoded as UTF-8 later.
             json.dumps(content, ensure_ascii=False, default=str).encode()
     except (ValueError, RecursionError) as error:
         raise MalformedJson from error

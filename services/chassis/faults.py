@@ -25,5 +25,5 @@ class FaultPoints:
             try:
                 armed.rename(armed.with_suffix(".hit"))
             except FileNotFoundError:
-                continue  # Another process was first; this arm is its.
+                continue  # Another process has taken this armed file.
             os.kill(os.getpid(), signal.SIGKILL)

@@ -16,7 +16,7 @@ _log = get_logger(__name__)
 
 
 class RepeatedJob:
-    """Runs a job until it finds nothing to do, then waits; one that fails is tried again, ever more rarely."""
+    """Runs a job until it finds nothing to do, then waits; one that fails is tried again, with growing delays."""
 
     def __init__(self, name: str, job: Callable[[], Awaitable[int]], *, every_s: float) -> None:
         self.name = name

@@ -49,7 +49,7 @@ PRODUCE_BYTES_MAX = 1024 * 1024
 async def _tolerant_parser(
     records: tuple[KafkaRecord, ...], original: Callable[[tuple[KafkaRecord, ...]], Awaitable[KafkaMessage]]
 ) -> KafkaMessage:
-    """Lets no header be decoded before our own codec does it: a null or non-UTF-8 one would lose the whole batch."""
+    """Leaves headers undecoded for our own codec: in FastStream a null or non-UTF-8 one would lose the whole batch."""
     message = await original((replace(records[0], headers=(), value=b""),))
     message.raw_message = records
     return message
@@ -63,7 +63,7 @@ async def _raw_records(message: KafkaMessage) -> Sequence[KafkaRecord]:
 class BatchSubscription:
     """Batches of raw records of one group, acknowledged only after the handler has returned.
 
-    A handler that raises gets the same records again; it must have waited before, because the client does not.
+    A handler that raises gets the same records again; it has to wait before it raises, because the client does not.
     """
 
     def __init__(
@@ -89,7 +89,8 @@ class BatchSubscription:
             consumer_only=True,
             # By default a topic that is missing is made, with one partition and one replica.
             allow_auto_create_topics=False,
-            # By default 40 s and five minutes: as long would a broker that is gone, or a new partition, not be noticed.
+            # By default 40 s and five minutes: a broker that is gone, or a new partition, would go unnoticed for that
+            # long.
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             retry_backoff_ms=RETRY_BACKOFF_MS,
             metadata_max_age_ms=METADATA_AGE_MS_MAX,
@@ -144,15 +145,15 @@ class BatchSubscription:
 
     @property
     def reader(self) -> RecordReader | None:
-        """The client below, for positions, ends and topics."""
+        """The client below, for positions, end offsets and topics."""
         return self._subscriber.consumer
 
 
 def _read_by(broker: KafkaBroker, reader: Callable[..., RecordReader]) -> None:
     """Has the subscribers of a connected broker read by a consumer of ours.
 
-    FastStream 0.7 documents no way to say of which class its consumers are. It makes them by `builder`, which
-    connecting sets, and which its own test broker replaces in this same way; tests/unit/chassis/test_client_inside.py
+    FastStream 0.7 documents no way to choose the class of its consumers. It creates them with `builder`, which
+    connecting sets and which its own test broker replaces in the same way; tests/unit/chassis/test_client_inside.py
     pins that.
     """
     config = broker.config.broker_config

@@ -1,9 +1,9 @@
 """The parser of the records that the client cannot read in its usual way, and what is kept of a value.
 
-The names of headers may be any bytes, and so may the attributes of a record, which the client takes for a number of
-several bytes; it then finds the wrong offset, or none. A batch may expand to more than is unpacked, or be damaged in a
-way that the broker lets pass: of such a batch those records are read that lie whole in what was unpacked. The others
-are reported by their offsets, the first of them also by its key and the beginning of its value.
+The names of headers may be any bytes, and so may the attributes of a record, which the client reads as a varint; it
+then finds the wrong offset, or none. A batch may expand to more than is unpacked, or be damaged in a way that the
+broker lets pass: of such a batch those records are read that lie whole in what was unpacked. The others are reported by
+their offsets, the first of them also by its key and the beginning of its value.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 
-# The client's own parser in Python; the compiled one in everyday use has no lenient mode, and its varints are
-# read beyond the end of a buffer, to the death of the process.
+# The client's own parser in Python; the compiled one in everyday use has no lenient mode, and reads varints beyond the
+# end of a buffer, which crashes the process.
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
 from aiokafka.record.util import decode_varint_py as decode_varint
@@ -27,10 +27,10 @@ __all__ = ["CUT_BYTES", "CutValue", "UnreadValue", "cut_key", "cut_value", "leni
 
 # What is kept of a value over the limit. A key is kept up to that limit itself.
 CUT_BYTES = 64 * 1024
-# An oversized batch of more records than this is not looked into: they are tiny, and finding a place among them again
+# An oversized batch of more records than this is not looked into: they are tiny, and finding an offset among them again
 # costs time for each.
 OVERSIZED_RECORDS_MAX = 50_000
-# So many records that were not unpacked are reported one by one; the last of them stands for the rest of its batch.
+# How many records that were not unpacked are reported one by one; the last of them stands for the rest of its batch.
 UNREAD_RECORDS_MAX = 10_000
 _MAGIC_WITH_HEADERS = 2
 _LENGTH_UNKNOWN = -1
@@ -46,7 +46,7 @@ class CutValue(bytes):
 
     @classmethod
     def of(cls, value: bytes) -> "CutValue":
-        """Cuts a value."""
+        """The truncated form of a value, with its length and digest."""
         cut = cls(value[:CUT_BYTES])
         cut.length = len(value)
         cut.digest = sha256(value).digest()
@@ -54,7 +54,8 @@ class CutValue(bytes):
 
 
 class UnreadValue(CutValue):
-    """What is known of a value that was not unpacked whole: its digest never, its length only where it was come to."""
+    """A value that was not unpacked whole: its digest is unknown, its length is known only where that field was
+    reached."""
 
     @classmethod
     def of_unread(cls, beginning: bytes, length: int, *, damaged: bool, more: str) -> "UnreadValue":
@@ -70,12 +71,12 @@ class UnreadValue(CutValue):
 
 
 def cut_key(key: bytes | None) -> bytes | None:
-    """What is kept of a key."""
+    """A key within the limit as it is, a larger one truncated."""
     return key if key is None or len(key) <= RECORD_BYTES_MAX else key[:RECORD_BYTES_MAX]
 
 
 def cut_value(value: bytes | None) -> bytes | None:
-    """What is kept of a value."""
+    """A value within the limit as it is, a larger one as `CutValue`."""
     return value if value is None or len(value) <= RECORD_BYTES_MAX else CutValue.of(value)
 
 
@@ -155,7 +156,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
             length, start = decode_varint(self._buffer, self._pos)
             if not 0 < length <= len(self._buffer) - start or header_count(self._buffer, start) > HEADERS_MAX:
                 return None
-            # The attributes: one byte that means nothing, of which the parser reads on while its highest bit is set.
+            # The attributes are one unused byte; the client's parser reads on while its highest bit is set.
             self._buffer[start] = 0
             return next(self)
         except (CorruptRecordException, IndexError, ValueError):
@@ -170,7 +171,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
         return _DefaultRecordPy(offset, self.max_timestamp, self.timestamp_type, key, value, [])
 
     def _beginning(self) -> tuple[bytes | None, bytes, int]:
-        """Key, beginning and length of the value of the record that what was unpacked ends in."""
+        """Key, beginning and length of the value of the record at which unpacking ended."""
         buffer, at = self._buffer, self._pos
         try:
             for _ in ("length", "attributes", "time", "offset"):

@@ -32,7 +32,8 @@ def service_metadata(schema: str) -> sa.MetaData:
 
 
 def migrate(owner_url: str, *, schema: str, folder: Path) -> str:
-    """Brings the schema to the newest revision in one transaction and returns it. Safe to run again and at once."""
+    """Brings the schema to the newest revision in one transaction and returns it. Safe to repeat and to run
+    concurrently."""
     return asyncio.run(_migrate(owner_url, schema, folder))
 
 

@@ -41,8 +41,8 @@ _REF = "#/components/schemas/{model}"
 class Access(StrEnum):
     """The kind of caller an operation is for; what they see is decided by what they ask.
 
-    The gateway tells people from service accounts and system administrators from others, and, where the path names the
-    mandate, members and administrators of it from others, before anything else is told.
+    The gateway distinguishes people from service accounts, system administrators from others and, where the path names
+    the mandate, its members and administrators from others, before an answer reveals anything else.
     """
 
     NOBODY = "nobody"

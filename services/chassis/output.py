@@ -1,4 +1,4 @@
-"""What a command prints, when whoever reads it stops reading: `rappen dlq list | head -1`."""
+"""Commands whose output is a pipe that its reader closes early: `rappen dlq list | head -1`."""
 
 import os
 import select
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 __all__ = ["CLOSED_PIPE", "until_closed"]
 
-# What a shell reports of a program that SIGPIPE has ended; the signal itself stays ignored, for the sake of sockets.
+# The exit code a shell reports for a process ended by SIGPIPE; the signal itself stays ignored, because of sockets.
 CLOSED_PIPE = 141
 
 
@@ -26,7 +26,7 @@ def until_closed(command: Callable[[], int]) -> int:
 
 
 def _stdout_is_closed() -> bool:
-    """Whether it is the output whose reader is gone: a connection to a server may break in the same way."""
+    """Whether the broken pipe is standard output: a connection to a server may break with the same error."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

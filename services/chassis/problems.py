@@ -42,10 +42,11 @@ _log = get_logger(__name__)
 
 
 class Problem(Exception):  # noqa: N818 - the field's term is problem, not error.
-    """An expected refusal. A subclass sets status, code, title and its texts in English and German.
+    """An expected refusal. A subclass sets what differs from its base class: status, code, title, texts.
 
-    The texts may have placeholders, filled from the keyword arguments: with a phrase in both languages (`Texts`), or
-    with a value that is the same in each.
+    `code` replaces the code of the class for one refusal, `errors` are the fields at fault, `headers` go with the
+    answer, `extra` are further members of the document. The other keyword arguments fill the placeholders of the texts:
+    with a phrase in both languages (`Texts`), or with a value that is the same in each.
     """
 
     status: ClassVar[int] = 500
@@ -93,7 +94,7 @@ class Unavailable(Problem):
 
 
 class OutcomeUnknown(Problem):
-    """A change was begun and its end is not known; that it can be tried again would say too much."""
+    """A change was begun and its outcome is unknown, so the answer does not promise that it can be tried again."""
 
     status = 503
     code = "OUTCOME_UNKNOWN"

@@ -47,7 +47,7 @@ class Resource(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Lets go."""
+        """Releases what `start` acquired."""
         ...
 
 

@@ -34,8 +34,8 @@ class Refused:
 
 
 def quarantine_table(metadata: sa.MetaData) -> sa.Table:
-    """The table of refused records. Place, group and bytes are unique together: a redelivery adds nothing, and another
-    record at the same place, of a topic that was made again, does."""
+    """The table of refused records. Topic, partition, offset, group and content are unique together: a redelivery adds
+    nothing, another record at the same offset, of a topic that was made again, adds a row."""
     return sa.Table(
         "quarantine",
         metadata,
@@ -110,7 +110,8 @@ def _row(entry: Refused, group: str, now: datetime) -> tuple[object, ...]:
 
 
 def _measure(value: bytes | None) -> tuple[int, bytes]:
-    """Length and digest of the whole value, of which a large one has arrived here cut; -1 and none where unknown."""
+    """Length and digest of the whole value, also of a large one, which arrives here truncated; -1 and none where
+    unknown."""
     if isinstance(value, CutValue):
         return value.length, value.digest
     return len(value or b""), sha256(value or b"").digest()

@@ -1,4 +1,4 @@
-"""Reading records so that none of them can take the others along: bounded in memory, whatever is in them.
+"""Reading records so that none of them can make others fail: bounded in memory, whatever is in them.
 
 The client below decompresses whatever a record expands to and hands out records by number, so a poll of small
 compressed records may need gigabytes. It also decodes the names of headers strictly, although Kafka takes any bytes:
@@ -78,7 +78,7 @@ POLL_BYTES_MAX = 8 * 1024 * 1024
 HEADER_OVERHEAD_BYTES = 64
 # Records are taken in steps, small ones first, so that few have been unpacked when the first large one is seen.
 STEP_FIRST, STEP_MAX = 16, 256
-# So many of one partition are read on end while others wait: more than are fetched of one in everyday use.
+# How many records of one partition are read in a row while others wait: more than one fetch of it usually has.
 TURN_RECORDS = 10_000
 # What the client raises for a name that is no text and for records that are not as they should be, and its bounded
 # decoders for a batch that expands to too much or cannot be unpacked.
@@ -99,7 +99,7 @@ class PartitionOffsets(NamedTuple):
 
 
 class TopicsNow(NamedTuple):
-    """What is not as it was."""
+    """Topics that do not exist now, and topics that were deleted and made again."""
 
     missing: list[str]
     changed: list[str]
@@ -116,9 +116,9 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         self._topic_ids: dict[str, str] = {}
         # Set while the assignment's positions are known to be right: the client fetches as soon as it has them.
         self._placed = asyncio.Event()
-        # How often the places of an assignment were taken away.
+        # How often the positions of an assignment were revoked.
         self._revoked = 0
-        # The partition that was read last, and how many records of it on end.
+        # The partition that was read last, and how many of its records in a row.
         self._in_a_row: tuple[TopicPartition | None, int] = None, 0
         # How often topics were begun again, now and when the newest batch was asked for.
         self._begun = self._begun_at_poll = 0
@@ -156,8 +156,8 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 size += sum(map(_size, records))
             step = min(step * 2, STEP_MAX)
         if self._revoked != revoked:
-            # A rebalance came between, perhaps a whole one: these are records of places that are gone, or of the next
-            # ones, which may not have been judged when they were read.
+            # A rebalance came in between, perhaps a whole one: these records are from positions that are revoked, or
+            # from new ones that may not have been checked when they were read.
             self._give_back(found)
             return {}
         return found
@@ -228,14 +228,14 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
                 self.seek(partition, 0)
 
     async def refresh(self) -> None:
-        """Looks anew which partitions there are, and who leads them."""
+        """Fetches the metadata again: which partitions there are, and which brokers lead them."""
         await self._client.force_metadata_update()
 
     async def _is_set(self, event: asyncio.Event) -> bool:
-        """Whether it is, after a moment at most.
+        """Whether the event is set; waits for it a moment at most.
 
-        The client has to see that somebody reads: a reader that was idle for too long is put out of its group and not
-        let in again, and an error of the group holds everything up until somebody takes it.
+        The client has to see that somebody reads: a reader that was idle for too long is expelled from its group and
+        not let in again, and an error of the group holds everything up until somebody takes it.
         """
         if not event.is_set():
             self._coordinator.check_errors()
@@ -257,9 +257,9 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         return next((partition for partition in buffered if not partitions or partition in partitions), None)
 
     def _take_turns(self, partition: TopicPartition, count: int) -> None:
-        """Lets the others go first after so many records of one partition on end: what expands to a million records
-        would keep them waiting. Not before, because the client fetches more of a partition only when it has nothing
-        left of it: read one after the other, the first is fetched while the last is worked on."""
+        """Lets other partitions go first after so many records of one in a row: a batch that expands to a million
+        records would keep them waiting. Not before, because the client fetches more of a partition only when it has
+        nothing left of it: read one after the other, the first is fetched while the last is worked on."""
         before, given = self._in_a_row
         self._in_a_row = partition, (given if partition == before else 0) + count
         if self._in_a_row[1] >= TURN_RECORDS and partition in self._fetcher._records:  # noqa: SLF001 - as above.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_service"]
 
-# What a shell reports of a program that Ctrl-C has ended.
+# The exit code a shell reports for a process ended by Ctrl-C.
 INTERRUPTED = 130
 
 S = TypeVar("S", bound=ServiceSettings)

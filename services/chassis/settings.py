@@ -1,4 +1,4 @@
-"""What every service is configured with: environment variables `<SERVICE>_<NAME>`, groups nested by `__`."""
+"""The settings that all services share: environment variables `<SERVICE>_<NAME>`, groups nested by `__`."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -20,8 +20,8 @@ class KafkaSettings(BaseModel):
     # After a kill the group waits this long for the dead member. An expulsion by mistake only costs a redelivery.
     session_timeout_ms: int = 8_000
     batch_records_max: int = Field(default=2_000, ge=1, le=10_000)
-    # A consumer stops when at least this share of what it reads was refused, for so many refused records on end, of
-    # keys that are at least so many (services/chassis/dead_letter_limit.py).
+    # A consumer stops when at least this share of a run of records was refused, the run has this many refused records,
+    # and they are of at least this many keys (services/chassis/dead_letter_limit.py).
     dead_letter_share: float = Field(default=0.95, gt=0, le=1)
     dead_letter_run: int = Field(default=2_000, ge=1)
     dead_letter_keys: int = Field(default=5, ge=1)

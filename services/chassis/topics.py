@@ -1,7 +1,7 @@
 """What the broker says of a topic that the client below does not ask: which incarnation it is, and where it ends.
 
-A topic that was deleted and made again has the same name, and its offsets begin anew; only its id differs. And to a
-reader of committed records, a partition ends where the oldest open transaction begins.
+A topic that was deleted and made again has the same name, and its offsets begin at 0 again; only its id differs. And to
+a reader of committed records, a partition ends where the oldest open transaction begins.
 """
 
 from collections import defaultdict

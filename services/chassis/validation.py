@@ -147,7 +147,7 @@ def _both(en: str, de: str) -> Texts:
 _BRANCH = re.compile(r"[\[\]()]")
 _LIBRARY_KINDS = frozenset(get_args(ErrorType))
 _FALLBACK = _both("is not valid", "ist nicht gültig")
-# What the pattern of ids has in it, and no other.
+# A part by which the pattern of ids is recognised: no other pattern has it.
 _IDENTIFIER_MARK = "._:@|"
 _IDENTIFIER = _both(
     "an id is 1 to 64 letters, digits or the characters . _ : @ | -",

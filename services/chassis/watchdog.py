@@ -22,7 +22,7 @@ __all__ = ["Watchdog"]
 
 INTERVAL_S = 5.0
 STUCK_AFTER_S = 120.0
-# A transaction usually takes less than a second; for one that takes longer, somebody should look.
+# A transaction usually takes less than a second; one that stays open longer is reported.
 HELD_AFTER_S = 15.0
 
 _log = get_logger(__name__)
@@ -45,7 +45,7 @@ class Watchdog:
         self._busy = busy
         self._limit = limit
         self._missing: list[str] = []
-        # By partition that is held up: where, and since when.
+        # By partition that is held up: the offset, and since when.
         self._held: dict[TopicPartition, tuple[int, float]] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._moved_at = time.monotonic()
@@ -124,8 +124,8 @@ class Watchdog:
             PARTITION_HELD_SECONDS.remove(at.topic, str(at.partition))
 
     def _look_at_movement(self, offsets: dict[TopicPartition, PartitionOffsets]) -> None:
-        """What an open transaction holds up counts as read here: that the client does not get it is as it should be. So
-        is it that a consumer which was stopped does not move."""
+        """Records held up by an open transaction count as read, because the client cannot get them. A consumer that was
+        stopped is not expected to move either."""
         positions = {at: entry.position for at, entry in offsets.items()}
         waiting = sum(max(0, entry.stable - entry.position) for entry in offsets.values())
         if positions != self._positions or waiting == 0 or self._is_held():
@@ -135,5 +135,5 @@ class Watchdog:
         self._positions = positions
 
     def _is_held(self) -> bool:
-        """Whether it is at work on a batch, or may not read."""
+        """Whether the consumer is processing a batch, or is stopped."""
         return self._busy.locked() or not self._limit.reading.is_set()

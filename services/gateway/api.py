@@ -11,13 +11,13 @@ __all__ = ["application", "own_routes"]
 
 
 def own_routes() -> list[APIRoute]:
-    """Their routes."""
+    """The routes of the operations that the gateway answers itself."""
     routers = (usage.api, directory.api, invitations.api)
     return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
 
 def application() -> FastAPI:
-    """An application of them alone, for the gateway's own document."""
+    """An application of these routes alone, for the gateway's own OpenAPI document."""
     app = FastAPI(title="Rappen gateway", docs_url=None, redoc_url=None, openapi_url=None)
     app.router.routes.extend(own_routes())
     return app

@@ -53,7 +53,7 @@ def serve(settings: GatewaySettings, role: str) -> None:
     health = Health()
     health.register("database", database.ping)
 
-    # Health and metrics are for whoever runs the gateway, so they are nowhere on the public port.
+    # Health and metrics are for the operator, so they are not on the public port.
     internal = _empty("Rappen gateway")
     internal.include_router(health_routes(health))
     install_problems(internal)
@@ -74,7 +74,7 @@ def serve(settings: GatewaySettings, role: str) -> None:
 
 
 def _empty(title: str) -> FastAPI:
-    """An application without a path; one that is not ours stays 404, with and without a slash at its end."""
+    """An application without routes; unknown paths are 404, with and without a trailing slash."""
     return FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
 
@@ -128,7 +128,8 @@ def _relay(settings: GatewaySettings, database: Database) -> Relay:
 
 
 def _add_edge(app: FastAPI, settings: GatewaySettings) -> None:
-    """What is on every answer, also on those to requests that failed unexpectedly; the last one added is outermost."""
+    """Adds the middleware that every answer passes, also that of a request that failed unexpectedly; the last added is
+    the outermost."""
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(
         Cors,

@@ -1,4 +1,4 @@
-"""What the gateway is configured with (`GATEWAY_*`)."""
+"""The settings of the gateway (`GATEWAY_*`)."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -11,7 +11,7 @@ from services.chassis.settings import HttpSettings, ServiceSettings
 
 __all__ = ["DevIssuerSettings", "GatewaySettings", "OidcSettings", "Origin", "RateLimitSettings", "SigningAlgorithm"]
 
-# Asymmetric ones alone: with a shared secret whoever verifies could also sign.
+# Asymmetric algorithms only: with a shared secret, every verifier could also sign.
 SigningAlgorithm = Literal["ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+$")]
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#*]+$")]
@@ -52,7 +52,7 @@ class GatewaySettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", env_nested_delimiter="__", frozen=True, extra="forbid")
 
-    # Health and metrics, for whoever runs the gateway; `http` is the public port.
+    # Health and metrics, for the operator; `http` is the public port.
     internal_http: HttpSettings
     oidc: OidcSettings | None = None
     dev_issuer: DevIssuerSettings | None = None

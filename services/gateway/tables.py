@@ -55,7 +55,7 @@ def _roles() -> sa.Column[list[str]]:
 
 
 def _consent() -> tuple[sa.Column[Any], ...]:
-    """What waits for the person's consent is pending; only what is not refers to a user who must exist."""
+    """`pending` while the person has not consented; only a row that is not pending must refer to an existing user."""
     known = sa.Computed("CASE WHEN pending THEN NULL ELSE user_id END", persisted=True)
     return (
         sa.Column("pending", sa.Boolean, nullable=False, server_default=sa.false()),
@@ -103,7 +103,7 @@ feature_instances = _entry_table(
     more=(sa.UniqueConstraint("id", "mandate_id"), sa.Index(None, "mandate_id")),
 )
 
-# The instance's mandate stands here too; an instance never changes its mandate.
+# The instance's mandate, copied here; an instance never changes its mandate.
 feature_access = _entry_table(
     "feature_access",
     sa.Column("instance_id", _Id, primary_key=True),

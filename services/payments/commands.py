@@ -1,4 +1,4 @@
-"""What an operator can do: look at the webhook's inbox and have events processed again."""
+"""The operator's commands: list the stored webhook events, and have events processed again."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""What runs by time: working off the webhook's inbox."""
+"""The component of the worker that processes stored webhook events."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from services.payments.inbox.queries import count_waiting_events
 
 __all__ = ["Inbox"]
 
-# Also the delay of an event that arrives while nothing is to be done.
+# Also the delay of an event that arrives while the worker is idle.
 POLL_S: Final = 0.1
 RETRY_S: Final = 1.0
 PARALLEL: Final = 4

@@ -1,4 +1,4 @@
-"""What the payments service is configured with (`PAYMENTS_*`)."""
+"""The settings of the payments service (`PAYMENTS_*`)."""
 
 import re
 from decimal import Decimal
@@ -51,7 +51,7 @@ class StripeSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # Without one nothing can be paid, and everything else runs.
+    # Without a key nothing can be paid; everything else works.
     api_key: Annotated[SecretStr, AfterValidator(_api_key)] | None = None
     # Another address than Stripe's own: the fake of development.
     api_base: str | None = None
@@ -108,7 +108,7 @@ class PaymentsSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _money_is_meant(self) -> Self:
-        """Real money moves exactly where it is meant to, and never by way of another address than Stripe's."""
+        """The key's mode must be that of `livemode`, and a live key is refused with any other address than Stripe's."""
         live = self.stripe.key_is_live
         if self.stripe.api_base is not None:
             if self.environment == "production":

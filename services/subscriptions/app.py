@@ -24,7 +24,7 @@ PATH_PREFIX: str = SubscriptionsSettings.model_fields["path_prefix"].default
 
 
 def application(role: str = "api", *, path_prefix: str = PATH_PREFIX) -> FastAPI:
-    """The application of a role with its routes; what they work with is given to it by `serve`."""
+    """The application of a role with its routes; `serve` puts the objects that they use into its state."""
     app = FastAPI(title="Rappen subscriptions", docs_url=None, redoc_url=None, openapi_url=None)
     install_problems(app)
     if role in API_ROLES:

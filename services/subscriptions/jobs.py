@@ -1,4 +1,4 @@
-"""What this service does by the clock."""
+"""The periodic jobs of the service."""
 
 from services.chassis.clock import Clock
 from services.chassis.database import Database

@@ -19,7 +19,7 @@ __all__ = ["lock_due", "lock_occupying", "plan_of", "postpone", "save", "use_tri
 
 
 async def lock_occupying(connection: AsyncConnection, mandate_id: str) -> Subscription | None:
-    """The one subscription that takes the mandate's place, locked."""
+    """The mandate's one subscription that rules out another operative one, locked."""
     occupying = sa.and_(subscriptions.c.mandate_id == mandate_id, subscriptions.c.state.in_(OCCUPYING))
     row = (await connection.execute(SUBSCRIPTIONS.where(occupying).with_for_update())).mappings().first()
     return None if row is None else subscription_of(row)
@@ -62,8 +62,8 @@ async def save(
 ) -> None:
     """Writes changes with their records.
 
-    At most one change of each subscription. What exists is written before what is new, because a new operative
-    subscription has no place until its predecessor has left.
+    At most one change of each subscription. What exists is written before what is new, because the unique index admits
+    a new operative subscription only after its predecessor has ended.
     """
     await _update(connection, [change for change in changes if change.before is not None])
     await _insert(connection, [change.after for change in changes if change.before is None])

@@ -1,4 +1,4 @@
-"""What the subscriptions service is configured with (`SUBSCRIPTIONS_*`)."""
+"""The settings of the subscriptions service (`SUBSCRIPTIONS_*`)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What this service reads from Kafka, and which use case settles each topic."""
+"""The Kafka subscribers of the service: a decorated function for each topic, which calls its use case."""
 
 from collections.abc import Sequence
 

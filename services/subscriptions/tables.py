@@ -47,7 +47,7 @@ subscriptions = sa.Table(
     sa.Column("created_by", _Id, nullable=False),
     sa.Column("created_at", _Time, nullable=False),
     sa.Index("ix_subscriptions_mandate_id_created_at", "mandate_id", "created_at"),
-    # B10: one operative subscription per mandate, whatever the service does.
+    # One operative subscription per mandate, whatever the service does.
     sa.Index(
         "uq_subscriptions_operative",
         "mandate_id",

@@ -1,4 +1,4 @@
-"""Callers as the gateway would vouch for them."""
+"""Callers, with contexts signed as the gateway signs them."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

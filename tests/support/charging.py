@@ -1,4 +1,4 @@
-"""Taking usage in without Kafka: records as a consumer would hand them to the charge; and taking a charge back."""
+"""Charging usage without Kafka, with records as a consumer hands them to the charge; and reversing a charge."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -43,7 +43,7 @@ def received(records: Iterable[RawRecord]) -> list[Received]:
 
 
 def reversal(row: asyncpg.Record, **changed: Any) -> Posting:
-    """What takes a charge back, by the charge's row: its whole amount, on the day and in the dimension of the usage."""
+    """The reversal of a charge, given its row: its whole amount, on the day and in the dimension of the usage."""
     posting = Posting(
         mandate_no=row["mandate_no"],
         event_id=uuid5(LEDGER_NAMESPACE, f"reversal/{row['event_id']}"),

@@ -24,7 +24,7 @@ __all__ = ["FAKED_JSON", "NO_OPERATIONS", "faults_of_answer", "held_to_the_docum
 # Extensions of a request to a port that has no operations, so that its answer is none of one.
 NO_OPERATIONS = {"no_operations": True}
 FAKED_JSON = "application/json; answered-by=stand-in"
-# Headers that mean something to callers, and so are told where they are sent.
+# Headers that mean something to callers, and so are described wherever they are sent.
 TOLD = ("x-request-id", "retry-after", "www-authenticate", "ratelimit", "ratelimit-policy")
 
 

@@ -1,4 +1,5 @@
-"""Events of other services as billing receives them: encoded and decoded, each at a place of its own in its topic."""
+"""Events of other services as billing receives them: encoded and decoded, each with an offset of its own in its
+topic."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

@@ -64,7 +64,7 @@ class Issuer:
         return {"Authorization": f"Bearer {self.token(claims)}"}
 
     def service_account(self, scope: str) -> dict[str, str]:
-        """The headers of a program."""
+        """The headers of a service account."""
         return {"Authorization": f"Bearer {self.token({'sub': 'service:tests', 'scope': scope})}"}
 
 

@@ -1,4 +1,4 @@
-"""Placed locks: rows that a foreign session holds, so that transactions of ours stand in a chosen order."""
+"""Placed locks: rows that another session locks, so that our transactions queue in a chosen order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable

@@ -1,4 +1,4 @@
-"""The one launcher of our programs as real processes; and billing workers under supervision, who die and come back."""
+"""The one launcher of our programs as real processes; and supervised billing workers that are killed and restarted."""
 
 import asyncio
 import signal
@@ -106,7 +106,7 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended, or None."""
+        """The exit code, None while it runs."""
         return None if self._process is None else self._process.poll()
 
     def kill(self) -> None:
@@ -123,7 +123,7 @@ class Process:
         return self._started.wait(timeout_s)
 
     def stop(self) -> None:
-        """Ends it however it is."""
+        """Ends the process, whatever state it is in."""
         if self.running:
             self.terminate()
             try:

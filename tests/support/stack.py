@@ -115,7 +115,7 @@ class ServerPair:
         return self._passwords[service].owner if owner else self._passwords[service].app
 
     def environment(self, service: str, *, port: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The environment of a service process; the gateway's internal port is up to whoever starts one."""
+        """The environment of a service process; the gateway's internal port is set by whoever starts it."""
         prefix = service.upper()
         internal = {"GATEWAY_INTERNAL_HTTP__PORT": "1"} if service == "gateway" else {}
         return {

@@ -1,4 +1,4 @@
-"""What is asked of the database, counted."""
+"""Counting the statements that are sent to the database."""
 
 import inspect
 from collections.abc import AsyncIterator

@@ -47,7 +47,7 @@ _ANSWERING = frozenset({"message", "fallback_message"})
 
 
 def messages(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of a message; a list is the events of one stream, from `message_start` on."""
+    """The usage events of a message; a list is the events of one stream, from `message_start` on."""
     message, usage, stopped = _of_stream(answer) if isinstance(answer, (list, tuple)) else _of_message(Part(answer))
     model = message.text("model")
     # A call of the answer's own model is named as the caller names that.

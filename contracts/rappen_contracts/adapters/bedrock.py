@@ -5,7 +5,7 @@ Which number contains which (API reference of TokenUsage, user guide on prompt c
 
 - `inputTokens` contains neither `cacheReadInputTokens` nor `cacheWriteInputTokens`. `cacheDetails` splits what was
   written by lifetime.
-- `outputTokens` contains reasoning, which is not told apart.
+- `outputTokens` contains reasoning, which is not reported separately.
 - `totalTokens` may leave the cache out.
 """
 
@@ -24,8 +24,9 @@ _KNOWN = ("inputTokens", "outputTokens", "totalTokens")
 
 
 def converse(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of an answer, or of a stream's `metadata` event, alone or among its events. The answer does not name its model:
-    give the id that was called, with its region prefix, which is part of the name under which it is sold."""
+    """The usage events of an answer, or of a stream's `metadata` event, alone or among its events. The answer does not
+    name its model: give the id that was called, with its region prefix, which is part of the name under which it is
+    sold."""
     part = inner(answer, "usage", "metadata")
     usage = usage_of(part, "usage", known=_KNOWN)
     if usage is None:

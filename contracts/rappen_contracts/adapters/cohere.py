@@ -27,8 +27,8 @@ _UNITS = {"search_units": "queries", "classifications": "classifications", "imag
 
 
 def billed(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of any endpoint: `usage` of version 2's chat, `meta` of the others, or `delta.usage` of a stream's last event.
-    The answer does not name its model."""
+    """The usage events of any endpoint: `usage` of version 2's chat, `meta` of the others, or `delta.usage` of a
+    stream's last event. The answer does not name its model."""
     part = latest(answer, "usage", "meta", "delta")
     holder = part.part("delta") if part.has("delta") else part
     usage = holder.part("usage", "meta")

@@ -24,7 +24,7 @@ _KNOWN = ("prompt_tokens", "completion_tokens", "prompt_cache_hit_tokens")
 
 
 def chat(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of chat and fill-in-the-middle completions; a list of chunks is one stream."""
+    """The usage events of chat and fill-in-the-middle completions; a list of chunks is one stream."""
     part = latest(answer, "usage")
     usage = usage_of(part, "usage", known=_KNOWN)
     if usage is None:

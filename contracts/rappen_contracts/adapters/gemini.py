@@ -84,7 +84,8 @@ _BILLED_BY_PROMPT = re.compile(r"(?:.*/)?gemini-[12](?![0-9]).*", re.ASCII)
 def generate_content(
     answer: object, *, searches_by: Literal["query", "prompt"] | None = None, **fields: Unpack[EventFields]
 ) -> list[UsageRecorded]:
-    """Of an answer, or of a list of the chunks of one stream, or of the messages of one turn of a live session.
+    """The usage events of an answer, or of a list of the chunks of one stream, or of the messages of one turn of a live
+    session.
 
     `searches_by` says what one search is for this model, where its name does not tell.
     """
@@ -106,7 +107,8 @@ def generate_content(
 def interactions(
     answer: object, *, searches_by: Literal["query", "prompt"] | None = None, **fields: Unpack[EventFields]
 ) -> list[UsageRecorded]:
-    """Of an interaction; an event of a stream stands for the interaction in it, of a list the last one counts."""
+    """The usage events of an interaction; an event of a stream stands for the interaction in it, of a list the last one
+    counts."""
     part = inner(answer, "usage", "interaction")
     usage = usage_of(part, "usage", known=(*_INTERACTION.prompt, *_INTERACTION.total))
     if usage is None:

@@ -25,7 +25,7 @@ _KNOWN = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def chat(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of chat completions; a list of chunks is one stream."""
+    """The usage events of chat completions; a list of chunks is one stream."""
     part = _with_usage(answer)
     holder = part if part.has("usage") or not part.has("x_groq") else part.part("x_groq")
     usage = usage_of(holder, "usage", known=_KNOWN)

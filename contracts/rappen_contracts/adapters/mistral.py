@@ -3,7 +3,7 @@
 Which number contains which (types of the `mistralai` package 3.7, docs.mistral.ai):
 
 - `prompt_tokens` contains the cached tokens, which stand in `prompt_tokens_details.cached_tokens` or, in older
-  answers, in `num_cached_tokens`. Reasoning is part of `completion_tokens` and not told apart.
+  answers, in `num_cached_tokens`. Reasoning is part of `completion_tokens` and not reported separately.
 - In conversations `connector_tokens`, what tools gave to the model, stand beside both: `total_tokens` is the sum of the
   three in every example of the documentation (95 + 209 + 95 = 399).
 - `prompt_audio_seconds` is billed in place of the tokens of that audio, which only `total_tokens` contains.
@@ -26,16 +26,16 @@ _KNOWN = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def chat(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of what has `prompt_tokens` and `completion_tokens`: chat, agents, embeddings, transcriptions. A list of chunks
-    is one stream; what the SDK's stream wraps in `data` is read."""
+    """The usage events of what has `prompt_tokens` and `completion_tokens`: chat, agents, embeddings, transcriptions. A
+    list of chunks is one stream; what the SDK's stream wraps in `data` is read."""
     part = inner(answer, "usage", "data")
     usage = usage_of(part, "usage", known=_KNOWN)
     return [] if usage is None else _events(part, usage, fields, part.text("id"))
 
 
 def conversation(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of a conversation or an agent's run; the model is the one that its last message names. Of the events of a stream
-    it is `conversation.response.done` that counts."""
+    """The usage events of a conversation or an agent's run; the model is the one that its last message names. Of the
+    events of a stream it is `conversation.response.done` that counts."""
     part = inner(answer, "usage", "data")
     usage = usage_of(part, "usage", known=_KNOWN)
     return [] if usage is None else _events(part, usage, fields, part.text("conversation_id"))
@@ -69,7 +69,7 @@ def _quantities(usage: Part) -> dict[str, int]:
 
 
 def ocr(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of OCR, billed by the page."""
+    """The usage events of OCR, billed by the page."""
     part = Part(answer)
     usage = usage_of(part, "usage_info", known=("pages_processed",))
     if usage is None:

@@ -31,7 +31,7 @@ _RESPONSES = ("input_tokens", "output_tokens", "total_tokens")
 
 
 def chat(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of chat completions, legacy completions and embeddings; a list of chunks is one stream."""
+    """The usage events of chat completions, legacy completions and embeddings; a list of chunks is one stream."""
     part = latest(answer, "usage")
     usage = usage_of(part, "usage", known=_CHAT)
     if usage is None:
@@ -41,7 +41,8 @@ def chat(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
 
 
 def responses(answer: object, *, image_model: str | None = None, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of the responses API; an event of a stream stands for the response in it, of a list the last one counts.
+    """The usage events of the responses API; an event of a stream stands for the response in it, of a list the last one
+    counts.
 
     `image_model` is the model of the image generation tool where the answer does not repeat the tool's configuration.
     """
@@ -89,8 +90,8 @@ def _generated_images(response: Part, model: str | None) -> list[Call]:
 
 
 def batch(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of a finished batch as a whole, in the tier `batch`; nothing while it is not finished. Take either this or the
-    answers in its output file, which report the same tokens one by one."""
+    """The usage events of a finished batch as a whole, in the tier `batch`; nothing while it is not finished. Take
+    either this or the answers in its output file, which report the same tokens one by one."""
     part = Part(answer)
     usage = usage_of(part, "usage", known=_RESPONSES)
     if usage is None:
@@ -100,8 +101,9 @@ def batch(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
 
 
 def images(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of generated and edited images. The answer does not name its model. Without details all output is images, since
-    that is what this endpoint makes. A model without tokens (DALL-E) is billed by image, size and quality."""
+    """The usage events of generated and edited images. The answer does not name its model. Without details all output
+    is images, since that is what this endpoint makes. A model without tokens (DALL-E) is billed by image, size and
+    quality."""
     part = latest(answer, "usage")
     if not part.has("usage") and part.has("data"):
         made: dict[str, str | None] = {"image_size": part.text("size"), "image_quality": part.text("quality")}
@@ -135,7 +137,7 @@ def _image_tokens(usage: Part) -> Tokens:
 
 
 def _drawing_tokens(usage: Part) -> Tokens:
-    """Of the model that writes an SVG; its reasoning is output."""
+    """The tokens of the model that writes an SVG; its reasoning is output."""
     made = {"reasoning_tokens": usage.count("reasoning_tokens")}
     names = ("input_tokens", "output_tokens", "total_tokens")
     counted = {name: usage.given(name) for name in names}
@@ -143,8 +145,8 @@ def _drawing_tokens(usage: Part) -> Tokens:
 
 
 def transcription(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of a transcription, by tokens or by the second; also of the realtime API's `...transcription.completed`. The
-    answer does not name its model."""
+    """The usage events of a transcription, by tokens or by the second; also of the realtime API's
+    `...transcription.completed`. The answer does not name its model."""
     usage = usage_of(latest(answer, "usage"), "usage", known=(*_RESPONSES, "seconds"))
     if usage is None:
         return []
@@ -154,7 +156,8 @@ def transcription(answer: object, **fields: Unpack[EventFields]) -> list[UsageRe
 
 
 def speech(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of the event `speech.audio.done` of spoken text, whose output is audio. The event does not name its model."""
+    """The usage events of the event `speech.audio.done` of spoken text, whose output is audio. The event does not name
+    its model."""
     usage = usage_of(latest(answer, "usage"), "usage", known=_RESPONSES)
     if usage is None:
         return []
@@ -165,8 +168,8 @@ def speech(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]
 
 
 def realtime(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of one response of a session, or its event `response.done`. Each response of a session is billed, so each is
-    reported. The response does not name its model."""
+    """The usage events of one response of a session, or its event `response.done`. Each response of a session is
+    billed, so each is reported. The response does not name its model."""
     part = Part(answer)
     part = part.part("response") if part.has("response") else part
     usage = usage_of(part, "usage", known=_RESPONSES)

@@ -9,7 +9,7 @@ __all__ = ["chat_tokens", "prompt_kinds", "responses_tokens"]
 
 
 def chat_tokens(usage: Part, *, reasoning_beside: bool = False) -> Tokens:
-    """Of `prompt_tokens`, `completion_tokens` and their details; see `_tokens`."""
+    """The tokens of `prompt_tokens`, `completion_tokens` and their details; see `_tokens`."""
     return _tokens(
         usage,
         "prompt_tokens",
@@ -21,7 +21,7 @@ def chat_tokens(usage: Part, *, reasoning_beside: bool = False) -> Tokens:
 
 
 def responses_tokens(usage: Part) -> Tokens:
-    """Of `input_tokens`, `output_tokens` and their details, also in the spelling of audio and realtime."""
+    """The tokens of `input_tokens`, `output_tokens` and their details, also in the spelling of audio and realtime."""
     return _tokens(
         usage,
         "input_tokens",
@@ -57,8 +57,8 @@ def prompt_kinds(prompt: int, details: Part, path: str) -> dict[str, int]:
     """The kinds of a prompt that contains all of them.
 
     Cached tokens are of the kinds that `cached_tokens_details` names. The others are text as far as there is text, then
-    images, which cost the same where nobody tells them apart, then audio. Tokens written to a cache come out of what
-    is left, in the same order; those kept longest (12 hours) are the kind of the longer of two writes.
+    images, which cost the same where they are not reported separately, then audio. Tokens written to a cache come out
+    of what is left, in the same order; those kept longest (12 hours) are the kind of the longer of two writes.
     """
     audio, images = details.count("audio_tokens"), details.count("image_tokens")
     left = {"text": rest(prompt, audio + images, path), "image": images, "audio": audio}

@@ -29,14 +29,15 @@ _RESPONSES = ("input_tokens", "output_tokens", "cost")
 
 
 def chat(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of chat completions; a list of chunks is one stream."""
+    """The usage events of chat completions; a list of chunks is one stream."""
     part = latest(answer, "usage")
     usage = usage_of(part, "usage", known=_CHAT)
     return [] if usage is None else _events(part, usage, chat_tokens(usage), fields)
 
 
 def responses(answer: object, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of the responses API; an event of a stream stands for the response in it, of a list the last one counts."""
+    """The usage events of the responses API; an event of a stream stands for the response in it, of a list the last one
+    counts."""
     part = inner(answer, "usage", "response")
     usage = usage_of(part, "usage", known=_RESPONSES)
     return [] if usage is None else _events(part, usage, responses_tokens(usage), fields)

@@ -63,7 +63,7 @@ _PROVIDERS: Final = {
 
 
 def span(answer: object, *, cache_beside_input: bool = False, **fields: Unpack[EventFields]) -> list[UsageRecorded]:
-    """Of a span that has ended, or of its attributes alone; nothing where it is no call of a model."""
+    """The usage events of a span that has ended, or of its attributes alone; nothing where it is no call of a model."""
     given = Part(answer)
     attributes = given.part("attributes") if given.has("attributes") else given
     if attributes.text("gen_ai.operation.name") in _SUMS or not attributes.has(*_INPUT, *_OUTPUT):

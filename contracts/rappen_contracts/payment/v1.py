@@ -11,7 +11,7 @@ class PaymentSucceeded(Contract):
     """A payment that succeeded; `amount` is as paid, in the currency of the payment, never what was asked for.
 
     `reference` is the business identity of the payment (the Checkout session id of a top-up): one credit per
-    reference, however often and by whichever way it is told.
+    reference, however often and in whichever way it is reported.
     """
 
     mandate_id: Identifier

@@ -35,7 +35,7 @@ class Plan(Contract):
 class SubscriptionChanged(Contract):
     """A subscription's new state with the plan and period it has now.
 
-    `operative` tells whether it may be used now. `budget_due` tells that the plan's budget of the period is to be
+    `operative` says whether it may be used now. `budget_due` says that the plan's budget of the period is to be
     credited; its identity is the subscription and the period's start, so saying it twice credits once. `version`
     counts the changes of one subscription, so that a reader can drop what is older than what it has.
     """

@@ -1,8 +1,8 @@
 """Whether the books add up: balances, chains, remainders, days, sums and credits, in one snapshot of the database.
 
 A check is one statement over the whole ledger, hashed or sorted, never a look-up for each row. It gives a row for every
-account (or mandate) that it looks at: `failing` is whether that one is wrong, `detail` how. What no statement can know
-comes as arguments: where days begin, by the code that charged, and what was published.
+account (or mandate) that it looks at: `failing` is whether that one is wrong, `detail` how. Two things are not in the
+database and come as arguments: where days begin, computed by the code that charges, and what was published.
 """
 
 from collections.abc import Sequence

@@ -3,8 +3,8 @@
 __all__ = ["CHECKS"]
 
 CHECKS = {
-    # Every payment, budget and opening credit that was recorded has its rows, whoever shared it, and every such row
-    # was recorded; what an administrator gave and took is what the audit log says.
+    # Every payment, budget and opening credit that was recorded has its rows, whatever members shared it, and every
+    # such row was recorded; manual credits and deductions are those in the audit log.
     "credits": """
         WITH rows AS (
             SELECT t.mandate_no, CASE t.contra_account WHEN 'PROMOTIONAL' THEN t.posted_account_no END AS no,

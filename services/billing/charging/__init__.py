@@ -1,1 +1,1 @@
-"""Usage becomes charges."""
+"""Charging usage, at once or, if it was parked, later."""

@@ -38,7 +38,7 @@ __all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "TermsChanged
 
 GROUP = "billing"
 TOPIC = "usage.recorded"
-# So often a batch may begin again at once. Each time it knows more of what is recorded already, so a few are enough.
+# How many times a batch may begin again at once. Each time it knows more of what is recorded already, so few suffice.
 TRIES_MAX = 20
 
 
@@ -236,8 +236,8 @@ def _those(usages: Iterable[Usage], identities: Container[tuple[int, UUID]]) -> 
 def _price(
     usages: Iterable[Usage], context: PricingContext, now: datetime
 ) -> tuple[list[Posting], list[UnpostedEvent]]:
-    """Splits usage into what is charged, to the account that pays, and what is claimed without a charge: free, or
-    parked until it has a price."""
+    """Splits usage into postings, to the account that pays, and events that are claimed without one: free, or parked
+    until they have a price."""
     terms, tariff = context
     postings: list[Posting] = []
     unposted: list[UnpostedEvent] = []

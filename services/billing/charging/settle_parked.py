@@ -28,7 +28,7 @@ from services.chassis.logging import get_logger
 __all__ = ["SettleParked"]
 
 BATCH = 500
-# So many halvings lead from a batch to a single event.
+# The number of halvings that lead from a batch to a single event.
 TRIES_AT_ONCE = 10
 
 _log = get_logger(__name__)

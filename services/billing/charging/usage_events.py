@@ -109,7 +109,7 @@ def distinct(usages: list[Usage]) -> tuple[list[Usage], int, list[Usage]]:
 
 
 def contradicting(others: Sequence[Usage], recorded: dict[tuple[int, UUID], bytes]) -> list[Refused]:
-    """Those that differ from the first of their identity; that is what is recorded, or else the first in the batch."""
+    """The usages that differ from the first of their identity: the recorded one, else the first in the batch."""
     return [_conflict(usage) for usage in others if recorded.get(usage.identity) != usage.event.digest]
 
 

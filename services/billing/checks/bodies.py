@@ -1,4 +1,4 @@
-"""What the check reads and answers."""
+"""Request and response models of the check."""
 
 from typing import Self
 
@@ -46,7 +46,7 @@ class Estimate(BaseModel):
         return self.tokens is not None and bool(self.tokens.model_fields_set)
 
     def billable(self) -> Billable:
-        """What decides the price."""
+        """The part of the estimate that decides its price."""
         if self.cost is not None:
             return ProviderCost(self.cost.amount, self.cost.currency)
         if self.provider is None or self.model is None:

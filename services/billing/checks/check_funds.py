@@ -1,4 +1,4 @@
-"""Answering whether an AI call may go ahead, from one statement, shared by the checks that wait together."""
+"""Answers whether an AI call may go ahead, by one statement that concurrent checks share."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -27,7 +27,7 @@ __all__ = ["Answer", "CheckFunds", "Question"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Who wants to spend what; exactly one of the two estimates is there. `estimated_cost` is final CHF."""
+    """Who wants to spend how much; exactly one of the two estimates is set. `estimated_cost` is final CHF."""
 
     mandate_id: str
     user_id: str
@@ -135,7 +135,8 @@ class CheckFunds:
         return post(rated.exact, Decimal(0))[0]
 
     def _provider_allowed(self, provider: str | None, row: asyncpg.Record, tariff: Tariff) -> bool:
-        """A role's rows replace its default; whatever cannot be determined denies."""
+        """Whether one of the member's roles allows the provider: a role's rows replace its default, and unknown roles
+        allow nothing."""
         if provider is None:
             return True
         catalogue = tariff.book.providers() | frozenset(self._settings.additional_providers)

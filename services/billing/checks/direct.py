@@ -1,7 +1,7 @@
-"""Paths that are asked so often that the layers of the web framework would cost more than the answer.
+"""Paths that are requested so often that the web framework's layers would cost more than the answer.
 
-A direct path is answered in front of the application, with the same request ids, deadlines and problem documents.
-What is asked so only reads.
+A direct path is answered in front of the application, with the same request ids, deadlines and problem documents. Such
+requests count as reads, which may be repeated.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -74,7 +74,7 @@ def _money(funds: Funds, required: int) -> Reason | None:
 
 
 def _shortfall(funds: Funds, required: int) -> int:
-    """What is missing for the call to be covered."""
+    """The amount (micro-CHF) that is missing to cover the call."""
     if funds.model == "UNLIMITED" or (funds.model == "CREDIT_POSTPAY" and funds.credit_limit is None):
         return 0
     covered = funds.balance - funds.held

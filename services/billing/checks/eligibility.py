@@ -14,12 +14,12 @@ from services.chassis.database import Database, DatabaseUnavailable, driver_conn
 
 __all__ = ["EligibilityBatcher"]
 
-# Statements at once, and checks in one of them.
+# How many statements run at once, and how many checks one of them reads.
 READERS_MAX = 2
 TOGETHER_MAX = 64
-# Beyond so many, a check is answered at once that there is no time for it.
+# Waiting checks; a further one is refused at once.
 WAITING_MAX = 1_000
-# A read is short; one that is not waits for a server that stands still, and its checks fail.
+# A read is short; a longer one means that the server does not respond, and its checks fail.
 READ_TIMEOUT_S = 4.0
 
 _STATEMENT = f"""
@@ -65,7 +65,7 @@ class EligibilityBatcher:
     async def read(self, mandate_id: str, user_id: str, provider: str | None) -> asyncpg.Record:
         """One row, with nulls for what does not exist; raises what the database raised, or `DatabaseUnavailable`."""
         if len(self._waiting) >= WAITING_MAX:
-            # Those who have gone, because their time was over, wait for nothing.
+            # Callers whose deadline has passed no longer wait.
             self._waiting = [asked for asked in self._waiting if not asked.found.done()]
             if len(self._waiting) >= WAITING_MAX:
                 raise DatabaseUnavailable
@@ -76,10 +76,10 @@ class EligibilityBatcher:
         return await found
 
     async def _read_waiting(self) -> None:
-        """Reads until nobody waits, and is no reader from that very moment on.
+        """Reads until no check waits, and leaves the set of readers at that very moment.
 
-        Nothing may come between the last look at who waits and the end: a callback of the finished task runs after
-        those whom it has just answered, and what they ask next would then wait for a reader that is gone.
+        Nothing may run between the last look at the waiting checks and leaving: a done callback of the task would run
+        after the callers that it has just answered, whose next checks would then wait for a reader that has ended.
         """
         try:
             await self._read_until_nobody_waits()
@@ -89,7 +89,7 @@ class EligibilityBatcher:
                 self._readers.discard(reader)
 
     async def _read_until_nobody_waits(self) -> None:
-        """An error is raised where the checks of that batch were asked; the next batch is read anyway."""
+        """An error goes to the callers of the checks in that batch; the next batch is read anyway."""
         while self._waiting:
             together, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
             try:
@@ -100,7 +100,7 @@ class EligibilityBatcher:
                         asked.found.set_exception(error)
             else:
                 for asked, row in zip(together, rows, strict=True):
-                    # Whoever has gone meanwhile has cancelled the future.
+                    # A caller that has gone meanwhile has cancelled its future.
                     if not asked.found.done():
                         asked.found.set_result(row)
 

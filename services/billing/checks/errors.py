@@ -19,7 +19,7 @@ class PriceUnknown(Problem):
         super().__init__(why={"en": detail, "de": _GERMAN_REASONS[reason]})
 
 
-# What is missing (`Parked.reason`); the English detail says which.
+# The texts by `Parked.reason`; the English detail names what is missing.
 _GERMAN_REASONS = {
     "NO_PRICE": "für dieses Modell fehlt ein Preis",
     "NO_RATE": "für diese Währung fehlt ein Kurs",

@@ -14,7 +14,7 @@ __all__ = ["allowed", "list_providers", "list_providers_of_member"]
 
 
 async def list_providers(database: Database, tariffs: Tariffs, settings: BillingSettings) -> list[str]:
-    """Every provider there is."""
+    """The catalogue of providers, sorted."""
     async with database.reading() as connection:
         return sorted(await _catalogue(connection, tariffs, settings))
 
@@ -22,7 +22,7 @@ async def list_providers(database: Database, tariffs: Tariffs, settings: Billing
 async def list_providers_of_member(
     database: Database, tariffs: Tariffs, settings: BillingSettings, mandate_ids: Sequence[str], user_id: str
 ) -> list[str]:
-    """The providers that somebody may use in any of the mandates."""
+    """The providers that a user may use in any of the mandates, sorted."""
     async with database.reading() as connection:
         catalogue = await _catalogue(connection, tariffs, settings)
         found: frozenset[str] = frozenset()

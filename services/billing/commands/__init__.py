@@ -1,4 +1,4 @@
-"""What an operator can ask of billing; `rappen` passes these through with the stack's settings."""
+"""Billing's commands for operators; `rappen` passes them through with the settings of the stack."""
 
 from collections.abc import Callable, Mapping, Sequence
 

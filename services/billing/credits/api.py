@@ -102,5 +102,5 @@ async def get_unknown(context: Context) -> dict[str, Any]:
 async def get_top_up_target(
     context: Context, mandate_id: MandateId, user_id: Annotated[str | None, Query(alias="userId")] = None
 ) -> dict[str, Any]:
-    """Whether a top-up can be for this user, asked by the gateway before a checkout is made."""
+    """Whether this user can be topped up; the gateway asks before it starts a checkout."""
     return await find_top_up_target(context.database, mandate_id, user_id, clock=context.clock)

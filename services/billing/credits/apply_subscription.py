@@ -23,7 +23,8 @@ __all__ = ["ApplySubscription"]
 
 
 class ApplySubscription:
-    """The handler of subscription.changed. What is older than what is here changes no terms, but its budget counts."""
+    """The handler of subscription.changed. An event older than the stored version changes no terms, but its budget is
+    credited."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""What the routes of accounts and credits read and answer."""
+"""Request and response models of the routes of accounts and credits."""
 
 from typing import Annotated
 

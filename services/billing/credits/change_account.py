@@ -18,7 +18,7 @@ ACCOUNT_NUMBER_MAX = 2**60
 async def change_account(
     database: Database, account_id: str, *, enabled: bool, caller: Caller, clock: Clock
 ) -> dict[str, Any]:
-    """Sets whether the account may be used, and answers it; what is set already is no change."""
+    """Enables or disables the account and returns it; a value that is set already is no change."""
     number = _account_number(account_id)
     async with database.transaction() as connection:
         before = await read_account(connection, number)

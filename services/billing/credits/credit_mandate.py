@@ -45,7 +45,7 @@ async def credit_mandate(
     if credit.amount == 0 or await _is_posted(connection, mandate.no, event_id):
         return
     targets = await _targets(connection, mandate, credit.user_id, now)
-    # The first part has the identity of the whole, so that a repeat finds it whoever the members are by then.
+    # The first part has the identity of the whole, so that a repeat finds it even if the members have changed.
     event_ids = [event_id, *(_part(event_id, no) for no in targets[1:])]
     about = None if credit.user_id is None else await member_account(connection, mandate.no, credit.user_id)
     await write_postings(

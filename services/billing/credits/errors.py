@@ -1,4 +1,4 @@
-"""What is refused about accounts and credits."""
+"""Refusals about accounts and credits."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ __all__ = ["NoAccount", "NotAMember", "UserRequired", "ZeroCredit"]
 
 
 class NoAccount(Problem):
-    """The number is none of a pool's or member's account."""
+    """The id names neither a pool nor a member's account."""
 
     status = 404
     code = "ACCOUNT_UNKNOWN"

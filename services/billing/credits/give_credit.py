@@ -1,4 +1,4 @@
-"""A request to credit or deduct by hand, and the question whether a top-up could be credited so."""
+"""A request for a manual credit or deduction, and the question whether a top-up could be credited in the same way."""
 
 from decimal import Decimal
 from typing import Any
@@ -29,7 +29,8 @@ async def give_credit(
 async def find_top_up_target(
     database: Database, mandate_id: str, user_id: str | None, *, clock: Clock
 ) -> dict[str, Any]:
-    """For whom a top-up would be: the mandate's pool or a member's own budget, whose account is made if it must be."""
+    """Whom a top-up would credit: the mandate's pool or a member's own budget, whose account is made if it is
+    missing."""
     async with database.transaction() as connection:
         mandate_no = await open_mandate(connection, mandate_id)
         target = None if user_id is None else IdOf("userId").read(user_id)

@@ -27,7 +27,8 @@ __all__ = ["ManualCredit", "credited_account", "post_manual_credit"]
 
 @dataclass(frozen=True, slots=True)
 class ManualCredit:
-    """A signed amount in CHF (negative deducts), for whom and why; the key makes a repeat the same credit."""
+    """A signed amount in CHF (negative deducts), for whom and why; with the same idempotency key a repeat is the same
+    credit."""
 
     user_id: str | None
     amount: Decimal
@@ -38,7 +39,7 @@ class ManualCredit:
 async def post_manual_credit(
     connection: AsyncConnection, mandate_no: int, credit: ManualCredit, *, caller: Caller, now: datetime
 ) -> dict[str, Any]:
-    """Posts the credit in the caller's transaction and answers its row; a repeat answers the first one's, whatever the
+    """Posts the credit in the caller's transaction and returns its row; a repeat returns the first row, whatever the
     billing model is by then."""
     driver = driver_connection(connection)
     if not credit.amount:

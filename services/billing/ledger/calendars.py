@@ -65,7 +65,7 @@ def _next_month(now: datetime, zone: str) -> datetime:
 
 # The day a zone is in, by name: its first moment, the next day's first moment (both UTC), and the date.
 _days: dict[str, tuple[datetime, datetime, date]] = {}
-# The time that can be said at all.
+# The first and last time that a `datetime` can represent.
 _BEGIN, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -79,7 +79,7 @@ def period_day(at: datetime, zone: str) -> date:
     try:
         day = at.astimezone(place).date()
     except OverflowError:
-        # There the wall shows a year before 1 or after 9999, which no date can say: it stays at the border.
+        # The local time is before year 1 or after year 9999, outside what a date can represent: the day in UTC counts.
         return at.astimezone(UTC).date()
     _days[zone] = _first_moment(day, zone), _end(day, place), day
     return day
@@ -94,7 +94,7 @@ def _first_moment(day: date, zone: str) -> datetime:
 
 
 def _end(day: date, place: ZoneInfo) -> datetime:
-    # There is no day after the very last one; what is not remembered is worked out anew each time.
+    # There is no day after the last representable one; such a day is not cached but computed each time.
     try:
         return datetime.combine(day + timedelta(days=1), time.min, place).astimezone(UTC)
     except OverflowError:

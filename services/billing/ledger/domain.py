@@ -42,7 +42,7 @@ AccountType = Literal["MANDATE", "USER"] | StoredContraAccount
 BALANCE_MAX = 3 * 10**18
 BEYOND_BALANCE_MAX = "with this amount the balance would leave the range of the ledger"
 
-# Event ids of movements that no event of its own caused are derived from what happened, so that it happens once.
+# Event ids of movements without an event of their own are derived from what happened, so that it is posted once.
 LEDGER_NAMESPACE = UUID("7e2f4a1c-52b7-5d0e-9c64-0b6f5b3f2a10")
 
 
@@ -94,17 +94,18 @@ class UsageDetails(Protocol):
 
 
 class Posting(NamedTuple):
-    """Value between an account and its contra account, as it will be one row of the ledger.
+    """A transfer of value between an account and its contra account, which becomes one row of the ledger.
 
     `amount` is whole micro-CHF, or an exact price in CHF (`Decimal`), which is rounded once, with the remainder of the
     posted account. Against REVENUE a posting has a dimension and changes the rollups of its member in place of a
-    balance; so does one that takes a charge back. Without a digest, that is made of what the posting says.
+    balance; so does one that takes a charge back. Where `digest` is missing it is computed from the posting's own
+    fields.
     """
 
     mandate_no: int
-    # What caused it, once: the id that a publisher gave its usage, else one that was made here, in a space of its own.
+    # The id of the event that caused it: the publisher's for usage, else one made here, in an id space of its own.
     event_id: UUID
-    # Whom it is about, and whose balance changes.
+    # The account of the member it is about, and the account whose balance changes.
     member_account_no: int
     posted_account_no: int
     transaction_type: TransactionType
@@ -118,7 +119,7 @@ class Posting(NamedTuple):
     workflow_id: str | None = None
     reference_id: str | None = None
     created_by_user_id: str | None = None
-    # Of a charge alone.
+    # Set for usage only.
     usage: UsageDetails | None = None
 
     @property
@@ -133,7 +134,7 @@ def transaction_id(account_no: int, seq: int) -> UUID:
 
 
 def transaction_place(transaction: UUID) -> tuple[int, int] | None:
-    """The account of a row and its number in the chain; None for an id that is not one of ours."""
+    """The account of a row and its number in the chain; None for an id that `transaction_id` cannot have made."""
     number = transaction.int
     if transaction.version != 8:
         return None

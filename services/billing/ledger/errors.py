@@ -21,8 +21,8 @@ class BalanceOutOfRange(Problem):
 
 
 class RowsRefused(ValueError):  # noqa: N818 - a signal to look which, not an answer to anybody.
-    """PostgreSQL refuses a row for what is in it, its error being the cause of this one. The transaction is lost;
-    `repository.faulty_rows` tells which rows they are."""
+    """PostgreSQL refuses a row for its content; its error is the cause of this one. The transaction is aborted, and
+    `repository.faulty_rows` finds the rows at fault."""
 
     def __init__(self, rows: Sequence[bytes]) -> None:
         super().__init__(f"one of {len(rows)} rows")

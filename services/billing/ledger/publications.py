@@ -1,4 +1,4 @@
-"""Facts of billing, as they go to Kafka."""
+"""Billing's events for Kafka."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,5 @@
-"""Writes of the ledger: accounts, rows, balances, levels, rollups. Fixed statements, whatever the number of rows."""
+"""Writes of the ledger: accounts, rows, balances, rollups. A fixed number of statements, whatever the number of
+rows."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,7 +55,7 @@ async def read_accounts(connection: AsyncConnection, numbers: Iterable[tuple[int
 
 async def insert_rows(connection: AsyncConnection, rows: Sequence[bytes]) -> None:
     """Appends rows, as `rows.encoded_row` makes them; raises `UniqueViolationError` when one of the events has a row
-    already, and `RowsRefused` when one is not to be had at all."""
+    already, and `RowsRefused` when PostgreSQL refuses a row for its content."""
     try:
         await _copy(connection, rows)
     except UniqueViolationError:
@@ -138,8 +139,8 @@ async def update_accounts(connection: AsyncConnection, accounts: Sequence[Locked
 
 
 async def keep_balance_after_credit(connection: AsyncConnection, credited: Sequence[tuple[int, int]]) -> None:
-    """Remembers the balance right after a credit of accounts, given as (mandate, account): the level of which the
-    warning threshold is a percentage."""
+    """Stores the present balance of accounts, given as (mandate, account), as that after their last credit: the warning
+    threshold is a percentage of it."""
     driver = driver_connection(connection)
     if credited:
         await driver.execute(

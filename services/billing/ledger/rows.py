@@ -85,7 +85,7 @@ def encoded_row(
     `seq` and `balance_after` are those of the posted account; `recorded_at` is a time as `since_epoch` gives it.
     OverflowError for a number that its column cannot hold.
     """
-    # Taken apart at once, because looking up each by its name costs a charge as much as writing them.
+    # Unpacked at once, because looking up each field by name costs as much as writing the row.
     # fmt: off
     (
         mandate_no, event_id, member_account_no, posted_account_no, transaction_type, _, contra_account, reference_type,
@@ -119,7 +119,7 @@ def encoded_row(
 
 
 def copied(rows: Sequence[bytes]) -> bytes:
-    """What COPY reads of these rows."""
+    """The bytes of a COPY of these rows."""
     return b"".join((_SIGNATURE, *rows, _TRAILER))
 
 
@@ -148,7 +148,8 @@ def _text(value: str) -> bytes:
 
 
 def _digest(posting: Posting) -> bytes:
-    """What tells a repeat of the posting from another one under the same id; usage brings that of its event."""
+    """The digest that distinguishes a repeat of the posting from another one with the same id; usage has its
+    event's."""
     text = (
         f"{posting.posted_account_no}|{posting.transaction_type}|{posting.amount}|{posting.contra_account}"
         f"|{posting.reference_id}"

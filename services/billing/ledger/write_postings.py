@@ -1,4 +1,4 @@
-"""Posting: the one way into the ledger for usage, credits, deductions, transfers and what takes a charge back."""
+"""Posting: the one way into the ledger for usage, credits, deductions, transfers and reversals of charges."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -26,7 +26,8 @@ __all__ = ["PreparedPostings", "prepare_postings", "write_postings", "write_prep
 
 
 class PreparedPostings(NamedTuple):
-    """What postings make of the accounts that they were read with, ready to be written, and those that are left out."""
+    """Postings ready to be written, with the accounts, balances and rollups they lead to, and those that are left
+    out."""
 
     accounts: dict[int, LockedAccount]
     rows: list[bytes]
@@ -34,9 +35,9 @@ class PreparedPostings(NamedTuple):
     rollups: dict[RollupKey, list[int]]
     # Accounts, as (mandate, account), that got a credit.
     credited: list[tuple[int, int]]
-    # They would take a balance out of the ledger's range.
+    # Postings that would take a balance out of the ledger's range.
     out_of_range: list[Posting]
-    # No row could be made of them, and why.
+    # Postings that cannot be encoded as a row, each with the error.
     faulty: list[tuple[Posting, Exception]]
 
 
@@ -45,8 +46,8 @@ async def write_postings(
 ) -> dict[int, LockedAccount]:
     """Writes all of the postings or none, and gives the accounts by number as they are then.
 
-    One row each; both balances move and are marked to be told, or, against REVENUE, one balance and the rollups. The
-    caller has locked the mandates, whose calendars it gives, and chosen the accounts under that lock. Raises
+    One row each; both balances move and are marked as unpublished, or, against REVENUE, one balance and the rollups.
+    The caller has locked the mandates, whose calendars it gives, and chosen the accounts under that lock. Raises
     `UniqueViolationError` for a posting that has its row already, so a caller that may repeat looks first;
     `BalanceOutOfRange` for a balance that the ledger cannot hold.
     """
@@ -93,7 +94,7 @@ def _moved(
         try:
             day = calendars[posting.mandate_no].day(posting.occurred_at)
             moved = _row(posting, account, contra, day, recorded_at)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting, and is told with it.
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting and kept with it.
             prepared.faulty.append((posting, error))
             continue
         if moved is None:

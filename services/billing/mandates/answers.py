@@ -1,4 +1,4 @@
-"""Answers that are kept, so that a change whose answer was lost can be asked for again and is made once."""
+"""Stored answers by idempotency key, so that a change whose answer was lost can be repeated and is made once."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -16,7 +16,7 @@ __all__ = ["KeyedRequest", "answer_once"]
 
 
 class KeyedRequest(NamedTuple):
-    """What is asked, by whom and with which key; without a key it is asked for once."""
+    """A request: what is asked, by whom and with which idempotency key; without a key nothing is stored."""
 
     action: str
     mandate_no: int
@@ -26,7 +26,7 @@ class KeyedRequest(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """Tells a repeat from another request."""
+        """A digest that distinguishes a repeat from another request with the same key."""
         return sha256(self.body.encode()).digest()
 
 
@@ -37,9 +37,9 @@ async def answer_once(
     *,
     now: datetime,
 ) -> dict[str, Any]:
-    """Makes the change in the caller's transaction and keeps its answer; a repeat gets the first one's.
+    """Makes the change in the caller's transaction and stores its answer; a repeat gets the stored answer.
 
-    A change that fails keeps nothing. Two of one key at once: the second waits for the first to be done.
+    A change that fails stores nothing. Of two concurrent requests with one key the second waits for the first.
     """
     if asked.key is None:
         return await change()

@@ -1,4 +1,4 @@
-"""Keeping billing's copy of the directory, and the accounts that follow from it."""
+"""Maintains billing's copy of the directory, and the settings and accounts that follow from it."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ from services.chassis.quarantine import Refused, quarantine
 
 __all__ = ["ApplyDirectory"]
 
-# Mandates of one transaction of `resync`.
+# Mandates in one transaction of `resync`.
 RESYNC_MANDATES = 100
 
 

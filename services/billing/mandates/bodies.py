@@ -1,4 +1,4 @@
-"""What the routes of mandates read and answer."""
+"""Request and response models of the mandate routes."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""A request to switch the billing model: once for each of its keys, in the time that its work takes."""
+"""A request to switch the billing model: made once for each idempotency key, with a longer time limit."""
 
 from typing import Any
 
@@ -26,7 +26,8 @@ async def change_model(
     allow_long_answer: TakeTime,
     clock: Clock,
 ) -> dict[str, Any]:
-    """Switches and answers what was moved; a repeat with its key is answered as at first, unless `body` differs."""
+    """Switches the model and returns what was moved; a repeat with the same key gets the first answer, unless `body`
+    differs."""
     async with database.transaction() as connection:
         await allow_long_answer(connection)
         mandate_no = await open_mandate(connection, mandate_id)

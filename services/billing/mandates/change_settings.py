@@ -63,8 +63,8 @@ async def change_settings(
 ) -> dict[str, Any]:
     """Sets what is given and differs, and answers the settings after.
 
-    The whole object may be sent back: a value that is sent unchanged is no change, whoever sends it, and however it
-    compares with today's ceiling of amounts.
+    The whole object may be sent back: a value that is sent unchanged is no change, whatever the caller's role and
+    today's ceiling of amounts.
     """
     async with database.transaction() as connection:
         mandate_no = await open_mandate(connection, mandate_id)

@@ -10,7 +10,7 @@ from services.chassis.replicas import Replica
 
 __all__ = ["write_entry"]
 
-# Feature instances and accesses are the gateway's scope; billing sees them in the caller's context.
+# Feature instances and accesses are not kept: the gateway evaluates them, and the caller's context has the result.
 _REPLICAS: Mapping[type, Replica] = {
     Mandate: Replica(tables.directory_mandates),
     User: Replica(tables.directory_users),

@@ -10,14 +10,15 @@ __all__ = ["Terms", "share_equally"]
 
 
 class Terms(NamedTuple):
-    """What a mandate's charges depend on; `pricing_version` tells when one of them has changed."""
+    """What a mandate's charges depend on; `pricing_version` grows whenever one of them changes."""
 
     mandate_no: int
     billing_model: BillingModel
     markup: Markup
     calendar: Calendar
     pricing_version: int
-    # Whether any of its events was claimed without a posting, so that a new one has to be looked up among them.
+    # Whether any of its events was claimed without a posting: then new events have to be looked up in
+    # `unposted_events`.
     has_unposted: bool
 
 

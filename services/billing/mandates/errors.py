@@ -1,4 +1,4 @@
-"""What is refused about mandates."""
+"""Refusals about mandates."""
 
 from typing import ClassVar
 

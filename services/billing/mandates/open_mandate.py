@@ -13,7 +13,8 @@ __all__ = ["open_mandate"]
 async def open_mandate(connection: AsyncConnection, mandate_id: str) -> int:
     """The number of a mandate that the directory knows; its settings are made where they are missing.
 
-    What only usage has named is no mandate yet: nobody sets its terms or gives it money, and it is listed as unknown.
+    An id that only usage has named is not a mandate yet: its terms cannot be set, it gets no money, and it is listed as
+    unknown.
     """
     known = sa.select(mandates.c.no).select_from(
         directory_mandates.outerjoin(mandates, mandates.c.id == directory_mandates.c.id)

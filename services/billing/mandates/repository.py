@@ -28,7 +28,7 @@ __all__ = [
     "read_terms",
 ]
 
-# A markup that can be computed with, null for any other: NaN and infinity are larger than every number here.
+# The markup, or null where it cannot be used: in PostgreSQL, NaN and infinity are larger than every number.
 USABLE_PERCENT = "CASE WHEN {0} >= 0 AND {0} < 1e15 AND scale({0}) <= 24 THEN {0} END"
 
 
@@ -51,9 +51,10 @@ class LockedMandate(NamedTuple):
 async def lock_mandates(connection: AsyncConnection, numbers: Iterable[int]) -> dict[int, LockedMandate]:
     """Locks mandates in the order of their numbers, so that no two transactions deadlock.
 
-    Whoever moves money, makes accounts of members or switches the model takes this lock first and decides under it; it
-    is the lock of all accounts of the mandate too. It is one mode for all: a shared lock would let charges that follow
-    each other closely keep a switch waiting for ever, and charges of one mandate meet at its pool account anyway.
+    Every transaction that moves money, makes members' accounts or switches the model takes this lock first and decides
+    under it; it is the lock of all accounts of the mandate too. It is one mode for all: a shared lock would let charges
+    that follow each other closely keep a switch waiting for ever, and charges of one mandate meet at its pool account
+    anyway.
     """
     driver = driver_connection(connection)
     rows = await driver.fetch(
@@ -66,8 +67,8 @@ async def lock_mandates(connection: AsyncConnection, numbers: Iterable[int]) -> 
 
 
 async def lock_pricing_versions(connection: AsyncConnection, numbers: Iterable[int]) -> dict[int, int]:
-    """Locks mandates as `lock_mandates` does, for a charge, which has read everything and wants to know whether that
-    still holds: the version of what each mandate is priced by."""
+    """Locks mandates as `lock_mandates` does and returns their pricing versions, by which a charge checks that the
+    terms it has read still hold."""
     driver = driver_connection(connection)
     rows = await driver.fetch(
         "SELECT m.no, m.pricing_version FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
@@ -108,8 +109,8 @@ async def read_terms(
 
 
 async def mark_unposted(connection: AsyncConnection, numbers: Iterable[int]) -> None:
-    """Notes that usage of these mandates was claimed without a posting; whoever has read their terms reads them
-    again."""
+    """Notes that usage of these mandates was claimed without a posting; the pricing version grows, so concurrent
+    charges read the terms again."""
     driver = driver_connection(connection)
     await driver.execute(
         "UPDATE mandates SET has_unposted = true, pricing_version = pricing_version + 1"
@@ -119,8 +120,8 @@ async def mark_unposted(connection: AsyncConnection, numbers: Iterable[int]) -> 
 
 
 def calendar_of(mandate_no: int, zone: str, past: Any) -> Calendar:
-    """A calendar out of its columns. A zone that this machine does not know counts as the default one, a past zone that
-    cannot be read is left out: both are reported, and neither stops the mandate's charges."""
+    """The calendar stored in these columns. A zone that this machine does not know counts as the default one, a past
+    zone that cannot be read is left out: both are reported, and neither stops the mandate's charges."""
     known = _known(mandate_no, zone)
     return Calendar(known) if past == [] else Calendar(known, tuple(_past_zones(mandate_no, past)))
 
@@ -145,5 +146,5 @@ def _past_zones(mandate_no: int, past: Any) -> Iterable[tuple[datetime, str]]:
 
 
 def past_zones_json(calendar: Calendar) -> list[list[str]]:
-    """The column of the zones that held before."""
+    """The value of the column `past_zones`."""
     return [[until.isoformat(), zone] for until, zone in calendar.past]

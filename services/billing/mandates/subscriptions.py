@@ -15,7 +15,7 @@ async def keep_subscription(
 ) -> None:
     """Keeps the subscription as its newest version describes it, and whether any version was operative.
 
-    Both are the same whatever the order in which versions arrive, and however often.
+    The result does not depend on the order in which versions arrive, or on repeats.
     """
     driver = driver_connection(connection)
     await driver.execute(
@@ -42,8 +42,8 @@ async def keep_subscription(
 async def follow_subscriptions(connection: AsyncConnection, mandate_no: int) -> None:
     """Sets the mandate's terms by its subscriptions: the operative one holds, of several the one that changed last.
 
-    Where none is operative the mandate has no active subscription, unless none ever was: a checkout that was never
-    finished takes nothing away from somebody who lives on credit.
+    Where none is operative the mandate has no active subscription, unless none ever was: an unfinished checkout takes
+    nothing away from a mandate that spends its credit.
     """
     driver = driver_connection(connection)
     await driver.execute(

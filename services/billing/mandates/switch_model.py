@@ -25,7 +25,7 @@ __all__ = ["ModelSwitch", "switch_model"]
 
 @dataclass(frozen=True, slots=True)
 class ModelSwitch:
-    """What was done: the sum moved in micro-CHF, and how many members' accounts were touched."""
+    """What a switch did: the sum moved (micro-CHF) and the number of members' accounts it moved to or from."""
 
     old_model: BillingModel
     new_model: BillingModel

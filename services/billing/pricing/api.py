@@ -43,7 +43,8 @@ api = router()
 
 
 def _only(*names: str) -> Callable[[Request], None]:
-    """A filter that is not known must not answer the whole list, nor a misspelt `validFrom` be taken for none."""
+    """Refuses unknown parameters: a misspelt filter must not return the whole list, nor a misspelt `validFrom` be
+    ignored."""
 
     def check(request: Request) -> None:
         for name in request.query_params:

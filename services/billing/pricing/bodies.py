@@ -1,4 +1,4 @@
-"""What the routes of prices, rates and unpriced usage read and answer."""
+"""Request and response models of the routes of prices, rates and unpriced usage."""
 
 from decimal import Decimal
 from typing import Annotated, Literal, get_args
@@ -84,7 +84,7 @@ class PriceEntry(BaseModel):
 
 
 class RappenPrices(BaseModel):
-    """A price file of ours."""
+    """A price file in Rappen's own format."""
 
     format: Literal["rappen.prices.v1"]
     prices: list[PriceEntry]

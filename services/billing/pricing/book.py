@@ -47,7 +47,7 @@ class PriceBook:
         return shelf.versions[found - 1].price(usage, at)
 
     def with_versions(self, added: Iterable[PriceVersion]) -> PriceBook:
-        """The book of the models of these versions as it is once they are recorded."""
+        """The book of these versions' models as it will be once the versions are recorded."""
         added = list(added)
         models = {(version.provider, version.model) for version in added}
         shelves = [self._shelves[model] for model in models if model in self._shelves]

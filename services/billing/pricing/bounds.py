@@ -1,4 +1,4 @@
-"""What a time and a rate may be at all, wherever it comes from: a body, a file, a command or a stored row."""
+"""The bounds of times and rates, wherever they come from: a body, a file, a command or a stored row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RATE_DECIMALS_MAX: Final = 24
 
 
 def in_time(time: datetime) -> bool:
-    """Whether a time is one that prices, rates and usage can have."""
+    """Whether a time is within the range of prices, rates and usage."""
     return EARLIEST <= time < LATEST
 
 

@@ -12,7 +12,7 @@ from services.billing.pricing.version import STANDARD, Factor, PriceList, PriceV
 
 __all__ = ["Change", "Preview", "PriceChange", "diff"]
 
-# More than this, either way, is more often a slip of the unit than a price: it is marked, for somebody to look at.
+# A larger change, up or down, is more often a mistaken unit than a new price: it is marked for review.
 _SUSPICIOUS_RATIO = 10
 _FACTOR = "factor"
 

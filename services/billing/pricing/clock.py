@@ -20,7 +20,7 @@ _UTC = "UTC"
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From `start` to before `end` (minutes of the day on the walls of `zone`), on ISO weekdays (Monday is 1).
+    """From `start` to before `end` (minutes of the day in the local time of `zone`), on ISO weekdays (Monday is 1).
 
     An end at or before the start lies on the next day; the weekday is the one on which the window starts. Equal ends
     are a whole day. Where the clock is set back, an hour is in the window twice; where it is set forward, never.
@@ -54,7 +54,8 @@ class Window:
 
 
 class Clock:
-    """The weeks of some windows, one for each zone, cut at every border, so that a moment is one of a few segments."""
+    """The week of each zone that the windows are in, cut at their borders, so that every moment is in one of a few
+    segments."""
 
     def __init__(self, windows: Iterable[Window]) -> None:
         by_zone: dict[str, list[Window]] = {}
@@ -74,7 +75,7 @@ class Clock:
 
 
 class _Week:
-    """The week of one zone, by the clock on its walls."""
+    """The week of one zone, in its local time."""
 
     def __init__(self, zone: str, windows: Iterable[Window]) -> None:
         borders = {0}

@@ -1,4 +1,4 @@
-"""What routes that price something are given beside `http`."""
+"""FastAPI dependencies of routes that price something, beside those in `http`."""
 
 from typing import Annotated
 

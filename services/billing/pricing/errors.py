@@ -1,4 +1,4 @@
-"""What is refused about prices."""
+"""Refusals about prices."""
 
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ class PriceFileRefused(Problem):
     status = 422
     code = "PRICE_FILE"
     title = "Unreadable price file"
-    # Why is said in English alone, as in the lists of what was not read; files are the operator's.
+    # The reason is in English only, as in the lists of unread entries: price files are for operators.
     texts: ClassVar = {
         "en": "The price file cannot be read: {why}.",
         "de": "Die Preisdatei ist als Ganzes nicht lesbar; es wurde nichts übernommen.",

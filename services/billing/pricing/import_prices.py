@@ -103,7 +103,7 @@ def _change(change: Change) -> dict[str, Any]:
 
 
 def read_price_file(content: bytes, form: PriceFormat, valid_from: datetime) -> PriceFile:
-    """Reads a file; `PriceFileError` when it is no price file at all. A currency nobody knows is not read."""
+    """Reads a file; `PriceFileError` when it is no price file at all. Entries in an unknown currency are not read."""
     read = read_litellm_file if form == "litellm" else read_rappen_file
     found = read(content, valid_from)
     known = tuple(version for version in found.versions if version.currency in CURRENCIES)
@@ -169,7 +169,7 @@ async def import_file(
 async def record_rate(
     database: Database, *, currency: str, rate: Decimal, valid_from: datetime, actor: str, clock: Clock
 ) -> dict[str, Any]:
-    """Adds a rate and answers it as the list of rates shows it."""
+    """Adds a rate and returns it as the list of rates shows it."""
     async with database.transaction() as connection:
         number = await set_rate(
             driver_connection(connection), currency=currency, rate=rate, valid_from=valid_from, actor=actor

@@ -89,7 +89,7 @@ def read_entry(fields: Mapping[str, Any]) -> Entry:
 
 
 def _is_strange(name: str) -> bool:
-    """Whether a field looks like a price and is none of tokens or of everything."""
+    """Whether a field looks like a price and is not one that is understood."""
     if token_field(name) or name in CONDITIONED_TOKENS or _REGION_UPLIFT.fullmatch(name):
         return False
     return looks_like_a_price(name) and name not in ("tiered_pricing", "off_peak_pricing", _ENDPOINT_UPLIFT)
@@ -148,7 +148,7 @@ def _token_lists(table: _Table, entry: Entry) -> list[PriceList]:
 
 
 def _unsaid(base: Mapping[str, Decimal], prices: Mapping[str, Decimal]) -> str | None:
-    """A kind that would silently be billed as another although the tier's base prices tell them apart.
+    """A kind that would silently be billed as another although the tier's base prices distinguish the two.
 
     What is read from a cache is never: without its price, only usage of a cache waits.
     """

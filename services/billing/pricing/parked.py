@@ -1,4 +1,4 @@
-"""Parked events that are looked at again: read, or set aside alone. What settling usage and settling payments share."""
+"""Reading parked events again, and setting aside those that cannot be read: shared by settling usage and payments."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -43,8 +43,8 @@ class ParkedEvent(NamedTuple):
 async def read_parked(
     connection: asyncpg.Connection, taken: Sequence[asyncpg.Record], revision: int, now: datetime
 ) -> list[ParkedEvent]:
-    """The events of taken rows that can be read. The others were valid once; they are set aside by themselves, until
-    the price book changes again: by then somebody may have mended them, or the code."""
+    """The events of taken rows that can be read. The others were valid once; they are set aside one by one, until the
+    price book changes again: by then the row or the code may be mended."""
     parked = []
     for row in taken:
         try:

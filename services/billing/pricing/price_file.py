@@ -1,4 +1,4 @@
-"""What both import formats share: strict JSON, and an answer that names everything that could not be read."""
+"""Shared by both import formats: strict JSON, and results that name everything that could not be read."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _decimal(literal: str) -> Decimal:
 
 
 def _integer(literal: str) -> int | Decimal:
-    """One with more digits than Python reads is a number of its entry alone, and unreadable there."""
+    """An integer; a decimal where there are more digits than Python converts, so that its entry alone is refused."""
     return int(literal) if len(literal) <= INTEGER_DIGITS_MAX else _decimal(literal)
 
 

@@ -17,7 +17,7 @@ from services.chassis.database import Database, driver_connection
 
 __all__ = ["list_prices", "list_rates", "list_unpriced", "rates_listed"]
 
-# Of a version that cannot be used, so much is shown of what is stored in its place.
+# How many characters are shown of the stored text of a version that cannot be used.
 STORED_TEXT_MAX = 500
 
 
@@ -54,12 +54,12 @@ async def list_prices(
 
 
 def _equal(column: sa.Column[Any], wanted: str | None) -> list[sa.ColumnElement[bool]]:
-    """A filter, where one is wanted."""
+    """A filter on the column; none for None."""
     return [] if wanted is None else [column == wanted]
 
 
 def _readable(time: sa.Column[Any]) -> sa.Label[Any]:
-    """A time that the driver can read, null for one that no date can say."""
+    """A time that the driver can read, null for one outside the bounds of prices and rates."""
     usable = sa.and_(time >= EARLIEST, time < LATEST)
     return sa.case((usable, time), else_=None).label(time.name)
 
@@ -87,7 +87,7 @@ async def list_rates(database: Database, *, currency: str | None, now: datetime)
 
 
 async def rates_listed(connection: AsyncConnection, *, currency: str | None, now: datetime) -> list[dict[str, Any]]:
-    """The same within a transaction that has set one of them."""
+    """As `list_rates`, on the caller's connection, whose transaction may have added one of them."""
     stored = await read_rates(driver_connection(connection))
     table = RateTable(entry.rate for entry in stored if entry.rate is not None)
     newest = {(entry.currency, entry.rate.valid_from): entry.id for entry in stored if entry.rate is not None}
@@ -110,7 +110,7 @@ def _rate_json(
         "rate": said_rate if rate is None else format(rate.rate, "f"),
         "validFrom": said_from if rate is None else rate.valid_from,
         "inForce": rate is not None and in_force is not None and in_force.id == rate.id,
-        # The one recorded later from the same time on, which holds in its place.
+        # The rate recorded later with the same time, which replaces this one.
         "replacedBy": None if replaced_by in (None, entry.id) else str(replaced_by),
         "unusable": entry.why,
         "createdBy": entry.created_by,

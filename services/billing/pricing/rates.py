@@ -15,7 +15,7 @@ __all__ = ["Rate", "RateTable", "checked_rate"]
 
 
 class Rate(NamedTuple):
-    """So many CHF for one unit of the currency, from a time on; `id` is what the rate's store calls it."""
+    """The CHF for one unit of the currency, from a time on; `id` is the number of its row."""
 
     currency: str
     valid_from: datetime
@@ -27,7 +27,7 @@ _CHF = Rate("CHF", EARLIEST, Decimal(1))
 
 
 def checked_rate(rate: Rate) -> Rate:
-    """The rate itself; PriceError when nothing could be converted by it."""
+    """The rate itself; PriceError when it cannot be used to convert."""
     if rate.currency == _CHF.currency:
         raise PriceError("CHF is always 1 CHF and has no rate")
     fault = rate_fault(rate.rate)

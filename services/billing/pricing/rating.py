@@ -101,5 +101,5 @@ def rate_usage(usage: Billable, at: datetime, tariff: Tariff, markup: Markup) ->
 
 
 def no_rate(currency: str, at: datetime) -> Parked:
-    """What waits for a rate, and which."""
+    """The reason for parking an amount without a rate: which currency, at which time."""
     return Parked("NO_RATE", f"there is no rate of {currency} at {utc_text(at)}", currency)

@@ -34,11 +34,11 @@ __all__ = [
     "stored_version",
 ]
 
-# A time that the driver can read, null for an infinite one or one of a year that no date can say.
+# A time that the driver can read, null for one outside the bounds of prices and rates.
 READABLE_TIME = (
     f"CASE WHEN {{0}} >= '{EARLIEST.isoformat()}' AND {{0}} < '{LATEST.isoformat()}' THEN {{0}} END AS {{0}}"
 )
-# More digits than any usable rate has: what is cut has too many.
+# Longer than the text of any usable rate, so a truncated text is always one that cannot be used.
 _RATE_TEXT_MAX = 64
 _WHY_MAX = 300
 

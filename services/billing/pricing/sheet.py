@@ -57,7 +57,7 @@ class _UnitPrice(NamedTuple):
         return self.of(self.unit_price, _multiply(self.factor, factor), _multiply(self.charged, factor), self.priced_as)
 
     def instead(self, what: str) -> _UnitPrice:
-        """The same price for a component that has none, and a word on it."""
+        """The same price for a component without its own, noting what it is priced as."""
         return self._replace(priced_as=f"{what}, {self.priced_as}" if self.priced_as else what)
 
 
@@ -149,7 +149,7 @@ class PricedVersion:
         return _Situation(tier, band, self._clock.segments(at) if self._clock else (), values)
 
     def _sheet(self, situation: _Situation) -> _Sheet:
-        """Puts the lists that apply on top of each other and the factors on them; the last list that applies wins."""
+        """Merges the lists that apply, of which the last wins, and applies the factors."""
         merged = {} if situation.tier == UNSERVED else self._merged(situation)
         sheet = _Sheet({}, {}, {})
         for component, found in merged.items():

@@ -1,4 +1,4 @@
-"""What goes into pricing and what comes out of it."""
+"""The input and the results of pricing."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people see of balances and the ledger."""
+"""Balances and the ledger, as callers may see them."""

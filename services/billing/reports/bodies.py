@@ -1,4 +1,4 @@
-"""What the routes of balances, accounts and transactions answer."""
+"""Response models of the routes of balances, accounts and transactions."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What the access to the gateway refuses."""
+"""Refusals of authentication, context and rate limits."""
 # ruff: noqa: RUF012
 
 from services.chassis.problems import Problem

@@ -24,7 +24,7 @@ REFRESH_INTERVAL_S = 30.0
 # Keys are fetched again when they are this old, and count until the other age while the provider is away.
 KEYS_AGE_S_FRESH = 300.0
 KEYS_AGE_S_MAX = 3600.0
-# For all requests of a fetch together, and for whoever waits for it.
+# The time limit of one fetch, all its requests together, and of those who wait for it.
 FETCH_TIMEOUT_S = 3.0
 
 _log = get_logger(__name__)
@@ -68,7 +68,7 @@ class DevelopmentKey:
 class RemoteKeySet:
     """An identity provider's keys, cached; `monotonic` gives the time in seconds by which they age.
 
-    Whoever has a known key waits for nothing: keys are fetched anew behind them, by one fetch at a time.
+    Tokens with a known key never wait: keys are fetched again in the background, one fetch at a time.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class RemoteKeySet:
             self._fetched_at, self._reached = self._monotonic(), True
 
     def _pause_s(self) -> float:
-        """Without any valid key nobody can sign in, so that is tried again sooner."""
+        """Seconds until the next fetch: shorter while there is no valid key, because then nobody can sign in."""
         return 1.0 if self._expired() else REFRESH_INTERVAL_S
 
     async def _fetch(self) -> dict[str | None, PyJWK]:

@@ -1,4 +1,4 @@
-"""What a caller may see, read from the directory once per request and kept by nobody."""
+"""What a caller may see, read from the directory once per request and not cached."""
 
 import re
 

@@ -1,8 +1,8 @@
-"""What service accounts can be allowed: the scopes of their tokens."""
+"""The scopes that the tokens of service accounts can have."""
 
 __all__ = ["SCOPES"]
 
-# Each with what it opens.
+# Each scope with what it permits.
 SCOPES = {
     "usage:write": "record usage and cancel it",
     "usage:check": "ask whether a member may spend, for their providers, and for a mandate's markup",

@@ -17,7 +17,8 @@ __all__ = ["accept_invitation"]
 async def accept_invitation(
     database: Database, mandate_id: str, user_id: str, *, cause: str, now: datetime
 ) -> Invitation:
-    """Accepts it and returns it as it was; refuses who is not invited, whether the mandate exists or not."""
+    """Accepts the invitation and returns it as it was; refuses anyone not invited, whether the mandate exists or
+    not."""
     async with database.transaction() as connection:
         invitation = await queries.invitation(connection, user_id, mandate_id)
         if invitation is None:

@@ -111,13 +111,13 @@ async def lookup(call: Admitted, directory: TheDirectory) -> Response:
     ),
 )
 async def import_entries(call: Admitted, directory: TheDirectory) -> Response:
-    """All lines or none."""
+    """Imports all lines or none."""
     lines, changed = await directory.take_import(await body_of(call), request=call.request)
     return ExactJsonResponse({"lines": lines, "changed": changed})
 
 
 def _add_list(kind: Kind) -> None:
-    # The type is made here, out of sight of a type checker.
+    # The type is created here, which a type checker cannot follow.
     entries: Any = GenericAlias(list, (kind.entry,))
     by_cursor = create_model(f"{kind.entry.__name__}Slice", __base__=SliceAnswer, items=(entries, ...))
     by_page = create_model(f"{kind.entry.__name__}Page", __base__=PageAnswer, items=(entries, ...))
@@ -216,7 +216,8 @@ def _entry_path(kind: Kind) -> str:
 
 
 def _view_of(caller: Caller, query: ListQuery | None = None) -> View:
-    """What the caller may see of the directory; refuses who administers nothing, and a mandate that is not theirs."""
+    """The part of the directory the caller may see; refuses callers who administer nothing, and mandates that are not
+    theirs."""
     mandate_id, user_id = (query.mandate_id, query.user_id) if query is not None else (None, None)
     if caller.system_admin:
         return View(None, mandate_id, user_id)
@@ -233,7 +234,7 @@ def _entry(kind: Kind, body: dict[str, Any], named: Key) -> Entry:
         if body.get(name, value) != value:
             raise AmbiguousEntry(name)
     try:
-        # Whether it is an invitation is for the directory to say.
+        # The directory decides whether it is an invitation.
         return kind.entry.model_validate({**body, **named, "pending": False})
     except ValidationError as error:
         raise InvalidBody(faults_of(error)) from None

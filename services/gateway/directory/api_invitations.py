@@ -30,7 +30,7 @@ api = APIRouter(route_class=PublicRoute)
 async def list_invitations(
     call: Admitted, directory: TheDirectory, query: Annotated[InvitationQuery, Query()]
 ) -> Response:
-    """Theirs, by cursor."""
+    """A page of the caller's invitations, by cursor."""
     found, more = await queries.list_invitations(
         directory.database, call.caller.user_id, after=query.cursor, limit=query.limit
     )
@@ -53,7 +53,7 @@ async def list_invitations(
 async def accept(
     call: Admitted, directory: TheDirectory, mandate_id: Annotated[Identifier, Path(alias="mandateId")]
 ) -> Response:
-    """One of them."""
+    """Accepts one of the caller's invitations."""
     return ExactJsonResponse(_wire(await directory.accept(mandate_id, call.caller.user_id, request=call.request)))
 
 

@@ -19,7 +19,8 @@ __all__ = ["disable_entry", "put_entry", "reset_provider_permissions"]
 async def put_entry(
     database: Database, kind: Kind, entry: Entry, *, administered: Collection[str] | None, cause: str, now: datetime
 ) -> tuple[Entry, bool]:
-    """Makes the entry as given; returns it as it stands, and whether that is told. What it refers to must exist.
+    """Creates or changes the entry; returns it as stored, and whether an event was published. What it refers to must
+    exist.
 
     `administered` are the mandates of an administrator of mandates, None is a system administrator. Whom the former
     does not know is invited: the entry is pending, and the user is not looked for.
@@ -35,7 +36,7 @@ async def put_entry(
 async def disable_entry(
     database: Database, kind: Kind, key: Sequence[str], *, cause: str, now: datetime
 ) -> tuple[Entry, bool]:
-    """Disables the entry; returns it and whether that is told."""
+    """Disables the entry; returns it and whether an event was published."""
     async with database.transaction() as connection:
         found = await repository.disable(connection, kind, key)
         if found is None:

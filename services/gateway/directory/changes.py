@@ -1,4 +1,5 @@
-"""The directory as its routes change it: every other service has read a change before its caller is answered."""
+"""Changes of the directory by its routes: the caller is answered when the other services have read the change, or after
+a bounded time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ CHANGED_BY_MANDATE_ADMINS = ("membership", "feature_access")
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """What the routes work with. The id of a request is the cause of its events."""
+    """The object that the routes use. The id of a request is the causation id of its events."""
 
     database: Database
     consumer_progress: ConsumerProgress
@@ -38,7 +39,7 @@ class Directory:
     page_size_max: int
 
     async def require(self, caller: Caller, kind: Kind, key: Sequence[str]) -> None:
-        """Refuses who may not change this entry, and tells a stranger nothing about a feature instance."""
+        """Refuses callers who may not change this entry, without revealing whether a feature instance exists."""
         if caller.system_admin:
             return
         if kind.name not in CHANGED_BY_MANDATE_ADMINS or not caller.administered:
@@ -50,7 +51,7 @@ class Directory:
             raise Forbidden
 
     async def put(self, caller: Caller, kind: Kind, entry: Entry, *, request: Request) -> Entry:
-        """Makes the entry; returns it as it stands."""
+        """Creates or changes the entry; returns it as stored."""
         unknown = self.roles.unknown(kind.name, entry.row())
         if unknown is not None:
             raise UnknownRoleNamed(unknown)

@@ -1,4 +1,4 @@
-"""What the directory refuses."""
+"""Refusals of the directory."""
 # ruff: noqa: RUF012
 
 from services.chassis.problems import InvalidBody, Problem

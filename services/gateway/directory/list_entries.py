@@ -76,7 +76,8 @@ def _cursor_behind(entry: Entry, kind: Kind) -> str:
 
 
 def _key_in(cursor: str, kind: Kind) -> list[str]:
-    """The key that a cursor stands behind; it is opaque to callers, and checked like everything they send."""
+    """The key of the last entry before the page, out of a cursor, which is opaque to callers and checked like all
+    input."""
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         key = _KEY.validate_json(text)

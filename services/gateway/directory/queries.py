@@ -171,7 +171,7 @@ def _select(kind: Kind, view: View) -> sa.Select[tuple[object, ...]]:
 
 
 def _is_hidden(column: sa.Column[Any], view: View) -> bool:
-    """Of a user an administrator of mandates sees what a mandate needs, which is not the language of their mails."""
+    """Whether the view hides the column: administrators of mandates do not see the language of a user's mails."""
     return view.administered is not None and column is tables.users.c.language
 
 
@@ -224,7 +224,7 @@ def _columns(kind: Kind, view: View) -> dict[str, sa.ColumnElement[object]]:
 
 
 def _display_name() -> sa.ColumnElement[object]:
-    """The same as `User.display_name`."""
+    """The SQL expression for `User.display_name`."""
     user = tables.users.c
     parts = (sa.func.nullif(user.first_name, ""), sa.func.nullif(user.last_name, ""))
     full = sa.func.nullif(sa.func.btrim(sa.func.concat_ws(" ", *parts)), "")

@@ -37,7 +37,7 @@ TABLES: Mapping[str, sa.Table] = {
     "feature_access": tables.feature_access,
     "provider_permissions": tables.provider_permissions,
 }
-# What is the same in every table and never in an entry.
+# Columns that every table has and no entry shows.
 _BOOKKEEPING = ("version", "changed_at")
 _CHANGE: Mapping[str, Any] = {"version": tables.directory_version.next_value(), "changed_at": sa.func.now()}
 
@@ -50,7 +50,7 @@ def one_of(column: sa.ColumnElement[Any], values: Collection[object]) -> sa.Colu
 
 
 def has_key(kind: Kind, key: Sequence[str]) -> list[sa.ColumnElement[bool]]:
-    """That a row has this key."""
+    """The condition that a row has this key."""
     table = TABLES[kind.name]
     return [table.c[column] == value for column, value in zip(kind.key, key, strict=True)]
 
@@ -76,7 +76,7 @@ async def upsert(connection: AsyncConnection, kind: Kind, rows: Sequence[Row]) -
     new = statement.excluded
     values: dict[str, sa.ColumnElement[Any]] = {name: new[name] for name in changing}
     if "pending" in values:
-        # What is real meanwhile does not become an invitation again.
+        # An entry that was accepted meanwhile does not become an invitation again.
         values["pending"] = new.pending & (table.c.pending | ~table.c.enabled)
     differs = sa.tuple_(*(table.c[name] for name in changing)).is_distinct_from(sa.tuple_(*values.values()))
     changed = await connection.execute(

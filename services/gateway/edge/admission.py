@@ -1,4 +1,4 @@
-"""What every operation of the public surface has, whoever answers it: who is let in, and the key of a change."""
+"""What all operations of the public surface share, whatever service answers: admission, and the key of a change."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from services.gateway.edge.operations import LONG_SERVICE_S, Operation
 
 __all__ = ["Admission", "Admitted", "Call", "PublicRoute"]
 
-# Beyond the service's time, for letting the request in and for saying that no answer came.
+# Added to the service's time: for admission, and for reporting that no answer came.
 MARGIN_S = 2.0
 _FOR_PEOPLE = (Access.PERSON, Access.MEMBER, Access.MANDATE_ADMIN)
 _IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
-# What a path value is, where it is no id.
+# The form of a path value that is not an id.
 _PATH_TYPES: dict[str, TypeAdapter[str]] = {"role": TypeAdapter(Name)}
 
 
@@ -44,7 +44,7 @@ class Call:
 
 class Admission:
     """Lets a request in: token, rate limit, scope, kind of caller, path, access to the mandate that the path names, in
-    this order, before anything else is told."""
+    this order, before an answer reveals anything else."""
 
     def __init__(self, *, tokens: TokenVerifier, limits: RateLimits, scopes: ScopeReader) -> None:
         self._tokens = tokens

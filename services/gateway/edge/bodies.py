@@ -24,7 +24,7 @@ _NO_OBJECT = FieldFault("body", {"en": "a JSON object is expected", "de": "ein J
 
 
 async def read_body(request: Request, body: Body) -> bytes:
-    """The bytes of the body; nothing is read of one whose type or announced length is refused."""
+    """The bytes of the body; a body whose media type or announced length is refused is not read."""
     chunks: list[bytes] = []
     length = 0
     announced = request.headers.get("content-length", "0")
@@ -32,7 +32,7 @@ async def read_body(request: Request, body: Body) -> bytes:
         raise BodyTooLarge(bytes_max=body.bytes_max)
     if body.type_checked:
         _check_type(request, body)
-    # A slow line is the caller's; its time is not the time in which we answer.
+    # The time that a slow caller takes to send the body does not count towards the time of our answer.
     deadline = deadline_of(request)
     left_s = deadline.left_s()
     deadline.lift()
@@ -79,7 +79,7 @@ def _check_type(request: Request, body: Body) -> None:
     given = [parameter.partition("=") for parameter in parameters]
     # Of the parameters of a media type only this one changes how a body is read.
     charsets = [value.strip().lower().strip('"') for name, _, value in given if name.strip().lower() == "charset"]
-    # White space of other alphabets is none in a header.
+    # Only ASCII white space counts in a header.
     known = announced.isascii() and essence.strip().lower() in body.media_types
     if not known or not all(value in ("utf-8", "utf8") for value in charsets):
         raise UnsupportedMediaType(expected=" / ".join(body.media_types))

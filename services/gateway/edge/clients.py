@@ -13,14 +13,14 @@ from services.chassis.problems import Unavailable
 
 __all__ = ["HttpClient", "ServiceClient", "Unanswered", "path_of"]
 
-# Callers that come at once after a pause all need new connections; opening a hundred takes half a second.
+# Callers that arrive together after a pause all need new connections; opening a hundred takes half a second.
 CONNECT_TIMEOUT_S = 4.0
 # A request that gets no connection in this time was not sent.
 POOL_TIMEOUT_S = 8.0
 CONNECTIONS_MAX = 100
 # Requests to one service at once; further ones are answered at once that it is too busy.
 IN_FLIGHT_MAX = 1_000
-# All of them: one that is closed between two waves of callers is opened again in the next.
+# All connections are kept open: one that is closed between two waves of callers has to be opened again.
 CONNECTIONS_KEPT = CONNECTIONS_MAX
 # Shorter than the services keep an idle connection, so that none is used at the moment it is closed.
 IDLE_S = 30.0
@@ -40,7 +40,7 @@ class HttpClient:
 
     def __init__(self) -> None:
         self.client = httpx.AsyncClient(
-            # Whoever sends a request bounds the whole of it.
+            # The caller of `send` limits the time of the whole request.
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S, pool=POOL_TIMEOUT_S),
             limits=httpx.Limits(
                 max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_KEPT, keepalive_expiry=IDLE_S

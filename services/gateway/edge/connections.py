@@ -1,7 +1,7 @@
-"""Connections of the public port, where nobody is known before the whole head of a request has been read.
+"""Connections of the public port, whose callers are unknown until the whole head of a request has been read.
 
 A head has a bound in bytes and in time: the parser keeps what it has of one, and copies it with every further piece, so
-that one without an end would take all memory and every other caller's time.
+a head without an end would exhaust the memory and block all other callers.
 """
 
 import asyncio

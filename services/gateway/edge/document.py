@@ -1,4 +1,5 @@
-"""The OpenAPI document of the public surface: the services' documents in one, with what each operation has here."""
+"""The OpenAPI document of the public surface: the services' documents merged, with what the gateway adds to each
+operation."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -22,7 +23,7 @@ _WHO: Mapping[Access, str] = {
     Access.PERSON_OR_SERVICE_ACCOUNT: "any person, and service accounts",
     Access.MEMBER_OR_SERVICE_ACCOUNT: "members of the mandate, system administrators, and service accounts",
 }
-# What every operation can be refused with, and what also every one that needs a token can.
+# The refusals of every operation, and the further ones of every operation that needs a token.
 _REFUSALS: Mapping[int, str] = {500: "Internal Server Error", 503: "Service Unavailable"}
 _REFUSALS_OF_CALLERS: Mapping[int, str] = {
     400: "Bad Request",
@@ -88,7 +89,7 @@ def build_document(documents: Iterable[Mapping[str, Any]], *, version: str, cont
 
 
 def _described(operation: Operation, context_header: str) -> dict[str, Any]:
-    """What its service says of an operation, with what it has here: its rules in the words of OpenAPI."""
+    """An operation as its service describes it, with what the gateway adds: its rules as OpenAPI expresses them."""
     own = {name: value for name, value in operation.described.items() if name != EXTENSION}
     scope = operation.rules.scope
     return {

@@ -1,4 +1,4 @@
-"""What is refused of every operation alike, and what is told of a change whose answer was lost."""
+"""Refusals that every operation shares, and the answers for a change whose outcome is unknown."""
 # ruff: noqa: RUF012
 
 import re
@@ -23,7 +23,7 @@ IDEMPOTENCY_KEY = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_LENGTH_MAX}}}")
 
 
 class _Unanswered(OutcomeUnknown):
-    """The answer names the key that the service was given, by the caller or by the gateway."""
+    """The outcome is unknown; the answer names the key that the service got, from the caller or from the gateway."""
 
     def __init__(self, key: str) -> None:
         headers = {"Retry-After": "1", IDEMPOTENCY_KEY_HEADER: key}
@@ -31,7 +31,7 @@ class _Unanswered(OutcomeUnknown):
 
 
 class RepeatWithKey(_Unanswered):
-    """The service makes a change of one key once."""
+    """Outcome unknown, of an operation that makes a change once for each idempotency key."""
 
     texts = {
         "en": "No answer came in time, so it is not known whether the change was made. Repeat it unchanged with"
@@ -43,7 +43,7 @@ class RepeatWithKey(_Unanswered):
 
 
 class RepeatAsItWas(_Unanswered):
-    """The change says how things are to be; made twice they are the same."""
+    """Outcome unknown, of an operation whose change sets a state, so that repeating it has no further effect."""
 
     texts = {
         "en": "No answer came in time, so it is not known whether the change was made. Repeating it unchanged is safe:"
@@ -54,7 +54,7 @@ class RepeatAsItWas(_Unanswered):
 
 
 class InvalidIdempotencyKey(Problem):
-    """The key that makes a repeat one request is too long, or no key at all."""
+    """The Idempotency-Key is too long or has characters that a key cannot have."""
 
     status = 400
     code = "INVALID_IDEMPOTENCY_KEY"

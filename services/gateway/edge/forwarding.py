@@ -27,12 +27,12 @@ from services.gateway.edge.operations import SERVICE_S, Body, Operation
 
 __all__ = ["forwarded_routes"]
 
-# Left of the request's time for saying that no answer came.
+# Kept back from the request's time, for reporting that no answer came.
 MARGIN_S = 0.5
-# Everything else stays here, the token above all. What the gateway itself has read is not repeated either.
+# No other header is forwarded, above all not the token, and none that the gateway has evaluated itself.
 FORWARDED_HEADERS = ("content-type", "accept-language", "idempotency-key")
 ANSWERED_HEADERS = ("content-type", "retry-after")
-# The two that are more than the request as it came.
+# The two operations for which more is done than forwarding the request unchanged.
 CHECKOUT, WEBHOOK = "payments-create-checkout", "payments-receive-stripe-event"
 
 _log = get_logger(__name__)
@@ -72,7 +72,8 @@ def _endpoint(operation: Operation, client: ServiceClient, clients: Mapping[str,
         return target if target.status_code != 200 else await _forward(client, call, body)
 
     async def webhook(request: Request) -> Response:
-        # The signature covers the bytes, so they pass untouched; whoever has no caller has no call.
+        # The signature covers the bytes, so they are forwarded unchanged; without a token there is no caller and no
+        # `Call`.
         return await _forward_raw(client, operation, request, "stripe-signature")
 
     special: dict[str, Endpoint] = {CHECKOUT: checkout, WEBHOOK: webhook}
@@ -108,7 +109,8 @@ async def _forward(client: ServiceClient, call: Call, body: bytes) -> Response:
 
 
 async def _top_up_target(billing: ServiceClient, call: Call, user_id: str | None) -> Response:
-    """What billing says to money for this mandate and member: payments knows neither the directory nor the models."""
+    """Billing's answer whether this mandate and member can be topped up: payments knows neither directory nor billing
+    models."""
     answer = await billing.send(
         "GET",
         path_of("/internal/top-up-target/{mandateId}", call.path),
@@ -138,7 +140,7 @@ async def _forward_raw(client: ServiceClient, operation: Operation, request: Req
 
 
 def _time_for(request: Request, most_s: float) -> float:
-    """The seconds that a service gets: what is left of the request's own, up to so many."""
+    """The seconds that a service gets: what is left of the request's own time, at most `most_s`."""
     return min(most_s, max(MARGIN_S, deadline_of(request).left_s() - MARGIN_S))
 
 

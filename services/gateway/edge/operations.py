@@ -1,4 +1,5 @@
-"""Operations as the services' documents describe them: everything by which the gateway routes, guards and forwards."""
+"""Operations as the services' OpenAPI documents describe them: all that the gateway needs to route, guard and
+forward."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from services.chassis.operations import EXTENSION, Access, Repeat, Rules
 __all__ = ["LONG_SERVICE_S", "SERVICES", "SERVICE_S", "Body", "Operation", "operations_of", "read_document"]
 
 SERVICES = ("billing", "payments", "subscriptions")
-# How long a service may take for its answer; it has given up by itself before that.
+# How long a service may take to answer, in seconds; it gives up by itself before that.
 SERVICE_S = ANSWER_S + 1.0
 LONG_SERVICE_S = LONG_ANSWER_S + 3.0
 METHODS = ("get", "post", "put", "delete")
@@ -32,7 +33,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one path. `described` is all that its document says of it."""
+    """One method on one path. `described` is its entry in the OpenAPI document."""
 
     id: str
     method: str
@@ -57,12 +58,12 @@ class Operation:
 
     @property
     def access(self) -> Access:
-        """Whom it is for."""
+        """The kind of caller it is for."""
         return self.rules.access
 
     @property
     def repeats(self) -> Repeat:
-        """What a repeat of it means."""
+        """The effect of repeating it."""
         return self.rules.repeat or (Repeat.READ if self.method == "GET" else Repeat.SAME)
 
     @property
@@ -72,7 +73,7 @@ class Operation:
 
     @property
     def named(self) -> bool:
-        """Whether an answer names a key, with which the change can be repeated when its answer is lost."""
+        """Whether answers name the idempotency key by which the change can be repeated when its answer is lost."""
         return self.repeats in (Repeat.KEY, Repeat.SAME)
 
     @property

@@ -1,4 +1,4 @@
-"""The order of the public routes, and what a path without the asked method is answered."""
+"""The order of the public routes, and the answer for a path that lacks the requested method."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""What anybody may read: the OpenAPI document, and in development the keys that tokens are verified with."""
+"""Public resources: the OpenAPI document and, in development, the keys that tokens are verified with."""
 
 from typing import Any
 

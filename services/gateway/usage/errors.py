@@ -1,4 +1,4 @@
-"""What is refused of usage over HTTP."""
+"""Refusals of usage over HTTP."""
 # ruff: noqa: RUF012
 
 from services.chassis.problems import Problem

@@ -1,4 +1,5 @@
-"""Usage events to Kafka, acknowledged by every replica before anybody is told that they are accepted."""
+"""Publishes usage events to Kafka; they are acknowledged by every replica before the caller is told that they are
+accepted."""
 
 import asyncio
 from collections.abc import Sequence

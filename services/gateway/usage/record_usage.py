@@ -16,10 +16,10 @@ SENT_ID_LENGTH_MAX = 100
 
 STRUCTURED_HEADERS = [("content-type", b"application/cloudevents+json")]
 
-# Whoever may write usage may not thereby write payments or a directory.
+# The scope to write usage does not permit events of payments or of the directory.
 _USAGE = {version.type: version for version in source_topic(TOPIC).events}
 
-# An event, or why it is none.
+# An event, or the refusal of what was sent.
 Given = Event | ContractError
 
 

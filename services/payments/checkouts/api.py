@@ -29,7 +29,7 @@ _MANDATE_ID = re.compile(r"[A-Za-z0-9._:@|-]{1,64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class CheckoutContext:
-    """What the routes work with; the application has it as `state.checkouts`."""
+    """The objects that the routes use; the application has them as `state.checkouts`."""
 
     create: CreateCheckout
     confirm: ConfirmCheckout
@@ -44,7 +44,7 @@ async def _context(request: Request) -> CheckoutContext:
 
 Context = Annotated[CheckoutContext, Depends(_context)]
 MandateId = Annotated[str, Path(alias="mandateId"), WithJsonSchema(IDENTIFIER_SCHEMA)]
-# The gateway has it for every change that can be repeated, and documents it there.
+# The gateway sends it with every change that can be repeated, and documents it there.
 IdempotencyKey = Annotated[
     str,
     Form(
@@ -58,7 +58,7 @@ api = APIRouter(prefix="/api/billing/checkout", route_class=ExactJsonRoute)
 
 
 async def _require_admin(mandate_id: MandateId, caller: CurrentCaller) -> None:
-    """Decided before the body is looked at."""
+    """FastAPI dependency: refuses callers who do not administer the mandate, before the body is read."""
     caller.require_admin(mandate_id)
     if not _MANDATE_ID.fullmatch(mandate_id):
         raise MandateUnknown

@@ -1,4 +1,4 @@
-"""What the routes of checkouts read and answer."""
+"""Request and response models of the checkout routes."""
 
 from decimal import Decimal
 from typing import Annotated

@@ -45,7 +45,7 @@ class TopUpOrder:
     idempotency_key: str | None
 
     def digest(self) -> bytes:
-        """Tells a repeat from another request; the language of the page is not a part of what is asked."""
+        """Distinguishes a repeat from another request with the same key; the page's language does not count."""
         parts = [self.mandate_id, self.user_id, format(self.amount.normalize(), "f"), self.return_url]
         return sha256(orjson.dumps(parts)).digest()
 

@@ -1,4 +1,4 @@
-"""What is refused of a top-up."""
+"""Refusals of top-ups."""
 
 from collections.abc import Mapping
 from typing import ClassVar

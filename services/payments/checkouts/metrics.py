@@ -1,4 +1,4 @@
-"""What is counted of payments; labels are bounded words, never a tenant."""
+"""Counters of payments; labels are from bounded sets, never a tenant."""
 
 from prometheus_client import Counter
 

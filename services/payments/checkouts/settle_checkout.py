@@ -1,4 +1,4 @@
-"""What a checkout session of Stripe's does to our books: the one way for webhook, confirm and reconciliation."""
+"""Settles a Checkout session in our books: the one way for the webhook and for confirm."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,7 +32,7 @@ from services.payments.stripe.objects import CheckoutSession
 
 __all__ = ["ObservedSession", "Settlement"]
 
-# Event ids are derived from the session's id, so that a payment has one id whoever settles it.
+# Event ids are derived from the session's id, so that a payment has one id whether webhook or confirm settles it.
 _NAMESPACE = UUID("6f0d1c36-52d5-5c0b-9f5e-6d3f6f6e0a11")
 
 _log = get_logger(__name__)

@@ -1,4 +1,4 @@
-"""What was set out to be paid, and what was; as the migrations make the tables.
+"""The tables of checkouts and payments, as the migrations make them.
 
 Amounts are exact decimals in units of their currency, as Stripe says they were paid. Text ids are compared byte by
 byte (collation C).
@@ -16,8 +16,8 @@ _Id = sa.Text(collation="C")
 _Time = sa.DateTime(timezone=True)
 _Amount = sa.Numeric(24, 6)
 
-# What somebody set out to pay. The row is there before Stripe is called, and everything that Stripe is sent comes from
-# it, so that a try cut off by a crash can be repeated with the same idempotency key and the same parameters.
+# Checkouts that somebody has started. The row is there before Stripe is called, and everything that Stripe is sent
+# comes from it, so that a try cut off by a crash can be repeated with the same idempotency key and the same parameters.
 checkouts = sa.Table(
     "checkouts",
     _metadata,

@@ -1,4 +1,4 @@
-"""What the webhook reads and answers."""
+"""Request and response models of the webhook."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -1,4 +1,4 @@
-"""What Stripe delivers: the signature over the raw body, and the few fields by which an event is stored.
+"""A delivery of Stripe's: the signature over the raw body, and the few fields by which an event is stored.
 
 The check is written out here because Stripe's own client reads the machine's clock by itself, accepts any time ahead
 of it, and puts the body into the text of its errors.
@@ -31,7 +31,7 @@ _EVENT_ID = re.compile(r"[A-Za-z0-9_]{1,255}", re.ASCII)
 _WORD = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
 
-class WrongSignature(Exception):  # noqa: N818 - it is what it is named.
+class WrongSignature(Exception):  # noqa: N818 - the name says what is wrong.
     """The body was not signed by Stripe, or not now. `reason` is one of a few words, for the metric alone."""
 
     def __init__(self, reason: str) -> None:

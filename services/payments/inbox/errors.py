@@ -1,4 +1,4 @@
-"""What is answered to a delivery that is not taken."""
+"""Answers to deliveries that are not stored."""
 
 from collections.abc import Mapping
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""What is counted of deliveries and stored events; labels are bounded words, never a tenant or an event."""
+"""Counters of deliveries and stored events; labels are from bounded sets, never a tenant or an event."""
 
 from prometheus_client import Counter, Gauge
 

@@ -27,7 +27,7 @@ _log = get_logger(__name__)
 
 
 class ProcessEvents:
-    """Works off the webhook's inbox."""
+    """Processes the stored events."""
 
     def __init__(self, database: Database, stripe: StripeGateway, *, clock: Clock, faults: FaultPoints) -> None:
         self._database = database
@@ -80,7 +80,7 @@ class ProcessEvents:
             async with self._database.transaction() as connection:
                 now = self._clock()
                 if isinstance(error, PaymentNotPlaceable):
-                    # No repetition can help; an operator finds it here.
+                    # Trying again cannot help; the event is left to an operator.
                     await mark_processed(connection, event.event_id, outcome="SET_ASIDE", now=now, error=name)
                 else:
                     due = now + timedelta(seconds=_back_off_s(event.attempts))

@@ -1,4 +1,4 @@
-"""What is read for operators and metrics."""
+"""Reads of the stored events, for operators and metrics."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What Stripe refuses, or cannot do at the moment."""
+"""Failures of calls to Stripe: refused, or not possible at the moment."""
 
 from collections.abc import Mapping
 from typing import ClassVar

@@ -18,7 +18,7 @@ def _places(currency: str) -> int:
 
 
 def from_minor(units: int, currency: str) -> Decimal:
-    """The amount of so many minor units; `currency` is in capitals."""
+    """The amount of a number of minor units; `currency` is in capitals."""
     return Decimal(units).scaleb(-_places(currency))
 
 

@@ -1,4 +1,4 @@
-"""What we read of Stripe's objects: plain values, as Stripe has them now."""
+"""Stripe's objects as plain values: the fields that we read, as Stripe has them now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

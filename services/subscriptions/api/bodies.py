@@ -1,4 +1,4 @@
-"""What the routes of plans and subscriptions read and answer."""
+"""Request and response models of the routes of plans and subscriptions."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What the routes are given, and what they ask first."""
+"""FastAPI dependencies: the objects that the routes use, and the access checks that come first."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -19,7 +19,7 @@ __all__ = ["ApiContext", "Context", "MandateId", "require_admin", "require_membe
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """What the routes work with; the application has it as `state.context`."""
+    """The objects that the routes use; the application has them as `state.context`."""
 
     database: Database
     catalogue: Catalogue
@@ -37,12 +37,12 @@ MandateId = Annotated[str, Path(alias="mandateId"), WithJsonSchema(IDENTIFIER_SC
 
 
 async def require_member(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> None:
-    """For routes of a mandate's members: settled before anything in the body is looked at."""
+    """For routes of a mandate's members: checked before the body is read."""
     caller.require_member(mandate_id)
     await require_known(context.database, caller, mandate_id)
 
 
 async def require_admin(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> None:
-    """For routes of a mandate's administrators: settled before anything in the body is looked at."""
+    """For routes of a mandate's administrators: checked before the body is read."""
     caller.require_admin(mandate_id)
     await require_member(context, caller, mandate_id)

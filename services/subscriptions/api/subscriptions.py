@@ -20,7 +20,7 @@ __all__ = ["api"]
 TOPIC = "subscription.changed"
 _KEYED = UUID("5b0a2f2e-7f1c-4d0e-9a55-3b1e6a0c8f47")
 
-# The gateway has it for every change that can be repeated, and documents it there.
+# The gateway sends it with every change that can be repeated, and documents it there.
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, include_in_schema=False)]
 
 api = APIRouter(route_class=ExactJsonRoute)

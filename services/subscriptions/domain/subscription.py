@@ -1,4 +1,4 @@
-"""A subscription and what can happen to it; pure, so every rule about states and periods is testable as it stands.
+"""A subscription and what can happen to it; pure, so every rule about states and periods can be tested without I/O.
 
 A change is made from a subscription as it is and yields it as it will be, one version later. Who wrote it down, and
 why, is added where it is recorded.

@@ -13,7 +13,7 @@ from services.subscriptions.use_cases.record_changes import record_changes
 
 __all__ = ["AdvanceDue"]
 
-# Subscriptions in one transaction.
+# How many subscriptions one transaction advances.
 DUE_MAX = 500
 SET_ASIDE_FOR = timedelta(hours=1)
 CAUSE = "clock"

@@ -24,7 +24,7 @@ from services.subscriptions.use_cases.record_changes import record_changes
 
 __all__ = ["start_plan"]
 
-# What the database refuses: uniqueness is its business, so of many starts at once exactly one gets through.
+# Unique indexes that refuse a second start: of many concurrent ones exactly one succeeds.
 _VIOLATIONS: dict[str, type[Problem]] = {
     "uq_subscriptions_operative": StartedMeanwhile,
     "pk_subscriptions": StartedMeanwhile,
@@ -88,7 +88,7 @@ def _replaced(running: Subscription | None, plan: Plan, now: datetime) -> list[C
     if running is None:
         return []
     if running.plan.key == plan.key:
-        # The end of a trial that is over by the clock may not be written down yet.
+        # A trial whose time is over may not have been ended by the job yet.
         raise TrialUsed if _is_over(running, now) else PlanRunning
     if running.state != "TRIALING":
         raise OtherPlanRunning

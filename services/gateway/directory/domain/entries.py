@@ -48,7 +48,8 @@ def _no_nul(text: str) -> str:
 
 
 def _form(pattern: str, en: str, de: str) -> Callable[[str], str]:
-    """Refuses what does not match, in words: the pattern itself is for machines."""
+    """Refuses a text that does not match, with a readable description: the pattern itself is only in the JSON
+    Schema."""
     form = re.compile(pattern, re.ASCII)
 
     def check(text: str) -> str:
@@ -217,7 +218,7 @@ class Kind:
         return tuple(row[column] for column in self.key)
 
 
-# In the order in which one may name another.
+# A kind may refer only to the kinds before it.
 KINDS = (
     Kind("mandate", "mandates", ("id",), MandateBody, Mandate),
     Kind("user", "users", ("id",), UserBody, User),

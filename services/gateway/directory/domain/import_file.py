@@ -15,7 +15,7 @@ __all__ = ["Fault", "ImportFile", "Line", "read_import"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One entry and where it stands."""
+    """One entry and the number of its line."""
 
     number: int
     kind: Kind
@@ -36,12 +36,12 @@ class ImportFile:
 
     lines: list[Line] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    # Ids that faulty lines were to make: what refers to them is not at fault itself.
+    # Ids of entries in faulty lines: a line that refers to one of them is not at fault itself.
     attempted: dict[str, set[str]] = field(default_factory=dict)
     _places: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def of(self, kind_name: str) -> list[Line]:
-        """The lines of one kind."""
+        """The lines with entries of one kind."""
         return [line for line in self.lines if line.kind.name == kind_name]
 
     def ids(self, kind_name: str) -> set[str]:
@@ -49,7 +49,7 @@ class ImportFile:
         return {line.entry.row()["id"] for line in self.of(kind_name)} | self.attempted.get(kind_name, set())
 
     def add(self, line: Line) -> None:
-        """Takes a line; an entry that stood before is a fault, because one of the two would be lost."""
+        """Adds a line; an entry that an earlier line has is a fault, because one of the two would be lost."""
         place = (line.kind.name, *line.kind.key_of(line.entry.row()))
         first = self._places.setdefault(place, line.number)
         if first == line.number:
@@ -85,7 +85,7 @@ def _read_line(file: ImportFile, number: int, raw: bytes, roles: RoleNames) -> N
             kinds = ", ".join(KIND_BY_NAME)
             raise _NoEntryError(f"kind is one of {kinds}", f"kind ist eines von {kinds}")
         if given.get("pending", False) is not False:
-            # Taken as it stands it would be somebody's consent.
+            # Imported as a plain entry it would count as the person's consent.
             raise _NoEntryError(
                 "an invitation that is not accepted cannot be imported",
                 "eine Einladung, die nicht angenommen ist, kann nicht importiert werden",
@@ -113,7 +113,7 @@ def _taken_over(kind: Kind, given: dict[str, Any]) -> dict[str, Any]:
 
 
 class _NoEntryError(Exception):
-    """A line that is JSON and no entry."""
+    """A line that is JSON but not an entry."""
 
     def __init__(self, en: str, de: str) -> None:
         super().__init__(en)

@@ -27,7 +27,7 @@ Operator = Literal[
 ]
 
 _ALL = ("equals", "notEquals", "contains", "startsWith", "gt", "gte", "lt", "lte", "between", "in", "isEmpty")
-# What each type of column can be asked. A list of names is asked for one of its members.
+# The filter operators of each type of column. A list of names is filtered by one of its members.
 OPERATORS: Mapping[ColumnType, tuple[str, ...]] = {
     "text": _ALL,
     "flag": ("equals", "notEquals", "in", "isEmpty"),
@@ -35,7 +35,7 @@ OPERATORS: Mapping[ColumnType, tuple[str, ...]] = {
 }
 VALUES_MAX = 1000
 NAME_SHOWN_MAX = 100
-# Keeps the offset within what the database counts with.
+# Keeps the offset within the range of the database's integers.
 PAGE_MAX = 1_000_000_000
 
 Scalar = Annotated[Text, Field(max_length=500)] | bool | None
@@ -163,7 +163,7 @@ def _check_values(name: str, operator: str, type_: ColumnType, value: object, va
         en, de = ("a list", "eine Liste") if operator == "in" else ("one value", "einen Wert")
         raise PaginationFault(f"{name}: {operator} takes {en}", f"{name}: {operator} nimmt {de}")
     expected = bool if type_ == "flag" else str
-    # Null is a value only where equality is asked.
+    # Null is allowed only in a test of equality.
     allowed = (expected, type(None)) if operator in ("equals", "notEquals", "in") else (expected,)
     if not all(isinstance(entry, allowed) for entry in values):
         en, de = ("true or false", "true oder false") if type_ == "flag" else ("text", "Text")

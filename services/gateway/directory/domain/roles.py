@@ -9,7 +9,7 @@ __all__ = ["RoleNames", "UnknownRole"]
 
 @dataclass(frozen=True, slots=True)
 class UnknownRole:
-    """Where an entry names a role that there is not, and those that there are."""
+    """An entry that names an unknown role: the field, and the roles that exist."""
 
     field: str
     texts: Mapping[str, str]
@@ -24,7 +24,7 @@ class RoleNames:
     accesses: Sequence[str]
 
     def unknown(self, kind_name: str, row: Mapping[str, Any]) -> UnknownRole | None:
-        """The first role of an entry that there is not."""
+        """The first role of an entry that does not exist; None when all do."""
         allowed = self.accesses if kind_name == "feature_access" else self.members
         named = {"role": row["role"]} if kind_name == "provider_permissions" else {}
         if kind_name in ("membership", "feature_access"):
