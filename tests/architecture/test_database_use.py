@@ -28,7 +28,6 @@ DRIVER = {
     "billing/credits/credit_payment.py",
     "billing/credits/post_manual_credit.py",
     "billing/credits/settle_payments.py",
-    "billing/http.py",
     "billing/ledger/accounts.py",
     "billing/ledger/keys.py",
     "billing/ledger/repository.py",
@@ -48,7 +47,6 @@ DRIVER = {
     "chassis/quarantine.py",
     "chassis/relay.py",
     "gateway/access/scope.py",
-    "gateway/directory/repository.py",
 }
 _WRITES = re.compile(r"\b(INSERT INTO|UPDATE \w+ SET|DELETE FROM|TRUNCATE)\b")
 
