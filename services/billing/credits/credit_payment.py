@@ -75,11 +75,11 @@ class CreditPayments:
         if known is not None:
             return "repeated" if known == event.digest else "conflict"
         _, revision = await read_terms(connection, (), default_markup=Decimal(0))
-        tariff = await self._tariffs.at(driver_connection(connection), revision)
+        tariff = await self._tariffs.at(connection, revision)
         parked = await credit_payment(connection, mandate, event, tariff, now=now)
         if isinstance(parked, str):
             return parked
-        await insert_unposted(driver_connection(connection), [parked])
+        await insert_unposted(connection, [parked])
         return "parked"
 
 
