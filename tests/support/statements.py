@@ -29,7 +29,7 @@ class CountedDriver:
 
 
 class CountedConnection:
-    """A connection that notes every statement of Core, and below it a counted one of the driver, where
+    """A connection that notes the statements of Core, below which a counted one of the driver stands, where
     `driver_connection` looks for it."""
 
     def __init__(self, connection: AsyncConnection, calls: list[str]) -> None:
@@ -39,7 +39,8 @@ class CountedConnection:
         self.sync_connection = SimpleNamespace(connection=SimpleNamespace(driver_connection=below))
 
     def __getattr__(self, name: str) -> Any:
-        self._calls.append(name)
+        if inspect.iscoroutinefunction(getattr(AsyncConnection, name)):
+            self._calls.append(name)
         return getattr(self._connection, name)
 
 
