@@ -18,9 +18,6 @@ QUERIES = [file for file in FILES if file.stem == "queries"]
 DRIVER = {
     "billing/checks/eligibility.py",
     "billing/commands/audit.py",
-    "billing/credits/apply_subscription.py",
-    "billing/credits/credit_mandate.py",
-    "billing/credits/credit_payment.py",
     "billing/credits/post_manual_credit.py",
     "billing/ledger/accounts.py",
     "billing/ledger/keys.py",
