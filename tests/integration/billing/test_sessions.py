@@ -59,6 +59,8 @@ async def test_a_lock_that_is_not_to_be_had_is_told_as_a_passing_fault(narrow: D
         # Work that says so waits longer.
         async with narrow.transaction() as connection:
             await extend_timeouts(connection, 20)
+            for name in ("lock_timeout", "statement_timeout"):
+                assert await connection.scalar(sa.select(sa.func.current_setting(name))) == "20s"
             reading = asyncio.create_task(connection.execute(sa.text("SELECT * FROM rates")))
             await asyncio.sleep(1)
             assert not reading.done()
