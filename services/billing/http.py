@@ -14,7 +14,7 @@ from services.billing.parameters import MandateId
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CurrentCaller
 from services.chassis.clock import Clock
-from services.chassis.database import Database, driver_connection, extend_timeouts
+from services.chassis.database import Database, extend_timeouts
 from services.chassis.deadlines import LONG_ANSWER_S, deadline_of
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.validation import value_fault
@@ -87,7 +87,7 @@ def long_time(request: Request) -> TakeTime:
     """Gives work that grows with a mandate or a file its longer time limit, once the database has answered."""
 
     async def take(connection: AsyncConnection) -> None:
-        await extend_timeouts(driver_connection(connection), LONG_ANSWER_S)
+        await extend_timeouts(connection, LONG_ANSWER_S)
         deadline_of(request).restart(LONG_ANSWER_S)
 
     return take

@@ -202,13 +202,14 @@ def _milliseconds(seconds: float) -> str:
     return str(math.ceil(seconds * 1000))
 
 
-async def extend_timeouts(connection: asyncpg.Connection, seconds: float) -> None:
+async def extend_timeouts(connection: AsyncConnection, seconds: float) -> None:
     """Lets the statements of the running transaction take `seconds` each, waiting for locks included.
 
     It is itself a statement in the ordinary time, so a server that stands still is noticed before the long one begins.
     """
     limit = _milliseconds(seconds)
-    await connection.execute(f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}")
+    local = (sa.func.set_config(name, limit, True) for name in ("statement_timeout", "lock_timeout"))
+    await connection.execute(sa.select(*local))
 
 
 def driver_connection(connection: AsyncConnection) -> asyncpg.Connection:

@@ -16,19 +16,9 @@ QUERIES = [file for file in FILES if file.stem == "queries"]
 # asyncpg's connection below a transaction of ours: where statements of a hot path are written for the driver, and where
 # such a repository is called. The list only becomes shorter.
 DRIVER = {
-    "billing/charging/charge_usage.py",
-    "billing/charging/settle_parked.py",
-    "billing/checks/check_funds.py",
     "billing/checks/eligibility.py",
-    "billing/checks/providers.py",
     "billing/commands/audit.py",
-    "billing/commands/prices.py",
-    "billing/credits/apply_subscription.py",
-    "billing/credits/credit_mandate.py",
-    "billing/credits/credit_payment.py",
     "billing/credits/post_manual_credit.py",
-    "billing/credits/settle_payments.py",
-    "billing/http.py",
     "billing/ledger/accounts.py",
     "billing/ledger/keys.py",
     "billing/ledger/repository.py",
@@ -39,8 +29,7 @@ DRIVER = {
     "billing/mandates/repository.py",
     "billing/mandates/subscriptions.py",
     "billing/mandates/switch_model.py",
-    "billing/pricing/import_prices.py",
-    "billing/pricing/queries.py",
+    "billing/pricing/unposted.py",
     "billing/reports/transactions.py",
     "chassis/database.py",
     "chassis/dead_letters.py",
@@ -48,7 +37,6 @@ DRIVER = {
     "chassis/quarantine.py",
     "chassis/relay.py",
     "gateway/access/scope.py",
-    "gateway/directory/repository.py",
 }
 _WRITES = re.compile(r"\b(INSERT INTO|UPDATE \w+ SET|DELETE FROM|TRUNCATE)\b")
 

@@ -29,6 +29,7 @@ from tests.bench.population import (
     Member,
 )
 from tests.support.callers import headers
+from tests.support.databases import opened
 from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess
 from tests.support.stack import ROOT, ServerPair
@@ -135,7 +136,7 @@ class Session:
         await asyncio.to_thread(
             subprocess.run, command, check=True, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL
         )
-        async with self.connection() as connection, connection.transaction():
+        async with opened(self.servers.dsn("billing"), pool_size=1) as database, database.transaction() as connection:
             for currency, rate in RATES.items():
                 await set_rate(connection, currency=currency, rate=rate, valid_from=PRICES_FROM, actor="operator")
 

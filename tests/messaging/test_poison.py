@@ -8,7 +8,7 @@ from hashlib import sha256
 from aiokafka import AIOKafkaProducer
 
 from services.billing.pricing.import_prices import set_rate
-from tests.support.databases import connected
+from tests.support.databases import opened
 from tests.support.events import USAGE_PARTITIONS, RawRecord, new_mandate, publish, usage_record, uuid7
 from tests.support.ledger import Books
 from tests.support.poison import DEAR_CURRENCY, DEAR_RATE, POISON, dead_letters
@@ -23,7 +23,7 @@ async def test_every_kind_of_poison_is_refused_with_its_code_and_bytes_beside_ch
     servers: ServerPair, bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:
     mandate = new_mandate()
-    async with connected(servers.dsn("billing")) as connection, connection.transaction():
+    async with opened(servers.dsn("billing"), pool_size=1) as database, database.transaction() as connection:
         await set_rate(
             connection,
             currency=DEAR_CURRENCY,

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from services.billing.pricing.import_prices import set_rate
-from tests.support.databases import connected
+from tests.support.databases import opened
 from tests.support.events import new_mandate, publish, usage_record, uuid7
 from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess, run_command
@@ -45,7 +45,7 @@ async def test_a_currency_without_a_rate_waits_and_is_charged_once_when_its_rate
     mandate = new_mandate()
     await publish(bootstrap_servers, [usage_record(mandate, amount="1.5", currency="ZAR") for _ in range(20)])
     await eventually(lambda: _parked(books, mandate, 20), what="parked events")
-    async with connected(servers.dsn("billing")) as connection, connection.transaction():
+    async with opened(servers.dsn("billing"), pool_size=1) as database, database.transaction() as connection:
         await set_rate(connection, currency="ZAR", rate=Decimal("0.0472"), valid_from=LAST_YEAR, actor="system-admin")
     await books.wait_charged([mandate], 20)
     assert await books.cost([mandate]) == 20 * 106_200

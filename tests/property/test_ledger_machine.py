@@ -281,9 +281,11 @@ class LedgerMachine(RuleBasedStateMachine):
         await write_postings(connection, [posting], calendars={mandate_no: mandate.calendar}, now=START)
 
     async def _prepare(self) -> None:
-        async with on_driver(self.world.database) as connection, connection.transaction():
-            await connection.execute("UPDATE mandates SET billing_address = '{}' WHERE id LIKE $1", f"{self.run}-%")
-            if not await connection.fetchval("SELECT count(*) FROM rates"):
+        async with on_driver(self.world.database) as driver:
+            await driver.execute("UPDATE mandates SET billing_address = '{}' WHERE id LIKE $1", f"{self.run}-%")
+            rates = await driver.fetchval("SELECT count(*) FROM rates")
+        if not rates:
+            async with self.world.database.transaction() as connection:
                 await set_rate(connection, currency="USD", rate=RATES["USD"], valid_from=START, actor="machine")
 
     async def _add_price(self, model: str) -> None:
@@ -292,7 +294,7 @@ class LedgerMachine(RuleBasedStateMachine):
             f' "currency": "CHF", "valid_from": "{START.isoformat()}", "lists": [{{"prices": {{"input":'
             f' "{TOKEN_PRICE}"}}}}]}}]}}'
         )
-        async with on_driver(self.world.database) as connection, connection.transaction():
+        async with self.world.database.transaction() as connection:
             file = read_rappen_file(text.encode(), START)
             await import_prices(connection, file, tariffs=Tariffs(), apply=True, actor="machine")
 
@@ -316,7 +318,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 " WHERE m.id LIKE $1",
                 pattern,
             )
-            refused = await connection.fetchval("SELECT count(*) FROM quarantine WHERE key = $1", self.run.encode())
+            refused = await connection.fetchval(
+                "SELECT count(*) FROM quarantine WHERE convert_from(key, 'UTF8') LIKE $1", pattern
+            )
             failing = [check.name for check in await audit(connection) if check.failing_count]
         names = {"MANDATE": "pool", "INTERNAL": "internal"}
         for row in accounts:

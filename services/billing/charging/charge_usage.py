@@ -29,7 +29,7 @@ from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received, UnprocessableEvents
-from services.chassis.database import Contended, Database, begin, driver_connection
+from services.chassis.database import Contended, Database, begin
 from services.chassis.faults import FaultPoints
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
@@ -169,7 +169,7 @@ class Charges:
         """Reads the terms of the events' mandates, and the tariff."""
         numbers = {usage.keys.mandate_no for usage in usages}
         terms, revision = await read_terms(connection, numbers, default_markup=self._default_markup)
-        return PricingContext(terms, await self._tariffs.at(driver_connection(connection), revision))
+        return PricingContext(terms, await self._tariffs.at(connection, revision))
 
     async def charge(
         self, connection: AsyncConnection, usages: Sequence[Usage], context: PricingContext, now: datetime
@@ -183,7 +183,7 @@ class Charges:
         await _lock(connection, context)
         await _look_up(connection, context.to_look_up(postings), unposted)
         too_large = await _write(connection, usages, postings, context, now)
-        await insert_unposted(driver_connection(connection), unposted)
+        await insert_unposted(connection, unposted)
         unmarked = {entry.mandate_no for entry in unposted if not context.terms[entry.mandate_no].has_unposted}
         if unmarked:
             await mark_unposted(connection, unmarked)

@@ -22,7 +22,7 @@ from services.billing.pricing.parked import (
 )
 from services.billing.pricing.unposted import UnpostedEvent, insert_unposted, take_parked
 from services.chassis.clock import Clock
-from services.chassis.database import Database, begin, driver_connection, savepoint
+from services.chassis.database import Database, begin, savepoint
 from services.chassis.logging import get_logger
 
 __all__ = ["SettleParked"]
@@ -73,15 +73,15 @@ class SettleParked:
 
     async def _settle(self, connection: AsyncConnection, now: datetime) -> int:
         _, revision = await read_terms(connection, (), default_markup=self._default_markup)
-        taken = await take_parked(driver_connection(connection), own=False, revision=revision, limit=self._limit)
-        parked = await read_parked(driver_connection(connection), taken, revision, now)
+        taken = await take_parked(connection, own=False, revision=revision, limit=self._limit)
+        parked = await read_parked(connection, taken, revision, now)
         try:
             async with savepoint(connection):
                 await self._charge(connection, parked, revision, now)
         except FAULTS_OF_DATA as error:
             if len(parked) > 1:
                 raise
-            await set_aside(driver_connection(connection), parked[0].row, fault_of_data(error), revision, now)
+            await set_aside(connection, parked[0].row, fault_of_data(error), revision, now)
         return len(taken)
 
     async def _charge(
@@ -96,7 +96,7 @@ class SettleParked:
         context = await self._charges.pricing_context(connection, usages)
         outcome = await self._charges.charge(connection, usages, context, now)
         await insert_unposted(
-            driver_connection(connection),
+            connection,
             [
                 UnpostedEvent.parked(usage.keys.mandate_no, usage.event, TOO_LARGE, now, revision)
                 for usage in outcome.too_large
@@ -113,7 +113,7 @@ async def _usages(
     what contradicts that charge is parked again."""
     charged = await recorded_digests(connection, "transactions", [each.identity for each in parked])
     await insert_unposted(
-        driver_connection(connection),
+        connection,
         [
             UnpostedEvent.kept(each.row, CONTRADICTS, now, revision)
             for each in parked

@@ -20,7 +20,7 @@ from services.billing.pricing.rating import Billable, Parked, Tariff, rate_usage
 from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
 from services.chassis.clock import Clock
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 
 __all__ = ["Answer", "CheckFunds", "Question"]
 
@@ -115,7 +115,7 @@ class CheckFunds:
         if known is not None:
             return known
         async with self._database.reading() as connection:
-            return await self._tariffs.at(driver_connection(connection), revision)
+            return await self._tariffs.at(connection, revision)
 
     def _required(self, question: Question, row: asyncpg.Record, tariff: Tariff) -> int:
         """The final price in micro-CHF, rounded once as a charge would be."""

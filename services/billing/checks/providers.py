@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.pricing.repository import Tariffs, current_tariff
 from services.billing.settings import BillingSettings
 from services.billing.tables import directory_mandates, directory_members, provider_permissions
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 
 __all__ = ["allowed", "list_providers", "list_providers_of_member"]
 
@@ -49,7 +49,7 @@ def allowed(
 
 async def _catalogue(connection: AsyncConnection, tariffs: Tariffs, settings: BillingSettings) -> frozenset[str]:
     """The providers of the price book and those added by configuration."""
-    tariff = await current_tariff(driver_connection(connection), tariffs)
+    tariff = await current_tariff(connection, tariffs)
     return tariff.book.providers() | frozenset(settings.additional_providers)
 
 

@@ -16,7 +16,7 @@ from services.billing.pricing.import_prices import PriceFileError, PriceImport, 
 from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
 from services.chassis.clock import system_clock
-from services.chassis.database import OPERATOR_TIMEOUTS, Database, driver_connection
+from services.chassis.database import OPERATOR_TIMEOUTS, Database
 
 __all__ = ["run"]
 
@@ -83,8 +83,7 @@ async def _import(settings: BillingSettings, content: bytes, given: argparse.Nam
     await database.start()
     try:
         async with database.transaction() as connection:
-            driver = driver_connection(connection)
-            return await import_prices(driver, file, tariffs=Tariffs(), apply=given.apply, actor="operator")
+            return await import_prices(connection, file, tariffs=Tariffs(), apply=given.apply, actor="operator")
     finally:
         await database.stop()
 

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from rappen_contracts import Event
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
+from services.billing.credits.repository import count_members, is_budget_credited, mark_budget
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.keys import ensure_mandates
 from services.billing.mandates.repository import LockedMandate, lock_mandates
@@ -15,7 +16,7 @@ from services.billing.mandates.subscriptions import follow_subscriptions, keep_s
 from services.billing.money import to_micro
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
-from services.chassis.database import Database, driver_connection, savepoint
+from services.chassis.database import Database, savepoint
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
@@ -63,23 +64,14 @@ async def _credit_budget(
     connection: AsyncConnection, mandate: LockedMandate, changed: SubscriptionChanged, now: datetime
 ) -> None:
     """Credits the plan's budget once per period: its identity is the subscription and the start of the period."""
-    driver = driver_connection(connection)
     if not changed.budget_due or changed.period_start is None or changed.plan.budget.amount <= 0:
         return
     # The mark is the identity, not the rows: a budget that came to nothing, or was shared, is not counted anew either.
-    if await driver.fetchval(
-        "SELECT EXISTS (SELECT 1 FROM subscription_budgets"
-        " WHERE mandate_no = $1 AND subscription_id = $2 AND period_start = $3)",
-        mandate.no,
-        changed.subscription_id,
-        changed.period_start,
-    ):
+    if await is_budget_credited(connection, mandate.no, changed.subscription_id, changed.period_start):
         return
     amount = to_micro(changed.plan.budget.amount)
     if changed.plan.budget_per == "member":
-        amount *= await driver.fetchval(
-            "SELECT count(*) FROM directory_members WHERE mandate_id = $1 AND enabled", changed.mandate_id
-        )
+        amount *= await count_members(connection, changed.mandate_id)
     identity = f"budget/{changed.subscription_id}/{changed.period_start.isoformat()}"
     credit = MandateCredit(
         user_id=None,
@@ -92,12 +84,4 @@ async def _credit_budget(
         occurred_at=changed.period_start,
     )
     await credit_mandate(connection, mandate, credit, now=now)
-    await driver.execute(
-        "INSERT INTO subscription_budgets (mandate_no, subscription_id, period_start, amount, credited_at)"
-        " VALUES ($1, $2, $3, $4, $5)",
-        mandate.no,
-        changed.subscription_id,
-        changed.period_start,
-        amount,
-        now,
-    )
+    await mark_budget(connection, mandate.no, changed.subscription_id, changed.period_start, amount=amount, now=now)

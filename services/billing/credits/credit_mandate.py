@@ -6,6 +6,7 @@ from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.credits.repository import is_posted
 from services.billing.ledger.accounts import enabled_member_accounts, member_account
 from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting, ReferenceType, StoredContraAccount
 from services.billing.ledger.keys import AccountKey, ensure_accounts
@@ -13,7 +14,6 @@ from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.domain import share_equally
 from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.repository import LockedMandate
-from services.chassis.database import driver_connection
 
 __all__ = ["MandateCredit", "credit_mandate"]
 
@@ -42,7 +42,7 @@ async def credit_mandate(
 ) -> None:
     """Posts the credit in the caller's transaction; nothing when it was posted before."""
     event_id = credit.event_id(mandate)
-    if credit.amount == 0 or await _is_posted(connection, mandate.no, event_id):
+    if credit.amount == 0 or await is_posted(connection, mandate.no, event_id):
         return
     targets = await _targets(connection, mandate, credit.user_id, now)
     # The first part has the identity of the whole, so that a repeat finds it even if the members have changed.
@@ -71,16 +71,6 @@ async def credit_mandate(
         calendars={mandate.no: mandate.calendar},
         now=now,
     )
-
-
-async def _is_posted(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> bool:
-    driver = driver_connection(connection)
-    found: bool = await driver.fetchval(
-        "SELECT EXISTS (SELECT 1 FROM transactions WHERE mandate_no = $1 AND event_id = $2 AND own)",
-        mandate_no,
-        event_id,
-    )
-    return found
 
 
 async def _targets(

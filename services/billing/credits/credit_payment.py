@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from rappen_contracts import Event
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
+from services.billing.credits.repository import digest_of_parked_payment, mark_payment, read_payment_mark
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.keys import ensure_mandates
@@ -20,7 +21,7 @@ from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
-from services.chassis.database import Database, driver_connection, savepoint
+from services.chassis.database import Database, savepoint
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
@@ -68,18 +69,15 @@ class CreditPayments:
 
     async def _settle(self, connection: AsyncConnection, mandate: LockedMandate, event: Event, now: datetime) -> str:
         # What is parked is credited from there, so that it never stands in both places.
-        driver = driver_connection(connection)
-        known = await driver.fetchval(
-            "SELECT digest FROM unposted_events WHERE mandate_no = $1 AND event_id = $2 AND own", mandate.no, event.id
-        )
+        known = await digest_of_parked_payment(connection, mandate.no, event.id)
         if known is not None:
             return "repeated" if known == event.digest else "conflict"
         _, revision = await read_terms(connection, (), default_markup=Decimal(0))
-        tariff = await self._tariffs.at(driver_connection(connection), revision)
+        tariff = await self._tariffs.at(connection, revision)
         parked = await credit_payment(connection, mandate, event, tariff, now=now)
         if isinstance(parked, str):
             return parked
-        await insert_unposted(driver_connection(connection), [parked])
+        await insert_unposted(connection, [parked])
         return "parked"
 
 
@@ -88,7 +86,6 @@ async def credit_payment(
 ) -> str | UnpostedEvent:
     """Credits a payment in the caller's transaction and says what became of it (credited, repeated, noted, or a
     conflict with an earlier event of it), or, where it has to wait for a rate, the event to be parked."""
-    driver = driver_connection(connection)
     paid = _payment(event)
     if paid.reason not in _CREDITED_REASONS:
         return "noted"
@@ -106,24 +103,15 @@ async def credit_payment(
         created_by_user_id=paid.created_by_user_id,
     )
     event_id, digest = credit.event_id(mandate), _digest(paid)
-    known = await driver.fetchrow(
-        "SELECT digest FROM payment_credits WHERE mandate_no = $1 AND event_id = $2", mandate.no, event_id
-    )
+    known = await read_payment_mark(connection, mandate.no, event_id)
     if known is not None:
         return "repeated" if known["digest"] in (None, digest) else "conflict"
     if rate is None:
         why = no_rate(paid.amount.currency, paid.paid_at)
         return UnpostedEvent.parked(mandate.no, event, why, now, tariff.revision)
     await credit_mandate(connection, mandate, credit, now=now)
-    await driver.execute(
-        "INSERT INTO payment_credits (mandate_no, event_id, reference, amount, digest, credited_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6)",
-        mandate.no,
-        event_id,
-        paid.reference,
-        amount,
-        digest,
-        now,
+    await mark_payment(
+        connection, mandate.no, event_id, reference=paid.reference, amount=amount, digest=digest, now=now
     )
     return "credited"
 

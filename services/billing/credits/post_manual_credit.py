@@ -9,6 +9,7 @@ from uuid import UUID, uuid4, uuid5
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.credits.errors import NotAMember, UserRequired, ZeroCredit
+from services.billing.credits.repository import posted_credit
 from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting, TransactionType
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.write_postings import write_postings
@@ -41,18 +42,11 @@ async def post_manual_credit(
 ) -> dict[str, Any]:
     """Posts the credit in the caller's transaction and returns its row; a repeat returns the first row, whatever the
     billing model is by then."""
-    driver = driver_connection(connection)
     if not credit.amount:
         raise ZeroCredit
     mandate = await lock_mandate(connection, mandate_no)
     event_id = _event_id(mandate_no, caller, credit.idempotency_key)
-    known = await driver.fetchrow(
-        "SELECT t.posted_account_no, t.seq, t.transaction_type, t.amount, t.description, a.user_id"
-        " FROM transactions t JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.member_account_no"
-        " WHERE t.mandate_no = $1 AND t.event_id = $2 AND t.own",
-        mandate_no,
-        event_id,
-    )
+    known = await posted_credit(connection, mandate_no, event_id)
     micros = to_micro(credit.amount)
     transaction_type: TransactionType = "CREDIT" if micros > 0 else "DEBIT"
     if known is not None:

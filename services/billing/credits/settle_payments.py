@@ -18,7 +18,7 @@ from services.billing.pricing.rating import Tariff
 from services.billing.pricing.repository import Tariffs, current_tariff
 from services.billing.pricing.unposted import UnpostedEvent, insert_unposted, take_parked
 from services.chassis.clock import Clock
-from services.chassis.database import Database, driver_connection, savepoint
+from services.chassis.database import Database, savepoint
 
 __all__ = ["SettlePayments"]
 
@@ -38,17 +38,15 @@ class SettlePayments:
         """Settles one batch in one transaction; returns how many payments were looked at."""
         now = self._clock()
         async with self._database.transaction() as connection:
-            tariff = await current_tariff(driver_connection(connection), self._tariffs)
-            taken = await take_parked(driver_connection(connection), own=True, revision=tariff.revision, limit=BATCH)
+            tariff = await current_tariff(connection, self._tariffs)
+            taken = await take_parked(connection, own=True, revision=tariff.revision, limit=BATCH)
             mandates = await lock_mandates(connection, {row["mandate_no"] for row in taken})
-            for parked in await read_parked(driver_connection(connection), taken, tariff.revision, now):
+            for parked in await read_parked(connection, taken, tariff.revision, now):
                 try:
                     async with savepoint(connection):
                         await _credit(connection, mandates[parked.row["mandate_no"]], parked, tariff, now)
                 except FAULTS_OF_DATA as error:
-                    await set_aside(
-                        driver_connection(connection), parked.row, fault_of_data(error), tariff.revision, now
-                    )
+                    await set_aside(connection, parked.row, fault_of_data(error), tariff.revision, now)
         return len(taken)
 
 
@@ -60,4 +58,4 @@ async def _credit(
     if outcome == "conflict":
         outcome = UnpostedEvent.kept(parked.row, CONTRADICTS, now, tariff.revision)
     if not isinstance(outcome, str):
-        await insert_unposted(driver_connection(connection), [outcome])
+        await insert_unposted(connection, [outcome])

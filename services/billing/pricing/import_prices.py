@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.types import CURRENCIES
 from services.billing.http import TakeTime
@@ -27,10 +27,17 @@ from services.billing.pricing import (
 )
 from services.billing.pricing.errors import PriceFileRefused
 from services.billing.pricing.queries import rates_listed
-from services.billing.pricing.repository import Tariffs, add_rate, add_versions, raise_revision
+from services.billing.pricing.repository import (
+    Tariffs,
+    add_rate,
+    add_versions,
+    current_tariff,
+    lock_revision,
+    raise_revision,
+)
 from services.billing.pricing.would_settle import would_settle
 from services.chassis.clock import Clock
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 from services.chassis.validation import FieldFault
 
 __all__ = [
@@ -116,7 +123,7 @@ def read_price_file(content: bytes, form: PriceFormat, valid_from: datetime) -> 
 
 
 async def import_prices(
-    connection: asyncpg.Connection,
+    connection: AsyncConnection,
     file: PriceFile,
     *,
     tariffs: Tariffs,
@@ -126,10 +133,11 @@ async def import_prices(
     """Compares a file with the book and, when asked to, adds what is new in the caller's transaction."""
     refused = apply and file.all_or_nothing and bool(file.unreadable)
     applied = apply and not refused
-    # One import at a time: the second sees what the first has added and adds nothing again.
-    lock = " FOR UPDATE" if applied else ""
-    revision = await connection.fetchval(f"SELECT revision FROM price_book{lock}")
-    tariff = await tariffs.at(connection, revision)
+    if applied:
+        # One import at a time: the second sees what the first has added and adds nothing again.
+        tariff = await tariffs.at(connection, await lock_revision(connection))
+    else:
+        tariff = await current_tariff(connection, tariffs)
     preview = diff(tariff.book, file.versions)
     added = preview.additions()
     settles = await would_settle(connection, tariff, added)
@@ -157,7 +165,7 @@ async def import_file(
         raise PriceFileRefused(why=str(error)) from error
     async with database.transaction() as connection:
         await allow_long_answer(connection)
-        done = await import_prices(driver_connection(connection), file, tariffs=tariffs, apply=apply, actor=actor)
+        done = await import_prices(connection, file, tariffs=tariffs, apply=apply, actor=actor)
     if done.refused:
         raise PriceFileRefused(
             why=f"{len(done.unreadable)} entries are not readable, so nothing was changed",
@@ -171,15 +179,13 @@ async def record_rate(
 ) -> dict[str, Any]:
     """Adds a rate and returns it as the list of rates shows it."""
     async with database.transaction() as connection:
-        number = await set_rate(
-            driver_connection(connection), currency=currency, rate=rate, valid_from=valid_from, actor=actor
-        )
+        number = await set_rate(connection, currency=currency, rate=rate, valid_from=valid_from, actor=actor)
         listed = await rates_listed(connection, currency=currency, now=clock())
     return next(each for each in listed if each["id"] == str(number))
 
 
 async def set_rate(
-    connection: asyncpg.Connection, *, currency: str, rate: Decimal, valid_from: datetime, actor: str
+    connection: AsyncConnection, *, currency: str, rate: Decimal, valid_from: datetime, actor: str
 ) -> int:
     """Adds a rate in the caller's transaction and returns its number; of equal times the last recorded holds."""
     checked_rate(Rate(currency, valid_from, rate))

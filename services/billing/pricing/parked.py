@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
 import orjson
+import sqlalchemy as sa
 from asyncpg.exceptions import CheckViolationError, DataError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts import ContractError, Event, decode_structured
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX
@@ -31,7 +32,7 @@ _log = get_logger(__name__)
 class ParkedEvent(NamedTuple):
     """A parked event that was taken to be settled, with its row."""
 
-    row: asyncpg.Record
+    row: sa.RowMapping
     event: Event
 
     @property
@@ -41,7 +42,7 @@ class ParkedEvent(NamedTuple):
 
 
 async def read_parked(
-    connection: asyncpg.Connection, taken: Sequence[asyncpg.Record], revision: int, now: datetime
+    connection: AsyncConnection, taken: Sequence[sa.RowMapping], revision: int, now: datetime
 ) -> list[ParkedEvent]:
     """The events of taken rows that can be read. The others were valid once; they are set aside one by one, until the
     price book changes again: by then the row or the code may be mended."""
@@ -65,9 +66,7 @@ def fault_of_data(error: Exception) -> Parked:
     return Parked("UNPROCESSABLE", type(refused_by).__name__, None)
 
 
-async def set_aside(
-    connection: asyncpg.Connection, row: asyncpg.Record, why: Parked, revision: int, now: datetime
-) -> None:
+async def set_aside(connection: AsyncConnection, row: sa.RowMapping, why: Parked, revision: int, now: datetime) -> None:
     """Parks a taken row again as one that cannot be settled as it is; it is logged and counted."""
     SET_ASIDE.labels("parked event").inc()
     _log.error("parked event set aside", event_id=str(row["event_id"]), code=why.reason, error=why.detail)

@@ -1,24 +1,35 @@
 """Reads of the price book, the rate table, and the events that wait for either."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
 
 from services.billing.errors import MalformedParameter
-from services.billing.pricing import EARLIEST, LATEST, RateTable, version_to_json
+from services.billing.pricing import EARLIEST, RateTable, version_to_json
 from services.billing.pricing.rating import Tariff
-from services.billing.pricing.repository import StoredRate, Tariffs, current_tariff, read_rates, stored_version
+from services.billing.pricing.repository import (
+    StoredRate,
+    Tariffs,
+    current_tariff,
+    read_rates,
+    readable_time,
+    stored_version,
+)
 from services.billing.tables import mandates, prices, unposted_events
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 
-__all__ = ["list_prices", "list_rates", "list_unpriced", "rates_listed"]
+__all__ = ["list_prices", "list_rates", "list_unpriced", "rates_listed", "stream_waiting"]
 
 # How many characters are shown of the stored text of a version that cannot be used.
 STORED_TEXT_MAX = 500
+# Parked events read at once: few enough that pricing them holds up no other request for long.
+_WAITING_ROWS = 200
+# Written out in statements, because a plan for any values could not use the index of parked events.
+_WAITING: Sequence[sa.ColumnElement[str]] = [sa.literal_column(f"'{reason}'") for reason in ("NO_PRICE", "NO_RATE")]
 
 
 async def list_prices(
@@ -40,14 +51,14 @@ async def list_prices(
             prices.c.version,
             prices.c.created_by_user_id,
             prices.c.set_aside,
-            _readable(prices.c.created_at),
+            readable_time(prices.c.created_at),
         )
         .where(prices.c.id > after, *_equal(prices.c.provider, provider), *_equal(prices.c.model, model))
         .order_by(prices.c.id)
         .limit(limit + 1)
     )
     async with database.reading() as connection:
-        tariff = await current_tariff(driver_connection(connection), tariffs)
+        tariff = await current_tariff(connection, tariffs)
         rows = (await connection.execute(read)).mappings().all()
     items = [_price_json(row, tariff, now) for row in rows[:limit]]
     return {"items": items, "nextCursor": str(rows[limit - 1]["id"]) if len(rows) > limit else None}
@@ -56,12 +67,6 @@ async def list_prices(
 def _equal(column: sa.Column[Any], wanted: str | None) -> list[sa.ColumnElement[bool]]:
     """A filter on the column; none for None."""
     return [] if wanted is None else [column == wanted]
-
-
-def _readable(time: sa.Column[Any]) -> sa.Label[Any]:
-    """A time that the driver can read, null for one outside the bounds of prices and rates."""
-    usable = sa.and_(time >= EARLIEST, time < LATEST)
-    return sa.case((usable, time), else_=None).label(time.name)
 
 
 def _price_json(row: sa.RowMapping, tariff: Tariff, now: datetime) -> dict[str, Any]:
@@ -88,7 +93,7 @@ async def list_rates(database: Database, *, currency: str | None, now: datetime)
 
 async def rates_listed(connection: AsyncConnection, *, currency: str | None, now: datetime) -> list[dict[str, Any]]:
     """As `list_rates`, on the caller's connection, whose transaction may have added one of them."""
-    stored = await read_rates(driver_connection(connection))
+    stored = await read_rates(connection)
     table = RateTable(entry.rate for entry in stored if entry.rate is not None)
     newest = {(entry.currency, entry.rate.valid_from): entry.id for entry in stored if entry.rate is not None}
     wanted = [entry for entry in stored if currency is None or entry.currency == currency]
@@ -134,7 +139,7 @@ async def list_unpriced(
             parked.currency,
             parked.reason,
             parked.detail,
-            _readable(parked.occurred_at),
+            readable_time(parked.occurred_at),
             mandates.c.id.label("mandate_id"),
         )
         .select_from(unposted_events.join(mandates, mandates.c.no == parked.mandate_no))
@@ -160,6 +165,26 @@ async def list_unpriced(
     last = rows[limit - 1] if len(rows) > limit else None
     cursor = None if last is None else f"{last['mandate_no']}.{last['event_id']}.{int(last['own'])}"
     return {"items": items, "nextCursor": cursor}
+
+
+async def stream_waiting(
+    connection: AsyncConnection, models: Collection[tuple[str, str]]
+) -> AsyncResult[str, str, str]:
+    """Provider, model and event of what waits for a price or a rate of these models (provider and model), by model;
+    in the caller's transaction, a part of them at a time."""
+    parked = unposted_events.c
+    columns = [sa.literal(list(names), sa.ARRAY(sa.Text)) for names in zip(*models, strict=True)]
+    given = sa.func.unnest(*columns).table_valued("provider", "model").render_derived(name="given")
+    read = (
+        sa.select(parked.provider, parked.model, parked.event)
+        .where(
+            sa.tuple_(parked.provider, parked.model).in_(sa.select(given.c.provider, given.c.model)),
+            parked.reason.in_(_WAITING),
+        )
+        .order_by(parked.provider, parked.model)
+    )
+    rows: AsyncResult[str, str, str] = await connection.stream(read, execution_options={"yield_per": _WAITING_ROWS})
+    return rows
 
 
 def _place(cursor: str | None) -> tuple[int, UUID, bool]:

@@ -5,7 +5,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.pricing import (
     EARLIEST,
@@ -20,27 +21,26 @@ from services.billing.pricing import (
     version_from_text,
 )
 from services.billing.pricing.rating import Tariff
+from services.billing.tables import price_book, prices, rates
 from services.billing.unusable import report_unusable
 
 __all__ = [
-    "READABLE_TIME",
     "StoredRate",
     "Tariffs",
     "add_rate",
     "add_versions",
     "current_tariff",
+    "lock_revision",
     "raise_revision",
     "read_rates",
+    "readable_time",
     "stored_version",
 ]
 
-# A time that the driver can read, null for one outside the bounds of prices and rates.
-READABLE_TIME = (
-    f"CASE WHEN {{0}} >= '{EARLIEST.isoformat()}' AND {{0}} < '{LATEST.isoformat()}' THEN {{0}} END AS {{0}}"
-)
 # Longer than the text of any usable rate, so a truncated text is always one that cannot be used.
 _RATE_TEXT_MAX = 64
 _WHY_MAX = 300
+_REVISION = sa.select(price_book.c.revision)
 
 
 class StoredRate(NamedTuple):
@@ -65,7 +65,7 @@ class Tariffs:
         """The tariff of that revision or a newer one, if this process has read it."""
         return self._tariff if self._tariff is not None and self._tariff.revision >= revision else None
 
-    async def at(self, connection: asyncpg.Connection, revision: int) -> Tariff:
+    async def at(self, connection: AsyncConnection, revision: int) -> Tariff:
         """The tariff of that revision or a newer one."""
         tariff = self.known(revision)
         if tariff is None:
@@ -73,29 +73,36 @@ class Tariffs:
         return tariff
 
 
-async def current_tariff(connection: asyncpg.Connection, tariffs: Tariffs) -> Tariff:
+async def current_tariff(connection: AsyncConnection, tariffs: Tariffs) -> Tariff:
     """The tariff at the present revision."""
-    return await tariffs.at(connection, await connection.fetchval("SELECT revision FROM price_book"))
+    return await tariffs.at(connection, (await connection.execute(_REVISION)).scalar_one())
 
 
-async def _read(connection: asyncpg.Connection) -> Tariff:
+async def lock_revision(connection: AsyncConnection) -> int:
+    """The present revision, which nobody else raises until this transaction ends."""
+    revision: int = (await connection.execute(_REVISION.with_for_update())).scalar_one()
+    return revision
+
+
+async def _read(connection: AsyncConnection) -> Tariff:
     """Every price and rate that can be used; a row that cannot is reported, and stops only usage of its own model."""
     # The revision first: what is added meanwhile is read too, and read again when the revision is seen to have grown.
-    revision = await connection.fetchval("SELECT revision FROM price_book")
+    revision = (await connection.execute(_REVISION)).scalar_one()
+    read = sa.select(prices.c.id, prices.c.version, prices.c.set_aside).order_by(prices.c.id)
     versions: list[PriceVersion] = []
-    for row in await connection.fetch("SELECT id, version, set_aside FROM prices ORDER BY id"):
+    for row in (await connection.execute(read)).mappings():
         version, why = stored_version(row)
         if version is None:
             report_unusable("prices", str(row["id"]), why)
         else:
             versions.append(version)
-    rates: list[Rate] = []
+    usable: list[Rate] = []
     for stored in await read_rates(connection):
         if stored.rate is None:
             report_unusable("rates", str(stored.id), stored.why or "")
         else:
-            rates.append(stored.rate)
-    return Tariff(revision, PriceBook(versions), RateTable(rates))
+            usable.append(stored.rate)
+    return Tariff(revision, PriceBook(versions), RateTable(usable))
 
 
 def stored_version(row: Mapping[Any, Any]) -> tuple[PriceVersion | None, str]:
@@ -110,17 +117,27 @@ def stored_version(row: Mapping[Any, Any]) -> tuple[PriceVersion | None, str]:
         return None, type(error).__name__
 
 
-async def read_rates(connection: asyncpg.Connection) -> list[StoredRate]:
+def readable_time(column: sa.Column[Any]) -> sa.Label[Any]:
+    """A time that the driver can read, null for an infinite one or one of a year that no date can say."""
+    return sa.case((sa.and_(column >= EARLIEST, column < LATEST), column)).label(column.name)
+
+
+async def read_rates(connection: AsyncConnection) -> list[StoredRate]:
     """Every rate in the order in which they were recorded."""
-    rows = await connection.fetch(
-        f"SELECT id, currency, left(rate::text, {_RATE_TEXT_MAX}) AS said_rate, valid_from::text AS said_from,"
-        f" {READABLE_TIME.format('valid_from')}, {READABLE_TIME.format('created_at')}, created_by_user_id, set_aside"
-        " FROM rates ORDER BY id"
-    )
-    return [_stored_rate(row) for row in rows]
+    read = sa.select(
+        rates.c.id,
+        rates.c.currency,
+        sa.func.left(sa.cast(rates.c.rate, sa.Text), _RATE_TEXT_MAX).label("said_rate"),
+        sa.cast(rates.c.valid_from, sa.Text).label("said_from"),
+        readable_time(rates.c.valid_from),
+        readable_time(rates.c.created_at),
+        rates.c.created_by_user_id,
+        rates.c.set_aside,
+    ).order_by(rates.c.id)
+    return [_stored_rate(row) for row in (await connection.execute(read)).mappings()]
 
 
-def _stored_rate(row: asyncpg.Record) -> StoredRate:
+def _stored_rate(row: sa.RowMapping) -> StoredRate:
     rate, why = None, row["set_aside"]
     if why is None and row["valid_from"] is None:
         why = f"valid_from: {OUT_OF_TIME}"
@@ -135,29 +152,31 @@ def _stored_rate(row: asyncpg.Record) -> StoredRate:
 
 
 async def add_versions(
-    connection: asyncpg.Connection, versions: Sequence[tuple[PriceVersion, str]], actor: str | None
+    connection: AsyncConnection, versions: Sequence[tuple[PriceVersion, str]], actor: str | None
 ) -> None:
-    """Adds price versions, each with its text."""
-    await connection.executemany(
-        "INSERT INTO prices (provider, model, valid_from, version, created_by_user_id) VALUES ($1, $2, $3, $4, $5)",
-        [(version.provider, version.model, version.valid_from, text, actor) for version, text in versions],
-    )
+    """Adds price versions, each with its text; at least one."""
+    rows = [
+        {
+            "provider": version.provider,
+            "model": version.model,
+            "valid_from": version.valid_from,
+            "version": text,
+            "created_by_user_id": actor,
+        }
+        for version, text in versions
+    ]
+    await connection.execute(sa.insert(prices), rows)
 
 
 async def add_rate(
-    connection: asyncpg.Connection, *, currency: str, rate: Decimal, valid_from: datetime, actor: str
+    connection: AsyncConnection, *, currency: str, rate: Decimal, valid_from: datetime, actor: str
 ) -> int:
     """Adds the CHF for one unit of a currency, from a time on; returns the row's number."""
-    number: int = await connection.fetchval(
-        "INSERT INTO rates (currency, valid_from, rate, created_by_user_id) VALUES ($1, $2, $3, $4) RETURNING id",
-        currency,
-        valid_from,
-        rate,
-        actor,
-    )
+    added = sa.insert(rates).values(currency=currency, valid_from=valid_from, rate=rate, created_by_user_id=actor)
+    number: int = (await connection.execute(added.returning(rates.c.id))).scalar_one()
     return number
 
 
-async def raise_revision(connection: asyncpg.Connection) -> None:
+async def raise_revision(connection: AsyncConnection) -> None:
     """Raises the revision of the price book, by which every worker sees with its next batch that it has changed."""
-    await connection.execute("UPDATE price_book SET revision = revision + 1")
+    await connection.execute(sa.update(price_book).values(revision=price_book.c.revision + 1))

@@ -5,12 +5,15 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
 import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts import Event, encode_structured
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.pricing.rating import Parked
+from services.billing.tables import unposted_events
+from services.chassis.database import driver_connection
 
 __all__ = ["UnpostedEvent", "insert_unposted", "take_parked"]
 
@@ -53,7 +56,7 @@ class UnpostedEvent(NamedTuple):
         )
 
     @classmethod
-    def kept(cls, row: asyncpg.Record, why: Parked, now: datetime, revision: int) -> "UnpostedEvent":
+    def kept(cls, row: sa.RowMapping, why: Parked, now: datetime, revision: int) -> "UnpostedEvent":
         """A row of `take_parked` as it was, parked for another reason; nothing of the event need be readable."""
         return cls(
             row["mandate_no"],
@@ -84,23 +87,27 @@ def _names(event: Event) -> tuple[str | None, str | None]:
     return (data.provider, data.model) if isinstance(data, UsageRecorded) else (None, None)
 
 
-async def insert_unposted(connection: asyncpg.Connection, events: Sequence[UnpostedEvent]) -> None:
+async def insert_unposted(connection: AsyncConnection, events: Sequence[UnpostedEvent]) -> None:
     """Claims events without a posting; raises `UniqueViolationError` when one is claimed already."""
     if events:
-        await connection.copy_records_to_table("unposted_events", records=events, columns=UnpostedEvent._fields)
+        driver = driver_connection(connection)
+        await driver.copy_records_to_table("unposted_events", records=events, columns=UnpostedEvent._fields)
 
 
-async def take_parked(connection: asyncpg.Connection, *, own: bool, revision: int, limit: int) -> list[asyncpg.Record]:
+async def take_parked(connection: AsyncConnection, *, own: bool, revision: int, limit: int) -> Sequence[sa.RowMapping]:
     """Deletes and returns parked usage, or parked payments (`own`), last looked at under an older price book. It is
     part of the caller's transaction, which settles them or parks them again. Workers do not wait for each other."""
-    rows: list[asyncpg.Record] = await connection.fetch(
-        "DELETE FROM unposted_events WHERE (mandate_no, event_id, own) IN ("
-        " SELECT mandate_no, event_id, own FROM unposted_events"
-        " WHERE reason <> 'FREE' AND price_revision < $1 AND own = $3"
-        " ORDER BY price_revision LIMIT $2 FOR UPDATE SKIP LOCKED)"
-        " RETURNING mandate_no, event_id, digest, provider, model, occurred_at, event, own",
-        revision,
-        limit,
-        own,
+    taken, parked = unposted_events.c, unposted_events.alias("parked").c
+    # The reason is written out, because a plan for any values could not use the index of parked events.
+    to_look_at = sa.and_(parked.reason != sa.literal_column("'FREE'"), parked.price_revision < revision)
+    identities = (
+        sa.select(parked.mandate_no, parked.event_id, parked.own)
+        .where(to_look_at, parked.own == own)
+        .order_by(parked.price_revision)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
     )
-    return rows
+    take = sa.delete(unposted_events).where(sa.tuple_(taken.mandate_no, taken.event_id, taken.own).in_(identities))
+    kept = (taken.digest, taken.provider, taken.model, taken.occurred_at, taken.event)
+    rows = await connection.execute(take.returning(taken.mandate_no, taken.event_id, taken.own, *kept))
+    return rows.mappings().all()

@@ -4,38 +4,30 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-import asyncpg
 import orjson
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts import decode_structured
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.money import Markup
 from services.billing.pricing import LATEST, PriceVersion
+from services.billing.pricing.queries import stream_waiting
 from services.billing.pricing.rating import Parked, Tariff, billable, rate_usage
 
 __all__ = ["would_settle"]
 
-# Rows read at once: few enough that pricing them holds up no other request for long.
-_ROWS = 200
 _NO_MARKUP = Markup.of(Decimal(0))
 
 
 async def would_settle(
-    connection: asyncpg.Connection, tariff: Tariff, added: Sequence[PriceVersion]
+    connection: AsyncConnection, tariff: Tariff, added: Sequence[PriceVersion]
 ) -> list[dict[str, Any]]:
     """By model: the parked events that would be settled, and those that would wait on; in the caller's transaction."""
     if not added:
         return []
     after = Tariff(tariff.revision, tariff.book.with_versions(added), tariff.rates)
     counts: dict[tuple[str, str], list[int]] = {}
-    waiting = connection.cursor(
-        "SELECT provider, model, event FROM unposted_events"
-        " JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS added (provider, model)) added"
-        " USING (provider, model) WHERE reason IN ('NO_PRICE', 'NO_RATE') ORDER BY provider, model",
-        [version.provider for version in added],
-        [version.model for version in added],
-        prefetch=_ROWS,
-    )
+    waiting = await stream_waiting(connection, [(version.provider, version.model) for version in added])
     async for provider, model, event in waiting:
         count = counts.setdefault((provider, model), [0, 0])
         count[0 if _settles(event, after) else 1] += 1

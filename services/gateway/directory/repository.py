@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import driver_connection, extend_timeouts
+from services.chassis.database import extend_timeouts
 from services.chassis.deadlines import LONG_ANSWER_S
 from services.gateway import tables
 from services.gateway.directory.domain.entries import Kind
@@ -150,7 +150,7 @@ async def instance_mandates(connection: AsyncConnection, ids: Collection[str]) -
 
 async def allow_long_answer(connection: AsyncConnection) -> None:
     """Lets the statements of this transaction take as long as the answer may."""
-    await extend_timeouts(driver_connection(connection), LONG_ANSWER_S)
+    await extend_timeouts(connection, LONG_ANSWER_S)
 
 
 async def _one(connection: AsyncConnection, statement: sa.Executable) -> Row:

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.billing.pricing.repository import _read
+from services.billing.pricing.repository import Tariffs, current_tariff
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, system_admin
 from tests.support.charging import charge
-from tests.support.databases import connected
+from tests.support.databases import connected, opened
 from tests.support.events import usage_record
 from tests.support.ledger import Books
 from tests.support.stack import ROOT, ServerPair
@@ -170,8 +170,8 @@ async def test_the_migration_sets_aside_what_was_stored_before(servers: ServerPa
     assert await books.value("SELECT count(*) FROM rates WHERE set_aside IS NOT NULL") == len(BROKEN_RATES) - 1
     assert await books.value("SELECT count(*) FROM prices WHERE set_aside IS NOT NULL") == 1
     assert await books.value("SELECT revision FROM price_book") == revision + 1
-    async with connected(servers.dsn("billing")) as connection:
-        tariff = await _read(connection)
+    async with opened(servers.dsn("billing"), pool_size=1) as database, database.reading() as connection:
+        tariff = await current_tariff(connection, Tariffs())
     rate = tariff.rates.at("NOK", datetime(2026, 11, 1, tzinfo=UTC))
     assert rate is not None
     assert str(rate.rate) == "0.08"

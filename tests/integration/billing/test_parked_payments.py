@@ -12,7 +12,6 @@ from services.billing.settings import BillingSettings
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
 from tests.support.charging import charge
-from tests.support.databases import on_driver
 from tests.support.events import usage_record
 from tests.support.facts import paid
 from tests.support.ledger import Books
@@ -66,7 +65,7 @@ async def test_the_job_settles_parked_usage_and_parked_payments(api: BillingApi,
 
 
 async def _rate(api: BillingApi, currency: str) -> None:
-    async with on_driver(api.database) as connection, connection.transaction():
+    async with api.database.transaction() as connection:
         await set_rate(
             connection,
             currency=currency,

@@ -14,7 +14,6 @@ from services.chassis.database import Database
 from services.chassis.jobs import RepeatedJob
 from tests.integration.billing.conftest import BillingApi
 from tests.support.charging import charge
-from tests.support.databases import on_driver
 from tests.support.events import usage_record, uuid7
 from tests.support.ledger import Books
 from tests.support.parts import at_work
@@ -32,7 +31,7 @@ async def test_an_unreadable_parked_event_is_set_aside_and_its_neighbours_are_ch
     records = [usage_record(mandate, currency=currency) for _ in range(40)]
     await charge(api.database, usage_record(mandate, event_id=broken, currency=currency), *records)
     await books.fetch("UPDATE unposted_events SET event = $2 WHERE event_id = $1", broken, text)
-    async with on_driver(database) as connection, connection.transaction():
+    async with database.transaction() as connection:
         await set_rate(
             connection,
             currency=currency,

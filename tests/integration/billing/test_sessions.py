@@ -57,9 +57,11 @@ async def test_a_lock_that_is_not_to_be_had_is_told_as_a_passing_fault(narrow: D
         assert is_transient(refused.value)
         assert not is_undecided(refused.value)
         # Work that says so waits longer.
-        async with on_driver(narrow) as connection, connection.transaction():
+        async with narrow.transaction() as connection:
             await extend_timeouts(connection, 20)
-            reading = asyncio.create_task(connection.fetch("SELECT * FROM rates"))
+            for name in ("lock_timeout", "statement_timeout"):
+                assert await connection.scalar(sa.select(sa.func.current_setting(name))) == "20s"
+            reading = asyncio.create_task(connection.execute(sa.text("SELECT * FROM rates")))
             await asyncio.sleep(1)
             assert not reading.done()
             await lock.release()

@@ -1,0 +1,125 @@
+"""The marks by which each credit is given once, and the reads that a credit is decided by, in its own transaction."""
+
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.billing.tables import (
+    accounts,
+    directory_members,
+    payment_credits,
+    subscription_budgets,
+    transactions,
+    unposted_events,
+)
+
+__all__ = [
+    "count_members",
+    "digest_of_parked_payment",
+    "is_budget_credited",
+    "is_posted",
+    "mark_budget",
+    "mark_payment",
+    "posted_credit",
+    "read_payment_mark",
+]
+
+
+async def is_posted(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> bool:
+    """Whether the ledger has a row that was made here under this id."""
+    return await _exists(connection, *_own(transactions, mandate_no, event_id))
+
+
+async def posted_credit(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> sa.RowMapping | None:
+    """The row that was made here under this id: its account and number there, and what was asked for; the amount in
+    micro-CHF, the user None for a credit of the pool."""
+    row = transactions.c
+    of_member = sa.and_(accounts.c.mandate_no == row.mandate_no, accounts.c.no == row.member_account_no)
+    read = (
+        sa.select(row.posted_account_no, row.seq, row.transaction_type, row.amount, row.description, accounts.c.user_id)
+        .select_from(transactions.join(accounts, of_member))
+        .where(*_own(transactions, mandate_no, event_id))
+    )
+    return (await connection.execute(read)).mappings().one_or_none()
+
+
+async def digest_of_parked_payment(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> bytes | None:
+    """The digest of a payment that waits for a rate; None where none of that id does."""
+    read = sa.select(unposted_events.c.digest).where(*_own(unposted_events, mandate_no, event_id))
+    digest: bytes | None = await connection.scalar(read)
+    return digest
+
+
+async def read_payment_mark(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> sa.RowMapping | None:
+    """The mark of a payment that was credited, with its `digest`, which is null in old ones."""
+    mark = payment_credits.c
+    read = sa.select(mark.digest).where(mark.mandate_no == mandate_no, mark.event_id == event_id)
+    return (await connection.execute(read)).mappings().one_or_none()
+
+
+async def mark_payment(
+    connection: AsyncConnection,
+    mandate_no: int,
+    event_id: UUID,
+    *,
+    reference: str,
+    amount: int,
+    digest: bytes,
+    now: datetime,
+) -> None:
+    """Marks a payment as credited with so many micro-CHF."""
+    mark = sa.insert(payment_credits).values(
+        mandate_no=mandate_no, event_id=event_id, reference=reference, amount=amount, digest=digest, credited_at=now
+    )
+    await connection.execute(mark)
+
+
+async def is_budget_credited(
+    connection: AsyncConnection, mandate_no: int, subscription_id: UUID, period_start: datetime
+) -> bool:
+    """Whether the budget of this period was credited; also one that came to nothing."""
+    mark = subscription_budgets.c
+    return await _exists(
+        connection,
+        mark.mandate_no == mandate_no,
+        mark.subscription_id == subscription_id,
+        mark.period_start == period_start,
+    )
+
+
+async def mark_budget(
+    connection: AsyncConnection,
+    mandate_no: int,
+    subscription_id: UUID,
+    period_start: datetime,
+    *,
+    amount: int,
+    now: datetime,
+) -> None:
+    """Marks the budget of a period as credited with so many micro-CHF."""
+    mark = sa.insert(subscription_budgets).values(
+        mandate_no=mandate_no,
+        subscription_id=subscription_id,
+        period_start=period_start,
+        amount=amount,
+        credited_at=now,
+    )
+    await connection.execute(mark)
+
+
+async def count_members(connection: AsyncConnection, mandate_id: str) -> int:
+    """How many enabled members the mandate has."""
+    member = directory_members.c
+    read = sa.select(sa.func.count()).where(member.mandate_id == mandate_id, member.enabled)
+    return (await connection.execute(read)).scalar_one()
+
+
+def _own(table: sa.Table, mandate_no: int, event_id: UUID) -> list[sa.ColumnElement[bool]]:
+    """The row of an id that was made here, not chosen by a publisher of usage."""
+    return [table.c.mandate_no == mandate_no, table.c.event_id == event_id, table.c.own]
+
+
+async def _exists(connection: AsyncConnection, *conditions: sa.ColumnElement[bool]) -> bool:
+    return (await connection.execute(sa.select(sa.exists().where(*conditions)))).scalar_one()
