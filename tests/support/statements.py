@@ -29,11 +29,19 @@ class CountedDriver:
 
 
 class CountedConnection:
-    """A connection below which a counted one of the driver stands, where `driver_connection` looks for it."""
+    """A connection that notes the statements of Core, below which a counted one of the driver stands, where
+    `driver_connection` looks for it."""
 
     def __init__(self, connection: AsyncConnection, calls: list[str]) -> None:
+        self._connection = connection
+        self._calls = calls
         below = CountedDriver(driver_connection(connection), calls)
         self.sync_connection = SimpleNamespace(connection=SimpleNamespace(driver_connection=below))
+
+    def __getattr__(self, name: str) -> Any:
+        if inspect.iscoroutinefunction(getattr(AsyncConnection, name)):
+            self._calls.append(name)
+        return getattr(self._connection, name)
 
 
 class CountedDatabase(Database):

@@ -95,7 +95,7 @@ async def credited_account(
     own = mandate.billing_model == "PREPAY_USER"
     if own and user_id is None:
         raise UserRequired
-    if user_id is not None and not await is_member(driver_connection(connection), mandate.id, user_id):
+    if user_id is not None and not await is_member(connection, mandate.id, user_id):
         raise NotAMember
     pool = AccountKey(mandate.no, "MANDATE")
     pool_no = (await ensure_accounts(connection, [pool]))[pool]
