@@ -58,9 +58,7 @@ async def post_manual_credit(
         given = (transaction_type, abs(micros), credit.description, credit.user_id)
         if tuple(known[name] for name in ("transaction_type", "amount", "description", "user_id")) != given:
             raise IdempotencyMismatch
-        return await read_transaction(
-            driver_connection(connection), mandate_no, known["posted_account_no"], known["seq"]
-        )
+        return await read_transaction(connection, mandate_no, known["posted_account_no"], known["seq"])
     account_no, member_account_no = await credited_account(connection, mandate, credit.user_id, now=now)
     posting = Posting(
         mandate_no=mandate_no,
@@ -85,7 +83,7 @@ async def post_manual_credit(
         after={"amount": credit.amount, "userId": credit.user_id, "description": credit.description},
         now=now,
     )
-    return await read_transaction(driver_connection(connection), mandate_no, account_no, posted[account_no].seq)
+    return await read_transaction(connection, mandate_no, account_no, posted[account_no].seq)
 
 
 async def credited_account(

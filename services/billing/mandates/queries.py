@@ -26,9 +26,6 @@ __all__ = [
 
 UNKNOWN_MAX = 1000
 
-# Label, else name, else id.
-DISPLAY_NAME = "coalesce(nullif(dm.label, ''), nullif(dm.name, ''), m.id)"
-
 
 def display_name(label: str | None, name: str | None, mandate_id: str) -> str:
     """The name to show: label, else name, else id."""
