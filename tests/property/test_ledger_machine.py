@@ -316,7 +316,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 " WHERE m.id LIKE $1",
                 pattern,
             )
-            refused = await connection.fetchval("SELECT count(*) FROM quarantine WHERE key = $1", self.run.encode())
+            refused = await connection.fetchval(
+                "SELECT count(*) FROM quarantine WHERE convert_from(key, 'UTF8') LIKE $1", pattern
+            )
             failing = [check.name for check in await audit(connection) if check.failing_count]
         names = {"MANDATE": "pool", "INTERNAL": "internal"}
         for row in accounts:
