@@ -41,29 +41,34 @@ class PendingItems:
 
 async def count_pending(stack: Mapping[str, Any]) -> PendingItems | None:
     """Count in the databases of a stack; None when they do not answer, which shows in the table anyway."""
+    from services.chassis.database import DatabaseUnavailable
+
     dsns: Mapping[str, str] = stack["postgres"]
     try:
-        letters = {service: await _letters(dsns[service]) for service in CONSUMERS}
-        unpriced, unknown = await _unpriced_and_unknown(dsns["billing"])
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        letters = {service: await _count(dsns[service], _DEAD_LETTERS) for service in CONSUMERS}
+        unpriced = await _count(dsns["billing"], _UNPRICED)
+        return PendingItems(letters, unpriced, await _unknown(dsns["billing"]))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseUnavailable):
         return None
-    return PendingItems(letters, unpriced, unknown)
 
 
-async def _unpriced_and_unknown(dsn: str) -> tuple[int, int]:
+async def _unknown(dsn: str) -> int:
     from services.billing.mandates.queries import count_unknown
+    from services.chassis.database import Database
+    from services.chassis.settings import DatabaseSettings
 
-    connection = await _connect(dsn)
+    database = Database(dsn, pool_size=1, settings=DatabaseSettings(statement_timeout_s=_TIMEOUT_S))
     try:
-        return await connection.fetchval(_UNPRICED), await count_unknown(connection)
+        async with database.reading() as connection:
+            return await count_unknown(connection)
     finally:
-        await connection.close(timeout=_TIMEOUT_S)
+        await database.stop()
 
 
-async def _letters(dsn: str) -> int:
+async def _count(dsn: str, statement: str) -> int:
     connection = await _connect(dsn)
     try:
-        count: int = await connection.fetchval(_DEAD_LETTERS)
+        count: int = await connection.fetchval(statement)
         return count
     finally:
         await connection.close(timeout=_TIMEOUT_S)

@@ -20,7 +20,6 @@ from services.billing.mandates.repository import LockedMandate, lock_mandate
 from services.billing.money import to_micro
 from services.billing.reports.transactions import read_transaction
 from services.chassis.caller import Caller
-from services.chassis.database import driver_connection
 from services.chassis.problems import IdempotencyMismatch
 
 __all__ = ["ManualCredit", "credited_account", "post_manual_credit"]
@@ -53,9 +52,7 @@ async def post_manual_credit(
         given = (transaction_type, abs(micros), credit.description, credit.user_id)
         if tuple(known[name] for name in ("transaction_type", "amount", "description", "user_id")) != given:
             raise IdempotencyMismatch
-        return await read_transaction(
-            driver_connection(connection), mandate_no, known["posted_account_no"], known["seq"]
-        )
+        return await read_transaction(connection, mandate_no, known["posted_account_no"], known["seq"])
     account_no, member_account_no = await credited_account(connection, mandate, credit.user_id, now=now)
     posting = Posting(
         mandate_no=mandate_no,
@@ -80,7 +77,7 @@ async def post_manual_credit(
         after={"amount": credit.amount, "userId": credit.user_id, "description": credit.description},
         now=now,
     )
-    return await read_transaction(driver_connection(connection), mandate_no, account_no, posted[account_no].seq)
+    return await read_transaction(connection, mandate_no, account_no, posted[account_no].seq)
 
 
 async def credited_account(
@@ -90,7 +87,7 @@ async def credited_account(
     own = mandate.billing_model == "PREPAY_USER"
     if own and user_id is None:
         raise UserRequired
-    if user_id is not None and not await is_member(driver_connection(connection), mandate.id, user_id):
+    if user_id is not None and not await is_member(connection, mandate.id, user_id):
         raise NotAMember
     pool = AccountKey(mandate.no, "MANDATE")
     pool_no = (await ensure_accounts(connection, [pool]))[pool]

@@ -1,38 +1,39 @@
 """Members' accounts by their owners, and changes of accounts that move no money."""
 
+from collections.abc import Sequence
+
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.database import driver_connection
+from services.billing.tables import accounts, directory_members
 
-__all__ = ["enabled_member_accounts", "member_account", "set_enabled"]
+__all__ = ["enabled_member_accounts", "member_account", "read_own_balances", "set_enabled"]
 
 
 async def set_enabled(connection: AsyncConnection, account_no: int, *, enabled: bool) -> int:
     """Enables or disables an account; returns its mandate's number."""
-    driver = driver_connection(connection)
-    mandate_no: int = await driver.fetchval(
-        "UPDATE accounts SET enabled = $2 WHERE no = $1 RETURNING mandate_no", account_no, enabled
-    )
+    change = sa.update(accounts).where(accounts.c.no == account_no).values(enabled=enabled)
+    mandate_no: int = (await connection.execute(change.returning(accounts.c.mandate_no))).scalar_one()
     return mandate_no
 
 
 async def member_account(connection: AsyncConnection, mandate_no: int, user_id: str) -> int | None:
     """The number of a member's account, if there is one."""
-    driver = driver_connection(connection)
-    number: int | None = await driver.fetchval(
-        "SELECT no FROM accounts WHERE mandate_no = $1 AND type = 'USER' AND user_id = $2", mandate_no, user_id
-    )
-    return number
+    of_member = sa.and_(accounts.c.mandate_no == mandate_no, accounts.c.type == "USER", accounts.c.user_id == user_id)
+    return await connection.scalar(sa.select(accounts.c.no).where(of_member))
 
 
 async def enabled_member_accounts(connection: AsyncConnection, mandate_no: int, mandate_id: str) -> list[int]:
     """The numbers of the enabled members' accounts, in id order: those who share what concerns the whole mandate."""
-    driver = driver_connection(connection)
-    rows = await driver.fetch(
-        "SELECT a.no FROM accounts a"
-        " JOIN directory_members d ON d.mandate_id = $2 AND d.user_id = a.user_id AND d.enabled"
-        " WHERE a.mandate_no = $1 AND a.type = 'USER' ORDER BY a.no",
-        mandate_no,
-        mandate_id,
-    )
-    return [row["no"] for row in rows]
+    members = directory_members.c
+    enabled = sa.and_(members.mandate_id == mandate_id, members.user_id == accounts.c.user_id, members.enabled)
+    read = sa.select(accounts.c.no).select_from(accounts.join(directory_members, enabled))
+    of_members = sa.and_(accounts.c.mandate_no == mandate_no, accounts.c.type == "USER")
+    return list(await connection.scalars(read.where(of_members).order_by(accounts.c.no)))
+
+
+async def read_own_balances(connection: AsyncConnection, mandate_no: int) -> Sequence[sa.RowMapping]:
+    """Number, type and balance (micro-CHF) of the pool and of the members' accounts, by number."""
+    read = sa.select(accounts.c.no, accounts.c.type, accounts.c.balance)
+    of_mandate = sa.and_(accounts.c.mandate_no == mandate_no, accounts.c.type.in_(("MANDATE", "USER")))
+    return (await connection.execute(read.where(of_mandate).order_by(accounts.c.no))).mappings().all()

@@ -9,10 +9,11 @@ from rappen_contracts.directory.v1 import DirectoryChanged, Mandate, Membership
 from services.billing.ledger.keys import ensure_mandates
 from services.billing.mandates.directory import write_entry
 from services.billing.mandates.open_accounts import open_member_accounts
+from services.billing.mandates.queries import enabled_mandates, enabled_members
 from services.billing.mandates.repository import lock_mandates
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
-from services.chassis.database import Database, begin, driver_connection
+from services.chassis.database import Database, begin
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
@@ -50,19 +51,14 @@ class ApplyDirectory:
         now = self._clock()
         count = 0
         async with self._database.reading() as connection:
-            driver = driver_connection(connection)
-            rows = await driver.fetch("SELECT id FROM directory_mandates WHERE enabled ORDER BY id")
-            enabled = [row["id"] for row in rows]
+            enabled = await enabled_mandates(connection)
             for start in range(0, len(enabled), RESYNC_MANDATES):
                 # A transaction for a few, because their charges wait for it.
                 some = enabled[start : start + RESYNC_MANDATES]
                 async with begin(connection):
-                    members = await driver.fetch(
-                        "SELECT mandate_id, user_id FROM directory_members WHERE enabled AND mandate_id = ANY($1)", some
-                    )
-                    pairs = [(row["mandate_id"], row["user_id"]) for row in members]
-                    await _follow(connection, set(some), pairs, now=now)
-                count += len(pairs)
+                    members = await enabled_members(connection, some)
+                    await _follow(connection, set(some), members, now=now)
+                count += len(members)
         return count
 
 

@@ -6,10 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.money import plain
-from services.chassis.database import driver_connection
+from services.billing.tables import audit_log
 
 __all__ = ["record_change"]
 
@@ -25,16 +27,18 @@ async def record_change(
     now: datetime,
 ) -> None:
     """Writes one line of the audit log."""
-    driver = driver_connection(connection)
-    await driver.execute(
-        "INSERT INTO audit_log (mandate_no, actor, action, before, after, at) VALUES ($1, $2, $3, $4, $5, $6)",
-        mandate_no,
-        actor,
-        action,
-        None if before is None else orjson.dumps(before, default=_text).decode(),
-        None if after is None else orjson.dumps(after, default=_text).decode(),
-        now,
+    await connection.execute(
+        sa.insert(audit_log).values(
+            mandate_no=mandate_no, actor=actor, action=action, before=_state(before), after=_state(after), at=now
+        )
     )
+
+
+def _state(values: Mapping[str, Any] | None) -> sa.ColumnElement[Any]:
+    """What was or is set, with exact amounts as text."""
+    if values is None:
+        return sa.null()
+    return sa.cast(sa.literal(orjson.dumps(values, default=_text).decode(), sa.Text), JSONB)
 
 
 def _text(value: object) -> str:

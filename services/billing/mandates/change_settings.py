@@ -6,16 +6,16 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import available_timezones
 
-import sqlalchemy as sa
+from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.errors import AmountAboveCeiling, InvalidField
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.errors import BillingModelFixed
 from services.billing.mandates.open_mandate import open_mandate
-from services.billing.mandates.repository import calendar_of, past_zones_json
+from services.billing.mandates.queries import read_settings
+from services.billing.mandates.repository import calendar_of, lock_settings, past_zones_json, write_settings
 from services.billing.money import from_micro, to_micro
-from services.billing.tables import mandates
 from services.billing.zones import HOST_ZONES, zone_known
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.clock import Clock
@@ -49,7 +49,7 @@ async def show_settings(database: Database, mandate_id: str) -> dict[str, Any]:
     """The settings of a mandate."""
     async with database.reading() as connection:
         mandate_no = await open_mandate(connection, mandate_id)
-        return _settings_json(await _settings(connection, mandate_no))
+        return _settings_json(await read_settings(connection, mandate_no))
 
 
 async def change_settings(
@@ -69,7 +69,7 @@ async def change_settings(
     async with database.transaction() as connection:
         mandate_no = await open_mandate(connection, mandate_id)
         now = clock()
-        row = await _settings(connection, mandate_no, lock=True)
+        row = await lock_settings(connection, mandate_no)
         before = _settings_json(row)
         changed = {name: value for name, value in given.items() if value is not None and value != before[name]}
         _require_allowed(changed, before, caller=caller, amount_max=amount_max)
@@ -84,7 +84,7 @@ async def change_settings(
                 after=changed,
                 now=now,
             )
-        return _settings_json(await _settings(connection, mandate_no))
+        return _settings_json(await read_settings(connection, mandate_no))
 
 
 def _require_allowed(
@@ -102,19 +102,12 @@ def _require_allowed(
         raise InvalidField("timeZone", en="there is no such time zone", de="diese Zeitzone gibt es nicht")
 
 
-async def _settings(connection: AsyncConnection, mandate_no: int, *, lock: bool = False) -> sa.RowMapping:
-    read = sa.select(mandates).where(mandates.c.no == mandate_no)
-    return (await connection.execute(read.with_for_update() if lock else read)).mappings().one()
-
-
-async def _write(connection: AsyncConnection, row: sa.RowMapping, changed: Mapping[str, Any], now: datetime) -> None:
+async def _write(connection: AsyncConnection, row: RowMapping, changed: Mapping[str, Any], now: datetime) -> None:
     values = {_COLUMNS[name][0]: _stored(name, value) for name, value in changed.items()}
     if "timeZone" in changed:
         calendar = calendar_of(row["no"], row["time_zone"], row["past_time_zones"])
         values["past_time_zones"] = past_zones_json(calendar.changed(changed["timeZone"], now))
-    if not _PRICING.isdisjoint(changed):
-        values["pricing_version"] = row["pricing_version"] + 1
-    await connection.execute(sa.update(mandates).where(mandates.c.no == row["no"]).values(**values))
+    await write_settings(connection, row["no"], values, priced_anew=not _PRICING.isdisjoint(changed))
 
 
 def _stored(name: str, value: Any) -> Any:

@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.mandates.repository import USABLE_PERCENT
-from services.billing.tables import mandates
-from services.chassis.database import Database, driver_connection
+from services.billing.tables import accounts, directory_mandates, directory_members, mandates, rollups
+from services.chassis.database import Database
+from services.chassis.statements import one_of
 
 __all__ = [
     "count_unknown",
     "display_name",
+    "enabled_mandates",
+    "enabled_members",
+    "find_mandate",
     "is_member",
     "list_unknown",
     "markup_in_force",
@@ -23,18 +26,24 @@ __all__ = [
 
 UNKNOWN_MAX = 1000
 
-# Label, else name, else id.
-DISPLAY_NAME = "coalesce(nullif(dm.label, ''), nullif(dm.name, ''), m.id)"
-
 
 def display_name(label: str | None, name: str | None, mandate_id: str) -> str:
     """The name to show: label, else name, else id."""
     return label or name or mandate_id
 
 
-async def read_settings(connection: asyncpg.Connection, mandate_no: int) -> asyncpg.Record:
-    """The mandate's row, with its settings; `lock` holds it until the transaction ends."""
-    return await connection.fetchrow("SELECT * FROM mandates WHERE no = $1", mandate_no)
+async def find_mandate(connection: AsyncConnection, mandate_id: str) -> tuple[bool, int | None]:
+    """Whether the directory knows the mandate, and its number if it has one already."""
+    read = sa.select(mandates.c.no).select_from(
+        directory_mandates.outerjoin(mandates, mandates.c.id == directory_mandates.c.id)
+    )
+    row = (await connection.execute(read.where(directory_mandates.c.id == mandate_id))).first()
+    return (False, None) if row is None else (True, row.no)
+
+
+async def read_settings(connection: AsyncConnection, mandate_no: int) -> sa.RowMapping:
+    """The mandate's row, with its settings."""
+    return (await connection.execute(sa.select(mandates).where(mandates.c.no == mandate_no))).mappings().one()
 
 
 async def markup_in_force(connection: AsyncConnection, mandate_no: int, default: Decimal) -> Decimal:
@@ -45,46 +54,64 @@ async def markup_in_force(connection: AsyncConnection, mandate_no: int, default:
     return (await connection.execute(read)).scalar_one()
 
 
-async def is_member(connection: asyncpg.Connection, mandate_id: str, user_id: str) -> bool:
+async def is_member(connection: AsyncConnection, mandate_id: str, user_id: str) -> bool:
     """Whether the user is an enabled member of the mandate."""
-    found: bool = await connection.fetchval(
-        "SELECT EXISTS (SELECT 1 FROM directory_members WHERE mandate_id = $1 AND user_id = $2 AND enabled)",
-        mandate_id,
-        user_id,
+    members = directory_members.c
+    found = sa.and_(members.mandate_id == mandate_id, members.user_id == user_id, members.enabled)
+    return bool(await connection.scalar(sa.select(sa.exists().where(found))))
+
+
+async def enabled_mandates(connection: AsyncConnection) -> list[str]:
+    """The ids of all mandates that are enabled in the directory, in their order."""
+    read = sa.select(directory_mandates.c.id).where(directory_mandates.c.enabled)
+    return list(await connection.scalars(read.order_by(directory_mandates.c.id)))
+
+
+async def enabled_members(connection: AsyncConnection, mandate_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """The enabled members of mandates, as (mandate, user)."""
+    members = directory_members.c
+    read = sa.select(members.mandate_id, members.user_id).where(
+        members.enabled, one_of(members.mandate_id, mandate_ids)
     )
-    return found
+    return [(row.mandate_id, row.user_id) for row in await connection.execute(read)]
 
 
 _ACCOUNTS = (
-    "accounts a JOIN mandates m ON m.no = a.mandate_no"
-    " LEFT JOIN directory_mandates dm ON dm.id = m.id"
-    " LEFT JOIN directory_members s ON s.mandate_id = m.id AND s.user_id = a.user_id"
+    accounts.join(mandates, mandates.c.no == accounts.c.mandate_no)
+    .outerjoin(directory_mandates, directory_mandates.c.id == mandates.c.id)
+    .outerjoin(
+        directory_members,
+        sa.and_(directory_members.c.mandate_id == mandates.c.id, directory_members.c.user_id == accounts.c.user_id),
+    )
 )
-_UNKNOWN = "a.type = 'USER' AND (dm.id IS NULL OR s.user_id IS NULL)"
+_UNKNOWN = sa.and_(
+    accounts.c.type == "USER", sa.or_(directory_mandates.c.id.is_(None), directory_members.c.user_id.is_(None))
+)
 
 
-async def count_unknown(connection: asyncpg.Connection) -> int:
+async def count_unknown(connection: AsyncConnection) -> int:
     """How many `list_unknown` could list."""
-    count: int = await connection.fetchval(f"SELECT count(*) FROM {_ACCOUNTS} WHERE {_UNKNOWN}")
-    return count
+    counted = await connection.execute(sa.select(sa.func.count()).select_from(_ACCOUNTS).where(_UNKNOWN))
+    return counted.scalar_one()
 
 
 async def list_unknown(database: Database, *, limit: int = UNKNOWN_MAX) -> Sequence[dict[str, Any]]:
     """Mandates and members with usage that the directory does not know."""
-    async with database.reading() as connection:
-        rows = await driver_connection(connection).fetch(
-            "SELECT m.id AS mandate_id, a.user_id, dm.id IS NULL AS mandate_unknown,"
-            " coalesce(sum(r.count), 0)::bigint AS usage_count"
-            f" FROM {_ACCOUNTS} LEFT JOIN rollups r ON r.mandate_no = a.mandate_no AND r.member_account_no = a.no"
-            f" WHERE {_UNKNOWN} GROUP BY 1, 2, 3 ORDER BY 1, 2 LIMIT $1",
-            limit,
+    of_account = sa.and_(rollups.c.mandate_no == accounts.c.mandate_no, rollups.c.member_account_no == accounts.c.no)
+    mandate, user, mandate_unknown = mandates.c.id, accounts.c.user_id, directory_mandates.c.id.is_(None)
+    usage_count = sa.cast(sa.func.coalesce(sa.func.sum(rollups.c.count), 0), sa.BigInteger)
+    read = (
+        sa.select(
+            mandate.label("mandateId"),
+            user.label("userId"),
+            mandate_unknown.label("mandateUnknown"),
+            usage_count.label("usageCount"),
         )
-    return [
-        {
-            "mandateId": row["mandate_id"],
-            "userId": row["user_id"],
-            "mandateUnknown": row["mandate_unknown"],
-            "usageCount": row["usage_count"],
-        }
-        for row in rows
-    ]
+        .select_from(_ACCOUNTS.outerjoin(rollups, of_account))
+        .where(_UNKNOWN)
+        .group_by(mandate, user, mandate_unknown)
+        .order_by(mandate, user)
+        .limit(limit)
+    )
+    async with database.reading() as connection:
+        return [dict(row) for row in (await connection.execute(read)).mappings()]

@@ -1,10 +1,11 @@
-"""The locks of mandates, and their terms."""
+"""The locks of mandates, their settings and terms, and the marks of opening credit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.calendars import Calendar
@@ -12,24 +13,33 @@ from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.domain import Terms
 from services.billing.money import Markup
 from services.billing.pricing import in_time
+from services.billing.tables import accounts, directory_members, mandates
 from services.billing.unusable import report_unusable
 from services.billing.zones import DEFAULT_ZONE, zone_known
 from services.chassis.database import driver_connection
+from services.chassis.statements import one_of
 
 __all__ = [
     "USABLE_PERCENT",
     "LockedMandate",
+    "OpeningCredit",
     "calendar_of",
     "lock_mandate",
     "lock_mandates",
     "lock_pricing_versions",
+    "lock_settings",
+    "mark_opening_credits",
     "mark_unposted",
     "past_zones_json",
     "read_terms",
+    "write_settings",
+    "write_terms",
 ]
 
 # The markup, or null where it cannot be used: in PostgreSQL, NaN and infinity are larger than every number.
 USABLE_PERCENT = "CASE WHEN {0} >= 0 AND {0} < 1e15 AND scale({0}) <= 24 THEN {0} END"
+# With every change of what charges are priced by.
+_PRICED_ANEW: Mapping[str, Any] = {"pricing_version": mandates.c.pricing_version + 1}
 
 
 class LockedMandate(NamedTuple):
@@ -48,6 +58,14 @@ class LockedMandate(NamedTuple):
         return calendar_of(self.no, self.time_zone, self.past_time_zones)
 
 
+class OpeningCredit(NamedTuple):
+    """The opening credit of a member's account, in micro-CHF; it can be nothing."""
+
+    account_no: int
+    mandate_no: int
+    amount: int
+
+
 async def lock_mandates(connection: AsyncConnection, numbers: Iterable[int]) -> dict[int, LockedMandate]:
     """Locks mandates in the order of their numbers, so that no two transactions deadlock.
 
@@ -56,14 +74,11 @@ async def lock_mandates(connection: AsyncConnection, numbers: Iterable[int]) -> 
     that follow each other closely keep a switch waiting for ever, and charges of one mandate meet at its pool account
     anyway.
     """
-    driver = driver_connection(connection)
-    rows = await driver.fetch(
-        "SELECT m.no, m.id, m.billing_model, m.time_zone, m.past_time_zones"
-        " FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
-        " ORDER BY m.no FOR NO KEY UPDATE OF m",
-        sorted(set(numbers)),
-    )
-    return {row["no"]: LockedMandate(*row) for row in rows}
+    columns = mandates.c
+    read = sa.select(columns.no, columns.id, columns.billing_model, columns.time_zone, columns.past_time_zones)
+    given = one_of(columns.no, sorted(set(numbers)))
+    rows = await connection.execute(read.where(given).order_by(columns.no).with_for_update(key_share=True))
+    return {row.no: LockedMandate(*row) for row in rows}
 
 
 async def lock_pricing_versions(connection: AsyncConnection, numbers: Iterable[int]) -> dict[int, int]:
@@ -111,12 +126,59 @@ async def read_terms(
 async def mark_unposted(connection: AsyncConnection, numbers: Iterable[int]) -> None:
     """Notes that usage of these mandates was claimed without a posting; the pricing version grows, so concurrent
     charges read the terms again."""
-    driver = driver_connection(connection)
-    await driver.execute(
-        "UPDATE mandates SET has_unposted = true, pricing_version = pricing_version + 1"
-        " WHERE no = ANY($1) AND NOT has_unposted",
-        sorted(set(numbers)),
+    unmarked = sa.and_(one_of(mandates.c.no, sorted(set(numbers))), ~mandates.c.has_unposted)
+    await connection.execute(sa.update(mandates).where(unmarked).values(has_unposted=True, **_PRICED_ANEW))
+
+
+async def lock_settings(connection: AsyncConnection, number: int) -> sa.RowMapping:
+    """The mandate's row with its settings, which nobody else changes until the transaction ends."""
+    read = sa.select(mandates).where(mandates.c.no == number).with_for_update()
+    return (await connection.execute(read)).mappings().one()
+
+
+async def write_settings(
+    connection: AsyncConnection, number: int, values: Mapping[str, Any], *, priced_anew: bool
+) -> None:
+    """Sets columns of settings; `priced_anew` says that charges are priced by one of them."""
+    change = sa.update(mandates).where(mandates.c.no == number).values(**values)
+    await connection.execute(change.values(**_PRICED_ANEW) if priced_anew else change)
+
+
+async def write_terms(
+    connection: AsyncConnection, number: int, pool_no: int, *, markup_percent: Decimal | None, credit_limit: int | None
+) -> sa.RowMapping:
+    """Replaces markup and credit limit (micro-CHF) of a mandate, and gives the row of both as they were."""
+    of_pool = sa.and_(accounts.c.mandate_no == mandates.c.no, accounts.c.no == pool_no)
+    read = sa.select(mandates.c.markup_percent, accounts.c.credit_limit).select_from(mandates.join(accounts, of_pool))
+    before = (await connection.execute(read.where(mandates.c.no == number).with_for_update())).mappings().one()
+    await write_settings(connection, number, {"markup_percent": markup_percent}, priced_anew=True)
+    await connection.execute(
+        sa.update(accounts)
+        .where(accounts.c.mandate_no == number, accounts.c.no == pool_no)
+        .values(credit_limit=credit_limit)
     )
+    return before
+
+
+async def mark_opening_credits(
+    connection: AsyncConnection, numbers: Iterable[int], *, now: datetime
+) -> list[OpeningCredit]:
+    """Marks, in these mandates, every enabled member's account that stands in PREPAY_USER and never had its opening
+    credit, and gives what was marked, by account."""
+    members = directory_members.c
+    due = sa.and_(
+        one_of(accounts.c.mandate_no, sorted(set(numbers))),
+        accounts.c.type == "USER",
+        accounts.c.opening_credit_at.is_(None),
+        mandates.c.no == accounts.c.mandate_no,
+        mandates.c.billing_model == "PREPAY_USER",
+        members.mandate_id == mandates.c.id,
+        members.user_id == accounts.c.user_id,
+        members.enabled,
+    )
+    mark = sa.update(accounts).where(due).values(opening_credit_at=now, opening_credit=mandates.c.default_user_credit)
+    marked = mark.returning(accounts.c.no, accounts.c.mandate_no, accounts.c.opening_credit)
+    return sorted(OpeningCredit(*row) for row in await connection.execute(marked))
 
 
 def calendar_of(mandate_no: int, zone: str, past: Any) -> Calendar:

@@ -3,17 +3,13 @@
 from decimal import Decimal
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from rappen_contracts.types import NonNegativeBalance
 from services.billing.errors import AmountAboveCeiling, InvalidField
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.open_mandate import open_mandate
-from services.billing.mandates.repository import lock_mandate
+from services.billing.mandates.repository import lock_mandate, write_terms
 from services.billing.money import from_micro, to_micro
-from services.billing.tables import accounts, mandates
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -38,38 +34,18 @@ async def set_terms(
         await lock_mandate(connection, mandate_no)
         pool = AccountKey(mandate_no, "MANDATE")
         pool_no = (await ensure_accounts(connection, [pool]))[pool]
-        before = await _replace(connection, mandate_no, pool_no, markup_percent, limit)
+        before = await write_terms(connection, mandate_no, pool_no, markup_percent=markup_percent, credit_limit=limit)
         await record_change(
             connection,
             mandate_no=mandate_no,
             actor=caller.user_id,
             action="terms",
-            before={"markupPercent": before.markup_percent, "creditLimit": before.credit_limit},
+            before={"markupPercent": before["markup_percent"], "creditLimit": before["credit_limit"]},
             after={"markupPercent": markup_percent, "creditLimit": limit},
             now=clock(),
         )
     money = None if limit is None else {"amount": format(from_micro(limit), "f"), "currency": "CHF"}
     return {"markupPercent": markup_percent, "creditLimit": money}
-
-
-async def _replace(
-    connection: AsyncConnection, mandate_no: int, pool_no: int, markup_percent: Decimal | None, limit: int | None
-) -> Any:
-    """Writes both and gives the row of both as they were."""
-    of_pool = sa.and_(accounts.c.mandate_no == mandates.c.no, accounts.c.no == pool_no)
-    read = sa.select(mandates.c.markup_percent, accounts.c.credit_limit).select_from(mandates.join(accounts, of_pool))
-    before = (await connection.execute(read.where(mandates.c.no == mandate_no).with_for_update())).one()
-    await connection.execute(
-        sa.update(mandates)
-        .where(mandates.c.no == mandate_no)
-        .values(markup_percent=markup_percent, pricing_version=mandates.c.pricing_version + 1)
-    )
-    await connection.execute(
-        sa.update(accounts)
-        .where(accounts.c.mandate_no == mandate_no, accounts.c.no == pool_no)
-        .values(credit_limit=limit)
-    )
-    return before
 
 
 def _micros(limit: NonNegativeBalance, limit_max: Decimal) -> int:

@@ -2,10 +2,12 @@
 
 from datetime import datetime
 
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.subscription.v1 import SubscriptionChanged
-from services.chassis.database import driver_connection
+from services.billing.tables import mandate_subscriptions, mandates
 
 __all__ = ["follow_subscriptions", "keep_subscription"]
 
@@ -17,25 +19,27 @@ async def keep_subscription(
 
     The result does not depend on the order in which versions arrive, or on repeats.
     """
-    driver = driver_connection(connection)
-    await driver.execute(
-        "INSERT INTO mandate_subscriptions AS s"
-        " (mandate_no, subscription_id, version, operative, was_operative, plan_key, markup_percent, changed_at)"
-        " VALUES ($1, $2, $3, $4, $4, $5, $6, $7)"
-        " ON CONFLICT (mandate_no, subscription_id) DO UPDATE SET"
-        " version = greatest(s.version, excluded.version), was_operative = s.was_operative OR excluded.operative,"
-        " operative = CASE WHEN excluded.version > s.version THEN excluded.operative ELSE s.operative END,"
-        " plan_key = CASE WHEN excluded.version > s.version THEN excluded.plan_key ELSE s.plan_key END,"
-        " markup_percent = CASE WHEN excluded.version > s.version THEN excluded.markup_percent"
-        " ELSE s.markup_percent END,"
-        " changed_at = CASE WHEN excluded.version > s.version THEN excluded.changed_at ELSE s.changed_at END",
-        mandate_no,
-        changed.subscription_id,
-        changed.version,
-        changed.operative,
-        changed.plan.key,
-        changed.plan.markup_percent,
-        changed_at,
+    kept, described = mandate_subscriptions.c, ("operative", "plan_key", "markup_percent", "changed_at")
+    given = insert(mandate_subscriptions).values(
+        mandate_no=mandate_no,
+        subscription_id=changed.subscription_id,
+        version=changed.version,
+        operative=changed.operative,
+        was_operative=changed.operative,
+        plan_key=changed.plan.key,
+        markup_percent=changed.plan.markup_percent,
+        changed_at=changed_at,
+    )
+    newer = given.excluded.version > kept.version
+    await connection.execute(
+        given.on_conflict_do_update(
+            index_elements=[kept.mandate_no, kept.subscription_id],
+            set_={
+                "version": sa.func.greatest(kept.version, given.excluded.version),
+                "was_operative": sa.or_(kept.was_operative, given.excluded.operative),
+                **{name: sa.case((newer, given.excluded[name]), else_=kept[name]) for name in described},
+            },
+        )
     )
 
 
@@ -45,20 +49,27 @@ async def follow_subscriptions(connection: AsyncConnection, mandate_no: int) -> 
     Where none is operative the mandate has no active subscription, unless none ever was: an unfinished checkout takes
     nothing away from a mandate that spends its credit.
     """
-    driver = driver_connection(connection)
-    await driver.execute(
-        "WITH latest AS ("
-        " SELECT subscription_id, version, operative, plan_key, CASE WHEN operative THEN markup_percent END AS markup,"
-        "        bool_or(was_operative) OVER () AS ever"
-        " FROM mandate_subscriptions WHERE mandate_no = $1"
-        " ORDER BY operative DESC, changed_at DESC, subscription_id DESC LIMIT 1)"
-        " UPDATE mandates m SET subscription_id = l.subscription_id, subscription_version = l.version,"
-        " subscription_operative = CASE WHEN l.ever THEN l.operative END, plan_key = l.plan_key,"
-        " plan_markup_percent = l.markup,"
-        " pricing_version = m.pricing_version + (m.plan_markup_percent IS DISTINCT FROM l.markup)::int"
-        " FROM latest l WHERE m.no = $1"
-        " AND (m.subscription_id, m.subscription_version, m.subscription_operative, m.plan_key, m.plan_markup_percent)"
-        " IS DISTINCT FROM"
-        " (l.subscription_id, l.version, CASE WHEN l.ever THEN l.operative END, l.plan_key, l.markup)",
-        mandate_no,
+    known, ever_operative = mandate_subscriptions.c, sa.func.bool_or(mandate_subscriptions.c.was_operative).over()
+    latest = (
+        sa.select(
+            known.subscription_id,
+            known.version.label("subscription_version"),
+            sa.case((ever_operative, known.operative)).label("subscription_operative"),
+            known.plan_key,
+            sa.case((known.operative, known.markup_percent)).label("plan_markup_percent"),
+        )
+        .where(known.mandate_no == mandate_no)
+        .order_by(known.operative.desc(), known.changed_at.desc(), known.subscription_id.desc())
+        .limit(1)
+        .cte("latest")
+    )
+    markup_changes = mandates.c.plan_markup_percent.is_distinct_from(latest.c.plan_markup_percent)
+    changes = sa.or_(*(mandates.c[term.name].is_distinct_from(term) for term in latest.c))
+    await connection.execute(
+        sa.update(mandates)
+        .where(mandates.c.no == mandate_no, changes)
+        .values(
+            {term.name: term for term in latest.c}
+            | {"pricing_version": mandates.c.pricing_version + sa.cast(markup_changes, sa.Integer)}
+        )
     )

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.ledger.accounts import enabled_member_accounts
+from services.billing.ledger.accounts import enabled_member_accounts, read_own_balances
 from services.billing.ledger.domain import BillingModel, Posting
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.write_postings import write_postings
@@ -16,9 +16,8 @@ from services.billing.mandates.domain import share_equally
 from services.billing.mandates.errors import AddressMissing, ModelUnchanged, NoMembers
 from services.billing.mandates.open_accounts import give_opening_credit
 from services.billing.mandates.queries import read_settings
-from services.billing.mandates.repository import lock_mandate
+from services.billing.mandates.repository import lock_mandate, write_settings
 from services.chassis.caller import Caller
-from services.chassis.database import driver_connection
 
 __all__ = ["ModelSwitch", "switch_model"]
 
@@ -41,16 +40,11 @@ async def switch_model(
     The mandate is locked first, so nothing moves its money and no account is made in it meanwhile: usage is charged
     either before, by the old model, or after, by the new one.
     """
-    driver = driver_connection(connection)
     locked = {mandate_no: await lock_mandate(connection, mandate_no)}
     pool = AccountKey(mandate_no, "MANDATE")
     pool_no = (await ensure_accounts(connection, [pool]))[pool]
-    accounts = await driver.fetch(
-        "SELECT no, type, balance FROM accounts WHERE mandate_no = $1 AND type IN ('MANDATE', 'USER', 'INTERNAL')"
-        " ORDER BY no",
-        mandate_no,
-    )
-    settings = await read_settings(driver_connection(connection), mandate_no)
+    accounts = await read_own_balances(connection, mandate_no)
+    settings = await read_settings(connection, mandate_no)
     old: BillingModel = settings["billing_model"]
     if old == model:
         raise ModelUnchanged
@@ -65,7 +59,7 @@ async def switch_model(
         legs = [(row["no"], pool_no, row["balance"]) for row in members if row["balance"]]
     else:
         legs = []
-    await _set_model(connection, mandate_no, model)
+    await write_settings(connection, mandate_no, {"billing_model": model}, priced_anew=True)
     postings = _postings(
         mandate_no, switch, legs, description=f"Billing model {old} to {model}", caller=caller, now=now
     )
@@ -95,13 +89,6 @@ async def _share_out(
         raise NoMembers
     parts = share_equally(balance, len(members))
     return [(pool_no, no, part) for no, part in zip(members, parts, strict=True) if part]
-
-
-async def _set_model(connection: AsyncConnection, mandate_no: int, model: BillingModel) -> None:
-    driver = driver_connection(connection)
-    await driver.execute(
-        "UPDATE mandates SET billing_model = $2, pricing_version = pricing_version + 1 WHERE no = $1", mandate_no, model
-    )
 
 
 def _postings(

@@ -3,86 +3,108 @@
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.domain import transaction_id
-from services.billing.mandates.queries import DISPLAY_NAME
+from services.billing.mandates.queries import display_name
 from services.billing.money import from_micro
+from services.billing.tables import accounts, dimensions, directory_mandates, mandates, transactions
 from services.chassis.caller import Caller
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
+from services.chassis.statements import one_of
 
 __all__ = ["Scope", "list_transactions", "read_transaction", "transaction_json"]
 
-# The rows of one mandate, newest first. Each gives its newest by its own index before they are merged, so that a list
-# costs the same whatever the size of the ledger.
+
+def _account_of(account: sa.FromClause, number: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    return sa.and_(account.c.mandate_no == transactions.c.mandate_no, account.c.no == number)
+
+
+_member, _moved = accounts.alias("member"), accounts.alias("moved")
+# The rows of one mandate.
 _ROWS = (
-    "SELECT t.*, a.user_id AS member_id, moved.type AS moved_type, d.provider, d.model, d.feature_code,"
-    " d.feature_instance_id"
-    " FROM transactions t"
-    " JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.member_account_no"
-    " JOIN accounts moved ON moved.mandate_no = t.mandate_no AND moved.no = t.posted_account_no"
-    " LEFT JOIN dimensions d ON d.mandate_no = t.mandate_no AND d.no = t.dimension_no"
-    " WHERE t.mandate_no = m.no"
+    sa.select(
+        transactions,
+        _member.c.user_id.label("member_id"),
+        _moved.c.type.label("moved_type"),
+        dimensions.c.provider,
+        dimensions.c.model,
+        dimensions.c.feature_code,
+        dimensions.c.feature_instance_id,
+    )
+    .select_from(
+        transactions.join(_member, _account_of(_member, transactions.c.member_account_no))
+        .join(_moved, _account_of(_moved, transactions.c.posted_account_no))
+        .outerjoin(
+            dimensions,
+            sa.and_(
+                dimensions.c.mandate_no == transactions.c.mandate_no, dimensions.c.no == transactions.c.dimension_no
+            ),
+        )
+    )
+    .where(transactions.c.mandate_no == mandates.c.no)
+    .correlate(mandates)
 )
-_ORDER = "ORDER BY t.occurred_at DESC, t.posted_account_no, t.seq DESC"
-_FROM = f"SELECT t.*, m.id AS mandate_id, {DISPLAY_NAME} AS mandate_name FROM mandates m"
-_NAMES = "LEFT JOIN directory_mandates dm ON dm.id = m.id"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Scope:
     """What a caller may see of the ledger: which mandates, and which of their rows, as conditions."""
 
-    mandates: str
-    rows: str
-    values: tuple[object, ...]
+    mandates: sa.ColumnElement[bool]
+    rows: sa.ColumnElement[bool]
 
     @classmethod
     def of(cls, caller: Caller) -> "Scope":
         """Everything for a system administrator; else administered mandates, own rows, and administered instances,
         whose administrators need not be members of the instances' mandates."""
-        only = caller.context_mandate
+        only, mandate = caller.context_mandate, mandates.c.id
         if caller.system_admin:
-            return cls("$1::text IS NULL OR m.id = $1", "true", (only,))
+            return cls(sa.true() if only is None else mandate == only, sa.true())
         visible = caller.mandates.keys() | caller.instance_mandates
-        mandates = [mandate for mandate in visible if only is None or mandate == only]
-        administered = [mandate for mandate in mandates if caller.mandates.get(mandate, False)]
-        return cls(
-            "m.id = ANY($1)",
-            "m.id = ANY($2) OR d.feature_instance_id = ANY($4)"
-            " OR m.id = ANY($5) AND coalesce(t.created_by_user_id, a.user_id) = $3",
-            (sorted(mandates), sorted(administered), caller.user_id, sorted(caller.instances), sorted(caller.mandates)),
+        shown = [each for each in visible if only is None or each == only]
+        administered = [each for each in shown if caller.mandates.get(each, False)]
+        spender = sa.func.coalesce(transactions.c.created_by_user_id, _member.c.user_id)
+        rows = sa.or_(
+            one_of(mandate, sorted(administered)),
+            one_of(dimensions.c.feature_instance_id, sorted(caller.instances)),
+            sa.and_(one_of(mandate, sorted(caller.mandates)), spender == caller.user_id),
         )
+        return cls(one_of(mandate, sorted(shown)), rows)
 
 
 async def list_transactions(database: Database, scope: Scope, *, limit: int, offset: int) -> list[dict[str, Any]]:
     """A page of the scope's rows, the newest first."""
-    size, start = f"${len(scope.values) + 1}", f"${len(scope.values) + 2}"
+    # Each mandate gives its newest by its own index before they are merged, so that a list costs the same whatever the
+    # size of the ledger.
+    newest = _ROWS.where(scope.rows).order_by(*_newest_first(transactions.c)).limit(limit + offset).lateral("newest")
+    page = _named(newest).where(scope.mandates).order_by(*_newest_first(newest.c)).limit(limit).offset(offset)
     async with database.reading() as connection:
-        rows = await driver_connection(connection).fetch(
-            f"{_FROM} CROSS JOIN LATERAL ({_ROWS} AND ({scope.rows}) {_ORDER} LIMIT {size}::bigint + {start}::bigint) t"
-            f" {_NAMES} WHERE {scope.mandates} {_ORDER} LIMIT {size} OFFSET {start}",
-            *scope.values,
-            limit,
-            offset,
-        )
-    return [transaction_json(row) for row in rows]
+        return [transaction_json(row) for row in (await connection.execute(page)).mappings()]
 
 
 async def read_transaction(
-    connection: asyncpg.Connection, mandate_no: int, posted_account_no: int, seq: int
+    connection: AsyncConnection, mandate_no: int, posted_account_no: int, seq: int
 ) -> dict[str, Any]:
     """One row, by its number in its account's chain."""
-    row = await connection.fetchrow(
-        f"{_FROM} CROSS JOIN LATERAL ({_ROWS} AND t.posted_account_no = $2 AND t.seq = $3) t {_NAMES} WHERE m.no = $1",
-        mandate_no,
-        posted_account_no,
-        seq,
-    )
-    return transaction_json(row)
+    in_chain = sa.and_(transactions.c.posted_account_no == posted_account_no, transactions.c.seq == seq)
+    read = _named(_ROWS.where(in_chain).lateral("one")).where(mandates.c.no == mandate_no)
+    return transaction_json((await connection.execute(read)).mappings().one())
 
 
-def transaction_json(row: asyncpg.Record) -> dict[str, Any]:
+def _named(rows: sa.FromClause) -> sa.Select[Any]:
+    """Rows of each mandate with its id and what it is called."""
+    named = mandates.join(rows, sa.true()).outerjoin(directory_mandates, directory_mandates.c.id == mandates.c.id)
+    of_mandate = (mandates.c.id.label("mandate_id"), directory_mandates.c.label, directory_mandates.c.name)
+    return sa.select(rows, *of_mandate).select_from(named)
+
+
+def _newest_first(columns: sa.ColumnCollection[str, sa.ColumnElement[Any]]) -> list[sa.ColumnElement[Any]]:
+    return [columns["occurred_at"].desc(), columns["posted_account_no"], columns["seq"].desc()]
+
+
+def transaction_json(row: sa.RowMapping) -> dict[str, Any]:
     """A transaction as every answer shows it; amounts in CHF, processing time in seconds."""
     usage = row["contra_account"] == "REVENUE"
     return {
@@ -100,7 +122,7 @@ def transaction_json(row: asyncpg.Record) -> dict[str, Any]:
         "createdByUserId": row["created_by_user_id"] or (row["member_id"] if usage else None),
         "createdAt": row["occurred_at"],
         "mandateId": row["mandate_id"],
-        "mandateName": row["mandate_name"],
+        "mandateName": display_name(row["label"], row["name"], row["mandate_id"]),
         "referenceId": row["reference_id"] or (str(row["event_id"]) if usage else None),
         # Usage of an UNLIMITED mandate moves nobody's balance.
         "balanceAfter": None if row["moved_type"] == "INTERNAL" else from_micro(row["balance_after"]),
@@ -114,7 +136,7 @@ def transaction_json(row: asyncpg.Record) -> dict[str, Any]:
     }
 
 
-def _description(row: asyncpg.Record) -> str:
+def _description(row: sa.RowMapping) -> str:
     if row["reference_type"] == "STORAGE":
         return f"Storage: {row['feature_code'] or row['feature_instance_id']}"
     return f"AI Usage: {row['provider']}" if row["provider"] else row["transaction_type"].capitalize()

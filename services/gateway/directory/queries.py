@@ -9,10 +9,11 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import Database
+from services.chassis.statements import one_of
 from services.gateway import tables
 from services.gateway.directory.domain.entries import KIND_BY_NAME, Entry, Kind, User
 from services.gateway.directory.domain.pagination import ColumnType, Filter, PageRequest
-from services.gateway.directory.repository import TABLES, has_key, one_of
+from services.gateway.directory.repository import TABLES, has_key
 
 __all__ = [
     "Invitation",

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import extend_timeouts
 from services.chassis.deadlines import LONG_ANSWER_S
+from services.chassis.statements import one_of
 from services.gateway import tables
 from services.gateway.directory.domain.entries import Kind
 
@@ -24,7 +25,6 @@ __all__ = [
     "instance_mandates",
     "is_consented",
     "missing",
-    "one_of",
     "reset_providers",
     "upsert",
 ]
@@ -42,11 +42,6 @@ _BOOKKEEPING = ("version", "changed_at")
 _CHANGE: Mapping[str, Any] = {"version": tables.directory_version.next_value(), "changed_at": sa.func.now()}
 
 Row = Mapping[str, Any]
-
-
-def one_of(column: sa.ColumnElement[Any], values: Collection[object]) -> sa.ColumnElement[bool]:
-    """One parameter, however many values: a statement with a thousand of them takes long to be written."""
-    return column == sa.any_(sa.literal(list(values), sa.ARRAY(column.type)))
 
 
 def has_key(kind: Kind, key: Sequence[str]) -> list[sa.ColumnElement[bool]]:

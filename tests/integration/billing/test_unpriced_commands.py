@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from deploy.ops.pending import CONSUMERS, count_pending
 from services.billing.commands.unpriced import run_unknown
 from services.billing.settings import BillingSettings
 from tests.integration.billing.conftest import BillingApi
@@ -51,6 +52,10 @@ async def test_usage_that_the_directory_does_not_know_is_listed(
         nowhere,
     }
     assert _lines(servers, "unknown", "--limit", "1")[-1][:3] == ["...", "and", "more:"]
+    # Only billing has its tables here.
+    pending = await count_pending({"postgres": dict.fromkeys(CONSUMERS, servers.dsn("billing"))})
+    assert pending is not None
+    assert pending.unknown == len(_items(servers, "unknown"))
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "ten", "10001", "\u0661"])
