@@ -352,7 +352,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
         package.mkdir()
         (package / "__main__.py").write_text(SERVICE.format(name=name.upper()))
     # What the command itself takes from the services: how it prints, and the scopes that `token` knows.
-    for part in ("chassis", "gateway/scopes.py"):
+    for part in ("chassis", "gateway/access"):
         (tmp_path / "services" / part).symlink_to(ROOT / "services" / part)
     fakestripe = tmp_path / "deploy" / "fakestripe"
     fakestripe.mkdir(parents=True)
