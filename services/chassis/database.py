@@ -112,6 +112,7 @@ class Database:
                 "server_settings": {**_session(settings), **(_GENERIC_PLANS if generic_plans else {})},
             },
         )
+        event.listen(self.engine.sync_engine, "checkin", _close_in_transaction)
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
         event.listen(self.engine.sync_engine, "handle_error", _raise_what_the_driver_raised)
 
@@ -138,7 +139,7 @@ class Database:
         try:
             yield connection
         except asyncpg.InterfaceError as error:
-            # The rollback found its connection gone with the statement before it; why that was given up is what counts.
+            # A rollback of the driver's own found its connection gone with the statement before it, as in `begin`.
             if isinstance(error.__context__, asyncio.CancelledError | TimeoutError):
                 raise error.__context__ from None
             raise
@@ -224,15 +225,36 @@ def driver_connection(connection: AsyncConnection) -> asyncpg.Connection:
 async def begin(connection: AsyncConnection) -> AsyncIterator[None]:
     """One transaction on a connection of `Database.reading`, for work that needs several, one after the other; where
     one is running already, a part of it as by `savepoint`."""
-    async with driver_connection(connection).transaction():
+    driver = driver_connection(connection)
+    transaction = driver.transaction()
+    await transaction.start()
+    try:
         yield
+    except BaseException:
+        try:
+            await transaction.rollback()
+        except Exception:
+            # Gone with the statement before it, the connection has nothing to roll back; why it is gone is what counts.
+            if not driver.is_closed():
+                raise
+        raise
+    await transaction.commit()
 
 
 @asynccontextmanager
 async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
     """A part of the running transaction that can fail by itself: what it did is then undone, and the error raised."""
-    async with driver_connection(connection).transaction():
+    async with begin(connection):
         yield
+
+
+def _close_in_transaction(connection: DBAPIConnection | None, *_: object) -> None:
+    """Closes a connection that comes back with a transaction open, as after a cancellation that arrived together with
+    the server's answer to BEGIN: whoever had it next would work in that transaction, which nobody commits."""
+    if connection is None or connection.driver_connection.is_closed():
+        return
+    if connection.driver_connection.is_in_transaction():
+        connection.driver_connection.terminate()
 
 
 def _refuse_closed(connection: DBAPIConnection, *_: object) -> None:
@@ -255,6 +277,9 @@ def is_transient(error: BaseException) -> bool:
     What is not known to be transient is not: a data error repeated for ever would stop a partition.
     """
     if isinstance(error, PoolTimeoutError | DatabaseUnavailable | Contended):
+        return True
+    # A migration changed a table under a prepared statement, which this connection prepares anew the next time.
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
         return True
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""

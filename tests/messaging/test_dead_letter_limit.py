@@ -24,7 +24,7 @@ from services.chassis.health import Health
 from services.chassis.quarantine import Refused
 from services.chassis.records import RecordReader
 from services.chassis.settings import KafkaSettings
-from tests.support.databases import on_driver
+from tests.support.databases import connected, on_driver
 from tests.support.events import USAGE_PARTITIONS, RawRecord, envelope, new_mandate, publish, usage_record
 from tests.support.ledger import Books
 from tests.support.processes import SHORT_SESSION, ServiceProcess, run_command
@@ -258,26 +258,26 @@ async def test_a_resuming_between_two_looks_begins_a_new_run_too(database: Datab
     assert other.reading.is_set()
 
 
-async def test_a_stop_is_written_later_when_the_database_is_away(servers: ServerPair) -> None:
-    group, database = f"tests-{uuid4()}", Database(servers.dsn("billing"))
-    await database.start()
+async def test_a_stop_is_written_later_when_the_database_is_away(
+    servers: ServerPair, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limit_module, "LOOK_TIMEOUT_S", 0.5)
+    group = f"tests-{uuid4()}"
     limit = _limit(database, group)
     await limit.look()
-    await database.stop()
-    await limit.add(LENGTH, _refusals(LENGTH))
-    assert not limit.reading.is_set()
-    await limit.look()
-    assert not limit.reading.is_set()
-    await database.start()
-    try:
+    async with connected(servers.dsn("billing", owner=True)) as owner, owner.transaction():
+        await owner.execute("LOCK TABLE stopped_consumers")
+        await limit.add(LENGTH, _refusals(LENGTH))
+        assert not limit.reading.is_set()
         await limit.look()
         assert not limit.reading.is_set()
-        again = _limit(database, group)
-        await again.look()
-        assert again.stopped is not None
-    finally:
-        await _resume(database, group)
-        await database.stop()
+        assert await owner.fetchval("SELECT count(*) FROM stopped_consumers WHERE group_id = $1", group) == 0
+    await limit.look()
+    assert not limit.reading.is_set()
+    again = _limit(database, group)
+    await again.look()
+    assert again.stopped is not None
+    await _resume(database, group)
 
 
 async def test_a_look_that_gets_no_answer_ends_in_its_time_and_changes_nothing(

@@ -1,0 +1,154 @@
+"""Transactions whose work is given up or whose connection ends, wherever that happens: the next one is its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from typing import Any
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.chassis.database import Database, begin, driver_connection, is_transient, is_undecided, savepoint
+from tests.support.databases import connected, opened
+from tests.support.stack import ServerPair
+
+Work = Callable[[Database], Coroutine[Any, Any, None]]
+
+
+class _Cancelled(Awaitable[None]):
+    """Work that is cancelled at one of the places where it waits: before what it waits for is there, or `late`, when it
+    has arrived and the work has not gone on yet. A task that is cancelled in the same turn of the loop sees that."""
+
+    def __init__(self, work: Coroutine[Any, Any, None], *, place: int, late: bool) -> None:
+        self._work = work
+        self._place = place
+        self._late = late
+        self.places = 0
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        work = self._work.__await__()
+        thrown: BaseException | None = None
+        while True:
+            try:
+                waited_for = next(work) if thrown is None else work.throw(thrown)
+            except StopIteration:
+                return
+            self.places += 1
+            here, thrown = self.places == self._place, None
+            task = asyncio.current_task()
+            if here and not self._late and task is not None:
+                asyncio.get_running_loop().call_soon(task.cancel)
+            try:
+                yield waited_for
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the work gets it.
+                thrown = error
+            if here and self._late and thrown is None:
+                thrown = asyncio.CancelledError()
+
+
+@pytest.fixture
+async def single(servers: ServerPair) -> AsyncIterator[Database]:
+    """One connection, which everybody gets."""
+    async with opened(servers.dsn("billing"), pool_size=1) as database:
+        yield database
+
+
+async def _one_transaction(database: Database) -> None:
+    async with database.transaction() as connection:
+        await _both_ways(connection)
+
+
+async def _with_savepoint(database: Database) -> None:
+    async with database.transaction() as connection:
+        await _both_ways(connection)
+        async with savepoint(connection):
+            await _both_ways(connection)
+
+
+async def _one_after_the_other(database: Database) -> None:
+    async with database.reading() as connection:
+        await _both_ways(connection)
+        for _ in range(2):
+            async with begin(connection):
+                await _both_ways(connection)
+
+
+async def _both_ways(connection: AsyncConnection) -> None:
+    await connection.execute(sa.text("SELECT 1"))
+    await driver_connection(connection).fetch("SELECT 2")
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("work", [_one_transaction, _with_savepoint, _one_after_the_other])
+async def test_what_follows_a_cancellation_is_committed_wherever_it_came(
+    servers: ServerPair, single: Database, work: Work, late: bool, fresh: bool
+) -> None:
+    place = 0
+    async with connected(servers.admin_dsn) as admin:
+        while True:
+            place += 1
+            if fresh:
+                await single.engine.dispose()
+            attempt = _Cancelled(work(single), place=place, late=late)
+            (error,) = await asyncio.gather(_awaited(attempt), return_exceptions=True)
+            async with asyncio.timeout(5), single.transaction() as connection:
+                number = await connection.scalar(sa.text("SELECT pg_current_xact_id()::text"))
+            status = await admin.fetchval("SELECT pg_xact_status($1::text::xid8)", number)
+            assert status == "committed", f"after a cancellation at {place}"
+            if attempt.places < place:
+                assert error is None
+                break
+            # Neither is it taken for a fault of the database, upon which the work would be tried again.
+            assert isinstance(error, asyncio.CancelledError), f"{error!r} at {place}"
+    assert place > 5
+
+
+async def _awaited(attempt: _Cancelled) -> None:
+    await attempt
+
+
+async def test_an_error_in_a_transaction_whose_connection_is_gone_is_the_one_that_is_raised(
+    servers: ServerPair, single: Database
+) -> None:
+    async with connected(servers.admin_dsn) as admin:
+        with pytest.raises(LookupError):
+            await _fail_without_connection(single, admin)
+    async with single.transaction() as connection:
+        await _both_ways(connection)
+
+
+async def _fail_without_connection(database: Database, admin: asyncpg.Connection) -> None:
+    async with database.transaction() as connection, savepoint(connection):
+        pid = await connection.scalar(sa.text("SELECT pg_backend_pid()"))
+        await admin.execute("SELECT pg_terminate_backend($1, 5000)", pid)
+        raise LookupError
+
+
+async def test_a_statement_that_a_migration_made_outdated_is_a_passing_fault(
+    servers: ServerPair, single: Database
+) -> None:
+    """Each connection has it to itself, so with a pool of them the next try may find it again."""
+    async with connected(servers.admin_dsn) as admin:
+        await admin.execute("CREATE TABLE billing.changed (a int); GRANT ALL ON billing.changed TO billing_app")
+        try:
+            for on_driver in (False, True):
+                await _read_changed(single, on_driver)
+                await admin.execute("ALTER TABLE billing.changed ADD COLUMN IF NOT EXISTS b int, ALTER a TYPE bigint")
+                with pytest.raises(asyncpg.InvalidCachedStatementError) as raised:
+                    await _read_changed(single, on_driver)
+                assert is_transient(raised.value)
+                assert not is_undecided(raised.value)
+                await _read_changed(single, on_driver)
+                await admin.execute("ALTER TABLE billing.changed ALTER a TYPE int")
+        finally:
+            await admin.execute("DROP TABLE billing.changed")
+
+
+async def _read_changed(database: Database, on_driver: bool) -> None:
+    async with database.transaction() as connection:
+        if on_driver:
+            await driver_connection(connection).fetch("SELECT a FROM changed")
+        else:
+            await connection.execute(sa.text("SELECT a FROM changed"))
