@@ -13,24 +13,34 @@ _REQUEST_TIMEOUT_S = 5.0
 _HEAD_BYTES_MAX = 8 * 1024
 
 
-async def http_ready(client: httpx.AsyncClient, address: str) -> bool:
-    """Say whether the address answers 200."""
-    return (await readiness(client, address))[0]
+async def http_started(client: httpx.AsyncClient, address: str) -> bool:
+    """Say whether the address answers 200, or that all it waits for is the operator.
+
+    What fails for a reason, as a stopped consumer does, lasts until a command ends it, and the commands need a stack
+    that has started.
+    """
+    ready, failing = await _ask(client, address)
+    return ready or (bool(failing) and all(": " in each for each in failing))
 
 
 async def readiness(client: httpx.AsyncClient, address: str) -> tuple[bool, str]:
     """Say whether the address answers 200, and else what it says is failing."""
+    ready, failing = await _ask(client, address)
+    return ready, "; ".join(failing)
+
+
+async def _ask(client: httpx.AsyncClient, address: str) -> tuple[bool, list[str]]:
     try:
         answer = await client.get(address, timeout=_REQUEST_TIMEOUT_S)
     except httpx.HTTPError:
-        return False, ""
+        return False, []
     if answer.status_code == httpx.codes.OK:
-        return True, ""
+        return True, []
     try:
         failing = answer.json().get("failing", [])
     except (ValueError, AttributeError):
-        return False, ""
-    return False, "; ".join(map(str, failing)) if isinstance(failing, list) else ""
+        return False, []
+    return False, list(map(str, failing)) if isinstance(failing, list) else []
 
 
 class HealthServer:

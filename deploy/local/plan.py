@@ -12,7 +12,7 @@ import httpx
 
 from deploy.local.environment import Addresses, Environments, url
 from deploy.local.errors import StackError
-from deploy.local.health import http_ready
+from deploy.local.health import http_started
 from deploy.local.home import Home
 from deploy.local.identity import Identity, Ports
 from deploy.local.kafka import LocalKafka, kafka_answers
@@ -178,7 +178,7 @@ class Plan:
             port=port,
             health=health,
             command=lambda: [sys.executable, "-m", *arguments],
-            ready=lambda: http_ready(self._client, health),
+            ready=lambda: http_started(self._client, health),
             cwd=self._home.root,
             log=self._home.log_of(name),
             environment=environment or {},

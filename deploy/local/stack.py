@@ -172,7 +172,7 @@ class Stack:
 
     def _on_change(self) -> None:
         self._write_record()
-        # While it starts there is no stack.json: who finds one may rely on every process in it being ready.
+        # While it starts there is no stack.json: where there is one, each process was ready or waited for the operator.
         if self._phase == "ready" or self._home.stack_file.exists():
             write_json(self._home.stack_file, self.describe())
 

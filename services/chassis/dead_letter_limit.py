@@ -8,11 +8,12 @@ ones. What was refused until then is in quarantine as ever; what comes after sta
 One bad publisher must not stop everybody else by this. While others publish, their records keep the share down. While
 they do not, one publisher is all there is of the topic, and its records alone are no evidence that the fault is ours:
 so a key counts for at most `dead_letter_run / dead_letter_keys`, and fewer than `dead_letter_keys` keys never stop
-anything, however many records they have. The key is the mandate. For events published through the gateway it is the
-mandate that the caller may act for; a record without a key counts under one key with all others of its kind. Nothing
-protects against a publisher that writes to Kafka directly and gives its records many keys: only services of the
-platform have that right, and from here their faults look like ours. Then the topic stops, nobody's record is lost, and
-an operator sees why.
+anything, however many records they have. The key is the mandate; a record without a key counts under one key with all
+others of its kind. A service account may name any mandate, so keys do not limit what it publishes through the gateway.
+But what the gateway takes can be read, and is refused only for what it says, as when it contradicts a recorded event:
+such refusals (`Refused.publishers_fault`) count neither as refused nor as settled. Nothing protects against a publisher
+that writes to Kafka directly and gives unreadable records many keys: only services of the platform have that right, and
+from here their faults look like ours. Then the topic stops, nobody's record is lost, and an operator sees why.
 
 The stop is a row in the service's database, so that a restart does not begin to refuse again, and every worker of the
 group stops. Runs are counted by each worker in memory, from what was committed: what a handler returns as refused.
@@ -102,7 +103,7 @@ class RefusedRun:
         """Adds a batch: the number of its records, and those refused among them. Returns whether the limit is
         reached."""
         self._settled += records - len(refused)
-        for entry in refused:
+        for entry in [each for each in refused if not each.publishers_fault]:
             key = hash(entry.record.key)
             self._by_key[key] += 1
             self._counted += self._by_key[key] <= self._of_one_key

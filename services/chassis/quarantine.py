@@ -31,6 +31,8 @@ class Refused:
     code: str
     detail: str
     attempts: int = 1
+    # An event that could be read and is refused for what it says, which only its publisher can mend.
+    publishers_fault: bool = False
 
 
 def quarantine_table(metadata: sa.MetaData) -> sa.Table:

@@ -154,6 +154,36 @@ async def test_a_flood_of_one_publisher_and_one_among_good_records_stop_nobody(
     assert '"consumer stopped"' not in worker.log_text()
 
 
+@pytest.mark.timeout(240)
+async def test_events_refused_for_what_they_say_stop_nobody_of_however_many_mandates_they_are(
+    servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path: Path
+) -> None:
+    # One service account could send all of these through the gateway, which lets it name any mandate.
+    mandates, ids, later = [new_mandate() for _ in range(KEYS * 2)], [uuid4() for _ in range(KEYS * 2)], new_mandate()
+    keys = [mandate.encode() for mandate in mandates]
+    firsts = [usage_record(mandate, event_id=id_) for mandate, id_ in zip(mandates, ids, strict=True)]
+    contradicting = [
+        usage_record(mandate, event_id=id_, amount=f"0.{number + 2:02}")
+        for number in range(LENGTH // KEYS)
+        for mandate, id_ in zip(mandates, ids, strict=True)
+    ]
+    worker = ServiceProcess(servers, "billing", "worker", tmp_path / "worker.log", more=LIMITED)
+    async with _at_work(worker, servers):
+        await worker.ready()
+        await publish(bootstrap_servers, firsts)
+        await books.wait_charged(mandates, len(mandates))
+        await publish(bootstrap_servers, contradicting)
+        await publish(bootstrap_servers, [usage_record(later)])
+        await books.wait_charged([later], 1)
+
+        async def all_refused() -> bool:
+            return await books.value("SELECT count(*) FROM quarantine WHERE key = ANY ($1)", keys) == len(contradicting)
+
+        await eventually(all_refused, what="all refusals")
+        assert await _failing(worker) == []
+    assert '"consumer stopped"' not in worker.log_text()
+
+
 @pytest.mark.timeout(120)
 async def test_a_stopped_consumer_keeps_its_place_and_counts_as_alive_however_long_it_takes(
     bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch

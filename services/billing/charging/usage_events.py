@@ -139,4 +139,4 @@ def refused_usage(usage: Usage, code: str, detail: str) -> Refused:
     """The record of an event that was received, with why it is refused."""
     if usage.received is None:
         raise AssertionError("only received events can be refused")
-    return Refused(usage.received.record, code, detail)
+    return Refused(usage.received.record, code, detail, publishers_fault=True)

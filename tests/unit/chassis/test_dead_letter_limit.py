@@ -1,5 +1,7 @@
 """When a run of refused records is long enough to stop a consumer, and when it is one publisher's matter."""
 
+from dataclasses import replace
+
 import pytest
 from aiokafka import ConsumerRecord
 from pydantic import ValidationError
@@ -68,6 +70,15 @@ def test_a_flood_of_one_key_hides_no_bad_release() -> None:
     flood = [Refused(_record(b"flood"), "NOT_JSON", "")] * LENGTH
     assert not run.add(LENGTH, flood)
     assert run.add(LENGTH, _refused(LENGTH))
+
+
+def test_events_that_contradict_recorded_ones_stop_nobody_and_hide_no_bad_release() -> None:
+    run = _run()
+    contradicting = [replace(each, publishers_fault=True) for each in _refused(LENGTH, code="CONFLICT")]
+    assert not any(run.add(LENGTH, contradicting) for _ in range(10))
+    assert not run.add(2 * LENGTH - 1, [*contradicting, *_refused(LENGTH - 1)])
+    assert run.add(1, _refused(1))
+    assert str(run) == "100 of 100 records on end were refused, most of them as NOT_JSON"
 
 
 def test_where_one_key_is_enough_one_key_stops() -> None:
