@@ -46,7 +46,7 @@ async def write_postings(
 ) -> dict[int, LockedAccount]:
     """Writes all of the postings or none, and gives the accounts by number as they are then.
 
-    One row each; both balances move and are marked as unpublished, or, against REVENUE, one balance and the rollups.
+    One row each; both balances move and are marked to be published, or, against REVENUE, one balance and the rollups.
     The caller has locked the mandates, whose calendars it gives, and chosen the accounts under that lock. Raises
     `UniqueViolationError` for a posting that has its row already, so a caller that may repeat looks first;
     `BalanceOutOfRange` for a balance that the ledger cannot hold.

@@ -76,7 +76,7 @@ async def get_markup(
     "/api/billing/providers",
     **operation(
         "billing-list-providers",
-        "The AI providers that the caller, or for a program the named member, may use.",
+        "The AI providers that the caller, or for a service account the named member, may use.",
         access=Access.PERSON_OR_SERVICE_ACCOUNT,
         scope="usage:check",
         context=True,
