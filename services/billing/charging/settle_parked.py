@@ -1,6 +1,7 @@
 """Charging usage that was parked, once a price or rate has been added: through the same charge, exactly once."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
 
@@ -50,21 +51,27 @@ class SettleParked:
         now = self._clock()
         async with self._database.reading() as connection:
             try:
-                async with begin(connection):
+                async with self._forgetting(), begin(connection):
                     looked_at = await self._settle(connection, now)
             except (UniqueViolationError, AlreadyRecorded, TermsChanged):
-                # A redelivery charged one of them at the same moment, or settings changed: the next run sees it. Charge
-                # keys that were made in the transaction that was rolled back are forgotten.
-                self._charges = Charges(self._default_markup)
+                # A redelivery charged one of them at the same moment, or settings changed: the next run sees it.
                 return self._again()
             except FAULTS_OF_DATA as error:
                 # Fewer at once, until the one that cannot be charged is alone and its neighbours are settled.
                 _log.warning("parked events isolated", events=self._limit, error=type(error).__name__)
-                self._charges = Charges(self._default_markup)
                 self._limit = max(1, self._limit // 2)
                 return self._again()
         self._limit, self._failed = min(BATCH, self._limit * 2), 0
         return looked_at
+
+    @asynccontextmanager
+    async def _forgetting(self) -> AsyncIterator[None]:
+        """Forgets the charge keys that were made in a transaction or savepoint that is rolled back."""
+        try:
+            yield
+        except BaseException:
+            self._charges = Charges(self._default_markup)
+            raise
 
     def _again(self) -> int:
         """At once while halving may help; then at the job's own pace."""
@@ -76,7 +83,7 @@ class SettleParked:
         taken = await take_parked(connection, own=False, revision=revision, limit=self._limit)
         parked = await read_parked(connection, taken, revision, now)
         try:
-            async with savepoint(connection):
+            async with self._forgetting(), savepoint(connection):
                 await self._charge(connection, parked, revision, now)
         except FAULTS_OF_DATA as error:
             if len(parked) > 1:

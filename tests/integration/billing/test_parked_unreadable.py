@@ -4,9 +4,11 @@ import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
+from services.billing.charging.charge_usage import Charges, Outcome
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.pricing.import_prices import set_rate
 from services.chassis.clock import system_clock
@@ -18,6 +20,7 @@ from tests.support.events import usage_record, uuid7
 from tests.support.ledger import Books
 from tests.support.parts import at_work
 from tests.support.stack import ServerPair
+from tests.support.waiting import eventually
 
 BROKEN = ["{", "[]", '{"specversion": "1.0", "type": "ch.rappen.usage.recorded.v9"}', "9" * 5000]
 
@@ -56,6 +59,50 @@ async def test_an_unreadable_parked_event_is_set_aside_and_its_neighbours_are_ch
     assert [(row["reason"], row["event"]) for row in rows] == [("UNREADABLE", text)]
     assert await books.charged([mandate]) == len(records)
     assert await books.failing() == {}
+
+
+async def test_charge_keys_of_a_run_that_was_rolled_back_are_made_again(
+    api: BillingApi, servers: ServerPair, database: Database, mandate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books, failed = Books(servers.admin_dsn), 0
+    await charge(api.database, usage_record(mandate, currency="BWP", provider="anthropic", model="claude-sonnet-4-5"))
+    # As for usage that a release before dimensions were there has parked.
+    of_mandate = "mandate_no = (SELECT no FROM mandates WHERE id = $1)"
+    await books.fetch(f"DELETE FROM dimensions WHERE {of_mandate}", mandate)
+    async with database.transaction() as connection:
+        await set_rate(
+            connection,
+            currency="BWP",
+            rate=Decimal("0.01"),
+            valid_from=datetime.now(UTC) - timedelta(days=9),
+            actor="admin",
+        )
+    real = Charges.charge
+
+    async def charge_in_vain_once(*arguments: Any) -> Outcome:
+        nonlocal failed
+        outcome = await real(*arguments)
+        if not failed:
+            failed += 1
+            raise ConnectionError("the connection is lost")
+        return outcome
+
+    monkeypatch.setattr(Charges, "charge", charge_in_vain_once)
+    settle = SettleParked(database, default_markup=Decimal(0), clock=system_clock)
+
+    async def settled() -> bool:
+        try:
+            await settle()
+        except ConnectionError:
+            return False
+        return await books.charged([mandate]) == 1
+
+    await eventually(settled, what="the parked usage charged")
+    assert failed == 1
+    lost = (
+        "SELECT count(*) FROM transactions t WHERE NOT EXISTS (SELECT 1 FROM dimensions d WHERE d.no = t.dimension_no)"
+    )
+    assert await books.value(f"{lost} AND {of_mandate} AND dimension_no IS NOT NULL", mandate) == 0
 
 
 async def test_a_job_that_fails_is_told_and_tried_ever_more_rarely_and_ends_nothing() -> None:
