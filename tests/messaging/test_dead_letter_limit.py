@@ -16,10 +16,9 @@ import services.chassis.dead_letter_limit as limit_module
 import services.chassis.kafka as kafka_module
 import services.chassis.watchdog as watch_module
 from services.chassis.clock import system_clock
-from services.chassis.consumer import Consumer, Received
+from services.chassis.consumer import Received
 from services.chassis.database import Database
 from services.chassis.dead_letter_limit import DeadLetterLimit, resume
-from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.quarantine import Refused
 from services.chassis.records import RecordReader
@@ -27,6 +26,7 @@ from services.chassis.settings import KafkaSettings
 from tests.support.databases import connected, on_driver
 from tests.support.events import USAGE_PARTITIONS, RawRecord, envelope, new_mandate, publish, usage_record
 from tests.support.ledger import Books
+from tests.support.parts import usage_consumer
 from tests.support.processes import SHORT_SESSION, ServiceProcess, run_command
 from tests.support.stack import ServerPair
 from tests.support.waiting import eventually
@@ -205,24 +205,16 @@ async def test_a_stopped_consumer_keeps_its_place_and_counts_as_alive_however_lo
         settled += len(events) + len(refused)
         return [*refused, *(Refused(received.record, "UNPROCESSABLE", "") for received in events)]
 
-    settings = KafkaSettings(
-        bootstrap_servers=bootstrap_servers,
+    health, stop = Health(), asyncio.Event()
+    consumer = usage_consumer(
+        bootstrap_servers,
+        database,
+        handler,
+        health=health,
         session_timeout_ms=30_000,
         batch_records_max=BATCH,
         dead_letter_run=LENGTH,
         dead_letter_keys=KEYS,
-    )
-    group, health, stop = f"tests-{uuid4()}", Health(), asyncio.Event()
-    consumer = Consumer(
-        settings,
-        client_id="tests",
-        group=group,
-        topic="usage.recorded",
-        handler=handler,
-        database=database,
-        clock=system_clock,
-        faults=FaultPoints(None),
-        health=health,
     )
     await publish(bootstrap_servers, [usage_record(f"of-{number % 10}") for number in range(BAD)])
     running = asyncio.create_task(consumer.run(stop))

@@ -30,7 +30,13 @@ async def at_work(*components: Component) -> AsyncIterator[None]:
 
 
 def usage_consumer(
-    bootstrap_servers: str, database: Database, handler: Handler, *, group: str | None = None, **settings: Any
+    bootstrap_servers: str,
+    database: Database,
+    handler: Handler,
+    *,
+    group: str | None = None,
+    health: Health | None = None,
+    **settings: Any,
 ) -> Consumer:
     """A consumer of usage.recorded, in a group of its own unless one is named; settings are those of Kafka."""
     return Consumer(
@@ -42,5 +48,5 @@ def usage_consumer(
         database=database,
         clock=system_clock,
         faults=FaultPoints(None),
-        health=Health(),
+        health=health or Health(),
     )

@@ -6,7 +6,7 @@ in effect because the identity of an event (its id within its mandate) is the ke
 """
 
 import asyncio
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -229,8 +229,9 @@ async def _write(
     return _those(usages, {posting.identity for posting in prepared.out_of_range})
 
 
-def _those(usages: Iterable[Usage], identities: Container[tuple[int, UUID]]) -> list[Usage]:
-    return [usage for usage in usages if usage.identity in identities]
+def _those(usages: Iterable[Usage], identities: Collection[tuple[int, UUID]]) -> list[Usage]:
+    # Usually there are none, and a batch is not walked through for nothing.
+    return [usage for usage in usages if usage.identity in identities] if identities else []
 
 
 def _price(
