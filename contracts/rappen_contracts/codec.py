@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -253,15 +254,9 @@ def _event(attributes: Mapping[str, str], payload: object, now: datetime, events
     except ValidationError as error:
         raise refusal(error, version.model) from None
     trace = attributes.get("traceparent")
-    return Event(
-        id=event_id,
-        type=type_,
-        source=source,
-        time=time,
-        data=data,
-        digest=_digest(version.name, data),
-        traceparent=trace if trace is not None and _TRACEPARENT.fullmatch(trace) else None,
-    )
+    traceparent = trace if trace is not None and _TRACEPARENT.fullmatch(trace) else None
+    # By position, because this is done for each event.
+    return Event(event_id, type_, source, time, data, _digest(version.name, data), traceparent)
 
 
 def _untimely(time: datetime) -> ContractError:
@@ -281,7 +276,15 @@ def _digest(name: str, data: Contract) -> bytes:
     """
     # The serializer itself, because `model_dump_json` around it takes as long again.
     canonical = data.__pydantic_serializer__.to_json(data, exclude_defaults=True, context=_CANONICAL)
-    return blake2b(canonical, digest_size=16, person=name[-16:].encode()).digest()
+    digest = _digest_state(name).copy()
+    digest.update(canonical)
+    return digest.digest()
+
+
+@lru_cache
+def _digest_state(name: str) -> blake2b:
+    """The hash of a contract's data before the first byte, which costs more to make than to copy."""
+    return blake2b(digest_size=16, person=name[-16:].encode())
 
 
 def _unknown(type_: str, events: Events) -> ContractError:

@@ -23,10 +23,11 @@ def parse_json(value: bytes) -> object:
         payload = from_json(value, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
         raise _syntax_refusal(value, str(error)) from None
-    # Every key of the text ends in `":` unless white space stands before a colon, so where there is none, as many `":`
-    # as parsed keys means that no key was lost to a duplicate. A string that holds `":` only leads to the slow look.
+    # Every key of the text has a colon behind it, so as many colons as parsed keys means that no key was lost to a
+    # duplicate. Where strings have colons too: every key ends in `":` unless white space stands before a colon, so as
+    # many `":` as keys means the same where there is none. A string that holds `":` only leads to the slow look.
     keys = _key_count(payload)
-    if value.count(b'":') != keys or (value.count(b":") != keys and _SPACED_COLON.search(value)):
+    if value.count(b":") != keys and (value.count(b'":') != keys or _SPACED_COLON.search(value)):
         _refuse_duplicate_keys(value)
     return payload
 

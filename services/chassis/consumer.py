@@ -14,7 +14,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import asyncpg
 from aiokafka import TopicPartition
@@ -58,7 +58,8 @@ _SCHEMA_CLASSES = ("28", "3D", "3F", "42")
 _log = get_logger(__name__)
 
 
-class Received(NamedTuple):
+@dataclass(slots=True)
+class Received:
     """A decoded event and the record it came in, which a later refusal still needs."""
 
     event: Event

@@ -24,7 +24,8 @@ __all__ = ["Component", "Resource", "Site", "pause", "run_process"]
 # How long HTTP keeps serving after readiness went red, for callers that have not noticed yet.
 DRAIN_S = 0.2
 STOP_TIMEOUT_S = 35.0
-GC_THRESHOLDS = (50_000, 20, 50)
+# More young objects than a batch of usage has, so that none is collected while it is charged.
+GC_THRESHOLDS = (100_000, 20, 50)
 
 _log = get_logger(__name__)
 

@@ -1,6 +1,7 @@
 """Charging usage without Kafka, with records as a consumer hands them to the charge; and reversing a charge."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import uuid5
@@ -57,4 +58,4 @@ def reversal(row: asyncpg.Record, **changed: Any) -> Posting:
         description="Reversed",
         dimension_no=row["dimension_no"],
     )
-    return posting._replace(**changed)
+    return replace(posting, **changed)

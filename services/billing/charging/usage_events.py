@@ -88,8 +88,13 @@ class Usage:
 def _sent_and_received(tokens: Mapping[str, int]) -> tuple[int, int] | tuple[None, None]:
     if not tokens:
         return None, None
-    sent = sum([count for kind, count in tokens.items() if kind in PROMPT_KINDS])
-    return sent, sum(tokens.values()) - sent
+    sent = received = 0
+    for kind, count in tokens.items():
+        if kind in PROMPT_KINDS:
+            sent += count
+        else:
+            received += count
+    return sent, received
 
 
 def distinct(usages: list[Usage]) -> tuple[list[Usage], int, list[Usage]]:

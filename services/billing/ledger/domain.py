@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 __all__ = [
@@ -93,7 +93,8 @@ class UsageDetails(Protocol):
         ...
 
 
-class Posting(NamedTuple):
+@dataclass(slots=True)
+class Posting:
     """A transfer of value between an account and its contra account, which becomes one row of the ledger.
 
     `amount` is whole micro-CHF, or an exact price in CHF (`Decimal`), which is rounded once, with the remainder of the

@@ -5,6 +5,7 @@ transaction of its own before the charge; a number that nothing uses does no har
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -56,7 +57,8 @@ class UsageDimensions(NamedTuple):
     feature_instance_id: str | None
 
 
-class ChargeKeys(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ChargeKeys:
     """The numbers that a usage event is booked under: mandate, the accounts that may pay, and what it was for."""
 
     mandate_no: int

@@ -85,35 +85,32 @@ def encoded_row(
     `seq` and `balance_after` are those of the posted account; `recorded_at` is a time as `since_epoch` gives it.
     OverflowError for a number that its column cannot hold.
     """
-    # Unpacked at once, because looking up each field by name costs as much as writing the row.
-    # fmt: off
-    (
-        mandate_no, event_id, member_account_no, posted_account_no, transaction_type, _, contra_account, reference_type,
-        occurred_at, description, digest, dimension_no, workflow_id, reference_id, created_by_user_id, usage,
-    ) = posting
+    usage, dimension_no = posting.usage, posting.dimension_no
+    workflow_id, description = posting.workflow_id, posting.description
     try:
         # The number of fields; then each field's length and value, in the order of `COLUMNS`.
+        # fmt: off
         fixed = _FIXED.pack(
-            len(COLUMNS), 4, mandate_no, 16, event_id.bytes, 8, member_account_no, 8, posted_account_no, 8, seq,
-            8, amount, 8, balance_after, 8, since_epoch(occurred_at), 8, recorded_at,
-            4, day.toordinal() - _EPOCH_DAY, 16, digest or _digest(posting),
+            len(COLUMNS), 4, posting.mandate_no, 16, posting.event_id.bytes, 8, posting.member_account_no,
+            8, posting.posted_account_no, 8, seq, 8, amount, 8, balance_after, 8, since_epoch(posting.occurred_at),
+            8, recorded_at, 4, day.toordinal() - _EPOCH_DAY, 16, posting.digest or _digest(posting),
         )
         # fmt: on
         dimension = _NULL if dimension_no is None else _SHORT.pack(4, dimension_no)
         measured = _NOT_MEASURED if usage is None else _integers(usage.measured())
     except StructError as error:
-        raise OverflowError(f"a number of event {event_id} is too large for the ledger") from error
+        raise OverflowError(f"a number of event {posting.event_id} is too large for the ledger") from error
     return b"".join(
         (
             fixed,
             dimension,
-            _kind(transaction_type, contra_account, reference_type, usage is None),
+            _kind(posting.transaction_type, posting.contra_account, posting.reference_type, usage is None),
             measured,
             _NULL if workflow_id is None else _text(workflow_id),
             _NULL if description is None else _text(description),
             _NULL if derivation is None else _LENGTH.pack(len(derivation)) + derivation,
-            _NULL if reference_id is None else _text(reference_id),
-            _NULL if created_by_user_id is None else _text(created_by_user_id),
+            _NULL if posting.reference_id is None else _text(posting.reference_id),
+            _NULL if posting.created_by_user_id is None else _text(posting.created_by_user_id),
         )
     )
 

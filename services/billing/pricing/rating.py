@@ -35,7 +35,8 @@ class Tariff:
     rates: RateTable
 
 
-class RatedUsage(NamedTuple):
+@dataclass(slots=True)
+class RatedUsage:
     """The exact price in CHF and how it came about. `exact` is zero only for usage that was free."""
 
     exact: Decimal
