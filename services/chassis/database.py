@@ -9,9 +9,9 @@ and statements have their time, and a statement that was given up takes its conn
 import asyncio
 import math
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, ClassVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, TypeVar
 
 import asyncpg
 import orjson
@@ -45,6 +45,7 @@ CLIENT_CHECK_S = 5
 # Unanswered keepalive probes after which a silent peer counts as gone; the first is sent after half of the timeout.
 KEEPALIVES = 3
 
+_Borrowed = TypeVar("_Borrowed")
 _GENERIC_PLANS = {"plan_cache_mode": "force_generic_plan"}
 
 # For an operator's commands, which have the time that their work takes.
@@ -99,6 +100,8 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=CONNECT_TIMEOUT_S,
+            # By default all connections of the pool are used in turn, and each has to keep its plans and caches warm.
+            pool_use_lifo=True,
             # Transactions are begun and ended on the driver's connection; there is nothing to reset behind them.
             isolation_level="AUTOCOMMIT",
             pool_reset_on_return=None,
@@ -134,8 +137,7 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection on which each statement stands alone: for reads."""
-        with self._in_line():
-            connection = await self.engine.connect()
+        connection = await self._borrow(self.engine.connect)
         try:
             yield connection
         except asyncpg.InterfaceError as error:
@@ -144,21 +146,31 @@ class Database:
                 raise error.__context__ from None
             raise
         finally:
-            await asyncio.shield(connection.close())
+            # Nothing in it waits, so it is done even where the caller was cancelled.
+            await connection.close()
+
+    @asynccontextmanager
+    async def driver_reading(self) -> AsyncIterator[asyncpg.Connection]:
+        """The driver's connection of `reading` by itself, for the check: SQLAlchemy's around it costs as much as a part
+        of its one statement."""
+        borrowed = await self._borrow(self.engine.raw_connection)
+        try:
+            yield borrowed.driver_connection
+        finally:
+            borrowed.close()
 
     async def ping(self) -> bool:
         """Whether the server answers this role."""
         async with self.reading() as connection:
             return bool(await connection.scalar(sa.select(sa.true())))
 
-    @contextmanager
-    def _in_line(self) -> Iterator[None]:
-        """Counts the caller among those who wait; `DatabaseUnavailable` where too many do, or none is free in time."""
+    async def _borrow(self, connect: Callable[[], Awaitable[_Borrowed]]) -> _Borrowed:
+        """A connection of the pool; `DatabaseUnavailable` where too many wait for one, or none is free in time."""
         if self._waiting >= self._waiting_max:
             raise DatabaseUnavailable
         self._waiting += 1
         try:
-            yield
+            return await connect()
         except Exception as error:
             if is_transient(error):
                 raise DatabaseUnavailable from error

@@ -145,6 +145,8 @@ class _Listener:
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=10,
                 server_header=False,
+                # Nothing here depends on the address of a client, which such headers claim.
+                proxy_headers=False,
             )
         )
         # `_serve` of uvicorn does not touch the signal handlers that this process has set.

@@ -56,3 +56,9 @@ class CountedDatabase(Database):
         """A counted connection."""
         async with self._real.reading() as connection:
             yield CountedConnection(connection, self.calls)
+
+    @asynccontextmanager
+    async def driver_reading(self) -> AsyncIterator[Any]:
+        """A counted connection of the driver."""
+        async with self._real.driver_reading() as connection:
+            yield CountedDriver(connection, self.calls)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import asyncpg
 
 from services.billing.mandates.repository import USABLE_PERCENT
-from services.chassis.database import Database, DatabaseUnavailable, driver_connection
+from services.chassis.database import Database, DatabaseUnavailable
 
 __all__ = ["EligibilityBatcher"]
 
@@ -89,25 +89,32 @@ class EligibilityBatcher:
                 self._readers.discard(reader)
 
     async def _read_until_nobody_waits(self) -> None:
-        """An error goes to the callers of the checks in that batch; the next batch is read anyway."""
-        while self._waiting:
-            together, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
+        """An error goes to the callers of the checks in that batch; the next batch is read anyway, on a connection that
+        is borrowed anew."""
+        while together := self._take():
             try:
-                rows = await self._fetch(together)
+                async with self._database.driver_reading() as connection:
+                    while together:
+                        _answer(together, await _fetch(connection, together))
+                        together = self._take()
             except Exception as error:  # noqa: BLE001 - it is raised where the check was asked.
                 for asked in together:
                     if not asked.found.done():
                         asked.found.set_exception(error)
-            else:
-                for asked, row in zip(together, rows, strict=True):
-                    # A caller that has gone meanwhile has cancelled its future.
-                    if not asked.found.done():
-                        asked.found.set_result(row)
 
-    async def _fetch(self, together: list[_Asked]) -> list[asyncpg.Record]:
-        mandates, users, providers, _ = zip(*together, strict=True)
-        async with self._database.reading() as connection:
-            rows: list[asyncpg.Record] = await driver_connection(connection).fetch(
-                _STATEMENT, mandates, users, providers, timeout=READ_TIMEOUT_S
-            )
-        return rows
+    def _take(self) -> list[_Asked]:
+        together, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
+        return together
+
+
+async def _fetch(connection: asyncpg.Connection, together: list[_Asked]) -> list[asyncpg.Record]:
+    mandates, users, providers, _ = zip(*together, strict=True)
+    rows: list[asyncpg.Record] = await connection.fetch(_STATEMENT, mandates, users, providers, timeout=READ_TIMEOUT_S)
+    return rows
+
+
+def _answer(together: list[_Asked], rows: list[asyncpg.Record]) -> None:
+    for asked, row in zip(together, rows, strict=True):
+        # A caller that has gone meanwhile has cancelled its future.
+        if not asked.found.done():
+            asked.found.set_result(row)
