@@ -165,6 +165,7 @@ class Control:
         """Summarise what the fake holds."""
         return {
             "now": self._store.now(),
+            "clock_offset_s": self._store.clock_offset_s,
             "rows": self._store.tables(),
             "undelivered": len(self._api.outbox.pending),
             "faults": [vars(fault) for fault in self._api.faults],

@@ -62,6 +62,11 @@ class Store:
         """Return the fake's own time in seconds, for delays shorter than one second."""
         return self._wall_time() + self._clock_offset_s
 
+    @property
+    def clock_offset_s(self) -> int:
+        """By how many seconds the fake's own time has been moved ahead."""
+        return self._clock_offset_s
+
     def wall_time(self) -> float:
         """Return the machine's time, which signatures carry."""
         return self._wall_time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from deploy.local.identity import ISSUER, Identity
 from deploy.local.ports import LOOPBACK
@@ -79,6 +80,7 @@ class Environments:
 
     addresses: Addresses
     identity: Identity
+    clock_file: Path
     frontend_origins: tuple[str, ...] = ()
     rate_limits: bool = True
 
@@ -92,6 +94,7 @@ class Environments:
             "HTTP__PORT": str(port),
             "INTERNAL_SECRET": self.identity.internal_secret,
             "INSTANCE": instance,
+            "CLOCK_FILE": str(self.clock_file),
         }
         own = {"gateway": self._gateway, "payments": self._payments}.get(service, dict[str, str])()
         return {f"{service.upper()}_{key}": value for key, value in {**common, **own}.items()}

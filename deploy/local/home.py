@@ -53,6 +53,16 @@ class Home:
         """The environment of each service, for operator commands."""
         return self.state / "environments.json"
 
+    @property
+    def clock_file(self) -> Path:
+        """How far the platform's time is ahead; it stays with the data, whose times are by it."""
+        return self.data / "clock.json"
+
+    @property
+    def advance_file(self) -> Path:
+        """An advance of the time that has begun; there until it is made."""
+        return self.data / "clock-advance.json"
+
     def log_of(self, name: str) -> Path:
         """Give the log file of a process."""
         return self.logs / f"{name}.log"

@@ -67,7 +67,13 @@ class Plan:
             gateway_port=ports.of("gateway"),
             gateway_internal_port=ports.of("gateway-internal"),
         )
-        self.environments = Environments(self.addresses, identity, options.frontend_origins, options.rate_limits)
+        self.environments = Environments(
+            self.addresses,
+            identity,
+            home.clock_file,
+            frontend_origins=options.frontend_origins,
+            rate_limits=options.rate_limits,
+        )
         self.infrastructure = self._infrastructure()
         self.helpers = self._helpers()
         self.services = self._services()

@@ -92,6 +92,7 @@ class Stack:
             "payments_api": addresses.payments,
             "subscriptions_api": addresses.subscriptions,
             "smtp": f"127.0.0.1:{addresses.smtp_port}",
+            "clock_file": str(self._home.clock_file),
             "issuer": self._plan.identity.issuer(),
         }
 

@@ -19,6 +19,7 @@ def make_app() -> typer.Typer:
     """Make the command line; what it is made of is imported here, where Ctrl-C already has its answer."""
     import typer
 
+    from deploy.ops.clock import clock
     from deploy.ops.demo import demo, simulate
     from deploy.ops.services import add_service_commands
     from deploy.ops.stack import down, status, up
@@ -32,6 +33,7 @@ def make_app() -> typer.Typer:
     )
     for command in (demo, up, status, down, token, simulate):
         app.command()(command)
+    app.add_typer(clock, name="clock")
     add_service_commands(app)
     return app
 

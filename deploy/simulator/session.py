@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -27,6 +28,7 @@ from deploy.simulator.watch import plain
 from deploy.simulator.watch.observers import Observers
 from deploy.simulator.watch.picture import Notice, Picture
 from deploy.simulator.watch.screen import screen
+from services.chassis.clock import AdjustableClock
 
 __all__ = ["run_session"]
 
@@ -46,7 +48,9 @@ async def run_session(stack: Mapping[str, Any], *, rate: float, seconds: float |
         traffic = Traffic(Random())
         guard = Guard(platform, traffic.memberships)
         await guard.ask()
-        publisher = Publisher(stack["kafka"], traffic, guard, rate=rate, clock=lambda: datetime.now(UTC))
+        # Calls are made now, which is when the platform says it is.
+        clock = AdjustableClock(Path(stack["clock_file"]))
+        publisher = Publisher(stack["kafka"], traffic, guard, rate=rate, clock=clock)
         observers = Observers(picture, stack=stack, client=client, platform=platform, guard=guard)
         view = _show_screen(picture) if sys.stdout.isatty() else _print_lines(picture)
         try:

@@ -9,7 +9,7 @@ from services.billing import api, jobs, subscribers
 from services.billing.ledger.publications import UnpublishedBalances
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CallerVerifier
-from services.chassis.clock import system_clock
+from services.chassis.clock import Clock, platform_clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
@@ -42,6 +42,7 @@ def serve(settings: BillingSettings, role: str) -> None:
         settings=settings.database,
         generic_plans=True,
     )
+    clock = platform_clock(settings)
     health = Health()
     health.register("database", database.ping)
 
@@ -51,27 +52,27 @@ def serve(settings: BillingSettings, role: str) -> None:
     components: list[Component] = []
     if role in API_ROLES:
         caller = CallerVerifier(audience="billing", secret=settings.internal_secret.get_secret_value())
-        served = api.serve_routes(app, settings, database=database, caller=caller, clock=system_clock)
+        served = api.serve_routes(app, settings, database=database, caller=caller, clock=clock)
     if role in ("worker", "all"):
-        components += _worker(settings, database, health)
+        components += _worker(settings, database, clock, health)
     if role == "worker":
         # Where both run on one machine, a batch must not make the checks of the api role wait for a core.
         os.nice(WORKER_NICENESS)
     run_process(served, http=settings.http, health=health, resources=[database], components=components)
 
 
-def _worker(settings: BillingSettings, database: Database, health: Health) -> list[Component]:
+def _worker(settings: BillingSettings, database: Database, clock: Clock, health: Health) -> list[Component]:
     faults = FaultPoints(settings.faults_folder)
     relay = Relay(
         database,
         settings.kafka,
         client_id=f"billing-relay-{settings.instance}",
         source="/rappen/billing",
-        clock=system_clock,
+        clock=clock,
         faults=faults,
-        states=UnpublishedBalances(system_clock),
+        states=UnpublishedBalances(clock),
         # Of balances only the newest counts: the longer they gather, the fewer have to travel.
         idle_s=BALANCES_GATHER_S,
     )
-    consumers = subscribers.build(settings, database=database, clock=system_clock, faults=faults, health=health)
-    return [*consumers, relay, *jobs.build(settings, database=database, clock=system_clock)]
+    consumers = subscribers.build(settings, database=database, clock=clock, faults=faults, health=health)
+    return [*consumers, relay, *jobs.build(settings, database=database, clock=clock)]

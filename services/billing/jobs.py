@@ -21,4 +21,4 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock) -> lis
         # the index of what is parked.
         return await usage() or await payments()
 
-    return [RepeatedJob("settle parked", settle, every_s=1.0)]
+    return [RepeatedJob("settle parked", settle, every_s=1.0, clock=clock)]

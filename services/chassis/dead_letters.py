@@ -7,7 +7,7 @@ import getpass
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.arguments import LISTED_MAX, whole_number
+from services.chassis.clock import Clock, platform_clock
 from services.chassis.database import OPERATOR_TIMEOUTS, Database, driver_connection
 from services.chassis.dead_letter_limit import read_stopped, resume
 from services.chassis.kafka import make_producer
@@ -93,17 +94,18 @@ async def _run(settings: ServiceSettings, given: argparse.Namespace) -> int:
 
 
 async def _act(settings: ServiceSettings, connection: asyncpg.Connection, given: argparse.Namespace) -> int:
+    clock = platform_clock(settings)
     if given.action == "list":
         return await _list(connection, given.code, given.limit, closed_too=given.all)
     if given.action == "show":
         return await _show(connection, given.id)
     if given.action == "resume":
-        return await _resume(connection, given.topic)
+        return await _resume(connection, given.topic, clock())
     if await _report_missing(connection, given.id):
         return 1
     if given.action == "close":
-        return await _close(connection, given.id, given.reason)
-    return await _replay(settings, connection, given.id, given.code)
+        return await _close(connection, given.id, given.reason, clock())
+    return await _replay(settings, connection, given.id, given.code, clock)
 
 
 async def _list(connection: asyncpg.Connection, code: str | None, limit: int, *, closed_too: bool) -> int:
@@ -210,13 +212,13 @@ async def _report_missing(connection: asyncpg.Connection, numbers: Sequence[int]
     return bool(missing)
 
 
-async def _close(connection: asyncpg.Connection, numbers: Sequence[int], reason: str) -> int:
+async def _close(connection: asyncpg.Connection, numbers: Sequence[int], reason: str, now: datetime) -> int:
     """Closes them; what was closed before keeps its time and reason."""
     rows = await connection.fetch(
         "UPDATE quarantine SET closed_at = $2, closed_by = $3, closed_reason = $4"
         " WHERE id = ANY($1) AND closed_at IS NULL RETURNING id",
         list(numbers),
-        datetime.now(UTC),
+        now,
         getpass.getuser(),
         reason,
     )
@@ -225,8 +227,8 @@ async def _close(connection: asyncpg.Connection, numbers: Sequence[int], reason:
     return 0 if rows else 1
 
 
-async def _resume(connection: asyncpg.Connection, topic: str) -> int:
-    if not await resume(connection, topic, by=getpass.getuser(), now=datetime.now(UTC)):
+async def _resume(connection: asyncpg.Connection, topic: str, now: datetime) -> int:
+    if not await resume(connection, topic, by=getpass.getuser(), now=now):
         print(f"{topic} is not stopped; nothing was done", file=sys.stderr)
         return 1
     print(f"{topic} is read again within seconds")
@@ -234,7 +236,7 @@ async def _resume(connection: asyncpg.Connection, topic: str) -> int:
 
 
 async def _replay(
-    settings: ServiceSettings, connection: asyncpg.Connection, numbers: Sequence[int], code: str | None
+    settings: ServiceSettings, connection: asyncpg.Connection, numbers: Sequence[int], code: str | None, clock: Clock
 ) -> int:
     """Publishes the original key, headers and bytes; the identity of each event makes a second replay harmless."""
     replayed = cut = last = 0
@@ -266,7 +268,7 @@ async def _replay(
                 await connection.execute(
                     "UPDATE quarantine SET replayed_at = $2 WHERE id = ANY($1)",
                     [row["id"] for row in whole],
-                    datetime.now(UTC),
+                    clock(),
                 )
             replayed += len(whole)
     finally:

@@ -5,10 +5,12 @@ from prometheus_client import Counter, Gauge, Histogram
 __all__ = [
     "BATCH_DURATION_SECONDS",
     "BATCH_RECORDS",
+    "CLOCK_OFFSET_SECONDS",
     "CONSUMER_LAG_RECORDS",
     "CONSUMER_STOPPED",
     "EVENTS_CONSUMED",
     "EVENT_AGE_SECONDS",
+    "JOB_CLOCK_OFFSET_SECONDS",
     "JOB_FAILURES",
     "OUTBOX_OLDEST_SECONDS",
     "OUTBOX_PUBLISHED",
@@ -45,6 +47,14 @@ PARTITION_HELD_SECONDS = Gauge(
 QUARANTINED = Counter("rappen_dead_letters_total", "Records put into quarantine.", ["topic", "code"])
 SET_ASIDE = Counter(
     "rappen_stored_set_aside_total", "Stored rows that could not be worked off and wait for an operator.", ["kind"]
+)
+CLOCK_OFFSET_SECONDS = Gauge(
+    "rappen_clock_offset_seconds", "By how much the platform's time is ahead of the machine's; 0 in production."
+)
+JOB_CLOCK_OFFSET_SECONDS = Gauge(
+    "rappen_job_clock_offset_seconds",
+    "By how much the platform's time was ahead when the job last found nothing left to do.",
+    ["job"],
 )
 JOB_FAILURES = Counter("rappen_job_failures_total", "Runs of a job that failed.", ["job", "error"])
 TRANSIENT_RETRIES = Counter("rappen_transient_retries_total", "Batches tried again.", ["topic", "error"])

@@ -75,9 +75,13 @@ class ServiceSettings(BaseSettings):
     internal_secret: SecretStr = Field(min_length=32)
     # Placed faults of the tests: a folder in which a file arms a point. Never in production.
     faults_folder: Path | None = None
+    # How far the platform's time is ahead of the machine's (services/chassis/clock.py). Never in production.
+    clock_file: Path | None = None
 
     @model_validator(mode="after")
     def _production_is_real(self) -> Self:
         if self.environment == "production" and self.faults_folder is not None:
             raise ValueError("faults_folder is for development")
+        if self.environment == "production" and self.clock_file is not None:
+            raise ValueError("clock_file is for development")
         return self

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from services.chassis.clock import system_clock
+from services.chassis.clock import Clock, platform_clock, system_clock
 from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
@@ -50,6 +50,7 @@ def serve(settings: GatewaySettings, role: str) -> None:
     database = Database(
         settings.database_url.get_secret_value(), pool_size=settings.database_pool_size, settings=settings.database
     )
+    clock = platform_clock(settings)
     health = Health()
     health.register("database", database.ping)
 
@@ -62,12 +63,12 @@ def serve(settings: GatewaySettings, role: str) -> None:
     public: Site | None = None
     if role in ("api", "all"):
         app = _empty("Rappen")
-        resources += _add_api(app, settings, database)
+        resources += _add_api(app, settings, database, clock)
         install_problems(app, answer_s=ANSWER_S)
         _add_edge(app, settings)
         public = Site(app, settings.http, BoundedHttp)
     if role in ("worker", "all"):
-        components.append(_relay(settings, database))
+        components.append(_relay(settings, database, clock))
     run_process(
         internal, http=settings.internal_http, health=health, resources=resources, components=components, public=public
     )
@@ -78,7 +79,7 @@ def _empty(title: str) -> FastAPI:
     return FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
 
-def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> list[Resource]:
+def _add_api(app: FastAPI, settings: GatewaySettings, database: Database, clock: Clock) -> list[Resource]:
     peers = {name: HttpClient() for name in (*SERVICES, "issuer")}
     consumer_progress = ConsumerProgress(settings.kafka, database, client_id=f"gateway-{settings.instance}")
     publisher = UsagePublisher(
@@ -90,11 +91,11 @@ def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> lis
         limits=RateLimits(settings.rate_limits),
         scopes=ScopeReader(database, context_header=settings.context_header),
     )
-    app.state.usage = UsageRecorder(publisher, now=system_clock)
+    app.state.usage = UsageRecorder(publisher, now=clock)
     app.state.directory = Directory(
         database=database,
         consumer_progress=consumer_progress,
-        clock=system_clock,
+        clock=clock,
         roles=RoleNames(settings.member_roles, settings.access_roles),
         page_size_max=settings.page_size_max,
     )
@@ -110,19 +111,20 @@ def _add_api(app: FastAPI, settings: GatewaySettings, database: Database) -> lis
 def _service_clients(settings: GatewaySettings, peers: Mapping[str, HttpClient]) -> dict[str, ServiceClient]:
     urls = (settings.billing_url, settings.payments_url, settings.subscriptions_url)
     secret = settings.internal_secret.get_secret_value()
+    # Callers' contexts live a minute of the machine's time.
     return {
         name: ServiceClient(peers[name].client, name=name, url=url, secret=secret, clock=system_clock)
         for name, url in zip(SERVICES, urls, strict=True)
     }
 
 
-def _relay(settings: GatewaySettings, database: Database) -> Relay:
+def _relay(settings: GatewaySettings, database: Database, clock: Clock) -> Relay:
     return Relay(
         database,
         settings.kafka,
         client_id=f"gateway-relay-{settings.instance}",
         source="/rappen/gateway",
-        clock=system_clock,
+        clock=clock,
         faults=FaultPoints(settings.faults_folder),
     )
 

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from services.chassis.caller import CallerVerifier
-from services.chassis.clock import system_clock
+from services.chassis.clock import Clock, platform_clock, system_clock
 from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
@@ -43,6 +43,7 @@ def serve(settings: PaymentsSettings, role: str) -> None:
     database = Database(
         settings.database_url.get_secret_value(), pool_size=settings.database_pool_size, settings=settings.database
     )
+    clock = platform_clock(settings)
     health = Health()
     health.register("database", database.ping)
     faults = FaultPoints(settings.faults_folder)
@@ -61,10 +62,16 @@ def serve(settings: PaymentsSettings, role: str) -> None:
         consumer_progress = ConsumerProgress(settings.kafka, database, client_id=f"payments-{settings.instance}")
         resources.append(consumer_progress)
         _serve_routes(
-            app, settings, database=database, stripe=stripe, consumer_progress=consumer_progress, faults=faults
+            app,
+            settings,
+            database=database,
+            stripe=stripe,
+            consumer_progress=consumer_progress,
+            clock=clock,
+            faults=faults,
         )
     if role in ("worker", "all"):
-        components += _worker(settings, database=database, stripe=stripe, faults=faults)
+        components += _worker(settings, database=database, stripe=stripe, clock=clock, faults=faults)
     run_process(app, http=settings.http, health=health, resources=resources, components=components)
 
 
@@ -75,6 +82,7 @@ def _serve_routes(
     database: Database,
     stripe: StripeGateway,
     consumer_progress: ConsumerProgress,
+    clock: Clock,
     faults: FaultPoints,
 ) -> None:
     create = CreateCheckout(
@@ -83,15 +91,15 @@ def _serve_routes(
         amounts=settings.top_up_amounts,
         return_origins=ReturnOrigins(settings.return_origins, settings.loopback_origins),
         marks=settings.return_marks,
-        clock=system_clock,
+        clock=clock,
         faults=faults,
     )
-    confirm = ConfirmCheckout(database, stripe, consumer_progress, clock=system_clock, faults=faults)
+    confirm = ConfirmCheckout(database, stripe, consumer_progress, clock=clock, faults=faults)
     receive = ReceiveEvent(
         database,
         secrets=[secret.get_secret_value() for secret in settings.stripe.webhook_secrets],
         livemode=settings.livemode,
-        clock=system_clock,
+        clock=clock,
         wall_clock=system_clock,
     )
     app.state.caller = CallerVerifier(audience="payments", secret=settings.internal_secret.get_secret_value())
@@ -100,15 +108,15 @@ def _serve_routes(
 
 
 def _worker(
-    settings: PaymentsSettings, *, database: Database, stripe: StripeGateway, faults: FaultPoints
+    settings: PaymentsSettings, *, database: Database, stripe: StripeGateway, clock: Clock, faults: FaultPoints
 ) -> list[Component]:
-    events = ProcessEvents(database, stripe, clock=system_clock, faults=faults)
+    events = ProcessEvents(database, stripe, clock=clock, faults=faults)
     relay = Relay(
         database,
         settings.kafka,
         client_id=f"payments-relay-{settings.instance}",
         source="/rappen/payments",
-        clock=system_clock,
+        clock=clock,
         faults=faults,
     )
-    return [Inbox(database, events), relay]
+    return [Inbox(database, events, clock=clock), relay]

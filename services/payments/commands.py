@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from services.chassis.arguments import LISTED_MAX, whole_number
-from services.chassis.clock import system_clock
+from services.chassis.clock import Clock, platform_clock
 from services.chassis.database import OPERATOR_TIMEOUTS, Database
 from services.payments.inbox.queries import list_events
 from services.payments.inbox.repository import reopen_events
@@ -30,7 +30,7 @@ def _events(settings: PaymentsSettings, arguments: Sequence[str]) -> int:
     database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=OPERATOR_TIMEOUTS)
     if options.action == "list":
         return asyncio.run(_list(database, unfinished=options.unfinished, limit=options.limit))
-    return asyncio.run(_retry(database, options.event_id))
+    return asyncio.run(_retry(database, options.event_id, clock=platform_clock(settings)))
 
 
 async def _list(database: Database, *, unfinished: bool, limit: int) -> int:
@@ -53,10 +53,10 @@ def _line(row: Mapping[str, Any]) -> str:
     return "  ".join(words)
 
 
-async def _retry(database: Database, event_ids: Sequence[str]) -> int:
+async def _retry(database: Database, event_ids: Sequence[str], *, clock: Clock) -> int:
     try:
         async with database.transaction() as connection:
-            reopened = await reopen_events(connection, event_ids, system_clock())
+            reopened = await reopen_events(connection, event_ids, clock())
     finally:
         await database.stop()
     for event_id in event_ids:

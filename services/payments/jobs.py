@@ -4,8 +4,10 @@ import asyncio
 import time
 from typing import Final
 
+from services.chassis.clock import Clock, offset_s_of
 from services.chassis.database import Database, is_transient
 from services.chassis.logging import get_logger
+from services.chassis.metrics import JOB_CLOCK_OFFSET_SECONDS
 from services.chassis.process import pause
 from services.payments.inbox.metrics import EVENTS_WAITING
 from services.payments.inbox.process_event import ProcessEvents
@@ -27,17 +29,22 @@ class Inbox:
 
     name = "inbox"
 
-    def __init__(self, database: Database, events: ProcessEvents) -> None:
+    def __init__(self, database: Database, events: ProcessEvents, *, clock: Clock) -> None:
         self._database = database
         self._events = events
+        self._clock = clock
         self._measured_at = float("-inf")
+        JOB_CLOCK_OFFSET_SECONDS.labels(self.name).set(0)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until told to stop, then finishes what it has taken."""
         running: set[asyncio.Task[None]] = set()
         while not stop.is_set():
             try:
+                offset_s = offset_s_of(self._clock)
                 running |= await self._take(PARALLEL - len(running))
+                if not running:
+                    JOB_CLOCK_OFFSET_SECONDS.labels(self.name).set(offset_s)
                 await self._measure()
             except Exception as error:
                 if not is_transient(error):

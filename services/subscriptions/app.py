@@ -5,7 +5,7 @@ import sys
 from fastapi import FastAPI
 
 from services.chassis.caller import CallerVerifier
-from services.chassis.clock import system_clock
+from services.chassis.clock import Clock, platform_clock
 from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
@@ -41,6 +41,7 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
     database = Database(
         settings.database_url.get_secret_value(), pool_size=settings.database_pool_size, settings=settings.database
     )
+    clock = platform_clock(settings)
     health = Health()
     health.register("database", database.ping)
 
@@ -52,14 +53,14 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
         consumer_progress = ConsumerProgress(settings.kafka, database, client_id=f"subscriptions-{settings.instance}")
         resources.append(consumer_progress)
         app.state.caller = CallerVerifier(audience="subscriptions", secret=settings.internal_secret.get_secret_value())
-        app.state.context = api.ApiContext(database, catalogue, consumer_progress, system_clock)
+        app.state.context = api.ApiContext(database, catalogue, consumer_progress, clock)
     if role in ("worker", "all"):
-        components += _worker(settings, database, catalogue, health)
+        components += _worker(settings, database, catalogue, clock, health)
     run_process(app, http=settings.http, health=health, resources=resources, components=components)
 
 
 def _worker(
-    settings: SubscriptionsSettings, database: Database, catalogue: Catalogue, health: Health
+    settings: SubscriptionsSettings, database: Database, catalogue: Catalogue, clock: Clock, health: Health
 ) -> list[Component]:
     faults = FaultPoints(settings.faults_folder)
     relay = Relay(
@@ -67,8 +68,8 @@ def _worker(
         settings.kafka,
         client_id=f"subscriptions-relay-{settings.instance}",
         source="/rappen/subscriptions",
-        clock=system_clock,
+        clock=clock,
         faults=faults,
     )
-    consumers = subscribers.build(settings, database=database, clock=system_clock, faults=faults, health=health)
-    return [*consumers, relay, *jobs.build(settings, database=database, catalogue=catalogue, clock=system_clock)]
+    consumers = subscribers.build(settings, database=database, clock=clock, faults=faults, health=health)
+    return [*consumers, relay, *jobs.build(settings, database=database, catalogue=catalogue, clock=clock)]

@@ -16,4 +16,4 @@ def build(
 ) -> list[Component]:
     """The jobs of one worker; each is safe beside those of other workers."""
     advance_due = AdvanceDue(database, catalogue, clock=clock)
-    return [RepeatedJob("period clock", advance_due, every_s=settings.clock_interval_s)]
+    return [RepeatedJob("period clock", advance_due, every_s=settings.clock_interval_s, clock=clock)]

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ def published_arguments(published: Sequence[PublishedBalance]) -> tuple[list[obj
     return tuple(columns)
 
 
-async def read_published(kafka: KafkaSettings) -> list[PublishedBalance]:
+async def read_published(kafka: KafkaSettings, *, now: datetime) -> list[PublishedBalance]:
     """The newest balance that was published of each account, up to the present end of the topic.
 
     It has to be read before the snapshot of the database that it is compared with: what is published is committed.
@@ -58,6 +59,7 @@ async def read_published(kafka: KafkaSettings) -> list[PublishedBalance]:
     topic = source_topic(BALANCE_CHANGED_V1.name)
     partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
     newest: dict[int, PublishedBalance] = {}
+    read = partial(_published_balance, now=now)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=kafka.bootstrap_servers,
         client_id="billing-audit",
@@ -77,7 +79,7 @@ async def read_published(kafka: KafkaSettings) -> list[PublishedBalance]:
                 moved = time.monotonic()
             elif time.monotonic() - moved > STALL_S:
                 raise TimeoutError(f"{topic.name} gives no more records")
-            for published in map(_published_balance, chain.from_iterable(found.values())):
+            for published in map(read, chain.from_iterable(found.values())):
                 if published is not None and (
                     published.account_no not in newest or newest[published.account_no].version < published.version
                 ):
@@ -87,10 +89,10 @@ async def read_published(kafka: KafkaSettings) -> list[PublishedBalance]:
     return list(newest.values())
 
 
-def _published_balance(record: ConsumerRecord) -> PublishedBalance | None:
+def _published_balance(record: ConsumerRecord, *, now: datetime) -> PublishedBalance | None:
     """The balance in a record; None where the record cannot be read."""
     try:
-        changed = decode(record.headers, record.value, now=datetime.now(UTC)).data
+        changed = decode(record.headers, record.value, now=now).data
     except ContractError:
         return None
     if not isinstance(changed, BalanceChanged) or not changed.account_id.isdecimal():

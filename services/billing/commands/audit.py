@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 
 from services.billing.audit import AuditCheck, audit, read_published
 from services.billing.settings import BillingSettings
+from services.chassis.clock import platform_clock
 from services.chassis.database import OPERATOR_TIMEOUTS, Database, driver_connection
 
 __all__ = ["run"]
@@ -37,7 +38,7 @@ async def _audit(settings: BillingSettings) -> list[AuditCheck]:
     try:
         async with database.reading() as connection:
             try:
-                published = await read_published(settings.kafka)
+                published = await read_published(settings.kafka, now=platform_clock(settings)())
             except (KafkaError, OSError, TimeoutError) as error:
                 # The books can be checked all the same. That they agree with the topic is not shown, so that check
                 # fails.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.settings import BillingSettings
-from services.chassis.clock import system_clock
+from services.chassis.clock import platform_clock
 from services.chassis.database import OPERATOR_TIMEOUTS, Database
 
 __all__ = ["run"]
@@ -26,6 +26,6 @@ async def _ensure(settings: BillingSettings) -> int:
     database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=OPERATOR_TIMEOUTS)
     await database.start()
     try:
-        return await ApplyDirectory(database, clock=system_clock).resync()
+        return await ApplyDirectory(database, clock=platform_clock(settings)).resync()
     finally:
         await database.stop()

@@ -15,7 +15,7 @@ from services.billing.pricing import OUT_OF_TIME, in_time
 from services.billing.pricing.import_prices import PriceFileError, PriceImport, import_prices, read_price_file
 from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
-from services.chassis.clock import system_clock
+from services.chassis.clock import platform_clock
 from services.chassis.database import OPERATOR_TIMEOUTS, Database
 
 __all__ = ["run"]
@@ -77,7 +77,7 @@ def _time(text: str) -> datetime:
 
 
 async def _import(settings: BillingSettings, content: bytes, given: argparse.Namespace) -> PriceImport:
-    valid_from = given.valid_from or system_clock()
+    valid_from = given.valid_from or platform_clock(settings)()
     file = read_price_file(content, "litellm" if given.format == "litellm" else "rappen", valid_from)
     database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=OPERATOR_TIMEOUTS)
     await database.start()

@@ -68,7 +68,7 @@ async def test_a_last_row_that_is_gone_from_the_books_was_published(
     await producer.start()
     await producer.send_and_wait("balance.changed", value=b"not a balance", key=b"guest")
     await producer.stop()
-    published = await read_published(kafka)
+    published = await read_published(kafka, now=system_clock())
     assert [each for each in published if each.mandate_id == mandate] == [
         PublishedBalance(mandate, account_no, 3, -105_000)
     ]

@@ -50,7 +50,7 @@ async def test_an_unreadable_parked_event_is_set_aside_and_its_neighbours_are_ch
         runs += 1
         return await settle()
 
-    async with at_work(RepeatedJob("settle parked", counted, every_s=0.5)):
+    async with at_work(RepeatedJob("settle parked", counted, every_s=0.5, clock=system_clock)):
         await books.wait_charged([mandate], len(records), timeout_s=20)
         runs = 0
         await asyncio.sleep(2)
@@ -113,7 +113,7 @@ async def test_a_job_that_fails_is_told_and_tried_ever_more_rarely_and_ends_noth
         raise KeyError("stored")
 
     stop = asyncio.Event()
-    running = asyncio.create_task(RepeatedJob("test", failing, every_s=0.01).run(stop))
+    running = asyncio.create_task(RepeatedJob("test", failing, every_s=0.01, clock=system_clock).run(stop))
     await asyncio.sleep(2)
     assert not running.done()
     stop.set()
