@@ -208,6 +208,59 @@ def test_a_stack_that_starts_again_is_where_it_was_and_moves_on_to_a_time(up: Ma
     assert up.call("GET", f"/api/subscriptions/{MANDATE}", admin)["status"] == "EXPIRED"
 
 
+def test_an_advance_that_was_cut_off_is_finished_first_and_its_repeat_is_no_second_one(up: Machine) -> None:
+    day = 24 * 3600
+    platform, stripe = offsets(up)
+    record = up.home / ".rappen" / "data" / "clock-advance.json"
+    targets = {"platform_offset_s": platform + day, "stripe_offset_s": stripe + day}
+    record.write_text(json.dumps({"seconds": day, **targets}))
+    # The fake Stripe had moved when the command was killed.
+    assert up.http("POST", f"{up.stack['stripe']}/_control/clock/advance", {"seconds": day}).status_code == 200
+    assert "An advance by 1 day was cut off half way" in up.succeed("clock")
+    assert "The advance by 1 day that was cut off half way is made." in up.succeed("clock", "advance", "--days", "1")
+    assert offsets(up) == (platform + day, stripe + day)
+
+    record.write_text(json.dumps({"seconds": day, **{name: offset + day for name, offset in targets.items()}}))
+    other = up.run("clock", "advance", "--hours", "5")
+    assert other.returncode == 1
+    assert other.stderr == "rappen: nothing else was moved; for 5:00:00 more give the command again\n"
+    assert offsets(up) == (platform + 2 * day, stripe + 2 * day)
+    up.succeed("clock", "advance", "--hours", "5")
+    assert offsets(up) == (platform + 2 * day + 5 * 3600, stripe + 2 * day + 5 * 3600)
+
+
+def offsets(machine: Machine) -> tuple[int, int]:
+    """By how much the platform and the fake Stripe are ahead."""
+    platform = json.loads((machine.home / ".rappen" / "data" / "clock.json").read_text())["offset_s"]
+    return platform, machine.http("GET", f"{machine.stack['stripe']}/_control/state").json()["clock_offset_s"]
+
+
+def test_usage_that_flows_while_the_time_is_moved_is_never_of_a_future(up: Machine, tmp_path: Path) -> None:
+    output = tmp_path / "simulation.txt"
+    simulation = up.start("simulate", "--rate", "300", "--seconds", "8", output=output)
+    token = up.token("--user", "anna.keller")
+    # The demo tenant is made first.
+    wait_until(partial(_charged, up, token), what="charges of the demo tenant", timeout_s=60)
+    up.succeed("clock", "advance", "--days", "1")
+    assert simulation.wait(60) == 0, output.read_text()
+    assert "TIME_IN_FUTURE" not in up.succeed("dlq", "list", "--limit", "1000")
+    ahead = [datetime.fromisoformat(row["createdAt"]) - datetime.now(UTC) for row in charges(up, token)]
+    assert min(ahead) > timedelta(days=40)
+    # Some of it was made after the move.
+    assert max(ahead) > timedelta(seconds=offsets(up)[0]) - timedelta(minutes=1)
+
+
+def _charged(machine: Machine, token: str) -> bool:
+    answer = httpx.get(
+        f"{machine.stack['gateway']}/api/billing/transactions",
+        headers={"authorization": f"Bearer {token}"},
+        timeout=15,
+        trust_env=False,
+    )
+    # Before the directory knows her she has no access.
+    return answer.status_code == httpx.codes.OK and any(row["transactionType"] == "DEBIT" for row in answer.json())
+
+
 def test_down_with_purge_takes_the_time_with_it(up: Machine) -> None:
     up.succeed("down", "--purge")
     assert not (up.home / ".rappen").exists()

@@ -484,7 +484,10 @@ def test_ctrl_c_before_the_command_line_is_made_is_no_traceback(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "words",
-    [("audit",), ("dlq",), ("dlq", "list"), ("dlq", "replay"), ("prices",), ("migrate",), ("status",), ("demo",)],
+    [
+        *(("audit",), ("dlq",), ("dlq", "list"), ("dlq", "replay"), ("prices",), ("migrate",), ("status",), ("demo",)),
+        *(("clock",), ("clock", "show"), ("clock", "advance")),
+    ],
 )
 def test_help_needs_no_stack(tmp_path: Path, words: tuple[str, ...]) -> None:
     for asked in ("--help", "-h") if words[0] in ("audit", "dlq", "prices") else ("--help",):

@@ -18,7 +18,8 @@ from services.payments.stripe.gateway import StripeGateway
 
 __all__ = ["ProcessEvents"]
 
-# How long an event stays with a worker that does not answer. Two that overlap do no harm, only double work.
+# How long an event stays with a worker that does not answer, by the platform's time like all times of an event. Two
+# that overlap, as when that time is moved, do no harm, only double work.
 LEASE: Final = timedelta(seconds=15)
 BACK_OFF_S: Final = 1.0
 BACK_OFF_S_MAX: Final = 300.0
