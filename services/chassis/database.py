@@ -121,6 +121,9 @@ class Database:
                 "server_settings": {**_session(settings), **(_GENERIC_PLANS if generic_plans else {})},
             },
         )
+        # The pool replaces a connection by this. SQLAlchemy's own would first wait for a polite close, and a cancellation
+        # meanwhile would take the connection's place in the pool along.
+        self.engine.sync_engine.dialect.do_terminate = _terminate  # type: ignore[method-assign]
         event.listen(self.engine.sync_engine, "checkin", _close_in_transaction)
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
         event.listen(self.engine.sync_engine, "handle_error", _raise_what_the_driver_raised)
@@ -264,6 +267,10 @@ async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
     """A part of the running transaction that can fail by itself: what it did is then undone, and the error raised."""
     async with begin(connection):
         yield
+
+
+def _terminate(connection: DBAPIConnection) -> None:
+    connection.driver_connection.terminate()
 
 
 def _close_in_transaction(connection: DBAPIConnection | None, *_: object) -> None:
