@@ -168,6 +168,11 @@ class Database:
         finally:
             borrowed.close()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for a connection, so that who keeps one for long should give it back."""
+        return self._waiting > 0
+
     async def ping(self) -> bool:
         """Whether the server answers this role."""
         async with self.reading() as connection:
@@ -177,8 +182,13 @@ class Database:
         """A connection of the pool; `DatabaseUnavailable` where too many wait for one, or none is free in time."""
         if self._waiting >= self._waiting_max:
             raise DatabaseUnavailable
+        others_wait = self.awaited
         self._waiting += 1
         try:
+            if others_wait:
+                # Who waits takes a connection that came back in the turn after that. Without this turn, who gives one
+                # back and borrows again at once would always be first.
+                await asyncio.sleep(0)
             return await connect()
         except Exception as error:
             if is_transient(error):

@@ -108,6 +108,27 @@ async def test_the_line_for_a_connection_is_short(narrow: Database) -> None:
     assert await asyncio.gather(*waiting) == [True, True]
 
 
+@pytest.mark.parametrize("on_the_driver", [False, True])
+async def test_who_borrows_again_and_again_goes_behind_who_waits(narrow: Database, on_the_driver: bool) -> None:
+    borrowed = narrow.driver_reading if on_the_driver else narrow.reading
+
+    async def borrow_without_end() -> None:
+        while True:
+            async with borrowed() as connection:
+                await connection.execute("SELECT 1" if on_the_driver else sa.text("SELECT 1"))
+
+    borrowing = asyncio.create_task(borrow_without_end())
+    try:
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+            async with asyncio.timeout(2):
+                assert await narrow.ping()
+    finally:
+        borrowing.cancel()
+        (ended,) = await asyncio.gather(borrowing, return_exceptions=True)
+    assert isinstance(ended, asyncio.CancelledError)
+
+
 async def test_more_checks_than_can_wait_are_refused_at_once(
     database: Database, mandate: str, servers: ServerPair
 ) -> None:
