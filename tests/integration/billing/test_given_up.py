@@ -167,9 +167,7 @@ async def _asked_by_the_driver(database: Database, statement: str) -> Any:
 
 
 @pytest.mark.parametrize("ask", [_asked, _asked_by_the_driver])
-async def test_a_connection_whose_statement_is_given_up_goes_to_nobody_else(
-    single: Database, ask: Ask
-) -> None:
+async def test_a_connection_whose_statement_is_given_up_goes_to_nobody_else(single: Database, ask: Ask) -> None:
     before = await ask(single, "SELECT pg_backend_pid()")
     given_up = asyncio.create_task(ask(single, "SELECT pg_sleep(30)"))
     await asyncio.sleep(0.05)
