@@ -4,14 +4,14 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request
 from pydantic import WithJsonSchema
 
 from services.chassis.bodies import IDENTIFIER_SCHEMA
 from services.chassis.caller import CurrentCaller, require_person
-from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
+from services.chassis.exact_json import ExactJsonRoute
 from services.chassis.operations import Access, Repeat, operation
 from services.chassis.problems import request_id_of
 from services.chassis.validation import Form
@@ -74,8 +74,8 @@ async def _require_admin(mandate_id: MandateId, caller: CurrentCaller) -> None:
         answer=CheckoutOptions,
     ),
 )
-async def get_options(context: Context) -> ExactJsonResponse:
-    return ExactJsonResponse({"amounts": [_money(amount) for amount in context.amounts]})
+async def get_options(context: Context) -> dict[str, Any]:
+    return {"amounts": [_money(amount) for amount in context.amounts]}
 
 
 @api.post(
@@ -97,7 +97,7 @@ async def post_create(
     mandate_id: MandateId,
     body: Checkout,
     idempotency_key: Annotated[IdempotencyKey | None, Header(include_in_schema=False)] = None,
-) -> ExactJsonResponse:
+) -> dict[str, str]:
     order = TopUpOrder(
         mandate_id=mandate_id,
         user_id=body.user_id,
@@ -107,7 +107,7 @@ async def post_create(
         language=caller.language,
         idempotency_key=idempotency_key,
     )
-    return ExactJsonResponse({"redirectUrl": await context.create(order)})
+    return {"redirectUrl": await context.create(order)}
 
 
 @api.post(
@@ -122,20 +122,16 @@ async def post_create(
         refuses=(404, 409, 413, 415, 422),
     ),
 )
-async def post_confirm(
-    context: Context, caller: CurrentCaller, body: Confirmation, request: Request
-) -> ExactJsonResponse:
+async def post_confirm(context: Context, caller: CurrentCaller, body: Confirmation, request: Request) -> dict[str, Any]:
     settlement = await context.confirm(body.session_id, caller=caller, cause=request_id_of(request))
     payment = settlement.payment
-    return ExactJsonResponse(
-        {
-            "credited": settlement.credited,
-            "alreadyCredited": payment is not None and not settlement.credited,
-            "sessionId": body.session_id,
-            "mandateId": settlement.checkout.mandate_id,
-            "amountChf": _amount_chf(payment),
-        }
-    )
+    return {
+        "credited": settlement.credited,
+        "alreadyCredited": payment is not None and not settlement.credited,
+        "sessionId": body.session_id,
+        "mandateId": settlement.checkout.mandate_id,
+        "amountChf": _amount_chf(payment),
+    }
 
 
 def _money(amount: Decimal) -> dict[str, str]:
