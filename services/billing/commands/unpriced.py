@@ -9,8 +9,8 @@ from typing import Any
 from services.billing.mandates.queries import list_unknown
 from services.billing.pricing.queries import list_unpriced
 from services.billing.settings import BillingSettings
-from services.chassis.arguments import LISTED_MAX, whole_number
-from services.chassis.database import OPERATOR_TIMEOUTS, Database
+from services.chassis.arguments import LISTED_MAX, operator_database, whole_number
+from services.chassis.database import Database
 
 __all__ = ["run_unknown", "run_unpriced"]
 
@@ -55,11 +55,8 @@ def _parse(name: str, what: str, arguments: Sequence[str]) -> argparse.Namespace
 
 
 async def _read(settings: BillingSettings, query: Callable[[Database], Awaitable[Rows]]) -> Rows:
-    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=OPERATOR_TIMEOUTS)
-    try:
+    async with operator_database(settings) as database:
         return await query(database)
-    finally:
-        await database.stop()
 
 
 async def _unpriced(database: Database, limit: int) -> Rows:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Request
 
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.clock import Clock
 from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.problems import request_id_of
+from services.chassis.state import of_state
 from services.gateway.directory import queries
 from services.gateway.directory.accept_invitation import accept_invitation
 from services.gateway.directory.bodies import InvitationAnswer
@@ -93,9 +94,4 @@ class Directory:
             await self.consumer_progress.caught_up(TOPIC)
 
 
-async def _directory_of(request: Request) -> Directory:
-    directory: Directory = request.app.state.directory
-    return directory
-
-
-TheDirectory = Annotated[Directory, Depends(_directory_of)]
+TheDirectory = Annotated[Directory, of_state("directory")]

@@ -14,6 +14,7 @@ from services.chassis.caller import CurrentCaller, require_person
 from services.chassis.exact_json import ExactJsonRoute
 from services.chassis.operations import Access, Repeat, operation
 from services.chassis.problems import request_id_of
+from services.chassis.state import of_state
 from services.chassis.validation import Form
 from services.payments.checkouts.bodies import Checkout, CheckoutOptions, Confirmation, Confirmed, Redirect
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
@@ -37,12 +38,7 @@ class CheckoutContext:
     amounts: Collection[Decimal]
 
 
-async def _context(request: Request) -> CheckoutContext:
-    context: CheckoutContext = request.app.state.checkouts
-    return context
-
-
-Context = Annotated[CheckoutContext, Depends(_context)]
+Context = Annotated[CheckoutContext, of_state("checkouts")]
 MandateId = Annotated[str, Path(alias="mandateId"), WithJsonSchema(IDENTIFIER_SCHEMA)]
 # The gateway sends it with every change that can be repeated, and documents it there.
 IdempotencyKey = Annotated[
