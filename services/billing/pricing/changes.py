@@ -85,8 +85,7 @@ def _where(part: PriceList | Factor, tier: str) -> str:
 
 
 def _hours(window: Window) -> str:
-    times = "-".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in (window.start, window.end))
-    return f"{times} {window.zone} on {''.join(map(str, window.weekdays))}"
+    return f"{window.hours} {window.zone} on {''.join(map(str, window.weekdays))}"
 
 
 def _beyond(price: Decimal, others: list[Decimal]) -> bool:

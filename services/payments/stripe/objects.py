@@ -1,6 +1,5 @@
 """Stripe's objects as plain values: the fields that we read, as Stripe has them now."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,16 +19,14 @@ class PaymentIntent:
 
 @dataclass(frozen=True, slots=True)
 class CheckoutSession:
-    """A Checkout session. Its metadata says whose it is, never how much."""
+    """A Checkout session."""
 
     id: str
-    mode: str
     status: str | None
     payment_status: str
     amount_total: int | None
     currency: str | None
     client_reference_id: str | None
-    metadata: Mapping[str, str]
     created_at: datetime
     payment_intent: PaymentIntent | None
 

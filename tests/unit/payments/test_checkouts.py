@@ -24,13 +24,11 @@ AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 INTENT = PaymentIntent(id="pi_1", status="succeeded", amount_received=2500, currency="chf", paid_at=AT)
 PAID = CheckoutSession(
     id="cs_test_1",
-    mode="payment",
     status="complete",
     payment_status="paid",
     amount_total=2500,
     currency="chf",
     client_reference_id=None,
-    metadata={},
     created_at=AT,
     payment_intent=INTENT,
 )
