@@ -3,7 +3,6 @@
 A malformed value is refused with the parameter's name, before anything that the request asks for is looked up.
 """
 
-import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -13,11 +12,9 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from services.billing.errors import MalformedParameter
-from services.chassis.bodies import IDENTIFIER_SCHEMA
+from services.chassis.bodies import IDENTIFIER, IDENTIFIER_SCHEMA
 
 __all__ = ["IdOf", "IntegerOf", "MandateId", "TextOf"]
-
-_IDENTIFIER = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class IdOf(_Parameter):
 
     def read(self, text: str) -> str:
         """The id, or 400."""
-        if not _IDENTIFIER.fullmatch(text):
+        if not IDENTIFIER.fullmatch(text):
             raise MalformedParameter(self.name, en="this cannot be an id", de="das kann keine Id sein")
         return text
 

@@ -1,6 +1,5 @@
 """Topping up: what is offered, starting a checkout, confirming it after the redirect."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Request
 from pydantic import WithJsonSchema
 
-from services.chassis.bodies import IDENTIFIER_SCHEMA
+from services.chassis.bodies import IDENTIFIER, IDENTIFIER_SCHEMA
 from services.chassis.caller import CurrentCaller, require_person
 from services.chassis.exact_json import ExactJsonRoute
 from services.chassis.operations import Access, Repeat, operation
@@ -25,7 +24,6 @@ from services.payments.checkouts.errors import MandateUnknown
 __all__ = ["CheckoutContext", "api"]
 
 SIX_PLACES = Decimal("0.000001")
-_MANDATE_ID = re.compile(r"[A-Za-z0-9._:@|-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ api = APIRouter(prefix="/api/billing/checkout", route_class=ExactJsonRoute)
 async def _require_admin(mandate_id: MandateId, caller: CurrentCaller) -> None:
     """FastAPI dependency: refuses callers who do not administer the mandate, before the body is read."""
     caller.require_admin(mandate_id)
-    if not _MANDATE_ID.fullmatch(mandate_id):
+    if not IDENTIFIER.fullmatch(mandate_id):
         raise MandateUnknown
 
 
