@@ -128,7 +128,6 @@ class Consumer:
             reading=self._limit.reading,
             listener=_Drain(self._busy, faults, self._revoke, self._begin),
             linger_s=linger_s,
-            logger=None,
         )
         self._watchdog = Watchdog(self.name, [topic], self._subscription, self._busy, self._limit)
         health.register(self.name, self._ready)

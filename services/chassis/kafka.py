@@ -82,7 +82,6 @@ class BatchSubscription:
         reading: asyncio.Event,
         listener: RebalanceListener,
         linger_s: float,
-        logger: Any,
     ) -> None:
         self._reading = reading
         self._broker = KafkaBroker(
@@ -101,7 +100,7 @@ class BatchSubscription:
             metadata_max_age_ms=METADATA_AGE_MS_MAX,
             # By default a batch in flight is cancelled after 15 s, and comes again.
             graceful_timeout=STOP_GRACE_S,
-            logger=logger,
+            logger=None,
             # The handler takes what the decoder gives; casting it would copy each batch.
             apply_types=False,
         )

@@ -26,7 +26,7 @@ from services.chassis.process import pause
 from services.chassis.quarantine import dead_letter_headers, sent_key
 from services.chassis.settings import KafkaSettings
 
-__all__ = ["Relay", "States"]
+__all__ = ["Relay"]
 
 ROWS_MAX = 5_000
 # Dead letters are taken by number and by size: each may be as large as the largest record, twice.

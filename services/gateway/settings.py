@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 from rappen_contracts.types import Name
 from services.chassis.settings import HttpSettings, ServiceSettings
 
-__all__ = ["DevIssuerSettings", "GatewaySettings", "OidcSettings", "Origin", "RateLimitSettings", "SigningAlgorithm"]
+__all__ = ["GatewaySettings", "Origin", "RateLimitSettings"]
 
 # Asymmetric algorithms only: with a shared secret, every verifier could also sign.
 SigningAlgorithm = Literal["ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]

@@ -12,7 +12,7 @@ from services.chassis.settings import ServiceSettings
 from services.payments.checkouts.return_url import Marks, origin_of
 from services.payments.stripe.minor_units import to_minor
 
-__all__ = ["PaymentsSettings", "StripeSettings"]
+__all__ = ["PaymentsSettings"]
 
 _API_KEY = re.compile(r"(?:sk|rk)_(test|live)_[A-Za-z0-9_]+", re.ASCII)
 

@@ -10,7 +10,7 @@ from services.billing.pricing.book import PriceBook
 from services.billing.pricing.clock import Window
 from services.billing.pricing.version import STANDARD, Factor, PriceList, PriceVersion
 
-__all__ = ["Change", "Preview", "PriceChange", "diff"]
+__all__ = ["Change", "Preview", "diff"]
 
 # A larger change, up or down, is more often a mistaken unit than a new price: it is marked for review.
 _SUSPICIOUS_RATIO = 10

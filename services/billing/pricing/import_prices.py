@@ -42,7 +42,6 @@ from services.chassis.validation import FieldFault
 
 __all__ = [
     "PriceFileError",
-    "PriceFormat",
     "PriceImport",
     "import_file",
     "import_prices",

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.payments.checkouts.settle_checkout import ObservedSession
 from services.payments.stripe.gateway import StripeGateway
 
-__all__ = ["EVENT_TYPES", "Effect", "ObservedObject"]
+__all__ = ["EVENT_TYPES", "Effect"]
 
 
 class Effect(Protocol):

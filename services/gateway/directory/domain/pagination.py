@@ -10,14 +10,12 @@ from pydantic.alias_generators import to_camel
 from rappen_contracts.types import Text
 
 __all__ = [
-    "OPERATORS",
     "ColumnType",
     "Filter",
     "Operator",
     "PageRequest",
     "Pagination",
     "PaginationFault",
-    "Sort",
     "parse_pagination",
 ]
 
