@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from services.chassis.database import OPERATOR_TIMEOUTS, Database
 from services.chassis.settings import ServiceSettings
 
-__all__ = ["LISTED_MAX", "operator_database", "whole_number"]
+__all__ = ["LISTED_MAX", "add_limit", "operator_database", "whole_number"]
 
 # Lines that a command lists at most.
 LISTED_MAX = 10_000
@@ -24,6 +24,13 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def add_limit(parser: argparse.ArgumentParser, *, low: int = 1) -> None:
+    """Adds the option that says how many lines are listed at most."""
+    parser.add_argument(
+        "--limit", type=whole_number(low, LISTED_MAX), default=50, metavar="N", help="at most so many (default: 50)"
+    )
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from services.chassis.arguments import LISTED_MAX, operator_database, whole_number
+from services.chassis.arguments import add_limit, operator_database
 from services.chassis.clock import system_clock
 from services.payments.inbox.queries import list_events
 from services.payments.inbox.repository import reopen_events
@@ -20,9 +20,7 @@ def _events(settings: PaymentsSettings, arguments: Sequence[str]) -> int:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the newest stored events of Stripe's")
     listing.add_argument("--unfinished", action="store_true", help="only what waits, fails or was set aside")
-    listing.add_argument(
-        "--limit", type=whole_number(1, LISTED_MAX), default=50, metavar="N", help="at most so many (default: 50)"
-    )
+    add_limit(listing)
     retry = actions.add_parser("retry", help="have stored events processed again, now")
     retry.add_argument("event_id", nargs="+", metavar="ID", help="as in the list: evt_...")
     options = parser.parse_args(arguments)
