@@ -6,7 +6,6 @@ from starlette.types import ASGIApp
 
 from services.billing.checks import api as checks
 from services.billing.checks.check_funds import CheckFunds
-from services.billing.checks.direct import DirectPaths
 from services.billing.credits import api as accounts
 from services.billing.http import ApiContext
 from services.billing.mandates import api as mandates
@@ -36,4 +35,4 @@ def serve_routes(
     app.state.context = ApiContext(settings, database, clock)
     app.state.tariffs = tariffs
     app.state.check = checks.check_handler(caller, CheckFunds(database, tariffs, settings, clock))
-    return DirectPaths(app, {checks.PATH: app.state.check})
+    return checks.DirectPaths(app, {checks.PATH: app.state.check})

@@ -73,12 +73,18 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
     """
 
     peer_timeout_s: ClassVar[int]
+    # Set in the moment a statement is given up; the connection is closed only in the event loop's next turn.
+    given_up = False
 
     def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any) -> None:
         super().__init__(protocol, transport, *more)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             _watch_peer(sock, self.peer_timeout_s)
+
+    def _cancel_current_command(self, *waiters: asyncio.Future[None]) -> None:
+        self.given_up = True
+        super()._cancel_current_command(*waiters)
 
     async def _cancel(self, waiter: asyncio.Future[None], cancel_waiter: asyncio.Future[None] | None = None) -> None:
         self.terminate()
@@ -270,8 +276,9 @@ def _close_in_transaction(connection: DBAPIConnection | None, *_: object) -> Non
 
 
 def _refuse_closed(connection: DBAPIConnection, *_: object) -> None:
-    """Makes the pool replace a connection that the server has closed meanwhile; needs no round trip."""
-    if connection.driver_connection.is_closed():
+    """Makes the pool replace a connection that the server has closed meanwhile, or that is about to be closed; needs no
+    round trip."""
+    if connection.driver_connection.is_closed() or connection.driver_connection.given_up:
         raise DisconnectionError
 
 

@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.chassis.settings import ServiceSettings, SettingsGroup
 from services.payments.checkouts.return_url import Marks, origin_of
-from services.payments.stripe.minor_units import to_minor
+from services.payments.stripe.gateway import to_minor
 
 __all__ = ["PaymentsSettings"]
 

@@ -10,13 +10,13 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.errors import AmountAboveCeiling, InvalidField
+from services.billing.ledger.calendars import HOST_ZONES, zone_known
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.errors import BillingModelFixed
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.queries import read_settings
 from services.billing.mandates.repository import calendar_of, lock_settings, past_zones_json, write_settings
 from services.billing.money import from_micro, to_micro
-from services.billing.zones import HOST_ZONES, zone_known
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.clock import Clock
 from services.chassis.database import Database

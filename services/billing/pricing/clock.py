@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from services.billing.zones import zone_known
+from services.billing.ledger.calendars import zone_known
 
 __all__ = ["ALL_DAYS", "DAY_MINUTES", "Clock", "Window"]
 

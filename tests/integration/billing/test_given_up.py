@@ -152,3 +152,27 @@ async def _read_changed(database: Database, on_driver: bool) -> None:
             await driver_connection(connection).fetch("SELECT a FROM changed")
         else:
             await connection.execute(sa.text("SELECT a FROM changed"))
+
+
+async def _asked(database: Database, statement: str) -> Any:
+    async with database.reading() as connection:
+        return await connection.scalar(sa.text(statement))
+
+
+async def _asked_by_the_driver(database: Database, statement: str) -> Any:
+    async with database.driver_reading() as connection:
+        return await connection.fetchval(statement)
+
+
+@pytest.mark.parametrize("ask", [_asked, _asked_by_the_driver])
+async def test_a_connection_whose_statement_is_given_up_goes_to_nobody_else(
+    single: Database, ask: Callable[[Database, str], Coroutine[Any, Any, Any]]
+) -> None:
+    before = await ask(single, "SELECT pg_backend_pid()")
+    given_up = asyncio.create_task(ask(single, "SELECT pg_sleep(30)"))
+    await asyncio.sleep(0.05)
+    given_up.cancel()
+    # It begins in the same turn of the loop, as soon as the connection has come back and before that is closed.
+    after = asyncio.create_task(ask(single, "SELECT pg_backend_pid()"))
+    assert await after != before
+    assert given_up.cancelled()
