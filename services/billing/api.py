@@ -11,7 +11,7 @@ from services.billing.http import ApiContext
 from services.billing.mandates import api as mandates
 from services.billing.pricing import api as pricing
 from services.billing.pricing.repository import Tariffs
-from services.billing.reports import api_balances, api_transactions
+from services.billing.reports import api as reports
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import Clock
@@ -22,7 +22,7 @@ __all__ = ["add_routes", "serve_routes"]
 
 def add_routes(app: FastAPI) -> None:
     """Adds every route. The objects that they use are put into the application's state when it is served."""
-    for part in (checks, api_balances, api_transactions, mandates, accounts, pricing):
+    for part in (checks, reports, mandates, accounts, pricing):
         app.include_router(part.api)
 
 

@@ -116,22 +116,11 @@ def _stored(name: str, value: Any) -> Any:
 
 def _settings_json(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Settings as every answer shows them; amounts in CHF."""
+    settings = {name: row[column] for name, (column, _) in _COLUMNS.items()}
     return {
         "id": str(row["no"]),
         "mandateId": row["id"],
-        "billingModel": row["billing_model"],
-        "defaultUserCredit": from_micro(row["default_user_credit"]),
-        "warningThresholdPercent": row["warning_threshold_percent"],
-        "blockOnZeroBalance": row["block_on_zero_balance"],
-        "billingAddress": row["billing_address"],
-        "notifyEmails": row["notify_emails"],
-        "notifyOnWarning": row["notify_on_warning"],
-        "autoRechargeEnabled": row["auto_recharge_enabled"],
-        "rechargeAmountCHF": from_micro(row["recharge_amount"]),
-        "rechargeMaxPerMonth": row["recharge_max_per_month"],
-        "markupPercent": row["markup_percent"],
-        "timeZone": row["time_zone"],
+        **settings,
+        **{name: from_micro(settings[name]) for name in _AMOUNTS},
         "timeZoneKnown": zone_known(row["time_zone"]),
-        "lateEvents": row["late_events"],
-        "lateEventDays": row["late_event_days"],
     }

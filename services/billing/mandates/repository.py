@@ -21,7 +21,6 @@ from services.chassis.statements import one_of
 __all__ = [
     "USABLE_PERCENT",
     "LockedMandate",
-    "OpeningCredit",
     "calendar_of",
     "lock_mandate",
     "lock_mandates",

@@ -40,6 +40,11 @@ class Window:
             raise ValueError("zone is the name of a time zone, like Europe/Zurich")
 
     @property
+    def hours(self) -> str:
+        """Start and end as `HH:MM-HH:MM`."""
+        return "-".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in (self.start, self.end))
+
+    @property
     def length(self) -> int:
         """Minutes from start to end."""
         return (self.end - self.start - 1) % DAY_MINUTES + 1

@@ -144,13 +144,11 @@ def _session(session: dict[str, Any]) -> CheckoutSession:
     currency = (session.get("currency") or "").upper()
     return CheckoutSession(
         id=session["id"],
-        mode=session["mode"],
         status=session.get("status"),
         payment_status=session["payment_status"],
         amount_total=from_minor(session.get("amount_total") or 0, currency),
         currency=currency,
         client_reference_id=session.get("client_reference_id"),
-        metadata=session.get("metadata") or {},
         created_at=_time(session["created"]),
         payment_intent=_payment_intent(intent) if isinstance(intent, dict) else None,
     )

@@ -3,7 +3,6 @@
 Amounts are exact, in units of their currency; currencies are in capitals.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -24,19 +23,14 @@ class PaymentIntent:
 
 @dataclass(frozen=True, slots=True)
 class CheckoutSession:
-    """A Checkout session. Its metadata says whose it is, never how much.
-
-    One that asks for no money may have no currency: then that is empty, and the amount zero.
-    """
+    """A Checkout session. One that asks for no money may have no currency: then that is empty, and the amount zero."""
 
     id: str
-    mode: str
     status: str | None
     payment_status: str
     amount_total: Decimal
     currency: str
     client_reference_id: str | None
-    metadata: Mapping[str, str]
     created_at: datetime
     payment_intent: PaymentIntent | None
 

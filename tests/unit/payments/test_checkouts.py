@@ -25,13 +25,11 @@ AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 INTENT = PaymentIntent(id="pi_1", status="succeeded", amount_received=Decimal("25.00"), currency="CHF", paid_at=AT)
 PAID = CheckoutSession(
     id="cs_test_1",
-    mode="payment",
     status="complete",
     payment_status="paid",
     amount_total=Decimal("25.00"),
     currency="CHF",
     client_reference_id=None,
-    metadata={},
     created_at=AT,
     payment_intent=INTENT,
 )
