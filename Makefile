@@ -11,7 +11,7 @@ DESCRIBED := billing payments subscriptions gateway
 # imports again: 3 s instead of 1 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test bench lint up down generate lock format
+.PHONY: setup demo test bench compare lint up down generate lock format
 
 # The environment, exactly as locked. Done again only when the lock has changed.
 setup: $(VENV)/.locked
@@ -34,6 +34,10 @@ test: setup
 # The figures of speed and memory, as ratios to a baseline of the same run.
 bench: setup
 	$(BIN)/python -m tests.bench
+
+# The speed of this checkout through that of another, by turns: make compare OTHER=path [ROUNDS=20]. `make setup` there.
+compare: setup
+	$(BIN)/python -m tests.bench.compare $(if $(OTHER),"$(OTHER)") $(if $(ROUNDS),--rounds $(ROUNDS))
 
 lint: setup
 	$(BIN)/ruff check .

@@ -3,7 +3,9 @@
 `decode` raises nothing but `ContractError`, whatever bytes it is given.
 """
 
+import binascii
 import re
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +17,6 @@ from uuid import UUID
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError, to_json
 
-from rappen_contracts.envelope import JSON, checked_source, media_type, structured_data
 from rappen_contracts.errors import ContractError
 from rappen_contracts.field_faults import refusal
 from rappen_contracts.json_text import parse_json, split_array
@@ -38,6 +39,7 @@ Events = Mapping[str, EventVersion]
 
 BATCH_EVENTS_MAX = 1000
 FUTURE_MAX = timedelta(minutes=5)
+JSON = "application/json"
 STRUCTURED = "application/cloudevents+json"
 
 # Required CloudEvents attributes, as they stand in binary headers.
@@ -47,6 +49,22 @@ _KNOWN_HEADERS = frozenset((*_REQUIRED, "content-type", "ce_datacontenttype", "t
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _TYPE = re.compile(r"(ch\.rappen\.[a-z._]+)\.v\d{1,9}", re.ASCII)
 _SHOWN_ID_LENGTH_MAX = 100
+# Media types whose text is JSON; parameters were cut off before.
+_JSON_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/(?:json|[a-z0-9!#$&^_.+-]+\+json)", re.ASCII)
+# RFC 3986, URI-reference: scheme, authority with an IPv6 address or a name, path, query and fragment. Without scheme
+# and authority the first segment of a path has no colon.
+_URI_REFERENCE = re.compile(
+    r"(?:[a-z][a-z0-9+.-]*:)?"
+    r"(?://(?:(?:[a-z0-9._~!$&'()*+,;=:-]|%[0-9a-f]{2})*@)?"
+    r"(?:\[[0-9a-fv.:]+\]|(?:[a-z0-9._~!$&'()*+,;=-]|%[0-9a-f]{2})*)(?::[0-9]*)?(?=[/?#]|\Z)|(?!//))"
+    r"(?:[a-z0-9._~!$&'()*+,;=:@/-]|%[0-9a-f]{2})*"
+    r"(?:\?(?:[a-z0-9._~!$&'()*+,;=:@/?-]|%[0-9a-f]{2})*)?"
+    r"(?:#(?:[a-z0-9._~!$&'()*+,;=:@/?-]|%[0-9a-f]{2})*)?",
+    re.ASCII | re.IGNORECASE,
+)
+_NO_SCHEME = re.compile(r"(?![a-z][a-z0-9+.-]*:)[^/?#]*:", re.ASCII | re.IGNORECASE)
+_SOURCE_LENGTH_MAX = 1024
+
 _CANONICAL = {"canonical": True}
 
 
@@ -84,7 +102,7 @@ def decode(headers: Headers, value: bytes | None, *, now: datetime, events: Even
         attributes = _attributes(headers)
         content_type = attributes.get("content-type") or attributes.get("ce_datacontenttype") or JSON
         if content_type != JSON:
-            content_type = media_type(content_type)
+            content_type = _media_type(content_type)
         payload = parse_json(value)
         if content_type == STRUCTURED or _looks_structured(attributes, payload):
             return _structured(payload, attributes.get("traceparent"), now, events)
@@ -136,7 +154,7 @@ def encode(
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", str(id).encode()),
-        ("ce_source", checked_source(source).encode()),
+        ("ce_source", _checked_source(source).encode()),
         ("ce_type", type.encode()),
         ("ce_time", _time_text(time).encode()),
         ("content-type", JSON.encode()),
@@ -221,7 +239,7 @@ def _structured(payload: object, traceparent: str | None, now: datetime, events:
     trace = own_trace if isinstance(own_trace, str) else traceparent
     if trace is not None:
         attributes["traceparent"] = trace
-    return _event(attributes, structured_data(payload), now, events)
+    return _event(attributes, _structured_data(payload), now, events)
 
 
 def _event(attributes: Mapping[str, str], payload: object, now: datetime, events: Events) -> Event:
@@ -234,7 +252,7 @@ def _event(attributes: Mapping[str, str], payload: object, now: datetime, events
     version = events.get(type_)
     if version is None:
         raise _unknown(type_, events)
-    source = checked_source(attributes["ce_source"])
+    source = _checked_source(attributes["ce_source"])
     field = "id"
     try:
         event_id = parse_uuid(attributes["ce_id"])
@@ -293,3 +311,43 @@ def _unknown(type_: str, events: Events) -> ContractError:
     if versions:
         return ContractError("UNKNOWN_VERSION", f"type: this version is not known; known is {', '.join(versions)}")
     return ContractError("UNKNOWN_TYPE", f"type: no such event; known are {', '.join(events)}")
+
+
+def _media_type(content_type: str) -> str:
+    """The media type without its parameters, in lower case; only JSON is read."""
+    essence = content_type.partition(";")[0].strip(" \t").lower()
+    if not _JSON_TYPE.fullmatch(essence):
+        raise ContractError("BAD_CONTENT_TYPE", f"the content type is {JSON} or another kind of JSON")
+    return essence
+
+
+def _structured_data(payload: Mapping[str, object]) -> object:
+    """`data`, or what `data_base64` holds as JSON; `data: null` is there, a null of the other two is not."""
+    content_type, encoded = payload.get("datacontenttype"), payload.get("data_base64")
+    if content_type is not None and not isinstance(content_type, str):
+        raise ContractError("BAD_ATTRIBUTE", "datacontenttype is a string")
+    if content_type:
+        _media_type(content_type)
+    if encoded is None:
+        if "data" not in payload:
+            raise ContractError("MISSING_FIELD", "data is required")
+        return payload["data"]
+    if "data" in payload:
+        raise ContractError("DATA_TWICE", "data and data_base64 exclude each other")
+    if not isinstance(encoded, str):
+        raise ContractError("BAD_ATTRIBUTE", "data_base64 is a string")
+    try:
+        value = b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise ContractError("BAD_BASE64", "data_base64 is not base64 with padding (RFC 4648, section 4)") from None
+    if not value:
+        raise ContractError("EMPTY", "data_base64 holds nothing")
+    return parse_json(value)
+
+
+@lru_cache(maxsize=512)
+def _checked_source(source: str) -> str:
+    """Checks `ce_source` as a URI reference; cached, because publishers are few and the check is slow."""
+    if not 1 <= len(source) <= _SOURCE_LENGTH_MAX or not _URI_REFERENCE.fullmatch(source) or _NO_SCHEME.match(source):
+        raise ContractError("BAD_SOURCE", "source is a URI reference (RFC 3986) of 1 to 1024 characters")
+    return source

@@ -6,13 +6,12 @@ from starlette.types import ASGIApp
 
 from services.billing.checks import api as checks
 from services.billing.checks.check_funds import CheckFunds
-from services.billing.checks.direct import DirectPaths
 from services.billing.credits import api as accounts
 from services.billing.http import ApiContext
 from services.billing.mandates import api as mandates
 from services.billing.pricing import api as pricing
 from services.billing.pricing.repository import Tariffs
-from services.billing.reports import api_balances, api_transactions
+from services.billing.reports import api as reports
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import Clock
@@ -23,7 +22,7 @@ __all__ = ["add_routes", "serve_routes"]
 
 def add_routes(app: FastAPI) -> None:
     """Adds every route. The objects that they use are put into the application's state when it is served."""
-    for part in (checks, api_balances, api_transactions, mandates, accounts, pricing):
+    for part in (checks, reports, mandates, accounts, pricing):
         app.include_router(part.api)
 
 
@@ -36,4 +35,4 @@ def serve_routes(
     app.state.context = ApiContext(settings, database, clock)
     app.state.tariffs = tariffs
     app.state.check = checks.check_handler(caller, CheckFunds(database, tariffs, settings, clock))
-    return DirectPaths(app, {checks.PATH: app.state.check})
+    return checks.DirectPaths(app, {checks.PATH: app.state.check})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Header, Request
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +17,7 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database, extend_timeouts
 from services.chassis.deadlines import LONG_ANSWER_S, deadline_of
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
+from services.chassis.state import of_state
 from services.chassis.validation import value_fault
 
 __all__ = [
@@ -59,12 +60,7 @@ class ApiContext:
     clock: Clock
 
 
-async def _context(request: Request) -> ApiContext:
-    context: ApiContext = request.app.state.context
-    return context
-
-
-Context = Annotated[ApiContext, Depends(_context)]
+Context = Annotated[ApiContext, of_state("context")]
 
 
 def router() -> APIRouter:

@@ -3,7 +3,7 @@
 A malformed value is refused with the parameter's name, before anything that the request asks for is looked up.
 """
 
-import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,22 +12,29 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from services.billing.errors import MalformedParameter
-from services.chassis.bodies import IDENTIFIER_SCHEMA
+from services.chassis.bodies import IDENTIFIER, IDENTIFIER_SCHEMA
 
 __all__ = ["IdOf", "IntegerOf", "MandateId", "TextOf"]
 
-_IDENTIFIER = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
-
 
 @dataclass(frozen=True, slots=True)
-class IdOf:
-    """An id; a value that cannot be one is refused with 400."""
+class _Parameter(ABC):
+    """How the value of the parameter `name` is read."""
 
     name: str
+
+    @abstractmethod
+    def read(self, text: str) -> Any:
+        """The value, or 400."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """The reader, before the type's own."""
         return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+
+@dataclass(frozen=True, slots=True)
+class IdOf(_Parameter):
+    """An id; a value that cannot be one is refused with 400."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """The form of an id."""
@@ -35,22 +42,17 @@ class IdOf:
 
     def read(self, text: str) -> str:
         """The id, or 400."""
-        if not _IDENTIFIER.fullmatch(text):
+        if not IDENTIFIER.fullmatch(text):
             raise MalformedParameter(self.name, en="this cannot be an id", de="das kann keine Id sein")
         return text
 
 
 @dataclass(frozen=True, slots=True)
-class IntegerOf:
+class IntegerOf(_Parameter):
     """A whole number from `least` to `most`, which has nine digits at most."""
 
-    name: str
     least: int
     most: int = 999_999_999
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """The reader, before the type's own."""
-        return core_schema.no_info_before_validator_function(self.read, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Type and bounds."""
@@ -68,15 +70,10 @@ class IntegerOf:
 
 
 @dataclass(frozen=True, slots=True)
-class TextOf:
+class TextOf(_Parameter):
     """Text as the database can compare it; an empty one is none. `enum` names what a filter can find."""
 
-    name: str
     enum: tuple[str, ...] = ()
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """The reader, before the type's own."""
-        return core_schema.no_info_before_validator_function(self.read, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Plain text, or one of a few."""

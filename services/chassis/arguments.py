@@ -1,9 +1,13 @@
-"""Types and limits that the options of several operators' commands share."""
+"""What several operators' commands share: types and limits of their options, and the database as they use it."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
-__all__ = ["LISTED_MAX", "whole_number"]
+from services.chassis.database import OPERATOR_TIMEOUTS, Database
+from services.chassis.settings import ServiceSettings
+
+__all__ = ["LISTED_MAX", "add_limit", "operator_database", "whole_number"]
 
 # Lines that a command lists at most.
 LISTED_MAX = 10_000
@@ -20,3 +24,20 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def add_limit(parser: argparse.ArgumentParser, *, low: int = 1) -> None:
+    """Adds the option that says how many lines are listed at most."""
+    parser.add_argument(
+        "--limit", type=whole_number(low, LISTED_MAX), default=50, metavar="N", help="at most so many (default: 50)"
+    )
+
+
+@asynccontextmanager
+async def operator_database(settings: ServiceSettings) -> AsyncIterator[Database]:
+    """The database over one connection, with an operator's time for each statement; closed at the end of the block."""
+    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=OPERATOR_TIMEOUTS)
+    try:
+        yield database
+    finally:
+        await database.stop()

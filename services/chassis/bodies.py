@@ -1,19 +1,22 @@
 """Base classes and field types of request and response models. Older paths have money as JSON numbers, newer ones as
 {amount, currency}."""
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-__all__ = ["IDENTIFIER_SCHEMA", "Amount", "AnswerBody", "Currency", "RequestBody", "Time"]
+__all__ = ["IDENTIFIER", "IDENTIFIER_SCHEMA", "Amount", "AnswerBody", "Currency", "RequestBody", "Time"]
 
 # An exact decimal in Python; the schema describes the JSON number on the wire.
 Amount = Annotated[Decimal, WithJsonSchema({"type": "number"})]
 Currency = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$"})]
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
+# The form of an id.
+IDENTIFIER = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
 # An id in a path or query. The schema only documents it: the reader of the parameter checks the value.
 IDENTIFIER_SCHEMA: dict[str, Any] = {
     "type": "string",

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import asyncpg
 from aiokafka import TopicPartition
@@ -39,7 +40,7 @@ from services.chassis.quarantine import Refused
 from services.chassis.settings import KafkaSettings, ServiceSettings
 from services.chassis.watchdog import Watchdog
 
-__all__ = ["Consumer", "Handler", "Received", "Subscribers", "UnprocessableEvents"]
+__all__ = ["Consumer", "Handler", "Received", "Subscribers", "UnprocessableEvents", "data_of"]
 
 # Well under the poll interval after which the group would expel us; then the records are given back and come again.
 RETRY_BUDGET_S = 60.0
@@ -57,6 +58,8 @@ _SCHEMA_CLASSES = ("28", "3D", "3F", "42")
 
 _log = get_logger(__name__)
 
+D = TypeVar("D")
+
 
 @dataclass(slots=True)
 class Received:
@@ -64,6 +67,13 @@ class Received:
 
     event: Event
     record: KafkaRecord
+
+
+def data_of(event: Event, kind: type[D]) -> D:
+    """The data of an event; TypeError for an event of another kind, which does not belong on the topic."""
+    if not isinstance(event.data, kind):
+        raise TypeError(f"{type(event.data).__name__} is no {kind.__name__}")
+    return event.data
 
 
 class UnprocessableEvents(Exception):  # noqa: N818 - named for the events that it lists.
@@ -118,7 +128,6 @@ class Consumer:
             reading=self._limit.reading,
             listener=_Drain(self._busy, faults, self._revoke, self._begin),
             linger_s=linger_s,
-            logger=None,
         )
         self._watchdog = Watchdog(self.name, [topic], self._subscription, self._busy, self._limit)
         health.register(self.name, self._ready)

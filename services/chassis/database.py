@@ -73,12 +73,18 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
     """
 
     peer_timeout_s: ClassVar[int]
+    # Set in the moment a statement is given up; the connection is closed only in the event loop's next turn.
+    given_up = False
 
     def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any) -> None:
         super().__init__(protocol, transport, *more)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             _watch_peer(sock, self.peer_timeout_s)
+
+    def _cancel_current_command(self, *waiters: asyncio.Future[None]) -> None:
+        self.given_up = True
+        super()._cancel_current_command(*waiters)
 
     async def _cancel(self, waiter: asyncio.Future[None], cancel_waiter: asyncio.Future[None] | None = None) -> None:
         self.terminate()
@@ -115,6 +121,9 @@ class Database:
                 "server_settings": {**_session(settings), **(_GENERIC_PLANS if generic_plans else {})},
             },
         )
+        # The pool replaces a connection by this. SQLAlchemy's own would first wait for a polite close, and who is
+        # cancelled meanwhile would take the connection's place in the pool along.
+        self.engine.sync_engine.dialect.do_terminate = _terminate  # type: ignore[method-assign]
         event.listen(self.engine.sync_engine, "checkin", _close_in_transaction)
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
         event.listen(self.engine.sync_engine, "handle_error", _raise_what_the_driver_raised)
@@ -159,6 +168,11 @@ class Database:
         finally:
             borrowed.close()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for a connection, so that who keeps one for long should give it back."""
+        return self._waiting > 0
+
     async def ping(self) -> bool:
         """Whether the server answers this role."""
         async with self.reading() as connection:
@@ -168,12 +182,21 @@ class Database:
         """A connection of the pool; `DatabaseUnavailable` where too many wait for one, or none is free in time."""
         if self._waiting >= self._waiting_max:
             raise DatabaseUnavailable
+        others_wait = self.awaited
         self._waiting += 1
         try:
+            if others_wait:
+                # Who waits takes a connection that came back in the turn after that. Without this turn, who gives one
+                # back and borrows again at once would always be first.
+                await asyncio.sleep(0)
             return await connect()
         except Exception as error:
-            if is_transient(error):
-                raise DatabaseUnavailable from error
+            # Below SQLAlchemy's own connection nothing has called `_raise_what_the_driver_raised`.
+            found = _drivers_own(error)
+            if is_transient(found):
+                raise DatabaseUnavailable from found
+            if found is not error:
+                raise found from None
             raise
         finally:
             self._waiting -= 1
@@ -260,6 +283,10 @@ async def savepoint(connection: AsyncConnection) -> AsyncIterator[None]:
         yield
 
 
+def _terminate(dbapi_connection: DBAPIConnection) -> None:
+    dbapi_connection.driver_connection.terminate()
+
+
 def _close_in_transaction(connection: DBAPIConnection | None, *_: object) -> None:
     """Closes a connection that comes back with a transaction open, as after a cancellation that arrived together with
     the server's answer to BEGIN: whoever had it next would work in that transaction, which nobody commits."""
@@ -270,17 +297,25 @@ def _close_in_transaction(connection: DBAPIConnection | None, *_: object) -> Non
 
 
 def _refuse_closed(connection: DBAPIConnection, *_: object) -> None:
-    """Makes the pool replace a connection that the server has closed meanwhile; needs no round trip."""
-    if connection.driver_connection.is_closed():
+    """Makes the pool replace a connection that the server has closed meanwhile, or that is about to be closed; needs no
+    round trip."""
+    if connection.driver_connection.is_closed() or connection.driver_connection.given_up:
         raise DisconnectionError
 
 
 def _raise_what_the_driver_raised(context: ExceptionContext) -> None:
     """Unwraps the two exceptions of SQLAlchemy, so that errors of the server are asyncpg's wherever they are
     handled."""
-    error = context.original_exception.__cause__
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError):
+    error = _drivers_own(context.original_exception)
+    if error is not context.original_exception:
         raise error
+
+
+def _drivers_own(error: BaseException) -> BaseException:
+    """What asyncpg raised, where SQLAlchemy's dialect has raised an error of its own from that."""
+    cause = error.__cause__
+    drivers = isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+    return cause if cause is not None and drivers else error
 
 
 def is_transient(error: BaseException) -> bool:

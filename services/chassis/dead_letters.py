@@ -14,9 +14,9 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
-from services.chassis.arguments import LISTED_MAX, whole_number
+from services.chassis.arguments import add_limit, operator_database, whole_number
 from services.chassis.clock import Clock, platform_clock
-from services.chassis.database import OPERATOR_TIMEOUTS, Database, driver_connection
+from services.chassis.database import driver_connection
 from services.chassis.dead_letter_limit import read_stopped, resume
 from services.chassis.kafka import make_producer
 from services.chassis.quarantine import sent_key, unpack_headers
@@ -59,9 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the newest dead letters, a line each")
     listing.add_argument("--code", help="only those refused with this error code")
-    listing.add_argument(
-        "--limit", type=whole_number(0, LISTED_MAX), default=50, metavar="N", help="at most so many (default: 50)"
-    )
+    add_limit(listing, low=0)
     listing.add_argument("--all", action="store_true", help="also those that are closed")
     showing = actions.add_parser("show", help="one dead letter with its headers and bytes")
     showing.add_argument("id", type=number, metavar="ID", help="its number in the list")
@@ -85,12 +83,8 @@ def _reason(text: str) -> str:
 
 
 async def _run(settings: ServiceSettings, given: argparse.Namespace) -> int:
-    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=OPERATOR_TIMEOUTS)
-    try:
-        async with database.reading() as connection:
-            return await _act(settings, driver_connection(connection), given)
-    finally:
-        await database.stop()
+    async with operator_database(settings) as database, database.reading() as connection:
+        return await _act(settings, driver_connection(connection), given)
 
 
 async def _act(settings: ServiceSettings, connection: asyncpg.Connection, given: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from services.chassis.problems import Problem
@@ -170,6 +171,8 @@ def _exactly(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 def _plain(value: object) -> object:
     if isinstance(value, Decimal):
         return orjson.Fragment(format(value, "f").encode())
+    if isinstance(value, BaseModel):
+        return value.model_dump(by_alias=True)
     if isinstance(value, frozenset | set):
         return sorted(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -12,14 +12,16 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
 
+from services.chassis.logging import get_logger
 from services.chassis.records import KafkaRecord, RecordReader
 from services.chassis.settings import KafkaSettings
 
-__all__ = ["BatchSubscription", "KafkaRecord", "RebalanceListener", "make_producer"]
+__all__ = ["BatchSubscription", "KafkaRecord", "RebalanceListener", "close_producer", "make_producer"]
 
 RebalanceListener: TypeAlias = ConsumerRebalanceListener
 
@@ -44,6 +46,9 @@ RETRY_BACKOFF_MS = 100
 METADATA_AGE_MS_MAX = 60_000
 # Larger than the largest dead letter with its headers.
 PRODUCE_BYTES_MAX = 1024 * 1024
+CLOSE_TIMEOUT_S = 2.0
+
+_log = get_logger(__name__)
 
 
 async def _tolerant_parser(
@@ -77,7 +82,6 @@ class BatchSubscription:
         reading: asyncio.Event,
         listener: RebalanceListener,
         linger_s: float,
-        logger: Any,
     ) -> None:
         self._reading = reading
         self._broker = KafkaBroker(
@@ -96,7 +100,7 @@ class BatchSubscription:
             metadata_max_age_ms=METADATA_AGE_MS_MAX,
             # By default a batch in flight is cancelled after 15 s, and comes again.
             graceful_timeout=STOP_GRACE_S,
-            logger=logger,
+            logger=None,
             # The handler takes what the decoder gives; casting it would copy each batch.
             apply_types=False,
         )
@@ -176,3 +180,12 @@ def make_producer(settings: KafkaSettings, *, client_id: str) -> AIOKafkaProduce
         retry_backoff_ms=RETRY_BACKOFF_MS,
         metadata_max_age_ms=METADATA_AGE_MS_MAX,
     )
+
+
+async def close_producer(producer: AIOKafkaProducer) -> None:
+    """Closes a producer in bounded time: what is unsent by then was promised to nobody, or is still a row."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await producer.stop()
+    except (TimeoutError, KafkaError) as error:
+        _log.warning("producer closed hard", error=type(error).__name__)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-__all__ = ["NAMING_CONVENTION", "migrate", "service_metadata"]
+__all__ = ["migrate", "service_metadata"]
 
 # A migration that cannot get its lock must not queue every charge behind it.
 LOCK_TIMEOUT = "4s"

@@ -19,7 +19,6 @@ __all__ = [
     "BODY_BYTES_MAX",
     "CHANGES_PER_MINUTE",
     "EXTENSION",
-    "READS_PER_MINUTE",
     "Access",
     "ProblemDocument",
     "Repeat",

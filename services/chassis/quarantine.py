@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 import orjson
 import sqlalchemy as sa
@@ -142,7 +143,7 @@ def sent_key(row: Mapping[str, object]) -> bytes | None:
     return key if isinstance(key, bytes) else b"" if row["value"] is None else None
 
 
-def dead_letter_headers(row: Mapping[str, object]) -> list[tuple[str, bytes | None]]:
+def dead_letter_headers(row: Mapping[str, Any]) -> list[tuple[str, bytes | None]]:
     """The original headers and what was wrong, in the names of the contract."""
     added = {
         "dlq_topic": row["topic"],
@@ -152,18 +153,8 @@ def dead_letter_headers(row: Mapping[str, object]) -> list[tuple[str, bytes | No
         "dlq_error_code": row["error_code"],
         "dlq_error_detail": row["error_detail"],
         "dlq_attempts": row["attempts"],
-        "dlq_at": _time_text(row["quarantined_at"]),
+        "dlq_at": row["quarantined_at"].isoformat().replace("+00:00", "Z"),
         "dlq_length": row["length"],
-        "dlq_sha256": _hex(row["sha256"]),
+        "dlq_sha256": row["sha256"].hex(),
     }
-    packed = row["headers"]
-    original = unpack_headers(packed) if isinstance(packed, bytes) else []
-    return [*original, *((name, str(entry).encode()) for name, entry in added.items())]
-
-
-def _time_text(time: object) -> str:
-    return time.isoformat().replace("+00:00", "Z") if isinstance(time, datetime) else ""
-
-
-def _hex(raw: object) -> str:
-    return raw.hex() if isinstance(raw, bytes) else ""
+    return [*unpack_headers(row["headers"]), *((name, str(entry).encode()) for name, entry in added.items())]

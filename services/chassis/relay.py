@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from services.chassis.clock import Clock
 from services.chassis.database import Database, driver_connection, is_transient
 from services.chassis.faults import FaultPoints
-from services.chassis.kafka import make_producer
+from services.chassis.kafka import close_producer, make_producer
 from services.chassis.logging import get_logger
 from services.chassis.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_PUBLISHED, OUTBOX_ROWS, SET_ASIDE
 from services.chassis.outbox import OutboxRow
@@ -26,7 +26,7 @@ from services.chassis.process import pause
 from services.chassis.quarantine import dead_letter_headers, sent_key
 from services.chassis.settings import KafkaSettings
 
-__all__ = ["Relay", "States"]
+__all__ = ["Relay"]
 
 ROWS_MAX = 5_000
 # Dead letters are taken by number and by size: each may be as large as the largest record, twice.
@@ -108,7 +108,7 @@ class Relay:
             async with self._database.reading() as connection:
                 await self._work(driver_connection(connection), producer, stop)
         finally:
-            await _close(producer)
+            await close_producer(producer)
 
     async def _work(self, connection: asyncpg.Connection, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
         """Works while this session holds the lock; another process's relay waits here without one."""
@@ -233,12 +233,3 @@ async def _still_ours(connection: asyncpg.Connection) -> None:
 async def _acknowledged(sent: Sequence[asyncio.Future[object]]) -> None:
     async with asyncio.timeout(ACKNOWLEDGE_TIMEOUT_S):
         await asyncio.gather(*sent)
-
-
-async def _close(producer: AIOKafkaProducer) -> None:
-    """Closes the client in bounded time: unsent batches are still rows, so nothing waits for them."""
-    try:
-        async with asyncio.timeout(RETRY_S * 2):
-            await producer.stop()
-    except (TimeoutError, KafkaError) as error:
-        _log.warning("producer closed hard", error=type(error).__name__)

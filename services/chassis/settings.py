@@ -6,15 +6,19 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
-__all__ = ["DatabaseSettings", "HttpSettings", "KafkaSettings", "ServiceSettings"]
+__all__ = ["DatabaseSettings", "HttpSettings", "KafkaSettings", "ServiceSettings", "SettingsGroup"]
 
 Environment = Literal["development", "production"]
 
 
-class KafkaSettings(BaseModel):
-    """The broker; a client name per replica is made from the service and its instance."""
+class SettingsGroup(BaseModel):
+    """Base of the groups within settings: nothing is set later, and nothing that is not known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(SettingsGroup):
+    """The broker; a client name per replica is made from the service and its instance."""
 
     bootstrap_servers: str
     # After a kill the group waits this long for the dead member. An expulsion by mistake only costs a redelivery.
@@ -33,11 +37,9 @@ class KafkaSettings(BaseModel):
         return self
 
 
-class DatabaseSettings(BaseModel):
+class DatabaseSettings(SettingsGroup):
     """How long a session of PostgreSQL may hold up others. The service sets it on each of its connections, so that it
     does not depend on how the server was set up."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # Waiting for a lock ends before a request does, so that its caller is told that nothing was done.
     lock_timeout_s: float = Field(default=5.0, gt=0, le=600)
@@ -50,10 +52,8 @@ class DatabaseSettings(BaseModel):
     waiting_max: int = Field(default=500, ge=1)
 
 
-class HttpSettings(BaseModel):
+class HttpSettings(SettingsGroup):
     """Where this process listens; port 0 is refused because other processes are configured with the port."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = "127.0.0.1"
     port: int = Field(ge=1, le=65535)

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from rappen_contracts.types import Name
-from services.chassis.settings import HttpSettings, ServiceSettings
+from services.chassis.settings import HttpSettings, ServiceSettings, SettingsGroup
 
-__all__ = ["DevIssuerSettings", "GatewaySettings", "OidcSettings", "Origin", "RateLimitSettings", "SigningAlgorithm"]
+__all__ = ["GatewaySettings", "Origin", "RateLimitSettings"]
 
 # Asymmetric algorithms only: with a shared secret, every verifier could also sign.
 SigningAlgorithm = Literal["ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]
@@ -17,11 +17,7 @@ HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+$")]
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#*]+$")]
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class OidcSettings(_Group):
+class OidcSettings(SettingsGroup):
     """The identity provider whose bearer tokens are accepted; its keys are found by discovery unless named."""
 
     issuer: HttpUrl
@@ -30,7 +26,7 @@ class OidcSettings(_Group):
     algorithms: tuple[SigningAlgorithm, ...] = Field(default=("ES256", "RS256", "EdDSA"), min_length=1)
 
 
-class DevIssuerSettings(_Group):
+class DevIssuerSettings(SettingsGroup):
     """The issuer of a development stack: only the public half of its EC P-256 key (PEM) is used here."""
 
     issuer: str
@@ -38,11 +34,11 @@ class DevIssuerSettings(_Group):
     audience: str = "rappen"
 
 
-class RateLimitSettings(_Group):
+class RateLimitSettings(SettingsGroup):
     """Requests a minute; a person's differ by operation, where `overrides` (by operation id) replaces them."""
 
     enabled: bool = True
-    overrides: dict[str, Annotated[int, Field(ge=1)]] = {}
+    overrides: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     # One limit per operation for each service account; none unless set.
     service_account: int | None = Field(default=None, ge=1)
 

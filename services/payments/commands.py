@@ -5,9 +5,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from services.chassis.arguments import LISTED_MAX, whole_number
-from services.chassis.clock import Clock, platform_clock
-from services.chassis.database import OPERATOR_TIMEOUTS, Database
+from services.chassis.arguments import add_limit, operator_database
+from services.chassis.clock import platform_clock
 from services.payments.inbox.queries import list_events
 from services.payments.inbox.repository import reopen_events
 from services.payments.settings import PaymentsSettings
@@ -21,24 +20,18 @@ def _events(settings: PaymentsSettings, arguments: Sequence[str]) -> int:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the newest stored events of Stripe's")
     listing.add_argument("--unfinished", action="store_true", help="only what waits, fails or was set aside")
-    listing.add_argument(
-        "--limit", type=whole_number(1, LISTED_MAX), default=50, metavar="N", help="at most so many (default: 50)"
-    )
+    add_limit(listing)
     retry = actions.add_parser("retry", help="have stored events processed again, now")
     retry.add_argument("event_id", nargs="+", metavar="ID", help="as in the list: evt_...")
     options = parser.parse_args(arguments)
-    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=OPERATOR_TIMEOUTS)
     if options.action == "list":
-        return asyncio.run(_list(database, unfinished=options.unfinished, limit=options.limit))
-    return asyncio.run(_retry(database, options.event_id, clock=platform_clock(settings)))
+        return asyncio.run(_list(settings, unfinished=options.unfinished, limit=options.limit))
+    return asyncio.run(_retry(settings, options.event_id))
 
 
-async def _list(database: Database, *, unfinished: bool, limit: int) -> int:
-    try:
-        async with database.reading() as connection:
-            rows = await list_events(connection, unfinished=unfinished, limit=limit)
-    finally:
-        await database.stop()
+async def _list(settings: PaymentsSettings, *, unfinished: bool, limit: int) -> int:
+    async with operator_database(settings) as database, database.reading() as connection:
+        rows = await list_events(connection, unfinished=unfinished, limit=limit)
     for row in rows:
         print(_line(row))
     if not rows:
@@ -53,12 +46,9 @@ def _line(row: Mapping[str, Any]) -> str:
     return "  ".join(words)
 
 
-async def _retry(database: Database, event_ids: Sequence[str], *, clock: Clock) -> int:
-    try:
-        async with database.transaction() as connection:
-            reopened = await reopen_events(connection, event_ids, clock())
-    finally:
-        await database.stop()
+async def _retry(settings: PaymentsSettings, event_ids: Sequence[str]) -> int:
+    async with operator_database(settings) as database, database.transaction() as connection:
+        reopened = await reopen_events(connection, event_ids, platform_clock(settings)())
     for event_id in event_ids:
         print(f"{event_id}  {'is processed again' if event_id in reopened else 'is not stored'}")
     return 0 if set(reopened) == set(event_ids) else 1

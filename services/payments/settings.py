@@ -5,14 +5,14 @@ from decimal import Decimal
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.chassis.settings import ServiceSettings
+from services.chassis.settings import ServiceSettings, SettingsGroup
 from services.payments.checkouts.return_url import Marks, origin_of
-from services.payments.stripe.minor_units import to_minor
+from services.payments.stripe.gateway import to_minor
 
-__all__ = ["PaymentsSettings", "StripeSettings"]
+__all__ = ["PaymentsSettings"]
 
 _API_KEY = re.compile(r"(?:sk|rk)_(test|live)_[A-Za-z0-9_]+", re.ASCII)
 
@@ -46,10 +46,8 @@ def _offered(amounts: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
 Parameter = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
-class StripeSettings(BaseModel):
+class StripeSettings(SettingsGroup):
     """The account at Stripe. Two webhook secrets are accepted while one is being replaced by the other."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     # Without a key nothing can be paid; everything else works.
     api_key: Annotated[SecretStr, AfterValidator(_api_key)] | None = None

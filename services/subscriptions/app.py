@@ -14,7 +14,8 @@ from services.chassis.problems import install_problems
 from services.chassis.process import Component, Resource, run_process
 from services.chassis.relay import Relay
 from services.subscriptions import api, jobs, subscribers
-from services.subscriptions.catalogue import Catalogue, CatalogueInvalid, read_catalogue
+from services.subscriptions.lifecycle.api import LifecycleContext
+from services.subscriptions.plans.catalogue import Catalogue, CatalogueInvalid, read_catalogue
 from services.subscriptions.settings import SubscriptionsSettings
 
 __all__ = ["application", "serve"]
@@ -53,7 +54,8 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
         consumer_progress = ConsumerProgress(settings.kafka, database, client_id=f"subscriptions-{settings.instance}")
         resources.append(consumer_progress)
         app.state.caller = CallerVerifier(audience="subscriptions", secret=settings.internal_secret.get_secret_value())
-        app.state.context = api.ApiContext(database, catalogue, consumer_progress, clock)
+        app.state.catalogue = catalogue
+        app.state.lifecycle = LifecycleContext(database, catalogue, consumer_progress, clock)
     if role in ("worker", "all"):
         components += _worker(settings, database, catalogue, clock, health)
     run_process(app, http=settings.http, health=health, resources=resources, components=components)

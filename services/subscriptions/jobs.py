@@ -4,9 +4,9 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.jobs import RepeatedJob
 from services.chassis.process import Component
-from services.subscriptions.catalogue import Catalogue
+from services.subscriptions.lifecycle.advance_due import AdvanceDue
+from services.subscriptions.plans.catalogue import Catalogue
 from services.subscriptions.settings import SubscriptionsSettings
-from services.subscriptions.use_cases.advance_due import AdvanceDue
 
 __all__ = ["build"]
 

@@ -17,7 +17,7 @@ class SubscriptionsSettings(ServiceSettings):
         env_prefix="SUBSCRIPTIONS_", env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
-    plans_file: Path = Path(__file__).parent / "plans.json"
+    plans_file: Path = Path(__file__).parent / "plans" / "plans.json"
     path_prefix: str = Field(default="/api/subscriptions", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
     # How late the end of a trial or period can be noticed.
     clock_interval_s: float = Field(default=1.0, gt=0, le=3600)

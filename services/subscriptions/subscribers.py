@@ -8,8 +8,8 @@ from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.quarantine import Refused
+from services.subscriptions.directory.apply_directory import GROUP, TOPIC, ApplyDirectory
 from services.subscriptions.settings import SubscriptionsSettings
-from services.subscriptions.use_cases.apply_directory import GROUP, TOPIC, ApplyDirectory
 
 __all__ = ["build"]
 

@@ -51,6 +51,11 @@ class CountedDatabase(Database):
         self._real = database
         self.calls: list[str] = []
 
+    @property
+    def awaited(self) -> bool:
+        """As the real one."""
+        return self._real.awaited
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Any]:
         """A counted connection."""

@@ -3,8 +3,17 @@
 from decimal import Decimal
 
 import pytest
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
 
-from services.chassis.exact_json import DuplicateKey, JsonNumber, MalformedJson, NumberOutOfRange, read_json
+from services.chassis.exact_json import (
+    DuplicateKey,
+    ExactJsonResponse,
+    JsonNumber,
+    MalformedJson,
+    NumberOutOfRange,
+    read_json,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +66,14 @@ def test_an_amount_that_is_said_twice_is_none(body: bytes) -> None:
     with pytest.raises(DuplicateKey) as refused:
         read_json(body)
     assert (refused.value.status, refused.value.code) == (422, "DUPLICATE_KEY")
+
+
+class Priced(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    unit_price: Decimal
+
+
+def test_a_model_is_written_with_the_names_of_the_wire_and_all_digits() -> None:
+    priced = Priced(unitPrice=Decimal("0.10000000000000000000000001"))
+    assert ExactJsonResponse({"items": [priced]}).body == b'{"items":[{"unitPrice":0.10000000000000000000000001}]}'

@@ -161,4 +161,4 @@ def test_services_raise_no_fault_without_a_german_text() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "PydanticCustomError":
                 code = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
                 known = code in validation._CONTRACT_GERMAN
-                assert known or len(node.args) == 3 or file.parts[-2:] == ("subscriptions", "plan_form.py"), file
+                assert known or len(node.args) == 3 or file.parts[-2:] == ("plans", "json_form.py"), file

@@ -183,12 +183,18 @@ class Charges:
         await _lock(connection, context)
         await _look_up(connection, context.to_look_up(postings), unposted)
         too_large = await _write(connection, usages, postings, context, now)
-        await insert_unposted(connection, unposted)
-        unmarked = {entry.mandate_no for entry in unposted if not context.terms[entry.mandate_no].has_unposted}
-        if unmarked:
-            await mark_unposted(connection, unmarked)
+        if unposted:
+            await _claim(connection, unposted, context)
         free = sum(1 for event in unposted if event.reason == "FREE")
         return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large)
+
+
+async def _claim(connection: AsyncConnection, unposted: Sequence[UnpostedEvent], context: PricingContext) -> None:
+    """Writes events that are free or parked, and notes in their mandates that there are some."""
+    await insert_unposted(connection, unposted)
+    unmarked = {entry.mandate_no for entry in unposted if not context.terms[entry.mandate_no].has_unposted}
+    if unmarked:
+        await mark_unposted(connection, unmarked)
 
 
 async def _lock(connection: AsyncConnection, context: PricingContext) -> None:

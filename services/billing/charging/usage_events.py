@@ -8,11 +8,10 @@ import orjson
 
 from rappen_contracts import Event
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.charging.domain import derivation
 from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import ChargeKeys
 from services.billing.pricing import PROMPT_KINDS
-from services.billing.pricing.rating import RatedUsage
+from services.billing.pricing.rating import RatedUsage, derivation
 from services.chassis.consumer import Received
 from services.chassis.quarantine import Refused
 

@@ -1,21 +1,29 @@
-"""POST /api/billing/check: the question before an AI call."""
+"""POST /api/billing/check: the question before an AI call.
 
-from typing import cast
+It is asked so often that the web framework's layers would cost more than the answer. So it is answered in front of the
+application, with the same request ids, deadlines and problem documents, and counts as a read, which may be repeated.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias, cast
 
 from fastapi import Request, Response
 from pydantic import ValidationError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rappen_contracts.field_faults import code_of
 from services.billing.checks.bodies import Check, CheckAnswer
 from services.billing.checks.check_funds import CheckFunds, Question
-from services.billing.checks.direct import DirectHandler
 from services.billing.http import router
 from services.chassis.caller import CALLER_HEADER, CallerVerifier
+from services.chassis.deadlines import ANSWER_S, Deadline
 from services.chassis.exact_json import ExactJsonResponse, read_json
 from services.chassis.operations import Access, Repeat, operation
-from services.chassis.problems import invalid_body
+from services.chassis.problems import REQUEST_ID_HEADER, failure_response, identify, invalid_body, mark_as_read
 
-__all__ = ["PATH", "api", "check_handler"]
+__all__ = ["PATH", "DirectHandler", "DirectPaths", "api", "check_handler"]
+
+DirectHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 PATH = "/api/billing/check"
 
@@ -69,3 +77,28 @@ def _read(text: bytes) -> Check:
         # An estimate is a part of an event, so what an event may not have has the same code here.
         code = code_of(fault) if "estimate" in fault["loc"][:-1] else None
         raise invalid_body(error, code=code) from None
+
+
+class DirectPaths:
+    """An ASGI application: some paths of `POST` by handlers of their own, everything else by the application behind."""
+
+    def __init__(self, behind: ASGIApp, handlers: Mapping[str, DirectHandler]) -> None:
+        self._behind = behind
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        handler = self._handlers.get(scope["path"]) if scope["type"] == "http" else None
+        if handler is None or scope["method"] != "POST":
+            await self._behind(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        request_id = identify(request)
+        mark_as_read(request)
+        try:
+            async with Deadline(ANSWER_S):
+                response = await handler(request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the answer to it is a problem document.
+            response = failure_response(request, error)
+        response.headers[REQUEST_ID_HEADER] = request_id
+        await response(scope, receive, send)

@@ -90,13 +90,13 @@ class EligibilityBatcher:
 
     async def _read_until_nobody_waits(self) -> None:
         """An error goes to the callers of the checks in that batch; the next batch is read anyway, on a connection that
-        is borrowed anew."""
+        is borrowed anew. So it is where others wait for a connection, because checks may come without end."""
         while together := self._take():
             try:
                 async with self._database.driver_reading() as connection:
                     while together:
                         _answer(together, await _fetch(connection, together))
-                        together = self._take()
+                        together = [] if self._database.awaited else self._take()
             except Exception as error:  # noqa: BLE001 - it is raised where the check was asked.
                 for asked in together:
                     if not asked.found.done():

@@ -8,10 +8,7 @@ from services.chassis import dead_letters
 
 __all__ = ["COMMANDS"]
 
-Command = Callable[[BillingSettings, Sequence[str]], int]
-
-
-COMMANDS: Mapping[str, Command] = {
+COMMANDS: Mapping[str, Callable[[BillingSettings, Sequence[str]], int]] = {
     "audit": audit.run,
     "dlq": dead_letters.run,
     "prices": prices.run,

@@ -9,8 +9,9 @@ from aiokafka.errors import KafkaError
 
 from services.billing.audit import AuditCheck, audit, read_published
 from services.billing.settings import BillingSettings
+from services.chassis.arguments import operator_database
 from services.chassis.clock import platform_clock
-from services.chassis.database import OPERATOR_TIMEOUTS, Database, driver_connection
+from services.chassis.database import driver_connection
 
 __all__ = ["run"]
 
@@ -34,18 +35,13 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
 
 
 async def _audit(settings: BillingSettings) -> list[AuditCheck]:
-    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=OPERATOR_TIMEOUTS)
-    try:
-        async with database.reading() as connection:
-            try:
-                published = await read_published(settings.kafka, now=platform_clock(settings)())
-            except (KafkaError, OSError, TimeoutError) as error:
-                # The books can be checked all the same. That they agree with the topic is not shown, so that check
-                # fails.
-                return [*await audit(driver_connection(connection)), _topic_unreadable(error)]
-            return await audit(driver_connection(connection), published)
-    finally:
-        await database.stop()
+    async with operator_database(settings) as database, database.reading() as connection:
+        try:
+            published = await read_published(settings.kafka, now=platform_clock(settings)())
+        except (KafkaError, OSError, TimeoutError) as error:
+            # The books can be checked all the same. That they agree with the topic is not shown, so that check fails.
+            return [*await audit(driver_connection(connection)), _topic_unreadable(error)]
+        return await audit(driver_connection(connection), published)
 
 
 def _topic_unreadable(error: Exception) -> AuditCheck:

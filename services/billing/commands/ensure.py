@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.settings import BillingSettings
+from services.chassis.arguments import operator_database
 from services.chassis.clock import platform_clock
-from services.chassis.database import OPERATOR_TIMEOUTS, Database
 
 __all__ = ["run"]
 
@@ -23,9 +23,5 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
 
 
 async def _ensure(settings: BillingSettings) -> int:
-    database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=OPERATOR_TIMEOUTS)
-    await database.start()
-    try:
+    async with operator_database(settings) as database:
         return await ApplyDirectory(database, clock=platform_clock(settings)).resync()
-    finally:
-        await database.stop()

@@ -15,8 +15,8 @@ from services.billing.pricing import OUT_OF_TIME, in_time
 from services.billing.pricing.import_prices import PriceFileError, PriceImport, import_prices, read_price_file
 from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
+from services.chassis.arguments import operator_database
 from services.chassis.clock import platform_clock
-from services.chassis.database import OPERATOR_TIMEOUTS, Database
 
 __all__ = ["run"]
 
@@ -79,13 +79,8 @@ def _time(text: str) -> datetime:
 async def _import(settings: BillingSettings, content: bytes, given: argparse.Namespace) -> PriceImport:
     valid_from = given.valid_from or platform_clock(settings)()
     file = read_price_file(content, "litellm" if given.format == "litellm" else "rappen", valid_from)
-    database = Database(settings.database_url.get_secret_value(), pool_size=2, settings=OPERATOR_TIMEOUTS)
-    await database.start()
-    try:
-        async with database.transaction() as connection:
-            return await import_prices(connection, file, tariffs=Tariffs(), apply=given.apply, actor="operator")
-    finally:
-        await database.stop()
+    async with operator_database(settings) as database, database.transaction() as connection:
+        return await import_prices(connection, file, tariffs=Tariffs(), apply=given.apply, actor="operator")
 
 
 def _print_preview(done: PriceImport, listed_max: int) -> None:

@@ -9,12 +9,10 @@ from typing import Any
 from services.billing.mandates.queries import list_unknown
 from services.billing.pricing.queries import list_unpriced
 from services.billing.settings import BillingSettings
-from services.chassis.arguments import LISTED_MAX, whole_number
-from services.chassis.database import OPERATOR_TIMEOUTS, Database
+from services.chassis.arguments import LISTED_MAX, add_limit, operator_database
+from services.chassis.database import Database
 
 __all__ = ["run_unknown", "run_unpriced"]
-
-_LISTED = 50
 
 Rows = Sequence[dict[str, Any]]
 
@@ -43,23 +41,14 @@ def run_unknown(settings: BillingSettings, arguments: Sequence[str]) -> int:
 
 def _parse(name: str, what: str, arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"rappen {name}", description=what)
-    parser.add_argument(
-        "--limit",
-        type=whole_number(1, LISTED_MAX),
-        default=_LISTED,
-        metavar="N",
-        help=f"at most so many (default: {_LISTED})",
-    )
+    add_limit(parser)
     parser.add_argument("--json", action="store_true", help="the answer for a program")
     return parser.parse_args(list(arguments))
 
 
 async def _read(settings: BillingSettings, query: Callable[[Database], Awaitable[Rows]]) -> Rows:
-    database = Database(settings.database_url.get_secret_value(), pool_size=1, settings=OPERATOR_TIMEOUTS)
-    try:
+    async with operator_database(settings) as database:
         return await query(database)
-    finally:
-        await database.stop()
 
 
 async def _unpriced(database: Database, limit: int) -> Rows:

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rappen_contracts import Event
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
 from services.billing.credits.repository import count_members, is_budget_credited, mark_budget
@@ -15,7 +14,7 @@ from services.billing.mandates.repository import LockedMandate, lock_mandates
 from services.billing.mandates.subscriptions import follow_subscriptions, keep_subscription
 from services.billing.money import to_micro
 from services.chassis.clock import Clock
-from services.chassis.consumer import Received
+from services.chassis.consumer import Received, data_of
 from services.chassis.database import Database, savepoint
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
@@ -36,10 +35,12 @@ class ApplySubscription:
         now = self._clock()
         rejected = list(refused)
         async with self._database.transaction() as connection:
-            numbers = await ensure_mandates(connection, [_change(received.event).mandate_id for received in events])
+            numbers = await ensure_mandates(
+                connection, [data_of(received.event, SubscriptionChanged).mandate_id for received in events]
+            )
             mandates = await lock_mandates(connection, numbers.values())
             for received in events:
-                changed = _change(received.event)
+                changed = data_of(received.event, SubscriptionChanged)
                 mandate = mandates[numbers[changed.mandate_id]]
                 try:
                     async with savepoint(connection):
@@ -52,12 +53,6 @@ class ApplySubscription:
             await quarantine(connection, rejected, group="billing", now=now)
         EVENTS_CONSUMED.labels("subscription.changed", "applied").inc(len(events) + len(refused) - len(rejected))
         return rejected
-
-
-def _change(event: Event) -> SubscriptionChanged:
-    if not isinstance(event.data, SubscriptionChanged):
-        raise TypeError(f"{type(event.data).__name__} is no subscription change")
-    return event.data
 
 
 async def _credit_budget(

@@ -20,7 +20,7 @@ from services.billing.pricing.rating import Tariff, no_rate
 from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
 from services.chassis.clock import Clock
-from services.chassis.consumer import Received
+from services.chassis.consumer import Received, data_of
 from services.chassis.database import Database, savepoint
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
@@ -50,10 +50,12 @@ class CreditPayments:
         outcomes: list[str] = []
         rejected = list(refused)
         async with self._database.transaction() as connection:
-            numbers = await ensure_mandates(connection, [_payment(received.event).mandate_id for received in events])
+            numbers = await ensure_mandates(
+                connection, [data_of(received.event, PaymentSucceeded).mandate_id for received in events]
+            )
             mandates = await lock_mandates(connection, numbers.values())
             for received in events:
-                mandate = mandates[numbers[_payment(received.event).mandate_id]]
+                mandate = mandates[numbers[data_of(received.event, PaymentSucceeded).mandate_id]]
                 try:
                     async with savepoint(connection):
                         outcome = await self._settle(connection, mandate, received.event, now)
@@ -86,7 +88,7 @@ async def credit_payment(
 ) -> str | UnpostedEvent:
     """Credits a payment in the caller's transaction and says what became of it (credited, repeated, noted, or a
     conflict with an earlier event of it), or, where it has to wait for a rate, the event to be parked."""
-    paid = _payment(event)
+    paid = data_of(event, PaymentSucceeded)
     if paid.reason not in _CREDITED_REASONS:
         return "noted"
     rate = tariff.rates.at(paid.amount.currency, paid.paid_at)
@@ -114,12 +116,6 @@ async def credit_payment(
         connection, mandate.no, event_id, reference=paid.reference, amount=amount, digest=digest, now=now
     )
     return "credited"
-
-
-def _payment(event: Event) -> PaymentSucceeded:
-    if not isinstance(event.data, PaymentSucceeded):
-        raise TypeError(f"{type(event.data).__name__} is no payment")
-    return event.data
 
 
 def _digest(paid: PaymentSucceeded) -> bytes:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from functools import lru_cache
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-__all__ = ["Calendar", "period_day"]
+__all__ = ["DEFAULT_ZONE", "HOST_ZONES", "Calendar", "period_day", "zone_known"]
+
+# The default time zone of a mandate.
+DEFAULT_ZONE: Final = "Europe/Zurich"
+# Names that stand for the machine's own setting: two machines would put one event on different days.
+HOST_ZONES: Final = frozenset({"Factory", "localtime", "posixrules"})
 
 
 class Calendar(NamedTuple):
@@ -99,3 +105,13 @@ def _end(day: date, place: ZoneInfo) -> datetime:
         return datetime.combine(day + timedelta(days=1), time.min, place).astimezone(UTC)
     except OverflowError:
         return _END
+
+
+@lru_cache(maxsize=1024)
+def zone_known(name: str) -> bool:
+    """Whether the time zone data of this machine, which is not the same on every machine, has a zone."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True

@@ -12,7 +12,7 @@ from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.queries import enabled_mandates, enabled_members
 from services.billing.mandates.repository import lock_mandates
 from services.chassis.clock import Clock
-from services.chassis.consumer import Received
+from services.chassis.consumer import Received, data_of
 from services.chassis.database import Database, begin
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
@@ -37,10 +37,7 @@ class ApplyDirectory:
             members: list[tuple[str, str]] = []
             mandates: set[str] = set()
             for received in events:
-                changed = received.event.data
-                if not isinstance(changed, DirectoryChanged):
-                    raise TypeError(f"{type(changed).__name__} is no directory change")
-                await _write(connection, changed, mandates, members)
+                await _write(connection, data_of(received.event, DirectoryChanged), mandates, members)
             await _follow(connection, mandates, members, now=now)
             await quarantine(connection, refused, group="billing", now=now)
         EVENTS_CONSUMED.labels("directory.changed", "applied").inc(len(events))

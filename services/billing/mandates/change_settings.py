@@ -10,13 +10,13 @@ from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.errors import AmountAboveCeiling, InvalidField
+from services.billing.ledger.calendars import HOST_ZONES, zone_known
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.errors import BillingModelFixed
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.queries import read_settings
 from services.billing.mandates.repository import calendar_of, lock_settings, past_zones_json, write_settings
 from services.billing.money import from_micro, to_micro
-from services.billing.zones import HOST_ZONES, zone_known
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -116,22 +116,11 @@ def _stored(name: str, value: Any) -> Any:
 
 def _settings_json(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Settings as every answer shows them; amounts in CHF."""
+    settings = {name: row[column] for name, (column, _) in _COLUMNS.items()}
     return {
         "id": str(row["no"]),
         "mandateId": row["id"],
-        "billingModel": row["billing_model"],
-        "defaultUserCredit": from_micro(row["default_user_credit"]),
-        "warningThresholdPercent": row["warning_threshold_percent"],
-        "blockOnZeroBalance": row["block_on_zero_balance"],
-        "billingAddress": row["billing_address"],
-        "notifyEmails": row["notify_emails"],
-        "notifyOnWarning": row["notify_on_warning"],
-        "autoRechargeEnabled": row["auto_recharge_enabled"],
-        "rechargeAmountCHF": from_micro(row["recharge_amount"]),
-        "rechargeMaxPerMonth": row["recharge_max_per_month"],
-        "markupPercent": row["markup_percent"],
-        "timeZone": row["time_zone"],
+        **settings,
+        **{name: from_micro(settings[name]) for name in _AMOUNTS},
         "timeZoneKnown": zone_known(row["time_zone"]),
-        "lateEvents": row["late_events"],
-        "lateEventDays": row["late_event_days"],
     }

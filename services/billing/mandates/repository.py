@@ -8,21 +8,19 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.ledger.calendars import Calendar
+from services.billing.ledger.calendars import DEFAULT_ZONE, Calendar, zone_known
 from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.domain import Terms
 from services.billing.money import Markup
 from services.billing.pricing import in_time
 from services.billing.tables import accounts, directory_members, mandates
 from services.billing.unusable import report_unusable
-from services.billing.zones import DEFAULT_ZONE, zone_known
 from services.chassis.database import driver_connection
 from services.chassis.statements import one_of
 
 __all__ = [
     "USABLE_PERCENT",
     "LockedMandate",
-    "OpeningCredit",
     "calendar_of",
     "lock_mandate",
     "lock_mandates",

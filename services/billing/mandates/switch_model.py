@@ -19,7 +19,7 @@ from services.billing.mandates.queries import read_settings
 from services.billing.mandates.repository import lock_mandate, write_settings
 from services.chassis.caller import Caller
 
-__all__ = ["ModelSwitch", "switch_model"]
+__all__ = ["switch_model"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,9 +72,9 @@ from services.billing.pricing.changes import Change, Preview, diff
 from services.billing.pricing.json_form import version_from_text, version_to_json, version_to_text
 from services.billing.pricing.litellm_file import read_litellm_file
 from services.billing.pricing.price_file import PriceFile, PriceFileError, Unreadable
-from services.billing.pricing.rappen_file import read_rappen_file, write_rappen_file
+from services.billing.pricing.rappen_file import read_rappen_file
 from services.billing.pricing.rates import Rate, RateTable, checked_rate
-from services.billing.pricing.usage import Line, Metered, Priced, Unpriced
+from services.billing.pricing.usage import Metered, Priced, Unpriced
 from services.billing.pricing.version import (
     FALLBACKS,
     PROMPT_KINDS,
@@ -94,7 +94,6 @@ __all__ = [
     "TOKEN_KINDS",
     "Change",
     "Factor",
-    "Line",
     "Metered",
     "Preview",
     "PriceBook",
@@ -118,5 +117,4 @@ __all__ = [
     "version_from_text",
     "version_to_json",
     "version_to_text",
-    "write_rappen_file",
 ]

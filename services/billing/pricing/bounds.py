@@ -12,8 +12,6 @@ __all__ = [
     "EARLIEST",
     "LATEST",
     "OUT_OF_TIME",
-    "RATE_DECIMALS_MAX",
-    "RATE_INTEGER_DIGITS_MAX",
     "in_time",
     "rate_fault",
     "utc_text",

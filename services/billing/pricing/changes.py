@@ -10,7 +10,7 @@ from services.billing.pricing.book import PriceBook
 from services.billing.pricing.clock import Window
 from services.billing.pricing.version import STANDARD, Factor, PriceList, PriceVersion
 
-__all__ = ["Change", "Preview", "PriceChange", "diff"]
+__all__ = ["Change", "Preview", "diff"]
 
 # A larger change, up or down, is more often a mistaken unit than a new price: it is marked for review.
 _SUSPICIOUS_RATIO = 10
@@ -85,8 +85,7 @@ def _where(part: PriceList | Factor, tier: str) -> str:
 
 
 def _hours(window: Window) -> str:
-    times = "-".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in (window.start, window.end))
-    return f"{times} {window.zone} on {''.join(map(str, window.weekdays))}"
+    return f"{window.hours} {window.zone} on {''.join(map(str, window.weekdays))}"
 
 
 def _beyond(price: Decimal, others: list[Decimal]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from services.billing.zones import zone_known
+from services.billing.ledger.calendars import zone_known
 
 __all__ = ["ALL_DAYS", "DAY_MINUTES", "Clock", "Window"]
 
@@ -38,6 +38,11 @@ class Window:
             raise ValueError("weekdays are numbers from 1 (Monday) to 7")
         if not zone_known(self.zone):
             raise ValueError("zone is the name of a time zone, like Europe/Zurich")
+
+    @property
+    def hours(self) -> str:
+        """Start and end as `HH:MM-HH:MM`."""
+        return "-".join(f"{minute // 60:02d}:{minute % 60:02d}" for minute in (self.start, self.end))
 
     @property
     def length(self) -> int:

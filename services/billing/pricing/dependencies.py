@@ -2,17 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
-
 from services.billing.pricing.repository import Tariffs
+from services.chassis.state import of_state
 
 __all__ = ["CurrentTariffs"]
 
-
-async def _tariffs(request: Request) -> Tariffs:
-    tariffs: Tariffs = request.app.state.tariffs
-    return tariffs
-
-
-# The application has them as `state.tariffs`.
-CurrentTariffs = Annotated[Tariffs, Depends(_tariffs)]
+CurrentTariffs = Annotated[Tariffs, of_state("tariffs")]

@@ -42,7 +42,6 @@ from services.chassis.validation import FieldFault
 
 __all__ = [
     "PriceFileError",
-    "PriceFormat",
     "PriceImport",
     "import_file",
     "import_prices",
@@ -96,17 +95,12 @@ def _change(change: Change) -> dict[str, Any]:
         **_name(change.after),
         "currencyBefore": change.before.currency,
         "tenfold": any(price.tenfold for price in prices),
-        "prices": [
-            {
-                "price": price.price,
-                "where": price.where,
-                "before": None if price.before is None else format(price.before, "f"),
-                "after": None if price.after is None else format(price.after, "f"),
-                "tenfold": price.tenfold,
-            }
-            for price in prices
-        ],
+        "prices": [price._asdict() | {"before": _text(price.before), "after": _text(price.after)} for price in prices],
     }
+
+
+def _text(price: Decimal | None) -> str | None:
+    return None if price is None else format(price, "f")
 
 
 def read_price_file(content: bytes, form: PriceFormat, valid_from: datetime) -> PriceFile:

@@ -112,13 +112,8 @@ def _selectors_to_json(part: PriceList | Factor) -> dict[str, Any]:
 
 
 def _window_to_json(window: Window) -> dict[str, Any]:
-    hours = f"{_clock_text(window.start)}-{_clock_text(window.end)}"
-    fields: dict[str, Any] = {"hours": hours, "weekdays": list(window.weekdays)}
+    fields: dict[str, Any] = {"hours": window.hours, "weekdays": list(window.weekdays)}
     return fields if window.zone == "UTC" else {**fields, "zone": window.zone}
-
-
-def _clock_text(minute: int) -> str:
-    return f"{minute // 60:02d}:{minute % 60:02d}"
 
 
 def _price_list(part: object, path: str) -> PriceList:

@@ -11,7 +11,6 @@ from services.billing.pricing.version import PriceVersion
 
 __all__ = [
     "DECIMAL_LENGTH_MAX",
-    "FILE_BYTES_MAX",
     "PriceFile",
     "PriceFileError",
     "Unreadable",

@@ -1,16 +1,14 @@
-"""Reads price files of our own format (described in the package) and writes them."""
+"""Reads price files of our own format (described in the package)."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from datetime import datetime
 
-from services.billing.pricing.json_form import parse_version, version_to_json
+from services.billing.pricing.json_form import parse_version
 from services.billing.pricing.price_file import PriceFile, PriceFileError, Unreadable, load_json
 from services.billing.pricing.version import PriceError, PriceVersion
 
-__all__ = ["FORMAT", "read_rappen_file", "write_rappen_file"]
+__all__ = ["FORMAT", "read_rappen_file"]
 
 FORMAT = "rappen.prices.v1"
 
@@ -46,12 +44,6 @@ def read_rappen_file(data: bytes, valid_from: datetime) -> PriceFile:
         else:
             versions[key] = version
     return PriceFile(tuple(versions.values()), tuple(unreadable), all_or_nothing=True)
-
-
-def write_rappen_file(versions: Iterable[PriceVersion]) -> bytes:
-    """A file that reads back as these versions."""
-    content = {"format": FORMAT, "prices": [version_to_json(version) for version in versions]}
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _name(index: int, entry: object) -> str:

@@ -1,4 +1,5 @@
-"""From a usage event to its exact price: the provider's cost or the price book, the rate, the markup. Pure."""
+"""From a usage event to its exact price, and how that came about: the provider's cost or the price book, the rate, the
+markup. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.money import Markup, converted, with_markup
+from services.billing.money import Markup, converted, plain, with_markup
 from services.billing.pricing import Metered, PriceBook, Priced, RateTable, Unpriced, utc_text
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "RatedUsage",
     "Tariff",
     "billable",
+    "derivation",
     "no_rate",
     "rate_usage",
 ]
@@ -104,3 +106,50 @@ def rate_usage(usage: Billable, at: datetime, tariff: Tariff, markup: Markup) ->
 def no_rate(currency: str, at: datetime) -> Parked:
     """The reason for parking an amount without a rate: which currency, at which time."""
     return Parked("NO_RATE", f"there is no rate of {currency} at {utc_text(at)}", currency)
+
+
+def derivation(
+    data: UsageRecorded,
+    rated: RatedUsage,
+    remainder_before: Decimal,
+    remainder_after: Decimal,
+    tokens: Mapping[str, int],
+) -> dict[str, object]:
+    """Everything that explains an amount; decimals are strings without exponent, so that every reader reads them."""
+    price = rated.price
+    parts: dict[str, object] = {
+        "cost": plain(rated.cost),
+        "currency": rated.currency,
+        "rate": plain(rated.rate),
+        "markup": rated.markup.text,
+        "exact": plain(rated.exact),
+        # The names under which remainders have been stored and shown from the first release on.
+        "carry_before": plain(remainder_before),
+        "carry_after": plain(remainder_after),
+    }
+    if price is not None:
+        _explain_price(parts, price)
+    if tokens:
+        parts["tokens"] = tokens
+        if data.tokens is not None and data.tokens.provider_total is not None:
+            parts["provider_total"] = data.tokens.provider_total
+    if data.quantities is not None:
+        parts["quantities"] = {name: plain(quantity) for name, quantity in data.quantities.items()}
+    if data.hold_id is not None:
+        parts["hold_id"] = str(data.hold_id)
+    if data.service_tier is not None:
+        parts["service_tier"] = data.service_tier
+    if data.conditions is not None:
+        parts["conditions"] = data.conditions
+    if data.response_id is not None:
+        parts["response_id"] = data.response_id
+    if data.metadata is not None:
+        parts["metadata"] = data.metadata
+    return parts
+
+
+def _explain_price(parts: dict[str, object], price: Priced) -> None:
+    parts["price"] = price.version_id
+    parts["lines"] = [(name, plain(count), unit, factor) for name, count, unit, factor in price.lines]
+    if price.priced_as:
+        parts["priced_as"] = price.priced_as

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from rappen_contracts.usage import v1
 from services.billing.pricing.bounds import OUT_OF_TIME, in_time
 from services.billing.pricing.clock import Window
 
@@ -35,23 +36,7 @@ SAME_TIERS = {"default": STANDARD, "on_demand": STANDARD}
 UNSERVED = "auto"
 
 # The kinds of the usage.recorded contract. Every other component name is a unit of `quantities`.
-TOKEN_KINDS = frozenset(
-    {
-        "input",
-        "cache_read",
-        "cache_write",
-        "cache_write_1h",
-        "output",
-        "reasoning",
-        "audio_input",
-        "audio_cache_read",
-        "audio_output",
-        "image_input",
-        "image_cache_read",
-        "image_output",
-        "tool_input",
-    }
-)
+TOKEN_KINDS = frozenset(v1.TOKEN_KINDS)
 
 # What the provider was sent: its sum is the prompt length that thresholds look at.
 PROMPT_KINDS = TOKEN_KINDS - {"output", "reasoning", "audio_output", "image_output"}

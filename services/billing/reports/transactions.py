@@ -14,7 +14,7 @@ from services.chassis.caller import Caller
 from services.chassis.database import Database
 from services.chassis.statements import one_of
 
-__all__ = ["Scope", "list_transactions", "read_transaction", "transaction_json"]
+__all__ = ["Scope", "list_transactions", "read_transaction"]
 
 
 def _account_of(account: sa.FromClause, number: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:

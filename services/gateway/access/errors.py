@@ -1,17 +1,15 @@
 """Refusals of authentication, context and rate limits."""
 # ruff: noqa: RUF012
 
+from services.chassis.caller import Unauthenticated
 from services.chassis.problems import Problem
 
 __all__ = ["InvalidContext", "InvalidToken", "RateLimited", "TokenNeeded", "UserDisabled"]
 
 
-class TokenNeeded(Problem):
+class TokenNeeded(Unauthenticated):
     """There is no bearer token."""
 
-    status = 401
-    code = "UNAUTHENTICATED"
-    title = "Not authenticated"
     texts = {"en": "A bearer token is needed.", "de": "Ein Bearer-Token ist nötig."}
 
     def __init__(self) -> None:

@@ -1,12 +1,12 @@
 """Bearer tokens to identities: the signature, the issuer, the audience, the age and the kind of a token are checked."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jwt
 
+from services.chassis.bodies import IDENTIFIER
 from services.gateway.access.errors import InvalidToken, TokenNeeded
 from services.gateway.access.key_sets import KeySet
 
@@ -18,8 +18,6 @@ TOKEN_TYPES = frozenset(["at+jwt", "application/at+jwt", "jwt"])
 TOKEN_LENGTH_MAX = 8 * 1024
 SERVICE_ACCOUNT_PREFIX = "service:"
 SYSTEM_ADMIN_CLAIM = "rappen_system_admin"
-
-_SUBJECT = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ class TokenVerifier:
 
 def _identity(claims: dict[str, Any]) -> Identity:
     subject = claims["sub"]
-    if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
+    if not isinstance(subject, str) or not IDENTIFIER.fullmatch(subject):
         raise InvalidToken
     scope = claims.get("scope", "")
     service_account = subject.startswith(SERVICE_ACCOUNT_PREFIX)

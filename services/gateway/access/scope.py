@@ -1,9 +1,8 @@
 """What a caller may see, read from the directory once per request and not cached."""
 
-import re
-
 from fastapi import Request
 
+from services.chassis.bodies import IDENTIFIER
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.database import Database, driver_connection
 from services.chassis.problems import language_of
@@ -11,8 +10,6 @@ from services.gateway.access.errors import InvalidContext, UserDisabled
 from services.gateway.access.identity import Identity
 
 __all__ = ["ScopeReader"]
-
-_ID = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}", re.ASCII)
 
 # One statement, of every request, so it is the driver's own, which is prepared once: what is disabled or only pending
 # anywhere on the way (mandate, membership, instance, access) gives nothing, and a role counts only as the whole word.
@@ -70,7 +67,7 @@ class ScopeReader:
         named = request.headers.get(self._context_header)
         if named is None:
             return None
-        if not _ID.fullmatch(named):
+        if not IDENTIFIER.fullmatch(named):
             raise InvalidContext(header=self._context_header)
         if named not in mandates and not identity.system_admin:
             raise Forbidden

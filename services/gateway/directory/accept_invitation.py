@@ -6,17 +6,17 @@ from services.chassis.caller import Forbidden
 from services.chassis.database import Database
 from services.chassis.outbox import append_outbox
 from services.gateway.directory import queries, repository
+from services.gateway.directory.bodies import InvitationAnswer
 from services.gateway.directory.domain.entries import KIND_BY_NAME
 from services.gateway.directory.errors import UnknownReference
 from services.gateway.directory.publications import directory_changed
-from services.gateway.directory.queries import Invitation
 
 __all__ = ["accept_invitation"]
 
 
 async def accept_invitation(
     database: Database, mandate_id: str, user_id: str, *, cause: str, now: datetime
-) -> Invitation:
+) -> InvitationAnswer:
     """Accepts the invitation and returns it as it was; refuses anyone not invited, whether the mandate exists or
     not."""
     async with database.transaction() as connection:

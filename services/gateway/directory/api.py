@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import GenericAlias
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import ValidationError, create_model
 
 from rappen_contracts.types import Identifier, Name
 from services.chassis.caller import Caller, Forbidden
-from services.chassis.exact_json import ExactJsonResponse
 from services.chassis.operations import CHANGES_PER_MINUTE, Access, Repeat, operation
 from services.chassis.problems import InvalidBody
 from services.chassis.validation import faults_of
@@ -85,13 +84,12 @@ _KEYS: Mapping[tuple[str, ...], Callable[..., Awaitable[Key]]] = {
         repeat=Repeat.READ,
     ),
 )
-async def lookup(call: Admitted, directory: TheDirectory) -> Response:
+async def lookup(call: Admitted, directory: TheDirectory) -> dict[str, Any]:
     """Who may be seen."""
     view = _view_of(call.caller)
     given = await read_model(call, Lookup)
     users = await queries.users_named(directory.database, given.ids, view)
-    items = [{"id": user.id, "username": user.username, "displayName": user.display_name} for user in users]
-    return ExactJsonResponse({"items": items})
+    return {"items": [{"id": user.id, "username": user.username, "displayName": user.display_name} for user in users]}
 
 
 @api.post(
@@ -110,10 +108,10 @@ async def lookup(call: Admitted, directory: TheDirectory) -> Response:
         long=True,
     ),
 )
-async def import_entries(call: Admitted, directory: TheDirectory) -> Response:
+async def import_entries(call: Admitted, directory: TheDirectory) -> dict[str, int]:
     """Imports all lines or none."""
     lines, changed = await directory.take_import(await body_of(call), request=call.request)
-    return ExactJsonResponse({"lines": lines, "changed": changed})
+    return {"lines": lines, "changed": changed}
 
 
 def _add_list(kind: Kind) -> None:
@@ -132,10 +130,9 @@ def _add_list(kind: Kind) -> None:
             refuses=(400, 422),
         ),
     )
-    async def list_all(call: Admitted, directory: TheDirectory, query: Annotated[ListQuery, Query()]) -> Response:
+    async def list_all(call: Admitted, directory: TheDirectory, query: Annotated[ListQuery, Query()]) -> dict[str, Any]:
         view = _view_of(call.caller, query)
-        page = await list_entries(directory.database, kind, view, query, page_size_max=directory.page_size_max)
-        return ExactJsonResponse(page)
+        return await list_entries(directory.database, kind, view, query, page_size_max=directory.page_size_max)
 
 
 def _add_get(kind: Kind) -> None:
@@ -151,14 +148,14 @@ def _add_get(kind: Kind) -> None:
     )
     async def get_one(
         call: Admitted, directory: TheDirectory, named: Annotated[Key, Depends(_KEYS[kind.key])]
-    ) -> Response:
+    ) -> Entry:
         view, key = _view_of(call.caller), list(named.values())
         if kind.name == "mandate" or kind.key[0] == "mandate_id":
             call.caller.require_admin(key[0])
         entry = await queries.entry(directory.database, kind, key, view)
         if entry is None:
             raise NotFound
-        return _answer(entry)
+        return entry
 
 
 def _add_put(kind: Kind) -> None:
@@ -174,10 +171,10 @@ def _add_put(kind: Kind) -> None:
             refuses=(404, 409, 413, 415, 422),
         ),
     )
-    async def put(call: Admitted, directory: TheDirectory, named: Annotated[Key, Depends(_KEYS[kind.key])]) -> Response:
+    async def put(call: Admitted, directory: TheDirectory, named: Annotated[Key, Depends(_KEYS[kind.key])]) -> Entry:
         await directory.require(call.caller, kind, list(named.values()))
         entry = _entry(kind, await read_object(call), named)
-        return _answer(await directory.put(call.caller, kind, entry, request=call.request))
+        return await directory.put(call.caller, kind, entry, request=call.request)
 
 
 def _add_delete(kind: Kind) -> None:
@@ -197,13 +194,13 @@ def _add_delete(kind: Kind) -> None:
     )
     async def delete(
         call: Admitted, directory: TheDirectory, named: Annotated[Key, Depends(_KEYS[kind.key])]
-    ) -> Response:
+    ) -> Entry | dict[str, Any]:
         key = list(named.values())
         await directory.require(call.caller, kind, key)
         if resets:
             await directory.reset_providers(*key, request=call.request)
-            return ExactJsonResponse({**named, "providers": None})
-        return _answer(await directory.disable(kind, key, request=call.request))
+            return {**named, "providers": None}
+        return await directory.disable(kind, key, request=call.request)
 
 
 def _changed_by(kind: Kind) -> Access:
@@ -238,10 +235,6 @@ def _entry(kind: Kind, body: dict[str, Any], named: Key) -> Entry:
         return kind.entry.model_validate({**body, **named, "pending": False})
     except ValidationError as error:
         raise InvalidBody(faults_of(error)) from None
-
-
-def _answer(entry: Entry) -> Response:
-    return ExactJsonResponse(entry.model_dump(mode="json", by_alias=True))
 
 
 for _kind in KINDS:

@@ -2,15 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query
 
 from rappen_contracts.types import Identifier
-from services.chassis.exact_json import ExactJsonResponse
 from services.chassis.operations import CHANGES_PER_MINUTE, Repeat, operation
 from services.gateway.directory import queries
 from services.gateway.directory.bodies import InvitationAnswer, InvitationQuery, InvitationSlice
 from services.gateway.directory.changes import TheDirectory
-from services.gateway.directory.queries import Invitation
 from services.gateway.edge.admission import Admitted, PublicRoute
 
 __all__ = ["api"]
@@ -29,14 +27,12 @@ api = APIRouter(route_class=PublicRoute)
 )
 async def list_invitations(
     call: Admitted, directory: TheDirectory, query: Annotated[InvitationQuery, Query()]
-) -> Response:
+) -> dict[str, Any]:
     """A page of the caller's invitations, by cursor."""
     found, more = await queries.list_invitations(
         directory.database, call.caller.user_id, after=query.cursor, limit=query.limit
     )
-    return ExactJsonResponse(
-        {"items": [_wire(each) for each in found], "nextCursor": found[-1].mandate_id if more else None}
-    )
+    return {"items": found, "nextCursor": found[-1].mandate_id if more else None}
 
 
 @api.post(
@@ -52,18 +48,6 @@ async def list_invitations(
 )
 async def accept(
     call: Admitted, directory: TheDirectory, mandate_id: Annotated[Identifier, Path(alias="mandateId")]
-) -> Response:
+) -> InvitationAnswer:
     """Accepts one of the caller's invitations."""
-    return ExactJsonResponse(_wire(await directory.accept(mandate_id, call.caller.user_id, request=call.request)))
-
-
-def _wire(invitation: Invitation) -> dict[str, Any]:
-    return {
-        "mandateId": invitation.mandate_id,
-        "mandateName": invitation.mandate_name,
-        "roles": invitation.roles,
-        "features": [
-            {"instanceId": id_, "featureCode": code, "label": label, "roles": roles}
-            for id_, code, label, roles in invitation.features
-        ],
-    }
+    return await directory.accept(mandate_id, call.caller.user_id, request=call.request)

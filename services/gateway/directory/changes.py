@@ -5,22 +5,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Request
 
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.clock import Clock
 from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.problems import request_id_of
+from services.chassis.state import of_state
 from services.gateway.directory import queries
 from services.gateway.directory.accept_invitation import accept_invitation
+from services.gateway.directory.bodies import InvitationAnswer
 from services.gateway.directory.change_entries import disable_entry, put_entry, reset_provider_permissions
 from services.gateway.directory.domain.entries import Entry, Kind
 from services.gateway.directory.domain.roles import RoleNames
 from services.gateway.directory.errors import UnknownRoleNamed
 from services.gateway.directory.import_directory import import_directory
 from services.gateway.directory.publications import TOPIC
-from services.gateway.directory.queries import Invitation
 
 __all__ = ["CHANGED_BY_MANDATE_ADMINS", "Directory", "TheDirectory"]
 
@@ -81,7 +82,7 @@ class Directory:
         await self._settle(told=changed > 0)
         return lines, changed
 
-    async def accept(self, mandate_id: str, user_id: str, *, request: Request) -> Invitation:
+    async def accept(self, mandate_id: str, user_id: str, *, request: Request) -> InvitationAnswer:
         """Accepts an invitation; returns it as it was."""
         cause, now = request_id_of(request), self.clock()
         accepted = await accept_invitation(self.database, mandate_id, user_id, cause=cause, now=now)
@@ -93,9 +94,4 @@ class Directory:
             await self.consumer_progress.caught_up(TOPIC)
 
 
-async def _directory_of(request: Request) -> Directory:
-    directory: Directory = request.app.state.directory
-    return directory
-
-
-TheDirectory = Annotated[Directory, Depends(_directory_of)]
+TheDirectory = Annotated[Directory, of_state("directory")]

@@ -43,7 +43,7 @@ async def list_entries(
     after = None if query.cursor is None else _key_in(query.cursor, kind)
     entries, more = await queries.entry_slice(database, kind, view, after=after, limit=query.limit)
     cursor = _cursor_behind(entries[-1], kind) if more else None
-    return {"items": [_wire(entry) for entry in entries], "nextCursor": cursor}
+    return {"items": entries, "nextCursor": cursor}
 
 
 async def _by_page(database: Database, kind: Kind, view: View, text: str, page_size_max: int) -> dict[str, Any]:
@@ -55,20 +55,16 @@ async def _by_page(database: Database, kind: Kind, view: View, text: str, page_s
     entries, total = await queries.page_of_entries(database, kind, view, request)
     given = request.given
     return {
-        "items": [_wire(entry) for entry in entries],
+        "items": entries,
         "pagination": {
             "currentPage": given.page,
             "pageSize": given.page_size,
             "totalItems": total,
             "totalPages": -(-total // given.page_size),
-            "sort": [sort.model_dump() for sort in given.sort],
-            "filters": given.model_dump(mode="json", by_alias=True)["filters"],
+            "sort": given.sort,
+            "filters": given.filters,
         },
     }
-
-
-def _wire(entry: Entry) -> dict[str, object]:
-    return entry.model_dump(mode="json", by_alias=True)
 
 
 def _cursor_behind(entry: Entry, kind: Kind) -> str:

@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.database import Database
 from services.chassis.statements import one_of
 from services.gateway import tables
+from services.gateway.directory.bodies import InvitationAnswer
 from services.gateway.directory.domain.entries import KIND_BY_NAME, Entry, Kind, User
 from services.gateway.directory.domain.pagination import ColumnType, Filter, PageRequest
 from services.gateway.directory.repository import TABLES, has_key
 
 __all__ = [
-    "Invitation",
     "View",
     "columns_of",
     "entry",
@@ -90,44 +90,33 @@ async def users_named(database: Database, ids: Sequence[str], view: View) -> lis
         return [User.of_row(dict(row)) for row in (await connection.execute(statement)).mappings()]
 
 
-@dataclass(frozen=True, slots=True)
-class Invitation:
-    """A mandate that asks somebody to join: as what, and with which features (id, code, label, roles)."""
-
-    mandate_id: str
-    mandate_name: str
-    roles: list[str]
-    features: list[tuple[str, str, str | None, list[str]]]
-
-
 async def list_invitations(
     database: Database, user_id: str, *, after: str | None, limit: int
-) -> tuple[list[Invitation], bool]:
+) -> tuple[list[InvitationAnswer], bool]:
     """Somebody's open invitations, up to `limit` behind a mandate, and whether more follow."""
     behind = [] if after is None else [tables.mandates.c.id > after]
     async with database.reading() as connection:
-        rows = (await connection.execute(_invitations(user_id, *behind).limit(limit + 1))).all()
-    return [_invitation(row) for row in rows[:limit]], len(rows) > limit
+        rows = (await connection.execute(_invitations(user_id, *behind).limit(limit + 1))).mappings().all()
+    return [InvitationAnswer.model_validate(dict(row)) for row in rows[:limit]], len(rows) > limit
 
 
-async def invitation(connection: AsyncConnection, user_id: str, mandate_id: str) -> Invitation | None:
+async def invitation(connection: AsyncConnection, user_id: str, mandate_id: str) -> InvitationAnswer | None:
     """Somebody's open invitation to a mandate, or None."""
-    row = (await connection.execute(_invitations(user_id, tables.mandates.c.id == mandate_id))).one_or_none()
-    return None if row is None else _invitation(row)
-
-
-def _invitation(row: sa.Row[Any]) -> Invitation:
-    return Invitation(row.id, row.name, row.roles or [], [tuple(each) for each in row.features])
+    found = await connection.execute(_invitations(user_id, tables.mandates.c.id == mandate_id))
+    row = found.mappings().one_or_none()
+    return None if row is None else InvitationAnswer.model_validate(dict(row))
 
 
 def _invitations(user_id: str, *conditions: _Condition) -> sa.Select[Any]:
+    """Rows of `InvitationAnswer`, in the order of the mandates."""
     mandate, instance = tables.mandates.c, tables.feature_instances.c
     member, access = tables.memberships.c, tables.feature_access.c
     invited = (member.user_id == user_id, member.pending, member.enabled)
     offered = (access.user_id == user_id, access.pending, access.enabled)
     name = sa.func.coalesce(sa.func.nullif(mandate.label, ""), sa.func.nullif(mandate.name, ""), mandate.id)
     roles = sa.select(member.roles).where(member.mandate_id == mandate.id, *invited).scalar_subquery()
-    feature = sa.func.jsonb_build_array(instance.id, instance.feature_code, instance.label, access.roles)
+    named = {"instanceId": instance.id, "featureCode": instance.feature_code, "label": instance.label}
+    feature = sa.func.jsonb_build_object(*(part for pair in named.items() for part in pair), "roles", access.roles)
     features = (
         sa.select(sa.type_coerce(feature, JSONB))
         .select_from(tables.feature_access.join(tables.feature_instances, instance.id == access.instance_id))
@@ -138,9 +127,9 @@ def _invitations(user_id: str, *conditions: _Condition) -> sa.Select[Any]:
     asking = sa.union(sa.select(member.mandate_id).where(*invited), sa.select(access.mandate_id).where(*offered))
     return (
         sa.select(
-            mandate.id,
-            name.label("name"),
-            roles.label("roles"),
+            mandate.id.label("mandateId"),
+            name.label("mandateName"),
+            sa.func.coalesce(roles, sa.literal([], ARRAY(sa.Text))).label("roles"),
             sa.type_coerce(sa.func.array(features.scalar_subquery()), ARRAY(JSONB)).label("features"),
         )
         .where(mandate.enabled, mandate.id.in_(asking), *conditions)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import Field
 
 from rappen_contracts import ContractError, Event
@@ -14,6 +14,7 @@ from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.exact_json import ExactJsonResponse
 from services.chassis.operations import Access, ProblemDocument, Repeat, operation
 from services.chassis.problems import InvalidBody
+from services.chassis.state import of_state
 from services.chassis.validation import FieldFault, Texts, contract_texts, say
 from services.gateway.edge.admission import Admitted, PublicRoute
 from services.gateway.edge.bodies import body_of
@@ -29,12 +30,7 @@ _Batch = Annotated[list[StructuredEvent], Field(min_length=1, max_length=BATCH_E
 api = APIRouter(route_class=PublicRoute)
 
 
-async def _recorder_of(request: Request) -> UsageRecorder:
-    recorder: UsageRecorder = request.app.state.usage
-    return recorder
-
-
-_Recorder = Annotated[UsageRecorder, Depends(_recorder_of)]
+_Recorder = Annotated[UsageRecorder, of_state("usage")]
 
 
 @api.post(

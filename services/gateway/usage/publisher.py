@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from rappen_contracts import Record
-from services.chassis.kafka import make_producer
+from services.chassis.kafka import close_producer, make_producer
 from services.chassis.logging import get_logger
 from services.chassis.problems import Unavailable
 from services.chassis.settings import KafkaSettings
@@ -19,7 +19,6 @@ __all__ = ["UsagePublisher"]
 TOPIC = "usage.recorded"
 # While the broker is away a produce call would wait for ever, because idempotent batches never expire.
 ACKNOWLEDGE_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_S = 2.0
 
 _log = get_logger(__name__)
 
@@ -42,7 +41,7 @@ class UsagePublisher:
     async def stop(self) -> None:
         """Sends what was taken and disconnects."""
         if self._producer is not None:
-            await _close(self._producer)
+            await close_producer(self._producer)
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Returns when Kafka has all of them; after `Unavailable` it may have some, which a repeat sends again."""
@@ -80,7 +79,7 @@ class UsagePublisher:
         try:
             await producer.start()
         except BaseException:
-            await _close(producer)
+            await close_producer(producer)
             raise
         return producer
 
@@ -88,13 +87,4 @@ class UsagePublisher:
         """Forgets a producer that failed, unless another request has already replaced it."""
         if producer is not None and producer is self._producer:
             self._producer = None
-            await _close(producer)
-
-
-async def _close(producer: AIOKafkaProducer) -> None:
-    """Closes a client in bounded time: nothing unsent was promised to anybody."""
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await producer.stop()
-    except (TimeoutError, KafkaError) as error:
-        _log.warning("producer closed hard", error=type(error).__name__)
+            await close_producer(producer)

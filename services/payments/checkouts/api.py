@@ -1,19 +1,19 @@
 """Topping up: what is offered, starting a checkout, confirming it after the redirect."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request
 from pydantic import WithJsonSchema
 
-from services.chassis.bodies import IDENTIFIER_SCHEMA
+from services.chassis.bodies import IDENTIFIER, IDENTIFIER_SCHEMA
 from services.chassis.caller import CurrentCaller, require_person
-from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
+from services.chassis.exact_json import ExactJsonRoute
 from services.chassis.operations import Access, Repeat, operation
 from services.chassis.problems import request_id_of
+from services.chassis.state import of_state
 from services.chassis.validation import Form
 from services.payments.checkouts.bodies import Checkout, CheckoutOptions, Confirmation, Confirmed, Redirect
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
@@ -24,7 +24,6 @@ from services.payments.checkouts.errors import MandateUnknown
 __all__ = ["CheckoutContext", "api"]
 
 SIX_PLACES = Decimal("0.000001")
-_MANDATE_ID = re.compile(r"[A-Za-z0-9._:@|-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +36,7 @@ class CheckoutContext:
     amounts: Collection[Decimal]
 
 
-async def _context(request: Request) -> CheckoutContext:
-    context: CheckoutContext = request.app.state.checkouts
-    return context
-
-
-Context = Annotated[CheckoutContext, Depends(_context)]
+Context = Annotated[CheckoutContext, of_state("checkouts")]
 MandateId = Annotated[str, Path(alias="mandateId"), WithJsonSchema(IDENTIFIER_SCHEMA)]
 # The gateway sends it with every change that can be repeated, and documents it there.
 IdempotencyKey = Annotated[
@@ -60,7 +54,7 @@ api = APIRouter(prefix="/api/billing/checkout", route_class=ExactJsonRoute)
 async def _require_admin(mandate_id: MandateId, caller: CurrentCaller) -> None:
     """FastAPI dependency: refuses callers who do not administer the mandate, before the body is read."""
     caller.require_admin(mandate_id)
-    if not _MANDATE_ID.fullmatch(mandate_id):
+    if not IDENTIFIER.fullmatch(mandate_id):
         raise MandateUnknown
 
 
@@ -74,8 +68,8 @@ async def _require_admin(mandate_id: MandateId, caller: CurrentCaller) -> None:
         answer=CheckoutOptions,
     ),
 )
-async def get_options(context: Context) -> ExactJsonResponse:
-    return ExactJsonResponse({"amounts": [_money(amount) for amount in context.amounts]})
+async def get_options(context: Context) -> dict[str, Any]:
+    return {"amounts": [_money(amount) for amount in context.amounts]}
 
 
 @api.post(
@@ -97,7 +91,7 @@ async def post_create(
     mandate_id: MandateId,
     body: Checkout,
     idempotency_key: Annotated[IdempotencyKey | None, Header(include_in_schema=False)] = None,
-) -> ExactJsonResponse:
+) -> dict[str, str]:
     order = TopUpOrder(
         mandate_id=mandate_id,
         user_id=body.user_id,
@@ -107,7 +101,7 @@ async def post_create(
         language=caller.language,
         idempotency_key=idempotency_key,
     )
-    return ExactJsonResponse({"redirectUrl": await context.create(order)})
+    return {"redirectUrl": await context.create(order)}
 
 
 @api.post(
@@ -122,20 +116,16 @@ async def post_create(
         refuses=(404, 409, 413, 415, 422),
     ),
 )
-async def post_confirm(
-    context: Context, caller: CurrentCaller, body: Confirmation, request: Request
-) -> ExactJsonResponse:
+async def post_confirm(context: Context, caller: CurrentCaller, body: Confirmation, request: Request) -> dict[str, Any]:
     settlement = await context.confirm(body.session_id, caller=caller, cause=request_id_of(request))
     payment = settlement.payment
-    return ExactJsonResponse(
-        {
-            "credited": settlement.credited,
-            "alreadyCredited": payment is not None and not settlement.credited,
-            "sessionId": body.session_id,
-            "mandateId": settlement.checkout.mandate_id,
-            "amountChf": _amount_chf(payment),
-        }
-    )
+    return {
+        "credited": settlement.credited,
+        "alreadyCredited": payment is not None and not settlement.credited,
+        "sessionId": body.session_id,
+        "mandateId": settlement.checkout.mandate_id,
+        "amountChf": _amount_chf(payment),
+    }
 
 
 def _money(amount: Decimal) -> dict[str, str]:

@@ -24,7 +24,6 @@ from services.payments.checkouts.repository import add_checkout, renew_stripe_at
 from services.payments.checkouts.return_url import Marks, return_urls
 from services.payments.stripe.errors import StripeBusy, StripeFailed
 from services.payments.stripe.gateway import StripeGateway, TopUp
-from services.payments.stripe.minor_units import to_minor
 
 __all__ = ["CURRENCY", "CreateCheckout", "TopUpOrder"]
 
@@ -143,7 +142,7 @@ def _top_up(checkout: Checkout) -> TopUp:
         checkout_id=checkout.id,
         mandate_id=checkout.mandate_id,
         user_id=checkout.user_id,
-        unit_amount=to_minor(checkout.amount, checkout.currency),
+        amount=checkout.amount,
         currency=checkout.currency,
         name=say(TOP_UP_TEXT, checkout.language),
         description=say(PAYMENT_TEXT, checkout.language),

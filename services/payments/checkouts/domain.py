@@ -12,7 +12,6 @@ from enum import StrEnum
 from uuid import UUID
 
 from rappen_contracts.types import AMOUNT_END, CURRENCIES, TIME_START
-from services.payments.stripe.minor_units import from_minor
 from services.payments.stripe.objects import CheckoutSession
 
 __all__ = [
@@ -133,12 +132,10 @@ def received_payment(session: CheckoutSession) -> ReceivedPayment | None:
         return None
     intent = session.payment_intent
     if intent is None:
-        currency = (session.currency or "").upper()
-        return ReceivedPayment(from_minor(session.amount_total or 0, currency), currency, None, session.created_at)
+        return ReceivedPayment(session.amount_total, session.currency, None, session.created_at)
     if intent.status != _SUCCEEDED:
         return None
-    currency = intent.currency.upper()
-    return ReceivedPayment(from_minor(intent.amount_received, currency), currency, intent.id, intent.paid_at)
+    return ReceivedPayment(intent.amount_received, intent.currency, intent.id, intent.paid_at)
 
 
 def observed_state(session: CheckoutSession) -> CheckoutState:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote_plus, urlsplit
 
-__all__ = ["Marks", "ReturnOrigins", "ReturnUrls", "origin_of", "return_urls"]
+__all__ = ["Marks", "ReturnOrigins", "origin_of", "return_urls"]
 
 LENGTH_MAX = 2000
 # Stripe puts the session's id in its place, and knows it only unescaped.

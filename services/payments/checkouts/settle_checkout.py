@@ -1,15 +1,18 @@
-"""Settles a Checkout session in our books: the one way for the webhook and for confirm."""
+"""Settles a Checkout session in our books and publishes its payment: the one way for the webhook and for confirm."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Self
+from typing import Literal, Self, cast
 from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from rappen_contracts.payment.v1 import PaymentSucceeded
+from rappen_contracts.registry import PAYMENT_SUCCEEDED_V1
+from rappen_contracts.types import NonNegativeMoney
 from services.chassis.logging import get_logger
-from services.chassis.outbox import append_outbox
+from services.chassis.outbox import OutboxRow, append_outbox, outbox_row
 from services.chassis.validation import say
 from services.payments.checkouts.domain import (
     PAYMENT_TEXT,
@@ -24,7 +27,6 @@ from services.payments.checkouts.domain import (
 )
 from services.payments.checkouts.errors import PaymentNotPlaceable
 from services.payments.checkouts.metrics import AMOUNT_MISMATCHES, PAYMENTS_CREDITED
-from services.payments.checkouts.publications import payment_succeeded
 from services.payments.checkouts.repository import add_payment, lock_checkout, save_state
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
@@ -106,7 +108,7 @@ class ObservedSession:
             payment, credited = recorded or new, recorded is None
             if credited:
                 description = say(PAYMENT_TEXT, checkout.language)
-                event = payment_succeeded(new, reference=session.id, description=description)
+                event = _payment_succeeded(new, reference=session.id, description=description)
                 await append_outbox(connection, [event])
         state = advanced(CheckoutState(checkout.state), observed_state(session))
         if state != checkout.state or checkout.stripe_session_id is None:
@@ -138,4 +140,27 @@ def _payment(
         # Stripe's clock may be ahead of ours; no reader takes an event from the future.
         paid_at=min(received.paid_at, now),
         recorded_at=now,
+    )
+
+
+def _payment_succeeded(payment: Payment, *, reference: str, description: str) -> OutboxRow:
+    """The outbox row of money that arrived; one payment always has one event id."""
+    requested = None
+    if payment.requested_amount is not None and payment.requested_currency is not None:
+        requested = NonNegativeMoney(amount=payment.requested_amount, currency=payment.requested_currency)
+    data = PaymentSucceeded(
+        mandate_id=payment.mandate_id,
+        user_id=payment.user_id,
+        amount=NonNegativeMoney(amount=payment.amount, currency=payment.currency),
+        requested_amount=requested,
+        reason=cast(Literal["top_up", "recharge", "invoice", "subscription"], payment.reason),
+        reference=reference,
+        stripe_payment_intent_id=payment.stripe_payment_intent_id,
+        paid_at=payment.paid_at,
+        created_by_user_id=payment.created_by_user_id,
+        description=description,
+        cause=payment.cause,
+    )
+    return outbox_row(
+        PAYMENT_SUCCEEDED_V1, data, event_id=payment.event_id, occurred_at=payment.paid_at, key=payment.mandate_id
     )

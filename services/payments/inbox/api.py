@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from services.chassis.operations import Access, Repeat, operation
+from services.chassis.state import of_state
 from services.payments.inbox.bodies import Received, StripeEvent
 from services.payments.inbox.receive_event import ReceiveEvent
 
@@ -14,11 +15,6 @@ __all__ = ["api"]
 BODY_BYTES_MAX = 512 * 1024
 
 api = APIRouter()
-
-
-async def _receive_event(request: Request) -> ReceiveEvent:
-    receive: ReceiveEvent = request.app.state.receive_event
-    return receive
 
 
 @api.post(
@@ -36,7 +32,7 @@ async def _receive_event(request: Request) -> ReceiveEvent:
         refuses=(400, 413),
     ),
 )
-async def post_event(request: Request, receive: Annotated[ReceiveEvent, Depends(_receive_event)]) -> JSONResponse:
+async def post_event(request: Request, receive: Annotated[ReceiveEvent, of_state("receive_event")]) -> JSONResponse:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -1,8 +1,15 @@
-"""Processing a stored event: the object is fetched as Stripe has it now, then effect and mark are one transaction."""
+"""Processing a stored event: the object is fetched as Stripe has it now, then effect and mark are one transaction.
+
+What an event does follows from its object as Stripe has it now, never from its type or its order, so every type of one
+kind of object has the same class.
+"""
 
 import random
-from datetime import timedelta
-from typing import Final
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final, Protocol, Self
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.clock import Clock
 from services.chassis.database import Database, is_transient
@@ -10,13 +17,13 @@ from services.chassis.faults import FaultPoints
 from services.chassis.logging import get_logger
 from services.chassis.problems import Problem
 from services.payments.checkouts.errors import PaymentNotPlaceable
+from services.payments.checkouts.settle_checkout import ObservedSession
 from services.payments.inbox.domain import StoredEvent
-from services.payments.inbox.event_types import EVENT_TYPES, Effect
 from services.payments.inbox.metrics import EVENTS_FAILED, EVENTS_PROCESSED
 from services.payments.inbox.repository import claim_events, mark_processed, postpone_event
 from services.payments.stripe.gateway import StripeGateway
 
-__all__ = ["ProcessEvents"]
+__all__ = ["EVENT_TYPES", "Effect", "ObservedObject", "ProcessEvents"]
 
 # How long an event stays with a worker that does not answer, by the platform's time like all times of an event. Two
 # that overlap, as when that time is moved, do no harm, only double work.
@@ -25,6 +32,37 @@ BACK_OFF_S: Final = 1.0
 BACK_OFF_S_MAX: Final = 300.0
 
 _log = get_logger(__name__)
+
+
+class Effect(Protocol):
+    """What an object has done to our books."""
+
+    @property
+    def outcome(self) -> str:
+        """The word that is stored with the event and counted."""
+
+    def report(self) -> None:
+        """Counts and logs it; called after the commit."""
+
+
+class ObservedObject(Protocol):
+    """An object as Stripe has it now."""
+
+    @classmethod
+    async def fetch(cls, stripe: StripeGateway, object_id: str) -> Self | None:
+        """Gets it from Stripe, before any transaction; None when there is none of that id."""
+
+    async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> Effect | None:
+        """Brings our books to it in the caller's transaction; None when it is not ours. Repeats change nothing."""
+
+
+# The types of Stripe's events that something listens to, each with the class of the object that it is about.
+EVENT_TYPES: Mapping[str, type[ObservedObject]] = {
+    "checkout.session.completed": ObservedSession,
+    "checkout.session.async_payment_succeeded": ObservedSession,
+    "checkout.session.async_payment_failed": ObservedSession,
+    "checkout.session.expired": ObservedSession,
+}
 
 
 class ProcessEvents:

@@ -1,4 +1,5 @@
-"""The only file that knows Stripe's client: calls in our words, plain values out, every failure one of ours.
+"""The only file that knows Stripe's client: calls in our words, plain values and exact amounts out, every failure one
+of ours.
 
 Nothing of Stripe's own texts leaves this file: they can hold what a payer typed.
 """
@@ -6,6 +7,7 @@ Nothing of Stripe's own texts leaves this file: they can hold what a payer typed
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import UUID
 
@@ -28,11 +30,17 @@ if TYPE_CHECKING:
     from stripe.checkout import SessionService
     from stripe.params.checkout import SessionCreateParams
 
-__all__ = ["StripeGateway", "TopUp"]
+__all__ = ["StripeGateway", "TopUp", "from_minor", "to_minor"]
 
 # Requests and answers have the shape of this version, whatever the account's own default is.
 API_VERSION: Final = "2026-10-28.endive"
 NETWORK_RETRIES_MAX: Final = 2
+# Places of the minor unit as Stripe charges; every other currency has two. ISK, UGX, HUF and TWD have two there,
+# whatever the currencies themselves have.
+_NO_PLACES = frozenset(
+    ("BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF")
+)
+_THREE_PLACES = frozenset(("BHD", "JOD", "KWD", "OMR", "TND"))
 
 T = TypeVar("T")
 
@@ -41,12 +49,12 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TopUp:
-    """A payment to ask Stripe for; `unit_amount` is in minor units, `currency` in capitals."""
+    """A payment to ask Stripe for; `amount` is in units of the currency, `currency` in capitals."""
 
     checkout_id: UUID
     mandate_id: str
     user_id: str | None
-    unit_amount: int
+    amount: Decimal
     currency: str
     name: str
     description: str
@@ -81,7 +89,10 @@ class StripeGateway:
         await self._http.close_async()  # type: ignore[no-untyped-call]
 
     async def open_top_up(self, top_up: TopUp, *, idempotency_key: str) -> OpenedSession:
-        """Makes the session in which a top-up is paid; the same key and top-up give the same session."""
+        """Makes the session in which a top-up is paid; the same key and top-up give the same session.
+
+        Raises ValueError for an amount that is no whole number of minor units.
+        """
         params = _top_up_params(top_up)
         session = await _answer(self._sessions.create_async(params, {"idempotency_key": idempotency_key}))
         if session.url is None:
@@ -115,7 +126,7 @@ def _top_up_params(top_up: TopUp) -> "SessionCreateParams":
                 "quantity": 1,
                 "price_data": {
                     "currency": top_up.currency.lower(),
-                    "unit_amount": top_up.unit_amount,
+                    "unit_amount": to_minor(top_up.amount, top_up.currency),
                     "product_data": {"name": top_up.name},
                 },
             }
@@ -130,15 +141,14 @@ def _top_up_params(top_up: TopUp) -> "SessionCreateParams":
 
 def _session(session: dict[str, Any]) -> CheckoutSession:
     intent = session.get("payment_intent")
+    currency = (session.get("currency") or "").upper()
     return CheckoutSession(
         id=session["id"],
-        mode=session["mode"],
         status=session.get("status"),
         payment_status=session["payment_status"],
-        amount_total=session.get("amount_total"),
-        currency=session.get("currency"),
+        amount_total=from_minor(session.get("amount_total") or 0, currency),
+        currency=currency,
         client_reference_id=session.get("client_reference_id"),
-        metadata=session.get("metadata") or {},
         created_at=_time(session["created"]),
         payment_intent=_payment_intent(intent) if isinstance(intent, dict) else None,
     )
@@ -146,17 +156,37 @@ def _session(session: dict[str, Any]) -> CheckoutSession:
 
 def _payment_intent(intent: dict[str, Any]) -> PaymentIntent:
     charge = intent.get("latest_charge")
+    currency = intent["currency"].upper()
     return PaymentIntent(
         id=intent["id"],
         status=intent["status"],
-        amount_received=intent["amount_received"],
-        currency=intent["currency"],
+        amount_received=from_minor(intent["amount_received"], currency),
+        currency=currency,
         paid_at=_time(charge["created"] if isinstance(charge, dict) else intent["created"]),
     )
 
 
 def _time(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def from_minor(units: int, currency: str) -> Decimal:
+    """The amount of a number of minor units; `currency` is in capitals."""
+    return Decimal(units).scaleb(-_places(currency))
+
+
+def to_minor(amount: Decimal, currency: str) -> int:
+    """The minor units of an amount; raises ValueError for one that is no whole number of them."""
+    units = amount.scaleb(_places(currency))
+    if units != units.to_integral_value():
+        raise ValueError(f"{amount} {currency} is no whole number of minor units")
+    return int(units)
+
+
+def _places(currency: str) -> int:
+    if currency in _NO_PLACES:
+        return 0
+    return 3 if currency in _THREE_PLACES else 2
 
 
 async def _answer(call: Awaitable[T]) -> T:

@@ -1,35 +1,36 @@
-"""Stripe's objects as plain values: the fields that we read, as Stripe has them now."""
+"""Stripe's objects as plain values: the fields that we read, as Stripe has them now.
 
-from collections.abc import Mapping
+Amounts are exact, in units of their currency; currencies are in capitals.
+"""
+
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 __all__ = ["CheckoutSession", "OpenedSession", "PaymentIntent"]
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentIntent:
-    """A payment; `amount_received` is in minor units of `currency`. Statuses are open: Stripe adds some."""
+    """A payment. Statuses are open: Stripe adds some."""
 
     id: str
     status: str
-    amount_received: int
+    amount_received: Decimal
     currency: str
     paid_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class CheckoutSession:
-    """A Checkout session. Its metadata says whose it is, never how much."""
+    """A Checkout session. One that asks for no money may have no currency: then that is empty, and the amount zero."""
 
     id: str
-    mode: str
     status: str | None
     payment_status: str
-    amount_total: int | None
-    currency: str | None
+    amount_total: Decimal
+    currency: str
     client_reference_id: str | None
-    metadata: Mapping[str, str]
     created_at: datetime
     payment_intent: PaymentIntent | None
 

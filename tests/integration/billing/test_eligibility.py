@@ -2,8 +2,10 @@
 
 import asyncio
 
-from services.billing.checks.eligibility import EligibilityBatcher
+from services.billing.checks.eligibility import TOGETHER_MAX, EligibilityBatcher
 from services.chassis.database import Database
+from tests.support.databases import opened
+from tests.support.stack import ServerPair
 
 
 async def test_who_asks_in_the_turn_in_which_a_reader_ends_is_answered(database: Database, mandate: str) -> None:
@@ -30,3 +32,25 @@ async def test_who_goes_away_and_who_comes_meanwhile_leave_nobody_waiting(databa
 
     async with asyncio.timeout(20):
         assert all(await asyncio.gather(*(ask(number) for number in range(100))))
+
+
+async def test_checks_without_end_leave_a_connection_to_others(servers: ServerPair) -> None:
+    async with opened(servers.dsn("billing"), pool_size=1) as database:
+        batcher = EligibilityBatcher(database, readers_max=1)
+
+        async def ask() -> None:
+            while True:
+                await batcher.read("nobody", "user-1", None)
+
+        # More than one batch, so that at its end there are always checks that wait.
+        asking = [asyncio.create_task(ask()) for _ in range(3 * TOGETHER_MAX)]
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0.05)
+                async with asyncio.timeout(3):
+                    assert await database.ping()
+        finally:
+            for task in asking:
+                task.cancel()
+            ended = await asyncio.gather(*asking, return_exceptions=True)
+        assert all(isinstance(error, asyncio.CancelledError) for error in ended)

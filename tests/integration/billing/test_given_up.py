@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import AsyncAdaptedQueuePool
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import Database, begin, driver_connection, is_transient, is_undecided, savepoint
@@ -14,6 +15,7 @@ from tests.support.databases import connected, opened
 from tests.support.stack import ServerPair
 
 Work = Callable[[Database], Coroutine[Any, Any, None]]
+Ask = Callable[[Database, str], Coroutine[Any, Any, Any]]
 
 
 class _Cancelled(Awaitable[None]):
@@ -152,3 +154,65 @@ async def _read_changed(database: Database, on_driver: bool) -> None:
             await driver_connection(connection).fetch("SELECT a FROM changed")
         else:
             await connection.execute(sa.text("SELECT a FROM changed"))
+
+
+async def _asked(database: Database, statement: str) -> Any:
+    async with database.reading() as connection:
+        return await connection.scalar(sa.text(statement))
+
+
+async def _asked_by_the_driver(database: Database, statement: str) -> Any:
+    async with database.driver_reading() as connection:
+        return await connection.fetchval(statement)
+
+
+@pytest.mark.parametrize("ask", [_asked, _asked_by_the_driver])
+async def test_a_connection_whose_statement_is_given_up_goes_to_nobody_else(single: Database, ask: Ask) -> None:
+    before = await ask(single, "SELECT pg_backend_pid()")
+    given_up = asyncio.create_task(ask(single, "SELECT pg_sleep(30)"))
+    await asyncio.sleep(0.05)
+    given_up.cancel()
+    # It begins in the same turn of the loop, as soon as the connection has come back and before that is closed.
+    after = asyncio.create_task(ask(single, "SELECT pg_backend_pid()"))
+    assert await after != before
+    assert given_up.cancelled()
+
+
+async def _given_up(ask: Ask, database: Database, _admin: asyncpg.Connection) -> None:
+    """Leaves a connection in the pool that is closed in the event loop's next turn."""
+    asking = asyncio.create_task(ask(database, "SELECT pg_sleep(30)"))
+    await asyncio.sleep(0.05)
+    asking.cancel()
+
+
+async def _ended_by_the_server(ask: Ask, database: Database, admin: asyncpg.Connection) -> None:
+    """Leaves a connection in the pool that is known to be closed."""
+    await admin.execute("SELECT pg_terminate_backend($1, 5000)", await ask(database, "SELECT pg_backend_pid()"))
+    await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("ask", [_asked, _asked_by_the_driver])
+@pytest.mark.parametrize("end", [_given_up, _ended_by_the_server])
+async def test_who_is_cancelled_while_a_connection_is_replaced_takes_no_place_of_the_pool_along(
+    servers: ServerPair,
+    single: Database,
+    end: Callable[[Ask, Database, asyncpg.Connection], Awaitable[None]],
+    ask: Ask,
+    late: bool,
+) -> None:
+    pool = single.engine.sync_engine.pool
+    assert isinstance(pool, AsyncAdaptedQueuePool)
+    place = 0
+    async with connected(servers.admin_dsn) as admin:
+        while True:
+            place += 1
+            await end(ask, single, admin)
+            attempt = _Cancelled(ask(single, "SELECT 1"), place=place, late=late)
+            (error,) = await asyncio.gather(_awaited(attempt), return_exceptions=True)
+            # While the error is kept, so is what it went through: the place must not depend on garbage collection.
+            assert pool.checkedout() == 0, f"after {error!r} at {place}"
+            if attempt.places < place:
+                assert error is None
+                break
+    assert place > 2

@@ -13,7 +13,7 @@ from services.chassis.database import Database, DatabaseUnavailable, extend_time
 from services.chassis.settings import DatabaseSettings
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
-from tests.support.databases import on_driver, opened
+from tests.support.databases import connected, on_driver, opened
 from tests.support.locks import held, held_accounts
 from tests.support.stack import ServerPair
 
@@ -106,6 +106,58 @@ async def test_the_line_for_a_connection_is_short(narrow: Database) -> None:
         assert is_transient(refused.value)
         assert not is_undecided(refused.value)
     assert await asyncio.gather(*waiting) == [True, True]
+
+
+@pytest.mark.parametrize("on_the_driver", [False, True])
+async def test_a_server_that_refuses_connections_for_now_is_unavailable(
+    servers: ServerPair, on_the_driver: bool
+) -> None:
+    database = Database(servers.dsn("billing"), pool_size=1)
+    async with connected(servers.admin_dsn) as admin:
+        # It answers so too while it starts: with an error of its own, and not by being away.
+        await admin.execute("ALTER ROLE billing_app CONNECTION LIMIT 0")
+        try:
+            with pytest.raises(DatabaseUnavailable) as refused:
+                await _borrow(database, on_the_driver)
+        finally:
+            await admin.execute("ALTER ROLE billing_app CONNECTION LIMIT -1")
+    assert isinstance(refused.value.__cause__, asyncpg.TooManyConnectionsError)
+    await _borrow(database, on_the_driver)
+    await database.stop()
+
+
+@pytest.mark.parametrize("on_the_driver", [False, True])
+async def test_a_refused_password_is_no_passing_fault(servers: ServerPair, on_the_driver: bool) -> None:
+    wrong = servers.dsn("billing").replace(servers.password("billing"), "wrong")
+    with pytest.raises(asyncpg.InvalidPasswordError) as refused:
+        await _borrow(Database(wrong, pool_size=1), on_the_driver)
+    assert not is_transient(refused.value)
+
+
+async def _borrow(database: Database, on_the_driver: bool) -> None:
+    async with database.driver_reading() if on_the_driver else database.reading():
+        pass
+
+
+@pytest.mark.parametrize("on_the_driver", [False, True])
+async def test_who_borrows_again_and_again_goes_behind_who_waits(narrow: Database, on_the_driver: bool) -> None:
+    borrowed = narrow.driver_reading if on_the_driver else narrow.reading
+
+    async def borrow_without_end() -> None:
+        while True:
+            async with borrowed() as connection:
+                await connection.execute("SELECT 1" if on_the_driver else sa.text("SELECT 1"))
+
+    borrowing = asyncio.create_task(borrow_without_end())
+    try:
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+            async with asyncio.timeout(2):
+                assert await narrow.ping()
+    finally:
+        borrowing.cancel()
+        (ended,) = await asyncio.gather(borrowing, return_exceptions=True)
+    assert isinstance(ended, asyncio.CancelledError)
 
 
 async def test_more_checks_than_can_wait_are_refused_at_once(

@@ -26,11 +26,11 @@ from services.chassis.health import Health
 from services.chassis.relay import Relay
 from services.chassis.settings import HttpSettings, KafkaSettings
 from services.subscriptions import subscribers
-from services.subscriptions.api import ApiContext
 from services.subscriptions.app import application
-from services.subscriptions.catalogue import Catalogue, read_catalogue
+from services.subscriptions.lifecycle.advance_due import AdvanceDue
+from services.subscriptions.lifecycle.api import LifecycleContext
+from services.subscriptions.plans.catalogue import Catalogue, read_catalogue
 from services.subscriptions.settings import SubscriptionsSettings
-from services.subscriptions.use_cases.advance_due import AdvanceDue
 from tests.support import callers
 from tests.support.databases import opened
 from tests.support.parts import at_work
@@ -197,7 +197,8 @@ def _transport(
 ) -> httpx.ASGITransport:
     app = application()
     app.state.caller = CallerVerifier(audience="subscriptions", secret=servers.secret)
-    app.state.context = ApiContext(database, catalogue, consumer_progress, clock)
+    app.state.catalogue = catalogue
+    app.state.lifecycle = LifecycleContext(database, catalogue, consumer_progress, clock)
     return httpx.ASGITransport(app=app)
 
 

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from rappen_contracts.directory.v1 import Mandate
-from services.subscriptions.catalogue import Catalogue
-from services.subscriptions.use_cases.advance_due import AdvanceDue
+from services.subscriptions.lifecycle.advance_due import AdvanceDue
+from services.subscriptions.plans.catalogue import Catalogue
 from tests.integration.subscriptions.harness import BEGINNING, Service, changed, new_admin_of, new_member_of
 from tests.support.callers import system_admin
 from tests.support.events import new_mandate

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-import services.subscriptions.use_cases.start_plan as start_plan_module
+import services.subscriptions.lifecycle.start_plan as start_plan_module
 from rappen_contracts.directory.v1 import Mandate
-from services.subscriptions.domain.subscription import Subscription
-from services.subscriptions.repository import lock_occupying
+from services.subscriptions.lifecycle.domain import Subscription
+from services.subscriptions.lifecycle.repository import lock_occupying
 from tests.integration.subscriptions.harness import BEGINNING, Service, changed, new_admin_of, new_member_of
 from tests.support.callers import system_admin
 from tests.support.events import new_mandate

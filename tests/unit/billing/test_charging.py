@@ -9,10 +9,9 @@ import pytest
 
 from rappen_contracts.types import parse_decimal
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.charging.domain import derivation
 from services.billing.money import Markup, plain, post
 from services.billing.pricing import PriceBook, Rate, RateTable
-from services.billing.pricing.rating import Parked, Tariff, billable, rate_usage
+from services.billing.pricing.rating import Parked, Tariff, billable, derivation, rate_usage
 from services.billing.pricing.version import Factor, PriceList, PriceVersion
 
 SINCE = datetime(2020, 1, 1, tzinfo=UTC)

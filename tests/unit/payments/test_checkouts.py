@@ -17,40 +17,49 @@ from services.payments.checkouts.domain import (
     received_payment,
     session_id_is_valid,
 )
-from services.payments.stripe.minor_units import from_minor, to_minor
+from services.payments.stripe import gateway
+from services.payments.stripe.gateway import from_minor, to_minor
 from services.payments.stripe.objects import CheckoutSession, PaymentIntent
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
-INTENT = PaymentIntent(id="pi_1", status="succeeded", amount_received=2500, currency="chf", paid_at=AT)
+INTENT = PaymentIntent(id="pi_1", status="succeeded", amount_received=Decimal("25.00"), currency="CHF", paid_at=AT)
 PAID = CheckoutSession(
     id="cs_test_1",
-    mode="payment",
     status="complete",
     payment_status="paid",
-    amount_total=2500,
-    currency="chf",
+    amount_total=Decimal("25.00"),
+    currency="CHF",
     client_reference_id=None,
-    metadata={},
     created_at=AT,
     payment_intent=INTENT,
 )
 
 
 def test_the_amount_is_what_the_payment_received_not_what_the_session_asked() -> None:
-    received = received_payment(replace(PAID, payment_intent=replace(INTENT, amount_received=2000)))
+    received = received_payment(replace(PAID, payment_intent=replace(INTENT, amount_received=Decimal("20.00"))))
     assert received is not None
     assert (received.amount, received.currency, received.intent_id) == (Decimal("20.00"), "CHF", "pi_1")
 
 
 @pytest.mark.parametrize(
     ("units", "currency", "amount"),
-    [(2500, "chf", "25"), (2500, "jpy", "2500"), (2500, "krw", "2500"), (2500, "kwd", "2.5"), (1, "usd", "0.01")],
+    [(2500, "CHF", "25"), (2500, "JPY", "2500"), (2500, "KRW", "2500"), (2500, "KWD", "2.5"), (1, "USD", "0.01")],
 )
 def test_minor_units_are_those_of_the_currency(units: int, currency: str, amount: str) -> None:
-    received = received_payment(replace(PAID, payment_intent=replace(INTENT, amount_received=units, currency=currency)))
-    assert received is not None
-    assert received.amount == Decimal(amount)
-    assert from_minor(to_minor(received.amount, received.currency), received.currency) == received.amount
+    assert from_minor(units, currency) == Decimal(amount)
+    assert to_minor(Decimal(amount), currency) == units
+
+
+def test_amounts_of_stripes_objects_are_exact_and_their_currencies_in_capitals() -> None:
+    created = {"created": int(AT.timestamp())}
+    intent = {"id": "pi_1", "status": "succeeded", "amount_received": 2000, "currency": "jpy", "latest_charge": created}
+    session = {"id": "cs_test_1", "mode": "payment", "payment_status": "paid", **created}
+    read = gateway._session({**session, "amount_total": 2500, "currency": "chf", "payment_intent": intent})
+    assert (read.amount_total, read.currency) == (Decimal(25), "CHF")
+    assert read.payment_intent is not None
+    assert (read.payment_intent.amount_received, read.payment_intent.currency) == (Decimal(2000), "JPY")
+    nothing = gateway._session({**session, "amount_total": None, "currency": None, "payment_intent": None})
+    assert received_payment(nothing) == ReceivedPayment(Decimal(0), "", None, AT)
 
 
 def test_an_amount_between_two_minor_units_is_an_error() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from services.subscriptions.catalogue import Catalogue, CatalogueInvalid, read_catalogue
-from services.subscriptions.errors import UnknownPlan
-from services.subscriptions.plan_form import PlanForm
+from services.subscriptions.plans.catalogue import Catalogue, CatalogueInvalid, read_catalogue
+from services.subscriptions.plans.errors import UnknownPlan
+from services.subscriptions.plans.json_form import PlanForm
 from services.subscriptions.settings import SubscriptionsSettings
 
 SHIPPED: Path = SubscriptionsSettings.model_fields["plans_file"].default

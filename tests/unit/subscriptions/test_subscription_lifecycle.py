@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from services.subscriptions.domain.plan import Plan
-from services.subscriptions.domain.states import IllegalTransition
-from services.subscriptions.domain.subscription import Change, advance, begin, end
+from services.subscriptions.lifecycle.domain import Change, advance, begin, end
+from services.subscriptions.lifecycle.states import IllegalTransition
+from services.subscriptions.plans.domain import Plan
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 INTERNAL = Plan(

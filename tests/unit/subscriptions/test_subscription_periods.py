@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.subscriptions.domain.periods import BillingPeriod, period_of_days, period_of_plan
+from services.subscriptions.lifecycle.periods import period_of_days, period_of_plan
+from services.subscriptions.plans.domain import BillingPeriod
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 TIMES = st.timedeltas(timedelta(0), timedelta(days=300 * 365)).map(lambda since: EPOCH + since)

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from rappen_contracts.subscription.v1 import SubscriptionState
-from services.subscriptions.domain.states import LEGAL, OCCUPYING, IllegalTransition, is_operative, transition_name
+from services.subscriptions.lifecycle.states import LEGAL, OCCUPYING, IllegalTransition, is_operative, transition_name
 
 STATES: tuple[SubscriptionState, ...] = get_args(SubscriptionState)
 MOVING = ("SCHEDULED", "TRIALING", "ACTIVE", "PAST_DUE", "CANCELED")

@@ -10,14 +10,12 @@ from pydantic.alias_generators import to_camel
 from rappen_contracts.types import Text
 
 __all__ = [
-    "OPERATORS",
     "ColumnType",
     "Filter",
     "Operator",
     "PageRequest",
     "Pagination",
     "PaginationFault",
-    "Sort",
     "parse_pagination",
 ]
 
@@ -26,10 +24,9 @@ Operator = Literal[
     "equals", "notEquals", "contains", "startsWith", "gt", "gte", "lt", "lte", "between", "in", "isEmpty"
 ]
 
-_ALL = ("equals", "notEquals", "contains", "startsWith", "gt", "gte", "lt", "lte", "between", "in", "isEmpty")
 # The filter operators of each type of column. A list of names is filtered by one of its members.
 OPERATORS: Mapping[ColumnType, tuple[str, ...]] = {
-    "text": _ALL,
+    "text": get_args(Operator),
     "flag": ("equals", "notEquals", "in", "isEmpty"),
     "names": ("equals", "notEquals", "contains", "in", "isEmpty"),
 }

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from services.subscriptions.domain.periods import Period
-from services.subscriptions.domain.subscription import Subscription
-from services.subscriptions.plan_form import PlanForm
+from services.subscriptions.lifecycle.domain import Subscription
+from services.subscriptions.lifecycle.periods import Period
+from services.subscriptions.plans.json_form import PlanForm
 from services.subscriptions.tables import subscriptions
 
 __all__ = ["SUBSCRIPTIONS", "subscription_of"]

@@ -1,34 +1,71 @@
 """GET and POST /api/subscriptions/{mandateId}."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID, uuid4, uuid5
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header, Path, Request
+from pydantic import WithJsonSchema
 
+from services.chassis.bodies import IDENTIFIER_SCHEMA
 from services.chassis.caller import Caller, CurrentCaller
+from services.chassis.clock import Clock
+from services.chassis.consumer_progress import ConsumerProgress
+from services.chassis.database import Database
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.operations import CHANGES_PER_MINUTE, Access, Repeat, operation
 from services.chassis.problems import request_id_of
-from services.subscriptions.api.bodies import Started, StartSubscription, SubscriptionAnswer
-from services.subscriptions.api.dependencies import Context, MandateId, require_admin, require_member
-from services.subscriptions.domain.subscription import Subscription
-from services.subscriptions.queries import MandateView, view_of_mandate
-from services.subscriptions.use_cases.start_plan import start_plan
+from services.subscriptions.directory.queries import require_known
+from services.subscriptions.lifecycle.bodies import Started, StartSubscription, SubscriptionAnswer
+from services.subscriptions.lifecycle.domain import Subscription
+from services.subscriptions.lifecycle.queries import MandateView, view_of_mandate
+from services.subscriptions.lifecycle.start_plan import start_plan
+from services.subscriptions.plans.catalogue import Catalogue
 
-__all__ = ["api"]
+__all__ = ["LifecycleContext", "api"]
 
 TOPIC = "subscription.changed"
 _KEYED = UUID("5b0a2f2e-7f1c-4d0e-9a55-3b1e6a0c8f47")
 
+
+@dataclass(frozen=True, slots=True)
+class LifecycleContext:
+    """The objects that the routes use; the application has them as `state.lifecycle`."""
+
+    database: Database
+    catalogue: Catalogue
+    consumer_progress: ConsumerProgress
+    clock: Clock
+
+
+async def _context(request: Request) -> LifecycleContext:
+    context: LifecycleContext = request.app.state.lifecycle
+    return context
+
+
+Context = Annotated[LifecycleContext, Depends(_context)]
+MandateId = Annotated[str, Path(alias="mandateId"), WithJsonSchema(IDENTIFIER_SCHEMA)]
 # The gateway sends it with every change that can be repeated, and documents it there.
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, include_in_schema=False)]
 
 api = APIRouter(route_class=ExactJsonRoute)
 
 
+async def _require_member(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> None:
+    """FastAPI dependency for routes of a mandate's members: checked before the body is read."""
+    caller.require_member(mandate_id)
+    await require_known(context.database, caller, mandate_id)
+
+
+async def _require_admin(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> None:
+    """FastAPI dependency for routes of a mandate's administrators: checked before the body is read."""
+    caller.require_admin(mandate_id)
+    await _require_member(context, caller, mandate_id)
+
+
 @api.get(
     "/{mandateId}",
-    dependencies=[Depends(require_member)],
+    dependencies=[Depends(_require_member)],
     **operation(
         "subscriptions-get",
         "A mandate's subscription.",
@@ -43,7 +80,7 @@ async def get_subscription(context: Context, caller: CurrentCaller, mandate_id: 
 
 @api.post(
     "/{mandateId}",
-    dependencies=[Depends(require_admin)],
+    dependencies=[Depends(_require_admin)],
     **operation(
         "subscriptions-start",
         "Start a plan, or change to it.",

@@ -1,47 +1,16 @@
-"""Everything this service refuses, one class each."""
+"""Why a plan cannot start now."""
 
 from typing import ClassVar
 
 from services.chassis.problems import Problem
-from services.chassis.validation import FieldFault
 
 __all__ = [
-    "MandateUnknown",
     "OtherPlanRunning",
     "PlanNeedsCheckout",
     "PlanRunning",
     "StartedMeanwhile",
     "TrialUsed",
-    "UnknownPlan",
 ]
-
-# --- what is named does not exist ---
-
-
-class MandateUnknown(Problem):
-    """The directory knows no such mandate; only a system administrator gets this answer."""
-
-    status = 404
-    code = "MANDATE_UNKNOWN"
-    title = "Unknown mandate"
-    texts: ClassVar = {"en": "There is no such mandate.", "de": "Diesen Mandanten gibt es nicht."}
-
-
-class UnknownPlan(Problem):
-    """The catalogue has no plan of that key."""
-
-    status = 422
-    code = "UNKNOWN_PLAN"
-    title = "Unknown plan"
-    texts: ClassVar = {"en": "There is no such plan.", "de": "Diesen Plan gibt es nicht."}
-
-    def __init__(self, key: str) -> None:
-        named = key[:64]
-        texts = {"en": f'"{named}" is not in the catalogue', "de": f'"{named}" ist nicht im Katalog'}
-        super().__init__(errors=[FieldFault("planKey", texts)])
-
-
-# --- the plan cannot start now ---
 
 
 class PlanRunning(Problem):

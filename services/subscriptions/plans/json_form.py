@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import Amount, Count, Identifier, NonNegativeDecimal, Text
-from services.subscriptions.domain.plan import Plan
+from services.subscriptions.plans.domain import Plan
 
 __all__ = ["PlanForm"]
 

@@ -2,15 +2,15 @@
 
 from fastapi import APIRouter
 
-from services.subscriptions.api import plans, subscriptions
-from services.subscriptions.api.dependencies import ApiContext
+from services.subscriptions.lifecycle import api as lifecycle
+from services.subscriptions.plans import api as plans
 
-__all__ = ["ApiContext", "routes"]
+__all__ = ["routes"]
 
 
 def routes(prefix: str) -> APIRouter:
     """Every route. The plans come first, because their path also reads as that of a mandate called `plans`."""
     router = APIRouter(prefix=prefix)
     router.include_router(plans.api)
-    router.include_router(subscriptions.api)
+    router.include_router(lifecycle.api)
     return router

@@ -7,18 +7,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.caller import Caller
 from services.chassis.database import Database
-from services.subscriptions.domain.states import OCCUPYING
-from services.subscriptions.domain.subscription import Subscription
-from services.subscriptions.errors import MandateUnknown
-from services.subscriptions.rows import SUBSCRIPTIONS, subscription_of
-from services.subscriptions.tables import (
-    directory_feature_instances,
-    directory_mandates,
-    directory_members,
-    subscriptions,
-)
+from services.subscriptions.directory.queries import count_feature_instances, count_members
+from services.subscriptions.lifecycle.domain import Subscription
+from services.subscriptions.lifecycle.rows import SUBSCRIPTIONS, subscription_of
+from services.subscriptions.lifecycle.states import OCCUPYING
+from services.subscriptions.tables import subscriptions
 
-__all__ = ["MandateView", "require_known", "view_of_mandate"]
+__all__ = ["MandateView", "view_of_mandate"]
 
 
 class MandateView(NamedTuple):
@@ -30,20 +25,6 @@ class MandateView(NamedTuple):
     feature_instances: int
 
 
-async def require_known(database: Database, caller: Caller, mandate_id: str) -> None:
-    """Refuses a mandate that the directory does not know. Its own members' word for it is enough."""
-    if mandate_id in caller.mandates:
-        return
-    caller.require_system_admin()
-    known = sa.select(directory_mandates.c.id).where(directory_mandates.c.id == mandate_id)
-    # PostgreSQL's text holds no NUL, so there can be no such id.
-    if "\x00" in mandate_id:
-        raise MandateUnknown
-    async with database.reading() as connection:
-        if (await connection.execute(known)).first() is None:
-            raise MandateUnknown
-
-
 async def view_of_mandate(database: Database, caller: Caller, mandate_id: str) -> MandateView:
     """What a member may know of their mandate's subscription."""
     caller.require_member(mandate_id)
@@ -51,8 +32,8 @@ async def view_of_mandate(database: Database, caller: Caller, mandate_id: str) -
         return MandateView(
             current=await _current(connection, mandate_id),
             scheduled=await _scheduled(connection, mandate_id),
-            members=await _enabled(connection, directory_members, mandate_id),
-            feature_instances=await _enabled(connection, directory_feature_instances, mandate_id),
+            members=await count_members(connection, mandate_id),
+            feature_instances=await count_feature_instances(connection, mandate_id),
         )
 
 
@@ -78,8 +59,3 @@ async def _scheduled(connection: AsyncConnection, mandate_id: str) -> Subscripti
 async def _first(connection: AsyncConnection, query: "sa.Select[tuple[object, ...]]") -> Subscription | None:
     row = (await connection.execute(query.limit(1))).mappings().first()
     return None if row is None else subscription_of(row)
-
-
-async def _enabled(connection: AsyncConnection, table: sa.Table, mandate_id: str) -> int:
-    counted = sa.select(sa.func.count()).where(table.c.mandate_id == mandate_id, table.c.enabled)
-    return int((await connection.execute(counted)).scalar_one())

@@ -6,10 +6,10 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database, is_transient, savepoint
 from services.chassis.logging import get_logger
 from services.chassis.metrics import SET_ASIDE
-from services.subscriptions.catalogue import Catalogue
-from services.subscriptions.domain.subscription import Change, Subscription, advance
-from services.subscriptions.repository import lock_due, postpone
-from services.subscriptions.use_cases.record_changes import record_changes
+from services.subscriptions.lifecycle.domain import Change, Subscription, advance
+from services.subscriptions.lifecycle.record_changes import record_changes
+from services.subscriptions.lifecycle.repository import lock_due, postpone
+from services.subscriptions.plans.catalogue import Catalogue
 
 __all__ = ["AdvanceDue"]
 

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.subscriptions.domain.states import OCCUPYING
-from services.subscriptions.domain.subscription import Change, Subscription
-from services.subscriptions.plan_form import PlanForm
-from services.subscriptions.rows import SUBSCRIPTIONS, subscription_of
+from services.subscriptions.lifecycle.domain import Change, Subscription
+from services.subscriptions.lifecycle.rows import SUBSCRIPTIONS, subscription_of
+from services.subscriptions.lifecycle.states import OCCUPYING
+from services.subscriptions.plans.json_form import PlanForm
 from services.subscriptions.tables import subscriptions, transitions, trials
 
 __all__ = ["lock_due", "lock_occupying", "plan_of", "postpone", "save", "use_trial"]

@@ -6,9 +6,9 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.outbox import append_outbox
-from services.subscriptions.domain.subscription import Change
-from services.subscriptions.publications import subscription_changed
-from services.subscriptions.repository import save
+from services.subscriptions.lifecycle.domain import Change
+from services.subscriptions.lifecycle.publications import subscription_changed
+from services.subscriptions.lifecycle.repository import save
 
 __all__ = ["record_changes"]
 

@@ -9,18 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.caller import Caller
 from services.chassis.database import Database
 from services.chassis.problems import IdempotencyMismatch, Problem
-from services.subscriptions.catalogue import Catalogue
-from services.subscriptions.domain.plan import Plan
-from services.subscriptions.domain.subscription import Change, Subscription, begin, end
-from services.subscriptions.errors import (
+from services.subscriptions.lifecycle.domain import Change, Subscription, begin, end
+from services.subscriptions.lifecycle.errors import (
     OtherPlanRunning,
     PlanNeedsCheckout,
     PlanRunning,
     StartedMeanwhile,
     TrialUsed,
 )
-from services.subscriptions.repository import lock_occupying, plan_of, use_trial
-from services.subscriptions.use_cases.record_changes import record_changes
+from services.subscriptions.lifecycle.record_changes import record_changes
+from services.subscriptions.lifecycle.repository import lock_occupying, plan_of, use_trial
+from services.subscriptions.plans.catalogue import Catalogue
+from services.subscriptions.plans.domain import Plan
 
 __all__ = ["start_plan"]
 

@@ -7,8 +7,8 @@ from rappen_contracts.subscription.v1 import Plan as PlanInForce
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from rappen_contracts.types import NonNegativeMoney
 from services.chassis.outbox import OutboxRow, outbox_row
-from services.subscriptions.domain.plan import Plan
-from services.subscriptions.domain.subscription import Change
+from services.subscriptions.lifecycle.domain import Change
+from services.subscriptions.plans.domain import Plan
 
 __all__ = ["subscription_changed"]
 

@@ -1,20 +1,25 @@
 """GET /api/subscriptions/plans."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
 from services.chassis.caller import require_person
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.operations import Access, operation
-from services.subscriptions.api.bodies import Plan as PlanAnswer
-from services.subscriptions.api.dependencies import Context
-from services.subscriptions.domain.plan import Plan
+from services.subscriptions.plans.bodies import Plan as PlanAnswer
+from services.subscriptions.plans.catalogue import Catalogue
+from services.subscriptions.plans.domain import Plan
 
 __all__ = ["api"]
 
 api = APIRouter(route_class=ExactJsonRoute)
+
+
+async def _catalogue(request: Request) -> Catalogue:
+    catalogue: Catalogue = request.app.state.catalogue
+    return catalogue
 
 
 @api.get(
@@ -27,8 +32,8 @@ api = APIRouter(route_class=ExactJsonRoute)
         answer=list[PlanAnswer],
     ),
 )
-async def get_plans(context: Context) -> ExactJsonResponse:
-    return ExactJsonResponse([_form(plan) for plan in context.catalogue.plans])
+async def get_plans(catalogue: Annotated[Catalogue, Depends(_catalogue)]) -> ExactJsonResponse:
+    return ExactJsonResponse([_form(plan) for plan in catalogue.plans])
 
 
 def _form(plan: Plan) -> dict[str, Any]:

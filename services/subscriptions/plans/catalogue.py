@@ -6,9 +6,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.chassis.validation import configuration_faults
-from services.subscriptions.domain.plan import Plan
-from services.subscriptions.errors import UnknownPlan
-from services.subscriptions.plan_form import PlanForm
+from services.subscriptions.plans.domain import Plan
+from services.subscriptions.plans.errors import UnknownPlan
+from services.subscriptions.plans.json_form import PlanForm
 
 __all__ = ["Catalogue", "CatalogueInvalid", "read_catalogue"]
 

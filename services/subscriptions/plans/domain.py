@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from services.subscriptions.domain.periods import BillingPeriod
+__all__ = ["BillingPeriod", "Plan"]
 
-__all__ = ["Plan"]
+BillingPeriod = Literal["month", "year"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,11 @@
 
 from calendar import monthrange
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-__all__ = ["BillingPeriod", "Period", "period_of_days", "period_of_plan"]
+from services.subscriptions.plans.domain import BillingPeriod
 
-BillingPeriod = Literal["month", "year"]
+__all__ = ["Period", "period_of_days", "period_of_plan"]
 
 _MONTHS: dict[BillingPeriod, int] = {"month": 1, "year": 12}
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from rappen_contracts.subscription.v1 import SubscriptionState
-from services.subscriptions.domain.periods import Period, period_of_days, period_of_plan
-from services.subscriptions.domain.plan import Plan
-from services.subscriptions.domain.states import is_operative, transition_name
+from services.subscriptions.lifecycle.periods import Period, period_of_days, period_of_plan
+from services.subscriptions.lifecycle.states import is_operative, transition_name
+from services.subscriptions.plans.domain import Plan
 
 __all__ = ["Change", "Subscription", "advance", "begin", "end"]
 
