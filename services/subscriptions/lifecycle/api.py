@@ -15,6 +15,7 @@ from services.chassis.database import Database
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.operations import CHANGES_PER_MINUTE, Access, Repeat, operation
 from services.chassis.problems import request_id_of
+from services.chassis.state import of_state
 from services.subscriptions.directory.queries import require_known
 from services.subscriptions.lifecycle.bodies import Started, StartSubscription, SubscriptionAnswer
 from services.subscriptions.lifecycle.domain import Subscription
@@ -38,12 +39,7 @@ class LifecycleContext:
     clock: Clock
 
 
-async def _context(request: Request) -> LifecycleContext:
-    context: LifecycleContext = request.app.state.lifecycle
-    return context
-
-
-Context = Annotated[LifecycleContext, Depends(_context)]
+Context = Annotated[LifecycleContext, of_state("lifecycle")]
 MandateId = Annotated[str, Path(alias="mandateId"), WithJsonSchema(IDENTIFIER_SCHEMA)]
 # The gateway sends it with every change that can be repeated, and documents it there.
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, include_in_schema=False)]

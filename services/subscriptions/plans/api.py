@@ -3,11 +3,12 @@
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 
 from services.chassis.caller import require_person
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.operations import Access, operation
+from services.chassis.state import of_state
 from services.subscriptions.plans.bodies import Plan as PlanAnswer
 from services.subscriptions.plans.catalogue import Catalogue
 from services.subscriptions.plans.domain import Plan
@@ -15,11 +16,6 @@ from services.subscriptions.plans.domain import Plan
 __all__ = ["api"]
 
 api = APIRouter(route_class=ExactJsonRoute)
-
-
-async def _catalogue(request: Request) -> Catalogue:
-    catalogue: Catalogue = request.app.state.catalogue
-    return catalogue
 
 
 @api.get(
@@ -32,7 +28,7 @@ async def _catalogue(request: Request) -> Catalogue:
         answer=list[PlanAnswer],
     ),
 )
-async def get_plans(catalogue: Annotated[Catalogue, Depends(_catalogue)]) -> ExactJsonResponse:
+async def get_plans(catalogue: Annotated[Catalogue, of_state("catalogue")]) -> ExactJsonResponse:
     return ExactJsonResponse([_form(plan) for plan in catalogue.plans])
 
 
