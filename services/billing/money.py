@@ -158,7 +158,8 @@ def remainder_text(remainder: Exact) -> str:
     """A remainder in CHF, without an exponent."""
     if not isinstance(remainder, int):
         return plain(remainder)
+    if not -_SCALE < remainder < _SCALE:
+        return plain(in_chf(remainder))
     if not remainder:
         return "0"
-    whole, fraction = divmod(abs(remainder), _SCALE)
-    return f"{'-' if remainder < 0 else ''}{whole}.{fraction:024d}".rstrip("0").rstrip(".")
+    return (f"0.{remainder:024d}" if remainder > 0 else f"-0.{-remainder:024d}").rstrip("0")

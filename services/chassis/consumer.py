@@ -25,12 +25,12 @@ from aiokafka.errors import KafkaError
 
 from rappen_contracts import ContractError, Event, decode
 from services.chassis.clock import Clock
+from services.chassis.cut_value import CutValue
 from services.chassis.database import Database, is_transient
 from services.chassis.dead_letter_limit import DeadLetterLimit
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.kafka import BatchSubscription, KafkaRecord, RebalanceListener
-from services.chassis.lenient import CutValue
 from services.chassis.logging import get_logger
 from services.chassis.metrics import (
     BATCH_DURATION_SECONDS,

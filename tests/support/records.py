@@ -4,8 +4,6 @@ import itertools
 from datetime import UTC, datetime
 from typing import Any
 
-from aiokafka import ConsumerRecord
-
 from services.chassis.consumer import Received, received
 from services.chassis.kafka import KafkaRecord
 
@@ -23,7 +21,4 @@ def received_record(topic: str, record: Any, *, now: datetime | None = None) -> 
 
 def arrived_record(topic: str, record: Any) -> KafkaRecord:
     """A record as a consumer reads it, from its `key`, `value` and `headers`."""
-    headers = tuple(record.headers)
-    return ConsumerRecord(
-        topic, 0, next(_offsets), 0, 0, record.key, record.value, None, 0, len(record.value or b""), headers
-    )
+    return KafkaRecord(topic, 0, next(_offsets), 0, record.key, record.value, tuple(record.headers))

@@ -172,10 +172,12 @@ _values = msgspec.structs.astuple
 _digest = digest_state(USAGE_RECORDED_V1.name)
 
 
-def read(headers: Sequence[tuple[str, bytes | None]], value: bytes, now: int) -> FastUsage | None:
+def read(headers: Sequence[tuple[str, bytes | None]], value: bytes | None, now: int) -> FastUsage | None:
     """Reads a record within the limit of size, or says None of one that is to be decoded in the published way; `now` is
     in microseconds since the year 2000. Where it raises, the published way is the right one too.
     """
+    if value is None:
+        return None
     try:
         return _read(headers, value, now)
     except (msgspec.MsgspecError, ContractError, KeyError, ValueError):

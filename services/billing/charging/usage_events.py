@@ -14,7 +14,7 @@ from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import ChargeKeys
 from services.billing.money import Exact
 from services.billing.pricing.derivation import derivation
-from services.billing.pricing.quotes import OUTPUT_COUNTS
+from services.billing.pricing.quotes import output_counts
 from services.billing.pricing.rating import PriceSource
 from services.chassis.consumer import data_of
 from services.chassis.kafka import KafkaRecord
@@ -117,7 +117,7 @@ class Usage:
         data, counts = self.data, self.counts
         sent = received = None
         if counts:
-            received = sum([counts[kind] for kind in OUTPUT_COUNTS])
+            received = sum(output_counts(counts))
             sent = sum(counts) - received
         return data.processing_time_ms, data.bytes_sent, data.bytes_received, data.error_count, sent, received
 

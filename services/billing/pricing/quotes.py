@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
-from operator import mul
+from operator import itemgetter, mul
 from typing import Final, NamedTuple
 
 from rappen_contracts.types import TIME_START
@@ -22,10 +22,10 @@ from services.billing.pricing.rates import Rate
 from services.billing.pricing.rating import PriceSource, Tariff
 from services.billing.pricing.version import PROMPT_KINDS, STANDARD
 
-__all__ = ["OUTPUT_COUNTS", "Quotes"]
+__all__ = ["Quotes", "output_counts"]
 
-# Where the kinds that the provider was not sent, but sent itself, stand among the counts.
-OUTPUT_COUNTS: Final = tuple(at for at, kind in enumerate(TOKEN_KINDS) if kind not in PROMPT_KINDS)
+# Of the counts, those of the kinds that the provider was not sent, but sent itself.
+output_counts: Final = itemgetter(*[at for at, kind in enumerate(TOKEN_KINDS) if kind not in PROMPT_KINDS])
 # More than any exact price; the price of what has none, so that a sum with it is no answer.
 _UNPRICED: Final = 10**90
 # Quotes kept; a model has one for each tier and markup, and for each period in which its price and rate stand.
@@ -79,7 +79,7 @@ class Quotes:
             return None
         band = 0
         if quote.borders:
-            band = bisect_left(quote.borders, sum(counts) - sum([counts[kind] for kind in OUTPUT_COUNTS]))
+            band = bisect_left(quote.borders, sum(counts) - sum(output_counts(counts)))
         price = sum(map(mul, counts, quote.bands[band]))
         return (price, quote.source) if 0 < price < _UNPRICED else None
 
