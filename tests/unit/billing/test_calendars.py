@@ -34,8 +34,8 @@ def test_all_times_of_a_minute_are_on_the_day_of_the_minute() -> None:
     for zone in sorted(available_timezones() - HOST_ZONES):
         calendar = random.choice([Calendar(zone), ZURICH.changed(zone, NOW), Calendar(zone).changed("Asia/Tokyo", NOW)])
         for _ in range(20):
-            day = datetime(random.randrange(2000, 2100), random.randrange(1, 13), random.randrange(1, 28))
-            midnight = day.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+            year, month, day = random.randrange(2000, 2100), random.randrange(1, 13), random.randrange(1, 28)
+            midnight = datetime(year, month, day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
             anywhere = datetime(2000, 1, 2, tzinfo=UTC) + timedelta(seconds=random.randrange(2**32))
             for at in (midnight - tick, midnight, midnight + tick, anywhere, DECEMBER - tick, DECEMBER):
                 assert day_of_minute(calendar, since_epoch(at) // MINUTE) == calendar.day(at), (calendar, at)
