@@ -90,7 +90,7 @@ class ChargeUsage:
         `Contended`, which is transient, where others came before it too often."""
         now = self._clock()
         usages = list(events)
-        read_so = sum(1 for usage in usages if usage.event is not None)
+        read_so = _published(usages)
         async with self._database.reading() as connection:
             await self._charges.assign_charge_keys(connection, usages, now)
             usages, repeats, others = distinct(usages)
@@ -137,6 +137,7 @@ class ChargeUsage:
             if count:
                 EVENTS_CONSUMED.labels(TOPIC, name).inc(count)
         PUBLISHED_FORM.labels("read").inc(read_so)
+        PUBLISHED_FORM.labels("price").inc(_published(events) - read_so)
         return rejected
 
 
@@ -275,7 +276,7 @@ def split_by_price(
             postings.append(usage.posting(*quoted, keys.posted_account_no(term.billing_model)))
             continue
         try:
-            event, data, tokens = usage.published(now)
+            event, data, tokens = usage.published()
             rated = rate_usage(billable(data, tokens), event.time, tariff, term.markup)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this event's fault and is named with it.
             faults.append((usage, type(error).__name__))
@@ -301,6 +302,10 @@ def _quoted(usage: Usage, quotes: Quotes, markup: Markup) -> tuple[int, PriceSou
         FAST_FORM_ERRORS.labels("price").inc()
         _log.warning("usage priced in the published form", error=type(error).__name__)
         return None
+
+
+def _published(usages: Sequence[Usage]) -> int:
+    return sum(1 for usage in usages if usage.event is not None)
 
 
 def _blame(faults: Sequence[tuple[Usage, str]]) -> None:
