@@ -5,7 +5,8 @@ both stacks are up at once and work by turns of about a second, so that whatever
 both alike; every second round they change their order. Each checkout has its own `.venv`, made by `make setup`. A
 checkout compared with itself tells how much noise is left.
 
-Every run of charging ends with each event charged once and nothing found by the audit, or this ends with exit code 1.
+Every run of charging ends with each event charged or parked once and nothing found by the audit, or this ends with exit
+code 1.
 """
 
 import argparse
@@ -19,13 +20,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
+from tests.bench.load import LoadOrder
 from tests.bench.paired import CheckTurn, Turn, charged_rows, checked_rows, render
+from tests.bench.population import Expected
+from tests.bench.scenarios import LIVE_WINDOW
 from tests.support.stack import ROOT
 
 SIDE = Path(__file__).with_name("compared.py")
@@ -38,6 +43,8 @@ TURN_S = 1.0
 EVENTS_A_TURN = 30_000
 EVENTS_BESIDE = 60_000
 CHECKS_A_TURN = 2_500
+# None that a warm-up has, whose events would be the same but for their ids.
+SEED = 1_000
 # Many rounds of events have to be encoded or produced before the first.
 ANSWER_TIMEOUT_S = 1_200.0
 END_TIMEOUT_S = 120.0
@@ -133,8 +140,17 @@ class _Comparison:
     async def _charging(self, name: str, *, live: bool) -> str:
         turns: list[list[Turn]] = [[], []]
         events = EVENTS_A_TURN * (UNMEASURED_ROUNDS + self._rounds) + EVENTS_BESIDE
+        # Of this checkout for both, so that both are sent the same events however old the other is.
+        load = LoadOrder("", events, SEED, window=LIVE_WINDOW if live else None, encode_first=live)
+        expected = Expected.of(events)
         # What is not measured both do at once; and neither waits for the other with its workers stopped.
-        await self._both("prepare", events=events, live=live)
+        await self._both(
+            "prepare",
+            root=str(ROOT),
+            load=asdict(load),
+            charged=expected.charged,
+            parked=expected.parked,
+        )
         await self._both("hold")
         for number in range(UNMEASURED_ROUNDS + self._rounds):
             answers = await self._round(number, "turn", seconds=TURN_S)

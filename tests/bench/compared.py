@@ -28,6 +28,7 @@ from tests.bench.measure import POLL_S, Figures, Ledger, Look, Progress
 from tests.bench.scenarios import CHECKS_PER_S, LIVE_WINDOW, QUICK, WORKERS, Scenarios
 from tests.bench.session import Session
 from tests.support.processes import ServiceProcess
+from tests.support.waiting import eventually
 
 WARM_UP_EVENTS = 60_000
 # PostgreSQL ends the statements that were under way when the workers were stopped.
@@ -39,12 +40,19 @@ _BATCHES = "SELECT count(*) AS rows, count(DISTINCT recorded_at) AS batches FROM
 
 
 class _Run:
-    """Charging that was begun and stands still between turns: a backlog, or live beside its producer."""
+    """Charging that was begun and stands still between turns: a backlog, or live beside its producer.
 
-    def __init__(self, session: Session, events: int, *, live: bool) -> None:
+    `load` is the order to the producer, which is of the checkout at `root`; so many of its events are `charged` and
+    `parked`.
+    """
+
+    def __init__(self, session: Session, *, root: str, load: dict[str, Any], charged: int, parked: int) -> None:
         self._session = session
-        self._events = events
-        self._live = live
+        self._events: int = load["count"]
+        self._charged = charged
+        self._parked = parked
+        self._live = load["window"] is not None
+        self._command = _load_command(root, load | {"bootstrap_servers": session.servers.kafka.bootstrap_servers})
         self._stack = AsyncExitStack()
         self._ledger = Ledger(session.connection, session.books)
         self._workers: list[ServiceProcess] = []
@@ -56,14 +64,12 @@ class _Run:
     async def prepare(self) -> None:
         """Produces the backlog, or encodes what will be produced."""
         self._before = await self._ledger.figures()
-        if self._live:
-            self._load = await self._session.load(self._events, window=LIVE_WINDOW)
-        else:
-            self._load = await self._session.load(self._events, encode_first=False)
+        self._load = await Child.start(self._command)
+        if not self._live:
             self._load.tell()
             await self._load.result()
-        await asyncio.to_thread(os.sync)
         self._connection = await self._stack.enter_async_context(self._session.connection())
+        await asyncio.to_thread(os.sync)
         self._progress = await Progress.begin(self._connection)
 
     async def hold(self) -> None:
@@ -91,7 +97,7 @@ class _Run:
         await asyncio.sleep(SETTLE_S)
         use = meter.read()
         before, self._committed = self._committed, await self._progress.committed()
-        left = self._events - self._committed - (LIVE_WINDOW if self._live else 0)
+        left = self._charged - self._committed - (LIVE_WINDOW if self._live else 0)
         return _turn(self._committed - before, passed, use) | {"left": left}
 
     async def batch(self) -> float:
@@ -100,15 +106,25 @@ class _Run:
         return float(rows / max(1, batches))
 
     async def finish(self) -> None:
-        """Charges the rest; raises unless every event is charged once and the audit finds nothing."""
+        """Charges the rest; raises unless every event has its effect once and the audit finds nothing."""
         self._signal(signal.SIGCONT)
         if self._live:
             self._load.tell(str(self._events))
-        await self._progress.until(self._events, Look(time.perf_counter(), self._committed))
+        await self._progress.until(self._charged, Look(time.perf_counter(), self._committed))
         if self._live:
             await self._load.result()
+        await eventually(self._parked_too, what="the last event parked")
         await self.stop()
-        await self._ledger.require(self._before, self._events)
+        expected = Figures(
+            self._before.charged + self._charged, self._before.unposted + self._parked, self._before.quarantined
+        )
+        after = await self._ledger.figures()
+        failing = await self._session.books.failing()
+        if after != expected or failing:
+            raise RuntimeError(f"the ledger has {after}, expected {expected}; the audit says {failing}")
+
+    async def _parked_too(self) -> bool:
+        return (await self._ledger.figures()).unposted >= self._before.unposted + self._parked
 
     async def stop(self) -> None:
         """Stops the workers, which are continued before, because a stopped process does not hear that it should end."""
@@ -118,7 +134,8 @@ class _Run:
         """Waits, and tells a live producer how far the ledger is, which is its pace."""
         while (left_s := until - time.perf_counter()) > 0:
             if self._live:
-                self._load.tell(str(await self._progress.committed()))
+                committed = await self._progress.committed()
+                self._load.tell(str(committed * self._events // self._charged))
             await asyncio.sleep(min(POLL_S, left_s) if self._live else left_s)
 
     def _pids(self) -> dict[str, list[int]]:
@@ -159,9 +176,9 @@ class _Compared:
         await Scenarios(self._session, dataclasses.replace(QUICK, warm_up_events=WARM_UP_EVENTS)).warm_up()
         return {}
 
-    async def prepare(self, *, events: int, live: bool) -> dict[str, Any]:
+    async def prepare(self, **given: Any) -> dict[str, Any]:
         """What takes long before a run and depends on no worker."""
-        self._run = _Run(self._session, events, live=live)
+        self._run = _Run(self._session, **given)
         await self._run.prepare()
         return {}
 
@@ -207,6 +224,11 @@ class _Compared:
         if self._run is None:
             raise AssertionError("prepared before")
         return self._run
+
+
+def _load_command(root: str, order: dict[str, Any]) -> list[str]:
+    """Its events are of that checkout; the `encode` that some are written by is of this one's environment."""
+    return ["env", f"PYTHONPATH={root}", sys.executable, "-P", "-m", "tests.bench.load", json.dumps(order)]
 
 
 def _turn(count: int, seconds: float, use: CpuUse) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Producer
 
-from tests.bench.population import Fault, Headers, Record, Usages
+from tests.bench.population import Twentieth, Usages
+from tests.bench.publishers import Headers, Record
 
 __all__ = ["LoadOrder", "LoadResult", "make_producer"]
 
@@ -36,8 +37,8 @@ class LoadOrder:
     rate: float | None = None
     window: int | None = None
     hot: bool = False
-    # Of which kind one event in twenty is at fault.
-    fault: Fault | None = None
+    # What one event in twenty is.
+    twentieth: Twentieth | None = None
     # Contrary to the contract, so that two workers meet on one account.
     without_key: bool = False
     # Encode everything before the start; a backlog is made on the fly because nobody measures its making.
@@ -148,7 +149,7 @@ def _send(producer: Producer, key: bytes | None, value: bytes, headers: Headers)
 
 def _main() -> None:
     order = LoadOrder(**json.loads(sys.argv[1]))
-    records: Iterable[Record] = Usages(order.seed, hot=order.hot, fault=order.fault).records(order.count)
+    records: Iterable[Record] = Usages(order.seed, hot=order.hot, twentieth=order.twentieth).records(order.count)
     if order.encode_first:
         records = list(records)
     print("ready", flush=True)
