@@ -9,12 +9,23 @@ from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID, uuid5
 
 from tests.bench.publishers import PUBLISHED_ONLY, STYLES, UNUSUAL, Record
 
-__all__ = ["HOT", "MANDATES", "MEMBERS", "POOL_MANDATES", "PROBES", "Expected", "Member", "Twentieth", "Usages"]
+__all__ = [
+    "HOT",
+    "MANDATES",
+    "MEMBERS",
+    "POOL_MANDATES",
+    "PROBES",
+    "Expected",
+    "Fault",
+    "Member",
+    "Twentieth",
+    "Usages",
+]
 
 _NAMESPACE = UUID("6f0c4b1e-52a7-4d33-9b1a-2f7c9f5c1d11")
 MEMBER_COUNT = 1_000
@@ -51,9 +62,11 @@ _REPEATED_OF = 2_000
 _WITHOUT_PRICE = {"provider": "openai", "model": "gpt-without-a-price"}
 # The last of so many is special, in the runs that ask for it; it is never one of the three above.
 _TWENTY = 20
-# Beyond what any balance may hold, by a currency whose unit costs a hundred thousand francs; a row that the ledger
-# refuses for what is in it; or written in a way that only the decoding of the published package takes.
-Twentieth = Literal["too_large", "refused", "published"]
+# Beyond what any balance may hold, by a currency whose unit costs a hundred thousand francs; or a row that the ledger
+# refuses for what is in it.
+Fault: TypeAlias = Literal["too_large", "refused"]
+# Or written in a way that only the decoding of the published package takes.
+Twentieth: TypeAlias = Fault | Literal["published"]
 DEAR_CURRENCY = "BHD"
 REFUSED_WORKFLOW = "refused"
 _FAULTS: dict[Twentieth, dict[str, Any]] = {

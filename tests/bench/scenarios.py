@@ -14,7 +14,7 @@ from tests.bench.child import Child
 from tests.bench.cpu import CpuMeter, CpuUse
 from tests.bench.measure import Latency, Ledger, Progress, Rate, memory_peak_mb
 from tests.bench.naive import NaiveOutcome, naive_run
-from tests.bench.population import Expected, Twentieth
+from tests.bench.population import Expected, Fault
 from tests.bench.probe import ProbeOrder
 from tests.bench.session import Session
 from tests.support.processes import ServiceProcess
@@ -134,7 +134,7 @@ class Scenarios:
         await self._ledger.require(before, expected)
         return Charged(expected.charged, rate, use, peaks, produced["value_bytes"])
 
-    async def faulty(self, fault: Twentieth) -> Charged:
+    async def faulty(self, fault: Fault) -> Charged:
         """V9: a backlog of which one event in twenty is at fault; the rate is that of the others."""
         async with AsyncExitStack() as stack:
             if fault == "refused":
