@@ -123,6 +123,10 @@ class _Comparison:
             "checks": self._checks,
         }
 
+    async def start(self) -> None:
+        """Starts both at once: neither is older than the other, and what they do now and then they do together."""
+        await self._both("start")
+
     async def _backlog(self) -> str:
         return await self._charging("backlog", live=False)
 
@@ -142,15 +146,8 @@ class _Comparison:
         events = EVENTS_A_TURN * (UNMEASURED_ROUNDS + self._rounds) + EVENTS_BESIDE
         # Of this checkout for both, so that both are sent the same events however old the other is.
         load = LoadOrder("", events, SEED, window=LIVE_WINDOW if live else None, encode_first=live)
-        expected = Expected.of(events)
         # What is not measured both do at once; and neither waits for the other with its workers stopped.
-        await self._both(
-            "prepare",
-            root=str(ROOT),
-            load=asdict(load),
-            charged=expected.charged,
-            parked=expected.parked,
-        )
+        await self._both("prepare", root=str(ROOT), load=asdict(load), charged=Expected.of(events).charged)
         await self._both("hold")
         for number in range(UNMEASURED_ROUNDS + self._rounds):
             answers = await self._round(number, "turn", seconds=TURN_S)
@@ -159,11 +156,15 @@ class _Comparison:
             most = max(turn.count for taken in turns for turn in taken)
             if any(answer["left"] < 2 * most for _, answer in answers):
                 break
-        batches = [answer["batch"] for answer in await self._both("finish")]
+        ended = await self._both("end")
+        async with asyncio.TaskGroup() as group:
+            for side, answer in zip(self._sides, ended, strict=True):
+                expected = Expected.of(answer["sent"])
+                group.create_task(side.ask("finish", charged=expected.charged, parked=expected.parked))
         this, other = (taken[UNMEASURED_ROUNDS:] for taken in turns)
         if not this:
             raise RuntimeError("the events were charged before anything was measured")
-        return render(f"{name}, {len(this)} rounds", charged_rows(this, other, (batches[0], batches[1])))
+        return render(f"{name}, {len(this)} rounds", charged_rows(this, other, (ended[0]["batch"], ended[1]["batch"])))
 
     async def _round(self, number: int, order: str, **given: Any) -> list[tuple[int, dict[str, Any]]]:
         """A turn of each, one after the other."""
@@ -186,10 +187,9 @@ async def _run(other: Path, rounds: int, only: Sequence[str]) -> None:
         for name, checkout in (("this", ROOT), ("other", other)):
             print(f"{name}: {checkout} {_commit(checkout)}", flush=True)
             sides.append(await _Side.begin(checkout, folder / name))
-        for side in sides:
-            _say("starting and warming up")
-            await side.ask("start")
         comparison = _Comparison(sides, rounds)
+        _say("starting and warming up")
+        await comparison.start()
         for name, run in comparison.runs.items():
             if not only or name in only:
                 _say(name)

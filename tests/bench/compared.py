@@ -42,15 +42,13 @@ _BATCHES = "SELECT count(*) AS rows, count(DISTINCT recorded_at) AS batches FROM
 class _Run:
     """Charging that was begun and stands still between turns: a backlog, or live beside its producer.
 
-    `load` is the order to the producer, which is of the checkout at `root`; so many of its events are `charged` and
-    `parked`.
+    `load` is the order to the producer, which is of the checkout at `root`; so many of its events are `charged`.
     """
 
-    def __init__(self, session: Session, *, root: str, load: dict[str, Any], charged: int, parked: int) -> None:
+    def __init__(self, session: Session, *, root: str, load: dict[str, Any], charged: int) -> None:
         self._session = session
         self._events: int = load["count"]
         self._charged = charged
-        self._parked = parked
         self._live = load["window"] is not None
         self._command = _load_command(root, load | {"bootstrap_servers": session.servers.kafka.bootstrap_servers})
         self._stack = AsyncExitStack()
@@ -125,26 +123,30 @@ class _Run:
         rows, batches = await self._connection.fetchrow(_BATCHES, self._since)
         return float(rows / max(1, batches))
 
-    async def finish(self) -> None:
-        """Charges the rest; raises unless every event has its effect once and the audit finds nothing."""
+    async def end(self) -> int:
+        """Goes on, and ends a live producer; how many events it has sent in all."""
         self._signal(signal.SIGCONT)
-        if self._live:
-            self._load.tell(str(self._events))
-        await self._progress.until(self._charged, Look(time.perf_counter(), self._committed))
-        if self._live:
-            await self._load.result()
-        await eventually(self._parked_too, what="the last event parked")
+        if not self._live:
+            return self._events
+        self._load.tell("end")
+        return int((await self._load.result())["sent"])
+
+    async def finish(self, *, charged: int, parked: int) -> None:
+        """Charges the rest of what was sent; raises unless every event has its effect once and the audit finds
+        nothing."""
+        await self._progress.until(charged, Look(time.perf_counter(), self._committed))
+        unposted = self._before.unposted + parked
+
+        async def parked_too() -> bool:
+            return (await self._ledger.figures()).unposted >= unposted
+
+        await eventually(parked_too, what="the last event parked")
         await self.stop()
-        expected = Figures(
-            self._before.charged + self._charged, self._before.unposted + self._parked, self._before.quarantined
-        )
+        expected = Figures(self._before.charged + charged, unposted, self._before.quarantined)
         after = await self._ledger.figures()
         failing = await self._session.books.failing()
         if after != expected or failing:
             raise RuntimeError(f"the ledger has {after}, expected {expected}; the audit says {failing}")
-
-    async def _parked_too(self) -> bool:
-        return (await self._ledger.figures()).unposted >= self._before.unposted + self._parked
 
     async def stop(self) -> None:
         """Stops the workers, which are continued before, because a stopped process does not hear that it should end."""
@@ -186,6 +188,7 @@ class _Compared:
             "prepare": self.prepare,
             "hold": self.hold,
             "turn": self.turn,
+            "end": self.end,
             "finish": self.finish,
             "check": self.check,
         }
@@ -211,12 +214,16 @@ class _Compared:
         """One turn of the run."""
         return await self._begun.turn(seconds)
 
-    async def finish(self) -> dict[str, Any]:
-        """The end of the run; the size of its batches in turns."""
+    async def end(self) -> dict[str, Any]:
+        """The end of the turns: how many events there are, and how many were in a batch."""
         batch = await self._begun.batch()
-        await self._begun.finish()
+        return {"sent": await self._begun.end(), "batch": batch}
+
+    async def finish(self, **given: Any) -> dict[str, Any]:
+        """The end of the run."""
+        await self._begun.finish(**given)
         self._run = None
-        return {"batch": batch}
+        return {}
 
     async def check(self, *, checks: int) -> dict[str, Any]:
         """One turn of checks at the api, without workers; a few more are asked before, unmeasured but paid for."""
