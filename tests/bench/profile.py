@@ -17,6 +17,7 @@ import asyncpg
 
 from tests.bench.cpu import CpuMeter
 from tests.bench.measure import Progress
+from tests.bench.population import Expected
 from tests.bench.scenarios import Scale, Scenarios
 from tests.bench.session import Session
 
@@ -95,7 +96,7 @@ async def _profile_worker(session: Session, _: Scenarios, scale: Scale) -> str:
             meter = CpuMeter({"worker": [worker.pid], "postgres": [servers.postgres.pid], "kafka": [servers.kafka.pid]})
             watch = asyncio.create_task(_watch_statements(watching, statements))
             async with _sampled(worker.pid, session.folder, samples):
-                rate = await progress.until(scale.backlog_events, first)
+                rate = await progress.until(Expected.of(scale.backlog_events).charged, first)
                 use = meter.read()
             watch.cancel()
     cpu_us = use.microseconds(rate.events)
