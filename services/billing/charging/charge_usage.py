@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.usage.fast import UsageData
 from services.billing.charging.metrics import FAST_FORM_ERRORS, PUBLISHED_FORM
+from services.billing.charging.recent_events import RecentEvents
 from services.billing.charging.usage_events import (
     Identity,
     Usage,
@@ -84,6 +85,7 @@ class ChargeUsage:
         self._clock = clock
         self._faults = faults
         self._charges = Charges(default_markup)
+        self._recent = RecentEvents()
 
     async def __call__(self, events: Sequence[Usage], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch: every event is charged, free, parked, a repeat, or refused; nothing else can happen. Raises
@@ -94,7 +96,7 @@ class ChargeUsage:
         async with self._database.reading() as connection:
             await self._charges.assign_charge_keys(connection, usages, now)
             usages, repeats, others = distinct(usages)
-            known: dict[Identity, bytes] = {}
+            known = await self._known_already(connection, usages)
             for _ in range(TRIES_MAX):
                 fresh, again, other = compare(usages, known)
                 try:
@@ -123,6 +125,7 @@ class ChargeUsage:
                     _blame([(usage, why[usage.identity]) for usage in _those(usages, why)])
                     raise
                 else:
+                    self._recent.remember(usage.event_id for usage in usages)
                     break
             else:
                 raise Contended(f"{len(usages)} events after {TRIES_MAX} tries")
@@ -139,6 +142,12 @@ class ChargeUsage:
         PUBLISHED_FORM.labels("read").inc(read_so)
         PUBLISHED_FORM.labels("price").inc(_published(events) - read_so)
         return rejected
+
+    async def _known_already(self, connection: AsyncConnection, usages: Sequence[Usage]) -> dict[Identity, bytes]:
+        """The digests of events that are recorded, as far as this worker may know of them: they cost no try."""
+        again = [usage.identity for usage in usages if usage.event_id in self._recent]
+        known = await recorded_digests(connection, "transactions", again)
+        return known | await recorded_digests(connection, "unposted_events", again)
 
 
 class PricingContext(NamedTuple):
