@@ -16,13 +16,14 @@ from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
 from services.chassis.problems import Unavailable
 from services.gateway.access.errors import InvalidToken
-from services.gateway.access.identity import TokenVerifier, TrustedIssuer
-from services.gateway.access.key_sets import (
+from services.gateway.access.identity import (
     FETCH_TIMEOUT_S,
     KEYS_AGE_S_FRESH,
     KEYS_AGE_S_MAX,
     REFRESH_INTERVAL_S,
     RemoteKeySet,
+    TokenVerifier,
+    TrustedIssuer,
 )
 from tests.integration.gateway.support import Peer
 
