@@ -19,6 +19,7 @@ from services.chassis.relay import Relay
 from services.gateway.access.identity import DevelopmentKey, IssuerClient, RemoteKeySet, TokenVerifier, TrustedIssuer
 from services.gateway.access.limits import RATE_LIMIT_HEADERS, RateLimitHeaders, RateLimits
 from services.gateway.access.scope import ScopeReader
+from services.gateway.access.windows import OwnWindows, SharedWindows
 from services.gateway.api import own_routes
 from services.gateway.directory.changes import Directory
 from services.gateway.directory.domain.roles import RoleNames
@@ -93,7 +94,9 @@ def _add_api(
     issuers = _issuers(settings, issuer)
     app.state.admission = admission = Admission(
         tokens=TokenVerifier(issuers.trusted),
-        limits=RateLimits(settings.rate_limits),
+        limits=RateLimits(
+            settings.rate_limits, SharedWindows(database) if settings.rate_limits.shared else OwnWindows()
+        ),
         scopes=ScopeReader(database, context_header=settings.context_header),
     )
     app.state.usage = UsageRecorder(publisher, now=clock)

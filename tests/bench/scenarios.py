@@ -11,6 +11,7 @@ from services.chassis.caller import CALLER_HEADER, Caller
 from tests.bench.checks import CheckOrder
 from tests.bench.child import Child
 from tests.bench.cpu import CpuMeter, CpuUse
+from tests.bench.gateway import GatewayChecked, checks_through_gateway
 from tests.bench.measure import Latency, Ledger, Progress, Rate, memory_peak_mb
 from tests.bench.naive import NaiveOutcome, naive_run
 from tests.bench.population import FAULTY_OF, Fault
@@ -194,6 +195,10 @@ class Scenarios:
             await self._settled(before.charged + events)
         await self._ledger.require(before, events)
         return Checked(checked["sent_per_s"], events / seconds, Latency(**checked["latency"]), checked["outcomes"], use)
+
+    async def gateway(self) -> tuple[GatewayChecked, GatewayChecked]:
+        """V4: checks through one gateway, saturated and at a rate."""
+        return await checks_through_gateway(self._session, self.scale.checks_s)
 
     async def _live(self, events: int, workers: list[ServiceProcess], **settings: Any) -> Charged:
         before = await self._ledger.figures()
