@@ -11,12 +11,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from services.chassis.health import Health
+from services.chassis.http_protocol import WholeAnswers
 from services.chassis.logging import get_logger
 from services.chassis.settings import HttpSettings
 
@@ -59,8 +60,8 @@ class Site:
 
     app: ASGIApp
     http: HttpSettings
-    # By default the parser in C; uvicorn's own default falls back to a slower one where it is missing.
-    protocol: type[asyncio.Protocol] | Literal["httptools"] = "httptools"
+    # Upon the parser in C; uvicorn's own default falls back to a slower one where it is missing.
+    protocol: type[WholeAnswers] = WholeAnswers
 
 
 def run_process(
