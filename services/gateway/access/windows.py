@@ -4,13 +4,12 @@ Each request is remembered by its moment, so a limit holds for any minute and no
 """
 
 import time
+from collections import deque
+from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple, Protocol
 
 import sqlalchemy as sa
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import MovingWindowRateLimiter
 from sqlalchemy.dialects.postgresql import array, insert
 
 from services.chassis.database import Database
@@ -42,15 +41,27 @@ class Windows(Protocol):
 class OwnWindows:
     """In this process's memory: for one gateway."""
 
-    def __init__(self) -> None:
-        self._windows = MovingWindowRateLimiter(MemoryStorage())
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`monotonic` gives the time in seconds."""
+        self._monotonic = monotonic
+        # The moments of the requests, the oldest first.
+        self._taken: dict[tuple[str, str], deque[float]] = {}
+        self._sweep_at = monotonic() + SWEEP_S
 
     async def take(self, subject: str, operation_id: str, quota: int) -> Taken:
         """See `Windows`."""
-        window = RateLimitItemPerMinute(quota)
-        granted = await self._windows.hit(window, subject, operation_id)
-        reset_at, remaining = await self._windows.get_window_stats(window, subject, operation_id)
-        return Taken(granted, remaining, reset_at - time.time())
+        now = self._monotonic()
+        over = now - WINDOW.total_seconds()
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_S
+            self._taken = {key: taken for key, taken in self._taken.items() if taken[-1] > over}
+        taken = self._taken.setdefault((subject, operation_id), deque())
+        while taken and taken[0] <= over:
+            taken.popleft()
+        granted = len(taken) < quota
+        if granted:
+            taken.append(now)
+        return Taken(granted, quota - len(taken), taken[0] - over)
 
 
 class SharedWindows:

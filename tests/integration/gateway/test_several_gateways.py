@@ -144,3 +144,21 @@ async def test_a_request_counts_for_a_minute_from_its_own_moment(
             "SELECT subject, operation_id FROM gateway.rate_windows WHERE subject = ANY($1)", [subject, other]
         )
     assert {tuple(row) for row in rows} == {(other, OPERATION), (other, "another")}
+
+
+async def test_a_gateway_alone_counts_like_several() -> None:
+    now_s = 1000.0
+    counting = OwnWindows(lambda: now_s)
+    subject = unique("user")
+    for remaining in (2, 1, 0):
+        assert await counting.take(subject, OPERATION, 3) == Taken(True, remaining, 60)
+    now_s += 40
+    assert await counting.take(subject, OPERATION, 3) == Taken(False, 0, 20)
+    now_s += 20
+    assert await counting.take(subject, OPERATION, 3) == Taken(True, 2, 60)
+    # Nothing is kept of callers who have not come for a minute.
+    for number in range(100):
+        await counting.take(f"{subject}-{number}", OPERATION, 3)
+    now_s += 2 * windows.SWEEP_S
+    await counting.take(subject, "another", 3)
+    assert len(counting._taken) == 1
