@@ -4,10 +4,17 @@ The peers are bare sockets, because no server would answer like that.
 """
 
 import asyncio
+import datetime
+import ipaddress
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.gateway.edge import http_client
 from services.gateway.edge.http_client import Answer, HttpClient, NoAnswer, NoConnection
@@ -50,7 +57,9 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer(conversation: Conversation, host: str = "127.0.0.1") -> AsyncIterator[tuple[Peer, HttpClient]]:
+async def peer(
+    conversation: Conversation, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[Peer, HttpClient]]:
     """A peer that talks like this on every connection, and the client of it."""
     known = Peer()
 
@@ -63,9 +72,9 @@ async def peer(conversation: Conversation, host: str = "127.0.0.1") -> AsyncIter
         finally:
             writer.close()
 
-    server = await asyncio.start_server(talk, host, 0)
+    server = await asyncio.start_server(talk, host, 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
-    known.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    known.url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
     client = HttpClient(known.url)
     try:
         async with asyncio.timeout(10):
@@ -287,6 +296,7 @@ async def test_connections_are_bounded_and_who_waits_too_long_for_one_has_sent_n
             await ask(client)
         go.set()
         assert [answer.status for answer in await asyncio.gather(*asking)] == [200] * 3
+        monkeypatch.setattr(http_client, "WAIT_TIMEOUT_S", 8.0)
         # Who waited was given up, and takes no place from those who come later.
         answers = await asyncio.gather(*(ask(client) for _ in range(20)))
         assert len(answers) == 20
@@ -343,6 +353,39 @@ async def test_a_service_is_reached_by_ipv6_and_behind_a_path() -> None:
     except OSError:
         pytest.skip("this machine has no IPv6")
     assert heard[0].startswith(b"GET /behind/x?y=1 HTTP/1.1\r\nhost: [::1]:")
+
+
+def certified(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server's side of TLS at 127.0.0.1, and the file with its certificate."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file, key_file = folder / "certificate.pem", folder / "key.pem"
+    file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file, key_file)
+    return context, file
+
+
+async def test_a_service_by_https_has_to_be_one_that_the_machine_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, certificate = certified(tmp_path)
+    async with peer(forever, tls=context) as (known, stranger):
+        with pytest.raises(NoConnection, match="SSLCertVerificationError"):
+            await ask(stranger)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        client = HttpClient(known.url)
+        for _ in range(3):
+            assert (await ask(client, method="POST", body=b"{}", repeatable=False)).body == b"hi"
+        await client.stop()
 
 
 async def test_where_nobody_listens_nothing_was_sent() -> None:
