@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
-from services.chassis.consumer import Received
+from services.billing.charging.usage_events import Usage
 from services.chassis.database import Database
 from tests.support.charging import charging, received
 from tests.support.events import new_mandate, usage_record
@@ -79,6 +79,6 @@ async def test_events_without_a_price_take_the_same_statements_whatever_their_nu
     assert await books.parked(mandates) == 3 + sum(SIZES)
 
 
-def _batch(mandates: list[str], size: int, **data: Any) -> list[Received]:
+def _batch(mandates: list[str], size: int, **data: Any) -> list[Usage]:
     records = [usage_record(mandates[n % len(mandates)], f"user-{n % 3}", **data) for n in range(size)]
     return received(records)
