@@ -45,7 +45,7 @@ from services.chassis.logging import get_logger
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
-__all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "TermsChanged"]
+__all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "PricingContext", "TermsChanged", "split_by_price"]
 
 GROUP = "billing"
 TOPIC = "usage.recorded"
@@ -199,7 +199,7 @@ class Charges:
         The mandates are locked, and with them their accounts; rows, balances and rollups are written, and the balances
         are marked as unpublished. The number of statements does not depend on the number of events.
         """
-        postings, unposted = _price(usages, context, now)
+        postings, unposted = split_by_price(usages, context, now)
         await _lock(connection, context)
         await _look_up(connection, context.to_look_up(postings), unposted)
         too_large = await _write(connection, usages, postings, context, now)
@@ -258,7 +258,7 @@ def _those(usages: Iterable[Usage], identities: Collection[Identity]) -> list[Us
     return [usage for usage in usages if usage.identity in identities] if identities else []
 
 
-def _price(
+def split_by_price(
     usages: Iterable[Usage], context: PricingContext, now: datetime
 ) -> tuple[list[Posting], list[UnpostedEvent]]:
     """Splits usage into postings, to the account that pays, and events that are claimed without one: free, or parked
