@@ -3,15 +3,24 @@
 The rows are streamed, so that the check takes little memory whatever the size of the ledger.
 """
 
+from bisect import bisect_right
+from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
 import asyncpg
 
-from services.billing.audit.usage import AS_WRITTEN_OLD
+from services.billing.audit.usage import SAYS_ITS_PRICE
 from services.billing.money import EXACT, from_micro
-from services.billing.pricing import EARLIEST, PriceError, Rate, checked_rate, version_from_text
-from services.billing.pricing.derivation import Derivation, KeptTariff, read_derivation, recomputed
+from services.billing.pricing import EARLIEST, LATEST, OUT_OF_TIME, PriceError, Rate, checked_rate, version_from_text
+from services.billing.pricing.derivation import (
+    Derivation,
+    KeptRate,
+    KeptTariff,
+    KeptVersion,
+    read_derivation,
+    recomputed,
+)
 from services.billing.pricing.sheet import PricedVersion
 
 __all__ = ["RecomputedAccount", "read_kept_tariff", "recompute_prices"]
@@ -20,11 +29,11 @@ ROWS_AT_ONCE = 5_000
 
 # Charges of releases before say in themselves what their price came from; the check of remainders looks at those.
 _CHARGES = f"""
-    SELECT t.mandate_no, t.posted_account_no, t.seq, t.amount, t.occurred_at, t.derivation, d.provider, d.model
+    SELECT t.mandate_no, t.posted_account_no, t.seq, t.amount, t.derivation, d.provider, d.model,
+           CASE WHEN t.occurred_at >= $1 AND t.occurred_at < $2 THEN t.occurred_at END AS occurred_at
       FROM transactions t
       LEFT JOIN dimensions d ON d.mandate_no = t.mandate_no AND d.no = t.dimension_no
-     WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {AS_WRITTEN_OLD} IS NOT TRUE
-       AND NOT coalesce(t.derivation IS JSON OBJECT AND t.derivation::jsonb ? 'exact', false)
+     WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND NOT {SAYS_ITS_PRICE}
 """
 
 
@@ -42,7 +51,7 @@ async def recompute_prices(connection: asyncpg.Connection) -> list[RecomputedAcc
     accounts: dict[tuple[int, int], tuple[int, str] | None] = {}
     # The cursor is read to its end, so the plan for all rows is the best.
     await connection.execute("SET LOCAL cursor_tuple_fraction = 1")
-    async for row in connection.cursor(_CHARGES, prefetch=ROWS_AT_ONCE):
+    async for row in connection.cursor(_CHARGES, EARLIEST, LATEST, prefetch=ROWS_AT_ONCE):
         account = row["mandate_no"], row["posted_account_no"]
         fault = _fault(row, tariff)
         known = accounts.setdefault(account, None)
@@ -55,26 +64,63 @@ async def recompute_prices(connection: asyncpg.Connection) -> list[RecomputedAcc
 
 
 async def read_kept_tariff(connection: asyncpg.Connection) -> KeptTariff:
-    """Every price version and rate that can be read, whether or not anything is priced by it now."""
-    versions: dict[str, PricedVersion] = {}
-    rates: dict[str, Rate] = {}
-    for number, text in await connection.fetch("SELECT id::text, version FROM prices"):
+    """Every price version and rate that can be read, whether or not anything is priced by it now.
+
+    Each was in force from its time until that of the next one known when it was recorded; of equal times the last
+    recorded holds. What is recorded later only shortens that for charges that come after it.
+    """
+    versions: dict[str, KeptVersion] = {}
+    known = _Known()
+    for number, text, usable in await connection.fetch(
+        "SELECT id::text, version, set_aside IS NULL FROM prices ORDER BY id"
+    ):
         try:
-            versions[number] = PricedVersion(version_from_text(text, number))
+            version = version_from_text(text, number)
+            versions[number] = KeptVersion(PricedVersion(version), LATEST)
         except (PriceError, ValueError):
             continue
-    for number, currency, text in await connection.fetch("SELECT id::text, currency, rate::text FROM rates"):
+        until = known.until((version.provider, version.model), version.valid_from, usable=usable)
+        versions[number] = versions[number]._replace(until=until)
+    rates: dict[str, KeptRate] = {}
+    for number, currency, valid_from, text, usable in await connection.fetch(
+        "SELECT id::text, currency, CASE WHEN valid_from >= $1 AND valid_from < $2 THEN valid_from END, rate::text,"
+        " set_aside IS NULL FROM rates ORDER BY id",
+        EARLIEST,
+        LATEST,
+    ):
+        if valid_from is None:
+            continue
         try:
-            rates[number] = checked_rate(Rate(currency, EARLIEST, Decimal(text), number))
+            rate = checked_rate(Rate(currency, valid_from, Decimal(text), number))
         except (PriceError, ArithmeticError):
             continue
+        rates[number] = KeptRate(rate, known.until((currency,), valid_from, usable=usable))
     return KeptTariff(versions, rates)
+
+
+class _Known:
+    """The times from which versions or rates hold, as they were recorded one after the other."""
+
+    def __init__(self) -> None:
+        self._starts: dict[tuple[str, ...], list[datetime]] = {}
+
+    def until(self, what: tuple[str, ...], valid_from: datetime, *, usable: bool) -> datetime:
+        """The first later time known so far. What was set aside since may not have been in force when the next ones
+        were recorded, so it ends none of them."""
+        starts = self._starts.setdefault(what, [])
+        found = bisect_right(starts, valid_from)
+        until = starts[found] if found < len(starts) else LATEST
+        if usable:
+            starts.insert(found, valid_from)
+        return until
 
 
 def _fault(row: asyncpg.Record, tariff: KeptTariff) -> str | None:
     """What is wrong with a charge; None where its price is what it should be."""
     try:
         kept = read_derivation(row["derivation"] or "")
+        if row["occurred_at"] is None:
+            raise ValueError(OUT_OF_TIME)
         model = row["provider"], row["model"]
         price = recomputed(kept, model=model, at=row["occurred_at"], tariff=tariff).exact
         charged = _charged(row["amount"], kept)

@@ -1,6 +1,6 @@
 """Checks of usage: what each charge says of itself, the rollups, and that an event is claimed once."""
 
-__all__ = ["AS_WRITTEN_OLD", "CHECKS"]
+__all__ = ["CHECKS", "SAYS_ITS_PRICE"]
 
 # The charge writes the remainders first and in this order, each value in quotes, so each is found by the number of
 # quotes before it, in a tenth of the time that parsing the JSON takes. Releases before began with what explained the
@@ -8,15 +8,22 @@ __all__ = ["AS_WRITTEN_OLD", "CHECKS"]
 _QUOTES_BEFORE = {"carry_before": 4, "carry_after": 8}
 _AS_WRITTEN = """(t.derivation LIKE '{"carry_before":"%","carry_after":"%')"""
 _QUOTES_BEFORE_IN_OLD = {"cost": 4, "rate": 12, "markup": 16, "exact": 20, "carry_before": 24, "carry_after": 28}
-AS_WRITTEN_OLD = """(t.derivation
+_AS_WRITTEN_OLD = """(t.derivation
                        LIKE '{"cost":"%","currency":"%","rate":"%","markup":"%","exact":"%","carry_before":"%'
                        AND split_part(t.derivation, '"', 26) = 'carry_after')"""
+# Whether the database can read it: it cannot hold every number and character that JSON can.
+_READABLE = "t.derivation IS JSON OBJECT AND pg_input_is_valid(t.derivation, 'jsonb')"
+# A row of releases before. What the charge writes now is none, whatever else somebody has put into it, so each charge
+# is either priced again or has to explain its price itself.
+SAYS_ITS_PRICE = f"""(CASE WHEN {_AS_WRITTEN} THEN false WHEN {_AS_WRITTEN_OLD} THEN true
+                           WHEN {_READABLE} THEN t.derivation::jsonb ? 'exact' ELSE false END)"""
 
 
 def _numbers(texts: dict[str, str]) -> str:
-    """Columns of numbers; null where a text is none, so that a row somebody changed is named instead of raising."""
+    """Columns of numbers; null where a text is none, or too large to add up, so that a row somebody changed is named
+    instead of raising."""
     return ", ".join(
-        f"CASE WHEN pg_input_is_valid({text}, 'numeric') THEN ({text})::numeric END AS {name}"
+        f"CASE WHEN pg_input_is_valid({text}, 'numeric(200, 100)') THEN ({text})::numeric END AS {name}"
         for name, text in texts.items()
     )
 
@@ -41,13 +48,13 @@ CHECKS = {
              UNION ALL
             SELECT t.mandate_no, t.posted_account_no, t.seq, t.amount, true, {_counted(_QUOTES_BEFORE_IN_OLD)}
               FROM transactions t
-             WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {AS_WRITTEN_OLD}
+             WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {_AS_WRITTEN_OLD}
              UNION ALL
             SELECT t.mandate_no, t.posted_account_no, t.seq, t.amount, d.read ? 'exact', {_READ}
               FROM transactions t
-             CROSS JOIN LATERAL (SELECT CASE WHEN t.derivation IS JSON OBJECT THEN t.derivation::jsonb END AS read) d
+             CROSS JOIN LATERAL (SELECT CASE WHEN {_READABLE} THEN t.derivation::jsonb END AS read) d
              WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT'
-               AND {_AS_WRITTEN} IS NOT TRUE AND {AS_WRITTEN_OLD} IS NOT TRUE),
+               AND {_AS_WRITTEN} IS NOT TRUE AND {_AS_WRITTEN_OLD} IS NOT TRUE),
              explained AS (
             SELECT mandate_no, no, seq, amount, carry_before, carry_after,
                    CASE WHEN old THEN exact ELSE amount * 0.000001 + carry_after - carry_before END AS exact,

@@ -22,7 +22,7 @@ from services.billing.pricing.sheet import PricedVersion
 from services.billing.pricing.usage import Metered, Priced, Unpriced
 from services.billing.pricing.version import STANDARD
 
-__all__ = ["Derivation", "KeptTariff", "derivation", "read_derivation", "recomputed"]
+__all__ = ["Derivation", "KeptRate", "KeptTariff", "KeptVersion", "derivation", "read_derivation", "recomputed"]
 
 
 class Derivation(msgspec.Struct, omit_defaults=True, gc=False):
@@ -45,6 +45,7 @@ class Derivation(msgspec.Struct, omit_defaults=True, gc=False):
     metadata: dict[str, str] | None = None
 
 
+_BEGINNING = '{"carry_before":"'
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Derivation).decode
 
@@ -89,18 +90,38 @@ def derivation(
 
 
 def read_derivation(text: str) -> Derivation:
-    """The derivation that a row keeps; ValueError for one of another form."""
+    """The derivation that a row keeps; ValueError for one of another form.
+
+    What begins as a charge writes it has to be wholly so: with a name twice, two readers would read two numbers.
+    """
     try:
-        return _decode(text)
+        kept = _decode(text)
     except msgspec.MsgspecError as error:
         raise ValueError(f"derivation: {error}") from error
+    if text.startswith(_BEGINNING) and _encode(kept) != text.encode():
+        raise ValueError("derivation: not as a charge writes it")
+    return kept
+
+
+class KeptVersion(NamedTuple):
+    """A price version, and before which time it held when it was recorded."""
+
+    priced: PricedVersion
+    until: datetime
+
+
+class KeptRate(NamedTuple):
+    """A rate, and before which time it held when it was recorded."""
+
+    rate: Rate
+    until: datetime
 
 
 class KeptTariff(NamedTuple):
     """Price versions and rates by the ids under which derivations name them."""
 
-    versions: Mapping[str, PricedVersion]
-    rates: Mapping[str, Rate]
+    versions: Mapping[str, KeptVersion]
+    rates: Mapping[str, KeptRate]
 
 
 def recomputed(
@@ -114,17 +135,27 @@ def recomputed(
     else:
         price = _priced(kept, model, at, tariff)
         cost, currency = price.cost, price.currency
-    rate = CHF if currency == CHF.currency and kept.rate is None else tariff.rates.get(kept.rate or "")
-    if rate is None or rate.currency != currency:
-        raise ValueError(f"rate {kept.rate} is none of {currency}")
+    rate = CHF if currency == CHF.currency and kept.rate is None else _rate(kept, currency, at, tariff)
     markup = Markup.of(Decimal(kept.markup))
     return RatedUsage(with_markup(converted(cost, rate.rate), markup), cost, currency, rate, markup, price)
 
 
+def _rate(kept: Derivation, currency: str, at: datetime, tariff: KeptTariff) -> Rate:
+    found = tariff.rates.get(kept.rate or "")
+    if found is None or found.rate.currency != currency:
+        raise ValueError(f"rate {kept.rate} is none of {currency}")
+    if not found.rate.valid_from <= at < found.until:
+        raise ValueError(f"rate {kept.rate} was not in force at {at}")
+    return found.rate
+
+
 def _priced(kept: Derivation, model: tuple[str | None, str | None], at: datetime, tariff: KeptTariff) -> Priced:
-    version = tariff.versions.get(kept.price or "")
-    if version is None or (version.version.provider, version.version.model) != model:
+    known = tariff.versions.get(kept.price or "")
+    if known is None or (known.priced.version.provider, known.priced.version.model) != model:
         raise ValueError(f"price {kept.price} is none of {model[0]} {model[1]}")
+    version = known.priced
+    if not version.version.valid_from <= at < known.until:
+        raise ValueError(f"price {kept.price} was not in force at {at}")
     metered = Metered(
         version.version.provider,
         version.version.model,

@@ -183,6 +183,8 @@ async def set_rate(
 ) -> int:
     """Adds a rate in the caller's transaction and returns its number; of equal times the last recorded holds."""
     checked_rate(Rate(currency, valid_from, rate))
+    # One at a time, so that numbers are in the order in which rates came into force.
+    await lock_revision(connection)
     number = await add_rate(connection, currency=currency, rate=rate, valid_from=valid_from, actor=actor)
     await raise_revision(connection)
     return number

@@ -62,6 +62,37 @@ TAMPERINGS = {
         [("prices", "pool")],
         "cannot be priced again: rate None is none of USD",
     ),
+    "the cost of a charge, with the name by which rows of releases before are known": Tampering(
+        'UPDATE transactions SET derivation = regexp_replace(left(derivation, -1), \'"amount":"[^"]*"\','
+        f""" '"amount":"1"') || ',"exact":"1"}}' WHERE {_FIRST}""",
+        [("prices", "pool")],
+        "cannot be priced again: derivation: not as a charge writes it",
+    ),
+    "the cost of a charge, with a second remainder that makes up for it": Tampering(
+        'UPDATE transactions SET derivation = regexp_replace(left(derivation, -1), \'"amount":"[^"]*"\','
+        f""" '"amount":"1"') || ',"carry_after":"1.485"}}' WHERE {_FIRST}""",
+        [("prices", "pool")],
+        "cannot be priced again: derivation: not as a charge writes it",
+    ),
+    "a derivation that the database cannot read as JSON": Tampering(
+        f"""UPDATE transactions SET derivation = '{{"x":"\\u0000","exact":1e999999}}' WHERE {_FIRST}""",
+        [("prices", "pool"), ("remainder", "pool")],
+        "cannot be priced again: derivation: ",
+    ),
+    "remainders that together are more than the database can hold": Tampering(
+        """UPDATE transactions SET derivation = regexp_replace(derivation, '^.*"markup"',"""
+        f""" '{{"carry_before":"-9e131071","carry_after":"9e131071","markup"') WHERE {_FIRST}""",
+        [("remainder", "pool"), ("prices", "pool")],
+        "does not explain its amount",
+    ),
+    **{
+        f"the time of a charge, to {time}": Tampering(
+            f"UPDATE transactions SET occurred_at = '{time}' WHERE {_FIRST}",
+            [("prices", "pool"), ("days", "user_1")],
+            "cannot be priced again: ",
+        )
+        for time in ("infinity", "-infinity", "0044-03-15 BC", "290000-01-01")
+    },
     **{
         f"a derivation that is {derivation or 'empty'}": Tampering(
             f"UPDATE transactions SET derivation = {derivation} WHERE {_FIRST}",

@@ -10,8 +10,15 @@ import pytest
 from rappen_contracts.types import parse_decimal
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.money import Markup, exact, plain, post
-from services.billing.pricing import PriceBook, Rate, RateTable
-from services.billing.pricing.derivation import KeptTariff, derivation, read_derivation, recomputed
+from services.billing.pricing import LATEST, PriceBook, Rate, RateTable
+from services.billing.pricing.derivation import (
+    KeptRate,
+    KeptTariff,
+    KeptVersion,
+    derivation,
+    read_derivation,
+    recomputed,
+)
 from services.billing.pricing.rating import Parked, RatedUsage, Tariff, billable, rate_usage
 from services.billing.pricing.sheet import PricedVersion
 from services.billing.pricing.version import Factor, PriceList, PriceVersion
@@ -45,7 +52,7 @@ def _kept(markup: str, **data: Any) -> tuple[dict[str, Any], RatedUsage]:
     assert not isinstance(rated, Parked)
     _, remainder = post(exact(rated.exact), exact(REMAINDER))
     text = derivation(usage, rated.source, exact(REMAINDER), remainder).decode()
-    kept = KeptTariff({"1": PricedVersion(VERSION)}, {"7": rate})
+    kept = KeptTariff({"1": KeptVersion(PricedVersion(VERSION), LATEST)}, {"7": KeptRate(rate, LATEST)})
     again = recomputed(read_derivation(text), model=("acme", "m"), at=AT, tariff=kept)
     assert again == rated
     explained: dict[str, Any] = json.loads(text)
