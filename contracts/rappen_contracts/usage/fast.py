@@ -44,8 +44,9 @@ _SECOND_SHAPE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}").fullmatch
 # By what the number of a fraction of a second is multiplied, by its digits.
 _MICROS: dict[int, int] = {digits: 10 ** (6 - digits) for digits in range(1, 7)}
-# Bounds of what is remembered.
+# Bounds of what is remembered; of names also all their characters, of which each may take four bytes.
 _NAMES_MAX, _SECONDS_MAX, _SOURCES_MAX = 50_000, 10_000, 1_000
+_NAMES_CHARACTERS_MAX = 6_000_000
 
 
 class Tokens(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
@@ -139,6 +140,8 @@ class _Seconds(dict[bytes, int]):
 class _KnownNames(dict[Names, Names]):
     """Names that the contract allows. They come again and again, and are checked once."""
 
+    characters = 0
+
     def __missing__(self, names: Names) -> Names:
         mandate_id, user_id, provider, model, feature_code, instance_id = names
         identifiers = (mandate_id, user_id) if instance_id is None else (mandate_id, user_id, instance_id)
@@ -148,8 +151,11 @@ class _KnownNames(dict[Names, Names]):
             and all(each is not None and 1 <= len(each) <= _NAME_LENGTH_MAX for each in texts)
         ):
             raise ValueError("names for the models to refuse")
-        if len(self) >= _NAMES_MAX:
+        characters = sum(len(each) for each in names if each is not None)
+        if len(self) >= _NAMES_MAX or self.characters + characters > _NAMES_CHARACTERS_MAX:
             self.clear()
+            self.characters = 0
+        self.characters += characters
         self[names] = names
         return names
 
@@ -180,7 +186,7 @@ def read(headers: Sequence[tuple[str, bytes | None]], value: bytes | None, now: 
         return None
     try:
         return _read(headers, value, now)
-    except (msgspec.MsgspecError, ContractError, KeyError, ValueError):
+    except (msgspec.MsgspecError, ContractError, KeyError, ValueError, RecursionError):
         return None
 
 

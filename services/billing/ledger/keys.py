@@ -24,8 +24,9 @@ __all__ = [
     "ensure_mandates",
 ]
 
-# Bounds the memory of a worker: about 500 bytes an entry.
+# Bounds the memory of a worker: about 500 bytes an entry where names are short, and four at most for each character.
 CHARGE_KEYS_MAX = 50_000
+CHARGE_KEYS_CHARACTERS_MAX = 6_000_000
 
 
 class AccountKey(NamedTuple):
@@ -80,17 +81,33 @@ class ChargeKeyCache:
 
     def __init__(self) -> None:
         self._charge_keys: dict[tuple[str | None, ...], ChargeKeys] = {}
+        self._characters = 0
 
     def get(self, name: tuple[str | None, ...]) -> ChargeKeys | None:
         """The charge keys, if this worker has seen them."""
         return self._charge_keys.get(name)
 
+    def names(self) -> Iterable[tuple[str | None, ...]]:
+        """What this worker has seen the charge keys of."""
+        return self._charge_keys.keys()
+
     def remember(self, found: Iterable[tuple[UsageDimensions, ChargeKeys]]) -> None:
         """Keeps keys that are committed. When it is full, the older half goes; what is in use is read again."""
-        if len(self._charge_keys) > CHARGE_KEYS_MAX:
-            for name in list(self._charge_keys)[: CHARGE_KEYS_MAX // 2]:
-                del self._charge_keys[name]
-        self._charge_keys.update(found)
+        for name, keys in found:
+            if name not in self._charge_keys:
+                self._characters += _characters(name)
+            self._charge_keys[name] = keys
+            if len(self._charge_keys) > CHARGE_KEYS_MAX or self._characters > CHARGE_KEYS_CHARACTERS_MAX:
+                self._forget_half()
+
+    def _forget_half(self) -> None:
+        for name in list(self._charge_keys)[: len(self._charge_keys) // 2]:
+            del self._charge_keys[name]
+            self._characters -= _characters(name)
+
+
+def _characters(name: Iterable[str | None]) -> int:
+    return sum(len(each) for each in name if each is not None)
 
 
 async def ensure_charge_keys(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from operator import itemgetter, mul
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from rappen_contracts.types import TIME_START
 from rappen_contracts.usage.fast import Cost, UsageData, microseconds
@@ -28,8 +28,13 @@ __all__ = ["Quotes", "output_counts"]
 output_counts: Final = itemgetter(*[at for at, kind in enumerate(TOKEN_KINDS) if kind not in PROMPT_KINDS])
 # More than any exact price; the price of what has none, so that a sum with it is no answer.
 _UNPRICED: Final = 10**90
-# Quotes kept; a model has one for each tier and markup, and for each period in which its price and rate stand.
-_QUOTES_MAX: Final = 20_000
+# Quotes kept; a model has one for each tier and markup, and for each period in which its price and rate stand. Few
+# periods are in use at a time, and their quotes are looked through one by one.
+_QUOTES_MAX: Final = 10_000
+_PERIODS_MAX: Final = 32
+
+_K = TypeVar("_K")
+_Q = TypeVar("_Q")
 
 
 class _TokenQuote(NamedTuple):
@@ -118,8 +123,7 @@ class Quotes:
             version.names_conditions,
             PriceSource(markup.text, rate[0].id or None, version.version.id),
         )
-        self._make_room()
-        self._by_model.setdefault((data.provider, data.model, data.service_tier, markup.text), []).append(quote)
+        self._keep(self._by_model, (data.provider, data.model, data.service_tier, markup.text), quote)
         return quote
 
     def _quote_cost(self, currency: str, at: int, markup: Markup) -> _CostQuote | None:
@@ -132,16 +136,20 @@ class Quotes:
             return None
         source = PriceSource(markup.text, rate.id or None, None)
         quote = _CostQuote(microseconds(begin), microseconds(end), factor, source)
-        self._make_room()
-        self._by_currency.setdefault((currency, markup.text), []).append(quote)
+        self._keep(self._by_currency, (currency, markup.text), quote)
         return quote
 
-    def _make_room(self) -> None:
-        self._kept += 1
-        if self._kept > _QUOTES_MAX:
+    def _keep(self, kept: dict[_K, list[_Q]], key: _K, quote: _Q) -> None:
+        if self._kept >= _QUOTES_MAX:
             self._by_model.clear()
             self._by_currency.clear()
-            self._kept = 1
+            self._kept = 0
+        quotes = kept.setdefault(key, [])
+        if len(quotes) >= _PERIODS_MAX:
+            del quotes[0]
+        else:
+            self._kept += 1
+        quotes.append(quote)
 
 
 def _factor(rate: Rate, markup: Markup) -> Decimal:

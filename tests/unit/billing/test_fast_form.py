@@ -1,5 +1,6 @@
 """Where the fast form fails, the published one reads and prices; and it remembers no more than it should."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from rappen_contracts import ContractError
 from rappen_contracts.usage import fast
 from services.billing.charging.charge_usage import PricingContext, split_by_price
 from services.billing.charging.usage_events import Usage, reader
 from services.billing.ledger.calendars import Calendar
-from services.billing.ledger.keys import ChargeKeys
+from services.billing.ledger.keys import ChargeKeyCache, ChargeKeys, UsageDimensions
 from services.billing.mandates.domain import Terms
 from services.billing.money import Markup
 from services.billing.pricing import PriceBook, PriceList, PriceVersion, Rate, RateTable
@@ -106,3 +108,45 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(fast._known_names) <= 100
     assert len(fast._seconds) <= 100
     assert sum(map(len, quotes._by_currency.values())) <= 100
+
+
+def test_long_names_take_no_more_room_than_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "_NAMES_CHARACTERS_MAX", 10_000)
+    monkeypatch.setattr("services.billing.ledger.keys.CHARGE_KEYS_CHARACTERS_MAX", 10_000)
+    known, cache = fast._KnownNames(), ChargeKeyCache()
+    for number in range(300):
+        names = known["m", "u", "acme", "m" * 100, f"{number:0100}", None]
+        cache.remember([(UsageDimensions(*names), ChargeKeys(1, 2, 3, 4, number))])
+        assert cache.get(names) == ChargeKeys(1, 2, 3, 4, number)
+        assert sum(len(name or "") for kept in known for name in kept) <= 10_000
+        assert sum(len(name or "") for kept in cache.names() for name in kept) <= 10_000
+    # The newest half stays.
+    assert cache.get(("m", "u", "acme", "m" * 100, f"{280:0100}", None)) is not None
+
+
+def test_usage_of_any_time_is_priced_without_looking_through_all_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.billing.pricing.quotes._PERIODS_MAX", 4)
+    rates = RateTable(Rate("USD", SINCE + timedelta(days=day), Decimal(day), str(day)) for day in range(1, 41))
+    quotes, markup = Quotes(Tariff(1, TARIFF.book, rates)), Markup.of(Decimal(0))
+    by_cost = _read(amount="1", currency="USD")
+    by_tokens = _read(cost=None, provider="acme", model="m", tokens={"input": 1})
+    for usage in (by_cost, by_tokens):
+        assert isinstance(usage.data, fast.UsageData)
+        for day in [*range(4, 41), *range(40, 3, -1)]:
+            found = quotes.price(
+                usage.data, usage.counts, fast.microseconds(SINCE + timedelta(days=day, hours=1)), markup
+            )
+            assert found is not None
+            assert (found[0] // 10**24, found[1].rate) == (day * (1 if usage is by_cost else 3), str(day))
+    kept = [*quotes._by_model.values(), *quotes._by_currency.values()]
+    assert [len(each) for each in kept] == [4, 4]
+
+
+@pytest.mark.parametrize("value", [b"[" * 200_000, b'{"x":' * 40_000, b'{"x":' + b"[" * 2_000 + b"]" * 2_000 + b"}"])
+def test_nesting_is_refused_and_no_failure_of_the_fast_form(value: bytes) -> None:
+    before = _errors("read")
+    record = replace(usage_record("m"), value=value)
+    with pytest.raises(ContractError) as refused:
+        reader(NOW)(arrived_record("usage.recorded", record))
+    assert refused.value.code == "TOO_DEEP"
+    assert _errors("read") == before
