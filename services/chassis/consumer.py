@@ -97,7 +97,8 @@ class UnprocessableEvents(Exception):  # noqa: N818 - named for the events that 
 
 
 # Made for each batch: gives the event of a record with what the handler needs of it, an `id` and the `record` in any
-# case, as `Received` has them; raises `ContractError` for a record that is refused.
+# case, as `Received` has them; raises `ContractError` for a record that is refused; one at which it raises anything else is refused
+# too.
 Reader = Callable[[datetime], Callable[[KafkaRecord], Any]]
 # Settles events and refused records in one transaction of its own; raises only when nothing was committed. Returns all
 # that it has refused: the records it was given as refused, and those of its events.
@@ -223,6 +224,9 @@ class Consumer:
                 events.append(read(record))
             except ContractError as error:
                 refused.append(Refused(record, error.code, error.detail))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it would hold up the partition for ever.
+                _log.error("event refused", code="UNPROCESSABLE", error=type(error).__name__, offset=record.offset)
+                refused.append(Refused(record, "UNPROCESSABLE", type(error).__name__))
             if number % DECODE_SLICE == DECODE_SLICE - 1:
                 await asyncio.sleep(0)
         return events, refused

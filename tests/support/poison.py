@@ -9,7 +9,9 @@ from typing import Any
 
 from aiokafka import ConsumerRecord
 
+from rappen_contracts import encode
 from tests.support.events import RawRecord, envelope, usage_record, uuid7
+from tests.support.facts import paid
 from tests.support.topics import read_topic
 
 __all__ = ["DEAD_LETTERS", "DEAR_CURRENCY", "DEAR_RATE", "POISON", "dead_letters"]
@@ -66,6 +68,13 @@ def _ahead(mandate: str) -> RawRecord:
     return usage_record(mandate, at=datetime.now(UTC) + timedelta(minutes=6))
 
 
+def _of_another_topic(mandate: str) -> RawRecord:
+    """A valid event, but of a kind that has a topic of its own."""
+    event = paid(mandate, 10).event
+    record = encode(event.data, type=event.type, id=event.id, source=event.source, time=event.time, key=mandate)
+    return RawRecord(record.value, list(record.headers), record.key)
+
+
 POISON: dict[str, tuple[str, Maker]] = {
     "a tombstone": ("EMPTY", _value(lambda _: None)),
     "an empty value": ("EMPTY", _value(lambda _: b"")),
@@ -113,6 +122,7 @@ POISON: dict[str, tuple[str, Maker]] = {
     "no headers": ("MISSING_ATTRIBUTE", lambda mandate: replace(usage_record(mandate), headers=[])),
     "another version of CloudEvents": ("BAD_SPECVERSION", _header("ce_specversion", b"0.3")),
     "an unknown type": ("UNKNOWN_TYPE", _header("ce_type", b"com.example.other")),
+    "an event of another topic": ("UNPROCESSABLE", _of_another_topic),
     "a later major version": ("UNKNOWN_VERSION", _header("ce_type", b"ch.rappen.usage.recorded.v9")),
     "a time without an offset": ("NAIVE_TIME", _header("ce_time", b"2026-01-01T00:00:00")),
     "a time before the first": ("BAD_TIME", _header("ce_time", b"0001-01-01T00:00:00+14:00")),
