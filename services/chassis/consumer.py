@@ -97,8 +97,8 @@ class UnprocessableEvents(Exception):  # noqa: N818 - named for the events that 
 
 
 # Made for each batch: gives the event of a record with what the handler needs of it, an `id` and the `record` in any
-# case, as `Received` has them; raises `ContractError` for a record that is refused; one at which it raises anything else is refused
-# too.
+# case, as `Received` has them; raises `ContractError` for a record that is refused. A record at which it raises
+# anything else is refused too.
 Reader = Callable[[datetime], Callable[[KafkaRecord], Any]]
 # Settles events and refused records in one transaction of its own; raises only when nothing was committed. Returns all
 # that it has refused: the records it was given as refused, and those of its events.
