@@ -87,10 +87,6 @@ class ChargeKeyCache:
         """The charge keys, if this worker has seen them."""
         return self._charge_keys.get(name)
 
-    def names(self) -> Iterable[tuple[str | None, ...]]:
-        """What this worker has seen the charge keys of."""
-        return self._charge_keys.keys()
-
     def remember(self, found: Iterable[tuple[UsageDimensions, ChargeKeys]]) -> None:
         """Keeps keys that are committed. When it is full, the older half goes; what is in use is read again."""
         for name, keys in found:

@@ -12,6 +12,7 @@ from services.billing.pricing import PriceList, PriceVersion, version_to_text
 from services.billing.pricing.import_prices import set_rate
 from services.billing.pricing.repository import add_versions, lock_revision, raise_revision
 from services.chassis.database import Database
+from tests.integration.billing.test_broken_rows import BROKEN_RATES, BROKEN_VERSIONS
 from tests.support.charging import charge
 from tests.support.databases import on_driver, unseen
 from tests.support.events import new_mandate, usage_record
@@ -96,4 +97,24 @@ async def test_charges_by_what_held_when_they_were_recorded_are_right(
     # What a migration sets aside has priced what it has priced, and holds nothing up.
     await admin.execute("UPDATE prices SET set_aside = 'for tests' WHERE model = $1", model)
     await admin.execute("UPDATE rates SET set_aside = 'for tests' WHERE currency = $1", CURRENCY)
+    assert await _failing(admin, mandate) == []
+
+
+async def test_prices_and_rates_that_nobody_can_read_stop_no_audit(
+    admin: asyncpg.Connection, database: Database
+) -> None:
+    mandate = model = new_mandate()
+    await _add(database, model, -9, "0.5")
+    await _use(database, mandate, model)
+    for text in BROKEN_VERSIONS:
+        await admin.execute(
+            "INSERT INTO prices (provider, model, valid_from, version) VALUES ('acme', $1, now(), $2)", model, text
+        )
+    for _, valid_from, rate in BROKEN_RATES:
+        await admin.execute(
+            "INSERT INTO rates (currency, valid_from, rate) VALUES ($1, $2::text::timestamptz, $3::text::numeric)",
+            CURRENCY,
+            valid_from,
+            rate,
+        )
     assert await _failing(admin, mandate) == []
