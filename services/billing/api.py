@@ -6,6 +6,7 @@ from starlette.types import ASGIApp
 
 from services.billing.checks import api as checks
 from services.billing.checks.check_funds import CheckFunds
+from services.billing.corrections import api as corrections
 from services.billing.credits import api as accounts
 from services.billing.http import ApiContext
 from services.billing.mandates import api as mandates
@@ -22,7 +23,7 @@ __all__ = ["add_routes", "serve_routes"]
 
 def add_routes(app: FastAPI) -> None:
     """Adds every route. The objects that they use are put into the application's state when it is served."""
-    for part in (checks, reports, mandates, accounts, pricing):
+    for part in (checks, reports, mandates, accounts, corrections, pricing):
         app.include_router(part.api)
 
 

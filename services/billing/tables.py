@@ -16,6 +16,7 @@ from services.chassis.quarantine import quarantine_table
 __all__ = [
     "accounts",
     "audit_log",
+    "cancellations",
     "dimensions",
     "directory_mandates",
     "directory_members",
@@ -76,8 +77,11 @@ mandates = sa.Table(
     sa.Column("plan_markup_percent", sa.Numeric),
     # Whether any usage of it was claimed without a posting, so that new usage has to be looked up among that.
     sa.Column("has_unposted", sa.Boolean, nullable=False, server_default=sa.false()),
-    # Grows with every change of what charges are priced by (model, markup, time zone, late events, `has_unposted`), so
-    # that a charge can tell that its terms are still those it priced by; other settings do not disturb it.
+    # Whether any usage of it was cancelled, so that new usage has to be looked up among that.
+    sa.Column("has_cancellations", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Grows with every change of what charges are priced by (model, markup, time zone, late events, `has_unposted`,
+    # `has_cancellations`), so that a charge can tell that its terms are still those it priced by; other settings do not
+    # disturb it.
     sa.Column("pricing_version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
 )
@@ -213,7 +217,8 @@ rollups = sa.Table(
 )
 
 # Events that were claimed without a posting: usage that is FREE (it cost nothing), usage that is parked because a price
-# or rate is missing, and payments (`own`) that wait for a rate.
+# or rate is missing or was CANCELLED while it was, payments (`own`) that wait for a rate, and the events by which usage
+# was cancelled (CANCELLATION). All but FREE, CANCELLED and CANCELLATION wait.
 unposted_events = sa.Table(
     "unposted_events",
     metadata,
@@ -227,12 +232,30 @@ unposted_events = sa.Table(
     sa.Column("model", sa.Text),
     sa.Column("occurred_at", _Time, nullable=False),
     sa.Column("recorded_at", _Time, nullable=False),
-    # The whole event of a parked one, null for a free one.
+    # The whole event of a parked one, null where nothing waits.
     sa.Column("event", sa.Text),
     sa.Column("price_revision", sa.BigInteger, nullable=False),
     sa.Column("own", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
-    sa.Index("ix_unposted_events_parked", "price_revision", postgresql_where=sa.text("reason <> 'FREE'")),
+    sa.Index(
+        "ix_unposted_events_parked",
+        "price_revision",
+        postgresql_where=sa.text("reason NOT IN ('FREE', 'CANCELLED', 'CANCELLATION')"),
+    ),
+)
+
+# Usage events that were cancelled, also before they arrived, each with the first reason that was given and the system
+# administrator who did it (null for a publisher). A row is never updated or deleted: the usage that it names is taken
+# back once it is charged, and is never priced while it is not.
+cancellations = sa.Table(
+    "cancellations",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("event_id", sa.Uuid, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("cancelled_by_user_id", sa.Text),
+    sa.Column("cancelled_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "event_id"),
 )
 
 # Versions of prices, in the form of `pricing`; a correction is a new version, never an edit.

@@ -1,16 +1,16 @@
-"""Charging usage without Kafka, with records as a consumer hands them to the charge; and reversing a charge."""
+"""Charging usage without Kafka, with records as a consumer hands them to the charge; and what takes a charge back."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
-from uuid import uuid5
 
 import asyncpg
 
 from services.billing.charging.charge_usage import ChargeUsage
+from services.billing.charging.reversals import reversal_id
 from services.billing.charging.settle_parked import SettleParked
-from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting
+from services.billing.ledger.domain import Posting, transaction_id
 from services.chassis.clock import Clock, system_clock
 from services.chassis.consumer import Received
 from services.chassis.database import Database
@@ -44,16 +44,17 @@ def received(records: Iterable[RawRecord]) -> list[Received]:
 
 
 def reversal(row: asyncpg.Record, **changed: Any) -> Posting:
-    """The reversal of a charge, given its row: its whole amount, on the day and in the dimension of the usage."""
+    """What takes a charge back, given its row: its whole amount, on the day and in the dimension of the usage."""
     posting = Posting(
         mandate_no=row["mandate_no"],
-        event_id=uuid5(LEDGER_NAMESPACE, f"reversal/{row['event_id']}"),
+        event_id=reversal_id(row["mandate_no"], row["event_id"]),
         member_account_no=row["member_account_no"],
         posted_account_no=row["posted_account_no"],
         transaction_type="ADJUSTMENT",
         amount=row["amount"],
         contra_account="REVENUE",
         reference_type=row["reference_type"],
+        reference_id=str(transaction_id(row["posted_account_no"], row["seq"])),
         occurred_at=row["occurred_at"],
         description="Reversed",
         dimension_no=row["dimension_no"],

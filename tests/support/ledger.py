@@ -78,7 +78,7 @@ class Books:
         return int(
             await self.value(
                 "SELECT count(*) FROM unposted_events e JOIN mandates m ON m.no = e.mandate_no"
-                " WHERE m.id = ANY($1) AND e.reason <> 'FREE'",
+                " WHERE m.id = ANY($1) AND e.reason NOT IN ('FREE', 'CANCELLED', 'CANCELLATION')",
                 list(mandates),
             )
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from services.billing.audit import accounts, balances, recorded_credits, usage
+from services.billing.audit import accounts, balances, recorded_credits, reversals, usage
 from services.billing.audit.days import DAYS, day_borders
 from services.billing.audit.published import PUBLISHED, PublishedBalance, published_arguments, read_published
 
@@ -19,7 +19,7 @@ __all__ = ["AuditCheck", "PublishedBalance", "audit", "read_published"]
 FAILING_MAX = 1000
 TIMEOUT_S = 1800
 
-_STATEMENTS = {**balances.CHECKS, **usage.CHECKS, **accounts.CHECKS, **recorded_credits.CHECKS}
+_STATEMENTS = {**balances.CHECKS, **usage.CHECKS, **reversals.CHECKS, **accounts.CHECKS, **recorded_credits.CHECKS}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,13 @@ from uuid import UUID
 from asyncpg.exceptions import UniqueViolationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.charging.cancellation_events import (
+    CancellationEvent,
+    SettledCancellations,
+    assign_mandates,
+    by_kind,
+    settle_cancellations,
+)
 from services.billing.charging.usage_events import Usage, compare, contradicting, distinct, refused_usage
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
 from services.billing.ledger.errors import RowsRefused
@@ -55,12 +62,14 @@ class TermsChanged(Exception):  # noqa: N818 - a signal to begin again, not an e
 
 
 class Outcome(NamedTuple):
-    """What became of the events that nobody had claimed: how many of each, and those that no account can pay."""
+    """What became of the events that nobody had claimed: how many of each, those that no account can pay, and what
+    became of the cancellations that came with them."""
 
     charged: int
     free: int
     parked: int
     too_large: list[Usage]
+    cancellations: SettledCancellations
 
 
 class ChargeUsage:
@@ -73,25 +82,26 @@ class ChargeUsage:
         self._charges = Charges(default_markup)
 
     async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
-        """Settles a batch: every event is charged, free, parked, a repeat, or refused; nothing else can happen. Raises
-        `Contended`, which is transient, where others came before it too often."""
+        """Settles a batch: every event is charged, free, parked, a cancellation, a repeat, or refused; nothing else can
+        happen. Raises `Contended`, which is transient, where others came before it too often."""
         now = self._clock()
-        usages = [Usage(received.event, received) for received in events]
+        usages, cancellations = by_kind(events)
         async with self._database.reading() as connection:
             await self._charges.assign_charge_keys(connection, usages, now)
+            await assign_mandates(connection, cancellations)
             usages, repeats, others = distinct(usages)
             known: dict[tuple[int, UUID], bytes] = {}
             for _ in range(TRIES_MAX):
                 fresh, again, other = compare(usages, known)
                 try:
                     async with begin(connection):
-                        context = await self._charges.pricing_context(connection, usages)
-                        outcome = await self._charges.charge(connection, fresh, context, now)
+                        context = await self._charges.pricing_context(connection, usages, cancellations)
+                        outcome = await self._charges.charge(connection, fresh, context, now, cancellations)
                         conflicts = contradicting(others, known)
                         too_large = [
                             refused_usage(usage, "AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX) for usage in outcome.too_large
                         ]
-                        rejected = [*refused, *conflicts, *other, *too_large]
+                        rejected = [*refused, *conflicts, *other, *too_large, *outcome.cancellations.refused]
                         await quarantine(connection, rejected, group=GROUP, now=now)
                         self._faults.reach("before_commit")
                 except UniqueViolationError as error:
@@ -116,7 +126,8 @@ class ChargeUsage:
             "charged": outcome.charged,
             "free": outcome.free,
             "parked": outcome.parked,
-            "repeated": repeats + len(again) + len(others) - len(conflicts),
+            "cancelled": outcome.cancellations.cancelled,
+            "repeated": repeats + len(again) + len(others) - len(conflicts) + outcome.cancellations.repeated,
             "refused": len(rejected),
         }
         for name, count in counts.items():
@@ -165,19 +176,27 @@ class Charges:
                 if usage.dimensions in made:
                     usage.keys = made[UsageDimensions(*usage.dimensions)]
 
-    async def pricing_context(self, connection: AsyncConnection, usages: Iterable[Usage]) -> PricingContext:
+    async def pricing_context(
+        self, connection: AsyncConnection, usages: Iterable[Usage], cancellations: Iterable[CancellationEvent] = ()
+    ) -> PricingContext:
         """Reads the terms of the events' mandates, and the tariff."""
-        numbers = {usage.keys.mandate_no for usage in usages}
+        numbers = {usage.keys.mandate_no for usage in usages} | {each.mandate_no for each in cancellations}
         terms, revision = await read_terms(connection, numbers, default_markup=self._default_markup)
         return PricingContext(terms, await self._tariffs.at(connection, revision))
 
     async def charge(
-        self, connection: AsyncConnection, usages: Sequence[Usage], context: PricingContext, now: datetime
+        self,
+        connection: AsyncConnection,
+        usages: Sequence[Usage],
+        context: PricingContext,
+        now: datetime,
+        cancellations: Sequence[CancellationEvent] = (),
     ) -> Outcome:
         """Charges events, in the caller's transaction; raises when one of them is claimed, or the terms have changed.
 
         The mandates are locked, and with them their accounts; rows, balances and rollups are written, and the balances
-        are marked as unpublished. The number of statements does not depend on the number of events.
+        are marked as unpublished. Then usage that is cancelled, now or before, is taken back. The number of statements
+        does not depend on the number of events.
         """
         postings, unposted = _price(usages, context, now)
         await _lock(connection, context)
@@ -185,8 +204,9 @@ class Charges:
         too_large = await _write(connection, usages, postings, context, now)
         if unposted:
             await _claim(connection, unposted, context)
+        settled = await settle_cancellations(connection, cancellations, usages, context.terms, now=now)
         free = sum(1 for event in unposted if event.reason == "FREE")
-        return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large)
+        return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large, settled)
 
 
 async def _claim(connection: AsyncConnection, unposted: Sequence[UnpostedEvent], context: PricingContext) -> None:

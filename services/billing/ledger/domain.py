@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal, Protocol
 from uuid import UUID
@@ -122,6 +122,8 @@ class Posting:
     created_by_user_id: str | None = None
     # Set for usage only.
     usage: UsageDetails | None = None
+    # The day on which it counts, where that is not the day of its time: a charge that is taken back counts on its own.
+    period_day: date | None = None
 
     @property
     def identity(self) -> tuple[int, UUID]:

@@ -92,7 +92,7 @@ def _moved(
         if posting.contra_account != "REVENUE":
             contra = contras[AccountKey(posting.mandate_no, posting.contra_account)]
         try:
-            day = calendars[posting.mandate_no].day(posting.occurred_at)
+            day = posting.period_day or calendars[posting.mandate_no].day(posting.occurred_at)
             moved = _row(posting, account, contra, day, recorded_at)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting and kept with it.
             prepared.faulty.append((posting, error))

@@ -26,6 +26,7 @@ __all__ = [
     "lock_mandates",
     "lock_pricing_versions",
     "lock_settings",
+    "mark_cancellations",
     "mark_opening_credits",
     "mark_unposted",
     "past_zones_json",
@@ -106,18 +107,19 @@ async def read_terms(
     rows = await driver.fetch(
         f"SELECT m.no, m.billing_model, coalesce({own}, {of_plan}, $2) AS markup_percent,"
         f" m.markup_percent IS DISTINCT FROM {own} OR m.plan_markup_percent IS DISTINCT FROM {of_plan} AS passed_over,"
-        " m.time_zone, m.past_time_zones, m.pricing_version, m.has_unposted,"
+        " m.time_zone, m.past_time_zones, m.pricing_version, m.has_unposted, m.has_cancellations,"
         " b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
         sorted(set(numbers)),
         default_markup,
     )
     terms = {}
-    for no, model, percent, passed_over, zone, past, pricing_version, has_unposted, _ in rows:
+    for no, model, percent, passed_over, zone, past, pricing_version, has_unposted, has_cancellations, _ in rows:
         if passed_over:
             report_unusable("mandates", str(no), f"a markup percent is no usable number, {percent} is taken")
         if no is not None:
             calendar = calendar_of(no, zone, past)
-            terms[no] = Terms(no, model, Markup.of(percent), calendar, pricing_version, has_unposted)
+            markup = Markup.of(percent)
+            terms[no] = Terms(no, model, markup, calendar, pricing_version, has_unposted, has_cancellations)
     return terms, rows[0]["revision"]
 
 
@@ -126,6 +128,14 @@ async def mark_unposted(connection: AsyncConnection, numbers: Iterable[int]) -> 
     charges read the terms again."""
     unmarked = sa.and_(one_of(mandates.c.no, sorted(set(numbers))), ~mandates.c.has_unposted)
     await connection.execute(sa.update(mandates).where(unmarked).values(has_unposted=True, **_PRICED_ANEW))
+
+
+async def mark_cancellations(connection: AsyncConnection, numbers: Iterable[int]) -> None:
+    """Notes that usage of these mandates was cancelled, and that events were claimed by that; concurrent charges read
+    the terms again, as with `mark_unposted`."""
+    unmarked = sa.and_(one_of(mandates.c.no, sorted(set(numbers))), ~mandates.c.has_cancellations)
+    marks = {"has_unposted": True, "has_cancellations": True}
+    await connection.execute(sa.update(mandates).where(unmarked).values(**marks, **_PRICED_ANEW))
 
 
 async def lock_settings(connection: AsyncConnection, number: int) -> sa.RowMapping:

@@ -182,7 +182,7 @@ TAMPERINGS = {
         f" price_revision) SELECT mandate_no, event_id, digest, 'FREE', '', occurred_at, recorded_at, 0"
         f" FROM transactions WHERE {_FIRST}",
         [("claims", "user_1")],
-        "1 events are both free and charged",
+        "1 events are charged and claimed as free or cancelled too, one is ",
     ),
 }
 # Where more is wrong than what is said to be.
