@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.chassis.caller import Caller
 from services.chassis.clock import system_clock
@@ -38,6 +39,12 @@ class BillingApi:
     async def directory(self, mandate: str, members: dict[str, list[str]], **more: Any) -> None:
         """Tells billing about a mandate and its members, as the gateway's events would."""
         await ApplyDirectory(self.database, clock=system_clock)(directory_events(mandate, members, **more), [])
+
+    async def switch(self, mandate: str, model: BillingModel) -> None:
+        """Switches a mandate's billing model."""
+        path = f"/api/billing/admin/model/{mandate}"
+        answer = await self.call(system_admin(), "POST", path, json={"billingModel": model})
+        assert answer.status_code == 200, answer.text
 
     async def price(self, model: str, input_price: str) -> None:
         """Gives a model of anthropic a price in CHF for each token of input."""

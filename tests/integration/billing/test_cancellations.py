@@ -1,36 +1,24 @@
 """Usage that is cancelled by an event: what it was charged comes back once, whatever comes first."""
 
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from itertools import permutations
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 
 from services.billing.charging.reversals import reversal_id
-from services.billing.credits.credit_payment import CreditPayments
-from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
-from services.billing.ledger.domain import BALANCE_MAX, BillingModel, transaction_id
-from services.chassis.clock import system_clock
+from services.billing.ledger.domain import BillingModel, transaction_id
 from tests.integration.billing.conftest import BillingApi
-from tests.support.callers import admin_of, member_of, system_admin
+from tests.support.callers import admin_of, member_of
 from tests.support.charging import charge, charging, received, settling
 from tests.support.databases import connected
 from tests.support.events import RawRecord, new_mandate, usage_record, voided_record
-from tests.support.facts import paid
 from tests.support.ledger import Books
 from tests.support.stack import ServerPair
 
 AT = datetime(2026, 5, 4, 10, tzinfo=UTC)
 CHARGED = 1_500_000  # 1 CHF with the platform's markup, in micro-CHF
-
-
-async def _rows(books: Books, mandate: str) -> list[asyncpg.Record]:
-    return await books.fetch(
-        "SELECT t.* FROM transactions t JOIN mandates m ON m.no = t.mandate_no WHERE m.id = $1 ORDER BY t.seq", mandate
-    )
 
 
 async def _claims(books: Books, mandate: str) -> dict[UUID, str]:
@@ -43,26 +31,12 @@ async def _claims(books: Books, mandate: str) -> dict[UUID, str]:
     return {row["event_id"]: row["reason"] for row in rows}
 
 
-async def _rollups(books: Books, mandate: str) -> tuple[int, int]:
-    (row,) = await books.fetch(
-        "SELECT coalesce(sum(r.cost), 0) AS cost, coalesce(sum(r.count), 0) AS count FROM rollups r"
-        " JOIN mandates m ON m.no = r.mandate_no WHERE m.id = $1",
-        mandate,
-    )
-    return int(row["cost"]), int(row["count"])
-
-
-async def _switch(api: BillingApi, mandate: str, model: BillingModel) -> None:
-    answer = await api.call(system_admin(), "POST", f"/api/billing/admin/model/{mandate}", json={"billingModel": model})
-    assert answer.status_code == 200, answer.text
-
-
 async def test_a_charge_is_taken_back_by_a_row_that_mirrors_it(api: BillingApi, books: Books, mandate: str) -> None:
     usage = usage_record(mandate, "user-1", amount="1", at=AT, workflow_id="wf-1")
     await charge(api.database, usage, usage_record(mandate, "user-1", amount="0.0000001", at=AT))
     before = await books.fetch("SELECT rounding_remainder FROM accounts WHERE rounding_remainder <> 0 ORDER BY no DESC")
     await charge(api.database, voided_record(mandate, usage.event_id, "the answer was empty"))
-    charged, _, back = await _rows(books, mandate)
+    charged, _, back = await books.rows(mandate)
     assert charged["event_id"] == usage.event_id
     same = ("mandate_no", "member_account_no", "posted_account_no", "reference_type", "amount", "occurred_at")
     for name in (*same, "period_day", "dimension_no", "workflow_id", "contra_account"):
@@ -74,7 +48,7 @@ async def test_a_charge_is_taken_back_by_a_row_that_mirrors_it(api: BillingApi, 
     assert back["description"] == "Reversal: the answer was empty"
     assert (back["created_by_user_id"], back["derivation"], back["input_tokens"]) == (None, None, None)
     assert back["recorded_at"] > charged["recorded_at"]
-    assert await _rollups(books, mandate) == (0, 1)
+    assert await books.rollups(mandate) == (0, 1)
     after = await books.fetch("SELECT rounding_remainder FROM accounts WHERE rounding_remainder <> 0 ORDER BY no DESC")
     assert after == before, "the remainder stays as it is"
     assert await books.refused(mandate) == {}
@@ -87,14 +61,14 @@ async def test_before_its_usage_a_cancellation_waits_for_it_and_both_rows_are_wr
     api: BillingApi, books: Books, mandate: str, model: BillingModel, kind: str
 ) -> None:
     if model != "PREPAY_MANDATE":
-        await _switch(api, mandate, model)
+        await api.switch(mandate, model)
     money = await books.money(mandate)
     storage = {"kind": "storage", "bytes_in_use": 5, "feature_instance_id": "i-1", "provider": None, "model": None}
     usage = usage_record(mandate, amount="1", at=AT, **(storage if kind == "storage" else {}))
     await charge(api.database, voided_record(mandate, usage.event_id))
     assert await books.charged([mandate]) == 0
     await charge(api.database, usage_record(mandate, amount="2", at=AT), usage)
-    rows = [row for row in await _rows(books, mandate) if row["contra_account"] == "REVENUE"]
+    rows = [row for row in await books.rows(mandate) if row["contra_account"] == "REVENUE"]
     assert [(row["transaction_type"], row["amount"]) for row in rows] == [
         ("DEBIT", 2 * CHARGED),
         ("DEBIT", CHARGED),
@@ -102,11 +76,11 @@ async def test_before_its_usage_a_cancellation_waits_for_it_and_both_rows_are_wr
     ]
     assert rows[1]["reference_type"] == rows[2]["reference_type"] == ("WORKFLOW" if kind == "ai" else "STORAGE")
     assert rows[1]["recorded_at"] == rows[2]["recorded_at"]
-    assert await _rollups(books, mandate) == (2 * CHARGED, 1)
+    assert await books.rollups(mandate) == (2 * CHARGED, 1)
     assert await books.money(mandate) == money - (0 if model == "UNLIMITED" else 2 * CHARGED)
     # What comes again is a repeat.
     await charge(api.database, usage, voided_record(mandate, usage.event_id))
-    assert len([row for row in await _rows(books, mandate) if row["contra_account"] == "REVENUE"]) == 3
+    assert len([row for row in await books.rows(mandate) if row["contra_account"] == "REVENUE"]) == 3
     assert await books.refused(mandate) == {}
     assert await books.failing() == {}
 
@@ -122,7 +96,7 @@ async def test_whatever_the_order_the_books_are_the_same(
     records = [(usage, other, first, second)[number] for number in order]
     for batch in [records] if together else [[record] for record in records]:
         await charge(api.database, *batch)
-    rows = await _rows(books, mandate)
+    rows = await books.rows(mandate)
     assert sorted((row["transaction_type"], row["amount"]) for row in rows) == [
         ("ADJUSTMENT", CHARGED),
         ("DEBIT", CHARGED),
@@ -132,7 +106,7 @@ async def test_whatever_the_order_the_books_are_the_same(
     # The reason that came first is kept; the second cancellation changes nothing.
     assert back["description"] == f"Reversal: {'first' if order.index(2) < order.index(3) else 'second'}"
     assert await books.pool(mandate) == -CHARGED
-    assert await _rollups(books, mandate) == (CHARGED, 1)
+    assert await books.rollups(mandate) == (CHARGED, 1)
     assert set((await _claims(books, mandate)).values()) == {"CANCELLATION"}
     assert await books.refused(mandate) == {}
     assert await books.failing() == {}
@@ -189,10 +163,10 @@ async def test_a_charge_that_came_to_nothing_is_counted_and_not_counted_any_more
 ) -> None:
     usage = usage_record(mandate, amount="0.0000001", at=AT)
     await charge(api.database, usage)
-    assert await _rollups(books, mandate) == (0, 1)
+    assert await books.rollups(mandate) == (0, 1)
     await charge(api.database, voided_record(mandate, usage.event_id))
-    assert [row["amount"] for row in await _rows(books, mandate)] == [0, 0]
-    assert await _rollups(books, mandate) == (0, 0)
+    assert [row["amount"] for row in await books.rows(mandate)] == [0, 0]
+    assert await books.rollups(mandate) == (0, 0)
     assert await books.failing() == {}
 
 
@@ -202,7 +176,7 @@ async def test_a_mandate_that_nobody_knows_is_made_as_for_usage(api: BillingApi,
     await charge(api.database, voided_record(mandate, usage.event_id))
     assert await books.value("SELECT has_cancellations FROM mandates WHERE id = $1", mandate)
     await charge(api.database, usage)
-    assert [row["transaction_type"] for row in await _rows(books, mandate)] == ["DEBIT", "ADJUSTMENT"]
+    assert [row["transaction_type"] for row in await books.rows(mandate)] == ["DEBIT", "ADJUSTMENT"]
     assert await books.refused(mandate) == {}
     assert await books.failing() == {}
 
@@ -255,91 +229,11 @@ async def test_usage_of_another_mandate_with_the_same_id_stays(api: BillingApi, 
 async def test_a_publisher_cannot_name_a_reversal(api: BillingApi, books: Books, mandate: str) -> None:
     usage = usage_record(mandate, amount="1")
     await charge(api.database, usage)
-    (row,) = await _rows(books, mandate)
+    (row,) = await books.rows(mandate)
     named = reversal_id(row["mandate_no"], usage.event_id)
     await charge(api.database, usage_record(mandate, event_id=named, amount="2"))
     await charge(api.database, voided_record(mandate, usage.event_id), voided_record(mandate, named))
     assert await books.pool(mandate) == 0
-    assert await books.failing() == {}
-
-
-SWITCHED: list[tuple[BillingModel, BillingModel]] = [
-    ("PREPAY_MANDATE", "PREPAY_USER"),
-    ("PREPAY_USER", "PREPAY_MANDATE"),
-    ("PREPAY_USER", "UNLIMITED"),
-    ("UNLIMITED", "PREPAY_USER"),
-    ("UNLIMITED", "PREPAY_MANDATE"),
-    ("PREPAY_MANDATE", "UNLIMITED"),
-]
-
-
-@pytest.mark.parametrize(("old", "new"), SWITCHED)
-async def test_after_a_switch_the_money_is_where_the_switch_would_have_moved_it(
-    api: BillingApi, books: Books, mandate: str, old: BillingModel, new: BillingModel
-) -> None:
-    if old != "PREPAY_MANDATE":
-        await _switch(api, mandate, old)
-    usages = [usage_record(mandate, "user-1", amount="0.666667", at=AT) for _ in range(2)]
-    await charge(api.database, *usages)
-    await _switch(api, mandate, new)
-    before = await _balances(books, mandate)
-    await charge(api.database, *(voided_record(mandate, usage.event_id) for usage in usages))
-    after = await _balances(books, mandate)
-    moved = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
-    charges = [row for row in await _rows(books, mandate) if row["contra_account"] == "REVENUE"]
-    total = sum(row["amount"] for row in charges if row["transaction_type"] == "DEBIT")
-    assert total == 2_000_001
-    # Of three members two get a third each, and the first in id order what is left over.
-    expected = {
-        "PREPAY_MANDATE-PREPAY_USER": {"admin-1": 666_667, "user-1": 666_667, "user-2": 666_667},
-        "PREPAY_USER-PREPAY_MANDATE": {"pool": total},
-        "PREPAY_USER-UNLIMITED": {"pool": total},
-        "PREPAY_MANDATE-UNLIMITED": {"pool": total},
-    }.get(f"{old}-{new}", {"internal": total})
-    assert moved == expected
-    # The rows that take the charges back are at the account that was charged, whatever the model is by now.
-    assert {row["posted_account_no"] for row in charges} == {charges[0]["posted_account_no"]}
-    assert await books.failing() == {}
-
-
-async def _balances(books: Books, mandate: str) -> dict[str, int]:
-    rows = await books.fetch(
-        "SELECT coalesce(a.user_id, CASE a.type WHEN 'MANDATE' THEN 'pool' ELSE 'internal' END) AS name, a.balance"
-        " FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
-        " WHERE m.id = $1 AND a.type IN ('MANDATE', 'USER', 'INTERNAL')",
-        mandate,
-    )
-    return {row["name"]: row["balance"] for row in rows}
-
-
-async def test_without_members_the_money_of_the_pool_goes_to_the_one_whose_usage_it_was(
-    api: BillingApi, books: Books, mandate: str
-) -> None:
-    usage = usage_record(mandate, "user-1", amount="1", at=AT)
-    await charge(api.database, usage)
-    await _switch(api, mandate, "PREPAY_USER")
-    members = {"admin-1": ["admin"], "user-1": ["member"], "user-2": ["member"]}
-    await api.directory(mandate, members, disabled=tuple(members))
-    # What is for the mandate as a whole waits on the pool meanwhile, and stays there.
-    await CreditPayments(api.database, clock=system_clock)([paid(mandate, 10)], [])
-    before = await _balances(books, mandate)
-    await charge(api.database, voided_record(mandate, usage.event_id))
-    after = await _balances(books, mandate)
-    assert {name: after[name] - before[name] for name in after if after[name] != before[name]} == {"user-1": CHARGED}
-    assert await books.failing() == {}
-
-
-async def test_back_in_the_first_model_the_account_that_was_charged_keeps_the_money(
-    api: BillingApi, books: Books, mandate: str
-) -> None:
-    await _switch(api, mandate, "PREPAY_USER")
-    usage = usage_record(mandate, "user-2", amount="1", at=AT)
-    await charge(api.database, usage)
-    await _switch(api, mandate, "PREPAY_MANDATE")
-    await _switch(api, mandate, "PREPAY_USER")
-    before = await _balances(books, mandate)
-    await charge(api.database, voided_record(mandate, usage.event_id))
-    assert await _balances(books, mandate) == {**before, "user-2": before["user-2"] + CHARGED}
     assert await books.failing() == {}
 
 
@@ -357,59 +251,10 @@ async def test_a_reversal_counts_on_the_day_of_its_charge_also_after_a_change_of
         past = '[["2026-07-01T11:00:00+00:00", "Pacific/Pago_Pago"]]'
         await admin.execute(zones, mandate, "Pacific/Kiritimati", past)
     await charge(api.database, voided_record(mandate, usage.event_id))
-    charged, back = await _rows(books, mandate)
+    charged, back = await books.rows(mandate)
     assert charged["period_day"] == back["period_day"] == date(2026, 7, 1)
-    assert await _rollups(books, mandate) == (0, 0)
+    assert await books.rollups(mandate) == (0, 0)
     assert await books.failing() == {}
-
-
-async def test_a_reversal_that_no_balance_can_hold_is_refused_alone(api: BillingApi, books: Books) -> None:
-    rich, other = new_mandate(), new_mandate()
-    usages = [usage_record(rich, amount="1"), usage_record(other, amount="1")]
-    late = usage_record(rich, amount="2")
-    await charge(api.database, *usages)
-    full = BALANCE_MAX - 1
-    # Of money from elsewhere, so that the account that the credit comes from has room for it.
-    await CreditPayments(api.database, clock=system_clock)([paid(rich, 10)], [])
-    await _credit(api, books, rich, full - await books.pool(rich))
-    cancelling, again = (voided_record(rich, usages[0].event_id) for _ in range(2))
-    # What arrives cancelled has its place on the account, and goes before others that find none.
-    await charge(api.database, voided_record(rich, late.event_id))
-    await charge(api.database, cancelling, again, voided_record(other, usages[1].event_id), late)
-    assert await books.refused(rich) == {"AMOUNT_TOO_LARGE": 2}
-    assert (await books.pool(rich), await books.pool(other)) == (full, 0)
-    assert await books.failing() == {}
-    # A replay of the dead letter finds that it is not done.
-    await _credit(api, books, rich, -full)
-    await charge(api.database, cancelling, again)
-    assert await books.pool(rich) == CHARGED
-    assert await books.failing() == {}
-
-
-async def test_what_a_member_cannot_be_passed_on_is_refused_with_all_of_its_mandate(
-    api: BillingApi, books: Books, mandate: str
-) -> None:
-    usages = [usage_record(mandate, "user-1", amount="1") for _ in range(2)]
-    await charge(api.database, *usages)
-    await _switch(api, mandate, "PREPAY_USER")
-    own = usage_record(mandate, "user-1", amount="1")
-    await charge(api.database, own)
-    balances = await _balances(books, mandate)
-    await _credit(api, books, mandate, BALANCE_MAX - 1 - balances["user-2"], "user-2")
-    before = await _balances(books, mandate)
-    cancelling = [voided_record(mandate, usage.event_id) for usage in (*usages, own)]
-    await charge(api.database, *cancelling)
-    assert await books.refused(mandate) == {"AMOUNT_TOO_LARGE": 2}
-    assert await _balances(books, mandate) == {**before, "user-1": before["user-1"] + CHARGED}
-    assert await books.failing() == {}
-
-
-async def _credit(api: BillingApi, books: Books, mandate: str, amount: int, user_id: str | None = None) -> None:
-    """A credit beyond what one request may give, in micro-CHF."""
-    number = await books.value("SELECT no FROM mandates WHERE id = $1", mandate)
-    credit = ManualCredit(user_id, Decimal(amount).scaleb(-6), "for tests", None)
-    async with api.database.transaction() as connection:
-        await post_manual_credit(connection, number, credit, caller=system_admin(), now=system_clock())
 
 
 async def test_lists_show_a_reversal_with_what_it_is_about(api: BillingApi, mandate: str) -> None:

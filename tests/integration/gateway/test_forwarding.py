@@ -23,6 +23,7 @@ from tests.support.waiting import eventually
         ("GET", "/api/billing/balance", "billing"),
         ("GET", "/api/billing/balance/m1", "billing"),
         ("GET", "/api/billing/transactions", "billing"),
+        ("POST", "/api/billing/transactions/t1/reverse", "billing"),
         ("GET", "/api/billing/providers", "billing"),
         ("GET", "/api/billing/markup", "billing"),
         ("GET", "/api/billing/admin/settings/m1", "billing"),
