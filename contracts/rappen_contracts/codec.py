@@ -25,11 +25,15 @@ from rappen_contracts.types import TIME_END, TIME_START, Contract, parse_instant
 
 __all__ = [
     "BATCH_EVENTS_MAX",
+    "FUTURE_MAX",
+    "JSON",
     "Event",
     "Record",
+    "checked_source",
     "decode",
     "decode_batch_text",
     "decode_structured",
+    "digest_state",
     "encode",
     "encode_structured",
 ]
@@ -154,7 +158,7 @@ def encode(
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", str(id).encode()),
-        ("ce_source", _checked_source(source).encode()),
+        ("ce_source", checked_source(source).encode()),
         ("ce_type", type.encode()),
         ("ce_time", _time_text(time).encode()),
         ("content-type", JSON.encode()),
@@ -252,7 +256,7 @@ def _event(attributes: Mapping[str, str], payload: object, now: datetime, events
     version = events.get(type_)
     if version is None:
         raise _unknown(type_, events)
-    source = _checked_source(attributes["ce_source"])
+    source = checked_source(attributes["ce_source"])
     field = "id"
     try:
         event_id = parse_uuid(attributes["ce_id"])
@@ -294,13 +298,13 @@ def _digest(name: str, data: Contract) -> bytes:
     """
     # The serializer itself, because `model_dump_json` around it takes as long again.
     canonical = data.__pydantic_serializer__.to_json(data, exclude_defaults=True, context=_CANONICAL)
-    digest = _digest_state(name).copy()
+    digest = digest_state(name).copy()
     digest.update(canonical)
     return digest.digest()
 
 
 @lru_cache
-def _digest_state(name: str) -> blake2b:
+def digest_state(name: str) -> blake2b:
     """The hash of a contract's data before the first byte, which costs more to make than to copy."""
     return blake2b(digest_size=16, person=name[-16:].encode())
 
@@ -346,7 +350,7 @@ def _structured_data(payload: Mapping[str, object]) -> object:
 
 
 @lru_cache(maxsize=512)
-def _checked_source(source: str) -> str:
+def checked_source(source: str) -> str:
     """Checks `ce_source` as a URI reference; cached, because publishers are few and the check is slow."""
     if not 1 <= len(source) <= _SOURCE_LENGTH_MAX or not _URI_REFERENCE.fullmatch(source) or _NO_SCHEME.match(source):
         raise ContractError("BAD_SOURCE", "source is a URI reference (RFC 3986) of 1 to 1024 characters")

@@ -21,8 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from services.billing.audit import audit
+from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.charging.settle_parked import SettleParked
+from services.billing.charging.usage_events import Usage
 from services.billing.corrections.reverse_charge import cancel_event, reverse_charge
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BillingModel, transaction_id
@@ -33,15 +35,14 @@ from services.billing.pricing import read_rappen_file
 from services.billing.pricing.import_prices import import_prices, set_rate
 from services.billing.pricing.repository import Tariffs
 from services.chassis.caller import Caller
-from services.chassis.consumer import Received
 from services.chassis.database import Database, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.migrations import migrate
+from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record, voided_record
 from tests.support.model_ledger import MARKUP, MICRO, MODELS, RATES, TOKEN_PRICE, USERS, ModelLedger, Used
-from tests.support.records import received_record
 from tests.support.stack import make_postgres
 
 T = TypeVar("T")
@@ -286,23 +287,23 @@ class LedgerMachine(RuleBasedStateMachine):
         record = usage_record(self._mandate(used.mandate), used.user, event_id=event_id, at=START, **data)
         self.records.setdefault(event_id, []).append((used, record))
 
-    def _received(self, event_id: UUID, *, newest: bool = False) -> Received:
+    def _received(self, event_id: UUID, *, newest: bool = False) -> Usage | CancellationEvent:
         _, record = self.records[event_id][-1 if newest else 0]
         self.world.seen["records"] += 1
-        return received_record("usage.recorded", record, now=START)
+        return received([record], now=START)[0]
 
     def _void(self, target: UUID, reason: str) -> Void:
         event_id = uuid5(NAMESPACE_OID, f"void {self.run} {len(self.voids)}")
         self.voids.append(Void(event_id, self.records[target][0][0].mandate, target, reason))
         return self.voids[-1]
 
-    def _batch(self, mixed: Sequence[UUID | Void]) -> list[Received]:
+    def _batch(self, mixed: Sequence[UUID | Void]) -> list[Usage | CancellationEvent]:
         return [self._received(each) if isinstance(each, UUID) else self._cancelling(each) for each in mixed]
 
-    def _cancelling(self, void: Void) -> Received:
+    def _cancelling(self, void: Void) -> Usage | CancellationEvent:
         mandate = self._mandate(void.mandate)
         record = voided_record(mandate, void.cancelled, void.reason, event_id=void.event_id, at=START)
-        return received_record("usage.recorded", record, now=START)
+        return received([record], now=START)[0]
 
     def _deliver(self, ids: list[UUID], *, newest: bool = False) -> None:
         self.world.wait(self.charge([self._received(event_id, newest=newest) for event_id in ids], []))

@@ -2,21 +2,23 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import asyncpg
 
+from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.charging.reversals import reversal_id
 from services.billing.charging.settle_parked import SettleParked
+from services.billing.charging.usage_events import Usage, reader
 from services.billing.ledger.domain import Posting, transaction_id
 from services.chassis.clock import Clock, system_clock
-from services.chassis.consumer import Received
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from tests.support.events import RawRecord
-from tests.support.records import received_record
+from tests.support.records import arrived_record
 
 __all__ = ["charge", "charging", "received", "reversal", "settling"]
 
@@ -38,14 +40,15 @@ def settling(database: Database) -> SettleParked:
     return SettleParked(database, default_markup=DEFAULT_MARKUP, clock=system_clock)
 
 
-def received(records: Iterable[RawRecord]) -> list[Received]:
-    """The records as one batch of a consumer."""
-    return [received_record("usage.recorded", record) for record in records]
+def received(records: Iterable[RawRecord], *, now: datetime | None = None) -> list[Usage | CancellationEvent]:
+    """The records as one batch of the consumer of usage; they are read as of now unless another time is given."""
+    read = reader(now or system_clock())
+    return [read(arrived_record("usage.recorded", record)) for record in records]
 
 
 def reversal(row: asyncpg.Record, **changed: Any) -> Posting:
     """What takes a charge back, given its row: its whole amount, on the day and in the dimension of the usage."""
-    posting = Posting(
+    posting = Posting.own(
         mandate_no=row["mandate_no"],
         event_id=reversal_id(row["mandate_no"], row["event_id"]),
         member_account_no=row["member_account_no"],
@@ -57,6 +60,5 @@ def reversal(row: asyncpg.Record, **changed: Any) -> Posting:
         reference_id=str(transaction_id(row["posted_account_no"], row["seq"])),
         occurred_at=row["occurred_at"],
         description="Reversed",
-        dimension_no=row["dimension_no"],
     )
-    return replace(posting, **changed)
+    return replace(posting, **{"dimension_no": row["dimension_no"]} | changed)

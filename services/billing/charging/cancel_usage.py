@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.charging.cancellations import (
     Cancellation,
-    Identity,
+    EventKey,
     insert_cancellations,
     read_cancellations,
     unpark,
@@ -23,8 +23,8 @@ class CancelledUsage(NamedTuple):
     """The usage that is cancelled from now on, and that of which nothing was done, because what was charged for it
     cannot be given back: a balance would leave the ledger's range."""
 
-    new: set[Identity]
-    beyond_range: set[Identity]
+    new: set[EventKey]
+    beyond_range: set[EventKey]
 
 
 async def cancel_usage(
@@ -32,7 +32,7 @@ async def cancel_usage(
     asked: Sequence[Cancellation],
     mandates: Mapping[int, LockedTerms],
     *,
-    arrived: Collection[Identity] = (),
+    arrived: Collection[EventKey] = (),
     now: datetime,
 ) -> CancelledUsage:
     """Cancels usage in the caller's transaction, which has locked the mandates of all of it.
@@ -42,17 +42,17 @@ async def cancel_usage(
     is cancelled already stays as it is, with the reason that was given first. Raises `Contended`, so that it is begun
     again, where parked usage is being priced.
     """
-    known = await read_cancellations(connection, {*arrived, *(each.identity for each in asked)})
-    fresh: dict[Identity, Cancellation] = {}
+    known = await read_cancellations(connection, {*arrived, *(each.key for each in asked)})
+    fresh: dict[EventKey, Cancellation] = {}
     for each in asked:
-        if each.identity not in known:
-            fresh.setdefault(each.identity, each)
+        if each.key not in known:
+            fresh.setdefault(each.key, each)
     # What has arrived was paid in this transaction, so it comes first: its account has room for it.
-    due = {identity: known[identity] for identity in arrived if identity in known} | fresh
+    due = {key: known[key] for key in arrived if key in known} | fresh
     await unpark(connection, due)
     beyond_range = await reverse_charges(connection, due, mandates, now=now)
-    kept = [each for identity, each in fresh.items() if identity not in beyond_range]
+    kept = [each for key, each in fresh.items() if key not in beyond_range]
     if kept:
         await insert_cancellations(connection, kept, now)
         await mark_cancellations(connection, {each.mandate_no for each in kept})
-    return CancelledUsage({each.identity for each in kept}, beyond_range)
+    return CancelledUsage({each.key for each in kept}, beyond_range)

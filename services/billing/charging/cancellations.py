@@ -16,7 +16,7 @@ from services.chassis.statements import one_of
 
 __all__ = [
     "Cancellation",
-    "Identity",
+    "EventKey",
     "insert_cancellations",
     "read_cancellations",
     "read_charges",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 # A usage event: its mandate's number and its id.
-Identity = tuple[int, UUID]
+EventKey = tuple[int, UUID]
 
 
 class Cancellation(NamedTuple):
@@ -37,14 +37,14 @@ class Cancellation(NamedTuple):
     cancelled_by_user_id: str | None = None
 
     @property
-    def identity(self) -> Identity:
+    def key(self) -> EventKey:
         """The usage event."""
         return self.mandate_no, self.event_id
 
 
-def _given(identities: Collection[Identity]) -> sa.TableValuedAlias:
-    numbers = sa.literal([number for number, _ in identities], sa.ARRAY(sa.Integer))
-    event_ids = sa.literal([event_id for _, event_id in identities], sa.ARRAY(sa.Uuid))
+def _given(keys: Collection[EventKey]) -> sa.TableValuedAlias:
+    numbers = sa.literal([number for number, _ in keys], sa.ARRAY(sa.Integer))
+    event_ids = sa.literal([event_id for _, event_id in keys], sa.ARRAY(sa.Uuid))
     return sa.func.unnest(numbers, event_ids).table_valued("mandate_no", "event_id").render_derived(name="given")
 
 
@@ -52,17 +52,15 @@ def _named(table: sa.Table, given: sa.TableValuedAlias) -> sa.ColumnElement[bool
     return sa.and_(table.c.mandate_no == given.c.mandate_no, table.c.event_id == given.c.event_id)
 
 
-async def read_cancellations(
-    connection: AsyncConnection, identities: Collection[Identity]
-) -> dict[Identity, Cancellation]:
+async def read_cancellations(connection: AsyncConnection, keys: Collection[EventKey]) -> dict[EventKey, Cancellation]:
     """The cancellations of these usage events, of those that have one."""
-    if not identities:
+    if not keys:
         return {}
-    given, columns = _given(identities), cancellations.c
+    given, columns = _given(keys), cancellations.c
     read = sa.select(columns.mandate_no, columns.event_id, columns.reason, columns.cancelled_by_user_id)
     rows = await connection.execute(read.select_from(given.join(cancellations, _named(cancellations, given))))
     found = [Cancellation(*row) for row in rows]
-    return {each.identity: each for each in found}
+    return {each.key: each for each in found}
 
 
 async def insert_cancellations(connection: AsyncConnection, cancelled: Sequence[Cancellation], now: datetime) -> None:
@@ -72,12 +70,12 @@ async def insert_cancellations(connection: AsyncConnection, cancelled: Sequence[
         await connection.execute(sa.insert(cancellations), rows)
 
 
-async def read_charges(connection: AsyncConnection, identities: Collection[Identity]) -> Sequence[sa.RowMapping]:
+async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) -> Sequence[sa.RowMapping]:
     """The charges of these usage events, of those that were charged, with the type of the account that paid; in the
     order in which they are given."""
-    if not identities:
+    if not keys:
         return []
-    given, columns = _given(identities), transactions.c
+    given, columns = _given(keys), transactions.c
     of_usage = sa.and_(_named(transactions, given), ~columns.own)
     posted = sa.and_(accounts.c.mandate_no == columns.mandate_no, accounts.c.no == columns.posted_account_no)
     read = sa.select(
@@ -94,20 +92,20 @@ async def read_charges(connection: AsyncConnection, identities: Collection[Ident
         columns.workflow_id,
         accounts.c.type.label("account_type"),
     ).select_from(given.join(transactions, of_usage).join(accounts, posted))
-    place = {identity: number for number, identity in enumerate(identities)}
+    place = {key: number for number, key in enumerate(keys)}
     rows = (await connection.execute(read)).mappings()
     return sorted(rows, key=lambda row: place[row["mandate_no"], row["event_id"]])
 
 
-async def unpark(connection: AsyncConnection, identities: Collection[Identity]) -> None:
+async def unpark(connection: AsyncConnection, keys: Collection[EventKey]) -> None:
     """Takes usage out of the parking place for good; its id stays claimed, so it is never priced.
 
     Raises `Contended` where the job that prices parked usage has one of them in hand. It locks them before their
     mandates, so it is not waited for: the work begins again, and finds what became of them.
     """
-    if not identities:
+    if not keys:
         return
-    given, columns = _given(identities), unposted_events.c
+    given, columns = _given(keys), unposted_events.c
     parked = sa.and_(_named(unposted_events, given), ~columns.own, waiting(unposted_events))
     lock = sa.select(columns.mandate_no, columns.event_id).select_from(given.join(unposted_events, parked))
     try:

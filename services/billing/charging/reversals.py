@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid5
@@ -9,7 +10,7 @@ from uuid import UUID, uuid5
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.charging.cancellations import Cancellation, Identity, read_charges, read_receivers
+from services.billing.charging.cancellations import Cancellation, EventKey, read_charges, read_receivers
 from services.billing.ledger.calendars import Calendar
 from services.billing.ledger.domain import (
     LEDGER_NAMESPACE,
@@ -25,7 +26,7 @@ from services.billing.mandates.domain import share_equally
 __all__ = ["LockedTerms", "reversal_id", "reverse_charges"]
 
 # Postings of one mandate that stand or fall together, each with the usage that it is about.
-_Postings = list[tuple[Identity, Posting]]
+_Postings = list[tuple[EventKey, Posting]]
 
 
 class LockedTerms(Protocol):
@@ -49,11 +50,11 @@ def reversal_id(mandate_no: int, event_id: UUID) -> UUID:
 
 async def reverse_charges(
     connection: AsyncConnection,
-    due: Mapping[Identity, Cancellation],
+    due: Mapping[EventKey, Cancellation],
     mandates: Mapping[int, LockedTerms],
     *,
     now: datetime,
-) -> set[Identity]:
+) -> set[EventKey]:
     """Takes back what the cancelled usage was charged, of what was charged at all, in the caller's transaction, which
     has locked the mandates; gives the usage that is left out, because a balance would leave the ledger's range.
 
@@ -61,12 +62,12 @@ async def reverse_charges(
     model does not use that account any more, it goes on as a switch would have moved it. The number of statements does
     not depend on the number of charges.
     """
-    left_out: set[Identity] = set()
+    left_out: set[EventKey] = set()
     while True:
-        charges = await read_charges(connection, [identity for identity in due if identity not in left_out])
+        charges = await read_charges(connection, [key for key in due if key not in left_out])
         if not charges:
             return left_out
-        postings = [_reversal(row, due[_identity(row)]) for row in charges]
+        postings = [_reversal(row, due[_key(row)]) for row in charges]
         postings += await _passed_on(connection, charges, mandates, now)
         calendars = {no: mandates[no].calendar for no in {row["mandate_no"] for row in charges}}
         prepared = await prepare_postings(connection, postings, calendars=calendars, now=now)
@@ -80,22 +81,22 @@ async def reverse_charges(
         beyond = {posting.identity for posting in prepared.out_of_range}
         passed_on = {posting.mandate_no for posting in prepared.out_of_range if posting.contra_account != "REVENUE"}
         left_out |= {
-            _identity(row)
+            _key(row)
             for row in charges
-            if (row["mandate_no"], reversal_id(*_identity(row))) in beyond
+            if (row["mandate_no"], reversal_id(*_key(row)).bytes) in beyond
             or (row["mandate_no"] in passed_on and not _is_used(row["account_type"], _model(mandates, row)))
         }
 
 
-def _identity(row: sa.RowMapping) -> Identity:
+def _key(row: sa.RowMapping) -> EventKey:
     return row["mandate_no"], row["event_id"]
 
 
 def _reversal(row: sa.RowMapping, cancellation: Cancellation) -> Posting:
     """Exactly the amount of the charge, as posted, whatever remainder it left; on its day and in its dimension."""
-    return Posting(
+    posting = Posting.own(
         mandate_no=row["mandate_no"],
-        event_id=reversal_id(*_identity(row)),
+        event_id=reversal_id(*_key(row)),
         member_account_no=row["member_account_no"],
         posted_account_no=row["posted_account_no"],
         transaction_type="ADJUSTMENT",
@@ -104,12 +105,11 @@ def _reversal(row: sa.RowMapping, cancellation: Cancellation) -> Posting:
         reference_type=row["reference_type"],
         reference_id=str(transaction_id(row["posted_account_no"], row["seq"])),
         occurred_at=row["occurred_at"],
-        period_day=row["period_day"],
         description=f"Reversal: {cancellation.reason}",
-        dimension_no=row["dimension_no"],
-        workflow_id=row["workflow_id"],
         created_by_user_id=cancellation.cancelled_by_user_id,
     )
+    of_usage = {name: row[name] for name in ("dimension_no", "workflow_id", "period_day")}
+    return replace(posting, **of_usage)
 
 
 def _is_used(kind: AccountType, model: BillingModel) -> bool:
@@ -169,10 +169,10 @@ def _transfers(
 ) -> Iterator[Posting]:
     """Each leg as its pair of adjustments through the mandate's TRANSFER contra account, as a switch makes them."""
     mandate_no = rows[0]["mandate_no"]
-    transfer = uuid5(reversal_id(*_identity(rows[0])), "transfer")
+    transfer = uuid5(reversal_id(*_key(rows[0])), "transfer")
     for number, (source, target, moved) in enumerate(legs):
         for side, account_no, amount in (("from", source, -moved), ("to", target, moved)):
-            yield Posting(
+            yield Posting.own(
                 mandate_no=mandate_no,
                 event_id=uuid5(transfer, f"{number}/{side}"),
                 member_account_no=account_no,

@@ -67,7 +67,7 @@ async def reverse_charge(
             raise NoUsageCharge
         cancellation = Cancellation(row["mandate_no"], row["event_id"], reason, caller.user_id)
         await _cancel(connection, cancellation, actor=caller.user_id, now=clock())
-        reversing = await find_reversal(connection, cancellation.mandate_no, reversal_id(*cancellation.identity))
+        reversing = await find_reversal(connection, cancellation.mandate_no, reversal_id(*cancellation.key))
         if reversing is None:
             raise RuntimeError(f"charge {transaction} is cancelled and not taken back")
         return await read_transaction(connection, cancellation.mandate_no, *reversing)

@@ -3,7 +3,8 @@
 from typing import Any
 from uuid import uuid4
 
-from services.chassis.consumer import Received
+from services.billing.charging.cancellation_event import CancellationEvent
+from services.billing.charging.usage_events import Usage
 from services.chassis.database import Database
 from tests.support.charging import charging, received
 from tests.support.events import new_mandate, usage_record, voided_record
@@ -112,6 +113,6 @@ async def test_only_mandates_with_cancellations_pay_for_them(database: Database)
     assert calls["cancelling"] == calls["both"] == calls["plain"] + 2
 
 
-def _batch(mandates: list[str], size: int, **data: Any) -> list[Received]:
+def _batch(mandates: list[str], size: int, **data: Any) -> list[Usage | CancellationEvent]:
     records = [usage_record(mandates[n % len(mandates)], f"user-{n % 3}", **data) for n in range(size)]
     return received(records)
