@@ -78,7 +78,8 @@ async def test_a_worker_killed_around_its_commit_takes_every_cancelled_charge_ba
         await books.wait_charged(mandates, 1500)
         await eventually(lambda: _cancelled(books, mandates, 1000), what="a thousand cancellations")
         await books.settled(mandates, ids)
-    assert (faults.hits(point), crew.restarts) == (2, 2)
+    assert faults.hits(point) == 2
+    assert crew.restarts >= 2
     assert await books.cancelled(mandates) == set(ids[:1000])
     assert await _reversed(books, mandates) == 1000
     await _left(books, mandates, ids[1000:])
