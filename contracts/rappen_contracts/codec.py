@@ -168,10 +168,29 @@ def encode(
         headers.append(("ce_subject", mandate_id.encode()))
     if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
         headers.append(("traceparent", traceparent.encode()))
-    value = to_json(data, exclude_none=True)
+    value = _written(data)
     if len(value) > RECORD_BYTES_MAX:
         raise ContractError("RECORD_TOO_LARGE", f"at most {RECORD_BYTES_MAX} bytes")
     return Record(key=key.encode(), value=value, headers=headers)
+
+
+def _written(data: Contract) -> bytes:
+    """The data without its defaults, which a reader adds again; more only where leaving them out would be misread.
+
+    The member of a union needs its tag, and `tokens` whose counts are all zero must not be empty, which means absent.
+    """
+    if not _has_tags(type(data)):
+        # The digest's own rule, so that both agree on what need not be said.
+        written = data.__pydantic_serializer__.to_json(data, exclude_defaults=True)
+        if b"{}" not in written:
+            return written
+    return to_json(data, exclude_none=True)
+
+
+@lru_cache
+def _has_tags(model: type[Contract]) -> bool:
+    """Whether a field is a union whose members are told apart by a field that has a default."""
+    return any(field.discriminator is not None for field in model.model_fields.values())
 
 
 def encode_structured(event: Event) -> dict[str, Any]:

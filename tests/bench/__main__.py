@@ -34,6 +34,7 @@ class _Bench:
             "live": self._live,
             "backlog": self._backlog,
             "faulty": self._faulty,
+            "published": self._published,
             "latency": self._latency,
             "checks": self._checks,
             "memory": self._memory,
@@ -60,6 +61,9 @@ class _Bench:
             self.results.beside_faulty.append(await self._scenarios.backlog())
             self.results.too_large.append(await self._scenarios.faulty("too_large"))
             self.results.refused.append(await self._scenarios.faulty("refused"))
+
+    async def _published(self) -> None:
+        self.results.beside_published, self.results.published = await self._scenarios.live_by_turns()
 
     async def _latency(self) -> None:
         await self._live()
@@ -106,7 +110,7 @@ def _say(what: str) -> None:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    names = ["naive", "live", "backlog", "faulty", "latency", "checks", "memory"]
+    names = ["naive", "live", "backlog", "faulty", "published", "latency", "checks", "memory"]
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

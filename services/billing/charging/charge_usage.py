@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from rappen_contracts.usage.fast import UsageData
 from services.billing.charging.cancellation_event import CancellationEvent, by_kind
 from services.billing.charging.metrics import FAST_FORM_ERRORS, PUBLISHED_FORM
+from services.billing.charging.recent_events import RecentEvents
 from services.billing.charging.settle_cancellations import (
     SettledCancellations,
     assign_mandates,
@@ -51,7 +52,7 @@ from services.chassis.logging import get_logger
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
-__all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "TermsChanged"]
+__all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "PricingContext", "TermsChanged", "split_by_price"]
 
 GROUP = "billing"
 TOPIC = "usage.recorded"
@@ -92,6 +93,7 @@ class ChargeUsage:
         self._clock = clock
         self._faults = faults
         self._charges = Charges(default_markup)
+        self._recent = RecentEvents()
 
     async def __call__(
         self, events: Sequence[Usage | CancellationEvent], refused: Sequence[Refused]
@@ -99,13 +101,13 @@ class ChargeUsage:
         """Settles a batch: every event is charged, free, parked, a cancellation, a repeat, or refused; nothing else can
         happen. Raises `Contended`, which is transient, where others came before it too often."""
         now = self._clock()
-        usages, cancellations = by_kind(events)
-        read_so = sum(1 for usage in usages if usage.event is not None)
+        delivered, cancellations = by_kind(events)
+        read_so = _published(delivered)
         async with self._database.reading() as connection:
-            await self._charges.assign_charge_keys(connection, usages, now)
+            await self._charges.assign_charge_keys(connection, delivered, now)
             await assign_mandates(connection, cancellations)
-            usages, repeats, others = distinct(usages)
-            known: dict[Identity, bytes] = {}
+            usages, repeats, others = distinct(delivered)
+            known = await self._known_already(connection, usages)
             for _ in range(TRIES_MAX):
                 fresh, again, other = compare(usages, known)
                 try:
@@ -134,6 +136,7 @@ class ChargeUsage:
                     _blame([(usage, why[usage.identity]) for usage in _those(usages, why)])
                     raise
                 else:
+                    self._recent.remember(usage.event_id for usage in usages)
                     break
             else:
                 raise Contended(f"{len(usages)} events after {TRIES_MAX} tries")
@@ -149,7 +152,14 @@ class ChargeUsage:
             if count:
                 EVENTS_CONSUMED.labels(TOPIC, name).inc(count)
         PUBLISHED_FORM.labels("read").inc(read_so)
+        PUBLISHED_FORM.labels("price").inc(_published(delivered) - read_so)
         return rejected
+
+    async def _known_already(self, connection: AsyncConnection, usages: Sequence[Usage]) -> dict[Identity, bytes]:
+        """The digests of events that are recorded, as far as this worker may know of them: they cost no try."""
+        again = [usage.identity for usage in usages if usage.event_id in self._recent]
+        known = await recorded_digests(connection, "transactions", again)
+        return known | await recorded_digests(connection, "unposted_events", again)
 
 
 class PricingContext(NamedTuple):
@@ -219,7 +229,7 @@ class Charges:
         are marked as unpublished. Then usage that is cancelled, now or before, is taken back. The number of statements
         does not depend on the number of events.
         """
-        postings, unposted = _price(usages, context, now)
+        postings, unposted = split_by_price(usages, context, now)
         await _lock(connection, context)
         await _look_up(connection, context.to_look_up(postings), unposted)
         too_large = await _write(connection, usages, postings, context, now)
@@ -279,7 +289,7 @@ def _those(usages: Iterable[Usage], identities: Collection[Identity]) -> list[Us
     return [usage for usage in usages if usage.identity in identities] if identities else []
 
 
-def _price(
+def split_by_price(
     usages: Iterable[Usage], context: PricingContext, now: datetime
 ) -> tuple[list[Posting], list[UnpostedEvent]]:
     """Splits usage into postings, to the account that pays, and events that are claimed without one: free, or parked
@@ -296,7 +306,7 @@ def _price(
             postings.append(usage.posting(*quoted, keys.posted_account_no(term.billing_model)))
             continue
         try:
-            event, data, tokens = usage.published(now)
+            event, data, tokens = usage.published()
             rated = rate_usage(billable(data, tokens), event.time, tariff, term.markup)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this event's fault and is named with it.
             faults.append((usage, type(error).__name__))
@@ -322,6 +332,10 @@ def _quoted(usage: Usage, quotes: Quotes, markup: Markup) -> tuple[int, PriceSou
         FAST_FORM_ERRORS.labels("price").inc()
         _log.warning("usage priced in the published form", error=type(error).__name__)
         return None
+
+
+def _published(usages: Sequence[Usage]) -> int:
+    return sum(1 for usage in usages if usage.event is not None)
 
 
 def _blame(faults: Sequence[tuple[Usage, str]]) -> None:

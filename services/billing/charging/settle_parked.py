@@ -105,7 +105,7 @@ class SettleParked:
         await insert_unposted(
             connection,
             [
-                UnpostedEvent.parked(usage.keys.mandate_no, usage.published(now)[0], TOO_LARGE, now, revision)
+                UnpostedEvent.parked(usage.keys.mandate_no, usage.published()[0], TOO_LARGE, now, revision)
                 for usage in outcome.too_large
             ],
         )

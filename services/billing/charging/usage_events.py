@@ -15,6 +15,7 @@ from services.billing.charging.metrics import FAST_FORM_ERRORS
 from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import ChargeKeys
 from services.billing.money import Exact
+from services.billing.pricing import LATEST
 from services.billing.pricing.derivation import derivation
 from services.billing.pricing.quotes import output_counts
 from services.billing.pricing.rating import PriceSource
@@ -83,11 +84,12 @@ class Usage:
         """What makes two deliveries the same event."""
         return self.keys.mandate_no, self.event_id
 
-    def published(self, now: datetime) -> tuple[Event, UsageRecorded, Mapping[str, int]]:
+    def published(self) -> tuple[Event, UsageRecorded, Mapping[str, int]]:
         """The event, its data, and the counts of the token kinds that occurred."""
         if self.event is None:
             record = _record_of(self)
-            self.event = decode(record.headers, record.value, now=now)
+            # Its time was not in the future when it was read, and is not judged again.
+            self.event = decode(record.headers, record.value, now=LATEST)
             self.data = data_of(self.event, UsageRecorded)
         data = data_of(self.event, UsageRecorded)
         return self.event, data, {} if data.tokens is None else data.tokens.counts()

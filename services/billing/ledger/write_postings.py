@@ -21,7 +21,7 @@ from services.billing.ledger.repository import (
 from services.billing.ledger.rows import encoded_row
 from services.billing.money import Exact, post
 
-__all__ = ["PreparedPostings", "prepare_postings", "write_postings", "write_prepared"]
+__all__ = ["PreparedPostings", "move_accounts", "prepare_postings", "write_postings", "write_prepared"]
 
 
 class PreparedPostings(NamedTuple):
@@ -73,16 +73,18 @@ async def prepare_postings(
     wanted = {(posting.mandate_no, posting.posted_account_no) for posting in postings}
     wanted |= {(key.mandate_no, number) for key, number in numbers.items()}
     accounts = await read_accounts(connection, wanted) if wanted else {}
-    return _moved(postings, accounts, {key: accounts[number] for key, number in numbers.items()}, calendars, now)
+    return move_accounts(postings, accounts, {key: accounts[number] for key, number in numbers.items()}, calendars, now)
 
 
-def _moved(
+def move_accounts(
     postings: Sequence[Posting],
     accounts: dict[int, LockedAccount],
     contras: Mapping[AccountKey, LockedAccount],
     calendars: Mapping[int, Calendar],
     now: datetime,
 ) -> PreparedPostings:
+    """Moves accounts in memory, posting by posting; `contras` are the accounts of contra accounts that are no
+    revenue."""
     recorded_at = since_epoch(now)
     prepared = PreparedPostings(accounts, [], {}, [], [], [])
     for posting in postings:
