@@ -147,7 +147,7 @@ class LocalPostgres(LocalServer):
             # system's cache. By default 128 MB.
             "shared_buffers": "256MB",
             # After a checkpoint the first change of each page is logged whole: fewer checkpoints and packed pages are
-            # a third less to write. By default a checkpoint comes with every gigabyte of log, which is a minute of load.
+            # a third less to write. By default a checkpoint comes with every gigabyte of log: each minute under load.
             "wal_compression": _wal_compression(),
             "max_wal_size": "4GB",
             "checkpoint_timeout": "15min",
