@@ -57,6 +57,9 @@ class HttpSettings(SettingsGroup):
 
     host: str = "127.0.0.1"
     port: int = Field(ge=1, le=65535)
+    # Several processes listen on this port, and the kernel spreads new connections over them; without it a second one
+    # is refused.
+    shared: bool = False
 
 
 class ServiceSettings(BaseSettings):

@@ -37,6 +37,7 @@ class _Bench:
             "published": self._published,
             "latency": self._latency,
             "checks": self._checks,
+            "gateway": self._gateway,
             "memory": self._memory,
         }
 
@@ -74,6 +75,9 @@ class _Bench:
         self.results.checks = await self._scenarios.checks(charging=False)
         self.results.checks_charging = await self._scenarios.checks(charging=True)
 
+    async def _gateway(self) -> None:
+        self.results.gateway_saturated, self.results.gateway_at_rate = await self._scenarios.gateway()
+
     async def _memory(self) -> None:
         self.results.memory = await self._scenarios.memory()
 
@@ -110,7 +114,7 @@ def _say(what: str) -> None:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    names = ["naive", "live", "backlog", "faulty", "published", "latency", "checks", "memory"]
+    names = ["naive", "live", "backlog", "faulty", "published", "latency", "checks", "gateway", "memory"]
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

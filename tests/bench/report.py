@@ -6,6 +6,7 @@ from datetime import datetime
 from statistics import median
 
 from tests.bench.cpu import CpuUse
+from tests.bench.gateway import RATE_PER_S, GatewayChecked
 from tests.bench.measure import Latency
 from tests.bench.naive import NaiveOutcome
 from tests.bench.publishers import STYLES
@@ -20,6 +21,8 @@ HOT_RATIO = 0.9
 FAULTY_RATIO = 0.5
 PUBLISHED_RATIO = 0.85
 CHECK_P99_MS = 5.0
+GATEWAY_LEAST, GATEWAY_AIM = 1_500, 2_500
+GATEWAY_P99_MS = 10.0
 LATENCY_P99_MS = 250.0
 MEMORY_MB = 300.0
 # Above this share of the machine used by others, a page says that its absolutes are too low.
@@ -45,6 +48,8 @@ class Results:
     published: list[Charged] = field(default_factory=list)
     checks: Checked | None = None
     checks_charging: Checked | None = None
+    gateway_saturated: GatewayChecked | None = None
+    gateway_at_rate: GatewayChecked | None = None
     probed: Probed | None = None
     memory: Charged | None = None
 
@@ -70,6 +75,12 @@ class Results:
             found.append(("steady, half of live", self.probed.cpu, self.probed.events))
         if self.checks is not None:
             found.append(("checks", self.checks.cpu, self.checks.latency.count))
+        for name, checked in (
+            ("checks through the gateway, saturated", self.gateway_saturated),
+            (f"checks through the gateway at {RATE_PER_S:.0f}/s", self.gateway_at_rate),
+        ):
+            if checked is not None:
+                found.append((name, checked.cpu, checked.asked))
         return found
 
 
@@ -150,6 +161,8 @@ _HOW = f"""\
 - Latency of a balance is from the call of the producer to the first look (every 10 ms) at which the balance has moved.
 - Checks are sent at their time whether or not earlier ones were answered, and count from then; half are priced from
   tokens. The caller's context is signed; what was verified once is remembered until it is too old.
+- Through the gateway a check comes with a service account's token, over 32 connections. Saturated, each asks its next
+  check when its last one was answered; the load is on the same two cores.
 - Memory is the most that was ever resident in a worker, in millions of bytes.
 """
 
@@ -224,6 +237,7 @@ def absolutes(results: Results) -> list[tuple[str, ...]]:
     for checked in (results.checks, results.checks_charging):
         if checked is not None:
             rows.append(_check_row(checked))
+    rows += _gateway_rows(results)
     if results.probed is not None:
         latency = results.probed.latency
         rows.append(
@@ -251,6 +265,31 @@ def _check_row(checked: Checked) -> tuple[str, ...]:
     # The demand is for checks alone; the other is told beside it.
     target, met = ("", "") if beside else (f"p99 < {CHECK_P99_MS:.0f} ms", _met(good))
     return "V4", f"check at {checked.checks_per_s:,.0f}/s{beside}", target, told, met
+
+
+def _gateway_rows(results: Results) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    saturated, at_rate = results.gateway_saturated, results.gateway_at_rate
+    for checked, what, target, good in (
+        (
+            saturated,
+            "check through one gateway, saturated",
+            f"≥ {GATEWAY_LEAST:,}/s, aim {GATEWAY_AIM:,}",
+            saturated is not None and saturated.per_second >= GATEWAY_LEAST,
+        ),
+        (
+            at_rate,
+            f"check through one gateway at {RATE_PER_S:.0f}/s",
+            f"p99 < {GATEWAY_P99_MS:.0f} ms",
+            at_rate is not None and at_rate.latency.p99_ms < GATEWAY_P99_MS,
+        ),
+    ):
+        if checked is not None:
+            refused = {name: count for name, count in checked.outcomes.items() if name != "ALLOWED"}
+            told = f"{checked.per_second:,.0f}/s, {_latency(checked.latency)}"
+            told += f"; not allowed: {refused}" if refused else ""
+            rows.append(("V4", what, target, told, _met(good and not refused)))
+    return rows
 
 
 def _cpu(results: Results) -> list[str]:

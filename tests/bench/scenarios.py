@@ -12,6 +12,7 @@ from services.chassis.caller import CALLER_HEADER, Caller
 from tests.bench.checks import CheckOrder
 from tests.bench.child import Child
 from tests.bench.cpu import CpuMeter, CpuUse
+from tests.bench.gateway import GatewayChecked, checks_through_gateway
 from tests.bench.measure import Latency, Ledger, Progress, Rate, memory_peak_mb
 from tests.bench.naive import NaiveOutcome, naive_run
 from tests.bench.population import Expected, Fault
@@ -204,6 +205,10 @@ class Scenarios:
             await self._session.settled()
         await self._ledger.require(before, Expected.of(events))
         return Checked(checked["sent_per_s"], events / seconds, Latency(**checked["latency"]), checked["outcomes"], use)
+
+    async def gateway(self) -> tuple[GatewayChecked, GatewayChecked]:
+        """V4: checks through one gateway, saturated and at a rate."""
+        return await checks_through_gateway(self._session, self.scale.checks_s)
 
     async def _live(self, events: int, workers: list[ServiceProcess], **settings: Any) -> Charged:
         before, expected = await self._ledger.figures(), Expected.of(events, settings.get("twentieth"))

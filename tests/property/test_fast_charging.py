@@ -40,7 +40,7 @@ def _number(random: Random, places: Sequence[int] = (4, 12, 24)) -> Decimal:
 
 
 def _list(random: Random) -> PriceList:
-    kinds = random.sample([*TOKEN_KINDS, "images"], random.choice([1, 4, 14]))
+    kinds = random.sample([*TOKEN_KINDS, "images", "seconds"], random.choice([1, 4, 15]))
     return PriceList(
         {kind: _number(random) for kind in kinds},
         random.choice([("standard",), ("standard",), ("batch",), ("batch", "flex"), ("*",)]),

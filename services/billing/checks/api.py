@@ -16,10 +16,9 @@ from services.billing.checks.bodies import Check, CheckAnswer
 from services.billing.checks.check_funds import CheckFunds, Question
 from services.billing.http import router
 from services.chassis.caller import CALLER_HEADER, CallerVerifier
-from services.chassis.deadlines import ANSWER_S, Deadline
 from services.chassis.exact_json import ExactJsonResponse, read_json
 from services.chassis.operations import Access, Repeat, operation
-from services.chassis.problems import REQUEST_ID_HEADER, failure_response, identify, invalid_body, mark_as_read
+from services.chassis.problems import answer_directly, invalid_body, mark_as_read
 
 __all__ = ["PATH", "DirectHandler", "DirectPaths", "api", "check_handler"]
 
@@ -53,6 +52,7 @@ def check_handler(caller: CallerVerifier, check_funds: CheckFunds) -> DirectHand
     """Answers the check: on the direct path, and on the route that describes it."""
 
     async def answer(request: Request) -> Response:
+        mark_as_read(request)
         caller.verify(request.headers.get(CALLER_HEADER)).require_scope("usage:check")
         asked = _read(await request.body())
         answered = await check_funds(
@@ -91,14 +91,5 @@ class DirectPaths:
         handler = self._handlers.get(scope["path"]) if scope["type"] == "http" else None
         if handler is None or scope["method"] != "POST":
             await self._behind(scope, receive, send)
-            return
-        request = Request(scope, receive)
-        request_id = identify(request)
-        mark_as_read(request)
-        try:
-            async with Deadline(ANSWER_S):
-                response = await handler(request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the answer to it is a problem document.
-            response = failure_response(request, error)
-        response.headers[REQUEST_ID_HEADER] = request_id
-        await response(scope, receive, send)
+        else:
+            await answer_directly(handler, scope, receive, send)

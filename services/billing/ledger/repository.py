@@ -4,7 +4,6 @@ rows."""
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from uuid import UUID
 
 from asyncpg.exceptions import (
     DataError,
@@ -12,6 +11,7 @@ from asyncpg.exceptions import (
     SerializationError,
     UniqueViolationError,
 )
+from asyncpg.pgproto import pgproto
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.domain import LockedAccount
@@ -188,6 +188,6 @@ async def recorded_digests(
         "SELECT t.mandate_no, t.event_id, t.digest FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
         f" JOIN {table} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id AND NOT t.own",
         [mandate_no for mandate_no, _ in identities],
-        [UUID(bytes=event_id) for _, event_id in identities],
+        [pgproto.UUID(event_id) for _, event_id in identities],
     )
     return {(row["mandate_no"], row["event_id"].bytes): row["digest"] for row in rows}
