@@ -29,6 +29,7 @@ __all__ = [
     "Markup",
     "converted",
     "from_micro",
+    "money_json",
     "plain",
     "post",
     "to_micro",
@@ -101,6 +102,11 @@ def to_micro(amount: Decimal) -> int:
 def from_micro(micros: int) -> Decimal:
     """The amount in CHF of a number of micro-CHF, always with six decimals."""
     return Decimal(micros).scaleb(-MICRO_PLACES, EXACT)
+
+
+def money_json(micros: int) -> dict[str, str]:
+    """A number of micro-CHF as newer paths answer money."""
+    return {"amount": format(from_micro(micros), "f"), "currency": "CHF"}
 
 
 def converted(amount: Decimal, rate: Decimal) -> Decimal:

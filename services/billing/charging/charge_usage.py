@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.charging.usage_events import Usage, compare, contradicting, distinct, refused_usage
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
 from services.billing.ledger.errors import RowsRefused
+from services.billing.ledger.holds import settle_holds
 from services.billing.ledger.keys import ChargeKeyCache, UsageDimensions, ensure_charge_keys, ensure_mandates
 from services.billing.ledger.repository import faulty_rows, recorded_digests
 from services.billing.ledger.write_postings import prepare_postings, write_prepared
@@ -176,8 +177,9 @@ class Charges:
     ) -> Outcome:
         """Charges events, in the caller's transaction; raises when one of them is claimed, or the terms have changed.
 
-        The mandates are locked, and with them their accounts; rows, balances and rollups are written, and the balances
-        are marked as unpublished. The number of statements does not depend on the number of events.
+        The mandates are locked, and with them their accounts; rows, balances and rollups are written, the balances are
+        marked as unpublished, and holds that the usage names are settled. The number of statements does not depend on
+        the number of events.
         """
         postings, unposted = _price(usages, context, now)
         await _lock(connection, context)
@@ -185,8 +187,26 @@ class Charges:
         too_large = await _write(connection, usages, postings, context, now)
         if unposted:
             await _claim(connection, unposted, context)
+        await settle_holds(connection, _naming_holds(usages, unposted, too_large), now=now)
         free = sum(1 for event in unposted if event.reason == "FREE")
         return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large)
+
+
+def _naming_holds(
+    usages: Sequence[Usage], unposted: Sequence[UnpostedEvent], too_large: Sequence[Usage]
+) -> list[tuple[int, UUID, UUID]]:
+    """The holds that usage settles, as (mandate, hold, event). What waits for a price leaves its hold as it is: it is
+    settled when the usage is charged, if its time is not over by then."""
+    naming = [usage for usage in usages if usage.data.hold_id is not None]
+    if not naming:
+        return []
+    unsettled = {(event.mandate_no, event.event_id) for event in unposted if event.reason != "FREE"}
+    unsettled |= {usage.identity for usage in too_large}
+    return [
+        (usage.keys.mandate_no, usage.data.hold_id, usage.event.id)
+        for usage in naming
+        if usage.data.hold_id is not None and usage.identity not in unsettled
+    ]
 
 
 async def _claim(connection: AsyncConnection, unposted: Sequence[UnpostedEvent], context: PricingContext) -> None:

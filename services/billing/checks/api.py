@@ -5,10 +5,10 @@ application, with the same request ids, deadlines and problem documents, and cou
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
 from fastapi import Request, Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rappen_contracts.field_faults import code_of
@@ -21,9 +21,10 @@ from services.chassis.exact_json import ExactJsonResponse, read_json
 from services.chassis.operations import Access, Repeat, operation
 from services.chassis.problems import REQUEST_ID_HEADER, failure_response, identify, invalid_body, mark_as_read
 
-__all__ = ["PATH", "DirectHandler", "DirectPaths", "api", "check_handler"]
+__all__ = ["PATH", "DirectHandler", "DirectPaths", "api", "check_handler", "question_of", "read_body"]
 
 DirectHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
+M = TypeVar("M", bound=BaseModel)
 
 PATH = "/api/billing/check"
 
@@ -54,28 +55,30 @@ def check_handler(caller: CallerVerifier, check_funds: CheckFunds) -> DirectHand
 
     async def answer(request: Request) -> Response:
         caller.verify(request.headers.get(CALLER_HEADER)).require_scope("usage:check")
-        asked = _read(await request.body())
-        answered = await check_funds(
-            Question(
-                mandate_id=asked.mandate_id,
-                user_id=asked.user_id,
-                estimated_cost=asked.estimated_cost.amount if asked.estimated_cost is not None else None,
-                estimate=asked.estimate.billable() if asked.estimate is not None else None,
-                provider=asked.provider or (asked.estimate.provider if asked.estimate is not None else None),
-            )
-        )
+        answered = await check_funds(question_of(read_body(Check, await request.body(), event_part="estimate")))
         return ExactJsonResponse(answered.json())
 
     return answer
 
 
-def _read(text: bytes) -> Check:
+def question_of(asked: Check) -> Question:
+    """The question in the body of a check or a hold."""
+    return Question(
+        mandate_id=asked.mandate_id,
+        user_id=asked.user_id,
+        estimated_cost=asked.estimated_cost.amount if asked.estimated_cost is not None else None,
+        estimate=asked.estimate.billable() if asked.estimate is not None else None,
+        provider=asked.provider or (asked.estimate.provider if asked.estimate is not None else None),
+    )
+
+
+def read_body(model: type[M], text: bytes, *, event_part: str) -> M:
+    """A body as its model, or its refusal. What an event may not have has the same code in a part of one."""
     try:
-        return Check.model_validate(read_json(text))
+        return model.model_validate(read_json(text))
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
-        # An estimate is a part of an event, so what an event may not have has the same code here.
-        code = code_of(fault) if "estimate" in fault["loc"][:-1] else None
+        code = code_of(fault) if event_part in fault["loc"][:-1] else None
         raise invalid_body(error, code=code) from None
 
 
