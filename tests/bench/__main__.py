@@ -36,6 +36,7 @@ class _Bench:
             "faulty": self._faulty,
             "latency": self._latency,
             "checks": self._checks,
+            "holds": self._holds,
             "memory": self._memory,
         }
 
@@ -69,6 +70,9 @@ class _Bench:
     async def _checks(self) -> None:
         self.results.checks = await self._scenarios.checks(charging=False)
         self.results.checks_charging = await self._scenarios.checks(charging=True)
+
+    async def _holds(self) -> None:
+        self.results.holds = await self._scenarios.holds()
 
     async def _memory(self) -> None:
         self.results.memory = await self._scenarios.memory()
@@ -106,7 +110,7 @@ def _say(what: str) -> None:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    names = ["naive", "live", "backlog", "faulty", "latency", "checks", "memory"]
+    names = ["naive", "live", "backlog", "faulty", "latency", "checks", "holds", "memory"]
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

@@ -8,7 +8,7 @@ from statistics import median
 from tests.bench.cpu import CpuUse
 from tests.bench.measure import Latency
 from tests.bench.naive import NaiveOutcome
-from tests.bench.scenarios import Charged, Checked, Probed
+from tests.bench.scenarios import Charged, Checked, Held, Probed
 
 __all__ = ["MISSED", "Results", "absolutes", "render"]
 
@@ -18,6 +18,8 @@ NAIVE_RATIO = 25
 HOT_RATIO = 0.9
 FAULTY_RATIO = 0.5
 CHECK_P99_MS = 5.0
+HOLD_P99_MS = 15.0
+HOLDS_LEAST = 500
 LATENCY_P99_MS = 250.0
 MEMORY_MB = 300.0
 # Above this share of the machine used by others, a page says that its absolutes are too low.
@@ -41,6 +43,7 @@ class Results:
     refused: list[Charged] = field(default_factory=list)
     checks: Checked | None = None
     checks_charging: Checked | None = None
+    holds: Held | None = None
     probed: Probed | None = None
     memory: Charged | None = None
 
@@ -64,6 +67,8 @@ class Results:
             found.append(("steady, half of live", self.probed.cpu, self.probed.events))
         if self.checks is not None:
             found.append(("checks", self.checks.cpu, self.checks.latency.count))
+        if self.holds is not None:
+            found.append(("holds with their captures", self.holds.cpu, self.holds.captured.count))
         return found
 
 
@@ -97,7 +102,7 @@ def render(results: Results, machine: Mapping[str, str], *, at: datetime, comman
         "",
         *_table(("row", "what", "target", "measured", ""), absolutes(results)),
         "",
-        "## CPU microseconds an event or check, by process",
+        "## CPU microseconds an event, check or hold, by process",
         "",
         *_cpu(results),
         "",
@@ -131,6 +136,8 @@ _HOW = """\
 - Latency of a balance is from the call of the producer to the first look (every 10 ms) at which the balance has moved.
 - Checks are sent at their time whether or not earlier ones were answered, and count from then; half are priced from
   tokens. The caller's context is signed; what was verified once is remembered until it is too old.
+- Holds are made at their time in the same way, each with an idempotency key, and captured by cost as soon as they are
+  there; a capture counts from the answer to its hold.
 - Memory is the most that was ever resident in a worker, in millions of bytes.
 """
 
@@ -195,6 +202,7 @@ def absolutes(results: Results) -> list[tuple[str, ...]]:
     for checked in (results.checks, results.checks_charging):
         if checked is not None:
             rows.append(_check_row(checked))
+    rows += _hold_rows(results.holds)
     if results.probed is not None:
         latency = results.probed.latency
         rows.append(
@@ -222,6 +230,21 @@ def _check_row(checked: Checked) -> tuple[str, ...]:
     # The demand is for checks alone; the other is told beside it.
     target, met = ("", "") if beside else (f"p99 < {CHECK_P99_MS:.0f} ms", _met(good))
     return "V4", f"check at {checked.checks_per_s:,.0f}/s{beside}", target, told, met
+
+
+def _hold_rows(made: Held | None) -> list[tuple[str, ...]]:
+    if made is None:
+        return []
+    others = {name: count for name, count in made.outcomes.items() if name != "captured"}
+    told = f"; others: {others}" if others else ""
+    # A rate that is kept up is the one that was asked for, but for the last requests.
+    kept_up = made.holds_per_s >= 0.98 * HOLDS_LEAST and not others
+    target = f"≥ {HOLDS_LEAST}/s, p99 < {HOLD_P99_MS:.0f} ms"
+    return [
+        ("V4", f"{what} at {made.holds_per_s:,.0f}/s", target, _latency(latency) + told, _met(kept_up and good))
+        for what, latency in (("hold", made.held), ("its capture", made.captured))
+        for good in [latency.p99_ms < HOLD_P99_MS]
+    ]
 
 
 def _cpu(results: Results) -> list[str]:

@@ -105,9 +105,8 @@ async def post_capture(
     hold_id: HoldId,
 ) -> dict[str, Any]:
     asked = read_body(Capture, await request.body(), event_part="cost")
-    if asked.cost is not None:
-        return await capture.by_cost(_id(hold_id), asked.cost)
-    return await capture.by_event(_id(hold_id), _event(asked.event, context.clock()))
+    given = asked.cost if asked.cost is not None else _event(asked.event, context.clock())
+    return await capture(_id(hold_id), given)
 
 
 @api.post(

@@ -16,7 +16,8 @@ from services.billing.errors import InvalidField
 from services.billing.ledger.domain import BALANCE_MAX, hold_id
 from services.billing.ledger.holds import NewHold, insert_holds
 from services.billing.mandates.answers import KeyedPlace, KeyedRequest, keep_answers, kept_answers_of
-from services.billing.mandates.repository import lock_mandates
+from services.billing.mandates.errors import MandateUnknown
+from services.billing.mandates.repository import lock_pricing_versions
 from services.billing.money import money_json
 from services.billing.pricing import utc_text
 from services.billing.pricing.rating import Tariff
@@ -29,6 +30,8 @@ from services.chassis.problems import IdempotencyMismatch, Problem
 __all__ = ["AuthorizeHolds", "HoldRequest"]
 
 ACTION = "hold"
+# How many mandates' numbers a process remembers, about 200 bytes each.
+NUMBERS_MAX = 50_000
 Outcome = dict[str, Any] | Exception
 
 
@@ -63,6 +66,8 @@ class AuthorizeHolds:
         self._tariffs = tariffs
         self._clock = clock
         self._faults = faults
+        # By id; a number never changes.
+        self._numbers: dict[str, int] = {}
         self._together: Together[_Asked, dict[str, Any]] = Together(self._authorize)
 
     async def __call__(self, request: HoldRequest) -> dict[str, Any]:
@@ -71,14 +76,29 @@ class AuthorizeHolds:
         402 with the reason of a check, 404 for a mandate that the directory does not know, 422 for what cannot be
         priced and for a key that was used for another request.
         """
-        row = await self._check_funds.read(request.question)
-        keyed = KeyedRequest(ACTION, row["mandate_no"], request.actor, request.key, request.body)
-        return await self._together(_Asked(request, keyed), keyed.mandate_no)
+        number = self._numbers.get(request.question.mandate_id)
+        if number is not None:
+            try:
+                return await self._together(_asked(request, number), number)
+            except Contended:
+                # There is no account yet; it is made first.
+                pass
+        number = await self._number(request.question)
+        return await self._together(_asked(request, number), number)
+
+    async def _number(self, question: Question) -> int:
+        """The number of a mandate, with accounts that are there for who asks."""
+        number: int = (await self._check_funds.read(question))["mandate_no"]
+        if len(self._numbers) >= NUMBERS_MAX:
+            self._numbers.clear()
+        self._numbers[question.mandate_id] = number
+        return number
 
     async def _authorize(self, asked: Sequence[_Asked], wait: bool) -> list[Outcome]:
         self._faults.reach("authorize_before_transaction")
         async with self._database.transaction() as connection:
-            locked = await lock_mandates(connection, {each.keyed.mandate_no for each in asked}, wait=wait)
+            numbers = {each.keyed.mandate_no for each in asked}
+            locked = await lock_pricing_versions(connection, numbers, wait=wait)
             mine = [each for each in asked if each.keyed.mandate_no in locked]
             if not mine:
                 return [Locked()] * len(asked)
@@ -97,6 +117,10 @@ class AuthorizeHolds:
             self._faults.reach("authorize_before_commit")
         self._faults.reach("authorize_after_commit")
         return [outcomes.get(id(each), Locked()) for each in asked]
+
+
+def _asked(request: HoldRequest, mandate_no: int) -> _Asked:
+    return _Asked(request, KeyedRequest(ACTION, mandate_no, request.actor, request.key, request.body))
 
 
 class _Deciding:
@@ -134,11 +158,12 @@ class _Deciding:
         request, question = asked.request, asked.request.question
         account_no = row["own_no" if row["billing_model"] == "PREPAY_USER" else "pool_no"]
         reserved = self._reserved.get(account_no, 0)
+        if not row["known"]:
+            raise MandateUnknown
         found = self._check_funds.decide(question, row, self._tariff, reserved=reserved)
         if found.decision.reason is not None:
             raise HoldRefused(found.decision.reason, found.figures())
         if account_no is None or row["own_no"] is None:
-            # Somebody became a member in this very moment; asked again, the account is made first.
             raise Contended("no account yet")
         held = (row["own_held" if row["billing_model"] == "PREPAY_USER" else "pool_held"] or 0) + reserved
         if held + found.required > BALANCE_MAX:

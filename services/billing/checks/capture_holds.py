@@ -22,13 +22,13 @@ from services.billing.checks.errors import (
     PriceUnknown,
     UsageConflict,
 )
-from services.billing.checks.recorded_usage import RecordedUsage, read_recorded
 from services.billing.checks.together import Locked, Together
 from services.billing.errors import InvalidField
-from services.billing.ledger.domain import BEYOND_BALANCE_MAX, hold_mandate_no
+from services.billing.ledger.domain import BEYOND_BALANCE_MAX, hold_mandate_no, transaction_id
 from services.billing.ledger.holds import Hold, read_holds, settle_holds
-from services.billing.mandates.repository import lock_mandates
-from services.billing.money import plain
+from services.billing.ledger.repository import RecordedUsage, recorded_usage
+from services.billing.mandates.repository import lock_pricing_versions
+from services.billing.money import money_json, plain
 from services.billing.pricing import utc_text
 from services.billing.pricing.rating import Parked, billable, rate_usage
 from services.chassis.clock import Clock
@@ -45,36 +45,43 @@ UNKNOWN = "unknown"
 Outcome = dict[str, Any] | Exception
 
 
-@dataclass(slots=True)
-class _Capture:
-    """A hold and the usage that is to settle it. `by_cost`: the usage is made of the hold and a cost."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """What is to be captured by what: a cost, which makes an event of the hold's own, or a usage event."""
 
+    mandate_no: int
+    hold_id: UUID
+    given: NonNegativeMoney | Event
+
+    @property
+    def marks(self) -> set[tuple[int, UUID]]:
+        """What only one of those that are decided at once may have: the hold, and the id of the event."""
+        event_id = self.given.id if isinstance(self.given, Event) else self.hold_id
+        return {(self.mandate_no, self.hold_id), (self.mandate_no, event_id)}
+
+
+@dataclass(slots=True, eq=False)
+class _Capture:
+    """A hold under the lock of its mandate, and the usage that is to settle it, with what was recorded of it before."""
+
+    asked: _Asked
     hold: Hold
     usage: Usage
-    by_cost: bool
-    # Whether the usage was recorded before.
-    known: bool = False
+    recorded: RecordedUsage | None = None
 
     @property
     def identity(self) -> tuple[int, UUID]:
-        """The mandate's number, which was in the hold's id, and the id of the event."""
-        return self.hold.mandate_no, self.usage.event.id
-
-    @property
-    def settlement(self) -> tuple[int, UUID, UUID]:
-        """The mandate, the hold and the event that settles it."""
-        return self.hold.mandate_no, self.hold.id, self.usage.event.id
+        """The identity of the event."""
+        return self.asked.mandate_no, self.usage.event.id
 
     @property
     def left_open(self) -> bool:
         """Whether the charge of usage that names no hold, or was charged before, has left the hold as it was."""
-        return self.hold.state == "OPEN" and (self.usage.data.hold_id is None or self.known)
+        return self.hold.state == "OPEN" and (self.usage.data.hold_id is None or self.recorded is not None)
 
-    def refusal(self, recorded: RecordedUsage | None, context: PricingContext, now: datetime) -> Problem | None:
-        """Why the hold cannot be settled by this usage; None where it can, or was. `recorded` is that usage, where it
-        was recorded already."""
-        self.known = recorded is not None
-        state, event = self.hold.state_at(now), self.usage.event
+    def refusal(self, context: PricingContext, now: datetime) -> Problem | None:
+        """Why the hold cannot be settled by this usage; None where it can, or was."""
+        state, event, recorded = self.hold.state_at(now), self.usage.event, self.recorded
         if state == "CAPTURED" and (self.hold.settled_by != event.id or recorded is None):
             return CapturedOtherwise()
         if state in ("VOIDED", "EXPIRED"):
@@ -82,8 +89,8 @@ class _Capture:
         if recorded is not None:
             if recorded.digest != event.digest:
                 return CapturedOtherwise() if state == "CAPTURED" else UsageConflict()
-            return recorded.waiting
-        terms = context.terms[self.hold.mandate_no]
+            return _waiting(recorded)
+        terms = context.terms[self.asked.mandate_no]
         rated = rate_usage(billable(self.usage.data, self.usage.tokens), event.time, context.tariff, terms.markup)
         return PriceUnknown(rated.reason, rated.detail) if isinstance(rated, Parked) else None
 
@@ -93,111 +100,116 @@ class CaptureHolds:
 
     def __init__(self, database: Database, *, default_markup: Decimal, clock: Clock, faults: FaultPoints) -> None:
         self._database = database
+        self._default_markup = default_markup
         self._charges = Charges(default_markup)
         self._clock = clock
         self._faults = faults
-        self._together: Together[_Capture, dict[str, Any]] = Together(self._capture)
+        self._together: Together[_Asked, dict[str, Any]] = Together(self._capture)
 
-    async def by_cost(self, hold_id: UUID, cost: NonNegativeMoney) -> dict[str, Any]:
-        """Charges what the provider charged, before markup, as usage whose event has the id of the hold."""
-        hold = await self._find(hold_id)
-        return await self._together(_Capture(hold, Usage(_usage_of(hold, cost, self._clock())), True), hold.mandate_no)
+    async def __call__(self, hold_id: UUID, given: NonNegativeMoney | Event) -> dict[str, Any]:
+        """Charges what the provider charged, before markup, as usage whose event has the id of the hold; or a usage
+        event, which need not name the hold. The hold is settled by it.
 
-    async def by_event(self, hold_id: UUID, event: Event) -> dict[str, Any]:
-        """Charges a usage event, which need not name the hold, and settles the hold by it.
-
-        Both answer the charge; a repeat is answered as the first, also where the event came another way. 404 for a hold
+        Answers the charge; a repeat is answered as the first, also where the event came another way. 404 for a hold
         that is not there or of another mandate than the event, 409 for one that is expired, voided or settled by other
         usage, and for an event that was recorded with other data, 422 for what cannot be priced, which may then be
         published to wait for its price.
         """
-        hold = await self._find(hold_id)
-        usage = Usage(event)
-        if usage.data.mandate_id != hold.mandate_id:
-            raise HoldUnknown
-        if usage.data.hold_id not in (None, hold_id):
-            raise InvalidField(
-                "event.data.hold_id", en="another hold than this is named", de="eine andere Reservierung ist genannt"
-            )
-        return await self._together(_Capture(hold, usage, False), hold.mandate_no)
-
-    async def _find(self, hold_id: UUID) -> Hold:
         mandate_no = hold_mandate_no(hold_id)
         if mandate_no is None:
             raise HoldUnknown
-        async with self._database.reading() as connection:
-            found = await read_holds(connection, [(mandate_no, hold_id)])
-        if hold_id not in found:
-            raise HoldUnknown
-        return found[hold_id]
+        return await self._together(_Asked(mandate_no, hold_id, given), mandate_no)
 
-    async def _capture(self, asked: Sequence[_Capture], wait: bool) -> list[Outcome]:
-        """Captures some at once. Of two that name one hold or one event the second is decided after the first."""
-        outcomes: dict[int, Outcome] = {}
+    async def _capture(self, asked: Sequence[_Asked], wait: bool) -> list[Outcome]:
+        """Captures some at once. Of two that have a hold or an event in common the second is decided after the
+        first."""
+        outcomes: dict[_Asked, Outcome] = {}
         left = list(asked)
         while left:
-            first: list[_Capture] = []
-            later: list[_Capture] = []
-            taken = set[object]()
+            first: list[_Asked] = []
+            later: list[_Asked] = []
+            taken: set[tuple[int, UUID]] = set()
             for each in left:
-                marks = {each.hold.id, each.identity}
-                (later if marks & taken else first).append(each)
-                taken |= marks
+                (later if each.marks & taken else first).append(each)
+                taken |= each.marks
             outcomes |= await self._capture_distinct(first, wait=wait)
             left = later
-        return [outcomes[id(each)] for each in asked]
+        return [outcomes[each] for each in asked]
 
-    async def _capture_distinct(self, asked: Sequence[_Capture], *, wait: bool) -> dict[int, Outcome]:
+    async def _capture_distinct(self, asked: Sequence[_Asked], *, wait: bool) -> dict[_Asked, Outcome]:
         self._faults.reach("capture_before_transaction")
-        async with self._database.reading() as connection:
-            await self._charges.assign_charge_keys(connection, [each.usage for each in asked], self._clock())
-        async with self._database.transaction() as connection:
-            locked = await lock_mandates(connection, {each.hold.mandate_no for each in asked}, wait=wait)
-            mine = [each for each in asked if each.hold.mandate_no in locked]
-            outcomes: dict[int, Outcome] = {id(each): Locked() for each in asked}
-            if mine:
-                outcomes |= await self._settle(connection, mine)
-            self._faults.reach("capture_before_commit")
+        charges = self._charges
+        try:
+            async with self._database.transaction() as connection:
+                locked = await lock_pricing_versions(connection, {each.mandate_no for each in asked}, wait=wait)
+                mine = [each for each in asked if each.mandate_no in locked]
+                # A mandate that is not there even after waiting has no holds.
+                absent = HoldUnknown if wait else Locked
+                outcomes: dict[_Asked, Outcome] = {each: absent() for each in asked if each.mandate_no not in locked}
+                if mine:
+                    outcomes |= await self._settle(connection, charges, mine)
+                self._faults.reach("capture_before_commit")
+        except BaseException:
+            # Charge keys that were made in it are not there.
+            self._charges = Charges(self._default_markup)
+            raise
         self._faults.reach("capture_after_commit")
         return outcomes
 
-    async def _settle(self, connection: AsyncConnection, captures: Sequence[_Capture]) -> dict[int, Outcome]:
+    async def _settle(
+        self, connection: AsyncConnection, charges: Charges, asked: Sequence[_Asked]
+    ) -> dict[_Asked, Outcome]:
         """Decides about each under the locks of their mandates, charges what was not charged yet, settles the holds."""
         # After the locks, which may have been waited for.
         now = self._clock()
-        holds = await read_holds(connection, [(each.hold.mandate_no, each.hold.id) for each in captures])
-        recorded = await read_recorded(connection, [each.identity for each in captures])
-        context = await self._charges.pricing_context(connection, [each.usage for each in captures])
-        outcomes: dict[int, Outcome] = {}
+        holds = await read_holds(connection, [(each.mandate_no, each.hold_id) for each in asked])
+        outcomes: dict[_Asked, Outcome] = {}
+        captures: list[_Capture] = []
+        for each in asked:
+            try:
+                captures.append(_read(each, holds.get(each.hold_id), now))
+            except Problem as refusal:
+                outcomes[each] = refusal
+        if not captures:
+            return outcomes
+        usages = [each.usage for each in captures]
+        await charges.assign_charge_keys(connection, usages, now)
+        context = await charges.pricing_context(connection, usages)
+        recorded = await recorded_usage(connection, [each.identity for each in captures])
         settling: list[_Capture] = []
-        for each in captures:
-            each.hold = holds[each.hold.id]
-            refusal = each.refusal(recorded.get(each.identity), context, now)
-            if refusal is None:
-                settling.append(each)
+        for capture in captures:
+            capture.recorded = recorded.get(capture.identity)
+            refused = capture.refusal(context, now)
+            if refused is None:
+                settling.append(capture)
             else:
-                outcomes[id(each)] = refusal
-        fresh = [each for each in settling if each.identity not in recorded]
+                outcomes[capture.asked] = refused
+        fresh = [each for each in settling if each.recorded is None]
         if fresh:
-            charged = await self._charges.charge(connection, [each.usage for each in fresh], context, now)
+            charged = await charges.charge(connection, [each.usage for each in fresh], context, now)
             too_large = {usage.identity for usage in charged.too_large}
-            outcomes |= {id(each): _too_large(each) for each in fresh if each.identity in too_large}
-            recorded |= await read_recorded(connection, [each.identity for each in fresh])
-        settled = [each for each in settling if id(each) not in outcomes]
-        # Those that their usage names are settled by the charge already, and by this not again.
-        await settle_holds(connection, [each.settlement for each in settled if each.left_open], now=now)
-        return outcomes | {
-            id(each): recorded[each.identity].json(each.hold.id, each.usage.event.id) for each in settled
-        }
+            outcomes |= {each.asked: _too_large(each.asked) for each in fresh if each.identity in too_large}
+            recorded |= await recorded_usage(connection, [each.identity for each in fresh])
+        settled = [each for each in settling if each.asked not in outcomes]
+        # The others were settled by the charge of their usage, which names them.
+        left_open = [(*each.identity, each.hold.id) for each in settled if each.left_open]
+        await settle_holds(connection, [(no, hold, event) for no, event, hold in left_open], now=now)
+        return outcomes | {each.asked: _answer(each.hold.id, recorded[each.identity]) for each in settled}
 
 
-def _too_large(capture: _Capture) -> Problem:
-    return InvalidField(
-        "cost" if capture.by_cost else "event",
-        en=BEYOND_BALANCE_MAX,
-        de="mit diesem Betrag läge das Guthaben ausserhalb des Bereichs des Hauptbuchs",
-        code="AMOUNT_TOO_LARGE",
-    )
+def _read(asked: _Asked, hold: Hold | None, now: datetime) -> _Capture:
+    """The hold with its usage; raises what speaks against the one settling the other at all."""
+    if hold is None:
+        raise HoldUnknown
+    given = asked.given
+    usage = Usage(given if isinstance(given, Event) else _usage_of(hold, given, now))
+    if usage.data.mandate_id != hold.mandate_id:
+        raise HoldUnknown
+    if usage.data.hold_id not in (None, hold.id):
+        raise InvalidField(
+            "event.data.hold_id", en="another hold than this is named", de="eine andere Reservierung ist genannt"
+        )
+    return _Capture(asked, hold, usage)
 
 
 def _usage_of(hold: Hold, cost: NonNegativeMoney, now: datetime) -> Event:
@@ -213,3 +225,37 @@ def _usage_of(hold: Hold, cost: NonNegativeMoney, now: datetime) -> Event:
     }
     attributes = {"specversion": "1.0", "id": str(hold.id), "source": SOURCE, "type": USAGE_RECORDED_V1.type}
     return decode_structured({**attributes, "time": utc_text(now), "data": data}, now=now)
+
+
+def _waiting(recorded: RecordedUsage) -> Problem | None:
+    """Why usage that was recorded was not charged yet; None where it was, or is free."""
+    if recorded.reason in (None, "FREE"):
+        return None
+    if recorded.reason in PriceUnknown.REASONS:
+        return PriceUnknown(recorded.reason, recorded.detail or "")
+    return UsageConflict()
+
+
+def _too_large(asked: _Asked) -> Problem:
+    return InvalidField(
+        "event" if isinstance(asked.given, Event) else "cost",
+        en=BEYOND_BALANCE_MAX,
+        de="mit diesem Betrag läge das Guthaben ausserhalb des Bereichs des Hauptbuchs",
+        code="AMOUNT_TOO_LARGE",
+    )
+
+
+def _answer(hold: UUID, recorded: RecordedUsage) -> dict[str, Any]:
+    """The answer to a capture; the same whenever it is asked for, because a charge never changes."""
+    transaction, balance = None, None
+    if recorded.account_no is not None and recorded.seq is not None:
+        transaction = str(transaction_id(recorded.account_no, recorded.seq))
+    if recorded.balance_after is not None:
+        balance = money_json(recorded.balance_after)
+    return {
+        "holdId": str(hold),
+        "eventId": str(recorded.event_id),
+        "transactionId": transaction,
+        "amount": money_json(recorded.amount),
+        "balanceAfter": balance,
+    }

@@ -64,32 +64,30 @@ class OpeningCredit(NamedTuple):
     amount: int
 
 
-async def lock_mandates(
-    connection: AsyncConnection, numbers: Iterable[int], *, wait: bool = True
-) -> dict[int, LockedMandate]:
+async def lock_mandates(connection: AsyncConnection, numbers: Iterable[int]) -> dict[int, LockedMandate]:
     """Locks mandates in the order of their numbers, so that no two transactions deadlock.
 
     Every transaction that moves money, makes members' accounts or switches the model takes this lock first and decides
     under it; it is the lock of all accounts of the mandate too. It is one mode for all: a shared lock would let charges
     that follow each other closely keep a switch waiting for ever, and charges of one mandate meet at its pool account
-    anyway. Without `wait`, mandates that somebody else has locked are left out.
+    anyway.
     """
     columns = mandates.c
     read = sa.select(columns.no, columns.id, columns.billing_model, columns.time_zone, columns.past_time_zones)
     given = one_of(columns.no, sorted(set(numbers)))
-    rows = await connection.execute(
-        read.where(given).order_by(columns.no).with_for_update(key_share=True, skip_locked=not wait)
-    )
+    rows = await connection.execute(read.where(given).order_by(columns.no).with_for_update(key_share=True))
     return {row.no: LockedMandate(*row) for row in rows}
 
 
-async def lock_pricing_versions(connection: AsyncConnection, numbers: Iterable[int]) -> dict[int, int]:
+async def lock_pricing_versions(
+    connection: AsyncConnection, numbers: Iterable[int], *, wait: bool = True
+) -> dict[int, int]:
     """Locks mandates as `lock_mandates` does and returns their pricing versions, by which a charge checks that the
-    terms it has read still hold."""
+    terms it has read still hold. Without `wait`, mandates that somebody else has locked are left out."""
     driver = driver_connection(connection)
     rows = await driver.fetch(
         "SELECT m.no, m.pricing_version FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
-        " ORDER BY m.no FOR NO KEY UPDATE OF m",
+        f" ORDER BY m.no FOR NO KEY UPDATE OF m{'' if wait else ' SKIP LOCKED'}",
         sorted(set(numbers)),
     )
     return {row["no"]: row["pricing_version"] for row in rows}

@@ -37,7 +37,7 @@ async def test_a_hold_reserves_what_a_check_then_no_longer_sees(holding: Holding
     accounts = await holding.api.call(
         admin_of(holding.mandate), "GET", f"/api/billing/admin/accounts/{holding.mandate}"
     )
-    assert [account["heldAmount"] for account in accounts.json()][0] == 0.75
+    assert accounts.json()[0]["heldAmount"] == 0.75
     assert await holding.books.failing() == {}
 
 
@@ -69,17 +69,14 @@ async def test_an_estimate_is_held_at_its_final_price(holding: Holding) -> None:
     assert (await holding.ask(None, estimate={"cost": chf("0.1")})).json()["amount"] == chf("0.150000")
     unknown = await holding.ask(None, estimate={"provider": "none", "model": "such", "tokens": {"input": 1}})
     assert (unknown.status_code, unknown.json()["code"]) == (422, "PRICE_UNKNOWN")
-    # A free model is not refused for money; nothing is held for it.
-    await holding.credit(-4.85)
-    free = await holding.ask(None, estimate={"cost": chf("0")})
-    assert free.status_code in (201, 402)
+    everything = await holding.ask(None, estimate={"cost": chf("3.233333333333")})
+    assert everything.json()["balanceAfterHold"] == chf("0.000000")
 
 
-@pytest.mark.parametrize("parallel", [50])
-async def test_holds_at_once_never_exceed_the_balance(holding: Holding, parallel: int) -> None:
+async def test_fifty_holds_at_once_never_exceed_the_balance(holding: Holding) -> None:
     await holding.credit(7)
-    answers = await asyncio.gather(*(holding.ask("1") for _ in range(parallel)))
-    assert sorted(answer.status_code for answer in answers) == [201] * 7 + [402] * (parallel - 7)
+    answers = await asyncio.gather(*(holding.ask("1") for _ in range(50)))
+    assert sorted(answer.status_code for answer in answers) == [201] * 7 + [402] * 43
     assert len({answer.json()["holdId"] for answer in answers if answer.status_code == 201}) == 7
     left = sorted(answer.json()["balanceAfterHold"]["amount"] for answer in answers if answer.status_code == 201)
     assert left == [f"{number}.000000" for number in range(7)]
@@ -117,7 +114,6 @@ async def test_repeats_at_once_are_one_hold(holding: Holding) -> None:
     await holding.credit(5)
     answers = await asyncio.gather(*(holding.ask("1", key="one") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {201}
-    assert len({answer.text for answer in answers}) == len({str(sorted(a.json().items())) for a in answers}) or True
     assert all(answer.json() == answers[0].json() for answer in answers)
     assert await holding.held() == {None: 1_000_000}
 
@@ -153,7 +149,9 @@ async def test_captured_by_cost_it_is_a_usage_charge_with_the_holds_id(holding: 
         "chat-1",
     )
     assert (listed["description"], listed["amount"]) == ("AI Usage: anthropic", 0.75)
-    (row,) = await holding.books.fetch("SELECT derivation::jsonb ->> 'hold_id' FROM transactions WHERE event_id = $1", UUID(hold))
+    (row,) = await holding.books.fetch(
+        "SELECT derivation::jsonb ->> 'hold_id' FROM transactions WHERE event_id = $1", UUID(hold)
+    )
     assert row[0] == hold
     assert (await holding.capture(hold, cost=chf("0.5"))).json() == captured
     assert await holding.books.failing() == {}
@@ -183,12 +181,20 @@ async def test_captured_by_an_event_it_is_that_events_charge(holding: Holding) -
     hold = await holding.hold("2")
     event = usage_event(holding.mandate, amount="0.1", workflow_id="w-1")
     answer = await holding.capture(hold, event=event)
-    assert (answer.status_code, answer.json()["eventId"], answer.json()["amount"]) == (200, event["id"], chf("0.150000"))
+    assert (answer.status_code, answer.json()["eventId"], answer.json()["amount"]) == (
+        200,
+        event["id"],
+        chf("0.150000"),
+    )
     assert await holding.state(hold) == ("CAPTURED", UUID(event["id"]))
     assert (await holding.capture(hold, event=event)).json() == answer.json()
     # The same event from a publisher is a repeat, and with other data a contradiction.
-    await charge(holding.api.database, usage_record(holding.mandate, event_id=UUID(event["id"]), amount="0.1", workflow_id="w-1"))
-    other = await holding.capture(await holding.hold("1"), event=usage_event(holding.mandate, event_id=UUID(event["id"])))
+    await charge(
+        holding.api.database, usage_record(holding.mandate, event_id=UUID(event["id"]), amount="0.1", workflow_id="w-1")
+    )
+    other = await holding.capture(
+        await holding.hold("1"), event=usage_event(holding.mandate, event_id=UUID(event["id"]))
+    )
     assert (other.status_code, other.json()["code"]) == (409, "CONFLICT")
     assert await holding.books.charged([holding.mandate]) == 1
     assert await holding.held() == {None: 1_000_000}
@@ -304,7 +310,9 @@ async def test_usage_that_cannot_be_priced_is_not_captured_and_the_hold_stays(ho
     for answer in (no_rate, no_price):
         assert (answer.status_code, answer.json()["code"]) == (422, "PRICE_UNKNOWN"), answer.text
     # As an event it waits for its price, and is still no charge.
-    record = usage_record(holding.mandate, event_id=UUID(event["id"]), cost=None, model="unheard-of", tokens={"input": 5})
+    record = usage_record(
+        holding.mandate, event_id=UUID(event["id"]), cost=None, model="unheard-of", tokens={"input": 5}
+    )
     await charge(holding.api.database, record)
     assert (await holding.capture(hold, event=event)).json()["code"] == "PRICE_UNKNOWN"
     assert await holding.held() == {None: 1_000_000}
@@ -317,7 +325,7 @@ async def test_an_amount_beyond_the_ledger_is_refused_and_its_neighbours_are_not
     )
     await holding.credit(1)
     holds = [await holding.hold("0.1") for _ in range(5)]
-    rates = {"currency": "KWD", "rate": "9000000000", "validFrom": "2020-01-01T00:00:00Z"}
+    rates = {"currency": "KWD", "rate": "999999", "validFrom": "2020-01-01T00:00:00Z"}
     assert (await holding.api.call(system_admin(), "POST", "/api/billing/admin/rates", json=rates)).status_code == 200
     huge = {"amount": "999999999", "currency": "KWD"}
     first, *others = await asyncio.gather(
@@ -346,7 +354,13 @@ async def test_a_hold_of_another_mandate_is_not_there(holding: Holding, api: Bil
     answer = await holding.capture(hold, event=usage_event(other))
     assert (answer.status_code, answer.json()["code"]) == (404, "HOLD_UNKNOWN")
     numbered = UUID(hold)
-    for unknown in (str(uuid4()), str(UUID(int=numbered.int ^ 1)), str(UUID(int=numbered.int + (1 << 96))), "no-uuid", "f" * 32):
+    for unknown in (
+        str(uuid4()),
+        str(UUID(int=numbered.int ^ 1)),
+        str(UUID(int=numbered.int + (1 << 96))),
+        "no-uuid",
+        "f" * 32,
+    ):
         for answered in (await holding.capture(unknown, cost=chf("1")), await holding.void(unknown)):
             assert (answered.status_code, answered.json()["code"]) == (404, "HOLD_UNKNOWN"), answered.text
     assert (await holding.ask("1", mandateId=new_mandate())).json()["code"] == "MANDATE_UNKNOWN"
@@ -395,7 +409,12 @@ async def test_what_cannot_be_held_names_its_field(
     assert german.json()["errors"][0]["message"] != document["errors"][0]["message"]
 
 
-EVENT = {"specversion": "1.0", "source": "/tests", "type": "ch.rappen.usage.recorded.v1", "time": "2026-01-01T00:00:00Z"}
+EVENT = {
+    "specversion": "1.0",
+    "source": "/tests",
+    "type": "ch.rappen.usage.recorded.v1",
+    "time": "2026-01-01T00:00:00Z",
+}
 USED = {"mandate_id": "m", "user_id": "u", "provider": "p", "model": "m", "cost": chf("1")}
 GOOD = {**EVENT, "id": str(uuid4()), "data": USED}
 
