@@ -9,6 +9,7 @@ from services.billing.checks import api_holds as holds
 from services.billing.checks.authorize_holds import AuthorizeHolds
 from services.billing.checks.capture_holds import CaptureHolds
 from services.billing.checks.check_funds import CheckFunds
+from services.billing.checks.together import Together
 from services.billing.credits import api as accounts
 from services.billing.http import ApiContext
 from services.billing.mandates import api as mandates
@@ -46,7 +47,8 @@ def serve_routes(
     app.state.caller = caller
     app.state.context = ApiContext(settings, database, clock)
     app.state.tariffs = tariffs
-    app.state.authorize = AuthorizeHolds(database, check_funds, tariffs, clock=clock, faults=faults)
-    app.state.capture = CaptureHolds(database, default_markup=markup, clock=clock, faults=faults)
+    together = Together()
+    app.state.authorize = AuthorizeHolds(database, together, check_funds, tariffs, clock=clock, faults=faults)
+    app.state.capture = CaptureHolds(database, together, default_markup=markup, clock=clock, faults=faults)
     app.state.check = checks.check_handler(caller, check_funds)
     return checks.DirectPaths(app, {checks.PATH: app.state.check})

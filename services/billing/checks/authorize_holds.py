@@ -59,16 +59,23 @@ class AuthorizeHolds:
     """Reserves amounts. Those that wait together are decided one after the other in one transaction."""
 
     def __init__(
-        self, database: Database, check_funds: CheckFunds, tariffs: Tariffs, *, clock: Clock, faults: FaultPoints
+        self,
+        database: Database,
+        together: Together,
+        check_funds: CheckFunds,
+        tariffs: Tariffs,
+        *,
+        clock: Clock,
+        faults: FaultPoints,
     ) -> None:
         self._database = database
+        self._together = together
         self._check_funds = check_funds
         self._tariffs = tariffs
         self._clock = clock
         self._faults = faults
         # By id; a number never changes.
         self._numbers: dict[str, int] = {}
-        self._together: Together[_Asked, dict[str, Any]] = Together(self._authorize)
 
     async def __call__(self, request: HoldRequest) -> dict[str, Any]:
         """The hold as it is answered; a repeat with the same key gets the first answer. A refusal stores nothing.
@@ -79,12 +86,12 @@ class AuthorizeHolds:
         number = self._numbers.get(request.question.mandate_id)
         if number is not None:
             try:
-                return await self._together(_asked(request, number), number)
+                return await self._together(self._authorize, _asked(request, number), number)
             except Contended:
                 # There is no account yet; it is made first.
                 pass
         number = await self._number(request.question)
-        return await self._together(_asked(request, number), number)
+        return await self._together(self._authorize, _asked(request, number), number)
 
     async def _number(self, question: Question) -> int:
         """The number of a mandate, with accounts that are there for who asks."""

@@ -98,13 +98,15 @@ class _Capture:
 class CaptureHolds:
     """Captures holds. Those that wait together are charged as one batch of usage."""
 
-    def __init__(self, database: Database, *, default_markup: Decimal, clock: Clock, faults: FaultPoints) -> None:
+    def __init__(
+        self, database: Database, together: Together, *, default_markup: Decimal, clock: Clock, faults: FaultPoints
+    ) -> None:
         self._database = database
+        self._together = together
         self._default_markup = default_markup
         self._charges = Charges(default_markup)
         self._clock = clock
         self._faults = faults
-        self._together: Together[_Asked, dict[str, Any]] = Together(self._capture)
 
     async def __call__(self, hold_id: UUID, given: NonNegativeMoney | Event) -> dict[str, Any]:
         """Charges what the provider charged, before markup, as usage whose event has the id of the hold; or a usage
@@ -118,7 +120,7 @@ class CaptureHolds:
         mandate_no = hold_mandate_no(hold_id)
         if mandate_no is None:
             raise HoldUnknown
-        return await self._together(_Asked(mandate_no, hold_id, given), mandate_no)
+        return await self._together(self._capture, _Asked(mandate_no, hold_id, given), mandate_no)
 
     async def _capture(self, asked: Sequence[_Asked], wait: bool) -> list[Outcome]:
         """Captures some at once. Of two that have a hold or an event in common the second is decided after the
