@@ -133,7 +133,7 @@ async def _profile_holds(session: Session, scenarios: Scenarios, _: Scale) -> st
     """The api under the load of holds and captures."""
     samples = _Samples()
     async with _sampled(session.api.pid, session.folder, samples):
-        made = await scenarios.holds(100.0)
+        made = await scenarios.holds()
     cpu_us = made.cpu.microseconds(made.captured.count)
     return "\n".join(
         [

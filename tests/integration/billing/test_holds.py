@@ -8,10 +8,10 @@ import pytest
 
 from services.chassis.caller import Caller
 from tests.integration.billing.conftest import BillingApi
-from tests.integration.billing.holding import Holding, chf, publisher, usage_event
 from tests.support.callers import admin_of, checker, member_of, system_admin
 from tests.support.charging import charge
 from tests.support.events import new_mandate, usage_record
+from tests.support.holding import Holding, chf, publisher, usage_event
 from tests.support.ledger import Books
 
 

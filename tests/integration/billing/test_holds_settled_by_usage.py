@@ -15,10 +15,10 @@ from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
 from services.chassis.database import Database
 from tests.integration.billing.conftest import BillingApi
-from tests.integration.billing.holding import Holding
 from tests.support.callers import system_admin
 from tests.support.charging import charge, charging, received, settling
 from tests.support.events import new_mandate, usage_record
+from tests.support.holding import Holding
 from tests.support.ledger import Books
 from tests.support.statements import CountedDatabase
 

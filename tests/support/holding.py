@@ -1,17 +1,21 @@
 """Asking for holds at the billing api, and the usage that settles them."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
 
 from services.chassis.caller import Caller
-from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, system_admin
 from tests.support.events import structured_record, usage_record
 from tests.support.ledger import Books
+
+if TYPE_CHECKING:
+    from tests.integration.billing.conftest import BillingApi
 
 __all__ = ["Holding", "chf", "publisher", "usage_event"]
 
