@@ -48,6 +48,12 @@ _FOLLOWED = (
     " marked AS (INSERT INTO unpublished_balances (mandate_no, account_no) SELECT mandate_no, no FROM moved"
     " ON CONFLICT DO NOTHING)"
 )
+# The given holds by their key, and by nothing else: an index of the open ones would lead through all of them.
+_FOUND = (
+    "WITH found AS MATERIALIZED (SELECT h.mandate_no, h.id, h.state, h.expires_at, given.settled_by"
+    " FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS given (mandate_no, id, settled_by)"
+    " JOIN holds h ON h.mandate_no = given.mandate_no AND h.id = given.id)"
+)
 _RELEASED = " RETURNING h.mandate_no, h.account_no, -h.amount AS by"
 
 
@@ -126,10 +132,9 @@ async def settle_holds(connection: AsyncConnection, naming: Iterable[tuple[int, 
     if not first:
         return
     await driver_connection(connection).execute(
-        "WITH changed AS (UPDATE holds h SET state = 'CAPTURED', settled_at = $4, settled_by = given.event_id"
-        " FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS given (mandate_no, id, event_id)"
-        " WHERE h.mandate_no = given.mandate_no AND h.id = given.id AND h.state = 'OPEN' AND h.expires_at > $4"
-        f"{_RELEASED}),{_FOLLOWED} SELECT",
+        f"{_FOUND}, changed AS (UPDATE holds h SET state = 'CAPTURED', settled_at = $4, settled_by = found.settled_by"
+        " FROM found WHERE h.mandate_no = found.mandate_no AND h.id = found.id"
+        f" AND found.state = 'OPEN' AND found.expires_at > $4{_RELEASED}),{_FOLLOWED} SELECT",
         [mandate_no for mandate_no, _ in first],
         [hold for _, hold in first],
         list(first.values()),
@@ -140,10 +145,12 @@ async def settle_holds(connection: AsyncConnection, naming: Iterable[tuple[int, 
 async def void_hold(connection: AsyncConnection, mandate_no: int, hold: UUID, *, now: datetime) -> None:
     """Gives back the amount of an open hold."""
     await driver_connection(connection).execute(
-        "WITH changed AS (UPDATE holds h SET state = 'VOIDED', settled_at = $3"
-        f" WHERE h.mandate_no = $1 AND h.id = $2 AND h.state = 'OPEN'{_RELEASED}),{_FOLLOWED} SELECT",
-        mandate_no,
-        hold,
+        f"{_FOUND}, changed AS (UPDATE holds h SET state = 'VOIDED', settled_at = $4"
+        " FROM found WHERE h.mandate_no = found.mandate_no AND h.id = found.id"
+        f" AND found.state = 'OPEN'{_RELEASED}),{_FOLLOWED} SELECT",
+        [mandate_no],
+        [hold],
+        [None],
         now,
     )
 
@@ -151,7 +158,7 @@ async def void_hold(connection: AsyncConnection, mandate_no: int, hold: UUID, *,
 async def mandates_with_due_holds(connection: AsyncConnection, *, now: datetime, limit: int) -> list[int]:
     """The mandates of at most `limit` open holds whose time is over, those first that have waited longest."""
     rows = await driver_connection(connection).fetch(
-        "SELECT DISTINCT mandate_no FROM (SELECT mandate_no FROM holds WHERE state = 'OPEN' AND expires_at <= $1"
+        "SELECT DISTINCT mandate_no FROM (SELECT mandate_no FROM holds WHERE settled_at IS NULL AND expires_at <= $1"
         " ORDER BY expires_at LIMIT $2) AS due",
         now,
         limit,

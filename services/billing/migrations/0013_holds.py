@@ -40,7 +40,7 @@ STATEMENTS = (
     CREATE INDEX ix_holds_open ON billing.holds (mandate_no, account_no, expires_at) WHERE state = 'OPEN'
     """,
     """
-    CREATE INDEX ix_holds_due ON billing.holds (expires_at) WHERE state = 'OPEN'
+    CREATE INDEX ix_holds_due ON billing.holds (expires_at) WHERE settled_at IS NULL
     """,
     "GRANT SELECT, INSERT ON billing.holds TO billing_app",
     # What is reserved for whom stays as it was; only where it stands and what became of it change.
