@@ -48,7 +48,13 @@ def serve_routes(
     app.state.context = ApiContext(settings, database, clock)
     app.state.tariffs = tariffs
     together = Together()
-    app.state.authorize = AuthorizeHolds(database, together, check_funds, tariffs, clock=clock, faults=faults)
-    app.state.capture = CaptureHolds(database, together, default_markup=markup, clock=clock, faults=faults)
+    authorize = AuthorizeHolds(database, together, check_funds, tariffs, clock=clock, faults=faults)
+    capture = CaptureHolds(database, together, default_markup=markup, clock=clock, faults=faults)
+    app.state.holds = holds.HoldHandlers(caller, authorize, capture, clock=clock)
     app.state.check = checks.check_handler(caller, check_funds)
-    return checks.DirectPaths(app, {checks.PATH: app.state.check})
+
+    def direct(path: str) -> checks.DirectHandler | None:
+        handler: checks.DirectHandler | None = app.state.check if path == checks.PATH else app.state.holds.find(path)
+        return handler
+
+    return checks.DirectPaths(app, direct, reads=[checks.PATH])

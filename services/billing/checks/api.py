@@ -1,10 +1,11 @@
 """POST /api/billing/check: the question before an AI call.
 
 It is asked so often that the web framework's layers would cost more than the answer. So it is answered in front of the
-application, with the same request ids, deadlines and problem documents, and counts as a read, which may be repeated.
+application, with the same request ids, deadlines and problem documents, and counts as a read, which may be repeated. So
+are holds and their captures (`api_holds`), which are changes.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias, TypeVar, cast
 
 from fastapi import Request, Response
@@ -83,21 +84,26 @@ def read_body(model: type[M], text: bytes, *, event_part: str) -> M:
 
 
 class DirectPaths:
-    """An ASGI application: some paths of `POST` by handlers of their own, everything else by the application behind."""
+    """An ASGI application: some paths of `POST` by handlers of their own, everything else by the application behind.
+    `find` gives the handler of a path, where it has one; those of `reads` change nothing."""
 
-    def __init__(self, behind: ASGIApp, handlers: Mapping[str, DirectHandler]) -> None:
+    def __init__(
+        self, behind: ASGIApp, find: Callable[[str], DirectHandler | None], *, reads: Collection[str] = ()
+    ) -> None:
         self._behind = behind
-        self._handlers = handlers
+        self._find = find
+        self._reads = frozenset(reads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        handler = self._handlers.get(scope["path"]) if scope["type"] == "http" else None
+        handler = self._find(scope["path"]) if scope["type"] == "http" else None
         if handler is None or scope["method"] != "POST":
             await self._behind(scope, receive, send)
             return
         request = Request(scope, receive)
         request_id = identify(request)
-        mark_as_read(request)
+        if scope["path"] in self._reads:
+            mark_as_read(request)
         try:
             async with Deadline(ANSWER_S):
                 response = await handler(request)

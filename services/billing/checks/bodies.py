@@ -16,8 +16,19 @@ from services.chassis.bodies import AnswerBody, RequestBody, Time
 from services.chassis.operations import ProblemDocument
 from services.chassis.validation import Form, value_fault
 
-__all__ = ["Capture", "Captured", "Check", "CheckAnswer", "Hold", "HoldMade", "HoldNotMade", "HoldVoid"]
+__all__ = [
+    "KEY_LENGTH_MAX",
+    "Capture",
+    "Captured",
+    "Check",
+    "CheckAnswer",
+    "Hold",
+    "HoldMade",
+    "HoldNotMade",
+    "HoldVoid",
+]
 
+KEY_LENGTH_MAX = 255
 TTL_S_MAX = 3600
 TTL_S = 300
 
@@ -104,7 +115,7 @@ class CheckAnswer(AnswerBody):
 
 Key = Annotated[
     str,
-    StringConstraints(max_length=255),
+    StringConstraints(max_length=KEY_LENGTH_MAX),
     Form(
         r"^[\x21-\x7e]+$",
         "1 to 255 visible ASCII characters without spaces are expected",

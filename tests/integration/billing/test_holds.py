@@ -4,9 +4,15 @@ import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 
-from services.chassis.caller import Caller
+from services.billing.api import serve_routes
+from services.billing.app import application
+from services.billing.settings import BillingSettings
+from services.chassis.caller import Caller, CallerVerifier
+from services.chassis.clock import system_clock
+from services.chassis.faults import FaultPoints
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, checker, member_of, system_admin
 from tests.support.charging import charge
@@ -116,6 +122,37 @@ async def test_repeats_at_once_are_one_hold(holding: Holding) -> None:
     assert {answer.status_code for answer in answers} == {201}
     assert all(answer.json() == answers[0].json() for answer in answers)
     assert await holding.held() == {None: 1_000_000}
+
+
+async def test_the_routes_of_holds_answer_as_the_direct_paths_do(holding: Holding) -> None:
+    await holding.credit(5)
+    app, verifier = application(), CallerVerifier(audience="billing", secret=holding.api.secret)
+    settings, database = BillingSettings.model_construct(), holding.api.database
+    serve_routes(app, settings, database=database, caller=verifier, clock=system_clock, faults=FaultPoints(None))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://billing") as client:
+        behind = Holding(BillingApi(client, holding.api.secret, database), holding.books, holding.mandate)
+        first = await behind.ask("1", key="one")
+        assert first.status_code == 201
+        assert (await holding.ask("1", key="one")).json() == first.json()
+        hold = first.json()["holdId"]
+        captured = await behind.capture(hold, cost=chf("0.1"))
+        assert captured.status_code == 200
+        assert (await holding.capture(hold, cost=chf("0.1"))).json() == captured.json()
+        for each in (behind, holding):
+            answers = [await each.ask("1", key="k" * 256), await each.capture(hold), await each.capture("x")]
+            assert [answer.status_code for answer in answers] == [422, 422, 422]
+            assert answers[0].json()["errors"][0]["field"] == "Idempotency-Key"
+            assert (await each.api.call(None, "POST", "/api/billing/holds", json={})).status_code == 401
+            assert (await each.api.call(publisher(), "GET", "/api/billing/holds")).status_code == 405
+
+
+async def test_large_and_small_amounts_are_written_without_exponents(holding: Holding) -> None:
+    await holding.credit(20_000)
+    answer = await holding.ask("1e4")
+    assert (answer.json()["amount"], answer.json()["balanceAfterHold"]) == (chf("10000.000000"), chf("10000.000000"))
+    captured = await holding.capture(answer.json()["holdId"], cost=chf("1E-6"))
+    assert (captured.json()["amount"], captured.json()["balanceAfter"]) == (chf("0.000002"), chf("19999.999998"))
+    assert (await holding.capture(await holding.hold("1"), cost=chf("1E+4"))).json()["amount"] == chf("15000.000000")
 
 
 async def test_a_key_is_one_callers_in_one_mandate(holding: Holding) -> None:

@@ -78,7 +78,9 @@ async def test_usage_that_is_refused_or_waits_for_a_price_leaves_its_hold_until_
     await charge(database, waiting)
     assert await holding.held() == {None: 2_000_000}
     await _price(holding.api, model)
-    await settling(database)()
+    settle = settling(database)
+    while await settle():
+        pass
     assert await holding.books.charged([holding.mandate]) == 1
     assert await holding.state(hold) == ("CAPTURED", event)
     assert await holding.held() == {}
