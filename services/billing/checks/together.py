@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from services.chassis.database import DatabaseUnavailable, is_transient
+from services.chassis.deadlines import ANSWER_S
 
 __all__ = ["Locked", "Together"]
 
@@ -108,7 +109,9 @@ class Together:
     async def _answer(self, some: Sequence[_Waiting], *, wait: bool) -> list[_Waiting]:
         """Answers requests of one work; gives those whose mandates are locked."""
         try:
-            outcomes = await some[0].work([each.asked for each in some], wait)
+            # Their callers are answered by then; a server that stands still must not keep those who come later.
+            async with asyncio.timeout(ANSWER_S):
+                outcomes = await some[0].work([each.asked for each in some], wait)
         except Exception as error:  # noqa: BLE001 - it is raised where the request was made.
             if len(some) > 1 and not is_transient(error):
                 # The fault of one of them: each by itself, so that the others do not suffer for it.
