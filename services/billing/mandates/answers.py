@@ -17,6 +17,17 @@ __all__ = ["KeyedPlace", "KeyedRequest", "answer_once", "keep_answers", "kept_an
 _PLACE = (kept_answers.c.mandate_no, kept_answers.c.action, kept_answers.c.actor, kept_answers.c.idempotency_key)
 
 
+def _kept() -> sa.Select[Any]:
+    """The answers of many places, given as a list for each column; written once, because that takes long."""
+    arrays = sa.func.unnest(*(sa.bindparam(column.name, type_=ARRAY(column.type)) for column in _PLACE))
+    given = arrays.table_valued(*(sa.column(column.name, column.type) for column in _PLACE)).render_derived("given")
+    of_place = sa.and_(*(column == given.c[column.name] for column in _PLACE))
+    return sa.select(*_PLACE, kept_answers.c.digest, kept_answers.c.answer).join_from(given, kept_answers, of_place)
+
+
+_KEPT = _kept()
+
+
 class KeyedPlace(NamedTuple):
     """Where the answer to a request is stored: a key is one caller's, for one action in one mandate."""
 
@@ -82,12 +93,9 @@ async def kept_answers_of(
     places = [request.place for request in asked if request.place is not None]
     if not places:
         return {}
-    values = zip(_PLACE, zip(*places, strict=True), strict=True)
-    arrays = sa.func.unnest(*(sa.literal(list(each), ARRAY(column.type)) for column, each in values))
-    given = arrays.table_valued(*(sa.column(column.name, column.type) for column in _PLACE)).render_derived("given")
-    of_place = sa.and_(*(column == given.c[column.name] for column in _PLACE))
-    read = sa.select(*_PLACE, kept_answers.c.digest, kept_answers.c.answer).join_from(given, kept_answers, of_place)
-    return {KeyedPlace(*row[:4]): (row.digest, row.answer) for row in await connection.execute(read)}
+    columns = zip(KeyedPlace._fields, zip(*places, strict=True), strict=True)
+    rows = await connection.execute(_KEPT, {name: list(values) for name, values in columns})
+    return {KeyedPlace(*row[:4]): (row.digest, row.answer) for row in rows}
 
 
 async def keep_answers(
