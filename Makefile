@@ -11,7 +11,7 @@ DESCRIBED := billing payments subscriptions gateway
 # imports again: 3 s instead of 1 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test bench compare lint up down generate lock format
+.PHONY: setup demo test fuzz bench compare lint up down generate lock format
 
 # The environment, exactly as locked. Done again only when the lock has changed.
 setup: $(VENV)/.locked
@@ -30,6 +30,11 @@ demo: setup
 # The whole suite, on a real PostgreSQL and a real Kafka that it starts itself.
 test: setup
 	$(BIN)/python -m pytest
+
+# The properties that compare the fast form of the charge with the published one: a hundred times as many examples as in
+# the suite, and other ones at each run.
+fuzz: setup
+	RAPPEN_FUZZ=100 $(BIN)/python -m pytest -n 0 --timeout 3600 tests/property/test_fast_reading.py tests/property/test_fast_charging.py
 
 # The figures of speed and memory, as ratios to a baseline of the same run.
 bench: setup

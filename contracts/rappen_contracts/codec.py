@@ -25,11 +25,15 @@ from rappen_contracts.types import TIME_END, TIME_START, Contract, parse_instant
 
 __all__ = [
     "BATCH_EVENTS_MAX",
+    "FUTURE_MAX",
+    "JSON",
     "Event",
     "Record",
+    "checked_source",
     "decode",
     "decode_batch_text",
     "decode_structured",
+    "digest_state",
     "encode",
     "encode_structured",
 ]
@@ -154,7 +158,7 @@ def encode(
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", str(id).encode()),
-        ("ce_source", _checked_source(source).encode()),
+        ("ce_source", checked_source(source).encode()),
         ("ce_type", type.encode()),
         ("ce_time", _time_text(time).encode()),
         ("content-type", JSON.encode()),
@@ -164,10 +168,29 @@ def encode(
         headers.append(("ce_subject", mandate_id.encode()))
     if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
         headers.append(("traceparent", traceparent.encode()))
-    value = to_json(data, exclude_none=True)
+    value = _written(data)
     if len(value) > RECORD_BYTES_MAX:
         raise ContractError("RECORD_TOO_LARGE", f"at most {RECORD_BYTES_MAX} bytes")
     return Record(key=key.encode(), value=value, headers=headers)
+
+
+def _written(data: Contract) -> bytes:
+    """The data without its defaults, which a reader adds again; more only where leaving them out would be misread.
+
+    The member of a union needs its tag, and `tokens` whose counts are all zero must not be empty, which means absent.
+    """
+    if not _has_tags(type(data)):
+        # The digest's own rule, so that both agree on what need not be said.
+        written = data.__pydantic_serializer__.to_json(data, exclude_defaults=True)
+        if b"{}" not in written:
+            return written
+    return to_json(data, exclude_none=True)
+
+
+@lru_cache
+def _has_tags(model: type[Contract]) -> bool:
+    """Whether a field is a union whose members are told apart by a field that has a default."""
+    return any(field.discriminator is not None for field in model.model_fields.values())
 
 
 def encode_structured(event: Event) -> dict[str, Any]:
@@ -252,7 +275,7 @@ def _event(attributes: Mapping[str, str], payload: object, now: datetime, events
     version = events.get(type_)
     if version is None:
         raise _unknown(type_, events)
-    source = _checked_source(attributes["ce_source"])
+    source = checked_source(attributes["ce_source"])
     field = "id"
     try:
         event_id = parse_uuid(attributes["ce_id"])
@@ -294,13 +317,13 @@ def _digest(name: str, data: Contract) -> bytes:
     """
     # The serializer itself, because `model_dump_json` around it takes as long again.
     canonical = data.__pydantic_serializer__.to_json(data, exclude_defaults=True, context=_CANONICAL)
-    digest = _digest_state(name).copy()
+    digest = digest_state(name).copy()
     digest.update(canonical)
     return digest.digest()
 
 
 @lru_cache
-def _digest_state(name: str) -> blake2b:
+def digest_state(name: str) -> blake2b:
     """The hash of a contract's data before the first byte, which costs more to make than to copy."""
     return blake2b(digest_size=16, person=name[-16:].encode())
 
@@ -346,7 +369,7 @@ def _structured_data(payload: Mapping[str, object]) -> object:
 
 
 @lru_cache(maxsize=512)
-def _checked_source(source: str) -> str:
+def checked_source(source: str) -> str:
     """Checks `ce_source` as a URI reference; cached, because publishers are few and the check is slow."""
     if not 1 <= len(source) <= _SOURCE_LENGTH_MAX or not _URI_REFERENCE.fullmatch(source) or _NO_SCHEME.match(source):
         raise ContractError("BAD_SOURCE", "source is a URI reference (RFC 3986) of 1 to 1024 characters")

@@ -83,6 +83,7 @@ class Environments:
     clock_file: Path
     frontend_origins: tuple[str, ...] = ()
     rate_limits: bool = True
+    gateways: int = 1
 
     def of(self, service: str, *, instance: str, port: int) -> dict[str, str]:
         """Give the environment of one process of a service."""
@@ -124,6 +125,7 @@ class Environments:
             "DEV_ISSUER__ISSUER": ISSUER,
             "DEV_ISSUER__PRIVATE_KEY_FILE": str(self.identity.issuer_key_file),
             "RATE_LIMITS__ENABLED": "true" if self.rate_limits else "false",
+            **({"HTTP__SHARED": "true", "RATE_LIMITS__SHARED": "true"} if self.gateways > 1 else {}),
             "FRONTEND_ORIGINS": json.dumps(self.frontend_origins),
             "LOOPBACK_ORIGINS": "true",
             "MAIL__HOST": LOOPBACK,

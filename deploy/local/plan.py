@@ -37,6 +37,7 @@ class Options:
 
     empty: bool = False
     workers: int = 2
+    gateways: int = 1
     rate_limits: bool = True
     ports: dict[str, int] = field(default_factory=dict)
     frontend_origins: tuple[str, ...] = ()
@@ -50,6 +51,7 @@ class Plan:
         self.identity = identity
         self._client = client
         self._workers = options.workers
+        self._gateways = options.gateways
         ports = Ports(home, options.ports)
         self._ports = ports
         self.health_port = ports.of("supervisor")
@@ -73,11 +75,14 @@ class Plan:
             home.clock_file,
             frontend_origins=options.frontend_origins,
             rate_limits=options.rate_limits,
+            gateways=options.gateways,
         )
         self.infrastructure = self._infrastructure()
         self.helpers = self._helpers()
         self.services = self._services()
-        unknown = set(options.ports) - {spec.name for spec in self.all} - _FURTHER_PORTS
+        # A further gateway has a name, and no port of its own.
+        known = {spec.name for spec in self.all if options.ports.get(spec.name) in (None, spec.port)}
+        unknown = set(options.ports) - known - _FURTHER_PORTS
         if unknown:
             raise StackError(f"--port names no process of the stack: {', '.join(sorted(unknown))}")
 
@@ -148,22 +153,39 @@ class Plan:
             *((f"billing-worker-{number}", "billing", "worker") for number in range(1, self._workers + 1)),
             ("payments", "payments", "all"),
             ("subscriptions", "subscriptions", "all"),
-            ("gateway", "gateway", "all"),
         ]
         return [
-            self._python(
-                name,
-                role,
-                self._ports.of(name),
-                [f"services.{service}", role],
-                environment=self.environments.of(service, instance=name, port=self._ports.of(name)),
-                # The gateway's own port is public, and has no health address.
-                health_port=self.addresses.gateway_internal_port if service == "gateway" else None,
-                tier=TIER_SERVICES,
-                grace_s=_SERVICES_GRACE_S,
-            )
-            for name, service, role in instances
+            *(
+                self._python(
+                    name,
+                    role,
+                    self._ports.of(name),
+                    [f"services.{service}", role],
+                    environment=self.environments.of(service, instance=name, port=self._ports.of(name)),
+                    tier=TIER_SERVICES,
+                    grace_s=_SERVICES_GRACE_S,
+                )
+                for name, service, role in instances
+            ),
+            *(self._gateway(number) for number in range(1, self._gateways + 1)),
         ]
+
+    def _gateway(self, number: int) -> ProcessSpec:
+        """The gateway, or one more on the same port. The port is public and has no health address: each has one of its
+        own for that."""
+        name = "gateway" if number == 1 else f"gateway-{number}"
+        health_port = self._ports.of("gateway-internal" if number == 1 else f"{name}-internal")
+        environment = self.environments.of("gateway", instance=name, port=self.addresses.gateway_port)
+        return self._python(
+            name,
+            "all",
+            self.addresses.gateway_port,
+            ["services.gateway", "all"],
+            environment={**environment, "GATEWAY_INTERNAL_HTTP__PORT": str(health_port)},
+            health_port=health_port,
+            tier=TIER_SERVICES,
+            grace_s=_SERVICES_GRACE_S,
+        )
 
     def _python(
         self,

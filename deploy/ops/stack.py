@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deploy.local.stack import Work
 
 Workers = Annotated[int, typer.Option(min=1, max=16, help="Number of billing workers.")]
+Gateways = Annotated[int, typer.Option(min=1, max=16, help="Number of gateways, on one port.")]
 Ports = Annotated[
     list[str] | None, typer.Option(help="Port of a process, as NAME=PORT; may be repeated. Free ones otherwise.")
 ]
@@ -39,6 +40,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="Return when everything is ready.")] = False,
     empty: Annotated[bool, typer.Option("--empty", help="Make no demo tenant.")] = False,
     workers: Workers = DEFAULT_WORKERS,
+    gateways: Gateways = 1,
     no_limits: Annotated[bool, typer.Option("--no-limits", help="Lift the rate limits.")] = False,
     port: Ports = None,
     frontend_origin: Annotated[
@@ -48,7 +50,12 @@ def up(
 ) -> None:
     """Start the whole platform: PostgreSQL, Kafka, the services, a fake Stripe and a mail catcher."""
     options = make_options(
-        empty=empty, workers=workers, rate_limits=not no_limits, port=port, frontend_origin=frontend_origin
+        empty=empty,
+        workers=workers,
+        gateways=gateways,
+        rate_limits=not no_limits,
+        port=port,
+        frontend_origin=frontend_origin,
     )
     if detach:
         _up_detached(_free_home(), options)
@@ -95,6 +102,7 @@ def make_options(
     *,
     empty: bool = False,
     workers: int,
+    gateways: int = 1,
     rate_limits: bool = True,
     port: list[str] | None,
     frontend_origin: list[str] | None = None,
@@ -105,6 +113,7 @@ def make_options(
     return Options(
         empty=empty,
         workers=workers,
+        gateways=gateways,
         rate_limits=rate_limits,
         ports=_ports(port or ()),
         frontend_origins=_origins(frontend_origin or ()),

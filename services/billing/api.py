@@ -57,4 +57,4 @@ def serve_routes(
         handler: checks.DirectHandler | None = app.state.check if path == checks.PATH else app.state.holds.find(path)
         return handler
 
-    return checks.DirectPaths(app, direct, reads=[checks.PATH])
+    return checks.DirectPaths(app, direct)

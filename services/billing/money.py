@@ -1,7 +1,8 @@
 """Exact money: one decimal context that never rounds, micro-CHF, markup, and the one rounding of a charge.
 
-Ledger amounts are whole micro-CHF (a millionth of a franc) as `int`; everything before the ledger is an exact
-`Decimal`. Nothing here uses the thread's own decimal context, so no caller can change how money is computed.
+Ledger amounts are whole micro-CHF (a millionth of a franc) as `int`; everything before the ledger is exact: a
+`Decimal` in CHF or, on the way of every charge, an `Exact`. Nothing here uses the thread's own decimal context, so no
+caller can change how money is computed.
 """
 
 from __future__ import annotations
@@ -20,21 +21,30 @@ from decimal import (
     Underflow,
 )
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 __all__ = [
     "EXACT",
     "MICRO",
     "MICRO_PLACES",
+    "SCALE_PLACES",
+    "Exact",
     "Markup",
     "converted",
+    "exact",
     "from_micro",
+    "in_chf",
     "money_json",
     "plain",
     "post",
+    "remainder_text",
     "to_micro",
     "with_markup",
 ]
+
+# An exact price or rounding remainder: a whole number of 10^-24 CHF, or CHF as a `Decimal` where that has more places.
+Exact: TypeAlias = int | Decimal
+SCALE_PLACES: Final = 24
 
 # Counts have 16 digits, prices, quantities and rates at most 38, factors 10 each: every product and sum of them fits
 # many times over. What would not fit raises instead of being rounded.
@@ -51,6 +61,9 @@ EXACT = Context(
 
 MICRO_PLACES = 6
 MICRO = Decimal("0.000001")
+_SCALE = 10**SCALE_PLACES
+_MICRO_SCALED = 10 ** (SCALE_PLACES - MICRO_PLACES)
+_HALF_MICRO = _MICRO_SCALED // 2
 
 _add = EXACT.add
 _subtract = EXACT.subtract
@@ -119,12 +132,40 @@ def with_markup(cost_chf: Decimal, markup: Markup) -> Decimal:
     return _multiply(cost_chf, markup.factor)
 
 
-def post(exact: Decimal, remainder: Decimal) -> tuple[int, Decimal]:
-    """Rounds an exact price (CHF) plus the account's remainder once, half-even: micro-CHF to post, and a new remainder.
+def exact(chf: Decimal) -> Exact:
+    """The amount as a whole number of 10^-24 CHF where it is one."""
+    scaled = chf.scaleb(SCALE_PLACES, EXACT)
+    whole = int(scaled)
+    return whole if whole == scaled else chf
 
-    The new remainder (CHF) is exactly what the rounding left over, at most half a micro-CHF either way, so the posted
-    amounts of an account and its last remainder add up to the exact prices to the last digit.
+
+def in_chf(amount: Exact) -> Decimal:
+    """The amount in CHF."""
+    return Decimal(amount).scaleb(-SCALE_PLACES, EXACT) if isinstance(amount, int) else amount
+
+
+def post(price: Exact, remainder: Exact) -> tuple[int, Exact]:
+    """Rounds an exact price plus the account's remainder once, half-even: micro-CHF to post, and a new remainder.
+
+    The new remainder is exactly what the rounding left over, at most half a micro-CHF either way, so the posted amounts
+    of an account and its last remainder add up to the exact prices to the last digit.
     """
-    total = _add(exact, remainder)
+    if isinstance(price, int) and isinstance(remainder, int):
+        micros, left = divmod(price + remainder, _MICRO_SCALED)
+        if left > _HALF_MICRO or (left == _HALF_MICRO and micros & 1):
+            return micros + 1, left - _MICRO_SCALED
+        return micros, left
+    total = _add(in_chf(price), in_chf(remainder))
     rounded = _quantize(total, MICRO)
-    return int(rounded.scaleb(MICRO_PLACES, EXACT)), _subtract(total, rounded)
+    return int(rounded.scaleb(MICRO_PLACES, EXACT)), exact(_subtract(total, rounded))
+
+
+def remainder_text(remainder: Exact) -> str:
+    """A remainder in CHF, without an exponent."""
+    if not isinstance(remainder, int):
+        return plain(remainder)
+    if not -_SCALE < remainder < _SCALE:
+        return plain(in_chf(remainder))
+    if not remainder:
+        return "0"
+    return (f"0.{remainder:024d}" if remainder > 0 else f"-0.{-remainder:024d}").rstrip("0")

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from services.billing.charging import usage_events
 from services.billing.charging.charge_usage import GROUP, ChargeUsage
+from services.billing.charging.usage_events import Usage
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_payment import CreditPayments
 from services.billing.mandates.apply_directory import ApplyDirectory
@@ -30,8 +32,8 @@ def build(
     apply_subscription = ApplySubscription(database, clock=clock)
     apply_directory = ApplyDirectory(database, clock=clock)
 
-    @kafka.subscriber("usage.recorded", linger_s=USAGE_LINGER_S, faults=faults)
-    async def usage_recorded(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+    @kafka.subscriber("usage.recorded", linger_s=USAGE_LINGER_S, faults=faults, reader=usage_events.reader)
+    async def usage_recorded(events: Sequence[Usage], refused: Sequence[Refused]) -> Sequence[Refused]:
         return await charge_usage(events, refused)
 
     @kafka.subscriber("payment.succeeded")

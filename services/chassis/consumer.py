@@ -15,7 +15,9 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
 
 import asyncpg
 from aiokafka import TopicPartition
@@ -23,12 +25,12 @@ from aiokafka.errors import KafkaError
 
 from rappen_contracts import ContractError, Event, decode
 from services.chassis.clock import Clock
+from services.chassis.cut_value import CutValue
 from services.chassis.database import Database, is_transient
 from services.chassis.dead_letter_limit import DeadLetterLimit
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.kafka import BatchSubscription, KafkaRecord, RebalanceListener
-from services.chassis.lenient import CutValue
 from services.chassis.logging import get_logger
 from services.chassis.metrics import (
     BATCH_DURATION_SECONDS,
@@ -40,7 +42,7 @@ from services.chassis.quarantine import Refused
 from services.chassis.settings import KafkaSettings, ServiceSettings
 from services.chassis.watchdog import Watchdog
 
-__all__ = ["Consumer", "Handler", "Received", "Subscribers", "UnprocessableEvents", "data_of"]
+__all__ = ["Consumer", "Handler", "Reader", "Received", "Subscribers", "UnprocessableEvents", "data_of", "received"]
 
 # Well under the poll interval after which the group would expel us; then the records are given back and come again.
 RETRY_BUDGET_S = 60.0
@@ -52,7 +54,7 @@ NAMED_PASSES_MAX = 5
 BEGIN_TRIES = 10
 BEGIN_RETRY_S = 0.5
 # Decoding yields to heartbeats and health this often.
-DECODE_SLICE = 100
+DECODE_SLICE = 250
 # SQLSTATE classes: invalid authorization, invalid catalog or schema name, syntax error or access rule violation.
 _SCHEMA_CLASSES = ("28", "3D", "3F", "42")
 
@@ -68,6 +70,16 @@ class Received:
     event: Event
     record: KafkaRecord
 
+    @property
+    def id(self) -> UUID:
+        """The event's id."""
+        return self.event.id
+
+
+def received(now: datetime) -> Callable[[KafkaRecord], Received]:
+    """Decodes the records of a batch; `now` bounds how far ahead an event's time may be."""
+    return lambda record: Received(decode(record.headers, record.value, now=now), record)
+
 
 def data_of(event: Event, kind: type[D]) -> D:
     """The data of an event; TypeError for an event of another kind, which does not belong on the topic."""
@@ -79,14 +91,17 @@ def data_of(event: Event, kind: type[D]) -> D:
 class UnprocessableEvents(Exception):  # noqa: N818 - named for the events that it lists.
     """Events that can never be settled, each with the reason; nothing was committed, and the others may be fine."""
 
-    def __init__(self, faults: Sequence[tuple[Received, str]]) -> None:
+    def __init__(self, faults: Sequence[tuple[Any, str]]) -> None:
         super().__init__(f"{len(faults)} events, the first for {faults[0][1]}")
         self.faults = faults
 
 
+# Made for each batch: gives the event of a record with what the handler needs of it, an `id` and the `record` in any
+# case, as `Received` has them; raises `ContractError` for a record that is refused.
+Reader = Callable[[datetime], Callable[[KafkaRecord], Any]]
 # Settles events and refused records in one transaction of its own; raises only when nothing was committed. Returns all
 # that it has refused: the records it was given as refused, and those of its events.
-Handler = Callable[[Sequence[Received], Sequence[Refused]], Awaitable[Sequence[Refused]]]
+Handler = Callable[[Sequence[Any], Sequence[Refused]], Awaitable[Sequence[Refused]]]
 
 
 class Consumer:
@@ -105,9 +120,11 @@ class Consumer:
         faults: FaultPoints,
         health: Health,
         linger_s: float = 0.0,
+        reader: Reader = received,
     ) -> None:
         self.name = f"consumer {topic}"
         self._handler = handler
+        self._reader = reader
         self._clock = clock
         self._faults = faults
         self._topic = topic
@@ -194,23 +211,23 @@ class Consumer:
             EVENT_AGE_SECONDS.labels(self._topic).set(max(0.0, time.time() - records[-1].timestamp / 1000))
             self._faults.reach("after_commit")
 
-    async def _decode(self, records: Sequence[KafkaRecord]) -> tuple[list[Received], list[Refused]]:
-        events: list[Received] = []
+    async def _decode(self, records: Sequence[KafkaRecord]) -> tuple[list[Any], list[Refused]]:
+        events: list[Any] = []
         refused: list[Refused] = []
-        now = self._clock()
+        read = self._reader(self._clock())
         for number, record in enumerate(records):
             if isinstance(record.value, CutValue):
                 refused.append(Refused(record, record.value.code, record.value.why))
                 continue
             try:
-                events.append(Received(decode(record.headers, record.value, now=now), record))
+                events.append(read(record))
             except ContractError as error:
                 refused.append(Refused(record, error.code, error.detail))
             if number % DECODE_SLICE == DECODE_SLICE - 1:
                 await asyncio.sleep(0)
         return events, refused
 
-    async def _settle(self, events: Sequence[Received], refused: Sequence[Refused]) -> None:
+    async def _settle(self, events: Sequence[Any], refused: Sequence[Refused]) -> None:
         """Settles a batch; a fault of the data is narrowed down to the events that cause it."""
         error = await self._try(events, refused)
         for _ in range(NAMED_PASSES_MAX):
@@ -230,8 +247,8 @@ class Consumer:
         await self._settle(events[middle:], ())
 
     def _without(
-        self, error: UnprocessableEvents, events: Sequence[Received], refused: Sequence[Refused]
-    ) -> tuple[list[Received], list[Refused]]:
+        self, error: UnprocessableEvents, events: Sequence[Any], refused: Sequence[Refused]
+    ) -> tuple[list[Any], list[Refused]]:
         """The batch with the named events among the refused."""
         reasons = {id(received): why for received, why in error.faults}
         named = [received for received in events if id(received) in reasons]
@@ -239,7 +256,7 @@ class Consumer:
         entries = [Refused(received.record, "UNPROCESSABLE", reasons[id(received)]) for received in named]
         return [received for received in events if id(received) not in reasons], [*refused, *entries]
 
-    async def _settle_single(self, received: Received, refused: Sequence[Refused], error: Exception) -> None:
+    async def _settle_single(self, received: Any, refused: Sequence[Refused], error: Exception) -> None:
         """Tries again without a pause: an error that is not transient does not pass, and the pauses of many events add
         up."""
         for _ in range(1, ISOLATED_TRIES):
@@ -249,10 +266,10 @@ class Consumer:
                 return
             error = again
         why = error.faults[0][1] if isinstance(error, UnprocessableEvents) else type(error).__name__
-        _log.error("event refused", code="UNPROCESSABLE", error=why, event_id=str(received.event.id))
+        _log.error("event refused", code="UNPROCESSABLE", error=why, event_id=str(received.id))
         await self._settle((), [*refused, Refused(received.record, "UNPROCESSABLE", why, ISOLATED_TRIES)])
 
-    async def _try(self, events: Sequence[Received], refused: Sequence[Refused]) -> Exception | None:
+    async def _try(self, events: Sequence[Any], refused: Sequence[Refused]) -> Exception | None:
         """Runs the handler; transient errors are tried again here, what remains is returned as the data's fault.
 
         When the process stops or the time is up, the error is raised: nothing was committed, the batch comes again.
@@ -300,7 +317,7 @@ class Subscribers:
         self.consumers: list[Consumer] = []
 
     def subscriber(
-        self, topic: str, *, linger_s: float = 0.0, faults: FaultPoints | None = None
+        self, topic: str, *, linger_s: float = 0.0, faults: FaultPoints | None = None, reader: Reader = received
     ) -> Callable[[Handler], Handler]:
         """Decorates the function that settles the batches of a topic. Records may gather for `linger_s` first."""
 
@@ -316,6 +333,7 @@ class Subscribers:
                 faults=faults or FaultPoints(None),
                 health=self._health,
                 linger_s=linger_s,
+                reader=reader,
             )
             self.consumers.append(consumer)
             return handler

@@ -7,18 +7,18 @@ beside it; the consumer runner relies on it.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaMessage
 
 from services.chassis.logging import get_logger
-from services.chassis.records import KafkaRecord, RecordReader
+from services.chassis.partition_records import KafkaRecord
+from services.chassis.records import RecordReader
 from services.chassis.settings import KafkaSettings
 
 __all__ = ["BatchSubscription", "KafkaRecord", "RebalanceListener", "close_producer", "make_producer"]
@@ -52,10 +52,14 @@ _log = get_logger(__name__)
 
 
 async def _tolerant_parser(
-    records: tuple[KafkaRecord, ...], original: Callable[[tuple[KafkaRecord, ...]], Awaitable[KafkaMessage]]
+    records: tuple[KafkaRecord, ...], original: Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 ) -> KafkaMessage:
     """Leaves headers undecoded for our own codec: in FastStream a null or non-UTF-8 one would lose the whole batch."""
-    message = await original((replace(records[0], headers=(), value=b""),))
+    first = records[0]
+    empty = ConsumerRecord(
+        first.topic, first.partition, first.offset, first.timestamp, 0, first.key, b"", None, 0, 0, ()
+    )
+    message = await original((empty,))
     message.raw_message = records
     return message
 

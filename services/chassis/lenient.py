@@ -7,11 +7,10 @@ their offsets, the first of them also by its key and the beginning of its value.
 """
 
 from collections.abc import Iterator
-from hashlib import sha256
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.errors import CorruptRecordException
 
 # The client's own parser in Python; the compiled one in everyday use has no lenient mode, and reads varints beyond the
@@ -21,12 +20,12 @@ from aiokafka.record.memory_records import _MemoryRecordsPy
 from aiokafka.record.util import decode_varint_py as decode_varint
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
+from services.chassis.cut_value import CUT_BYTES, CutValue
+from services.chassis.partition_records import LightRecords, cut_key, cut_value
 from services.chassis.unpacking import HEADERS_MAX, UNPACKED_BYTES_MAX, Damaged, header_count, unpack
 
-__all__ = ["CUT_BYTES", "CutValue", "UnreadValue", "cut_key", "cut_value", "lenient_records"]
+__all__ = ["UnreadValue", "lenient_records"]
 
-# What is kept of a value over the limit. A key is kept up to that limit itself.
-CUT_BYTES = 64 * 1024
 # An oversized batch of more records than this is not looked into: they are tiny, and finding an offset among them again
 # costs time for each.
 OVERSIZED_RECORDS_MAX = 50_000
@@ -34,23 +33,6 @@ OVERSIZED_RECORDS_MAX = 50_000
 UNREAD_RECORDS_MAX = 10_000
 _MAGIC_WITH_HEADERS = 2
 _LENGTH_UNKNOWN = -1
-
-
-class CutValue(bytes):
-    """The beginning of a value that is over the limit, with the length and digest of the whole."""
-
-    length: int
-    digest: bytes
-    code = "RECORD_TOO_LARGE"
-    why = f"at most {RECORD_BYTES_MAX} bytes"
-
-    @classmethod
-    def of(cls, value: bytes) -> "CutValue":
-        """The truncated form of a value, with its length and digest."""
-        cut = cls(value[:CUT_BYTES])
-        cut.length = len(value)
-        cut.digest = sha256(value).digest()
-        return cut
 
 
 class UnreadValue(CutValue):
@@ -70,19 +52,9 @@ class UnreadValue(CutValue):
         return unread
 
 
-def cut_key(key: bytes | None) -> bytes | None:
-    """A key within the limit as it is, a larger one truncated."""
-    return key if key is None or len(key) <= RECORD_BYTES_MAX else key[:RECORD_BYTES_MAX]
-
-
-def cut_value(value: bytes | None) -> bytes | None:
-    """A value within the limit as it is, a larger one as `CutValue`."""
-    return value if value is None or len(value) <= RECORD_BYTES_MAX else CutValue.of(value)
-
-
 def lenient_records(partition: TopicPartition, data: bytes, aborted: Any, offset: int) -> Any:
     """The client's own iterator, which leaves out what was aborted and knows the next position."""
-    return PartitionRecords(
+    return LightRecords(
         partition,
         _LenientRecords(data),
         aborted,

@@ -4,7 +4,7 @@ No text of an exception leaves the process: what is not a `Problem` becomes a co
 read is there in English and German.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -26,6 +26,7 @@ __all__ = [
     "InvalidBody",
     "OutcomeUnknown",
     "Problem",
+    "answer_directly",
     "answer_undecided_with",
     "failure_response",
     "identify",
@@ -261,6 +262,28 @@ class _Identify:
             if started:
                 raise
             await failure_response(request, error)(scope, receive, send_identified)
+
+
+async def answer_directly(
+    answering: Callable[[Request], Awaitable[Response]],
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    answer_s: float = ANSWER_S,
+) -> None:
+    """Answers a request in front of the web framework, whose layers cost more than many an answer: with the same id,
+    deadline and problem documents as behind it."""
+    request = Request(scope, receive)
+    request_id = identify(request)
+    deadline = request.state.deadline = Deadline(answer_s)
+    try:
+        async with deadline:
+            answer = await answering(request)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the answer to it is a problem document.
+        answer = failure_response(request, error)
+    answer.headers[REQUEST_ID_HEADER] = request_id
+    await answer(scope, receive, send)
 
 
 def install_problems(app: FastAPI, *, answer_s: float = ANSWER_S) -> None:

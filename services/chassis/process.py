@@ -6,16 +6,18 @@ A component that ends by itself ends the process with a code: everything restart
 import asyncio
 import gc
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from services.chassis.health import Health
+from services.chassis.http_protocol import WholeAnswers
 from services.chassis.logging import get_logger
 from services.chassis.settings import HttpSettings
 
@@ -58,8 +60,8 @@ class Site:
 
     app: ASGIApp
     http: HttpSettings
-    # By default the parser in C; uvicorn's own default falls back to a slower one where it is missing.
-    protocol: type[asyncio.Protocol] | Literal["httptools"] = "httptools"
+    # Upon the parser in C; uvicorn's own default falls back to a slower one where it is missing.
+    protocol: type[WholeAnswers] = WholeAnswers
 
 
 def run_process(
@@ -149,8 +151,9 @@ class _Listener:
                 proxy_headers=False,
             )
         )
+        sockets = [_shared_socket(site.http)] if site.http.shared else None
         # `_serve` of uvicorn does not touch the signal handlers that this process has set.
-        self.task = asyncio.create_task(self._server._serve(), name=name)  # noqa: SLF001
+        self.task = asyncio.create_task(self._server._serve(sockets), name=name)  # noqa: SLF001
 
     async def listening(self) -> bool:
         """Whether it takes connections."""
@@ -160,6 +163,16 @@ class _Listener:
         """Takes no more connections, answers the requests it has, and says whether it failed."""
         self._server.should_exit = True
         return await _finish([self.task])
+
+
+def _shared_socket(http: HttpSettings) -> socket.socket:
+    """A socket on a port on which other processes may have theirs."""
+    family, kind, protocol, _, address = socket.getaddrinfo(http.host, http.port, type=socket.SOCK_STREAM)[0]
+    shared = socket.socket(family, kind, protocol)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    shared.bind(address)
+    return shared
 
 
 async def _finish(tasks: Sequence[asyncio.Task[Any]]) -> bool:

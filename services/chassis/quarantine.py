@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
+from services.chassis.cut_value import CUT_BYTES, CutValue
 from services.chassis.database import driver_connection
 from services.chassis.kafka import KafkaRecord
-from services.chassis.lenient import CUT_BYTES, CutValue
 from services.chassis.metrics import QUARANTINED
 
 __all__ = ["Refused", "quarantine", "quarantine_table", "sent_key"]

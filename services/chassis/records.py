@@ -9,9 +9,9 @@ what the client cannot read in its usual way is fetched apart and read by the pa
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
 from aiokafka.errors import (
@@ -25,8 +25,9 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
-from services.chassis.lenient import cut_key, cut_value, lenient_records
+from services.chassis.lenient import lenient_records
 from services.chassis.logging import get_logger
+from services.chassis.partition_records import KafkaRecord, LightRecords, cut_key, cut_value
 from services.chassis.process import pause
 from services.chassis.topics import partition_ends, topic_ids
 from services.chassis.unpacking import Damaged, Oversized, bound_decoders
@@ -64,18 +65,14 @@ class _CheckedBatch:
             yield record
 
 
-if fetcher.MemoryRecords is not MemoryRecords:
+if fetcher.MemoryRecords is not MemoryRecords or fetcher.PartitionRecords is not LightRecords.__base__:
     raise RuntimeError("this version of the client reads records in another way: their offsets are not checked")
-fetcher.MemoryRecords = _CheckedRecords
-
-KafkaRecord: TypeAlias = ConsumerRecord
+fetcher.MemoryRecords, fetcher.PartitionRecords = _CheckedRecords, LightRecords
 
 # A poll that finds nothing ends after this time; then the caller looks whether it should stop.
 POLL_WAIT_MS = 1_000
 # A poll ends when it holds this much, whatever number of records was asked for.
 POLL_BYTES_MAX = 8 * 1024 * 1024
-# What a header takes beside its text.
-HEADER_OVERHEAD_BYTES = 64
 # Records are taken in steps, small ones first, so that few have been unpacked when the first large one is seen.
 STEP_FIRST, STEP_MAX = 16, 256
 # How many records of one partition are read in a row while others wait: more than one fetch of it usually has.
@@ -153,7 +150,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
             for source, records in taken.items():
                 found.setdefault(source, []).extend(records)
                 left -= len(records)
-                size += sum(map(_size, records))
+                size += sum([record.size for record in records])
             step = min(step * 2, STEP_MAX)
         if self._revoked != revoked:
             # A rebalance came in between, perhaps a whole one: these records are from positions that are revoked, or
@@ -319,7 +316,7 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         size = 0
         for record in unpacked:
             taken.append(record)
-            size += _size(record)
+            size += record.size
             if len(taken) >= count_max or size >= size_max:
                 break
         # It refers to itself, and what it has unpacked is too much to wait for the collector.
@@ -341,10 +338,3 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
             raise for_code(error)
         aborted = parts[_ABORTED_AT if response.API_VERSION > _LAST_WITHOUT_LOG_START else _ABORTED_AT - 1]
         return lenient_records(partition, parts[-1], aborted, offset)
-
-
-def _size(record: KafkaRecord) -> int:
-    """The bytes that a record takes, as far as it was unpacked."""
-    headers = sum([HEADER_OVERHEAD_BYTES + len(name) + len(raw or b"") for name, raw in record.headers])
-    size: int = record.serialized_value_size + record.serialized_key_size + headers
-    return size

@@ -23,7 +23,7 @@ class KafkaSettings(SettingsGroup):
     bootstrap_servers: str
     # After a kill the group waits this long for the dead member. An expulsion by mistake only costs a redelivery.
     session_timeout_ms: int = 8_000
-    batch_records_max: int = Field(default=2_000, ge=1, le=10_000)
+    batch_records_max: int = Field(default=4_000, ge=1, le=10_000)
     # A consumer stops when at least this share of a run of records was refused, the run has this many refused records,
     # and they are of at least this many keys (services/chassis/dead_letter_limit.py).
     dead_letter_share: float = Field(default=0.95, gt=0, le=1)
@@ -57,6 +57,9 @@ class HttpSettings(SettingsGroup):
 
     host: str = "127.0.0.1"
     port: int = Field(ge=1, le=65535)
+    # Several processes listen on this port, and the kernel spreads new connections over them; without it a second one
+    # is refused.
+    shared: bool = False
 
 
 class ServiceSettings(BaseSettings):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from services.chassis.clock import Clock, platform_clock, system_clock
 from services.chassis.consumer_progress import ConsumerProgress
@@ -15,22 +16,22 @@ from services.chassis.health import Health, health_routes
 from services.chassis.problems import REQUEST_ID_HEADER, install_problems
 from services.chassis.process import Component, Resource, Site, run_process
 from services.chassis.relay import Relay
-from services.gateway.access.identity import TokenVerifier, TrustedIssuer
-from services.gateway.access.key_sets import DevelopmentKey, RemoteKeySet
+from services.gateway.access.identity import DevelopmentKey, IssuerClient, RemoteKeySet, TokenVerifier, TrustedIssuer
 from services.gateway.access.limits import RATE_LIMIT_HEADERS, RateLimitHeaders, RateLimits
 from services.gateway.access.scope import ScopeReader
+from services.gateway.access.windows import OwnWindows, SharedWindows
 from services.gateway.api import own_routes
 from services.gateway.directory.changes import Directory
 from services.gateway.directory.domain.roles import RoleNames
 from services.gateway.edge.admission import Admission
-from services.gateway.edge.clients import HttpClient, ServiceClient
 from services.gateway.edge.connections import BoundedHttp
 from services.gateway.edge.cors import Cors
 from services.gateway.edge.document import build_document
 from services.gateway.edge.errors import IDEMPOTENCY_KEY_HEADER
-from services.gateway.edge.forwarding import forwarded_routes
+from services.gateway.edge.forwarding import ServiceClient, forwarded_operations
+from services.gateway.edge.http_client import HttpClient
 from services.gateway.edge.operations import SERVICES, operations_of, read_document
-from services.gateway.edge.routing import in_order
+from services.gateway.edge.routing import Direct, DirectPaths, in_order
 from services.gateway.edge.well_known import well_known_routes
 from services.gateway.settings import GatewaySettings
 from services.gateway.usage.publisher import UsagePublisher
@@ -63,10 +64,10 @@ def serve(settings: GatewaySettings, role: str) -> None:
     public: Site | None = None
     if role in ("api", "all"):
         app = _empty("Rappen")
-        resources += _add_api(app, settings, database, clock)
+        needed, forwarded = _add_api(app, settings, database, clock)
+        resources += needed
         install_problems(app, answer_s=ANSWER_S)
-        _add_edge(app, settings)
-        public = Site(app, settings.http, BoundedHttp)
+        public = Site(_edge(app, forwarded, settings), settings.http, BoundedHttp)
     if role in ("worker", "all"):
         components.append(_relay(settings, database, clock))
     run_process(
@@ -79,16 +80,23 @@ def _empty(title: str) -> FastAPI:
     return FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
 
-def _add_api(app: FastAPI, settings: GatewaySettings, database: Database, clock: Clock) -> list[Resource]:
-    peers = {name: HttpClient() for name in (*SERVICES, "issuer")}
+def _add_api(
+    app: FastAPI, settings: GatewaySettings, database: Database, clock: Clock
+) -> tuple[list[Resource], list[Direct]]:
+    """Adds the operations that the gateway answers itself; gives what they need, and those that services answer."""
+    urls = (settings.billing_url, settings.payments_url, settings.subscriptions_url)
+    peers = {name: HttpClient(url) for name, url in zip(SERVICES, urls, strict=True)}
+    issuer = IssuerClient()
     consumer_progress = ConsumerProgress(settings.kafka, database, client_id=f"gateway-{settings.instance}")
     publisher = UsagePublisher(
         settings.kafka, client_id=f"gateway-usage-{settings.instance}", in_flight_max=settings.usage_in_flight_max
     )
-    issuers = _issuers(settings, peers["issuer"])
-    app.state.admission = Admission(
+    issuers = _issuers(settings, issuer)
+    app.state.admission = admission = Admission(
         tokens=TokenVerifier(issuers.trusted),
-        limits=RateLimits(settings.rate_limits),
+        limits=RateLimits(
+            settings.rate_limits, SharedWindows(database) if settings.rate_limits.shared else OwnWindows()
+        ),
         scopes=ScopeReader(database, context_header=settings.context_header),
     )
     app.state.usage = UsageRecorder(publisher, now=clock)
@@ -101,21 +109,17 @@ def _add_api(app: FastAPI, settings: GatewaySettings, database: Database, clock:
     )
     documents = {name: read_document(name) for name in (*SERVICES, "gateway")}
     described = {name: operations_of(documents[name]) for name in SERVICES}
-    forwarded = forwarded_routes(described, _service_clients(settings, peers))
-    app.router.routes.extend(in_order([*own_routes(), *forwarded]))
+    forwarded = forwarded_operations(described, _service_clients(settings, peers), admission)
+    app.router.routes.extend(in_order(own_routes(), forwarded))
     document = build_document(documents.values(), version=version("rappen"), context_header=settings.context_header)
     app.include_router(well_known_routes(document, issuers.development_key))
-    return [*peers.values(), consumer_progress, publisher]
+    return [*peers.values(), issuer, consumer_progress, publisher], forwarded
 
 
 def _service_clients(settings: GatewaySettings, peers: Mapping[str, HttpClient]) -> dict[str, ServiceClient]:
-    urls = (settings.billing_url, settings.payments_url, settings.subscriptions_url)
     secret = settings.internal_secret.get_secret_value()
     # Callers' contexts live a minute of the machine's time.
-    return {
-        name: ServiceClient(peers[name].client, name=name, url=url, secret=secret, clock=system_clock)
-        for name, url in zip(SERVICES, urls, strict=True)
-    }
+    return {name: ServiceClient(http, name=name, secret=secret, clock=system_clock) for name, http in peers.items()}
 
 
 def _relay(settings: GatewaySettings, database: Database, clock: Clock) -> Relay:
@@ -129,12 +133,11 @@ def _relay(settings: GatewaySettings, database: Database, clock: Clock) -> Relay
     )
 
 
-def _add_edge(app: FastAPI, settings: GatewaySettings) -> None:
-    """Adds the middleware that every answer passes, also that of a request that failed unexpectedly; the last added is
-    the outermost."""
-    app.add_middleware(RateLimitHeaders)
-    app.add_middleware(
-        Cors,
+def _edge(app: FastAPI, forwarded: list[Direct], settings: GatewaySettings) -> ASGIApp:
+    """The application behind what every answer passes, also that of a request that failed unexpectedly, from the inside
+    out."""
+    return Cors(
+        RateLimitHeaders(DirectPaths(app, forwarded, answer_s=ANSWER_S)),
         origins=settings.frontend_origins,
         loopback=settings.loopback_origins,
         methods=METHODS,
@@ -149,7 +152,7 @@ class _Issuers:
     development_key: dict[str, object] | None
 
 
-def _issuers(settings: GatewaySettings, http: HttpClient) -> _Issuers:
+def _issuers(settings: GatewaySettings, http: IssuerClient) -> _Issuers:
     trusted: list[TrustedIssuer] = []
     development_key = None
     if settings.oidc is not None:

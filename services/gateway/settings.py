@@ -38,6 +38,8 @@ class RateLimitSettings(SettingsGroup):
     """Requests a minute; a person's differ by operation, where `overrides` (by operation id) replaces them."""
 
     enabled: bool = True
+    # Counted by all gateways together, in the database, and not by each for itself: needed by more than one.
+    shared: bool = False
     overrides: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     # One limit per operation for each service account; none unless set.
     service_account: int | None = Field(default=None, ge=1)
@@ -68,6 +70,12 @@ class GatewaySettings(ServiceSettings):
     # Events taken over HTTP and not yet acknowledged by Kafka; beyond it requests are refused for a moment.
     usage_in_flight_max: int = Field(default=20_000, ge=1)
     database_pool_size: int = Field(default=8, ge=2, le=100)
+
+    @model_validator(mode="after")
+    def _limits_hold_for_all(self) -> Self:
+        if self.http.shared and self.rate_limits.enabled and not self.rate_limits.shared:
+            raise ValueError("several gateways on one port need rate_limits.shared: each would count for itself")
+        return self
 
     @model_validator(mode="after")
     def _issuer_is_trustworthy(self) -> Self:

@@ -1,4 +1,4 @@
-"""The tables of the schema `gateway`, as the migrations make them: the directory and its outbox.
+"""The tables of the schema `gateway`, as the migrations make them: the directory, its outbox, shared rate limits.
 
 Every entry carries the version of its last change, from one sequence for the whole directory, drawn while the entry's
 row is locked. Nothing is ever deleted: what ends is disabled. Text ids are compared byte by byte (collation C).
@@ -24,6 +24,7 @@ __all__ = [
     "outbox",
     "provider_permissions",
     "quarantine",
+    "rate_windows",
     "users",
 ]
 
@@ -127,6 +128,19 @@ provider_permissions = _entry_table(
     sa.Column("mandate_id", _Id, sa.ForeignKey(mandates.c.id), primary_key=True),
     sa.Column("role", sa.Text(collation="C"), primary_key=True),
     sa.Column("providers", ARRAY(sa.Text, dimensions=1)),
+)
+
+# Requests of the last minute, where several gateways count them together; it may be lost at any time.
+rate_windows = sa.Table(
+    "rate_windows",
+    metadata,
+    sa.Column("subject", _Id, primary_key=True),
+    sa.Column("operation_id", _Id, primary_key=True),
+    # Whether the last request was within the limit.
+    sa.Column("granted", sa.Boolean, nullable=False),
+    # The moments of the requests that were, the oldest first.
+    sa.Column("taken", ARRAY(sa.DateTime(timezone=True), dimensions=1), nullable=False),
+    prefixes=["UNLOGGED"],
 )
 
 outbox = outbox_table(metadata)

@@ -34,9 +34,11 @@ class _Bench:
             "live": self._live,
             "backlog": self._backlog,
             "faulty": self._faulty,
+            "published": self._published,
             "latency": self._latency,
             "checks": self._checks,
             "holds": self._holds,
+            "gateway": self._gateway,
             "memory": self._memory,
         }
 
@@ -62,6 +64,9 @@ class _Bench:
             self.results.too_large.append(await self._scenarios.faulty("too_large"))
             self.results.refused.append(await self._scenarios.faulty("refused"))
 
+    async def _published(self) -> None:
+        self.results.beside_published, self.results.published = await self._scenarios.live_by_turns()
+
     async def _latency(self) -> None:
         await self._live()
         rates = sorted(run.rate.per_second for run in self.results.live)
@@ -73,6 +78,9 @@ class _Bench:
 
     async def _holds(self) -> None:
         self.results.holds = await self._scenarios.holds()
+
+    async def _gateway(self) -> None:
+        self.results.gateway_saturated, self.results.gateway_at_rate = await self._scenarios.gateway()
 
     async def _memory(self) -> None:
         self.results.memory = await self._scenarios.memory()
@@ -110,7 +118,7 @@ def _say(what: str) -> None:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    names = ["naive", "live", "backlog", "faulty", "latency", "checks", "holds", "memory"]
+    names = ["naive", "live", "backlog", "faulty", "published", "latency", "checks", "holds", "gateway", "memory"]
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

@@ -1,6 +1,7 @@
-"""The load of checks: a process that asks the billing api at a fixed rate over connections that stay open.
+"""The load of checks: a process that asks the billing api, or a gateway, over connections that stay open.
 
-Open loop: a check is due at its time whether or not earlier ones were answered, and its latency counts from then.
+At a rate, a check is due at its time whether or not earlier ones were answered, and its latency counts from then.
+Without one, each connection asks its next check when its last one was answered.
 The client is a bare protocol, because a full one would use the core that the api needs.
 """
 
@@ -9,7 +10,9 @@ import json
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from typing import Any, cast
 
 import uvloop
@@ -26,13 +29,14 @@ LAST_S = 180.0
 
 @dataclass(frozen=True, slots=True)
 class CheckOrder:
-    """How many checks, how many a second, over how many connections, with which signed caller."""
+    """How many checks, how many a second (None: as many as are answered), over how many connections, with which header
+    that says who asks."""
 
     port: int
     caller_header: str
     caller: str
     count: int
-    rate: float
+    rate: float | None
     # As many more are asked before, unmeasured: connections, plans and caches are there when the measuring begins.
     warm_up: int
     connections: int = 16
@@ -51,24 +55,35 @@ class _Tally:
         self.complete = asyncio.Event()
         self._warm_up = warm_up
         self._expected = expected
+        # The measured time.
+        self._began = self._ended = time.perf_counter()
+
+    @property
+    def per_second(self) -> float:
+        """Measured answers a second."""
+        return self._expected / (self._ended - self._began)
 
     def count(self, outcome: str, number: int = 1, latency_ms: float | None = None) -> None:
         """Counts answers, or requests that will have none; those of the warm-up are only waited for."""
         if self._warm_up > 0:
             self._warm_up -= number
+            self._began = time.perf_counter()
             return
         if latency_ms is not None:
             self.latencies_ms.append(latency_ms)
         self.outcomes[outcome] += number
         if self.outcomes.total() >= self._expected:
+            self._ended = time.perf_counter()
             self.complete.set()
 
 
 class _Connection(asyncio.Protocol):
     """One HTTP/1.1 connection; requests on it are answered in their order."""
 
-    def __init__(self, tally: _Tally) -> None:
+    def __init__(self, tally: _Tally, following: Iterator[bytes]) -> None:
+        """`following` is asked one by one as answers come."""
         self._tally = tally
+        self._following = following
         self._due: deque[float] = deque()
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
@@ -113,6 +128,13 @@ class _Connection(asyncio.Protocol):
             self._tally.count(json.loads(body)["reason"] or "ALLOWED", latency_ms=latency_ms)
         else:
             self._tally.count(status)
+        self.ask_following()
+
+    def ask_following(self) -> None:
+        """Asks what comes next, if anything does."""
+        request = next(self._following, None)
+        if request is not None:
+            self.ask(request, time.perf_counter())
 
 
 def _requests(order: CheckOrder) -> list[bytes]:
@@ -140,30 +162,42 @@ def _requests(order: CheckOrder) -> list[bytes]:
 async def _run(order: CheckOrder) -> dict[str, Any]:
     tally = _Tally(order.warm_up, order.count)
     loop = asyncio.get_running_loop()
+    requests = _requests(order)
+    total = order.warm_up + order.count
+    following = islice(cycle(requests), total if order.rate is None else 0)
     connections = []
     for _ in range(order.connections):
-        _, connection = await loop.create_connection(lambda: _Connection(tally), "127.0.0.1", order.port)
+        _, connection = await loop.create_connection(lambda: _Connection(tally, following), "127.0.0.1", order.port)
         connections.append(connection)
-    requests = _requests(order)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     started = time.perf_counter()
-    for number in range(order.warm_up + order.count):
-        due = started + number / order.rate
-        delay_s = due - time.perf_counter()
-        if delay_s > 0:
-            await asyncio.sleep(delay_s)
-        # The connection with the fewest requests, as a pool would give a free one.
-        min(connections, key=lambda connection: connection.waiting).ask(requests[number % BODIES], due)
+    if order.rate is None:
+        for connection in connections:
+            connection.ask_following()
+    else:
+        await _ask_at(order.rate, connections, requests, total)
     seconds = time.perf_counter() - started
     async with asyncio.timeout(LAST_S):
         await tally.complete.wait()
     return {
         "latency": asdict(Latency.of(tally.latencies_ms)),
         "outcomes": tally.outcomes,
-        "sent_per_s": (order.warm_up + order.count) / seconds,
+        "sent_per_s": total / seconds,
+        "answered_per_s": tally.per_second,
         "cpu_s": time.process_time(),
     }
+
+
+async def _ask_at(rate: float, connections: Sequence[_Connection], requests: Sequence[bytes], total: int) -> None:
+    started = time.perf_counter()
+    for number in range(total):
+        due = started + number / rate
+        delay_s = due - time.perf_counter()
+        if delay_s > 0:
+            await asyncio.sleep(delay_s)
+        # The connection with the fewest requests, as a pool would give a free one.
+        min(connections, key=lambda connection: connection.waiting).ask(requests[number % BODIES], due)
 
 
 if __name__ == "__main__":

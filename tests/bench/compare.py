@@ -5,7 +5,8 @@ both stacks are up at once and work by turns of about a second, so that whatever
 both alike; every second round they change their order. Each checkout has its own `.venv`, made by `make setup`. A
 checkout compared with itself tells how much noise is left.
 
-Every run of charging ends with each event charged once and nothing found by the audit, or this ends with exit code 1.
+Every run of charging ends with each event charged or parked once and nothing found by the audit, or this ends with exit
+code 1.
 """
 
 import argparse
@@ -19,13 +20,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
+from tests.bench.load import LoadOrder
 from tests.bench.paired import CheckTurn, Turn, charged_rows, checked_rows, render
+from tests.bench.population import Expected
+from tests.bench.scenarios import LIVE_WINDOW
 from tests.support.stack import ROOT
 
 SIDE = Path(__file__).with_name("compared.py")
@@ -38,6 +43,8 @@ TURN_S = 1.0
 EVENTS_A_TURN = 30_000
 EVENTS_BESIDE = 60_000
 CHECKS_A_TURN = 2_500
+# None that a warm-up has, whose events would be the same but for their ids.
+SEED = 1_000
 # Many rounds of events have to be encoded or produced before the first.
 ANSWER_TIMEOUT_S = 1_200.0
 END_TIMEOUT_S = 120.0
@@ -116,6 +123,10 @@ class _Comparison:
             "checks": self._checks,
         }
 
+    async def start(self) -> None:
+        """Starts both at once: neither is older than the other, and what they do now and then they do together."""
+        await self._both("start")
+
     async def _backlog(self) -> str:
         return await self._charging("backlog", live=False)
 
@@ -133,8 +144,10 @@ class _Comparison:
     async def _charging(self, name: str, *, live: bool) -> str:
         turns: list[list[Turn]] = [[], []]
         events = EVENTS_A_TURN * (UNMEASURED_ROUNDS + self._rounds) + EVENTS_BESIDE
+        # Of this checkout for both, so that both are sent the same events however old the other is.
+        load = LoadOrder("", events, SEED, window=LIVE_WINDOW if live else None, encode_first=live)
         # What is not measured both do at once; and neither waits for the other with its workers stopped.
-        await self._both("prepare", events=events, live=live)
+        await self._both("prepare", root=str(ROOT), load=asdict(load), charged=Expected.of(events).charged)
         await self._both("hold")
         for number in range(UNMEASURED_ROUNDS + self._rounds):
             answers = await self._round(number, "turn", seconds=TURN_S)
@@ -143,11 +156,15 @@ class _Comparison:
             most = max(turn.count for taken in turns for turn in taken)
             if any(answer["left"] < 2 * most for _, answer in answers):
                 break
-        batches = [answer["batch"] for answer in await self._both("finish")]
+        ended = await self._both("end")
+        async with asyncio.TaskGroup() as group:
+            for side, answer in zip(self._sides, ended, strict=True):
+                expected = Expected.of(answer["sent"])
+                group.create_task(side.ask("finish", charged=expected.charged, parked=expected.parked))
         this, other = (taken[UNMEASURED_ROUNDS:] for taken in turns)
         if not this:
             raise RuntimeError("the events were charged before anything was measured")
-        return render(f"{name}, {len(this)} rounds", charged_rows(this, other, (batches[0], batches[1])))
+        return render(f"{name}, {len(this)} rounds", charged_rows(this, other, (ended[0]["batch"], ended[1]["batch"])))
 
     async def _round(self, number: int, order: str, **given: Any) -> list[tuple[int, dict[str, Any]]]:
         """A turn of each, one after the other."""
@@ -170,10 +187,9 @@ async def _run(other: Path, rounds: int, only: Sequence[str]) -> None:
         for name, checkout in (("this", ROOT), ("other", other)):
             print(f"{name}: {checkout} {_commit(checkout)}", flush=True)
             sides.append(await _Side.begin(checkout, folder / name))
-        for side in sides:
-            _say("starting and warming up")
-            await side.ask("start")
         comparison = _Comparison(sides, rounds)
+        _say("starting and warming up")
+        await comparison.start()
         for name, run in comparison.runs.items():
             if not only or name in only:
                 _say(name)

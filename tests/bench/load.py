@@ -2,7 +2,8 @@
 
 It says `ready` once its events are encoded, begins at the first line on its input, and ends with one line of JSON.
 Every further line of its input is the number of its events that the ledger has: with a window it stays at most that
-far ahead, so it produces for as long as the workers charge, and both share the machine throughout.
+far ahead, so it produces for as long as the workers charge, and both share the machine throughout. Told `end`, it
+leaves out what it has not sent yet.
 """
 
 import json
@@ -15,11 +16,13 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Producer
 
-from tests.bench.population import Fault, Headers, Record, Usages
+from tests.bench.population import Twentieth, Usages
+from tests.bench.publishers import Headers, Record
 
 __all__ = ["LoadOrder", "LoadResult", "make_producer"]
 
 TOPIC = "usage.recorded"
+END = "end"
 # With a rate or a window, records are sent in portions this long apart. The producer lingers longer than that; waking
 # more often would only take from the cores that the rest needs.
 TICK_S = 0.01
@@ -36,8 +39,8 @@ class LoadOrder:
     rate: float | None = None
     window: int | None = None
     hot: bool = False
-    # Of which kind one event in twenty is at fault.
-    fault: Fault | None = None
+    # What one event in twenty is.
+    twentieth: Twentieth | None = None
     # Contrary to the contract, so that two workers meet on one account.
     without_key: bool = False
     # Encode everything before the start; a backlog is made on the fly because nobody measures its making.
@@ -89,17 +92,19 @@ class _Pace:
         self._order = order
         self._started = time.perf_counter()
         self._committed = 0
+        self._ended = False
         self.behind_s_max = 0.0
         if order.window is not None:
             threading.Thread(target=self._listen, daemon=True).start()
 
     def wait(self, sent: int) -> int:
-        """Blocks until at least one more may be sent; returns how many in all."""
-        while True:
+        """Blocks until at least one more may be sent; returns how many in all, which is `sent` at an early end."""
+        while not self._ended:
             allowed = self._allowed(sent)
             if allowed > sent:
                 return min(allowed, self._order.count)
             time.sleep(TICK_S)
+        return sent
 
     def _allowed(self, sent: int) -> int:
         if self._order.rate is not None:
@@ -112,6 +117,9 @@ class _Pace:
 
     def _listen(self) -> None:
         for line in sys.stdin:
+            if line.strip() == END:
+                self._ended = True
+                return
             self._committed = int(line)
 
 
@@ -124,6 +132,8 @@ def _produce(order: LoadOrder, records: Iterable[Record]) -> LoadResult:
     sent = size = 0
     while sent < order.count:
         until = pace.wait(sent)
+        if until == sent:
+            break
         while sent < until:
             key, value, headers = next(source)
             _send(producer, None if order.without_key else key, value, headers)
@@ -148,7 +158,7 @@ def _send(producer: Producer, key: bytes | None, value: bytes, headers: Headers)
 
 def _main() -> None:
     order = LoadOrder(**json.loads(sys.argv[1]))
-    records: Iterable[Record] = Usages(order.seed, hot=order.hot, fault=order.fault).records(order.count)
+    records: Iterable[Record] = Usages(order.seed, hot=order.hot, twentieth=order.twentieth).records(order.count)
     if order.encode_first:
         records = list(records)
     print("ready", flush=True)

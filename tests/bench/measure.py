@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from tests.bench.population import Expected
 from tests.support.ledger import Books
 
 __all__ = ["Figures", "Latency", "Ledger", "Look", "Progress", "Rate", "memory_peak_mb"]
@@ -91,7 +92,7 @@ class Progress:
 
 
 class Ledger:
-    """The books before and after a run: every event sent is charged once, and the audit finds nothing."""
+    """The books before and after a run: every event sent has its effect once, and the audit finds nothing."""
 
     def __init__(self, connect: Callable[[], AbstractAsyncContextManager[asyncpg.Connection]], books: Books) -> None:
         self._connect = connect
@@ -107,9 +108,13 @@ class Ledger:
             )
         return Figures(*row)
 
-    async def require(self, before: Figures, charged: int, refused: int = 0) -> None:
-        """Raises unless exactly so many events were charged and refused, and the books add up."""
-        expected = Figures(before.charged + charged, before.unposted, before.quarantined + refused)
+    async def require(self, before: Figures, *runs: Expected) -> None:
+        """Raises unless exactly so many events were charged, parked and refused, and the books add up."""
+        expected = Figures(
+            before.charged + sum(run.charged for run in runs),
+            before.unposted + sum(run.parked for run in runs),
+            before.quarantined + sum(run.refused for run in runs),
+        )
         after = await self.figures()
         if after != expected:
             raise RuntimeError(f"the ledger has {after}, expected {expected}")

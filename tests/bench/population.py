@@ -1,29 +1,30 @@
-"""Who uses what in the bench: 1,000 members of 200 mandates, zipf 1.1, and usage events as publishers send them."""
+"""Who uses what in the bench: 1,000 members of 200 mandates, zipf 1.1, and the stream of their usage events.
 
-import json
+Which events are repeats, unpriced, unusual or at fault follows from their place in the stream alone, so what has to
+become of so many events is known before the first is sent.
+"""
+
 import random
-import time
 from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import accumulate
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID, uuid5
 
+from tests.bench.publishers import PUBLISHED_ONLY, STYLES, UNUSUAL, Record
+
 __all__ = [
-    "FAULTY_OF",
     "HOT",
     "MANDATES",
     "MEMBERS",
     "POOL_MANDATES",
     "PROBES",
+    "Expected",
     "Fault",
-    "Headers",
     "Member",
-    "Record",
+    "Twentieth",
     "Usages",
-    "usage_record",
 ]
 
 _NAMESPACE = UUID("6f0c4b1e-52a7-4d33-9b1a-2f7c9f5c1d11")
@@ -53,13 +54,25 @@ _MODELS_OF_MEMBER = 3
 _FEATURES_OF_MEMBER = 2
 # One event in eight comes with the provider's own cost instead of token counts.
 _BY_COST_OF = 8
-# One event in so many is at fault, in the runs that ask for it.
-FAULTY_OF = 20
+# Of so many events one is sent again, one is of a model without a price, and one is written in an unusual way.
+_PERIOD = 50
+_REPEAT, _UNPRICED, _UNUSUAL = 10, 26, 42
+# A repeat is of one of so many events before: some in the same batch, some in one that is committed already.
+_REPEATED_OF = 2_000
+_WITHOUT_PRICE = {"provider": "openai", "model": "gpt-without-a-price"}
+# The last of so many is special, in the runs that ask for it; it is never one of the three above.
+_TWENTY = 20
 # Beyond what any balance may hold, by a currency whose unit costs a hundred thousand francs; or a row that the ledger
 # refuses for what is in it.
-Fault = Literal["too_large", "refused"]
+Fault: TypeAlias = Literal["too_large", "refused"]
+# Or written in a way that only the decoding of the published package takes.
+Twentieth: TypeAlias = Fault | Literal["published"]
 DEAR_CURRENCY = "BHD"
 REFUSED_WORKFLOW = "refused"
+_FAULTS: dict[Twentieth, dict[str, Any]] = {
+    "too_large": {"cost": {"amount": "999999999", "currency": DEAR_CURRENCY}},
+    "refused": {"workflow_id": REFUSED_WORKFLOW},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +81,6 @@ class Member:
 
     mandate_id: str
     user_id: str
-
-
-# As wide as the producer's own type, because a list of a narrower one is another type.
-Headers: TypeAlias = list[tuple[str, str | bytes | None]]
-# Key, value and headers of one Kafka record in binary mode.
-Record: TypeAlias = tuple[bytes, bytes, Headers]
 
 
 def _id(*parts: object) -> str:
@@ -91,15 +98,37 @@ HOT = tuple(Member(_id("hot"), _id("hot user", number)) for number in range(5))
 PROBES = tuple(Member(_id("probe", number), _id("probe user", number)) for number in range(PROBE_COUNT))
 
 _CUMULATED = tuple(accumulate(1 / (rank + 1) ** ZIPF_EXPONENT for rank in range(MEMBER_COUNT)))
+_PERCENTS = tuple(accumulate(style.percent for style in STYLES))
+
+
+class Expected(NamedTuple):
+    """What has to become of so many events; repeats have no effect."""
+
+    charged: int
+    parked: int
+    refused: int
+    repeats: int
+
+    @classmethod
+    def of(cls, count: int, twentieth: Twentieth | None = None) -> "Expected":
+        """Of the first so many events of a stream."""
+        parked, repeats = len(range(_UNPRICED, count, _PERIOD)), len(range(_REPEAT, count, _PERIOD))
+        refused = count // _TWENTY if twentieth in _FAULTS else 0
+        return cls(count - parked - repeats - refused, parked, refused, repeats)
+
+    def sent(self, charged: int) -> int:
+        """About how many of the events were done with when so many were charged; all when all were."""
+        return charged * sum(self) // self.charged
 
 
 class Usages:
     """A stream of usage events; the same seed gives the same members, models and quantities (ids are always new)."""
 
-    def __init__(self, seed: int, *, hot: bool = False, fault: Fault | None = None) -> None:
+    def __init__(self, seed: int, *, hot: bool = False, twentieth: Twentieth | None = None) -> None:
         self._random = random.Random(seed)
         self._hot = hot
-        self._fault = fault
+        self._twentieth = twentieth
+        self._recent: list[Record] = []
 
     def member(self) -> Member:
         """Whose next event it is."""
@@ -131,50 +160,56 @@ class Usages:
             "description": f"{feature} with {model}",
         }
 
+    def record(self, member: Member) -> Record:
+        """One event of a member that is charged, in the style of one of the publishers."""
+        return self._styled(self.body(member))
+
     def records(self, count: int) -> Iterator[Record]:
-        """So many events, each with its own id and the time at which it was made."""
+        """So many events, each but repeats with its own id and the time at which it was made."""
         for number in range(count):
-            body = self.body(self.member())
-            if self._fault is not None and number % FAULTY_OF == FAULTY_OF - 1:
-                body |= _FAULTS[self._fault]
-            yield usage_record(body)
+            if number % _PERIOD == _REPEAT:
+                yield self._random.choice(self._recent)
+            elif self._twentieth is not None and number % _TWENTY == _TWENTY - 1:
+                yield self._special(self.body(self.member()), self._twentieth)
+            else:
+                record = self._ordinary(number % _PERIOD, self.body(self.member()))
+                self._remember(number, record)
+                yield record
+
+    def _ordinary(self, place: int, body: dict[str, Any]) -> Record:
+        if place == _UNUSUAL:
+            return self._random.choice(UNUSUAL)(body, self._random)
+        if place == _UNPRICED:
+            # With the provider's own cost it would not need a price.
+            body.pop("cost", None)
+            return self._styled(body | _WITHOUT_PRICE | {"tokens": self._tokens()})
+        return self._styled(body)
+
+    def _special(self, body: dict[str, Any], twentieth: Twentieth) -> Record:
+        if twentieth == "published":
+            return self._random.choice(PUBLISHED_ONLY)(body, self._random)
+        return self._styled(body | _FAULTS[twentieth])
+
+    def _styled(self, body: dict[str, Any]) -> Record:
+        return STYLES[bisect(_PERCENTS, self._random.random() * 100)].write(body, self._random)
+
+    def _remember(self, number: int, record: Record) -> None:
+        if len(self._recent) < _REPEATED_OF:
+            self._recent.append(record)
+        else:
+            self._recent[number % _REPEATED_OF] = record
 
     def _amount(self) -> dict[str, Any]:
         choose = self._random
         if choose.randrange(_BY_COST_OF) == 0:
             return {"cost": {"amount": f"0.{choose.randrange(1, 10**8):010}", "currency": "USD"}}
+        return {"tokens": self._tokens()}
+
+    def _tokens(self) -> dict[str, int]:
+        choose = self._random
         counts = {
             "input": choose.randrange(20, 6_000),
             "cache_read": choose.randrange(0, 12_000),
             "output": choose.randrange(10, 2_000),
         }
-        return {"tokens": {**counts, "total": sum(counts.values())}}
-
-
-_FAULTS: dict[Fault, dict[str, Any]] = {
-    "too_large": {"cost": {"amount": "999999999", "currency": DEAR_CURRENCY}},
-    "refused": {"workflow_id": REFUSED_WORKFLOW},
-}
-
-
-def usage_record(body: dict[str, Any]) -> Record:
-    """The Kafka record of one usage event that happens now."""
-    return (
-        body["mandate_id"].encode(),
-        json.dumps(body, separators=(",", ":")).encode(),
-        [
-            ("ce_specversion", b"1.0"),
-            ("ce_id", str(_uuid7()).encode()),
-            ("ce_source", b"/bench/publisher"),
-            ("ce_type", b"ch.rappen.usage.recorded.v1"),
-            ("ce_time", datetime.now(UTC).isoformat().encode()),
-            ("content-type", b"application/json"),
-        ],
-    )
-
-
-def _uuid7() -> UUID:
-    # Never from a seeded source: two streams of one seed must not share an id.
-    milliseconds = time.time_ns() // 1_000_000
-    bits = random.getrandbits(74)
-    return UUID(int=(milliseconds << 80) | (7 << 76) | ((bits >> 62) << 64) | (2 << 62) | (bits & (1 << 62) - 1))
+        return counts | {"total": sum(counts.values())}

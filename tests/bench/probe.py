@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 
 from tests.bench.load import TOPIC, make_producer
 from tests.bench.measure import Latency
-from tests.bench.population import PROBES, Usages, usage_record
+from tests.bench.population import PROBES, Usages
 
 __all__ = ["ProbeOrder"]
 
@@ -71,7 +71,7 @@ class _Probes:
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
             member = PROBES[number % len(PROBES)]
-            key, value, headers = usage_record(self._usages.body(member))
+            key, value, headers = self._usages.record(member)
             self._waiting[member.mandate_id].append(time.perf_counter())
             producer.produce(TOPIC, value=value, key=key, headers=headers)
             producer.poll(0)

@@ -17,6 +17,7 @@ import asyncpg
 
 from tests.bench.cpu import CpuMeter
 from tests.bench.measure import Progress
+from tests.bench.population import Expected
 from tests.bench.scenarios import Scale, Scenarios
 from tests.bench.session import Session
 
@@ -28,19 +29,18 @@ SHOWN = 30
 
 # The innermost of these functions on a stack says what a sample of a worker belongs to.
 _STAGES = {
-    "parse_json": "decode: JSON",
-    "model_validate": "decode: validation",
-    "_digest": "decode: digest",
-    "decode": "decode: the rest",
-    "_decode": "decode: the rest",
+    "parse_json": "reading, published form: JSON",
+    "model_validate": "reading, published form: validation",
+    "decode": "reading, published form: the rest",
+    "_read": "reading, fast form",
+    "_decode": "reading: the rest",
     "getmany": "fetch from Kafka",
     "_proc_fetch_request": "fetch from Kafka",
-    "Usage.__init__": "usage objects and narrow keys",
     "assign_charge_keys": "usage objects and narrow keys",
-    "_distinct": "usage objects and narrow keys",
-    "_compare": "usage objects and narrow keys",
-    "rate_usage": "pricing",
-    "_price": "pricing",
+    "distinct": "usage objects and narrow keys",
+    "compare": "usage objects and narrow keys",
+    "rate_usage": "pricing, published form",
+    "split_by_price": "pricing",
     "derivation": "posting: derivation",
     "prepare_postings": "posting: the rest",
     "insert_rows": "COPY transactions",
@@ -96,7 +96,7 @@ async def _profile_worker(session: Session, _: Scenarios, scale: Scale) -> str:
             meter = CpuMeter({"worker": [worker.pid], "postgres": [servers.postgres.pid], "kafka": [servers.kafka.pid]})
             watch = asyncio.create_task(_watch_statements(watching, statements))
             async with _sampled(worker.pid, session.folder, samples):
-                rate = await progress.until(scale.backlog_events, first)
+                rate = await progress.until(Expected.of(scale.backlog_events).charged, first)
                 use = meter.read()
             watch.cancel()
     cpu_us = use.microseconds(rate.events)

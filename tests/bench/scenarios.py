@@ -1,4 +1,5 @@
-"""The measured runs. Each leaves the books in order: every event charged once, the audit empty, or it raises."""
+"""The measured runs. Each leaves the books in order: every event has its effect once, the audit is empty, or it
+raises."""
 
 import asyncio
 import os
@@ -11,14 +12,14 @@ from services.chassis.caller import CALLER_HEADER, Caller
 from tests.bench.checks import CheckOrder
 from tests.bench.child import Child
 from tests.bench.cpu import CpuMeter, CpuUse
+from tests.bench.gateway import GatewayChecked, checks_through_gateway
 from tests.bench.holds import HoldOrder
 from tests.bench.measure import Latency, Ledger, Progress, Rate, memory_peak_mb
 from tests.bench.naive import NaiveOutcome, naive_run
-from tests.bench.population import FAULTY_OF, Fault
+from tests.bench.population import Expected, Fault
 from tests.bench.probe import ProbeOrder
 from tests.bench.session import Session
 from tests.support.processes import ServiceProcess
-from tests.support.waiting import eventually
 
 __all__ = ["FULL", "QUICK", "Charged", "Checked", "Held", "Probed", "Scale", "Scenarios"]
 
@@ -55,7 +56,7 @@ QUICK = Scale(1, 50_000, 50_000, 50_000, 100_000, 3.0, 10.0, 10.0)
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """A run in which so many events were charged."""
+    """A run in which so many events were charged; what was parked or sent again beside them is not counted."""
 
     events: int
     rate: Rate
@@ -116,10 +117,19 @@ class Scenarios:
         async with self._session.workers(WORKERS) as workers:
             return [await self._live(self.scale.live_events, workers) for _ in range(self.scale.repeats)]
 
+    async def live_by_turns(self) -> tuple[list[Charged], list[Charged]]:
+        """V9: live as ever, and with one event in twenty that only the decoding of the published package takes."""
+        usual, published = [], []
+        async with self._session.workers(WORKERS) as workers:
+            for _ in range(self.scale.repeats):
+                usual.append(await self._live(self.scale.live_events, workers))
+                published.append(await self._live(self.scale.live_events, workers, twentieth="published"))
+        return usual, published
+
     async def backlog(self, workers: int = WORKERS, events: int | None = None, **settings: Any) -> Charged:
         """V1, V3, V8: what was produced before the workers start."""
         events = events or self.scale.backlog_events
-        good = events - events // FAULTY_OF if settings.get("fault") else events
+        expected = Expected.of(events, settings.get("twentieth"))
         before = await self._ledger.figures()
         load = await self._session.load(events, encode_first=False, **settings)
         load.tell()
@@ -131,18 +141,19 @@ class Scenarios:
             async with self._session.workers(workers, wait=False) as running:
                 first = await progress.first()
                 meter = self._meter(running)
-                rate = await progress.until(good, first)
+                rate = await progress.until(expected.charged, first)
                 use = meter.read()
                 peaks = [memory_peak_mb(worker.pid) for worker in running]
-        await self._ledger.require(before, good, events - good)
-        return Charged(good, rate, use, peaks, produced["value_bytes"])
+                await self._session.settled()
+        await self._ledger.require(before, expected)
+        return Charged(expected.charged, rate, use, peaks, produced["value_bytes"])
 
     async def faulty(self, fault: Fault) -> Charged:
         """V9: a backlog of which one event in twenty is at fault; the rate is that of the others."""
         async with AsyncExitStack() as stack:
             if fault == "refused":
                 await stack.enter_async_context(self._session.refusing_ledger())
-            return await self.backlog(fault=fault)
+            return await self.backlog(twentieth=fault)
 
     async def memory(self) -> Charged:
         """V8: the large backlog."""
@@ -179,8 +190,8 @@ class Scenarios:
             latency = Latency(**await probing.result())
             loaded = await load.result()
             use = meter.read({"load": loaded["cpu_s"]})
-            await self._settled(before.charged + events + probes)
-        await self._ledger.require(before, events + probes)
+            await self._session.settled()
+        await self._ledger.require(before, Expected.of(events), Expected(probes, 0, 0, 0))
         return Probed(events + probes, events_per_s, latency, use, loaded["behind_s_max"])
 
     async def checks(self, *, charging: bool) -> Checked:
@@ -204,8 +215,8 @@ class Scenarios:
             if load is not None:
                 ended["load"] = (await load.result())["cpu_s"]
             use = meter.read(ended)
-            await self._settled(before.charged + events)
-        await self._ledger.require(before, events)
+            await self._session.settled()
+        await self._ledger.require(before, Expected.of(events))
         return Checked(checked["sent_per_s"], events / seconds, Latency(**checked["latency"]), checked["outcomes"], use)
 
     async def holds(self, rate: float = HOLDS_PER_S) -> Held:
@@ -224,12 +235,16 @@ class Scenarios:
             use = meter.read({"holds": made["cpu_s"]})
         # A capture that was answered too late may have been made.
         charged = count + warm_up if made["all_captured"] else (await self._ledger.figures()).charged - before.charged
-        await self._ledger.require(before, charged)
+        await self._ledger.require(before, Expected(charged, 0, 0, 0))
         held, captured = Latency(**made["held"]), Latency(**made["captured"])
         return Held(made["made_per_s"], held, captured, made["outcomes"], use)
 
+    async def gateway(self) -> tuple[GatewayChecked, GatewayChecked]:
+        """V4: checks through one gateway, saturated and at a rate."""
+        return await checks_through_gateway(self._session, self.scale.checks_s)
+
     async def _live(self, events: int, workers: list[ServiceProcess], **settings: Any) -> Charged:
-        before = await self._ledger.figures()
+        before, expected = await self._ledger.figures(), Expected.of(events, settings.get("twentieth"))
         load = await self._session.load(events, window=LIVE_WINDOW, **settings)
         await asyncio.to_thread(os.sync)
         async with self._session.connection() as connection:
@@ -237,19 +252,13 @@ class Scenarios:
             meter = self._meter(workers)
             load.tell()
             first = await progress.first()
-            rate = await progress.until(events, first, lambda count: load.tell(str(count)))
+            rate = await progress.until(expected.charged, first, lambda count: load.tell(str(expected.sent(count))))
             produced = await load.result()
             use = meter.read({"load": produced["cpu_s"]})
-        await self._ledger.require(before, events)
-        return Charged(events, rate, use, [memory_peak_mb(worker.pid) for worker in workers], produced["value_bytes"])
-
-    async def _settled(self, charged: int) -> None:
-        """Waits until the ledger has so many charges, before the workers are stopped."""
-
-        async def reached() -> bool:
-            return (await self._ledger.figures()).charged >= charged
-
-        await eventually(reached, what="the last charge")
+        await self._session.settled()
+        await self._ledger.require(before, expected)
+        peaks = [memory_peak_mb(worker.pid) for worker in workers]
+        return Charged(expected.charged, rate, use, peaks, produced["value_bytes"])
 
     def _meter(self, workers: list[ServiceProcess]) -> CpuMeter:
         servers = self._session.servers

@@ -14,10 +14,11 @@ from typing import Any
 import asyncpg
 import httpx
 
+from services.billing.charging.charge_usage import GROUP
 from services.billing.pricing.import_prices import set_rate
 from services.chassis.caller import Caller
 from tests.bench.child import Child
-from tests.bench.load import LoadOrder
+from tests.bench.load import TOPIC, LoadOrder
 from tests.bench.population import (
     DEAR_CURRENCY,
     HOT,
@@ -33,6 +34,8 @@ from tests.support.databases import opened
 from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess
 from tests.support.stack import ROOT, ServerPair
+from tests.support.topics import all_read
+from tests.support.waiting import eventually
 
 __all__ = ["Session"]
 
@@ -125,6 +128,11 @@ class Session:
         self._seed += 1
         order = LoadOrder(self.servers.kafka.bootstrap_servers, count, self._seed, **settings)
         return await Child.start(order.command())
+
+    async def settled(self) -> None:
+        """Waits until the workers have committed all that was produced, also what leaves no row, such as repeats."""
+        bootstrap_servers = self.servers.kafka.bootstrap_servers
+        await eventually(lambda: all_read(bootstrap_servers, TOPIC, GROUP), what="the last event")
 
     def caller_header(self, caller: Caller) -> dict[str, str]:
         """The signed context that the gateway would send."""

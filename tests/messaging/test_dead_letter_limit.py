@@ -10,7 +10,6 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
-from aiokafka import ConsumerRecord
 
 import services.chassis.dead_letter_limit as limit_module
 import services.chassis.kafka as kafka_module
@@ -20,6 +19,7 @@ from services.chassis.consumer import Received
 from services.chassis.database import Database
 from services.chassis.dead_letter_limit import DeadLetterLimit, resume
 from services.chassis.health import Health
+from services.chassis.kafka import KafkaRecord
 from services.chassis.quarantine import Refused
 from services.chassis.records import RecordReader
 from services.chassis.settings import KafkaSettings
@@ -358,10 +358,7 @@ async def _resume(database: Database, group: str) -> None:
 
 
 def _refusals(count: int, code: str = "NOT_JSON") -> list[Refused]:
-    return [
-        Refused(ConsumerRecord("t", 0, 0, 0, 0, f"{number % 10}".encode(), b"{", None, 1, 1, ()), code, "")
-        for number in range(count)
-    ]
+    return [Refused(KafkaRecord("t", 0, 0, 0, f"{number % 10}".encode(), b"{"), code, "") for number in range(count)]
 
 
 def _bad(mark: str, count: int) -> Sequence[RawRecord]:

@@ -5,14 +5,14 @@ import re
 from uuid import uuid4
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.chassis.quarantine import unpack_headers
 from tests.support.databases import connected
-from tests.support.events import USAGE_PARTITIONS, RawRecord, envelope, new_mandate, publish, usage_record
+from tests.support.events import RawRecord, envelope, new_mandate, publish, usage_record
 from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess, run_command
 from tests.support.stack import ServerPair
+from tests.support.topics import all_read
 from tests.support.waiting import eventually
 
 BATCH = 512
@@ -56,7 +56,10 @@ async def test_what_the_database_refuses_is_found_and_charged_once_after_the_cau
         assert replayed.stdout == "2 records replayed\n", replayed.stderr
         await publish(bootstrap_servers, [usage_record(mandate)])
         await books.wait_charged([mandate], BATCH + 1 + turn)
-        await eventually(lambda: _all_settled(bootstrap_servers), what="a group that is at the end of the topic")
+        await eventually(
+            lambda: all_read(bootstrap_servers, "usage.recorded", "billing"),
+            what="a group that is at the end of the topic",
+        )
         assert await books.charged([mandate]) == BATCH + 1 + turn
     assert await books.refused(mandate) == {"UNPROCESSABLE": 2}
     assert await books.failing() == {}
@@ -159,16 +162,6 @@ async def test_a_record_within_the_limit_keeps_its_whole_key_and_all_headers(
 
 async def _refused(books: Books, mandate: str, wanted: dict[str, int]) -> bool:
     return await books.refused(mandate) == wanted
-
-
-async def _all_settled(bootstrap_servers: str) -> bool:
-    """Whether the group has committed all that is in the topic; the worker itself tells its lag only now and then."""
-    partitions = [TopicPartition("usage.recorded", number) for number in range(USAGE_PARTITIONS)]
-    async with AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, group_id="billing", enable_auto_commit=False
-    ) as consumer:
-        ends = await consumer.end_offsets(partitions)
-        return all([(await consumer.committed(partition) or 0) >= ends[partition] for partition in partitions])
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,10 @@ from services.chassis.database import Database, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.migrations import migrate
 from services.chassis.problems import Problem
+from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
-from tests.support.events import usage_record
+from tests.support.events import RawRecord, usage_record
 from tests.support.records import received_record
 from tests.support.stack import make_postgres
 
@@ -226,7 +227,8 @@ class HoldsMachine(RuleBasedStateMachine):
         """A capture by an event, which need not be of the hold's own member."""
         if self.holds:
             id_ = data.draw(st.sampled_from(list(self.holds)))
-            event = self._received(self.holds[id_].mandate, user, cost, uuid4(), id_ if named else None).event
+            record = self._record(self.holds[id_].mandate, user, cost, uuid4(), id_ if named else None)
+            event = received_record("usage.recorded", record, now=self.now).event
             self._settle(id_, event.id, cost, lambda: self.capture_hold(id_, event), None, user=user)
 
     def _settle(
@@ -282,14 +284,14 @@ class HoldsMachine(RuleBasedStateMachine):
         batch = []
         for mandate, user, cost in uses:
             named, event_id = data.draw(st.sampled_from(ids)), uuid4()
-            batch.append(self._received(mandate, user, cost, event_id, named))
+            batch.append(self._record(mandate, user, cost, event_id, named))
             self.balances[self._account(mandate, user)] -= cost * 3 // 2
             hold = self.holds.get(named) if named is not None else None
             if hold is not None and hold.mandate == mandate and hold.state_at(self.now) == "OPEN":
                 hold.state, hold.usage = "CAPTURED", (event_id, cost)
                 self.world.seen["settled by usage"] += 1
-        self.world.wait(self.charge(batch, []))
-        self.world.wait(self.charge(batch[::-1], []))
+        self.world.wait(self.charge(received(batch, now=self.now), []))
+        self.world.wait(self.charge(received(batch[::-1], now=self.now), []))
 
     @rule(seconds=st.integers(1, 60))
     def pass_time(self, seconds: int) -> None:
@@ -383,8 +385,8 @@ class HoldsMachine(RuleBasedStateMachine):
         )
         return no
 
-    def _received(self, mandate: int, user: str, cost: int, event_id: UUID, hold: UUID | None) -> Any:
-        record = usage_record(
+    def _record(self, mandate: int, user: str, cost: int, event_id: UUID, hold: UUID | None) -> RawRecord:
+        return usage_record(
             self._id(mandate),
             user,
             event_id=event_id,
@@ -392,7 +394,6 @@ class HoldsMachine(RuleBasedStateMachine):
             at=self.now,
             hold_id=None if hold is None else str(hold),
         )
-        return received_record("usage.recorded", record, now=self.now)
 
 
 @pytest.mark.timeout(400)

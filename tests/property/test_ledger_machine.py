@@ -23,6 +23,7 @@ from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, databa
 from services.billing.audit import audit
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.charging.settle_parked import SettleParked
+from services.billing.charging.usage_events import Usage
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BillingModel, charged_account_type
 from services.billing.ledger.keys import AccountKey, ensure_accounts
@@ -35,16 +36,14 @@ from services.billing.pricing import read_rappen_file
 from services.billing.pricing.import_prices import import_prices, set_rate
 from services.billing.pricing.repository import Tariffs
 from services.chassis.caller import Caller
-from services.chassis.consumer import Received
 from services.chassis.database import Database, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.migrations import migrate
-from tests.support.charging import reversal
+from tests.support.charging import received, reversal
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record
 from tests.support.model_ledger import MARKUP, MICRO, MODELS, RATES, TOKEN_PRICE, USERS, ModelLedger, Used
-from tests.support.records import received_record
 from tests.support.stack import make_postgres
 
 T = TypeVar("T")
@@ -246,10 +245,10 @@ class LedgerMachine(RuleBasedStateMachine):
         record = usage_record(self._mandate(used.mandate), used.user, event_id=event_id, at=START, **data)
         self.records.setdefault(event_id, []).append((used, record))
 
-    def _received(self, event_id: UUID, *, newest: bool = False) -> Received:
+    def _received(self, event_id: UUID, *, newest: bool = False) -> Usage:
         _, record = self.records[event_id][-1 if newest else 0]
         self.world.seen["records"] += 1
-        return received_record("usage.recorded", record, now=START)
+        return received([record], now=START)[0]
 
     def _deliver(self, ids: list[UUID], *, newest: bool = False) -> None:
         self.world.wait(self.charge([self._received(event_id, newest=newest) for event_id in ids], []))

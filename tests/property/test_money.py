@@ -11,7 +11,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.billing.money import EXACT, MICRO, Markup, converted, from_micro, post, to_micro, with_markup
+from services.billing.money import (
+    EXACT,
+    MICRO,
+    Markup,
+    converted,
+    exact,
+    from_micro,
+    in_chf,
+    post,
+    remainder_text,
+    to_micro,
+    with_markup,
+)
 
 HALF_A_MICRO = MICRO / 2
 
@@ -27,9 +39,15 @@ remainders = st.builds(
 )
 
 
-def naive_post(exact: Decimal, remainder: Decimal) -> tuple[int, Fraction]:
+def posted(price: Decimal, remainder: Decimal) -> tuple[int, Decimal]:
+    """What is posted of a price, and the remainder that is left, in CHF."""
+    amount, left = post(exact(price), exact(remainder))
+    return amount, in_chf(left)
+
+
+def naive_post(price: Decimal, remainder: Decimal) -> tuple[int, Fraction]:
     """The same rounding in fractions: Python rounds a fraction half-even."""
-    total = (Fraction(exact) + Fraction(remainder)) * 10**6
+    total = (Fraction(price) + Fraction(remainder)) * 10**6
     amount = round(total)
     return amount, (total - amount) / 10**6
 
@@ -47,26 +65,39 @@ def summed(numbers: Iterable[Decimal]) -> Decimal:
 @example(Decimal("-0.0000005"), Decimal(0))
 @example(Decimal("0.0000004"), Decimal("0.0000001"))
 @example(Decimal(0), Decimal("0.0000005"))
-def test_posting_equals_the_rule_in_fractions(exact: Decimal, remainder: Decimal) -> None:
-    amount, left = post(exact, remainder)
-    assert (amount, Fraction(left)) == naive_post(exact, remainder)
+def test_posting_equals_the_rule_in_fractions(price: Decimal, remainder: Decimal) -> None:
+    amount, left = posted(price, remainder)
+    assert (amount, Fraction(left)) == naive_post(price, remainder)
+    # In decimals alone, as for what has too many places to be a whole number.
+    assert post(price, remainder)[0] == amount
+
+
+@given(exact_prices | remainders)
+@example(Decimal("1E-24"))
+@example(Decimal("-1.5E-24"))
+def test_an_exact_amount_is_a_whole_number_or_a_decimal_and_always_the_same(amount: Decimal) -> None:
+    scaled = exact(amount)
+    assert in_chf(scaled) == amount
+    assert isinstance(scaled, int) == ((Fraction(amount) * 10**24).denominator == 1)
+    assert Decimal(remainder_text(scaled)) == amount
+    assert "E" not in remainder_text(scaled)
 
 
 @given(exact_prices, remainders)
-def test_nothing_is_lost_and_at_most_half_a_micro_is_carried(exact: Decimal, remainder: Decimal) -> None:
-    amount, left = post(exact, remainder)
+def test_nothing_is_lost_and_at_most_half_a_micro_is_carried(price: Decimal, remainder: Decimal) -> None:
+    amount, left = posted(price, remainder)
     assert abs(left) <= HALF_A_MICRO
-    assert EXACT.add(from_micro(amount), left) == EXACT.add(exact, remainder)
+    assert EXACT.add(from_micro(amount), left) == EXACT.add(price, remainder)
 
 
 @given(st.lists(exact_prices, max_size=60))
 def test_all_posted_amounts_and_the_last_remainder_are_the_exact_total(prices: list[Decimal]) -> None:
-    remainder, posted = Decimal(0), 0
+    remainder, total = Decimal(0), 0
     for price in prices:
-        amount, remainder = post(price, remainder)
-        posted += amount
+        amount, remainder = posted(price, remainder)
+        total += amount
         assert abs(remainder) <= HALF_A_MICRO
-    assert EXACT.add(from_micro(posted), remainder) == summed(prices)
+    assert EXACT.add(from_micro(total), remainder) == summed(prices)
 
 
 def test_a_million_micro_debits_sum_to_the_rated_total_to_the_last_digit() -> None:
@@ -82,18 +113,18 @@ def test_a_million_micro_debits_sum_to_the_rated_total_to_the_last_digit() -> No
             "0.0113",
         )
     ]
-    remainder, posted = Decimal(0), 0
+    remainder, charged = Decimal(0), 0
     for price in islice(cycle(rated), 1_000_000):
-        amount, remainder = post(price, remainder)
-        posted += amount
+        amount, remainder = posted(price, remainder)
+        charged += amount
     whole, rest = divmod(1_000_000, len(rated))
     total = EXACT.add(EXACT.multiply(summed(rated), Decimal(whole)), summed(rated[:rest]))
-    assert EXACT.add(from_micro(posted), remainder) == total
+    assert EXACT.add(from_micro(charged), remainder) == total
     assert abs(remainder) <= HALF_A_MICRO
 
 
 @pytest.mark.parametrize(
-    ("exact", "amount", "remainder"),
+    ("price", "amount", "remainder"),
     [
         ("0.0000005", 0, "0.0000005"),
         ("0.0000015", 2, "-0.0000005"),
@@ -105,8 +136,8 @@ def test_a_million_micro_debits_sum_to_the_rated_total_to_the_last_digit() -> No
         ("0", 0, "0"),
     ],
 )
-def test_halves_go_to_the_even_micro(exact: str, amount: int, remainder: str) -> None:
-    assert post(Decimal(exact), Decimal(0)) == (amount, Decimal(remainder))
+def test_halves_go_to_the_even_micro(price: str, amount: int, remainder: str) -> None:
+    assert posted(Decimal(price), Decimal(0)) == (amount, Decimal(remainder))
 
 
 @given(st.integers(min_value=-(10**20), max_value=10**20))
@@ -140,7 +171,7 @@ def test_markup_and_rate_are_exact(cost: Decimal, percent: Decimal, rate: Decima
 
 def test_the_callers_own_decimal_context_changes_nothing() -> None:
     with localcontext(Context(prec=3, rounding="ROUND_UP")):
-        assert post(Decimal("123.4567895"), Decimal("0.0000001")) == (123_456_790, Decimal("-0.0000004"))
+        assert posted(Decimal("123.4567895"), Decimal("0.0000001")) == (123_456_790, Decimal("-0.0000004"))
         assert with_markup(Decimal("1.23456789"), Markup.of(Decimal(50))) == Decimal("1.851851835")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import uuid5
@@ -10,13 +11,13 @@ import asyncpg
 
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.charging.settle_parked import SettleParked
+from services.billing.charging.usage_events import Usage, reader
 from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting
 from services.chassis.clock import Clock, system_clock
-from services.chassis.consumer import Received
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from tests.support.events import RawRecord
-from tests.support.records import received_record
+from tests.support.records import arrived_record
 
 __all__ = ["charge", "charging", "received", "reversal", "settling"]
 
@@ -38,14 +39,15 @@ def settling(database: Database) -> SettleParked:
     return SettleParked(database, default_markup=DEFAULT_MARKUP, clock=system_clock)
 
 
-def received(records: Iterable[RawRecord]) -> list[Received]:
-    """The records as one batch of a consumer."""
-    return [received_record("usage.recorded", record) for record in records]
+def received(records: Iterable[RawRecord], *, now: datetime | None = None) -> list[Usage]:
+    """The records as one batch of the consumer of usage; they are read as of now unless another time is given."""
+    read = reader(now or system_clock())
+    return [read(arrived_record("usage.recorded", record)) for record in records]
 
 
 def reversal(row: asyncpg.Record, **changed: Any) -> Posting:
     """The reversal of a charge, given its row: its whole amount, on the day and in the dimension of the usage."""
-    posting = Posting(
+    posting = Posting.own(
         mandate_no=row["mandate_no"],
         event_id=uuid5(LEDGER_NAMESPACE, f"reversal/{row['event_id']}"),
         member_account_no=row["member_account_no"],
@@ -56,6 +58,5 @@ def reversal(row: asyncpg.Record, **changed: Any) -> Posting:
         reference_type=row["reference_type"],
         occurred_at=row["occurred_at"],
         description="Reversed",
-        dimension_no=row["dimension_no"],
     )
-    return replace(posting, **changed)
+    return replace(posting, **{"dimension_no": row["dimension_no"]} | changed)

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.local.ports import free_port
-from services.gateway.access.key_sets import DevelopmentKey
+from services.gateway.access.identity import DevelopmentKey
 from tests.support.processes import ServiceProcess
 from tests.support.stack import ServerPair
 

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.topics import ensure_topics
 from rappen_contracts.registry import TOPICS
 from tests.support.waiting import eventually
 
-__all__ = ["delete_topic", "make_topic", "read_in_group", "read_topic"]
+__all__ = ["all_read", "delete_topic", "make_topic", "read_in_group", "read_topic"]
 
 
 async def read_topic(
@@ -28,6 +28,17 @@ async def read_topic(
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 found += [record for record in records if key is None or record.key == key.encode()]
     return found
+
+
+async def all_read(bootstrap_servers: str, topic: str, group: str) -> bool:
+    """Whether a group has committed all that is in a topic; a service itself tells its lag only now and then."""
+    count = next(known.partitions for known in TOPICS if known.name == topic)
+    partitions = [TopicPartition(topic, number) for number in range(count)]
+    async with AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False
+    ) as consumer:
+        ends = await consumer.end_offsets(partitions)
+        return all([(await consumer.committed(partition) or 0) >= ends[partition] for partition in partitions])
 
 
 async def delete_topic(bootstrap_servers: str, topic: str) -> None:

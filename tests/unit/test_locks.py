@@ -34,7 +34,13 @@ def _pinned(name: str) -> dict[str, str]:
 
 def _asked_for(*, everything: bool) -> list[str]:
     rappen = _project()
-    asked = [*rappen["project"]["dependencies"], *_project("contracts")["project"]["dependencies"]]
+    contracts = _project("contracts")["project"]
+    # The services take the contracts with what reads usage fast.
+    asked = [
+        *rappen["project"]["dependencies"],
+        *contracts["dependencies"],
+        *contracts["optional-dependencies"]["fast"],
+    ]
     if everything:
         parts = (rappen["project"]["optional-dependencies"], rappen["dependency-groups"])
         asked += [text for part in parts for texts in part.values() for text in texts]

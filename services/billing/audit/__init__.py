@@ -2,7 +2,8 @@
 
 A check is one statement over the whole ledger, hashed or sorted, never a look-up for each row. It gives a row for every
 account (or mandate) that it looks at: `failing` is whether that one is wrong, `detail` how. Two things are not in the
-database and come as arguments: where days begin, computed by the code that charges, and what was published.
+database and come as arguments: where days begin, computed by the code that charges, and what was published. That of
+prices alone reads the charges one by one, because the database cannot price usage.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import asyncpg
 from services.billing.audit import accounts, balances, holds, recorded_credits, usage
 from services.billing.audit.days import DAYS, day_borders
 from services.billing.audit.published import PUBLISHED, PublishedBalance, published_arguments, read_published
+from services.billing.audit.recomputed import recompute_prices
 
 __all__ = ["AuditCheck", "PublishedBalance", "audit", "read_published"]
 
@@ -45,10 +47,22 @@ async def audit(
         # These statements run once, and their arguments decide on the plan.
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         results = [await _check(connection, name, statement) for name, statement in _STATEMENTS.items()]
+        results.append(await _check_prices(connection))
         results.append(await _check(connection, "days", DAYS, *await day_borders(connection)))
         if published is not None:
             results.append(await _check(connection, "published", PUBLISHED, *published_arguments(published)))
     return results
+
+
+async def _check_prices(connection: asyncpg.Connection) -> AuditCheck:
+    accounts = await recompute_prices(connection)
+    wrong = sorted(account for account in accounts if account.detail is not None)
+    named = dict(await connection.fetch("SELECT no, id FROM mandates")) if wrong else {}
+    failing = [
+        {"mandateId": named.get(mandate_no), "accountId": str(account_no), "detail": detail}
+        for mandate_no, account_no, detail in wrong[:FAILING_MAX]
+    ]
+    return AuditCheck("prices", len(accounts), len(wrong), failing)
 
 
 async def _check(connection: asyncpg.Connection, name: str, statement: str, *arguments: object) -> AuditCheck:

@@ -1,12 +1,16 @@
 """Checks of usage: what each charge says of itself, the rollups, and that an event is claimed once."""
 
-__all__ = ["CHECKS"]
+__all__ = ["AS_WRITTEN_OLD", "CHECKS"]
 
-# The charge writes what explains an amount first and in this order, each value in quotes, so each is found by the
-# number of quotes before it, in a tenth of the time that parsing the JSON takes. Any other row is parsed as JSON.
-_QUOTES_BEFORE = {"cost": 4, "rate": 12, "markup": 16, "exact": 20, "carry_before": 24, "carry_after": 28}
-_AS_WRITTEN = """(t.derivation LIKE '{"cost":"%","currency":"%","rate":"%","markup":"%","exact":"%","carry_before":"%'
-                   AND split_part(t.derivation, '"', 26) = 'carry_after')"""
+# The charge writes the remainders first and in this order, each value in quotes, so each is found by the number of
+# quotes before it, in a tenth of the time that parsing the JSON takes. Releases before began with what explained the
+# price. Any other row is parsed as JSON.
+_QUOTES_BEFORE = {"carry_before": 4, "carry_after": 8}
+_AS_WRITTEN = """(t.derivation LIKE '{"carry_before":"%","carry_after":"%')"""
+_QUOTES_BEFORE_IN_OLD = {"cost": 4, "rate": 12, "markup": 16, "exact": 20, "carry_before": 24, "carry_after": 28}
+AS_WRITTEN_OLD = """(t.derivation
+                       LIKE '{"cost":"%","currency":"%","rate":"%","markup":"%","exact":"%","carry_before":"%'
+                       AND split_part(t.derivation, '"', 26) = 'carry_after')"""
 
 
 def _numbers(texts: dict[str, str]) -> str:
@@ -17,25 +21,37 @@ def _numbers(texts: dict[str, str]) -> str:
     )
 
 
-_COUNTED = _numbers({name: f"split_part(t.derivation, '\"', {quotes})" for name, quotes in _QUOTES_BEFORE.items()})
-_READ = _numbers({name: f"d.read ->> '{name}'" for name in _QUOTES_BEFORE})
+def _counted(quotes_before: dict[str, int]) -> str:
+    return _numbers({name: f"split_part(t.derivation, '\"', {quotes})" for name, quotes in quotes_before.items()})
+
+
+_READ = _numbers({name: f"d.read ->> '{name}'" for name in _QUOTES_BEFORE_IN_OLD})
 
 CHECKS = {
-    # Every charge explains its amount: the exact price is what cost, rate and markup make of it, amount and new
-    # remainder are price and old remainder. Each takes up the remainder of the one before, at most half a micro-franc,
-    # and the account has the last. So exact prices, amounts and remainder of an account add up.
+    # Every charge explains its amount: amount and new remainder are the exact price and the old remainder. Each takes
+    # up the remainder of the one before, at most half a micro-franc, and the account has the last. So exact prices,
+    # amounts and remainder of an account add up. That the exact price is what the price book and rates make of the
+    # usage is checked by computing it again (recomputed.py); of rows of releases before, which have cost and rate in
+    # themselves, it is checked here.
     "remainder": f"""
         WITH usage AS (
-            SELECT t.mandate_no, t.posted_account_no AS no, t.seq, t.amount, {_COUNTED}
+            SELECT t.mandate_no, t.posted_account_no AS no, t.seq, t.amount, false AS old, NULL::numeric AS cost,
+                   NULL::numeric AS rate, NULL::numeric AS markup, NULL::numeric AS exact, {_counted(_QUOTES_BEFORE)}
               FROM transactions t WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {_AS_WRITTEN}
              UNION ALL
-            SELECT t.mandate_no, t.posted_account_no, t.seq, t.amount, {_READ}
+            SELECT t.mandate_no, t.posted_account_no, t.seq, t.amount, true, {_counted(_QUOTES_BEFORE_IN_OLD)}
+              FROM transactions t
+             WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {AS_WRITTEN_OLD}
+             UNION ALL
+            SELECT t.mandate_no, t.posted_account_no, t.seq, t.amount, d.read ? 'exact', {_READ}
               FROM transactions t
              CROSS JOIN LATERAL (SELECT CASE WHEN t.derivation IS JSON OBJECT THEN t.derivation::jsonb END AS read) d
-             WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {_AS_WRITTEN} IS NOT TRUE),
+             WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT'
+               AND {_AS_WRITTEN} IS NOT TRUE AND {AS_WRITTEN_OLD} IS NOT TRUE),
              explained AS (
-            SELECT mandate_no, no, seq, amount, exact, carry_before, carry_after,
-                   coalesce(exact * 100 = cost * rate * (100 + markup), false) AS priced
+            SELECT mandate_no, no, seq, amount, carry_before, carry_after,
+                   CASE WHEN old THEN exact ELSE amount * 0.000001 + carry_after - carry_before END AS exact,
+                   NOT old OR coalesce(exact * 100 = cost * rate * (100 + markup), false) AS priced
               FROM usage),
              rows AS (
             SELECT mandate_no, no, seq, exact - amount * 0.000001 AS left_over,

@@ -15,7 +15,17 @@ from uuid import UUID
 from asyncpg.exceptions import UniqueViolationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.charging.usage_events import Usage, compare, contradicting, distinct, refused_usage
+from rappen_contracts.usage.fast import UsageData
+from services.billing.charging.metrics import FAST_FORM_ERRORS, PUBLISHED_FORM
+from services.billing.charging.recent_events import RecentEvents
+from services.billing.charging.usage_events import (
+    Identity,
+    Usage,
+    compare,
+    contradicting,
+    distinct,
+    refused_usage,
+)
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
 from services.billing.ledger.errors import RowsRefused
 from services.billing.ledger.holds import settle_holds
@@ -25,28 +35,33 @@ from services.billing.ledger.write_postings import prepare_postings, write_prepa
 from services.billing.mandates.domain import Terms
 from services.billing.mandates.open_accounts import give_opening_credit
 from services.billing.mandates.repository import lock_mandates, lock_pricing_versions, mark_unposted, read_terms
-from services.billing.pricing.rating import Parked, Tariff, billable, rate_usage
+from services.billing.money import Markup, exact
+from services.billing.pricing.quotes import Quotes
+from services.billing.pricing.rating import Parked, PriceSource, Tariff, billable, rate_usage
 from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
 from services.chassis.clock import Clock
-from services.chassis.consumer import Received, UnprocessableEvents
+from services.chassis.consumer import UnprocessableEvents
 from services.chassis.database import Contended, Database, begin
 from services.chassis.faults import FaultPoints
+from services.chassis.logging import get_logger
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 
-__all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "TermsChanged"]
+__all__ = ["AlreadyRecorded", "ChargeUsage", "Charges", "Outcome", "PricingContext", "TermsChanged", "split_by_price"]
 
 GROUP = "billing"
 TOPIC = "usage.recorded"
 # How many times a batch may begin again at once. Each time it knows more of what is recorded already, so few suffice.
 TRIES_MAX = 20
 
+_log = get_logger(__name__)
+
 
 class AlreadyRecorded(Exception):  # noqa: N818 - a signal to begin again, not an error.
     """Some of the events are claimed already: charged, free or parked."""
 
-    def __init__(self, digests: dict[tuple[int, UUID], bytes]) -> None:
+    def __init__(self, digests: dict[Identity, bytes]) -> None:
         super().__init__(len(digests))
         self.digests = digests
 
@@ -72,16 +87,18 @@ class ChargeUsage:
         self._clock = clock
         self._faults = faults
         self._charges = Charges(default_markup)
+        self._recent = RecentEvents()
 
-    async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+    async def __call__(self, events: Sequence[Usage], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch: every event is charged, free, parked, a repeat, or refused; nothing else can happen. Raises
         `Contended`, which is transient, where others came before it too often."""
         now = self._clock()
-        usages = [Usage(received.event, received) for received in events]
+        usages = list(events)
+        read_so = _published(usages)
         async with self._database.reading() as connection:
             await self._charges.assign_charge_keys(connection, usages, now)
             usages, repeats, others = distinct(usages)
-            known: dict[tuple[int, UUID], bytes] = {}
+            known = await self._known_already(connection, usages)
             for _ in range(TRIES_MAX):
                 fresh, again, other = compare(usages, known)
                 try:
@@ -110,6 +127,7 @@ class ChargeUsage:
                     _blame([(usage, why[usage.identity]) for usage in _those(usages, why)])
                     raise
                 else:
+                    self._recent.remember(usage.event_id for usage in usages)
                     break
             else:
                 raise Contended(f"{len(usages)} events after {TRIES_MAX} tries")
@@ -123,16 +141,25 @@ class ChargeUsage:
         for name, count in counts.items():
             if count:
                 EVENTS_CONSUMED.labels(TOPIC, name).inc(count)
+        PUBLISHED_FORM.labels("read").inc(read_so)
+        PUBLISHED_FORM.labels("price").inc(_published(events) - read_so)
         return rejected
+
+    async def _known_already(self, connection: AsyncConnection, usages: Sequence[Usage]) -> dict[Identity, bytes]:
+        """The digests of events that are recorded, as far as this worker may know of them: they cost no try."""
+        again = [usage.identity for usage in usages if usage.event_id in self._recent]
+        known = await recorded_digests(connection, "transactions", again)
+        return known | await recorded_digests(connection, "unposted_events", again)
 
 
 class PricingContext(NamedTuple):
-    """What a batch is priced by: the terms of its mandates and the tariff."""
+    """What a batch is priced by: the terms of its mandates, the tariff and its quotes."""
 
     terms: dict[int, Terms]
     tariff: Tariff
+    quotes: Quotes
 
-    def to_look_up(self, postings: Iterable[Posting]) -> list[tuple[int, UUID]]:
+    def to_look_up(self, postings: Iterable[Posting]) -> list[Identity]:
         """The events that may have been claimed without a posting, because others of their mandate were."""
         claiming = {no for no, terms in self.terms.items() if terms.has_unposted}
         return [posting.identity for posting in postings if posting.mandate_no in claiming] if claiming else []
@@ -145,14 +172,15 @@ class Charges:
         self._default_markup = default_markup
         self._charge_keys = ChargeKeyCache()
         self._tariffs = Tariffs()
+        self._quotes: Quotes | None = None
 
     async def assign_charge_keys(self, connection: AsyncConnection, usages: Sequence[Usage], now: datetime) -> None:
         """Gives each event its charge keys; new ones are committed by themselves, before the charge that needs them."""
         unknown: dict[UsageDimensions, None] = {}
         for usage in usages:
-            keys = self._charge_keys.get(usage.dimensions)
+            keys = self._charge_keys.get(usage.names)
             if keys is None:
-                unknown[UsageDimensions(*usage.dimensions)] = None
+                unknown[UsageDimensions(*usage.names)] = None
             else:
                 usage.keys = keys
         if unknown:
@@ -163,14 +191,17 @@ class Charges:
                 await give_opening_credit(connection, mandates, now=now)
             self._charge_keys.remember(made.items())
             for usage in usages:
-                if usage.dimensions in made:
-                    usage.keys = made[UsageDimensions(*usage.dimensions)]
+                if usage.names in made:
+                    usage.keys = made[UsageDimensions(*usage.names)]
 
     async def pricing_context(self, connection: AsyncConnection, usages: Iterable[Usage]) -> PricingContext:
         """Reads the terms of the events' mandates, and the tariff."""
         numbers = {usage.keys.mandate_no for usage in usages}
         terms, revision = await read_terms(connection, numbers, default_markup=self._default_markup)
-        return PricingContext(terms, await self._tariffs.at(connection, revision))
+        tariff = await self._tariffs.at(connection, revision)
+        if self._quotes is None or self._quotes.tariff is not tariff:
+            self._quotes = Quotes(tariff)
+        return PricingContext(terms, tariff, self._quotes)
 
     async def charge(
         self, connection: AsyncConnection, usages: Sequence[Usage], context: PricingContext, now: datetime
@@ -181,7 +212,7 @@ class Charges:
         marked as unpublished, and holds that the usage names are settled. The number of statements does not depend on
         the number of events.
         """
-        postings, unposted = _price(usages, context, now)
+        postings, unposted = split_by_price(usages, context, now)
         await _lock(connection, context)
         await _look_up(connection, context.to_look_up(postings), unposted)
         too_large = await _write(connection, usages, postings, context, now)
@@ -200,10 +231,10 @@ def _naming_holds(
     naming = [usage for usage in usages if usage.data.hold_id is not None]
     if not naming:
         return []
-    unsettled = {(event.mandate_no, event.event_id) for event in unposted if event.reason != "FREE"}
+    unsettled = {(event.mandate_no, event.event_id.bytes) for event in unposted if event.reason != "FREE"}
     unsettled |= {usage.identity for usage in too_large}
     return [
-        (usage.keys.mandate_no, usage.data.hold_id, usage.event.id)
+        (usage.keys.mandate_no, usage.data.hold_id, usage.id)
         for usage in naming
         if usage.data.hold_id is not None and usage.identity not in unsettled
     ]
@@ -225,13 +256,11 @@ async def _lock(connection: AsyncConnection, context: PricingContext) -> None:
             raise TermsChanged
 
 
-async def _look_up(
-    connection: AsyncConnection, priced: Sequence[tuple[int, UUID]], unposted: Sequence[UnpostedEvent]
-) -> None:
+async def _look_up(connection: AsyncConnection, priced: Sequence[Identity], unposted: Sequence[UnpostedEvent]) -> None:
     """Raises for events that are claimed in the other table than the one whose key would find them: what is charged now
     but was free or parked, and the reverse. Under the mandates' locks, so nobody claims one of them meanwhile."""
     claimed = await recorded_digests(connection, "unposted_events", priced)
-    identities = [(entry.mandate_no, entry.event_id) for entry in unposted]
+    identities = [(entry.mandate_no, entry.event_id.bytes) for entry in unposted]
     claimed |= await recorded_digests(connection, "transactions", identities)
     claimed |= await recorded_digests(connection, "unposted_events", identities)
     if claimed:
@@ -255,25 +284,30 @@ async def _write(
     return _those(usages, {posting.identity for posting in prepared.out_of_range})
 
 
-def _those(usages: Iterable[Usage], identities: Collection[tuple[int, UUID]]) -> list[Usage]:
+def _those(usages: Iterable[Usage], identities: Collection[Identity]) -> list[Usage]:
     # Usually there are none, and a batch is not walked through for nothing.
     return [usage for usage in usages if usage.identity in identities] if identities else []
 
 
-def _price(
+def split_by_price(
     usages: Iterable[Usage], context: PricingContext, now: datetime
 ) -> tuple[list[Posting], list[UnpostedEvent]]:
     """Splits usage into postings, to the account that pays, and events that are claimed without one: free, or parked
     until they have a price."""
-    terms, tariff = context
+    terms, tariff, quotes = context
     postings: list[Posting] = []
     unposted: list[UnpostedEvent] = []
     faults: list[tuple[Usage, str]] = []
     for usage in usages:
-        keys, event = usage.keys, usage.event
+        keys = usage.keys
         term = terms[keys.mandate_no]
+        quoted = _quoted(usage, quotes, term.markup)
+        if quoted is not None:
+            postings.append(usage.posting(*quoted, keys.posted_account_no(term.billing_model)))
+            continue
         try:
-            rated = rate_usage(billable(usage.data, usage.tokens), event.time, tariff, term.markup)
+            event, data, tokens = usage.published()
+            rated = rate_usage(billable(data, tokens), event.time, tariff, term.markup)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this event's fault and is named with it.
             faults.append((usage, type(error).__name__))
             continue
@@ -282,14 +316,31 @@ def _price(
         elif not rated.exact:
             unposted.append(UnpostedEvent.free(keys.mandate_no, event, now, tariff.revision))
         else:
-            postings.append(usage.posting(rated, keys.posted_account_no(term.billing_model)))
+            account_no = keys.posted_account_no(term.billing_model)
+            postings.append(usage.posting(exact(rated.exact), rated.source, account_no))
     _blame(faults)
     return postings, unposted
 
 
+def _quoted(usage: Usage, quotes: Quotes, markup: Markup) -> tuple[int, PriceSource] | None:
+    """The price in the fast form; None where the published one has to find it."""
+    if not isinstance(usage.data, UsageData):
+        return None
+    try:
+        return quotes.price(usage.data, usage.counts, usage.time, markup)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the published form decides.
+        FAST_FORM_ERRORS.labels("price").inc()
+        _log.warning("usage priced in the published form", error=type(error).__name__)
+        return None
+
+
+def _published(usages: Sequence[Usage]) -> int:
+    return sum(1 for usage in usages if usage.event is not None)
+
+
 def _blame(faults: Sequence[tuple[Usage, str]]) -> None:
     """Raises an error that names all events at fault; parked ones are not named, because their job isolates them."""
-    received = [(usage.received, why) for usage, why in faults if usage.received is not None]
+    received = [(usage, why) for usage, why in faults if usage.record is not None]
     if received:
         raise UnprocessableEvents(received)
     if faults:

@@ -105,7 +105,7 @@ class SettleParked:
         await insert_unposted(
             connection,
             [
-                UnpostedEvent.parked(usage.keys.mandate_no, usage.event, TOO_LARGE, now, revision)
+                UnpostedEvent.parked(usage.keys.mandate_no, usage.published()[0], TOO_LARGE, now, revision)
                 for usage in outcome.too_large
             ],
         )
@@ -127,4 +127,4 @@ async def _usages(
             if charged.get(each.identity, each.row["digest"]) != each.row["digest"]
         ],
     )
-    return [Usage(each.event) for each in parked if each.identity not in charged]
+    return [Usage.of(each.event) for each in parked if each.identity not in charged]

@@ -1,41 +1,63 @@
-"""Usage events as a batch of the charge: the first of each, its repeats, and those that contradict it."""
+"""Usage events as a batch of the charge: reading them, the first of each, its repeats, and those that contradict it."""
 
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
-import orjson
-
-from rappen_contracts import Event
-from rappen_contracts.usage.v1 import UsageRecorded
+from rappen_contracts import Event, decode
+from rappen_contracts.usage import fast
+from rappen_contracts.usage.fast import UsageData
+from rappen_contracts.usage.v1 import TOKEN_KINDS, UsageRecorded
+from services.billing.charging.metrics import FAST_FORM_ERRORS
 from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import ChargeKeys
-from services.billing.pricing import PROMPT_KINDS
-from services.billing.pricing.rating import RatedUsage, derivation
-from services.chassis.consumer import Received
+from services.billing.money import Exact
+from services.billing.pricing import LATEST
+from services.billing.pricing.derivation import derivation
+from services.billing.pricing.quotes import output_counts
+from services.billing.pricing.rating import PriceSource
+from services.chassis.consumer import data_of
+from services.chassis.kafka import KafkaRecord
+from services.chassis.logging import get_logger
 from services.chassis.quarantine import Refused
 
-__all__ = ["Usage", "compare", "contradicting", "distinct", "refused_usage"]
+__all__ = ["Identity", "Usage", "compare", "contradicting", "distinct", "reader", "refused_usage"]
+
+# The mandate's number and the event's id; two deliveries with the same are the same event.
+Identity = tuple[int, bytes]
+
+_log = get_logger(__name__)
 
 
+@dataclass(slots=True, eq=False)
 class Usage:
-    """A usage event on its way through the charge: what was done, where in the ledger it belongs, what it costs."""
+    """A usage event on its way through the charge: what was done, where in the ledger it belongs, what it costs.
 
-    __slots__ = ("data", "dimensions", "event", "keys", "rated", "received", "tokens")
+    It was read in the fast form, or in the published one; `published` turns the first into the second.
+    """
 
-    keys: ChargeKeys
-    rated: RatedUsage
+    record: KafkaRecord | None
+    event_id: bytes
+    # Microseconds since 2000.
+    time: int
+    digest: bytes
+    data: UsageData | UsageRecorded
+    # What decides on its charge keys, in the order of `UsageDimensions`.
+    names: fast.Names
+    # Of the token kinds in their order; empty where none occurred.
+    counts: Sequence[int]
+    # The event as it was decoded in the published way.
+    event: Event | None = None
+    keys: ChargeKeys = field(init=False)
+    price: Exact = field(init=False)
+    source: PriceSource = field(init=False)
 
-    def __init__(self, event: Event, received: Received | None = None) -> None:
-        data = event.data
-        if not isinstance(data, UsageRecorded):
-            raise TypeError(f"{type(data).__name__} is not usage")
-        self.event = event
-        self.data = data
-        self.received = received
-        self.tokens = data.tokens.counts() if data.tokens is not None else {}
-        # What decides on its charge keys, in the order of `UsageDimensions`.
-        self.dimensions = (
+    @classmethod
+    def of(cls, event: Event, record: KafkaRecord | None = None) -> "Usage":
+        """Usage that was decoded in the published way; TypeError for an event of another kind."""
+        data = data_of(event, UsageRecorded)
+        names = (
             data.mandate_id,
             data.user_id,
             data.provider,
@@ -43,83 +65,110 @@ class Usage:
             data.feature_code,
             data.feature_instance_id,
         )
+        counts = () if data.tokens is None else tuple(getattr(data.tokens, kind) for kind in TOKEN_KINDS)
+        time = fast.microseconds(event.time)
+        return cls(record, event.id.bytes, time, event.digest, data, names, counts if any(counts) else (), event)
 
     @property
-    def identity(self) -> tuple[int, UUID]:
-        """The mandate's number and the event's id; two deliveries with the same are the same event."""
-        return self.keys.mandate_no, self.event.id
+    def id(self) -> UUID:
+        """The event's id."""
+        return UUID(bytes=self.event_id)
 
-    def posting(self, rated: RatedUsage, account_no: int) -> Posting:
-        """The charge of this usage at its price, to the account that pays."""
-        self.rated = rated
-        event, data, keys = self.event, self.data, self.keys
+    @property
+    def identity(self) -> Identity:
+        """What makes two deliveries the same event."""
+        return self.keys.mandate_no, self.event_id
+
+    def published(self) -> tuple[Event, UsageRecorded, Mapping[str, int]]:
+        """The event, its data, and the counts of the token kinds that occurred."""
+        if self.event is None:
+            record = _record_of(self)
+            # Its time was not in the future when it was read, and is not judged again.
+            self.event = decode(record.headers, record.value, now=LATEST)
+            self.data = data_of(self.event, UsageRecorded)
+        data = data_of(self.event, UsageRecorded)
+        return self.event, data, {} if data.tokens is None else data.tokens.counts()
+
+    def posting(self, price: Exact, source: PriceSource, account_no: int) -> Posting:
+        """The charge of this usage at its exact price, to the account that pays."""
+        self.price, self.source = price, source
+        data, keys = self.data, self.keys
         # By position, because this is done for each event.
         return Posting(
             keys.mandate_no,
-            event.id,
+            self.event_id,
             keys.member_account_no,
             account_no,
             "DEBIT",
-            rated.exact,
+            None,
             "REVENUE",
             "WORKFLOW" if data.kind == "ai" else "STORAGE",
-            event.time,
+            self.time,
             data.description,
-            event.digest,
+            self.digest,
             keys.dimension_no,
             data.workflow_id,
             None,
             None,
+            price,
             self,
         )
 
     def measured(self) -> tuple[int | None, int | None, int | None, int | None, int | None, int | None]:
         """The numbers that the ledger's row keeps beside the amount, as `UsageDetails` has them."""
-        data = self.data
-        sent, received = _sent_and_received(self.tokens)
+        data, counts = self.data, self.counts
+        sent = received = None
+        if counts:
+            received = sum(output_counts(counts))
+            sent = sum(counts) - received
         return data.processing_time_ms, data.bytes_sent, data.bytes_received, data.error_count, sent, received
 
-    def explain(self, remainder_before: Decimal, remainder_after: Decimal) -> bytes:
-        """How the amount came about, as JSON; remainders are CHF."""
-        return orjson.dumps(derivation(self.data, self.rated, remainder_before, remainder_after, self.tokens))
+    def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
+        """How the amount came about, as JSON."""
+        return derivation(self.data, self.source, remainder_before, remainder_after)
 
 
-def _sent_and_received(tokens: Mapping[str, int]) -> tuple[int, int] | tuple[None, None]:
-    if not tokens:
-        return None, None
-    sent = received = 0
-    for kind, count in tokens.items():
-        if kind in PROMPT_KINDS:
-            sent += count
-        else:
-            received += count
-    return sent, received
+def reader(now: datetime) -> Callable[[KafkaRecord], Usage]:
+    """Reads the records of a batch: in the fast form what is usual, in the published one everything else. `now` bounds
+    how far ahead an event's time may be. What it gives raises `ContractError` for a record that is refused."""
+    since_2000 = fast.microseconds(now)
+
+    def read(record: KafkaRecord) -> Usage:
+        try:
+            found = fast.read(record.headers, record.value, since_2000)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the published form decides on the record.
+            found = None
+            FAST_FORM_ERRORS.labels("read").inc()
+            _log.warning("record read in the published form", error=type(error).__name__)
+        if found is None:
+            return Usage.of(decode(record.headers, record.value, now=now), record)
+        return Usage(record, *found)
+
+    return read
 
 
 def distinct(usages: list[Usage]) -> tuple[list[Usage], int, list[Usage]]:
     """The first of each identity within the batch, the number of its repeats, and those with other data."""
-    if len({usage.event.id.int for usage in usages}) == len(usages):
+    if len({usage.event_id for usage in usages}) == len(usages):
         return usages, 0, []
-    first: dict[tuple[int, UUID], Usage] = {}
+    first: dict[Identity, Usage] = {}
     repeats, others = 0, []
     for usage in usages:
         known = first.setdefault(usage.identity, usage)
         if known is not usage:
-            if known.event.digest == usage.event.digest:
+            if known.digest == usage.digest:
                 repeats += 1
             else:
                 others.append(usage)
     return list(first.values()), repeats, others
 
 
-def contradicting(others: Sequence[Usage], recorded: dict[tuple[int, UUID], bytes]) -> list[Refused]:
+def contradicting(others: Sequence[Usage], recorded: Mapping[Identity, bytes]) -> list[Refused]:
     """The usages that differ from the first of their identity: the recorded one, else the first in the batch."""
-    return [_conflict(usage) for usage in others if recorded.get(usage.identity) != usage.event.digest]
+    return [_conflict(usage) for usage in others if recorded.get(usage.identity) != usage.digest]
 
 
-def compare(
-    usages: Sequence[Usage], known: dict[tuple[int, UUID], bytes]
-) -> tuple[list[Usage], list[Usage], list[Refused]]:
+def compare(usages: Sequence[Usage], known: Mapping[Identity, bytes]) -> tuple[list[Usage], list[Usage], list[Refused]]:
     """Splits events into new ones, repeats of what is recorded, and contradictions to it."""
     if not known:
         return list(usages), [], []
@@ -128,7 +177,7 @@ def compare(
         digest = known.get(usage.identity)
         if digest is None:
             fresh.append(usage)
-        elif digest == usage.event.digest:
+        elif digest == usage.digest:
             again.append(usage)
         else:
             other.append(_conflict(usage))
@@ -136,11 +185,15 @@ def compare(
 
 
 def _conflict(usage: Usage) -> Refused:
-    return refused_usage(usage, "CONFLICT", f"event {usage.event.id} was recorded with other data")
+    return refused_usage(usage, "CONFLICT", f"event {usage.id} was recorded with other data")
 
 
 def refused_usage(usage: Usage, code: str, detail: str) -> Refused:
     """The record of an event that was received, with why it is refused."""
-    if usage.received is None:
-        raise AssertionError("only received events can be refused")
-    return Refused(usage.received.record, code, detail, publishers_fault=True)
+    return Refused(_record_of(usage), code, detail, publishers_fault=True)
+
+
+def _record_of(usage: Usage) -> KafkaRecord:
+    if usage.record is None:
+        raise AssertionError("only received events have a record")
+    return usage.record

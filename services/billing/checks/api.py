@@ -5,7 +5,7 @@ application, with the same request ids, deadlines and problem documents, and cou
 are holds and their captures (`api_holds`), which are changes.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias, TypeVar, cast
 
 from fastapi import Request, Response
@@ -17,10 +17,9 @@ from services.billing.checks.bodies import Check, CheckAnswer
 from services.billing.checks.check_funds import CheckFunds, Question
 from services.billing.http import router
 from services.chassis.caller import CALLER_HEADER, CallerVerifier
-from services.chassis.deadlines import ANSWER_S, Deadline
 from services.chassis.exact_json import ExactJsonResponse, read_json
 from services.chassis.operations import Access, Repeat, operation
-from services.chassis.problems import REQUEST_ID_HEADER, failure_response, identify, invalid_body, mark_as_read
+from services.chassis.problems import answer_directly, invalid_body, mark_as_read
 
 __all__ = ["PATH", "DirectHandler", "DirectPaths", "api", "check_handler", "question_of", "read_body"]
 
@@ -55,6 +54,7 @@ def check_handler(caller: CallerVerifier, check_funds: CheckFunds) -> DirectHand
     """Answers the check: on the direct path, and on the route that describes it."""
 
     async def answer(request: Request) -> Response:
+        mark_as_read(request)
         caller.verify(request.headers.get(CALLER_HEADER)).require_scope("usage:check")
         answered = await check_funds(question_of(read_body(Check, await request.body(), event_part="estimate")))
         return ExactJsonResponse(answered.json())
@@ -85,29 +85,16 @@ def read_body(model: type[M], text: bytes, *, event_part: str) -> M:
 
 class DirectPaths:
     """An ASGI application: some paths of `POST` by handlers of their own, everything else by the application behind.
-    `find` gives the handler of a path, where it has one; those of `reads` change nothing."""
+    `find` gives the handler of a path, where it has one."""
 
-    def __init__(
-        self, behind: ASGIApp, find: Callable[[str], DirectHandler | None], *, reads: Collection[str] = ()
-    ) -> None:
+    def __init__(self, behind: ASGIApp, find: Callable[[str], DirectHandler | None]) -> None:
         self._behind = behind
         self._find = find
-        self._reads = frozenset(reads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         handler = self._find(scope["path"]) if scope["type"] == "http" else None
         if handler is None or scope["method"] != "POST":
             await self._behind(scope, receive, send)
-            return
-        request = Request(scope, receive)
-        request_id = identify(request)
-        if scope["path"] in self._reads:
-            mark_as_read(request)
-        try:
-            async with Deadline(ANSWER_S):
-                response = await handler(request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the answer to it is a problem document.
-            response = failure_response(request, error)
-        response.headers[REQUEST_ID_HEADER] = request_id
-        await response(scope, receive, send)
+        else:
+            await answer_directly(handler, scope, receive, send)

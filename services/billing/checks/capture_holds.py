@@ -72,7 +72,7 @@ class _Capture:
     @property
     def identity(self) -> tuple[int, UUID]:
         """The identity of the event."""
-        return self.asked.mandate_no, self.usage.event.id
+        return self.asked.mandate_no, self.usage.id
 
     @property
     def left_open(self) -> bool:
@@ -81,7 +81,8 @@ class _Capture:
 
     def refusal(self, context: PricingContext, now: datetime) -> Problem | None:
         """Why the hold cannot be settled by this usage; None where it can, or was."""
-        state, event, recorded = self.hold.state_at(now), self.usage.event, self.recorded
+        (event, data, tokens), recorded = self.usage.published(), self.recorded
+        state = self.hold.state_at(now)
         if state == "CAPTURED" and (self.hold.settled_by != event.id or recorded is None):
             return CapturedOtherwise()
         if state in ("VOIDED", "EXPIRED"):
@@ -91,7 +92,7 @@ class _Capture:
                 return CapturedOtherwise() if state == "CAPTURED" else UsageConflict()
             return _waiting(recorded)
         terms = context.terms[self.asked.mandate_no]
-        rated = rate_usage(billable(self.usage.data, self.usage.tokens), event.time, context.tariff, terms.markup)
+        rated = rate_usage(billable(data, tokens), event.time, context.tariff, terms.markup)
         return PriceUnknown(rated.reason, rated.detail) if isinstance(rated, Parked) else None
 
 
@@ -190,7 +191,7 @@ class CaptureHolds:
         if fresh:
             charged = await charges.charge(connection, [each.usage for each in fresh], context, now)
             too_large = {usage.identity for usage in charged.too_large}
-            outcomes |= {each.asked: _too_large(each.asked) for each in fresh if each.identity in too_large}
+            outcomes |= {each.asked: _too_large(each.asked) for each in fresh if each.usage.identity in too_large}
             recorded |= await recorded_usage(connection, [each.identity for each in fresh])
         settled = [each for each in settling if each.asked not in outcomes]
         # The others were settled by the charge of their usage, which names them.
@@ -204,7 +205,7 @@ def _read(asked: _Asked, hold: Hold | None, now: datetime) -> _Capture:
     if hold is None:
         raise HoldUnknown
     given = asked.given
-    usage = Usage(given if isinstance(given, Event) else _usage_of(hold, given, now))
+    usage = Usage.of(given if isinstance(given, Event) else _usage_of(hold, given, now))
     if usage.data.mandate_id != hold.mandate_id:
         raise HoldUnknown
     if usage.data.hold_id not in (None, hold.id):

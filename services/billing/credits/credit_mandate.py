@@ -51,7 +51,7 @@ async def credit_mandate(
     await write_postings(
         connection,
         [
-            Posting(
+            Posting.own(
                 mandate_no=mandate.no,
                 event_id=each,
                 member_account_no=about or no,

@@ -54,7 +54,7 @@ async def post_manual_credit(
             raise IdempotencyMismatch
         return await read_transaction(connection, mandate_no, known["posted_account_no"], known["seq"])
     account_no, member_account_no = await credited_account(connection, mandate, credit.user_id, now=now)
-    posting = Posting(
+    posting = Posting.own(
         mandate_no=mandate_no,
         event_id=event_id,
         member_account_no=member_account_no or account_no,

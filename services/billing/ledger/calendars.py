@@ -7,12 +7,15 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-__all__ = ["DEFAULT_ZONE", "HOST_ZONES", "Calendar", "period_day", "zone_known"]
+__all__ = ["DEFAULT_ZONE", "HOST_ZONES", "MINUTE", "Calendar", "day_of_minute", "period_day", "zone_known"]
 
 # The default time zone of a mandate.
 DEFAULT_ZONE: Final = "Europe/Zurich"
 # Names that stand for the machine's own setting: two machines would put one event on different days.
 HOST_ZONES: Final = frozenset({"Factory", "localtime", "posixrules"})
+
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Calendar(NamedTuple):
@@ -60,6 +63,19 @@ class Calendar(NamedTuple):
         else:
             until, in_force = _next_month(now, self.zone), self.zone
         return Calendar(zone, past if zone == in_force else (*past, (until, in_force)))
+
+
+# In the unit of the ledger's times, microseconds.
+MINUTE: Final = 60_000_000
+
+
+@lru_cache(maxsize=20_000)
+def day_of_minute(calendar: Calendar, minute: int) -> date:
+    """The day on which the times of a minute fall, counted in minutes since the year 2000.
+
+    Since then every zone has begun its days, and has been changed, at a full minute.
+    """
+    return calendar.day(_EPOCH + timedelta(minutes=minute))
 
 
 def _next_month(now: datetime, zone: str) -> datetime:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
-from typing import Literal, Protocol
+from datetime import UTC, datetime
+from typing import Literal, Protocol, Self
 from uuid import UUID
+
+from services.billing.money import Exact
 
 __all__ = [
     "BALANCE_MAX",
@@ -24,6 +25,7 @@ __all__ = [
     "hold_id",
     "hold_mandate_no",
     "movement",
+    "since_epoch",
     "transaction_id",
     "transaction_place",
 ]
@@ -60,6 +62,15 @@ def movement(transaction_type: TransactionType, amount: int) -> int:
     return -amount if transaction_type == "DEBIT" else amount
 
 
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def since_epoch(time: datetime) -> int:
+    """A time as the ledger's rows have it, and PostgreSQL counts: microseconds since the year 2000."""
+    passed = time - _EPOCH
+    return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
+
+
 @dataclass(slots=True)
 class LockedAccount:
     """An account under the lock of its mandate: nobody else moves it until this transaction ends."""
@@ -70,7 +81,7 @@ class LockedAccount:
     user_id: str | None
     balance: int
     held: int
-    rounding_remainder: Decimal
+    rounding_remainder: Exact
     seq: int
     moved: int = 0
     rows: int = 0
@@ -90,8 +101,8 @@ class UsageDetails(Protocol):
         """Processing time (ms), bytes sent and received, errors, tokens sent to the provider and received from it."""
         ...
 
-    def explain(self, remainder_before: Decimal, remainder_after: Decimal) -> bytes:
-        """How the amount came about, as JSON; the account's rounding remainders before and after it are CHF."""
+    def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
+        """How the amount came about, as JSON, with the account's rounding remainders before and after it."""
         ...
 
 
@@ -99,23 +110,25 @@ class UsageDetails(Protocol):
 class Posting:
     """A transfer of value between an account and its contra account, which becomes one row of the ledger.
 
-    `amount` is whole micro-CHF, or an exact price in CHF (`Decimal`), which is rounded once, with the remainder of the
-    posted account. Against REVENUE a posting has a dimension and changes the rollups of its member in place of a
+    `amount` is whole micro-CHF; where there is none, `price` is an exact one, which is rounded once, with the remainder
+    of the posted account. Against REVENUE a posting has a dimension and changes the rollups of its member in place of a
     balance; so does one that takes a charge back. Where `digest` is missing it is computed from the posting's own
     fields.
     """
 
     mandate_no: int
-    # The id of the event that caused it: the publisher's for usage, else one made here, in an id space of its own.
-    event_id: UUID
+    # The 16 bytes of the id of the event that caused it: the publisher's for usage, else one made here, in an id space
+    # of its own.
+    event_id: bytes
     # The account of the member it is about, and the account whose balance changes.
     member_account_no: int
     posted_account_no: int
     transaction_type: TransactionType
-    amount: int | Decimal
+    amount: int | None
     contra_account: ContraAccount
     reference_type: ReferenceType
-    occurred_at: datetime
+    # As `since_epoch` gives it.
+    occurred_at: int
     description: str | None
     digest: bytes | None = None
     dimension_no: int | None = None
@@ -123,10 +136,44 @@ class Posting:
     reference_id: str | None = None
     created_by_user_id: str | None = None
     # Set for usage only.
+    price: Exact | None = None
     usage: UsageDetails | None = None
 
+    @classmethod
+    def own(
+        cls,
+        *,
+        mandate_no: int,
+        event_id: UUID,
+        member_account_no: int,
+        posted_account_no: int,
+        transaction_type: TransactionType,
+        amount: int,
+        contra_account: ContraAccount,
+        reference_type: ReferenceType,
+        occurred_at: datetime,
+        description: str | None,
+        reference_id: str | None = None,
+        created_by_user_id: str | None = None,
+    ) -> Self:
+        """A movement of ours, which is not usage; `amount` is micro-CHF."""
+        return cls(
+            mandate_no,
+            event_id.bytes,
+            member_account_no,
+            posted_account_no,
+            transaction_type,
+            amount,
+            contra_account,
+            reference_type,
+            since_epoch(occurred_at),
+            description,
+            reference_id=reference_id,
+            created_by_user_id=created_by_user_id,
+        )
+
     @property
-    def identity(self) -> tuple[int, UUID]:
+    def identity(self) -> tuple[int, bytes]:
         """The mandate and the id of what caused it."""
         return self.mandate_no, self.event_id
 

@@ -13,11 +13,13 @@ from asyncpg.exceptions import (
     SerializationError,
     UniqueViolationError,
 )
+from asyncpg.pgproto import pgproto
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.domain import LockedAccount
 from services.billing.ledger.errors import RowsRefused
 from services.billing.ledger.rows import COLUMNS, copied, identity_of
+from services.billing.money import exact, in_chf
 from services.chassis.database import driver_connection
 
 __all__ = [
@@ -53,7 +55,10 @@ async def read_accounts(connection: AsyncConnection, numbers: Iterable[tuple[int
         [mandate_no for mandate_no, _ in wanted],
         [no for _, no in wanted],
     )
-    return {row["no"]: LockedAccount(*row) for row in rows}
+    return {
+        no: LockedAccount(mandate_no, no, kind, user_id, balance, held, exact(remainder), seq)
+        for mandate_no, no, kind, user_id, balance, held, remainder, seq in rows
+    }
 
 
 async def insert_rows(connection: AsyncConnection, rows: Sequence[bytes]) -> None:
@@ -73,13 +78,13 @@ async def _copy(connection: AsyncConnection, rows: Sequence[bytes]) -> None:
     await driver.copy_to_table("transactions", source=memoryview(copied(rows)), format="binary", columns=COLUMNS)
 
 
-async def faulty_rows(connection: AsyncConnection, rows: Sequence[bytes]) -> dict[tuple[int, UUID], str]:
+async def faulty_rows(connection: AsyncConnection, rows: Sequence[bytes]) -> dict[tuple[int, bytes], str]:
     """The mandate and event of each row that is refused for what is in it, and why. Nothing is written.
 
     PostgreSQL names the row at which it stops, so each faulty row costs one piece, and all others a part of one.
     """
     driver = driver_connection(connection)
-    faulty: dict[tuple[int, UUID], str] = {}
+    faulty: dict[tuple[int, bytes], str] = {}
     trial = driver.transaction()
     await trial.start()
     try:
@@ -133,7 +138,7 @@ async def update_accounts(connection: AsyncConnection, accounts: Sequence[Locked
         [account.mandate_no for account in accounts],
         [account.no for account in accounts],
         [account.moved for account in accounts],
-        [account.rounding_remainder for account in accounts],
+        [in_chf(account.rounding_remainder) for account in accounts],
         [account.seq for account in accounts],
         [account.rows for account in accounts],
     )
@@ -177,8 +182,8 @@ async def add_to_rollups(connection: AsyncConnection, sums: Mapping[RollupKey, S
 
 
 async def recorded_digests(
-    connection: AsyncConnection, table: str, identities: Sequence[tuple[int, UUID]]
-) -> dict[tuple[int, UUID], bytes]:
+    connection: AsyncConnection, table: str, identities: Sequence[tuple[int, bytes]]
+) -> dict[tuple[int, bytes], bytes]:
     """The digests of those usage events that `table` (`transactions` or `unposted_events`) has already."""
     driver = driver_connection(connection)
     if not identities:
@@ -187,9 +192,9 @@ async def recorded_digests(
         "SELECT t.mandate_no, t.event_id, t.digest FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
         f" JOIN {table} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id AND NOT t.own",
         [mandate_no for mandate_no, _ in identities],
-        [event_id for _, event_id in identities],
+        [pgproto.UUID(event_id) for _, event_id in identities],
     )
-    return {(row["mandate_no"], row["event_id"]): row["digest"] for row in rows}
+    return {(row["mandate_no"], row["event_id"].bytes): row["digest"] for row in rows}
 
 
 class RecordedUsage(NamedTuple):

@@ -6,17 +6,16 @@ big-endian, with length -1 for null (PostgreSQL manual, "COPY", Binary Format).
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - its name says nothing without its module.
 from typing import Final
-from uuid import UUID
 
 from services.billing.ledger.domain import ContraAccount, Posting, ReferenceType, TransactionType
 
-__all__ = ["COLUMNS", "copied", "encoded_row", "identity_of", "since_epoch"]
+__all__ = ["COLUMNS", "copied", "encoded_row", "identity_of"]
 
 COLUMNS: Final = (
     "mandate_no",
@@ -60,14 +59,7 @@ _INTEGER = Struct("!iq")
 _INTEGERS = Struct("!" + "iq" * 6)
 _NOT_MEASURED = _NULL * 6
 _LENGTH = Struct("!i")
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(2000, 1, 1).toordinal()
-
-
-def since_epoch(time: datetime) -> int:
-    """A time as PostgreSQL counts it: microseconds since the year 2000."""
-    passed = time - _EPOCH
-    return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
 
 
 def encoded_row(
@@ -82,7 +74,7 @@ def encoded_row(
 ) -> bytes:
     """The row of a posting of `amount` micro-CHF on a day. Rows sort, as bytes, by the key: mandate and event id.
 
-    `seq` and `balance_after` are those of the posted account; `recorded_at` is a time as `since_epoch` gives it.
+    `seq` and `balance_after` are those of the posted account; `recorded_at` is a time as `domain.since_epoch` gives it.
     OverflowError for a number that its column cannot hold.
     """
     usage, dimension_no = posting.usage, posting.dimension_no
@@ -91,15 +83,15 @@ def encoded_row(
         # The number of fields; then each field's length and value, in the order of `COLUMNS`.
         # fmt: off
         fixed = _FIXED.pack(
-            len(COLUMNS), 4, posting.mandate_no, 16, posting.event_id.bytes, 8, posting.member_account_no,
-            8, posting.posted_account_no, 8, seq, 8, amount, 8, balance_after, 8, since_epoch(posting.occurred_at),
+            len(COLUMNS), 4, posting.mandate_no, 16, posting.event_id, 8, posting.member_account_no,
+            8, posting.posted_account_no, 8, seq, 8, amount, 8, balance_after, 8, posting.occurred_at,
             8, recorded_at, 4, day.toordinal() - _EPOCH_DAY, 16, posting.digest or _digest(posting),
         )
         # fmt: on
         dimension = _NULL if dimension_no is None else _SHORT.pack(4, dimension_no)
         measured = _NOT_MEASURED if usage is None else _integers(usage.measured())
     except StructError as error:
-        raise OverflowError(f"a number of event {posting.event_id} is too large for the ledger") from error
+        raise OverflowError(f"a number of event {posting.event_id.hex()} is too large for the ledger") from error
     return b"".join(
         (
             fixed,
@@ -120,10 +112,10 @@ def copied(rows: Sequence[bytes]) -> bytes:
     return b"".join((_SIGNATURE, *rows, _TRAILER))
 
 
-def identity_of(row: bytes) -> tuple[int, UUID]:
+def identity_of(row: bytes) -> tuple[int, bytes]:
     """The mandate and the event's id of a row."""
     _, _, mandate_no, _, event_id = _IDENTITY.unpack_from(row)
-    return mandate_no, UUID(bytes=event_id)
+    return mandate_no, event_id
 
 
 @lru_cache(maxsize=256)

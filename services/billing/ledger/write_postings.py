@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from decimal import Decimal
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.ledger.calendars import Calendar
-from services.billing.ledger.domain import BALANCE_MAX, LockedAccount, Posting, movement
+from services.billing.ledger.calendars import MINUTE, Calendar, day_of_minute
+from services.billing.ledger.domain import BALANCE_MAX, LockedAccount, Posting, movement, since_epoch
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.repository import (
@@ -19,10 +18,10 @@ from services.billing.ledger.repository import (
     read_accounts,
     update_accounts,
 )
-from services.billing.ledger.rows import encoded_row, since_epoch
-from services.billing.money import post
+from services.billing.ledger.rows import encoded_row
+from services.billing.money import Exact, post
 
-__all__ = ["PreparedPostings", "prepare_postings", "write_postings", "write_prepared"]
+__all__ = ["PreparedPostings", "move_accounts", "prepare_postings", "write_postings", "write_prepared"]
 
 
 class PreparedPostings(NamedTuple):
@@ -74,16 +73,18 @@ async def prepare_postings(
     wanted = {(posting.mandate_no, posting.posted_account_no) for posting in postings}
     wanted |= {(key.mandate_no, number) for key, number in numbers.items()}
     accounts = await read_accounts(connection, wanted) if wanted else {}
-    return _moved(postings, accounts, {key: accounts[number] for key, number in numbers.items()}, calendars, now)
+    return move_accounts(postings, accounts, {key: accounts[number] for key, number in numbers.items()}, calendars, now)
 
 
-def _moved(
+def move_accounts(
     postings: Sequence[Posting],
     accounts: dict[int, LockedAccount],
     contras: Mapping[AccountKey, LockedAccount],
     calendars: Mapping[int, Calendar],
     now: datetime,
 ) -> PreparedPostings:
+    """Moves accounts in memory, posting by posting; `contras` are the accounts of contra accounts that are no
+    revenue."""
     recorded_at = since_epoch(now)
     prepared = PreparedPostings(accounts, [], {}, [], [], [])
     for posting in postings:
@@ -92,7 +93,7 @@ def _moved(
         if posting.contra_account != "REVENUE":
             contra = contras[AccountKey(posting.mandate_no, posting.contra_account)]
         try:
-            day = calendars[posting.mandate_no].day(posting.occurred_at)
+            day = day_of_minute(calendars[posting.mandate_no], posting.occurred_at // MINUTE)
             moved = _row(posting, account, contra, day, recorded_at)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting and kept with it.
             prepared.faulty.append((posting, error))
@@ -117,14 +118,16 @@ def _moved(
 
 def _row(
     posting: Posting, account: LockedAccount, contra: LockedAccount | None, day: date, recorded_at: int
-) -> tuple[bytes, int, Decimal] | None:
-    """The row of a posting, how it moves its account (micro-CHF), and the remainder that is left (CHF); None where a
-    balance would leave the ledger's range."""
+) -> tuple[bytes, int, Exact] | None:
+    """The row of a posting, how it moves its account (micro-CHF), and the remainder that is left; None where a balance
+    would leave the ledger's range."""
     amount, usage, remainder = posting.amount, posting.usage, account.rounding_remainder
     if contra is None and posting.dimension_no is None:
         raise ValueError("a posting against revenue has a dimension")
-    if isinstance(amount, Decimal):
-        amount, remainder = post(amount, remainder)
+    if posting.price is not None:
+        amount, remainder = post(posting.price, remainder)
+    if amount is None:
+        raise ValueError("a posting has an amount or a price")
     by = movement(posting.transaction_type, amount)
     balance = account.balance + by
     if abs(balance) > BALANCE_MAX or (contra is not None and abs(contra.balance - by) > BALANCE_MAX):

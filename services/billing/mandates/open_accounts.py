@@ -40,7 +40,7 @@ async def give_opening_credit(
     await write_postings(
         connection,
         [
-            Posting(
+            Posting.own(
                 mandate_no=credit.mandate_no,
                 event_id=uuid5(LEDGER_NAMESPACE, f"opening/{credit.mandate_no}/{credit.account_no}"),
                 member_account_no=credit.account_no,

@@ -104,7 +104,7 @@ def _postings(
 ) -> list[Posting]:
     """Each leg (from, to, amount) as its pair of adjustments through the mandate's TRANSFER contra account."""
     return [
-        Posting(
+        Posting.own(
             mandate_no=mandate_no,
             event_id=uuid5(switch, f"{number}/{side}"),
             member_account_no=account_no,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from services.billing.pricing.bounds import utc_text
+from services.billing.pricing.bounds import LATEST, utc_text
 from services.billing.pricing.sheet import PricedVersion
 from services.billing.pricing.usage import Metered, Priced, Unpriced
 from services.billing.pricing.version import PriceVersion
@@ -46,6 +46,15 @@ class PriceBook:
             return Unpriced(f"{usage.provider} {usage.model} has no price before {utc_text(shelf.starts[0])}")
         return shelf.versions[found - 1].price(usage, at)
 
+    def held(self, provider: str, model: str, at: datetime) -> tuple[PricedVersion, datetime, datetime] | None:
+        """The version that holds for a model at a time, and the times [from, until) in which it does."""
+        shelf = self._shelves.get((provider, model))
+        found = bisect_right(shelf.starts, at) if shelf else 0
+        if shelf is None or not found:
+            return None
+        until = shelf.starts[found] if found < len(shelf.starts) else LATEST
+        return shelf.versions[found - 1], shelf.starts[found - 1], until
+
     def with_versions(self, added: Iterable[PriceVersion]) -> PriceBook:
         """The book of these versions' models as it will be once the versions are recorded."""
         added = list(added)
@@ -55,9 +64,8 @@ class PriceBook:
 
     def in_force(self, provider: str, model: str, at: datetime) -> PriceVersion | None:
         """The version that holds for a model at a time."""
-        shelf = self._shelves.get((provider, model))
-        found = bisect_right(shelf.starts, at) if shelf else 0
-        return shelf.versions[found - 1].version if shelf and found else None
+        held = self.held(provider, model, at)
+        return None if held is None else held[0].version
 
     def providers(self) -> frozenset[str]:
         """The providers that have a price."""

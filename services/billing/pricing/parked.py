@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
@@ -36,9 +35,9 @@ class ParkedEvent(NamedTuple):
     event: Event
 
     @property
-    def identity(self) -> tuple[int, UUID]:
+    def identity(self) -> tuple[int, bytes]:
         """The mandate and the event's id."""
-        return self.row["mandate_no"], self.row["event_id"]
+        return self.row["mandate_no"], self.row["event_id"].bytes
 
 
 async def read_parked(

@@ -8,10 +8,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from services.billing.pricing.bounds import EARLIEST, OUT_OF_TIME, in_time, rate_fault
+from services.billing.pricing.bounds import EARLIEST, LATEST, OUT_OF_TIME, in_time, rate_fault
 from services.billing.pricing.version import PriceError
 
-__all__ = ["Rate", "RateTable", "checked_rate"]
+__all__ = ["CHF", "Rate", "RateTable", "checked_rate"]
 
 
 class Rate(NamedTuple):
@@ -23,12 +23,12 @@ class Rate(NamedTuple):
     id: str = ""
 
 
-_CHF = Rate("CHF", EARLIEST, Decimal(1))
+CHF = Rate("CHF", EARLIEST, Decimal(1))
 
 
 def checked_rate(rate: Rate) -> Rate:
     """The rate itself; PriceError when it cannot be used to convert."""
-    if rate.currency == _CHF.currency:
+    if rate.currency == CHF.currency:
         raise PriceError("CHF is always 1 CHF and has no rate")
     fault = rate_fault(rate.rate)
     if fault is not None:
@@ -50,11 +50,18 @@ class RateTable:
 
     def at(self, currency: str, time: datetime) -> Rate | None:
         """The rate valid at a time; None when there is none, which parks an event and is never guessed."""
-        if currency == _CHF.currency:
-            return _CHF
+        held = self.held(currency, time)
+        return None if held is None else held[0]
+
+    def held(self, currency: str, time: datetime) -> tuple[Rate, datetime, datetime] | None:
+        """The rate valid at a time, and the times [from, until) in which it is."""
+        if currency == CHF.currency:
+            return CHF, EARLIEST, LATEST
         found = self._by_currency.get(currency)
         if found is None:
             return None
         starts, values = found
         index = bisect_right(starts, time)
-        return values[index - 1] if index else None
+        if not index:
+            return None
+        return values[index - 1], starts[index - 1], starts[index] if index < len(starts) else LATEST

@@ -1,4 +1,4 @@
-"""From a usage event to its exact price, and how that came about: the provider's cost or the price book, the rate, the
+"""From a usage event to its exact price, and what that is from: the provider's cost or the price book, the rate, the
 markup. Pure."""
 
 from collections.abc import Mapping
@@ -8,18 +8,18 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.money import Markup, converted, plain, with_markup
-from services.billing.pricing import Metered, PriceBook, Priced, RateTable, Unpriced, utc_text
+from services.billing.money import Markup, converted, with_markup
+from services.billing.pricing import Metered, PriceBook, Priced, Rate, RateTable, Unpriced, utc_text
 
 __all__ = [
     "Billable",
     "Parked",
+    "PriceSource",
     "Priced",
     "ProviderCost",
     "RatedUsage",
     "Tariff",
     "billable",
-    "derivation",
     "no_rate",
     "rate_usage",
 ]
@@ -37,6 +37,15 @@ class Tariff:
     rates: RateTable
 
 
+class PriceSource(NamedTuple):
+    """What a price is from: the markup's percent and the ids of the rate (none for CHF) and of the price version (none
+    where the provider's cost was given)."""
+
+    markup: str
+    rate: str | None
+    price: str | None
+
+
 @dataclass(slots=True)
 class RatedUsage:
     """The exact price in CHF and how it came about. `exact` is zero only for usage that was free."""
@@ -44,9 +53,15 @@ class RatedUsage:
     exact: Decimal
     cost: Decimal
     currency: str
-    rate: Decimal
+    rate: Rate
     markup: Markup
     price: Priced | None
+
+    @property
+    def source(self) -> PriceSource:
+        """What the price is from."""
+        version_id = None if self.price is None else self.price.version_id
+        return PriceSource(self.markup.text, self.rate.id or None, version_id)
 
 
 class Parked(NamedTuple):
@@ -99,57 +114,9 @@ def rate_usage(usage: Billable, at: datetime, tariff: Tariff, markup: Markup) ->
     rate = tariff.rates.at(currency, at)
     if rate is None:
         return no_rate(currency, at)
-    exact = with_markup(converted(cost, rate.rate), markup)
-    return RatedUsage(exact, cost, currency, rate.rate, markup, price)
+    return RatedUsage(with_markup(converted(cost, rate.rate), markup), cost, currency, rate, markup, price)
 
 
 def no_rate(currency: str, at: datetime) -> Parked:
     """The reason for parking an amount without a rate: which currency, at which time."""
     return Parked("NO_RATE", f"there is no rate of {currency} at {utc_text(at)}", currency)
-
-
-def derivation(
-    data: UsageRecorded,
-    rated: RatedUsage,
-    remainder_before: Decimal,
-    remainder_after: Decimal,
-    tokens: Mapping[str, int],
-) -> dict[str, object]:
-    """Everything that explains an amount; decimals are strings without exponent, so that every reader reads them."""
-    price = rated.price
-    parts: dict[str, object] = {
-        "cost": plain(rated.cost),
-        "currency": rated.currency,
-        "rate": plain(rated.rate),
-        "markup": rated.markup.text,
-        "exact": plain(rated.exact),
-        # The names under which remainders have been stored and shown from the first release on.
-        "carry_before": plain(remainder_before),
-        "carry_after": plain(remainder_after),
-    }
-    if price is not None:
-        _explain_price(parts, price)
-    if tokens:
-        parts["tokens"] = tokens
-        if data.tokens is not None and data.tokens.provider_total is not None:
-            parts["provider_total"] = data.tokens.provider_total
-    if data.quantities is not None:
-        parts["quantities"] = {name: plain(quantity) for name, quantity in data.quantities.items()}
-    if data.hold_id is not None:
-        parts["hold_id"] = str(data.hold_id)
-    if data.service_tier is not None:
-        parts["service_tier"] = data.service_tier
-    if data.conditions is not None:
-        parts["conditions"] = data.conditions
-    if data.response_id is not None:
-        parts["response_id"] = data.response_id
-    if data.metadata is not None:
-        parts["metadata"] = data.metadata
-    return parts
-
-
-def _explain_price(parts: dict[str, object], price: Priced) -> None:
-    parts["price"] = price.version_id
-    parts["lines"] = [(name, plain(count), unit, factor) for name, count, unit, factor in price.lines]
-    if price.priced_as:
-        parts["priced_as"] = price.priced_as

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Final, NamedTuple
@@ -127,6 +127,29 @@ class PricedVersion:
         version = self.version
         return Priced(cost, version.currency, lines, version.valid_from, version.id, priced_as)
 
+    @property
+    def borders(self) -> Sequence[int]:
+        """The prompt lengths, each the last of its band, at which prices change."""
+        return self._borders
+
+    @property
+    def names_conditions(self) -> bool:
+        """Whether reported conditions may change the price."""
+        return bool(self._conditions)
+
+    def unit_prices(self, service_tier: str) -> list[Mapping[str, Decimal]] | None:
+        """What a token of each kind and a unit of each quantity is charged at in a tier, for each band of the prompt's
+        length, where no conditions are reported; None where the time of day decides on prices."""
+        if self._clock is not None:
+            return None
+        values = (None,) * len(self._conditions)
+        bands = [_Situation(self._tier(service_tier), band, (), values) for band in range(len(self._borders) + 1)]
+        sheets = [self._sheets.get(situation) or self._sheet(situation) for situation in bands]
+        return [
+            {name: price.charged for name, price in (sheet.borrowed | sheet.tokens | sheet.quantities).items()}
+            for sheet in sheets
+        ]
+
     def _sheet_for(self, usage: Metered, at: datetime) -> _Sheet:
         situation = self._situation(usage, at)
         sheet = self._sheets.get(situation) or self._sheet(situation)
@@ -135,9 +158,6 @@ class PricedVersion:
         return sheet
 
     def _situation(self, usage: Metered, at: datetime) -> _Situation:
-        tier = usage.service_tier
-        if tier not in self._tiers:
-            tier = _MEANT.get(tier, ANY)
         band = 0
         if self._borders:
             prompt = sum(count for kind, count in usage.tokens.items() if kind in PROMPT_KINDS)
@@ -146,7 +166,10 @@ class PricedVersion:
         if self._conditions:
             reported = usage.conditions
             values = tuple(_value(reported.get(name), named) for name, named in self._conditions)
-        return _Situation(tier, band, self._clock.segments(at) if self._clock else (), values)
+        return _Situation(self._tier(usage.service_tier), band, self._clock.segments(at) if self._clock else (), values)
+
+    def _tier(self, service_tier: str) -> str:
+        return service_tier if service_tier in self._tiers else _MEANT.get(service_tier, ANY)
 
     def _sheet(self, situation: _Situation) -> _Sheet:
         """Merges the lists that apply, of which the last wins, and applies the factors."""

@@ -1,48 +1,40 @@
-"""Rate limits per caller and operation, and the headers that describe them.
-
-The windows are in this process's memory, which is right for one gateway; several need a shared storage of `limits`.
-"""
+"""Rate limits per caller and operation, and the headers that describe them."""
 
 import math
-import time
 
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import MovingWindowRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.access.errors import RateLimited
 from services.gateway.access.identity import Identity
+from services.gateway.access.windows import WINDOW, Windows
 from services.gateway.settings import RateLimitSettings
 
 __all__ = ["RATE_LIMIT_HEADERS", "RateLimitHeaders", "RateLimits"]
 
 # The IETF's draft-ietf-httpapi-ratelimit-headers.
 RATE_LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
-WINDOW_S = 60
+WINDOW_S = int(WINDOW.total_seconds())
 
 
 class RateLimits:
     """Counts requests by the wall clock, whatever time the platform has been moved to."""
 
-    def __init__(self, settings: RateLimitSettings) -> None:
+    def __init__(self, settings: RateLimitSettings, windows: Windows) -> None:
         self._settings = settings
-        self._windows = MovingWindowRateLimiter(MemoryStorage())
+        self._windows = windows
 
     async def take(self, identity: Identity, operation_id: str, limit: int | None) -> dict[str, str]:
         """Takes one request of the caller's minute and gives the headers that say what is left; refuses beyond it."""
         quota = self._quota(identity, operation_id, limit)
         if quota is None:
             return {}
-        window = RateLimitItemPerMinute(quota)
-        taken = await self._windows.hit(window, identity.subject, operation_id)
-        reset_at, remaining = await self._windows.get_window_stats(window, identity.subject, operation_id)
-        seconds = max(1, min(WINDOW_S, math.ceil(reset_at - time.time())))
+        taken = await self._windows.take(identity.subject, operation_id, quota)
+        seconds = max(1, min(WINDOW_S, math.ceil(taken.reset_s)))
         headers = {
             "RateLimit-Policy": f'"default";q={quota};w={WINDOW_S}',
-            "RateLimit": f'"default";r={max(0, remaining)};t={seconds}',
+            "RateLimit": f'"default";r={max(0, taken.remaining)};t={seconds}',
         }
-        if not taken:
+        if not taken.granted:
             raise RateLimited(seconds=seconds, headers={"Retry-After": str(seconds), **headers})
         return headers
 

@@ -4,7 +4,7 @@ from fastapi import Request
 
 from services.chassis.bodies import IDENTIFIER
 from services.chassis.caller import Caller, Forbidden
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import Database
 from services.chassis.problems import language_of
 from services.gateway.access.errors import InvalidContext, UserDisabled
 from services.gateway.access.identity import Identity
@@ -47,8 +47,8 @@ class ScopeReader:
         if identity.service_account:
             # A service account is a member of no mandate; it names the mandate in each request.
             return Caller(user_id=identity.subject, service=True, scopes=identity.scopes, language=language)
-        async with self._database.reading() as connection:
-            row = await driver_connection(connection).fetchrow(_SCOPE, identity.subject)
+        async with self._database.driver_reading() as connection:
+            row = await connection.fetchrow(_SCOPE, identity.subject)
         # A person whom the directory does not know (yet) is a caller without mandates.
         if row["enabled"] is False:
             raise UserDisabled

@@ -31,8 +31,7 @@ from services.gateway.directory.domain.entries import KINDS, Entry, Kind
 from services.gateway.directory.errors import AmbiguousEntry, NotFound
 from services.gateway.directory.list_entries import list_entries
 from services.gateway.directory.queries import View
-from services.gateway.edge.admission import Admitted, PublicRoute
-from services.gateway.edge.bodies import body_of, read_model, read_object
+from services.gateway.edge.admission import Admitted, PublicRoute, body_of, read_model, read_object
 
 __all__ = ["api"]
 

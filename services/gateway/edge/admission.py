@@ -1,34 +1,47 @@
-"""What all operations of the public surface share, whatever service answers: admission, and the key of a change."""
+"""What all operations of the public surface share, whatever service answers: admission, the key of a change, and
+bodies, which are read up to their limit and of the announced type."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import uuid4
 
 from fastapi import Depends, Request, Response
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from rappen_contracts.types import Identifier, Name
 from services.chassis.caller import Caller, ServiceAccountNeeded
 from services.chassis.deadlines import deadline_of
-from services.chassis.exact_json import ExactJsonRoute
+from services.chassis.exact_json import ExactJsonRoute, read_json
 from services.chassis.operations import Access, Repeat
 from services.chassis.problems import InvalidBody, answer_undecided_with, mark_as_read
-from services.chassis.validation import faults_of
+from services.chassis.validation import FieldFault, faults_of
 from services.gateway.access.identity import TokenVerifier
 from services.gateway.access.limits import RateLimits
 from services.gateway.access.scope import ScopeReader
-from services.gateway.edge.errors import IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_HEADER, RepeatAsItWas
-from services.gateway.edge.operations import LONG_SERVICE_S, Operation
+from services.gateway.edge.errors import (
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_KEY_HEADER,
+    BodyTooLarge,
+    BodyTooSlow,
+    RepeatAsItWas,
+    UnsupportedMediaType,
+)
+from services.gateway.edge.operations import LONG_SERVICE_S, Body, Operation
 
-__all__ = ["Admission", "Admitted", "Call", "PublicRoute"]
+__all__ = ["Admission", "Admitted", "Call", "PublicRoute", "body_of", "read_body", "read_model", "read_object"]
 
 # Added to the service's time: for admission, and for reporting that no answer came.
 MARGIN_S = 2.0
+BODY_S = 60.0
 _FOR_PEOPLE = (Access.PERSON, Access.MEMBER, Access.MANDATE_ADMIN)
 _IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
 # The form of a path value that is not an id.
 _PATH_TYPES: dict[str, TypeAdapter[str]] = {"role": TypeAdapter(Name)}
+_NO_OBJECT = FieldFault("body", {"en": "a JSON object is expected", "de": "ein JSON-Objekt wird erwartet"})
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,12 @@ class Call:
     caller: Caller
     path: dict[str, str]
     key: str
+
+    def named(self, answer: Response) -> Response:
+        """The answer, which of a change names its key."""
+        if self.operation.named:
+            answer.headers[IDEMPOTENCY_KEY_HEADER] = self.key
+        return answer
 
 
 class Admission:
@@ -115,10 +134,7 @@ class PublicRoute(ExactJsonRoute):
         async def admitted(request: Request) -> Response:
             admission: Admission = request.app.state.admission
             call = request.state.call = await admission.admit(request, operation)
-            answer = await handler(request)
-            if operation.named:
-                answer.headers[IDEMPOTENCY_KEY_HEADER] = call.key
-            return answer
+            return call.named(await handler(request))
 
         return admitted
 
@@ -129,3 +145,65 @@ async def _call_of(request: Request) -> Call:
 
 
 Admitted = Annotated[Call, Depends(_call_of)]
+
+
+async def read_body(request: Request, body: Body) -> bytes:
+    """The bytes of the body; a body whose media type or announced length is refused is not read."""
+    chunks: list[bytes] = []
+    length = 0
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > body.bytes_max:
+        raise BodyTooLarge(bytes_max=body.bytes_max)
+    if body.type_checked:
+        _check_type(request, body)
+    # The time that a slow caller takes to send the body does not count towards the time of our answer.
+    deadline = deadline_of(request)
+    left_s = deadline.left_s()
+    deadline.lift()
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                length += len(chunk)
+                if length > body.bytes_max:
+                    raise BodyTooLarge(bytes_max=body.bytes_max)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise BodyTooSlow(seconds=int(BODY_S)) from None
+    deadline.restart(left_s)
+    return b"".join(chunks)
+
+
+async def body_of(call: Call) -> bytes:
+    """The bytes of the body that the call's operation describes; none where it describes none."""
+    return b"" if call.operation.body is None else await read_body(call.request, call.operation.body)
+
+
+async def read_object(call: Call) -> dict[str, Any]:
+    """The JSON object of the body."""
+    given = read_json(await body_of(call))
+    if not isinstance(given, dict):
+        raise InvalidBody([_NO_OBJECT])
+    return given
+
+
+async def read_model(call: Call, model: type[M]) -> M:
+    """The body as a model."""
+    given = await read_object(call)
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise InvalidBody(faults_of(error)) from None
+
+
+def _check_type(request: Request, body: Body) -> None:
+    announced = request.headers.get("content-type", "")
+    essence, *parameters = announced.split(";")
+    if not announced and not body.required and request.headers.get("content-length", "0") == "0":
+        return
+    given = [parameter.partition("=") for parameter in parameters]
+    # Of the parameters of a media type only this one changes how a body is read.
+    charsets = [value.strip().lower().strip('"') for name, _, value in given if name.strip().lower() == "charset"]
+    # Only ASCII white space counts in a header.
+    known = announced.isascii() and essence.strip().lower() in body.media_types
+    if not known or not all(value in ("utf-8", "utf8") for value in charsets):
+        raise UnsupportedMediaType(expected=" / ".join(body.media_types))

@@ -8,7 +8,8 @@ import asyncio
 from uuid import uuid4
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.chassis.http_protocol import WholeAnswers
 
 __all__ = ["BoundedHttp"]
 
@@ -20,7 +21,7 @@ _TOO_LARGE = (431, "Request Header Fields Too Large", "HEAD_TOO_LARGE", "The hea
 _MALFORMED = (400, "Bad Request", "MALFORMED_REQUEST", "This is not a valid HTTP request.")
 
 
-class BoundedHttp(HttpToolsProtocol):
+class BoundedHttp(WholeAnswers):
     """The server's HTTP protocol with these bounds, and with problem documents for what never becomes a request.
 
     Bounded is what arrives without completing anything, which is a head or the trailers behind a body.

@@ -1,21 +1,21 @@
 """Operations that a service behind the gateway answers: the request as it came, with the caller signed for it."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from urllib.parse import urlencode
+import asyncio
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote, urlencode
 
-import httpx
+import orjson
 from fastapi import Request, Response
 
-from services.chassis.caller import Caller
+from services.chassis.caller import CALLER_HEADER, Caller, sign_caller
+from services.chassis.clock import Clock
 from services.chassis.deadlines import deadline_of
 from services.chassis.exact_json import read_json
 from services.chassis.logging import get_logger
 from services.chassis.operations import Repeat
 from services.chassis.problems import InvalidBody, OutcomeUnknown, Problem, Unavailable, request_id_of
 from services.chassis.validation import FieldFault
-from services.gateway.edge.admission import Admitted, Call, PublicRoute
-from services.gateway.edge.bodies import body_of, read_body
-from services.gateway.edge.clients import ServiceClient, Unanswered, path_of
+from services.gateway.edge.admission import Admission, Call, body_of, read_body
 from services.gateway.edge.errors import (
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_KEY_LENGTH_MAX,
@@ -23,12 +23,17 @@ from services.gateway.edge.errors import (
     RepeatAsItWas,
     RepeatWithKey,
 )
+from services.gateway.edge.http_client import Answer, HttpClient, NoAnswer, NoConnection
 from services.gateway.edge.operations import SERVICE_S, Body, Operation
+from services.gateway.edge.routing import Answering, Direct
 
-__all__ = ["forwarded_routes"]
+__all__ = ["ServiceClient", "Unanswered", "forwarded_operations", "path_of"]
 
 # Kept back from the request's time, for reporting that no answer came.
 MARGIN_S = 0.5
+# Requests to one service at once; further ones are answered at once that it is too busy.
+IN_FLIGHT_MAX = 1_000
+_CALLER_HEADER = CALLER_HEADER.lower().encode()
 # No other header is forwarded, above all not the token, and none that the gateway has evaluated itself.
 FORWARDED_HEADERS = ("content-type", "accept-language", "idempotency-key")
 ANSWERED_HEADERS = ("content-type", "retry-after")
@@ -37,50 +42,45 @@ CHECKOUT, WEBHOOK = "payments-create-checkout", "payments-receive-stripe-event"
 
 _log = get_logger(__name__)
 
-Endpoint = Callable[..., Awaitable[Response]]
+
+class Unanswered(Unavailable):
+    """The request was sent, and no answer came back: what it asked for may have been done."""
 
 
-def forwarded_routes(
-    operations: Mapping[str, Sequence[Operation]], clients: Mapping[str, ServiceClient]
-) -> list[PublicRoute]:
-    """The routes of the services' operations; both by the name of the service."""
+def forwarded_operations(
+    operations: Mapping[str, Sequence[Operation]], clients: Mapping[str, "ServiceClient"], admission: Admission
+) -> list[Direct]:
+    """The services' operations with what answers each; both mappings are by the name of the service."""
     return [
-        _route(operation, _endpoint(operation, clients[service], clients))
+        Direct(operation.method, operation.path, _answering(operation, clients[service], clients, admission))
         for service, described in operations.items()
         for operation in described
     ]
 
 
-def _route(operation: Operation, endpoint: Endpoint) -> PublicRoute:
-    return PublicRoute(
-        operation.path,
-        endpoint,
-        methods=[operation.method],
-        operation_id=operation.id,
-        openapi_extra=operation.described,
-        include_in_schema=False,
-    )
+def _answering(
+    operation: Operation, client: "ServiceClient", clients: Mapping[str, "ServiceClient"], admission: Admission
+) -> Answering:
+    async def plain(request: Request) -> Response:
+        call = await admission.admit(request, operation)
+        return call.named(await _forward(client, call, await body_of(call)))
 
-
-def _endpoint(operation: Operation, client: ServiceClient, clients: Mapping[str, ServiceClient]) -> Endpoint:
-    async def plain(call: Admitted) -> Response:
-        return await _forward(client, call, await body_of(call))
-
-    async def checkout(call: Admitted) -> Response:
+    async def checkout(request: Request) -> Response:
+        call = await admission.admit(request, operation)
         body = await body_of(call)
         target = await _top_up_target(clients["billing"], call, _user_id(body))
-        return target if target.status_code != 200 else await _forward(client, call, body)
+        return call.named(target if target.status_code != 200 else await _forward(client, call, body))
 
     async def webhook(request: Request) -> Response:
         # The signature covers the bytes, so they are forwarded unchanged; without a token there is no caller and no
         # `Call`.
         return await _forward_raw(client, operation, request, "stripe-signature")
 
-    special: dict[str, Endpoint] = {CHECKOUT: checkout, WEBHOOK: webhook}
+    special: dict[str, Answering] = {CHECKOUT: checkout, WEBHOOK: webhook}
     return special.get(operation.id, plain)
 
 
-async def _forward(client: ServiceClient, call: Call, body: bytes) -> Response:
+async def _forward(client: "ServiceClient", call: Call, body: bytes) -> Response:
     """The service's answer to this request.
 
     Every change has a key, the caller's or one of ours, so that it can be repeated when its answer is lost.
@@ -98,6 +98,7 @@ async def _forward(client: ServiceClient, call: Call, body: bytes) -> Response:
             body=body,
             headers=headers,
             timeout_s=_time_for(call.request, operation.service_s),
+            repeatable=not changes,
         )
     except Unanswered as error:
         if not changes:
@@ -105,21 +106,23 @@ async def _forward(client: ServiceClient, call: Call, body: bytes) -> Response:
         raise _unanswered(call) from error
     if changes and _outcome_unknown(answer):
         raise _unanswered(call)
-    return _answer_of(answer, call.caller)
+    return _answer_of(answer, call.caller, operation.path)
 
 
-async def _top_up_target(billing: ServiceClient, call: Call, user_id: str | None) -> Response:
+async def _top_up_target(billing: "ServiceClient", call: Call, user_id: str | None) -> Response:
     """Billing's answer whether this mandate and member can be topped up: payments knows neither directory nor billing
     models."""
+    path = "/internal/top-up-target/{mandateId}"
     answer = await billing.send(
         "GET",
-        path_of("/internal/top-up-target/{mandateId}", call.path),
+        path_of(path, call.path),
         caller=call.caller,
         query=urlencode({"userId": user_id}).encode() if user_id is not None else b"",
         headers=_headers_of(call.request),
         timeout_s=_time_for(call.request, SERVICE_S),
+        repeatable=True,
     )
-    return _answer_of(answer, call.caller)
+    return _answer_of(answer, call.caller, path)
 
 
 def _user_id(body: bytes) -> str | None:
@@ -130,13 +133,20 @@ def _user_id(body: bytes) -> str | None:
     raise InvalidBody([FieldFault("userId", {"en": "text is expected", "de": "Text wird erwartet"})])
 
 
-async def _forward_raw(client: ServiceClient, operation: Operation, request: Request, *headers: str) -> Response:
+async def _forward_raw(client: "ServiceClient", operation: Operation, request: Request, *headers: str) -> Response:
     """The service's answer to a request without a caller: the bytes as they came, and the named headers with them."""
     content = await read_body(request, operation.body or Body())
     sent = {**_headers_of(request), **{name: request.headers[name] for name in headers if name in request.headers}}
-    time_s = _time_for(request, SERVICE_S)
-    answer = await client.send("POST", operation.path, caller=None, body=content, headers=sent, timeout_s=time_s)
-    return _answer_of(answer, None)
+    answer = await client.send(
+        "POST",
+        operation.path,
+        caller=None,
+        body=content,
+        headers=sent,
+        timeout_s=_time_for(request, SERVICE_S),
+        repeatable=False,
+    )
+    return _answer_of(answer, None, operation.path)
 
 
 def _time_for(request: Request, most_s: float) -> float:
@@ -148,12 +158,12 @@ def _unanswered(call: Call) -> Problem:
     return RepeatWithKey(call.key) if call.operation.keyed else RepeatAsItWas(call.key)
 
 
-def _outcome_unknown(answer: httpx.Response) -> bool:
+def _outcome_unknown(answer: Answer) -> bool:
     """Whether the service itself does not know: its database did not answer in time."""
-    if answer.status_code != OutcomeUnknown.status:
+    if answer.status != OutcomeUnknown.status:
         return False
     try:
-        document = answer.json()
+        document = orjson.loads(answer.body)
     except ValueError:
         return False
     return isinstance(document, dict) and document.get("code") == OutcomeUnknown.code
@@ -172,11 +182,67 @@ def _headers_of(request: Request) -> dict[str, str]:
     return {**kept, "x-request-id": request_id_of(request)}
 
 
-def _answer_of(answer: httpx.Response, caller: Caller | None) -> Response:
+def _answer_of(answer: Answer, caller: Caller | None, path: str) -> Response:
     """A service's answer for the caller: status, body, type, when to try again; no other header of it."""
-    if caller is not None and answer.status_code == 401:
+    if caller is not None and answer.status == 401:
         # The caller's token was good, so it is our own signature that the service does not accept.
-        _log.error("caller context refused", url=answer.request.url.path)
+        _log.error("caller context refused", path=path)
         raise Unavailable(headers={"Retry-After": "5"})
-    headers = {name: answer.headers[name] for name in ANSWERED_HEADERS if name in answer.headers}
-    return Response(answer.content, status_code=answer.status_code, headers=headers)
+    headers = {name: text for name in ANSWERED_HEADERS if (text := answer.header(name.encode())) is not None}
+    return Response(answer.body, status_code=answer.status, headers=headers)
+
+
+class ServiceClient:
+    """One service: `name` is the audience that its caller contexts are signed for."""
+
+    def __init__(self, http: HttpClient, *, name: str, secret: str, clock: Clock) -> None:
+        self._http = http
+        self._name = name
+        self._secret = secret
+        self._clock = clock
+        self._in_flight = 0
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        caller: Caller | None,
+        query: bytes = b"",
+        body: bytes = b"",
+        headers: Mapping[str, str],
+        timeout_s: float,
+        repeatable: bool,
+    ) -> Answer:
+        """The service's answer, whatever its status; `Unanswered` when there is none within the time, `Unavailable`
+        when it got no request.
+
+        Headers are text as the server read it, a character for each byte, and go out as these bytes. `repeatable` says
+        that it may get the request twice.
+        """
+        sent = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
+        if caller is not None:
+            context = sign_caller(caller, audience=self._name, secret=self._secret, now=self._clock())
+            sent.append((_CALLER_HEADER, context.encode()))
+        target = path.encode() + (b"?" + query if query else b"")
+        if self._in_flight >= IN_FLIGHT_MAX:
+            raise Unavailable(headers={"Retry-After": "1"})
+        self._in_flight += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._http.send(method, target, sent, body, repeatable=repeatable)
+        except (NoConnection, NoAnswer, TimeoutError) as error:
+            _log.warning("service away", service=self._name, method=method, error=repr(error))
+            unsent = isinstance(error, NoConnection)
+            raise (Unavailable if unsent else Unanswered)(headers={"Retry-After": "1"}) from error
+        finally:
+            self._in_flight -= 1
+
+
+def path_of(template: str, values: Mapping[str, str]) -> str:
+    """The path of a template, each value as one segment: `.` and `..` are ids here and no steps of a path."""
+    path = template
+    for name, value in values.items():
+        segment = value.replace(".", "%2E") if not value.strip(".") else quote(value, safe=":@")
+        path = path.replace(f"{{{name}}}", segment)
+    return path

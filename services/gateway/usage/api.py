@@ -16,8 +16,7 @@ from services.chassis.operations import Access, ProblemDocument, Repeat, operati
 from services.chassis.problems import InvalidBody
 from services.chassis.state import of_state
 from services.chassis.validation import FieldFault, Texts, contract_texts, say
-from services.gateway.edge.admission import Admitted, PublicRoute
-from services.gateway.edge.bodies import body_of
+from services.gateway.edge.admission import Admitted, PublicRoute, body_of
 from services.gateway.usage.bodies import NoEventAccepted, StructuredEvent, UsageResults
 from services.gateway.usage.errors import InvalidEvents
 from services.gateway.usage.record_usage import UsageRecorder, Verdict, read_batch, read_event

@@ -29,40 +29,46 @@ TAMPERINGS = {
     "the remainder that a charge leaves": Tampering(
         'UPDATE transactions SET derivation = regexp_replace(derivation, \'"carry_after":"[^"]*"\','
         f' \'"carry_after":"0.00000012"\') WHERE {_FIRST}',
-        [("remainder", "pool")],
-        "does not explain its amount; row",
+        [("remainder", "pool"), ("prices", "pool")],
+        "does not take up the remainder",
     ),
     "the remainder that a charge takes up, as JSON of another order": Tampering(
         "UPDATE transactions SET derivation = jsonb_set(derivation::jsonb, '{carry_before}', '\"0.0000001\"')::text"
         f" WHERE {_FIRST}",
-        [("remainder", "pool")],
+        [("remainder", "pool"), ("prices", "pool")],
         "does not take up the remainder",
     ),
-    "the exact price of a charge": Tampering(
-        'UPDATE transactions SET derivation = regexp_replace(derivation, \'"exact":"[^"]*"\', \'"exact":"1"\')'
-        f" WHERE {_FIRST}",
-        [("remainder", "pool")],
-        "does not explain its amount",
-    ),
     "the cost of a charge": Tampering(
-        'UPDATE transactions SET derivation = regexp_replace(derivation, \'"cost":"[^"]*"\', \'"cost":"1"\')'
+        'UPDATE transactions SET derivation = regexp_replace(derivation, \'"amount":"[^"]*"\', \'"amount":"1"\')'
         f" WHERE {_FIRST}",
-        [("remainder", "pool")],
-        "does not explain its amount",
+        [("prices", "pool")],
+        ", its price is 1.",
     ),
-    "a price that is no number": Tampering(
-        'UPDATE transactions SET derivation = regexp_replace(derivation, \'"exact":"[^"]*"\', \'"exact":"x"\')'
+    "the markup of a charge": Tampering(
+        'UPDATE transactions SET derivation = regexp_replace(derivation, \'"markup":"[^"]*"\', \'"markup":"51"\')'
         f" WHERE {_FIRST}",
-        [("remainder", "pool")],
-        "does not explain its amount",
+        [("prices", "pool")],
+        "was priced at",
+    ),
+    "a cost that is no number, as JSON of another order": Tampering(
+        "UPDATE transactions SET derivation = jsonb_set(derivation::jsonb, '{cost,amount}', '\"x\"')::text"
+        f" WHERE {_FIRST}",
+        [("prices", "pool")],
+        "cannot be priced again",
+    ),
+    "the currency of a charge": Tampering(
+        "UPDATE transactions SET derivation = jsonb_set(derivation::jsonb, '{cost,currency}', '\"USD\"')::text"
+        f" WHERE {_FIRST}",
+        [("prices", "pool")],
+        "cannot be priced again: rate None is none of USD",
     ),
     **{
         f"a derivation that is {derivation or 'empty'}": Tampering(
             f"UPDATE transactions SET derivation = {derivation} WHERE {_FIRST}",
-            [("remainder", "pool")],
-            "does not explain its amount",
+            [("prices", "pool"), ("remainder", "pool")],
+            "cannot be priced again: derivation: ",
         )
-        for derivation in ("NULL", "''", "'{}'", "'[]'", "'not JSON'", "(derivation::jsonb - 'rate')::text")
+        for derivation in ("NULL", "''", "'{}'", "'[]'", "'not JSON'")
     },
     "days with their rollups": Tampering(
         "UPDATE transactions SET period_day = period_day + 40 WHERE mandate_no = :no AND member_account_no = :user_1"

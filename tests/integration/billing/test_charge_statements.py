@@ -3,7 +3,8 @@
 from typing import Any
 from uuid import uuid4
 
-from services.chassis.consumer import Received
+from services.billing.charging.recent_events import GENERATION_MAX, RecentEvents
+from services.billing.charging.usage_events import Usage
 from services.chassis.database import Database
 from tests.support.charging import charging, received
 from tests.support.events import new_mandate, usage_record
@@ -47,6 +48,33 @@ async def test_a_batch_of_repeats_takes_the_same_statements_whatever_their_numbe
     assert await books.charged(mandates) == max(SIZES) + len(SIZES)
 
 
+async def test_repeats_of_what_the_worker_has_just_charged_cost_no_second_try(database: Database, books: Books) -> None:
+    mandates, counted = [new_mandate() for _ in range(3)], CountedDatabase(database)
+    charge = charging(counted)
+    known = _batch(mandates, 50)
+    parked = _batch(mandates, 2, cost=None, tokens={"input": 1}, model=f"model-{uuid4()}")
+    await charge([*known, *parked], [])
+    counted.calls.clear()
+    await charge([*_batch(mandates, 100), *known[:3], *parked], [])
+    assert counted.calls.count("copy_to_table") == 1
+    assert (await books.charged(mandates), await books.parked(mandates)) == (150, 2)
+    # Another worker knows nothing of them, and finds them by their key.
+    other = CountedDatabase(database)
+    await charging(other)([*_batch(mandates, 100), *known[:3], *parked], [])
+    assert other.calls.count("copy_to_table") == 2
+    assert (await books.charged(mandates), await books.parked(mandates)) == (250, 2)
+
+
+def test_of_recent_events_the_older_are_forgotten() -> None:
+    recent = RecentEvents()
+    ids = [number.to_bytes(16, "big") for number in range(4 * GENERATION_MAX)]
+    for at in range(0, len(ids), 4_000):
+        recent.remember(ids[at : at + 4_000])
+        assert ids[at] in recent
+    assert all(event_id in recent for event_id in ids[-GENERATION_MAX:])
+    assert sum(event_id in recent for event_id in ids) <= 2 * GENERATION_MAX + 4_000
+
+
 async def test_new_mandates_members_and_models_take_the_same_statements_whatever_their_number(
     database: Database, books: Books
 ) -> None:
@@ -79,6 +107,6 @@ async def test_events_without_a_price_take_the_same_statements_whatever_their_nu
     assert await books.parked(mandates) == 3 + sum(SIZES)
 
 
-def _batch(mandates: list[str], size: int, **data: Any) -> list[Received]:
+def _batch(mandates: list[str], size: int, **data: Any) -> list[Usage]:
     records = [usage_record(mandates[n % len(mandates)], f"user-{n % 3}", **data) for n in range(size)]
     return received(records)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -13,6 +13,7 @@ from services.billing.ledger.domain import BALANCE_MAX, BillingModel, Posting
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.write_postings import prepare_postings, write_postings
 from services.billing.mandates.repository import lock_mandate
+from services.billing.money import exact, in_chf
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from tests.integration.billing.conftest import BillingApi
@@ -70,7 +71,7 @@ async def test_a_charge_and_what_takes_it_back_may_come_in_one_transaction_with_
     await charge(api.database, usage_record(mandate, "user-1", amount="1", at=AT))
     (row,) = await _charges(books, mandate)
     credit = reversal(
-        row, event_id=uuid4(), transaction_type="CREDIT", contra_account="PROMOTIONAL", reference_type="ADMIN"
+        row, event_id=uuid4().bytes, transaction_type="CREDIT", contra_account="PROMOTIONAL", reference_type="ADMIN"
     )
     await _write(api.database, [reversal(row), replace(credit, dimension_no=None)])
     assert await books.failing() == {}
@@ -97,7 +98,9 @@ async def test_a_publisher_that_names_free_usage_like_a_reversal_disturbs_nothin
     await charge(api.database, usage_record(mandate, "user-1", amount="1", at=AT))
     (row,) = await _charges(books, mandate)
     posting = reversal(row)
-    await charge(api.database, usage_record(mandate, "user-1", event_id=posting.event_id, amount="0", at=AT))
+    await charge(
+        api.database, usage_record(mandate, "user-1", event_id=UUID(bytes=posting.event_id), amount="0", at=AT)
+    )
     await _write(api.database, [posting])
     assert await books.failing() == {}
 
@@ -108,7 +111,7 @@ async def test_nothing_is_written_where_one_posting_of_several_is_out_of_range(
     await charge(api.database, usage_record(mandate, "user-1", amount="1", at=AT))
     (row,) = await _charges(books, mandate)
     with pytest.raises(BalanceOutOfRange):
-        await _write(api.database, [reversal(row), reversal(row, event_id=uuid4(), amount=BALANCE_MAX + 1)])
+        await _write(api.database, [reversal(row), reversal(row, event_id=uuid4().bytes, amount=BALANCE_MAX + 1)])
     rows = await books.value("SELECT count(*) FROM transactions WHERE mandate_no = $1", row["mandate_no"])
     assert rows == 1
     assert await books.failing() == {}
@@ -119,16 +122,16 @@ async def test_a_posting_that_cannot_be_made_is_named_and_its_neighbours_are_pre
 ) -> None:
     await charge(api.database, usage_record(mandate, "user-1", amount="1", at=AT))
     (row,) = await _charges(books, mandate)
-    no_dimension, good = reversal(row, event_id=uuid4(), dimension_no=None), reversal(row)
-    exact = reversal(row, event_id=uuid4(), amount=Decimal("0.0000014"))
+    no_dimension, good = reversal(row, event_id=uuid4().bytes, dimension_no=None), reversal(row)
+    priced = reversal(row, event_id=uuid4().bytes, amount=None, price=exact(Decimal("0.0000014")))
     async with api.database.transaction() as connection:
         locked = await lock_mandate(connection, row["mandate_no"])
         prepared = await prepare_postings(
-            connection, [no_dimension, good, exact], calendars={locked.no: locked.calendar}, now=system_clock()
+            connection, [no_dimension, good, priced], calendars={locked.no: locked.calendar}, now=system_clock()
         )
     ((named, error),) = prepared.faulty
     assert (named, str(error)) == (no_dimension, "a posting against revenue has a dimension")
     assert len(prepared.rows) == 2
     account = prepared.accounts[row["posted_account_no"]]
     # An exact amount is rounded to micro-francs, and what is left over waits on the account.
-    assert (account.seq, account.balance, account.rounding_remainder) == (3, 1, Decimal("0.0000004"))
+    assert (account.seq, account.balance, in_chf(account.rounding_remainder)) == (3, 1, Decimal("0.0000004"))

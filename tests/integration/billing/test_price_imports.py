@@ -12,6 +12,7 @@ import pytest
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, system_admin
 from tests.support.charging import charge, settling
+from tests.support.derivations import explained
 from tests.support.events import usage_record
 from tests.support.ledger import Books
 from tests.support.processes import run_command
@@ -222,16 +223,14 @@ async def test_a_charge_says_what_a_kind_was_priced_as_and_the_check_asks_the_sa
     assert checked.json()["requiredAmount"]["amount"] == "0.225000"
     await charge(api.database, usage_record(mandate, cost=None, at=AT, **usage))
     assert await books.cost([mandate]) == 225_000
-    derivation = await books.value(
-        "SELECT t.derivation FROM transactions t JOIN mandates m ON m.no = t.mandate_no WHERE m.id = $1", mandate
-    )
-    explained = json.loads(derivation)
-    assert explained["lines"] == [
-        ["input", "100", "0.0005", "1"],
-        ["cache_read", "900", "0.0001", "1"],
-        ["reasoning", "10", "0.001", "1"],
+    (rated,) = await explained(api.database, mandate)
+    assert rated.price is not None
+    assert rated.price.lines == [
+        ("input", 100, "0.0005", "1"),
+        ("cache_read", 900, "0.0001", "1"),
+        ("reasoning", 10, "0.001", "1"),
     ]
-    assert explained["priced_as"] == {"cache_read": "at the standard price", "reasoning": "as output"}
+    assert rated.price.priced_as == {"cache_read": "at the standard price", "reasoning": "as output"}
 
 
 async def test_the_command_shows_everything_when_asked_and_says_when_it_does_not(

@@ -8,7 +8,6 @@ from uuid import uuid4
 import pytest
 
 from services.billing.charging.charge_usage import Charges, TermsChanged
-from services.billing.charging.usage_events import Usage
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.chassis.clock import system_clock
 from services.chassis.database import begin
@@ -68,7 +67,7 @@ OTHER: dict[str, Change] = {
 async def _charge_with(api: BillingApi, mandate: str, change: Change) -> None:
     """Charges a usage event; the change is made after the event's terms were read and before the mandate is locked."""
     (record,) = received([usage_record(mandate, "user-1", amount="1")])
-    charges, usages, now = Charges(Decimal(50)), [Usage(record.event, record)], system_clock()
+    charges, usages, now = Charges(Decimal(50)), [record], system_clock()
     async with api.database.reading() as connection:
         await charges.assign_charge_keys(connection, usages, now)
         async with begin(connection):

@@ -10,9 +10,11 @@ import pytest
 from pydantic import TypeAdapter
 
 from services.billing.mandates.bodies import SettingsChange
+from services.billing.money import plain
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, member_of, system_admin
 from tests.support.charging import charge
+from tests.support.derivations import explained
 from tests.support.events import new_mandate, usage_record
 from tests.support.ledger import Books
 from tests.support.stack import ROOT
@@ -235,15 +237,13 @@ async def test_a_rate_is_added_and_listed(api: BillingApi) -> None:
     assert added in listed
 
 
-async def test_a_round_rate_has_no_exponent_anywhere(api: BillingApi, mandate: str, books: Books) -> None:
+async def test_a_round_rate_has_no_exponent_anywhere(api: BillingApi, mandate: str) -> None:
     given = {"currency": "KWD", "rate": "1E+2", "validFrom": "2026-01-01T00:00:00Z"}
     added = (await api.call(system_admin(), "POST", "/api/billing/admin/rates", json=given)).json()
     assert added["rate"] == "100"
     await charge(api.database, usage_record(mandate, amount="2", currency="KWD"))
-    derivation = await books.value(
-        "SELECT t.derivation FROM transactions t JOIN mandates m ON m.no = t.mandate_no WHERE m.id = $1", mandate
-    )
-    assert json.loads(derivation)["rate"] == "100"
+    (rated,) = await explained(api.database, mandate)
+    assert (rated.rate.id, plain(rated.rate.rate)) == (str(added["id"]), "100")
 
 
 async def test_one_rate_of_a_currency_is_in_force_and_it_shows_which(api: BillingApi) -> None:

@@ -26,7 +26,7 @@ async def _account(connection: AsyncConnection) -> tuple[int, int]:
 async def _move(connection: AsyncConnection, account: tuple[int, int]) -> None:
     """A credit of a micro-franc, in the caller's transaction."""
     mandate_no, account_no = account
-    posting = Posting(
+    posting = Posting.own(
         mandate_no=mandate_no,
         event_id=uuid4(),
         member_account_no=account_no,

@@ -1,7 +1,6 @@
 """Ledger rows that are written as ready bytes come back as what was meant, whatever is missing in an event."""
 
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
@@ -11,12 +10,11 @@ import pytest
 from rappen_contracts import Event
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.charging.usage_events import Usage
-from services.billing.ledger.domain import Posting
+from services.billing.ledger.domain import Posting, since_epoch
 from services.billing.ledger.keys import ChargeKeys
 from services.billing.ledger.repository import insert_rows
-from services.billing.ledger.rows import COLUMNS, encoded_row, since_epoch
-from services.billing.money import Markup
-from services.billing.pricing.rating import RatedUsage
+from services.billing.ledger.rows import COLUMNS, encoded_row
+from services.billing.pricing.rating import PriceSource
 from services.chassis.database import Database, driver_connection
 
 AT = datetime(2026, 5, 1, 12, 30, 15, 123456, tzinfo=UTC)
@@ -33,15 +31,12 @@ FULL = BARE | {
 STORAGE = {"mandate_id": "m", "user_id": "u", "kind": "storage", "feature_instance_id": "i", "bytes_in_use": 5}
 
 
-RATED = RatedUsage(Decimal(1), Decimal(1), "CHF", Decimal(1), Markup.of(Decimal(0)), None)
-
-
 def _posting(number: int, fields: dict[str, Any]) -> Posting:
     data = UsageRecorded.model_validate(fields)
     event = Event(UUID(int=number), "ch.rappen.usage.recorded.v1", "/test", AT, data, bytes(range(16)))
-    usage = Usage(event)
+    usage = Usage.of(event)
     usage.keys = ChargeKeys(2**31 - 1, 11, 12, 13, 14)
-    return usage.posting(RATED, 12)
+    return usage.posting(10**24, PriceSource("0", None, None), 12)
 
 
 def _row(posting: Posting, *, amount: int = 1_000_001, balance_after: int = -(2**62)) -> bytes:
@@ -116,7 +111,7 @@ def _compare(found: Any, number: int) -> None:
 
 
 async def test_a_row_that_is_no_usage_is_read_as_it_was_meant(database: Database) -> None:
-    posting = Posting(
+    posting = Posting.own(
         mandate_no=2**31 - 1,
         event_id=UUID(int=5),
         member_account_no=11,

@@ -11,7 +11,8 @@ import pytest
 
 from services.chassis.clock import system_clock
 from services.chassis.problems import Unavailable
-from services.gateway.edge.clients import CONNECTIONS_MAX, HttpClient, ServiceClient, Unanswered
+from services.gateway.edge.forwarding import ServiceClient, Unanswered
+from services.gateway.edge.http_client import CONNECTIONS_MAX, HttpClient
 from tests.integration.gateway.support import Headers, Peer, a_tenant, assert_problem, unique
 from tests.support.gateway import GatewayProcess, Issuer
 from tests.support.waiting import eventually
@@ -276,16 +277,14 @@ async def test_a_connection_lost_after_the_request_was_sent_is_another_thing_tha
 
     server = await asyncio.start_server(hear_and_hang_up, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    http = HttpClient()
-    service = ServiceClient(
-        http.client, name="billing", url=f"http://127.0.0.1:{port}", secret=issuer.key_id, clock=system_clock
-    )
+    http = HttpClient(f"http://127.0.0.1:{port}")
+    service = ServiceClient(http, name="billing", secret=issuer.key_id, clock=system_clock)
     with pytest.raises(Unanswered):
-        await service.send("POST", "/x", caller=None, body=b"{}", headers={}, timeout_s=5)
+        await service.send("POST", "/x", caller=None, body=b"{}", headers={}, timeout_s=5, repeatable=False)
     server.close()
     await server.wait_closed()
     with pytest.raises(Unavailable) as unsent:
-        await service.send("POST", "/x", caller=None, body=b"{}", headers={}, timeout_s=5)
+        await service.send("POST", "/x", caller=None, body=b"{}", headers={}, timeout_s=5, repeatable=False)
     assert not isinstance(unsent.value, Unanswered)
     await http.stop()
 

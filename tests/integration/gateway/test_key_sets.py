@@ -15,16 +15,19 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
 from services.chassis.problems import Unavailable
+from services.gateway.access import identity
 from services.gateway.access.errors import InvalidToken
-from services.gateway.access.identity import TokenVerifier, TrustedIssuer
-from services.gateway.access.key_sets import (
+from services.gateway.access.identity import (
     FETCH_TIMEOUT_S,
     KEYS_AGE_S_FRESH,
     KEYS_AGE_S_MAX,
     REFRESH_INTERVAL_S,
     RemoteKeySet,
+    TokenVerifier,
+    TrustedIssuer,
 )
 from tests.integration.gateway.support import Peer
+from tests.support.waiting import eventually
 
 
 class Provider:
@@ -47,8 +50,8 @@ class Provider:
             public.append({**json.loads(algorithm.to_jwk(key.public_key())), "kid": key_id})
         self.peer.answers["/keys"] = (200, {"keys": public})
 
-    def token(self, key_id: str, algorithm: str) -> str:
-        claims = {"iss": self.peer.url, "aud": "rappen", "sub": "u", "exp": int(time.time()) + 60}
+    def token(self, key_id: str, algorithm: str, *, subject: str = "u", life_s: float = 60) -> str:
+        claims = {"iss": self.peer.url, "aud": "rappen", "sub": subject, "exp": int(time.time() + life_s)}
         return jwt.encode(claims, self.private[key_id], algorithm=algorithm, headers={"kid": key_id})
 
     def verifier(self, client: httpx.AsyncClient) -> TokenVerifier:
@@ -78,8 +81,7 @@ async def test_keys_are_discovered_once_and_of_every_pinned_kind(provider: Provi
     provider.publish(one=rsa_key(), two=ed25519.Ed25519PrivateKey.generate())
     verifier = provider.verifier(http)
     for key_id, algorithm in (("one", "RS256"), ("two", "EdDSA"), ("one", "RS256")):
-        identity = await verifier.verify(f"Bearer {provider.token(key_id, algorithm)}")
-        assert identity.subject == "u"
+        assert (await verifier.verify(f"Bearer {provider.token(key_id, algorithm)}")).subject == "u"
     assert provider.peer.requests == 2
     with pytest.raises(InvalidToken):
         await verifier.verify(f"Bearer {provider.token('one', 'RS512')}")
@@ -164,3 +166,81 @@ async def test_a_provider_that_hangs_holds_up_nobody_whose_key_is_known(
     provider.publish(one=provider.private["one"], new=provider.private["new"])
     provider.now_s += REFRESH_INTERVAL_S
     assert (await verifier.verify(f"Bearer {provider.token('new', 'RS256')}")).subject == "u"
+
+
+async def test_a_token_that_comes_again_is_verified_once_and_not_believed_when_a_byte_of_it_differs(
+    provider: Provider, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.publish(one=ed25519.Ed25519PrivateKey.generate())
+    verifier = provider.verifier(http)
+    verified: list[str] = []
+    decode = jwt.decode
+
+    def counted(token: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        verified.append(token)
+        return decode(token, *arguments, **options)
+
+    monkeypatch.setattr(jwt, "decode", counted)
+    token, other = provider.token("one", "EdDSA"), provider.token("one", "EdDSA", subject="other")
+    for _ in range(3):
+        assert (await verifier.verify(f"Bearer {token}")).subject == "u"
+        assert (await verifier.verify(f"Bearer {other}")).subject == "other"
+    assert verified == [token, other]
+    head, payload, signature = token.split(".")
+    for forged in (
+        f"{head}.{other.split('.')[1]}.{signature}",
+        f"{head}.{payload}.{other.split('.')[2]}",
+        f"{head}.{payload}.",
+    ):
+        for _ in range(2):
+            with pytest.raises(InvalidToken):
+                await verifier.verify(f"Bearer {forged}")
+
+
+async def test_a_remembered_token_expires_like_any_other(
+    provider: Provider, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "LEEWAY_S", 0)
+    provider.publish(one=ed25519.Ed25519PrivateKey.generate())
+    verifier = provider.verifier(http)
+    token = f"Bearer {provider.token('one', 'EdDSA', life_s=2)}"
+    assert (await verifier.verify(token)).subject == "u"
+    await asyncio.sleep(2.1)
+    with pytest.raises(InvalidToken):
+        await verifier.verify(token)
+
+
+async def test_a_remembered_token_ends_with_its_key_also_where_another_key_has_the_same_id(
+    provider: Provider, http: httpx.AsyncClient
+) -> None:
+    keys = [ed25519.Ed25519PrivateKey.generate() for _ in range(2)]
+    provider.publish(one=keys[0])
+    verifier = provider.verifier(http)
+    token = f"Bearer {provider.token('one', 'EdDSA')}"
+    assert (await verifier.verify(token)).subject == "u"
+    provider.publish(one=keys[1])
+    # Known keys are fetched again when they are this old, in the background.
+    provider.now_s += KEYS_AGE_S_FRESH + 1
+
+    async def refused() -> bool:
+        try:
+            await verifier.verify(token)
+        except InvalidToken:
+            return True
+        return False
+
+    await eventually(refused, what="the exchanged key", timeout_s=5)
+    assert (await verifier.verify(f"Bearer {provider.token('one', 'EdDSA')}")).subject == "u"
+
+
+async def test_so_many_tokens_are_remembered_and_the_oldest_are_verified_again(
+    provider: Provider, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "VERIFIED_MAX", 3)
+    provider.publish(one=ed25519.Ed25519PrivateKey.generate())
+    verifier = provider.verifier(http)
+    tokens = {f"u{number}": provider.token("one", "EdDSA", subject=f"u{number}") for number in range(5)}
+    for _ in range(2):
+        for subject, token in tokens.items():
+            assert (await verifier.verify(f"Bearer {token}")).subject == subject
+    assert len(verifier._verified) == 3

@@ -42,11 +42,12 @@ async def test_a_worker_has_no_public_port(servers: ServerPair, issuer: Issuer, 
                 await http.get(worker.url)
 
 
-@pytest.mark.parametrize("taken", ["port", "internal_port"])
+@pytest.mark.parametrize(("taken", "shared"), [("port", "false"), ("internal_port", "false"), ("port", "true")])
 async def test_the_process_ends_when_either_port_cannot_be_opened(
-    servers: ServerPair, issuer: Issuer, tmp_path: Path, taken: str
+    servers: ServerPair, issuer: Issuer, tmp_path: Path, taken: str, shared: str
 ) -> None:
-    process = GatewayProcess(servers, issuer, {}, tmp_path)
+    # A port is shared with those who share it too.
+    process = GatewayProcess(servers, issuer, {}, tmp_path, more={"GATEWAY_HTTP__SHARED": shared})
     with socket.create_server(("127.0.0.1", getattr(process, taken))):
         process.start()
         with pytest.raises(AssertionError, match="gateway all ended with"):

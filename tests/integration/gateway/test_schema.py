@@ -37,7 +37,11 @@ async def test_the_tables_are_what_the_migration_makes(servers: ServerPair) -> N
         await engine.dispose()
 
 
-@pytest.mark.parametrize("table", [table.name for table in metadata.sorted_tables if table.name != "outbox"])
+# What was published, and requests of a minute that is over.
+REMOVED = ("outbox", "rate_windows")
+
+
+@pytest.mark.parametrize("table", [table.name for table in metadata.sorted_tables if table.name not in REMOVED])
 async def test_the_application_can_remove_nothing(servers: ServerPair, table: str) -> None:
     async with connected(servers.dsn("gateway")) as connection:
         for statement in (f"DELETE FROM {table}", f"TRUNCATE {table}", f"DROP TABLE {table}"):

@@ -1,10 +1,13 @@
 """A new time zone counts from the next month on, and every time keeps the day that it had."""
 
 from datetime import UTC, date, datetime, timedelta
+from random import Random
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
-from services.billing.ledger.calendars import Calendar, period_day
+from services.billing.ledger.calendars import HOST_ZONES, MINUTE, Calendar, day_of_minute, period_day
+from services.billing.ledger.domain import since_epoch
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 # December begins in Zurich.
@@ -24,6 +27,18 @@ def test_a_new_zone_counts_from_the_next_month_on(zone: str) -> None:
     while at < datetime(2027, 1, 3, tzinfo=UTC):
         assert changed.day(at) == max(date(2026, 12, 1), period_day(at, zone))
         at += timedelta(minutes=37)
+
+
+def test_all_times_of_a_minute_are_on_the_day_of_the_minute() -> None:
+    random, tick = Random(7), timedelta(microseconds=1)
+    for zone in sorted(available_timezones() - HOST_ZONES):
+        calendar = random.choice([Calendar(zone), ZURICH.changed(zone, NOW), Calendar(zone).changed("Asia/Tokyo", NOW)])
+        for _ in range(20):
+            year, month, day = random.randrange(2000, 2100), random.randrange(1, 13), random.randrange(1, 28)
+            midnight = datetime(year, month, day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+            anywhere = datetime(2000, 1, 2, tzinfo=UTC) + timedelta(seconds=random.randrange(2**32))
+            for at in (midnight - tick, midnight, midnight + tick, anywhere, DECEMBER - tick, DECEMBER):
+                assert day_of_minute(calendar, since_epoch(at) // MINUTE) == calendar.day(at), (calendar, at)
 
 
 def test_the_borders_are_exact() -> None:

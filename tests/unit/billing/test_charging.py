@@ -9,9 +9,11 @@ import pytest
 
 from rappen_contracts.types import parse_decimal
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.money import Markup, plain, post
+from services.billing.money import Markup, exact, plain, post
 from services.billing.pricing import PriceBook, Rate, RateTable
-from services.billing.pricing.rating import Parked, Tariff, billable, derivation, rate_usage
+from services.billing.pricing.derivation import KeptTariff, derivation, read_derivation, recomputed
+from services.billing.pricing.rating import Parked, RatedUsage, Tariff, billable, rate_usage
+from services.billing.pricing.sheet import PricedVersion
 from services.billing.pricing.version import Factor, PriceList, PriceVersion
 
 SINCE = datetime(2020, 1, 1, tzinfo=UTC)
@@ -29,16 +31,25 @@ VERSION = PriceVersion(
 )
 
 
-def _explained(markup: str, **data: Any) -> dict[str, Any]:
+REMAINDER = Decimal("1E-20")
+
+
+def _kept(markup: str, **data: Any) -> tuple[dict[str, Any], RatedUsage]:
+    """What is kept of a charge, and its price computed again from that."""
     event = {"mandate_id": "m", "user_id": "u", "provider": "acme", "model": "m", **data}
     usage = UsageRecorded.model_validate(event)
     tokens = usage.tokens.counts() if usage.tokens else {}
-    tariff = Tariff(1, PriceBook([VERSION]), RateTable([Rate("USD", SINCE, Decimal("1E+2"))]))
+    rate = Rate("USD", SINCE, Decimal("1E+2"), "7")
+    tariff = Tariff(1, PriceBook([VERSION]), RateTable([rate]))
     rated = rate_usage(billable(usage, tokens), AT, tariff, Markup.of(Decimal(markup)))
     assert not isinstance(rated, Parked)
-    _, remainder = post(rated.exact, Decimal("1E-20"))
-    explained: dict[str, Any] = json.loads(json.dumps(derivation(usage, rated, Decimal("1E-20"), remainder, tokens)))
-    return explained
+    _, remainder = post(exact(rated.exact), exact(REMAINDER))
+    text = derivation(usage, rated.source, exact(REMAINDER), remainder).decode()
+    kept = KeptTariff({"1": PricedVersion(VERSION)}, {"7": rate})
+    again = recomputed(read_derivation(text), model=("acme", "m"), at=AT, tariff=kept)
+    assert again == rated
+    explained: dict[str, Any] = json.loads(text)
+    return explained, again
 
 
 def _texts(node: Any) -> list[str]:
@@ -51,10 +62,10 @@ def _texts(node: Any) -> list[str]:
 
 @pytest.mark.parametrize("amount", ["10000", "1E+4", "10000.00", "+1e4"])
 def test_round_numbers_are_written_in_full(amount: str) -> None:
-    explained = _explained("1E+2", cost={"amount": amount, "currency": "USD"})
-    assert Decimal(explained["cost"]) == 10_000
-    assert (explained["rate"], explained["markup"]) == ("100", "100")
-    assert Decimal(explained["exact"]) == 2_000_000
+    explained, rated = _kept("1E+2", cost={"amount": amount, "currency": "USD"})
+    assert explained["cost"] == {"amount": "10000", "currency": "USD"}
+    assert (explained["rate"], explained["markup"]) == ("7", "100")
+    assert rated.exact == 2_000_000
     assert explained["carry_before"] == "0.00000000000000000001"
 
 
@@ -69,14 +80,30 @@ def test_round_numbers_are_written_in_full(amount: str) -> None:
 )
 @pytest.mark.parametrize("markup", ["0", "0E-10", "5E+1", "33.3"])
 def test_no_number_that_is_kept_has_an_exponent(data: dict[str, Any], markup: str) -> None:
-    explained = _explained(markup, **data)
-    for name in ("cost", "rate", "markup", "exact", "carry_before", "carry_after"):
-        assert "E" not in explained[name].upper()
-    for _, count, unit, factor in explained.get("lines", []):
-        assert not {"E", "e"} & {*count, *unit, *factor}
+    explained, rated = _kept(markup, **data)
+    numbers = [explained[name] for name in ("markup", "carry_before", "carry_after")]
+    numbers += [explained["cost"]["amount"]] if "cost" in explained else []
+    assert not {"E", "e"} & {*"".join(numbers)}
+    for _, _, unit, factor in () if rated.price is None else rated.price.lines:
+        assert not {"E", "e"} & {*unit, *factor}
     for quantity in explained.get("quantities", {}).values():
         assert parse_decimal(quantity) == Decimal("1E+3")
         assert quantity == "1000"
+
+
+def test_a_derivation_that_leads_to_no_price_says_why() -> None:
+    kept = KeptTariff({}, {})
+    for text, why in (
+        ('{"carry_before":"0","carry_after":"0","markup":"1","price":"9","tokens":{"input":1}}', "price 9 is none of"),
+        (
+            '{"carry_before":"0","carry_after":"0","markup":"1","cost":{"amount":"1","currency":"USD"}}',
+            "rate None is none of USD",
+        ),
+        ('{"carry_before":"0"}', "derivation: "),
+        ("", "derivation: "),
+    ):
+        with pytest.raises(ValueError, match=why):
+            recomputed(read_derivation(text), model=("acme", "m"), at=AT, tariff=kept)
 
 
 @pytest.mark.parametrize(

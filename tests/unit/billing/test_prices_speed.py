@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.billing.money import Markup, converted, post, with_markup
+from services.billing.money import Exact, Markup, converted, exact, post, with_markup
 from services.billing.pricing import Metered, PriceBook, Priced, Rate, RateTable, read_rappen_file
 
 DEMO_FILE = Path(__file__).parents[3] / "deploy" / "simulator" / "prices.json"
@@ -32,7 +32,7 @@ class Till:
     def __init__(self) -> None:
         self.book = PriceBook(read_rappen_file(DEMO_FILE.read_bytes(), AT).versions)
         self.rates = RateTable([Rate("USD", datetime(2026, 1, 1, tzinfo=UTC), Decimal("0.8912"))])
-        self.remainder = Decimal(0)
+        self.remainder: Exact = 0
 
     def charge(self, usage: Metered) -> int:
         """The micro-CHF to post for the usage, with 50 % markup."""
@@ -42,9 +42,8 @@ class Till:
         rate = self.rates.at(found.currency, AT)
         if rate is None:
             raise LookupError(found.currency)
-        amount, self.remainder = post(
-            with_markup(converted(found.cost, rate.rate), Markup.of(Decimal(50))), self.remainder
-        )
+        price = with_markup(converted(found.cost, rate.rate), Markup.of(Decimal(50)))
+        amount, self.remainder = post(exact(price), self.remainder)
         return amount
 
 

@@ -54,6 +54,7 @@ CALLS: list[tuple[Callable[..., Any], str]] = [
     (Assignment.state_value, "self, tp"),
     (FetchRequest.__init__, "self, max_wait_time, min_bytes, max_bytes, isolation_level, topics, rack_id"),
     (OffsetRequest.__init__, "self, replica_id, isolation_level, topics"),
+    (fetcher.PartitionRecords._consumer_record, "self, tp, record"),
     (
         fetcher.PartitionRecords.__init__,
         (
@@ -122,6 +123,7 @@ def test_the_iterator_of_a_batch_has_what_ends_it() -> None:
     records = fetcher.PartitionRecords(TopicPartition("t", 0), _MemoryRecordsPy(b""), [], 7, None, None, True, 0)
     assert records.next_fetch_offset == 7, _changed("PartitionRecords.next_fetch_offset")
     assert hasattr(records, "_records_iterator"), _changed("PartitionRecords._records_iterator")
+    assert hasattr(records, "_value_deserializer"), _changed("PartitionRecords._value_deserializer")
 
 
 def test_the_parser_in_python_keeps_its_place_where_it_can_be_moved() -> None:

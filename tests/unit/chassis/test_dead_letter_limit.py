@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
 from services.chassis.dead_letter_limit import RefusedRun
+from services.chassis.kafka import KafkaRecord
 from services.chassis.quarantine import Refused
 from services.chassis.settings import KafkaSettings
 
@@ -22,8 +22,8 @@ def _refused(count: int, keys: int = 10, code: str = "NOT_JSON") -> list[Refused
     return [Refused(_record(f"{number % keys}".encode()), code, "") for number in range(count)]
 
 
-def _record(key: bytes | None) -> ConsumerRecord[bytes, bytes]:
-    return ConsumerRecord("usage.recorded", 0, 0, 0, 0, key, b"{", None, 1, 1, ())
+def _record(key: bytes | None) -> KafkaRecord:
+    return KafkaRecord("usage.recorded", 0, 0, 0, key, b"{")
 
 
 def test_a_run_of_refused_records_of_many_keys_reaches_the_limit_whatever_its_batches() -> None:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
-from aiokafka import ConsumerRecord
 
 from rappen_contracts import decode
 from services.chassis.consumer import Received, UnprocessableEvents
 from services.chassis.database import Database
+from services.chassis.kafka import KafkaRecord
 from services.chassis.quarantine import Refused
 from tests.support.events import usage_record
 from tests.support.parts import usage_consumer
@@ -67,8 +67,8 @@ async def _settled(share: float, *, naming: bool) -> Handler:
     return handler
 
 
-def _record(offset: int) -> ConsumerRecord[bytes, bytes]:
+def _record(offset: int) -> KafkaRecord:
     made = usage_record("m", event_id=uuid4())
     value = made.value or b""
     assert decode(made.headers, value, now=datetime.now(UTC))
-    return ConsumerRecord("usage.recorded", 0, offset, 0, 0, made.key, value, None, 1, len(value), tuple(made.headers))
+    return KafkaRecord("usage.recorded", 0, offset, 0, made.key, value, tuple(made.headers))

@@ -8,8 +8,8 @@ import pytest
 from fastapi import Request
 
 from services.chassis.deadlines import Deadline
-from services.gateway.edge import bodies
-from services.gateway.edge.bodies import read_body
+from services.gateway.edge import admission
+from services.gateway.edge.admission import read_body
 from services.gateway.edge.errors import BodyTooSlow
 from services.gateway.edge.operations import Body
 
@@ -39,7 +39,7 @@ async def test_the_time_of_a_slow_line_is_not_the_time_for_the_answer() -> None:
 
 
 async def test_a_body_that_never_ends_is_the_callers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "BODY_S", 0.1)
+    monkeypatch.setattr(admission, "BODY_S", 0.1)
     request = _request((0, b"{"))
     async with Deadline(5) as deadline:
         request.state.deadline = deadline

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.gateway.edge.clients import path_of
+from services.gateway.edge.forwarding import path_of
 from services.gateway.settings import GatewaySettings
 
 BASE: dict[str, Any] = {

@@ -1,0 +1,148 @@
+"""What a ledger row keeps of how its amount came about, and the amount computed again from it.
+
+Kept are the ids of the price version and of the rate, which never change, the markup, what was metered or charged, and
+the account's rounding remainder before and after, from which with the amount the exact price follows. Unit prices,
+factors and sums are not kept, because the version has them. Rows of releases before have another form, which says all
+of it in itself.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+
+from rappen_contracts.usage.fast import Cost, Tokens, UsageData
+from rappen_contracts.usage.v1 import TOKEN_KINDS, UsageRecorded
+from services.billing.money import EXACT, Exact, Markup, converted, plain, remainder_text, with_markup
+from services.billing.pricing.rates import CHF, Rate
+from services.billing.pricing.rating import PriceSource, RatedUsage
+from services.billing.pricing.sheet import PricedVersion
+from services.billing.pricing.usage import Metered, Priced, Unpriced
+from services.billing.pricing.version import STANDARD
+
+__all__ = ["Derivation", "KeptTariff", "derivation", "read_derivation", "recomputed"]
+
+
+class Derivation(msgspec.Struct, omit_defaults=True, gc=False):
+    """As it is stored, in this order; decimals are text without an exponent, so that every reader reads them. The names
+    of the remainders (CHF) are those under which they have been stored and shown from the first release on."""
+
+    carry_before: str
+    carry_after: str
+    markup: str
+    rate: str | None = None
+    price: str | None = None
+    cost: Cost | None = None
+    # The kinds that occurred, and the totals that were reported.
+    tokens: Tokens | None = None
+    quantities: dict[str, str] | None = None
+    service_tier: str | None = None
+    conditions: dict[str, str] | None = None
+    hold_id: str | None = None
+    response_id: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Derivation).decode
+
+
+def derivation(
+    data: UsageRecorded | UsageData, source: PriceSource, remainder_before: Exact, remainder_after: Exact
+) -> bytes:
+    """The derivation of an amount, as JSON."""
+    before, after = remainder_text(remainder_before), remainder_text(remainder_after)
+    # By position, because this is done for each event.
+    if isinstance(data, UsageData):
+        return _encode(
+            Derivation(
+                before,
+                after,
+                *source,
+                data.cost,
+                data.tokens,
+                data.quantities,
+                data.service_tier,
+                data.conditions,
+                None,
+                data.response_id,
+                data.metadata,
+            )
+        )
+    return _encode(
+        Derivation(
+            before,
+            after,
+            *source,
+            None if data.cost is None else Cost(_text(data.cost.amount), data.cost.currency),
+            None if data.tokens is None else Tokens(**dict(data.tokens)),
+            None if data.quantities is None else {name: _text(count) for name, count in data.quantities.items()},
+            data.service_tier,
+            data.conditions,
+            None if data.hold_id is None else str(data.hold_id),
+            data.response_id,
+            data.metadata,
+        )
+    )
+
+
+def _text(number: Decimal) -> str:
+    return plain(number.normalize(EXACT))
+
+
+def read_derivation(text: str) -> Derivation:
+    """The derivation that a row keeps; ValueError for one of another form."""
+    try:
+        return _decode(text)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"derivation: {error}") from error
+
+
+class KeptTariff(NamedTuple):
+    """Price versions and rates by the ids under which derivations name them."""
+
+    versions: Mapping[str, PricedVersion]
+    rates: Mapping[str, Rate]
+
+
+def recomputed(
+    kept: Derivation, *, model: tuple[str | None, str | None], at: datetime, tariff: KeptTariff
+) -> RatedUsage:
+    """The price of usage of a (provider, model) at a time, computed in the published way from what its row keeps.
+    ValueError, with the reason, for a derivation that leads to no price."""
+    price: Priced | None = None
+    if kept.cost is not None:
+        cost, currency = Decimal(kept.cost.amount), kept.cost.currency
+    else:
+        price = _priced(kept, model, at, tariff)
+        cost, currency = price.cost, price.currency
+    rate = CHF if currency == CHF.currency and kept.rate is None else tariff.rates.get(kept.rate or "")
+    if rate is None or rate.currency != currency:
+        raise ValueError(f"rate {kept.rate} is none of {currency}")
+    markup = Markup.of(Decimal(kept.markup))
+    return RatedUsage(with_markup(converted(cost, rate.rate), markup), cost, currency, rate, markup, price)
+
+
+def _priced(kept: Derivation, model: tuple[str | None, str | None], at: datetime, tariff: KeptTariff) -> Priced:
+    version = tariff.versions.get(kept.price or "")
+    if version is None or (version.version.provider, version.version.model) != model:
+        raise ValueError(f"price {kept.price} is none of {model[0]} {model[1]}")
+    metered = Metered(
+        version.version.provider,
+        version.version.model,
+        _occurred(kept.tokens),
+        {name: Decimal(count) for name, count in (kept.quantities or {}).items()},
+        kept.service_tier or STANDARD,
+        kept.conditions or {},
+    )
+    found = version.price(metered, at)
+    if isinstance(found, Unpriced):
+        raise ValueError(found.reason)
+    return found
+
+
+def _occurred(tokens: Tokens | None) -> dict[str, int]:
+    counts: dict[str, Any] = {} if tokens is None else {kind: getattr(tokens, kind) for kind in TOKEN_KINDS}
+    return {kind: count for kind, count in counts.items() if count}

@@ -1,0 +1,108 @@
+"""Where the fast form fails, the published one reads and prices; and it remembers no more than it should."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from rappen_contracts.usage import fast
+from services.billing.charging.charge_usage import PricingContext, split_by_price
+from services.billing.charging.usage_events import Usage, reader
+from services.billing.ledger.calendars import Calendar
+from services.billing.ledger.keys import ChargeKeys
+from services.billing.mandates.domain import Terms
+from services.billing.money import Markup
+from services.billing.pricing import PriceBook, PriceList, PriceVersion, Rate, RateTable
+from services.billing.pricing.quotes import Quotes
+from services.billing.pricing.rating import Tariff
+from tests.support.events import usage_record
+from tests.support.records import arrived_record
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+TARIFF = Tariff(
+    1,
+    PriceBook(
+        PriceVersion(
+            "acme", "m", "USD", SINCE + timedelta(days=day), (PriceList({"input": Decimal(day)}),), id=str(day)
+        )
+        for day in range(1, 4)
+    ),
+    RateTable([Rate("USD", SINCE, Decimal("0.5"), "1")]),
+)
+
+
+def _fail(*_: Any) -> Any:
+    raise RuntimeError("placed")
+
+
+def _errors(step: str) -> float:
+    return REGISTRY.get_sample_value("rappen_usage_fast_form_errors_total", {"step": step}) or 0.0
+
+
+def _read(*, at: datetime = NOW, **data: Any) -> Usage:
+    usage = reader(NOW)(arrived_record("usage.recorded", usage_record("m", at=at, **data)))
+    usage.keys = ChargeKeys(1, 2, 3, 4, 5)
+    return usage
+
+
+def _context() -> PricingContext:
+    terms = Terms(1, "PREPAY_MANDATE", Markup.of(Decimal(100)), Calendar("Europe/Zurich"), 0, has_unposted=False)
+    return PricingContext({1: terms}, TARIFF, Quotes(TARIFF))
+
+
+def test_a_record_at_which_the_fast_form_fails_is_read_in_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = _read()
+    monkeypatch.setattr(fast, "read", _fail)
+    before, usage = _errors("read"), _read()
+    assert _errors("read") == before + 1
+    assert quick.event is None
+    assert usage.event is not None
+    assert (usage.digest, usage.time, usage.names) == (quick.digest, quick.time, quick.names)
+
+
+def test_usage_at_which_the_fast_form_fails_is_priced_in_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    usages = [_read(amount="1"), _read(cost=None, provider="acme", model="m", tokens={"input": 7})]
+    quick, _ = split_by_price(usages, _context(), NOW)
+    assert [usage.event for usage in usages] == [None, None]
+    monkeypatch.setattr(Quotes, "price", _fail)
+    before = _errors("price")
+    published, unposted = split_by_price(usages, _context(), NOW)
+    assert _errors("price") == before + 2
+    assert unposted == []
+    assert [posting.price for posting in published] == [posting.price for posting in quick] == [2 * 10**24, 21 * 10**24]
+    assert all(usage.event is not None for usage in usages)
+
+
+def test_what_was_accepted_is_not_judged_again_by_a_clock_that_was_set_back() -> None:
+    usage = _read(at=NOW + timedelta(minutes=4), quantities=None)
+    event, data, tokens = usage.published()
+    assert (event.time, data.mandate_id, tokens) == (NOW + timedelta(minutes=4), "m", {})
+
+
+def test_a_quote_holds_from_one_price_to_the_next() -> None:
+    quotes = Quotes(TARIFF)
+    markup = Markup.of(Decimal(100))
+    prices = []
+    for at in (SINCE, *(SINCE + timedelta(days=day, microseconds=by) for day in range(1, 4) for by in (-1, 0))):
+        usage = _read(cost=None, provider="acme", model="m", tokens={"input": 7})
+        assert isinstance(usage.data, fast.UsageData)
+        found = quotes.price(usage.data, usage.counts, fast.microseconds(at), markup)
+        prices.append(None if found is None else (found[0] // 10**24, found[1].price))
+    assert prices == [None, None, (7, "1"), (7, "1"), (14, "2"), (14, "2"), (21, "3")]
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "_NAMES_MAX", 100)
+    monkeypatch.setattr(fast, "_SECONDS_MAX", 100)
+    monkeypatch.setattr("services.billing.pricing.quotes._QUOTES_MAX", 100)
+    quotes = Quotes(TARIFF)
+    for number in range(1_000):
+        usage = _read(feature_code=f"f-{number}", at=NOW - timedelta(seconds=number))
+        assert isinstance(usage.data, fast.UsageData)
+        assert quotes.price(usage.data, usage.counts, usage.time, Markup.of(Decimal(number))) is not None
+    assert len(fast._known_names) <= 100
+    assert len(fast._seconds) <= 100
+    assert sum(map(len, quotes._by_currency.values())) <= 100
