@@ -21,6 +21,7 @@ __all__ = [
     "directory_mandates",
     "directory_members",
     "directory_users",
+    "holds",
     "kept_answers",
     "mandate_subscriptions",
     "mandates",
@@ -113,6 +114,8 @@ accounts = sa.Table(
     sa.Column("user_id", _Id),
     sa.Column("balance", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("held", sa.BigInteger, nullable=False, server_default="0"),
+    # How often `held` has changed; with `seq` it numbers what is published of the account.
+    sa.Column("held_changes", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("rounding_remainder", sa.Numeric, nullable=False, server_default="0"),
     sa.Column("seq", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("credit_limit", sa.BigInteger),
@@ -127,11 +130,48 @@ accounts = sa.Table(
     sa.PrimaryKeyConstraint("mandate_no", "no"),
     sa.UniqueConstraint("mandate_no", "type", "user_id", postgresql_nulls_not_distinct=True),
     sa.Index("ix_accounts_no", "no"),
+    sa.CheckConstraint("held >= 0", name="held"),
     postgresql_with={"fillfactor": "50"},
 )
 
-# Accounts whose balance has moved since it was last published: the outbox of balance.changed. Only the newest balance
-# of an account counts, so a row stands for the account, however often it moves.
+# Amounts (micro-CHF) that are reserved for a member on `account_no` until they are settled: CAPTURED by usage (the
+# event `settled_by`), VOIDED, or EXPIRED. `accounts.held` is the sum of the open ones. The id names the mandate
+# (`ledger/domain.py`), so nothing has to be looked up to find a hold.
+holds = sa.Table(
+    "holds",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("account_no", sa.BigInteger, nullable=False),
+    sa.Column("member_account_no", sa.BigInteger, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="OPEN"),
+    # What it was asked for, as far as that was said; a capture by cost is booked under it.
+    sa.Column("provider", sa.Text),
+    sa.Column("model", sa.Text),
+    sa.Column("feature_instance_id", sa.Text),
+    sa.Column("created_at", _Time, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("expires_at", _Time, nullable=False),
+    sa.Column("settled_at", _Time),
+    sa.Column("settled_by", sa.Uuid),
+    sa.PrimaryKeyConstraint("mandate_no", "id"),
+    sa.CheckConstraint("amount >= 0", name="amount"),
+    sa.CheckConstraint("state IN ('OPEN', 'CAPTURED', 'VOIDED', 'EXPIRED')", name="state"),
+    sa.CheckConstraint(
+        "(settled_at IS NOT NULL) = (state <> 'OPEN') AND (settled_by IS NOT NULL) = (state = 'CAPTURED')",
+        name="settled",
+    ),
+    sa.CheckConstraint("expires_at > created_at", name="expiry"),
+    # Those of one account that are due, which a check leaves out; and all that are due, for the job. Their conditions
+    # say the same in different words, so that neither is taken for the other's statements, whatever the statistics.
+    sa.Index("ix_holds_open", "mandate_no", "account_no", "expires_at", postgresql_where=sa.text("state = 'OPEN'")),
+    sa.Index("ix_holds_due", "expires_at", postgresql_where=sa.text("settled_at IS NULL")),
+    postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
+)
+
+# Accounts whose balance or held amount has changed since it was last published: the outbox of balance.changed. Only the
+# newest counts, so a row stands for the account, however often it changes.
 unpublished_balances = sa.Table(
     "unpublished_balances",
     metadata,

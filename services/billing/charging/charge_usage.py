@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
+from uuid import UUID
 
 from asyncpg.exceptions import UniqueViolationError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -33,6 +34,7 @@ from services.billing.charging.usage_events import (
 )
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
 from services.billing.ledger.errors import RowsRefused
+from services.billing.ledger.holds import settle_holds
 from services.billing.ledger.keys import ChargeKeyCache, UsageDimensions, ensure_charge_keys, ensure_mandates
 from services.billing.ledger.repository import faulty_rows, recorded_digests
 from services.billing.ledger.write_postings import prepare_postings, write_prepared
@@ -225,9 +227,9 @@ class Charges:
     ) -> Outcome:
         """Charges events, in the caller's transaction; raises when one of them is claimed, or the terms have changed.
 
-        The mandates are locked, and with them their accounts; rows, balances and rollups are written, and the balances
-        are marked as unpublished. Then usage that is cancelled, now or before, is taken back. The number of statements
-        does not depend on the number of events.
+        The mandates are locked, and with them their accounts; rows, balances and rollups are written, the balances are
+        marked as unpublished, and holds that the usage names are settled. Then usage that is cancelled, now or before,
+        is taken back. The number of statements does not depend on the number of events.
         """
         postings, unposted = split_by_price(usages, context, now)
         await _lock(connection, context)
@@ -235,9 +237,27 @@ class Charges:
         too_large = await _write(connection, usages, postings, context, now)
         if unposted:
             await _claim(connection, unposted, context)
+        await settle_holds(connection, _naming_holds(usages, unposted, too_large), now=now)
         settled = await settle_cancellations(connection, cancellations, usages, context.terms, now=now)
         free = sum(1 for event in unposted if event.reason == "FREE")
         return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large, settled)
+
+
+def _naming_holds(
+    usages: Sequence[Usage], unposted: Sequence[UnpostedEvent], too_large: Sequence[Usage]
+) -> list[tuple[int, UUID, UUID]]:
+    """The holds that usage settles, as (mandate, hold, event). What waits for a price leaves its hold as it is: it is
+    settled when the usage is charged, if its time is not over by then."""
+    naming = [usage for usage in usages if usage.data.hold_id is not None]
+    if not naming:
+        return []
+    unsettled = {(event.mandate_no, event.event_id.bytes) for event in unposted if event.reason != "FREE"}
+    unsettled |= {usage.identity for usage in too_large}
+    return [
+        (usage.keys.mandate_no, usage.data.hold_id, usage.id)
+        for usage in naming
+        if usage.data.hold_id is not None and usage.identity not in unsettled
+    ]
 
 
 async def _claim(connection: AsyncConnection, unposted: Sequence[UnpostedEvent], context: PricingContext) -> None:

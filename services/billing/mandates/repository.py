@@ -80,13 +80,15 @@ async def lock_mandates(connection: AsyncConnection, numbers: Iterable[int]) -> 
     return {row.no: LockedMandate(*row) for row in rows}
 
 
-async def lock_pricing_versions(connection: AsyncConnection, numbers: Iterable[int]) -> dict[int, int]:
+async def lock_pricing_versions(
+    connection: AsyncConnection, numbers: Iterable[int], *, wait: bool = True
+) -> dict[int, int]:
     """Locks mandates as `lock_mandates` does and returns their pricing versions, by which a charge checks that the
-    terms it has read still hold."""
+    terms it has read still hold. Without `wait`, mandates that somebody else has locked are left out."""
     driver = driver_connection(connection)
     rows = await driver.fetch(
         "SELECT m.no, m.pricing_version FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
-        " ORDER BY m.no FOR NO KEY UPDATE OF m",
+        f" ORDER BY m.no FOR NO KEY UPDATE OF m{'' if wait else ' SKIP LOCKED'}",
         sorted(set(numbers)),
     )
     return {row["no"]: row["pricing_version"] for row in rows}
