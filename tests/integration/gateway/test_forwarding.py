@@ -278,6 +278,7 @@ async def test_a_connection_lost_after_the_request_was_sent_is_another_thing_tha
     server = await asyncio.start_server(hear_and_hang_up, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     http = HttpClient(f"http://127.0.0.1:{port}")
+    await http.start()
     service = ServiceClient(http, name="billing", secret=issuer.key_id, clock=system_clock)
     with pytest.raises(Unanswered):
         await service.send("POST", "/x", caller=None, body=b"{}", headers={}, timeout_s=5, repeatable=False)
@@ -346,12 +347,12 @@ async def test_an_idempotency_key_of_other_characters_is_400_before_any_service_
     assert "UnicodeEncodeError" not in gateway.log_text()
 
 
-async def test_stripes_signature_arrives_byte_for_byte_whatever_it_is(client: httpx.AsyncClient) -> None:
-    for signature in (b"t=1,v1=\xe9", b"t=1,v1=\xc3\xa9", b"\xff\xfe", b"t=1,v1=abc"):
+async def test_a_signature_that_is_no_text_signs_nothing_and_is_left_out(client: httpx.AsyncClient) -> None:
+    for signature in (b"t=1,v1=\xe9", b"t=1,v1=\xc3\xa9", b"\xff\xfe"):
         given = _with({"Content-Type": "application/json"}, "Stripe-Signature", signature)
         answer = await client.post("/api/billing/webhook/stripe", content=b"{}", headers=given)
         assert answer.status_code == 200, answer.text
-        assert answer.json()["headers"]["stripe-signature"].encode("latin-1") == signature
+        assert "stripe-signature" not in answer.json()["headers"]
 
 
 def _with(headers: Headers, name: str, value: bytes) -> list[tuple[bytes, bytes]]:
