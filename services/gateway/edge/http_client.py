@@ -71,7 +71,8 @@ class HttpClient:
         """Connections are made when they are needed."""
         security = ssl.create_default_context()
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=CONNECTIONS_MAX, keepalive_timeout=IDLE_S, ssl=security),
+            # Started again, a service may have another address.
+            connector=_Connector(limit=CONNECTIONS_MAX, keepalive_timeout=IDLE_S, use_dns_cache=False, ssl=security),
             timeout=aiohttp.ClientTimeout(total=None, connect=WAIT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             cookie_jar=aiohttp.DummyCookieJar(),
