@@ -112,6 +112,39 @@ async def test_ids_that_look_like_steps_of_a_path_stay_ids(client: httpx.AsyncCl
         assert_problem(await client.get(f"/api/billing/balance/{hostile}", headers=admin), 422, "VALIDATION")
 
 
+async def test_a_path_in_another_spelling_is_the_same_guarded_operation_or_none(
+    client: httpx.AsyncClient, admin: Headers, issuer: Issuer, peers: dict[str, Peer]
+) -> None:
+    async def ask(target: bytes, headers: Headers) -> httpx.Response:
+        # A path that is given as usual is put in order by the client.
+        return await client.get("/", headers=headers, extensions={"target": target})
+
+    service_account = issuer.service_account("usage:check")
+    for same in (b"/api/billing%2Fbalance", b"/%61pi/billing/%62alance", b"http://other.test/api/billing/balance"):
+        assert (await ask(same, admin)).json()["path"] == "/api/billing/balance"
+        assert_problem(await ask(same, {}), 401)
+        assert_problem(await ask(same, service_account), 403)
+    before = {name: peer.requests for name, peer in peers.items()}
+    for none in (
+        b"//api/billing/balance",
+        b"/api//billing/balance",
+        b"/api/./billing/balance",
+        b"/api/x/../billing/balance",
+        b"/api/x/%2e%2e/billing/balance",
+        b"/API/billing/balance",
+        b"/api/billing/balance/",
+        b"/api/billing/balance%00",
+        b"/api/billing/balance%20",
+        b"/api/billing/balance;x",
+        b"/api/billing%252Fbalance",
+        b"/api\\billing\\balance",
+        b"/internal/top-up-target/m1",
+        b"/internal%2Ftop-up-target/m1",
+    ):
+        assert_problem(await ask(none, admin), 404)
+    assert {name: peer.requests for name, peer in peers.items()} == before
+
+
 async def test_internal_paths_of_the_services_are_not_public(client: httpx.AsyncClient, admin: Headers) -> None:
     for path in ("/internal/top-up-target/m1", "/api/billing/../../internal/top-up-target/m1"):
         assert_problem(await client.get(path, headers=admin), 404)
