@@ -9,7 +9,7 @@ from rappen_contracts.directory.v1 import DirectoryChanged
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from rappen_contracts.types import Contract
-from rappen_contracts.usage.v1 import UsageRecorded
+from rappen_contracts.usage.v1 import UsageRecorded, UsageVoided
 
 __all__ = ["EVENTS", "RECORD_BYTES_MAX", "SOURCES", "TOPICS", "EventVersion", "SourceTopic", "Topic", "source_topic"]
 
@@ -90,6 +90,7 @@ class SourceTopic:
 
 
 USAGE_RECORDED_V1: Final = EventVersion("usage.recorded", 1, UsageRecorded)
+USAGE_VOIDED_V1: Final = EventVersion("usage.voided", 1, UsageVoided)
 PAYMENT_SUCCEEDED_V1: Final = EventVersion("payment.succeeded", 1, PaymentSucceeded)
 SUBSCRIPTION_CHANGED_V1: Final = EventVersion("subscription.changed", 1, SubscriptionChanged)
 BALANCE_CHANGED_V1: Final = EventVersion("balance.changed", 1, BalanceChanged)
@@ -101,8 +102,9 @@ SOURCES: Final[tuple[SourceTopic, ...]] = (
         partitions=12,
         key="mandate id",
         groups=("billing",),
-        events=(USAGE_RECORDED_V1,),
-        description="AI and storage usage that happened, from AI services and the gateway.",
+        # A cancellation travels with the usage of its mandate, in one order.
+        events=(USAGE_RECORDED_V1, USAGE_VOIDED_V1),
+        description="AI and storage usage that happened, and cancellations of it, from AI services and the gateway.",
     ),
     SourceTopic(
         name="payment.succeeded",

@@ -42,6 +42,7 @@ __all__ = [
     "NonNegativeDecimal",
     "NonNegativeMoney",
     "Quantities",
+    "Reason",
     "SignedDecimal",
     "Strings",
     "Text",
@@ -216,6 +217,7 @@ Identifier = Annotated[str, StringConstraints(min_length=1, max_length=64, patte
 Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=120), AfterValidator(_no_nul)]
 Description = Annotated[str, StringConstraints(max_length=500), AfterValidator(_no_nul)]
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(_no_nul)]
 Count = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 EventId = Annotated[UUID, BeforeValidator(parse_uuid), WithJsonSchema({"type": "string", "format": "uuid"})]
 Timestamp = Annotated[

@@ -13,7 +13,7 @@ _TIMEOUT_S = 10.0
 CONSUMERS = ("billing", "subscriptions")
 
 _DEAD_LETTERS = "SELECT count(*) FROM quarantine WHERE replayed_at IS NULL AND closed_at IS NULL"
-_UNPRICED = "SELECT count(*) FROM unposted_events WHERE reason <> 'FREE'"
+_UNPRICED = "SELECT count(*) FROM unposted_events WHERE reason NOT IN ('FREE', 'CANCELLED', 'CANCELLATION')"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,12 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from services.billing.checks import api as checks
+from services.billing.checks import api_holds as holds
+from services.billing.checks.authorize_holds import AuthorizeHolds
+from services.billing.checks.capture_holds import CaptureHolds
 from services.billing.checks.check_funds import CheckFunds
+from services.billing.checks.together import Together
+from services.billing.corrections import api as corrections
 from services.billing.credits import api as accounts
 from services.billing.http import ApiContext
 from services.billing.mandates import api as mandates
@@ -16,23 +21,41 @@ from services.billing.settings import BillingSettings
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import Clock
 from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
 
 __all__ = ["add_routes", "serve_routes"]
 
 
 def add_routes(app: FastAPI) -> None:
     """Adds every route. The objects that they use are put into the application's state when it is served."""
-    for part in (checks, reports, mandates, accounts, pricing):
+    for part in (checks, holds, reports, mandates, accounts, corrections, pricing):
         app.include_router(part.api)
 
 
 def serve_routes(
-    app: FastAPI, settings: BillingSettings, *, database: Database, caller: CallerVerifier, clock: Clock
+    app: FastAPI,
+    settings: BillingSettings,
+    *,
+    database: Database,
+    caller: CallerVerifier,
+    clock: Clock,
+    faults: FaultPoints,
 ) -> ASGIApp:
     """The application behind the direct paths, with the objects that its routes use in its state."""
     tariffs = Tariffs()
+    check_funds = CheckFunds(database, tariffs, settings, clock)
+    markup = settings.default_markup_percent
     app.state.caller = caller
     app.state.context = ApiContext(settings, database, clock)
     app.state.tariffs = tariffs
-    app.state.check = checks.check_handler(caller, CheckFunds(database, tariffs, settings, clock))
-    return checks.DirectPaths(app, {checks.PATH: app.state.check})
+    together = Together()
+    authorize = AuthorizeHolds(database, together, check_funds, tariffs, clock=clock, faults=faults)
+    capture = CaptureHolds(database, together, default_markup=markup, clock=clock, faults=faults)
+    app.state.holds = holds.HoldHandlers(caller, authorize, capture, clock=clock)
+    app.state.check = checks.check_handler(caller, check_funds)
+
+    def direct(path: str) -> checks.DirectHandler | None:
+        handler: checks.DirectHandler | None = app.state.check if path == checks.PATH else app.state.holds.find(path)
+        return handler
+
+    return checks.DirectPaths(app, direct)

@@ -50,19 +50,21 @@ def serve(settings: BillingSettings, role: str) -> None:
     app.include_router(health_routes(health))
     served: ASGIApp = app
     components: list[Component] = []
+    faults = FaultPoints(settings.faults_folder)
     if role in API_ROLES:
         caller = CallerVerifier(audience="billing", secret=settings.internal_secret.get_secret_value())
-        served = api.serve_routes(app, settings, database=database, caller=caller, clock=clock)
+        served = api.serve_routes(app, settings, database=database, caller=caller, clock=clock, faults=faults)
     if role in ("worker", "all"):
-        components += _worker(settings, database, clock, health)
+        components += _worker(settings, database, clock, health, faults)
     if role == "worker":
         # Where both run on one machine, a batch must not make the checks of the api role wait for a core.
         os.nice(WORKER_NICENESS)
     run_process(served, http=settings.http, health=health, resources=[database], components=components)
 
 
-def _worker(settings: BillingSettings, database: Database, clock: Clock, health: Health) -> list[Component]:
-    faults = FaultPoints(settings.faults_folder)
+def _worker(
+    settings: BillingSettings, database: Database, clock: Clock, health: Health, faults: FaultPoints
+) -> list[Component]:
     relay = Relay(
         database,
         settings.kafka,

@@ -1,4 +1,5 @@
-"""What all routes share: their context, the access checks that come first, and the types of numbers in bodies."""
+"""What all routes share: their context, the access checks that come first, and the types of numbers and text in
+bodies."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -6,7 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
-from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.money import MICRO_PLACES
@@ -25,6 +26,7 @@ __all__ = [
     "ApiContext",
     "ChfNumber",
     "Context",
+    "Description",
     "IdempotencyKey",
     "Identifier",
     "NonNegativeNumber",
@@ -39,6 +41,7 @@ __all__ = [
 # Amounts of one request: far more than anybody pays, far less than the ledger's integers hold.
 AMOUNT_DIGITS_MAX = 11
 NUMBER_END = 10**AMOUNT_DIGITS_MAX
+DESCRIPTION_LENGTH_MAX = 500
 # What a column of type integer holds.
 INTEGER_MAX = 2**31 - 1
 
@@ -113,3 +116,21 @@ NonNegativeNumber = Annotated[
     ChfNumber, Field(ge=0), WithJsonSchema({"type": "number", "minimum": 0, "exclusiveMaximum": NUMBER_END})
 ]
 WholeNumber = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
+
+
+def _said(text: str) -> str:
+    if "\x00" in text or not text.strip():
+        raise value_fault(
+            "text",
+            en="text that is not blank and has no NUL is expected",
+            de="Text ohne NUL, der nicht leer ist, wird erwartet",
+        )
+    return text
+
+
+Description = Annotated[
+    str,
+    StringConstraints(max_length=DESCRIPTION_LENGTH_MAX),
+    AfterValidator(_said),
+    WithJsonSchema({"type": "string", "maxLength": DESCRIPTION_LENGTH_MAX, "pattern": r"\S"}),
+]

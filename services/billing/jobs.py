@@ -1,6 +1,7 @@
 """Billing's periodic jobs."""
 
 from services.billing.charging.settle_parked import SettleParked
+from services.billing.checks.release_holds import ReleaseHolds
 from services.billing.credits.settle_payments import SettlePayments
 from services.billing.settings import BillingSettings
 from services.chassis.clock import Clock
@@ -21,4 +22,7 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock) -> lis
         # the index of what is parked.
         return await usage() or await payments()
 
-    return [RepeatedJob("settle parked", settle, every_s=1.0, clock=clock)]
+    return [
+        RepeatedJob("settle parked", settle, every_s=1.0, clock=clock),
+        RepeatedJob("release holds", ReleaseHolds(database, clock=clock), every_s=1.0, clock=clock),
+    ]

@@ -34,6 +34,7 @@ __all__ = [
     "exact",
     "from_micro",
     "in_chf",
+    "money_json",
     "plain",
     "post",
     "remainder_text",
@@ -114,6 +115,11 @@ def to_micro(amount: Decimal) -> int:
 def from_micro(micros: int) -> Decimal:
     """The amount in CHF of a number of micro-CHF, always with six decimals."""
     return Decimal(micros).scaleb(-MICRO_PLACES, EXACT)
+
+
+def money_json(micros: int) -> dict[str, str]:
+    """A number of micro-CHF as newer paths answer money."""
+    return {"amount": format(from_micro(micros), "f"), "currency": "CHF"}
 
 
 def converted(amount: Decimal, rate: Decimal) -> Decimal:

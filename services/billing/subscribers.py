@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from services.billing.charging import usage_events
+from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.charging.charge_usage import GROUP, ChargeUsage
 from services.billing.charging.usage_events import Usage
 from services.billing.credits.apply_subscription import ApplySubscription
@@ -33,7 +34,9 @@ def build(
     apply_directory = ApplyDirectory(database, clock=clock)
 
     @kafka.subscriber("usage.recorded", linger_s=USAGE_LINGER_S, faults=faults, reader=usage_events.reader)
-    async def usage_recorded(events: Sequence[Usage], refused: Sequence[Refused]) -> Sequence[Refused]:
+    async def usage_recorded(
+        events: Sequence[Usage | CancellationEvent], refused: Sequence[Refused]
+    ) -> Sequence[Refused]:
         return await charge_usage(events, refused)
 
     @kafka.subscriber("payment.succeeded")

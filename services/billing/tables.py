@@ -16,10 +16,12 @@ from services.chassis.quarantine import quarantine_table
 __all__ = [
     "accounts",
     "audit_log",
+    "cancellations",
     "dimensions",
     "directory_mandates",
     "directory_members",
     "directory_users",
+    "holds",
     "kept_answers",
     "mandate_subscriptions",
     "mandates",
@@ -76,8 +78,11 @@ mandates = sa.Table(
     sa.Column("plan_markup_percent", sa.Numeric),
     # Whether any usage of it was claimed without a posting, so that new usage has to be looked up among that.
     sa.Column("has_unposted", sa.Boolean, nullable=False, server_default=sa.false()),
-    # Grows with every change of what charges are priced by (model, markup, time zone, late events, `has_unposted`), so
-    # that a charge can tell that its terms are still those it priced by; other settings do not disturb it.
+    # Whether any usage of it was cancelled, so that new usage has to be looked up among that.
+    sa.Column("has_cancellations", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Grows with every change of what charges are priced by (model, markup, time zone, late events, `has_unposted`,
+    # `has_cancellations`), so that a charge can tell that its terms are still those it priced by; other settings do not
+    # disturb it.
     sa.Column("pricing_version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
 )
@@ -109,6 +114,8 @@ accounts = sa.Table(
     sa.Column("user_id", _Id),
     sa.Column("balance", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("held", sa.BigInteger, nullable=False, server_default="0"),
+    # How often `held` has changed; with `seq` it numbers what is published of the account.
+    sa.Column("held_changes", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("rounding_remainder", sa.Numeric, nullable=False, server_default="0"),
     sa.Column("seq", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("credit_limit", sa.BigInteger),
@@ -123,11 +130,48 @@ accounts = sa.Table(
     sa.PrimaryKeyConstraint("mandate_no", "no"),
     sa.UniqueConstraint("mandate_no", "type", "user_id", postgresql_nulls_not_distinct=True),
     sa.Index("ix_accounts_no", "no"),
+    sa.CheckConstraint("held >= 0", name="held"),
     postgresql_with={"fillfactor": "50"},
 )
 
-# Accounts whose balance has moved since it was last published: the outbox of balance.changed. Only the newest balance
-# of an account counts, so a row stands for the account, however often it moves.
+# Amounts (micro-CHF) that are reserved for a member on `account_no` until they are settled: CAPTURED by usage (the
+# event `settled_by`), VOIDED, or EXPIRED. `accounts.held` is the sum of the open ones. The id names the mandate
+# (`ledger/domain.py`), so nothing has to be looked up to find a hold.
+holds = sa.Table(
+    "holds",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("account_no", sa.BigInteger, nullable=False),
+    sa.Column("member_account_no", sa.BigInteger, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="OPEN"),
+    # What it was asked for, as far as that was said; a capture by cost is booked under it.
+    sa.Column("provider", sa.Text),
+    sa.Column("model", sa.Text),
+    sa.Column("feature_instance_id", sa.Text),
+    sa.Column("created_at", _Time, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("expires_at", _Time, nullable=False),
+    sa.Column("settled_at", _Time),
+    sa.Column("settled_by", sa.Uuid),
+    sa.PrimaryKeyConstraint("mandate_no", "id"),
+    sa.CheckConstraint("amount >= 0", name="amount"),
+    sa.CheckConstraint("state IN ('OPEN', 'CAPTURED', 'VOIDED', 'EXPIRED')", name="state"),
+    sa.CheckConstraint(
+        "(settled_at IS NOT NULL) = (state <> 'OPEN') AND (settled_by IS NOT NULL) = (state = 'CAPTURED')",
+        name="settled",
+    ),
+    sa.CheckConstraint("expires_at > created_at", name="expiry"),
+    # Those of one account that are due, which a check leaves out; and all that are due, for the job. Their conditions
+    # say the same in different words, so that neither is taken for the other's statements, whatever the statistics.
+    sa.Index("ix_holds_open", "mandate_no", "account_no", "expires_at", postgresql_where=sa.text("state = 'OPEN'")),
+    sa.Index("ix_holds_due", "expires_at", postgresql_where=sa.text("settled_at IS NULL")),
+    postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
+)
+
+# Accounts whose balance or held amount has changed since it was last published: the outbox of balance.changed. Only the
+# newest counts, so a row stands for the account, however often it changes.
 unpublished_balances = sa.Table(
     "unpublished_balances",
     metadata,
@@ -213,7 +257,8 @@ rollups = sa.Table(
 )
 
 # Events that were claimed without a posting: usage that is FREE (it cost nothing), usage that is parked because a price
-# or rate is missing, and payments (`own`) that wait for a rate.
+# or rate is missing or was CANCELLED while it was, payments (`own`) that wait for a rate, and the events by which usage
+# was cancelled (CANCELLATION). All but FREE, CANCELLED and CANCELLATION wait.
 unposted_events = sa.Table(
     "unposted_events",
     metadata,
@@ -227,12 +272,30 @@ unposted_events = sa.Table(
     sa.Column("model", sa.Text),
     sa.Column("occurred_at", _Time, nullable=False),
     sa.Column("recorded_at", _Time, nullable=False),
-    # The whole event of a parked one, null for a free one.
+    # The whole event of a parked one, null where nothing waits.
     sa.Column("event", sa.Text),
     sa.Column("price_revision", sa.BigInteger, nullable=False),
     sa.Column("own", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
-    sa.Index("ix_unposted_events_parked", "price_revision", postgresql_where=sa.text("reason <> 'FREE'")),
+    sa.Index(
+        "ix_unposted_events_parked",
+        "price_revision",
+        postgresql_where=sa.text("reason NOT IN ('FREE', 'CANCELLED', 'CANCELLATION')"),
+    ),
+)
+
+# Usage events that were cancelled, also before they arrived, each with the first reason that was given and the system
+# administrator who did it (null for a publisher). A row is never updated or deleted: the usage that it names is taken
+# back once it is charged, and is never priced while it is not.
+cancellations = sa.Table(
+    "cancellations",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("event_id", sa.Uuid, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("cancelled_by_user_id", sa.Text),
+    sa.Column("cancelled_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "event_id"),
 )
 
 # Versions of prices, in the form of `pricing`; a correction is a new version, never an edit.

@@ -60,5 +60,5 @@ class LightRecords(PartitionRecords):  # type: ignore[misc]
         if value is not None:
             size += len(value)
             value = cut_value(value)
-        # By position, because this is done for each record.
-        return KafkaRecord(tp[0], tp[1], record.offset, record.timestamp, key, value, headers, size)
+        # A named tuple made so takes half the time, and this is done for each record.
+        return tuple.__new__(KafkaRecord, (tp[0], tp[1], record.offset, record.timestamp, key, value, headers, size))

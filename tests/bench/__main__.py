@@ -37,6 +37,7 @@ class _Bench:
             "published": self._published,
             "latency": self._latency,
             "checks": self._checks,
+            "holds": self._holds,
             "gateway": self._gateway,
             "memory": self._memory,
         }
@@ -74,6 +75,9 @@ class _Bench:
     async def _checks(self) -> None:
         self.results.checks = await self._scenarios.checks(charging=False)
         self.results.checks_charging = await self._scenarios.checks(charging=True)
+
+    async def _holds(self) -> None:
+        self.results.holds = await self._scenarios.holds()
 
     async def _gateway(self) -> None:
         self.results.gateway_saturated, self.results.gateway_at_rate = await self._scenarios.gateway()
@@ -114,7 +118,7 @@ def _say(what: str) -> None:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    names = ["naive", "live", "backlog", "faulty", "published", "latency", "checks", "gateway", "memory"]
+    names = ["naive", "live", "backlog", "faulty", "published", "latency", "checks", "holds", "gateway", "memory"]
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

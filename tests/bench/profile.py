@@ -129,9 +129,27 @@ async def _profile_api(session: Session, scenarios: Scenarios, _: Scale) -> str:
     )
 
 
+async def _profile_holds(session: Session, scenarios: Scenarios, _: Scale) -> str:
+    """The api under the load of holds and captures."""
+    samples = _Samples()
+    async with _sampled(session.api.pid, session.folder, samples):
+        made = await scenarios.holds()
+    cpu_us = made.cpu.microseconds(made.captured.count)
+    return "\n".join(
+        [
+            f"{made.captured.count} holds, p99 {made.held.p99_ms:.1f} ms, of captures {made.captured.p99_ms:.1f} ms",
+            f"others used {made.cpu.others_percent:.0f} % of the machine",
+            *_cpu_lines(cpu_us),
+            *_share_lines("by function, with what it calls", samples.within, cpu_us["api"], samples.stages.total()),
+            *_share_lines("by innermost function", samples.innermost, cpu_us["api"]),
+        ]
+    )
+
+
 PROFILES: Mapping[str, Callable[[Session, Scenarios, Scale], Awaitable[str]]] = {
     "worker": _profile_worker,
     "api": _profile_api,
+    "holds": _profile_holds,
 }
 
 

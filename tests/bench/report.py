@@ -10,7 +10,7 @@ from tests.bench.gateway import RATE_PER_S, GatewayChecked
 from tests.bench.measure import Latency
 from tests.bench.naive import NaiveOutcome
 from tests.bench.publishers import STYLES
-from tests.bench.scenarios import Charged, Checked, Probed
+from tests.bench.scenarios import Charged, Checked, Held, Probed
 
 __all__ = ["MISSED", "Results", "absolutes", "render"]
 
@@ -21,6 +21,8 @@ HOT_RATIO = 0.9
 FAULTY_RATIO = 0.5
 PUBLISHED_RATIO = 0.85
 CHECK_P99_MS = 5.0
+HOLD_P99_MS = 15.0
+HOLDS_LEAST = 500
 GATEWAY_LEAST, GATEWAY_AIM = 1_500, 2_500
 GATEWAY_P99_MS = 10.0
 LATENCY_P99_MS = 250.0
@@ -48,6 +50,7 @@ class Results:
     published: list[Charged] = field(default_factory=list)
     checks: Checked | None = None
     checks_charging: Checked | None = None
+    holds: Held | None = None
     gateway_saturated: GatewayChecked | None = None
     gateway_at_rate: GatewayChecked | None = None
     probed: Probed | None = None
@@ -75,6 +78,8 @@ class Results:
             found.append(("steady, half of live", self.probed.cpu, self.probed.events))
         if self.checks is not None:
             found.append(("checks", self.checks.cpu, self.checks.latency.count))
+        if self.holds is not None:
+            found.append(("holds with their captures", self.holds.cpu, self.holds.captured.count))
         for name, checked in (
             ("checks through the gateway, saturated", self.gateway_saturated),
             (f"checks through the gateway at {RATE_PER_S:.0f}/s", self.gateway_at_rate),
@@ -115,7 +120,7 @@ def render(results: Results, machine: Mapping[str, str], *, at: datetime, comman
         "",
         *_table(("row", "what", "target", "measured", ""), absolutes(results)),
         "",
-        "## CPU microseconds an event or check, by process",
+        "## CPU microseconds an event, check or hold, by process",
         "",
         *_cpu(results),
         "",
@@ -161,6 +166,8 @@ _HOW = f"""\
 - Latency of a balance is from the call of the producer to the first look (every 10 ms) at which the balance has moved.
 - Checks are sent at their time whether or not earlier ones were answered, and count from then; half are priced from
   tokens. The caller's context is signed; what was verified once is remembered until it is too old.
+- Holds are made at their time in the same way, each with an idempotency key, and captured by cost as soon as they are
+  there; a capture counts from the answer to its hold.
 - Through the gateway a check comes with a service account's token, over 32 connections. Saturated, each asks its next
   check when its last one was answered; the load is on the same two cores.
 - Memory is the most that was ever resident in a worker, in millions of bytes.
@@ -237,6 +244,7 @@ def absolutes(results: Results) -> list[tuple[str, ...]]:
     for checked in (results.checks, results.checks_charging):
         if checked is not None:
             rows.append(_check_row(checked))
+    rows += _hold_rows(results.holds)
     rows += _gateway_rows(results)
     if results.probed is not None:
         latency = results.probed.latency
@@ -265,6 +273,21 @@ def _check_row(checked: Checked) -> tuple[str, ...]:
     # The demand is for checks alone; the other is told beside it.
     target, met = ("", "") if beside else (f"p99 < {CHECK_P99_MS:.0f} ms", _met(good))
     return "V4", f"check at {checked.checks_per_s:,.0f}/s{beside}", target, told, met
+
+
+def _hold_rows(made: Held | None) -> list[tuple[str, ...]]:
+    if made is None:
+        return []
+    others = {name: count for name, count in made.outcomes.items() if name != "captured"}
+    told = f"; others: {others}" if others else ""
+    # A rate that is kept up is the one that was asked for, but for the last requests.
+    kept_up = made.holds_per_s >= 0.98 * HOLDS_LEAST and not others
+    target = f"≥ {HOLDS_LEAST}/s, p99 < {HOLD_P99_MS:.0f} ms"
+    return [
+        ("V4", f"{what} at {made.holds_per_s:,.0f}/s", target, _latency(latency) + told, _met(kept_up and good))
+        for what, latency in (("hold", made.held), ("its capture", made.captured))
+        for good in [latency.p99_ms < HOLD_P99_MS]
+    ]
 
 
 def _gateway_rows(results: Results) -> list[tuple[str, ...]]:

@@ -13,6 +13,7 @@ from tests.bench.checks import CheckOrder
 from tests.bench.child import Child
 from tests.bench.cpu import CpuMeter, CpuUse
 from tests.bench.gateway import GatewayChecked, checks_through_gateway
+from tests.bench.holds import HoldOrder
 from tests.bench.measure import Latency, Ledger, Progress, Rate, memory_peak_mb
 from tests.bench.naive import NaiveOutcome, naive_run
 from tests.bench.population import Expected, Fault
@@ -20,7 +21,7 @@ from tests.bench.probe import ProbeOrder
 from tests.bench.session import Session
 from tests.support.processes import ServiceProcess
 
-__all__ = ["FULL", "QUICK", "Charged", "Checked", "Probed", "Scale", "Scenarios"]
+__all__ = ["FULL", "QUICK", "Charged", "Checked", "Held", "Probed", "Scale", "Scenarios"]
 
 # How far the live producer may be ahead of the ledger: several batches of each worker, a second of work.
 LIVE_WINDOW = 20_000
@@ -28,6 +29,7 @@ WORKERS = 2
 HOT_WARM_UP_EVENTS = 5_000
 PROBES_PER_S = 60.0
 CHECKS_PER_S = 1_000.0
+HOLDS_PER_S = 500.0
 # How long latencies are not measured yet, after the workers were started.
 WARM_UP_S = 3.0
 # What is charged beside the checks, in events a second.
@@ -81,6 +83,17 @@ class Checked:
     checks_per_s: float
     events_per_s: float
     latency: Latency
+    outcomes: Mapping[str, int]
+    cpu: CpuUse
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Holds at a rate, each captured."""
+
+    holds_per_s: float
+    held: Latency
+    captured: Latency
     outcomes: Mapping[str, int]
     cpu: CpuUse
 
@@ -205,6 +218,26 @@ class Scenarios:
             await self._session.settled()
         await self._ledger.require(before, Expected.of(events))
         return Checked(checked["sent_per_s"], events / seconds, Latency(**checked["latency"]), checked["outcomes"], use)
+
+    async def holds(self, rate: float = HOLDS_PER_S) -> Held:
+        """V4: holds at the billing api, each captured as soon as it is there."""
+        session, seconds = self._session, self.scale.checks_s
+        before = await self._ledger.figures()
+        caller = Caller(user_id="publisher", service=True, scopes=frozenset({"usage:check", "usage:write"}))
+        async with session.workers(WORKERS) as workers:
+            signed = session.caller_header(caller)[CALLER_HEADER]
+            count, warm_up = int(rate * seconds), int(rate * WARM_UP_S)
+            order = HoldOrder(session.api.port, CALLER_HEADER, signed, count, rate, warm_up)
+            holding = await Child.start(order.command())
+            meter = self._meter(workers)
+            holding.tell()
+            made = await holding.result()
+            use = meter.read({"holds": made["cpu_s"]})
+        # A capture that was answered too late may have been made.
+        charged = count + warm_up if made["all_captured"] else (await self._ledger.figures()).charged - before.charged
+        await self._ledger.require(before, Expected(charged, 0, 0, 0))
+        held, captured = Latency(**made["held"]), Latency(**made["captured"])
+        return Held(made["made_per_s"], held, captured, made["outcomes"], use)
 
     async def gateway(self) -> tuple[GatewayChecked, GatewayChecked]:
         """V4: checks through one gateway, saturated and at a rate."""

@@ -136,6 +136,36 @@ def test_usage_of_later_is_refused_and_has_no_price_yet(up: Machine, operator: s
     assert charges(up, admin) == []
 
 
+HELD = {"amount": "4.000000", "currency": "CHF"}
+NOTHING = {"amount": "0.000000", "currency": "CHF"}
+
+
+@pytest.fixture(scope="module")
+def service(up: Machine) -> str:
+    """The token of an AI service."""
+    return up.token("--service", "clock", "--scope", "usage:check usage:write")
+
+
+def ask(machine: Machine, token: str, path: str, amount: str, *, expect: int) -> Any:
+    cost = {"amount": amount, "currency": "CHF"}
+    body = {"mandateId": MANDATE, "userId": ADMIN, "estimatedCost": cost}
+    return machine.call("POST", path, token, body, expect=expect)
+
+
+@pytest.fixture(scope="module")
+def hold(up: Machine, service: str, admin: str) -> str:
+    """A hold from before any advance, of the credit and the trial's budget."""
+    made = ask(up, service, "/api/billing/holds", "4", expect=201)
+    assert (made["amount"], made["balanceAfterHold"]["amount"]) == (HELD, "11.000000")
+    return str(made["holdId"])
+
+
+def test_what_is_held_is_not_there_for_others(up: Machine, service: str, hold: str) -> None:
+    assert ask(up, service, "/api/billing/check", "12", expect=200)["reason"] == "INSUFFICIENT_BALANCE"
+    assert ask(up, service, "/api/billing/holds", "12", expect=402)["code"] == "INSUFFICIENT_BALANCE"
+    assert ask(up, service, "/api/billing/check", "11", expect=200)["heldAmount"] == HELD
+
+
 def test_a_month_later_the_trial_is_over_when_the_command_returns(up: Machine, admin: str, session: str) -> None:
     shown = up.call("GET", f"/api/subscriptions/{MANDATE}", admin)
     assert shown["status"] == "TRIALING"
@@ -149,6 +179,20 @@ def test_a_month_later_the_trial_is_over_when_the_command_returns(up: Machine, a
     assert last == "Every process goes by it, and every job has done what was due."
     # With the token of before.
     assert up.call("GET", f"/api/subscriptions/{MANDATE}", admin)["status"] == "EXPIRED"
+
+
+def test_the_hold_is_over_and_its_amount_given_back(up: Machine, service: str, admin: str, hold: str) -> None:
+    # The trial is over too, which is refused before money is looked at.
+    checked = ask(up, service, "/api/billing/check", "10", expect=200)
+    assert (checked["reason"], checked["heldAmount"], checked["shortfall"]) == (
+        "NO_ACTIVE_SUBSCRIPTION",
+        NOTHING,
+        NOTHING,
+    )
+    pool = up.call("GET", f"/api/billing/admin/accounts/{MANDATE}", admin)[0]
+    assert pool["heldAmount"] == 0
+    refused = up.call("POST", f"/api/billing/holds/{hold}/capture", service, {"cost": HELD}, expect=409)
+    assert refused["code"] == "HOLD_EXPIRED"
 
 
 def test_the_session_at_stripe_expired_and_payments_learned_of_it(up: Machine, session: str) -> None:
@@ -170,6 +214,31 @@ def test_usage_is_taken_and_priced_by_the_moved_time(up: Machine, admin: str) ->
     # 1000 tokens, and half as much again is the markup.
     assert charge["amount"] == Decimal("1.5")
     assert abs(datetime.fromisoformat(charge["recordedAt"]) - now) < timedelta(minutes=1)
+
+
+def test_a_hold_is_made_and_captured_through_the_gateway(up: Machine, operator: str, service: str) -> None:
+    mandate, path = "clock-holds", "/api/billing/holds"
+    for kind, body in (
+        (f"mandates/{mandate}", {"name": "h", "label": "Holds AG", "enabled": True}),
+        (f"memberships/{mandate}/{ADMIN}", {"roles": ["member"], "enabled": True}),
+    ):
+        up.call("PUT", f"/api/directory/{kind}", operator, body)
+    up.call("POST", f"/api/billing/admin/credit/{mandate}", operator, {"amount": 10, "description": "for the test"})
+    cost = {"amount": "2", "currency": "CHF"}
+    asked = {"mandateId": mandate, "userId": ADMIN, "estimatedCost": cost, "idempotencyKey": "one"}
+    made = up.call("POST", path, service, asked, expect=201)
+    assert up.call("POST", path, service, asked, expect=201) == made
+    assert datetime.fromisoformat(made["expiresAt"]) - datetime.now(UTC) > MONTH
+    captured = up.call("POST", f"{path}/{made['holdId']}/capture", service, {"cost": cost})
+    assert (captured["amount"]["amount"], captured["balanceAfter"]["amount"]) == ("3.000000", "7.000000")
+    assert up.call("POST", f"{path}/{made['holdId']}/capture", service, {"cost": cost}) == captured
+    other = up.call("POST", path, service, {**asked, "idempotencyKey": "two"}, expect=201)
+    assert up.call("POST", f"{path}/{other['holdId']}/void", service)["amount"]["amount"] == "2.000000"
+    checker = up.token("--service", "clock", "--scope", "usage:check")
+    assert up.call("POST", f"{path}/{other['holdId']}/capture", checker, {"cost": cost}, expect=403)["code"] == (
+        "INSUFFICIENT_SCOPE"
+    )
+    assert up.call("POST", path, operator, asked, expect=403)["code"] == "FORBIDDEN"
 
 
 def test_a_top_up_of_later_is_credited(up: Machine, admin: str) -> None:

@@ -9,9 +9,12 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -123,6 +126,51 @@ async def test_usage_on_kafka_falls_from_the_balance_that_the_gateway_tells(
     assert balance(up, admin) == Decimal("9.85")
     (charge,) = [row for row in up.call("GET", "/api/billing/transactions", admin) if row["transactionType"] == "DEBIT"]
     assert (charge["amount"], charge["createdByUserId"]) == (Decimal("0.15"), ADMIN)
+
+
+def test_usage_that_is_cancelled_over_http_or_by_the_command_comes_back_once(
+    up: Machine, operator: str, admin: str
+) -> None:
+    program = up.token("--service", "meter", "--scope", "usage:write")
+    first, second = (
+        {
+            "specversion": "1.0",
+            "id": str(uuid4()),
+            "source": "/tests",
+            "type": "ch.rappen.usage.recorded.v1",
+            "time": datetime.now(UTC).isoformat(),
+            "data": {
+                "mandate_id": MANDATE,
+                "user_id": ADMIN,
+                "provider": "anthropic",
+                "model": "claude-sonnet-4-5",
+                "cost": {"amount": amount, "currency": "CHF"},
+            },
+        }
+        for amount in ("1", "2")
+    )
+    data = {"mandate_id": MANDATE, "event_id": first["id"], "reason": "never delivered"}
+    voided = {**first, "id": str(uuid4()), "type": "ch.rappen.usage.voided.v1", "data": data}
+    for event in (voided, second, first):
+        assert up.record(event, program)["accepted"] == 1
+
+    def charges() -> dict[str, dict[str, Any]]:
+        rows = up.call("GET", "/api/billing/transactions", admin)
+        return {row["referenceId"]: row for row in rows if row["transactionType"] in ("DEBIT", "ADJUSTMENT")}
+
+    wait_until(lambda: {first["id"], second["id"]} <= charges().keys(), timeout_s=20, what="both charges")
+    charged = charges()
+    assert charged[charged[first["id"]]["id"]]["description"] == "Reversal: never delivered"
+    assert balance(up, admin) == Decimal("6.85")
+    told = up.succeed("reverse", MANDATE, second["id"], "--reason", "by hand")
+    assert told.startswith("taken back: 3.000000 CHF, by transaction ")
+    assert balance(up, admin) == Decimal("9.85")
+    path = f"/api/billing/transactions/{charged[second['id']]['id']}/reverse"
+    answer = up.call("POST", path, operator, {"reason": "once more"})
+    assert (answer["description"], answer["id"]) == ("Reversal: by hand", told.split()[-1])
+    assert up.call("POST", path, admin, {"reason": "mine"}, expect=403)["code"]
+    assert balance(up, admin) == Decimal("9.85")
+    assert up.run("reverse", "nowhere", second["id"], "--reason", "x").returncode == 1
 
 
 def test_a_program_with_its_token_may_ask_and_nothing_else(up: Machine) -> None:

@@ -1,11 +1,12 @@
 """Usage on Kafka becomes charges: every legal form of a record, through a real worker process."""
 
+import json
 from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from tests.support.events import RawRecord, new_mandate, publish, structured_record, usage_record, uuid7
+from tests.support.events import RawRecord, envelope, new_mandate, publish, structured_record, usage_record, uuid7
 from tests.support.ledger import Books
 from tests.support.processes import ServiceProcess
 from tests.support.unreadable import publish_unreadable
@@ -36,6 +37,26 @@ async def test_the_same_event_twice_is_charged_once(
     await publish(bootstrap_servers, [record, usage_record(mandate)])
     await books.wait_charged([mandate], 2)
     assert await books.charged([mandate]) == 2
+
+
+async def test_an_event_that_belongs_on_another_topic_is_refused_and_its_neighbours_are_charged(
+    bootstrap_servers: str, worker: ServiceProcess, books: Books
+) -> None:
+    mandate = new_mandate()
+    payment = {
+        "mandate_id": mandate,
+        "amount": {"amount": "5", "currency": "CHF"},
+        "reason": "top_up",
+        "reference": "cs_1",
+        "paid_at": "2026-05-01T00:00:00Z",
+        "cause": "tests",
+    }
+    headers = envelope(event_type="ch.rappen.payment.succeeded.v1")
+    foreign = RawRecord(json.dumps(payment).encode(), headers, mandate.encode())
+    await publish(bootstrap_servers, [usage_record(mandate), foreign, usage_record(mandate)])
+    await books.wait_charged([mandate], 2)
+    assert await books.refused(mandate) == {"UNKNOWN_TYPE": 1}
+    assert await books.failing() == {}
 
 
 async def test_the_same_id_in_another_mandate_is_another_event(

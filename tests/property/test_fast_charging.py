@@ -40,7 +40,7 @@ def _number(random: Random, places: Sequence[int] = (4, 12, 24)) -> Decimal:
 
 
 def _list(random: Random) -> PriceList:
-    kinds = random.sample([*TOKEN_KINDS, "images"], random.choice([1, 4, 14]))
+    kinds = random.sample([*TOKEN_KINDS, "images", "seconds"], random.choice([1, 4, 15]))
     return PriceList(
         {kind: _number(random) for kind in kinds},
         random.choice([("standard",), ("standard",), ("batch",), ("batch", "flex"), ("*",)]),
@@ -107,7 +107,8 @@ def _published(record: RawRecord) -> Usage:
 def _charged(
     usages: Sequence[Usage], tariff: Tariff, markup: Decimal, remainder: Exact
 ) -> tuple[PreparedPostings, list[Any]]:
-    terms = Terms(1, "PREPAY_MANDATE", Markup.of(markup), Calendar("Europe/Zurich"), 0, has_unposted=False)
+    calendar = Calendar("Europe/Zurich")
+    terms = Terms(1, "PREPAY_MANDATE", Markup.of(markup), calendar, 0, has_unposted=False, has_cancellations=False)
     for usage in usages:
         usage.keys = ChargeKeys(1, 2, 3, 4, 5)
     postings, unposted = split_by_price(usages, PricingContext({1: terms}, tariff, Quotes(tariff)), NOW)

@@ -28,7 +28,7 @@ def _read(named: list[tuple[str, bytes | None]], value: bytes) -> fast.FastUsage
     data = event.data
     assert isinstance(data, UsageRecorded)
     assert (event.id.bytes, fast.microseconds(event.time), event.digest) == (found.id, found.time, found.digest)
-    fields = {name: value for name, value in dict(data).items() if name not in ("cost", "tokens")}
+    fields = {name: value for name, value in dict(data).items() if name not in ("cost", "tokens", "quantities")}
     assert {name: getattr(found.data, name) for name in fields} == fields
     # The order of maps too, because it is the order in which they are kept.
     assert [list(getattr(found.data, name) or ()) for name in ("conditions", "metadata")] == [
@@ -36,6 +36,9 @@ def _read(named: list[tuple[str, bytes | None]], value: bytes) -> fast.FastUsage
         list(data.metadata or ()),
     ]
     assert _cost(found.data) == (None if data.cost is None else (data.cost.amount, data.cost.currency))
+    assert list((found.data.quantities or {}).items()) == [
+        (name, canonical(quantity)) for name, quantity in (data.quantities or {}).items()
+    ]
     assert (found.data.tokens is None) == (data.tokens is None)
     if data.tokens is not None and found.data.tokens is not None:
         assert dict(zip(TOKEN_KINDS, found.counts, strict=True)).items() <= dict(data.tokens).items()
@@ -43,6 +46,12 @@ def _read(named: list[tuple[str, bytes | None]], value: bytes) -> fast.FastUsage
         assert found.data.tokens.total == data.tokens.total
     assert found.names == tuple(getattr(data, name) for name in NAMES)
     return found
+
+
+def canonical(number: Decimal) -> str:
+    """A decimal as it is kept."""
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 NAMES = ("mandate_id", "user_id", "provider", "model", "feature_code", "feature_instance_id")

@@ -5,12 +5,12 @@ is what the model says, to the last digit, and the audit finds nothing.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import hypothesis.strategies as st
@@ -21,16 +21,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from services.billing.audit import audit
+from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.charging.usage_events import Usage
+from services.billing.corrections.reverse_charge import cancel_event, reverse_charge
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
-from services.billing.ledger.domain import BillingModel, charged_account_type
-from services.billing.ledger.keys import AccountKey, ensure_accounts
-from services.billing.ledger.write_postings import write_postings
+from services.billing.ledger.domain import BillingModel, transaction_id
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.mandates.errors import ModelUnchanged
-from services.billing.mandates.repository import lock_mandate
 from services.billing.mandates.switch_model import switch_model
 from services.billing.pricing import read_rappen_file
 from services.billing.pricing.import_prices import import_prices, set_rate
@@ -39,10 +38,10 @@ from services.chassis.caller import Caller
 from services.chassis.database import Database, driver_connection
 from services.chassis.faults import FaultPoints
 from services.chassis.migrations import migrate
-from tests.support.charging import received, reversal
+from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
-from tests.support.events import RawRecord, usage_record
+from tests.support.events import RawRecord, usage_record, voided_record
 from tests.support.model_ledger import MARKUP, MICRO, MODELS, RATES, TOKEN_PRICE, USERS, ModelLedger, Used
 from tests.support.stack import make_postgres
 
@@ -69,6 +68,15 @@ class CrashPoint(FaultPoints):
             self.armed = False
             self.hits += 1
             raise Crash
+
+
+class Void(NamedTuple):
+    """An event that cancels usage."""
+
+    event_id: UUID
+    mandate: int
+    cancelled: UUID
+    reason: str
 
 
 class World:
@@ -132,6 +140,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.charge = ChargeUsage(world.database, default_markup=MARKUP, clock=self.clock, faults=self.faults)
         self.settle = SettleParked(world.database, default_markup=MARKUP, clock=self.clock)
         self.records: dict[UUID, list[tuple[Used, RawRecord]]] = {}
+        # Cancellations that were made up, and the ids of those that were delivered.
+        self.voids: list[Void] = []
+        self.voided: set[UUID] = set()
 
     @initialize()
     def begin(self) -> None:
@@ -191,16 +202,47 @@ class LedgerMachine(RuleBasedStateMachine):
             )
             self.model.credit(mandate, user, amount)
 
-    @rule(data=st.data())
-    def reverse(self, data: st.DataObject) -> None:
-        """A charge of any time is taken back, by a posting against revenue that is no usage."""
-        charged = [event_id for event_id in self.model.posted if event_id not in self.model.reversed]
-        if charged:
-            event_id = data.draw(st.sampled_from(charged))
-            mandate = self.model.events[event_id].mandate
-            self.world.wait(self._write(lambda c, no: self._reverse(c, no, event_id), mandate))
-            self.model.reverse(event_id)
-            self.world.seen["reversals"] += 1
+    @rule(data=st.data(), batch=st.lists(usages, max_size=5), later=st.lists(usages, max_size=2), crash=st.booleans())
+    def cancel_by_event(self, data: st.DataObject, batch: list[Used], later: list[Used], crash: bool) -> None:
+        """Events cancel usage of any time, of the same batch, and some that has not arrived; some of them twice, with
+        an id of their own or as a repeat, in any order among usage. Some of it happens once more after a crash."""
+        new, awaited = [self._new(used) for used in batch], [self._new(used) for used in later]
+        known = [*self.records, *awaited]
+        if not known:
+            return
+        targets = data.draw(st.lists(st.sampled_from(known), min_size=1, max_size=8)) + awaited
+        voids = [self._void(target, f"reason {number}") for number, target in enumerate(targets)]
+        voids += data.draw(st.lists(st.sampled_from(voids), max_size=3))
+        usage = [*new, *data.draw(st.lists(st.sampled_from(known), max_size=3))]
+        mixed: list[UUID | Void] = data.draw(st.permutations([*usage, *voids]))
+        if crash:
+            self.faults.armed = True
+            with pytest.raises(Crash):
+                self.world.wait(self.charge(self._batch(mixed), []))
+            self.compare()
+            mixed = data.draw(st.permutations(mixed))
+        self.world.wait(self.charge(self._batch(mixed), []))
+        before = len(self.model.reversed)
+        with localcontext(prec=60):
+            for each in mixed:
+                if isinstance(each, UUID):
+                    self.model.deliver(each, self.records[each][0][0])
+            self.model.cancel((each.mandate, each.cancelled, each.reason) for each in mixed if isinstance(each, Void))
+        self.voided |= {each.event_id for each in voids}
+        self.world.seen["reversals"] += len(self.model.reversed) - before
+        self.world.seen["awaited"] += len(awaited)
+
+    @rule(data=st.data(), by_transaction=st.booleans())
+    def cancel_by_word(self, data: st.DataObject, by_transaction: bool) -> None:
+        """A system administrator cancels usage of any time, by its event or by the transaction that charged it."""
+        if self.records:
+            event_id = data.draw(st.sampled_from(list(self.records)))
+            mandate = self.records[event_id][0][0].mandate
+            by_transaction = by_transaction and event_id in self.model.posted
+            self.world.wait(self._cancel(mandate, event_id, by_transaction))
+            with localcontext(prec=60):
+                self.model.cancel([(mandate, event_id, "by word")])
+            self.world.seen["by transaction" if by_transaction else "by event id"] += 1
 
     @rule(mandate=st.integers(0, 3), model=st.sampled_from(MODELS))
     def switch(self, mandate: int, model: BillingModel) -> None:
@@ -245,9 +287,22 @@ class LedgerMachine(RuleBasedStateMachine):
         record = usage_record(self._mandate(used.mandate), used.user, event_id=event_id, at=START, **data)
         self.records.setdefault(event_id, []).append((used, record))
 
-    def _received(self, event_id: UUID, *, newest: bool = False) -> Usage:
+    def _received(self, event_id: UUID, *, newest: bool = False) -> Usage | CancellationEvent:
         _, record = self.records[event_id][-1 if newest else 0]
         self.world.seen["records"] += 1
+        return received([record], now=START)[0]
+
+    def _void(self, target: UUID, reason: str) -> Void:
+        event_id = uuid5(NAMESPACE_OID, f"void {self.run} {len(self.voids)}")
+        self.voids.append(Void(event_id, self.records[target][0][0].mandate, target, reason))
+        return self.voids[-1]
+
+    def _batch(self, mixed: Sequence[UUID | Void]) -> list[Usage | CancellationEvent]:
+        return [self._received(each) if isinstance(each, UUID) else self._cancelling(each) for each in mixed]
+
+    def _cancelling(self, void: Void) -> Usage | CancellationEvent:
+        mandate = self._mandate(void.mandate)
+        record = voided_record(mandate, void.cancelled, void.reason, event_id=void.event_id, at=START)
         return received([record], now=START)[0]
 
     def _deliver(self, ids: list[UUID], *, newest: bool = False) -> None:
@@ -267,17 +322,22 @@ class LedgerMachine(RuleBasedStateMachine):
             )
             return await work(connection, number)
 
-    async def _reverse(self, connection: AsyncConnection, mandate_no: int, event_id: UUID) -> None:
-        mandate = await lock_mandate(connection, mandate_no)
-        row = await driver_connection(connection).fetchrow(
-            "SELECT * FROM transactions WHERE mandate_no = $1 AND event_id = $2 AND NOT own", mandate_no, event_id
-        )
-        kind = charged_account_type(mandate.billing_model)
-        user_id = self.model.events[event_id].user if kind == "USER" else None
-        key = AccountKey(mandate_no, kind, user_id)
-        accounts = await ensure_accounts(connection, [key])
-        posting = reversal(row, posted_account_no=accounts[key])
-        await write_postings(connection, [posting], calendars={mandate_no: mandate.calendar}, now=START)
+    async def _cancel(self, mandate: int, event_id: UUID, by_transaction: bool) -> None:
+        database = self.world.database
+        if not by_transaction:
+            done = await cancel_event(database, self._mandate(mandate), event_id, "by word", clock=self.clock)
+            assert (done.transaction is not None) == (event_id in self.model.posted)
+            return
+        async with on_driver(database) as driver:
+            row = await driver.fetchrow(
+                "SELECT t.* FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
+                " WHERE m.id = $1 AND t.event_id = $2 AND NOT t.own",
+                self._mandate(mandate),
+                event_id,
+            )
+        charge = str(transaction_id(row["posted_account_no"], row["seq"]))
+        back = await reverse_charge(database, charge, "by word", caller=ADMIN, clock=self.clock)
+        assert back["referenceId"] == charge
 
     async def _prepare(self) -> None:
         async with on_driver(self.world.database) as driver:
@@ -307,13 +367,18 @@ class LedgerMachine(RuleBasedStateMachine):
                 pattern,
             )
             rollups = await connection.fetch(
-                "SELECT m.id, a.user_id, sum(r.cost) AS cost FROM rollups r JOIN accounts a"
+                "SELECT m.id, a.user_id, sum(r.cost) AS cost, sum(r.count) AS count FROM rollups r JOIN accounts a"
                 " ON a.no = r.member_account_no"
                 " JOIN mandates m ON m.no = r.mandate_no WHERE m.id LIKE $1 GROUP BY 1, 2",
                 pattern,
             )
             unposted = await connection.fetch(
                 "SELECT e.event_id, e.reason FROM unposted_events e JOIN mandates m ON m.no = e.mandate_no"
+                " WHERE m.id LIKE $1",
+                pattern,
+            )
+            cancelled = await connection.fetch(
+                "SELECT m.id, c.event_id, c.reason FROM cancellations c JOIN mandates m ON m.no = c.mandate_no"
                 " WHERE m.id LIKE $1",
                 pattern,
             )
@@ -329,8 +394,19 @@ class LedgerMachine(RuleBasedStateMachine):
             assert row["rounding_remainder"] == model.remainders[key], key
         told = {(int(row["id"].rpartition("-")[2]), row["user_id"]): row["cost"] * MICRO for row in rollups}
         assert told == {key: cost for key, cost in model.costs.items() if key in told or cost}
-        assert {row["event_id"] for row in unposted if row["reason"] == "FREE"} == model.free
-        assert {row["event_id"] for row in unposted if row["reason"] != "FREE"} == model.parked
+        counts = Counter(
+            (model.events[each].mandate, model.events[each].user) for each in model.posted if each not in model.reversed
+        )
+        assert {key: row["count"] for key, row in zip(told, rollups, strict=True) if row["count"]} == counts
+        claims: defaultdict[str, set[UUID]] = defaultdict(set)
+        for row in unposted:
+            claims[row["reason"]].add(row["event_id"])
+        assert claims.pop("FREE", set()) == model.free
+        assert claims.pop("CANCELLED", set()) == model.never_priced
+        assert claims.pop("CANCELLATION", set()) == self.voided
+        assert set().union(*claims.values()) == model.parked
+        reasons = {(int(row["id"].rpartition("-")[2]), row["event_id"]): row["reason"] for row in cancelled}
+        assert reasons == model.cancelled
         assert refused == model.conflicts
         assert failing == []
 
@@ -352,3 +428,6 @@ def test_the_ledger_is_what_its_model_says_after_every_step(world: World) -> Non
     assert world.seen["switches"] > 0
     assert world.seen["settled"] > 0
     assert world.seen["reversals"] > 0
+    assert world.seen["awaited"] > 0
+    assert world.seen["by transaction"] > 0
+    assert world.seen["by event id"] > 0

@@ -1,18 +1,19 @@
-"""Charging usage without Kafka, with records as a consumer hands them to the charge; and reversing a charge."""
+"""Charging usage without Kafka, with records as a consumer hands them to the charge; and what takes a charge back."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import uuid5
 
 import asyncpg
 
+from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.charging.charge_usage import ChargeUsage
+from services.billing.charging.reversals import reversal_id
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.charging.usage_events import Usage, reader
-from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting
+from services.billing.ledger.domain import Posting, transaction_id
 from services.chassis.clock import Clock, system_clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
@@ -39,23 +40,24 @@ def settling(database: Database) -> SettleParked:
     return SettleParked(database, default_markup=DEFAULT_MARKUP, clock=system_clock)
 
 
-def received(records: Iterable[RawRecord], *, now: datetime | None = None) -> list[Usage]:
+def received(records: Iterable[RawRecord], *, now: datetime | None = None) -> list[Usage | CancellationEvent]:
     """The records as one batch of the consumer of usage; they are read as of now unless another time is given."""
     read = reader(now or system_clock())
     return [read(arrived_record("usage.recorded", record)) for record in records]
 
 
 def reversal(row: asyncpg.Record, **changed: Any) -> Posting:
-    """The reversal of a charge, given its row: its whole amount, on the day and in the dimension of the usage."""
+    """What takes a charge back, given its row: its whole amount, on the day and in the dimension of the usage."""
     posting = Posting.own(
         mandate_no=row["mandate_no"],
-        event_id=uuid5(LEDGER_NAMESPACE, f"reversal/{row['event_id']}"),
+        event_id=reversal_id(row["mandate_no"], row["event_id"]),
         member_account_no=row["member_account_no"],
         posted_account_no=row["posted_account_no"],
         transaction_type="ADJUSTMENT",
         amount=row["amount"],
         contra_account="REVENUE",
         reference_type=row["reference_type"],
+        reference_id=str(transaction_id(row["posted_account_no"], row["seq"])),
         occurred_at=row["occurred_at"],
         description="Reversed",
     )

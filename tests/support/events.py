@@ -23,6 +23,7 @@ __all__ = [
     "structured_record",
     "usage_record",
     "uuid7",
+    "voided_record",
 ]
 
 USAGE_PARTITIONS = 12
@@ -78,6 +79,25 @@ def usage_record(
     return RawRecord(
         value=json.dumps({name: value for name, value in body.items() if value is not None}).encode(),
         headers=[*envelope(event_id=event_id, at=at), *headers],
+        key=mandate_id.encode(),
+        partition=partition,
+    )
+
+
+def voided_record(
+    mandate_id: str,
+    cancelled: UUID,
+    reason: str = "sent by mistake",
+    *,
+    event_id: UUID | None = None,
+    at: datetime | None = None,
+    partition: int | None = None,
+) -> RawRecord:
+    """A usage.voided that cancels a usage event, with an id of its own."""
+    body = {"mandate_id": mandate_id, "event_id": str(cancelled), "reason": reason}
+    return RawRecord(
+        value=json.dumps(body).encode(),
+        headers=envelope(event_id=event_id, event_type="ch.rappen.usage.voided.v1", at=at),
         key=mandate_id.encode(),
         partition=partition,
     )

@@ -35,20 +35,55 @@ class Books:
         return int(
             await self.value(
                 "SELECT count(*) FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
-                " WHERE m.id = ANY($1) AND t.contra_account = 'REVENUE'",
+                " WHERE m.id = ANY($1) AND t.contra_account = 'REVENUE' AND NOT t.own",
                 list(mandates),
             )
         )
 
     async def cost(self, mandates: Sequence[str]) -> int:
-        """What they were charged, in micro-CHF."""
+        """What they were charged, in micro-CHF, also where it was taken back."""
         return int(
             await self.value(
                 "SELECT coalesce(sum(t.amount), 0) FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
-                " WHERE m.id = ANY($1) AND t.contra_account = 'REVENUE'",
+                " WHERE m.id = ANY($1) AND t.contra_account = 'REVENUE' AND NOT t.own",
                 list(mandates),
             )
         )
+
+    async def rows(self, mandate: str) -> list[asyncpg.Record]:
+        """The ledger of a mandate, each account's rows in their order."""
+        return await self.fetch(
+            "SELECT t.* FROM transactions t JOIN mandates m ON m.no = t.mandate_no WHERE m.id = $1"
+            " ORDER BY t.seq, t.posted_account_no",
+            mandate,
+        )
+
+    async def rollups(self, mandate: str) -> tuple[int, int]:
+        """Cost (micro-CHF) and count of a mandate's usage, as statistics show them."""
+        (row,) = await self.fetch(
+            "SELECT coalesce(sum(r.cost), 0) AS cost, coalesce(sum(r.count), 0) AS count FROM rollups r"
+            " JOIN mandates m ON m.no = r.mandate_no WHERE m.id = $1",
+            mandate,
+        )
+        return int(row["cost"]), int(row["count"])
+
+    async def balances(self, mandate: str) -> dict[str, int]:
+        """The balances of a mandate in micro-CHF, by member, or `pool` or `internal`."""
+        rows = await self.fetch(
+            "SELECT coalesce(a.user_id, CASE a.type WHEN 'MANDATE' THEN 'pool' ELSE 'internal' END) AS name, a.balance"
+            " FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
+            " WHERE m.id = $1 AND a.type IN ('MANDATE', 'USER', 'INTERNAL')",
+            mandate,
+        )
+        return {row["name"]: row["balance"] for row in rows}
+
+    async def cancelled(self, mandates: Sequence[str]) -> set[UUID]:
+        """The usage events that are cancelled, whether or not they have arrived."""
+        rows = await self.fetch(
+            "SELECT c.event_id FROM cancellations c JOIN mandates m ON m.no = c.mandate_no WHERE m.id = ANY($1)",
+            list(mandates),
+        )
+        return {row["event_id"] for row in rows}
 
     async def pool(self, mandate: str) -> int:
         """The balance of a mandate's pool, in micro-CHF."""
@@ -78,7 +113,7 @@ class Books:
         return int(
             await self.value(
                 "SELECT count(*) FROM unposted_events e JOIN mandates m ON m.no = e.mandate_no"
-                " WHERE m.id = ANY($1) AND e.reason <> 'FREE'",
+                " WHERE m.id = ANY($1) AND e.reason NOT IN ('FREE', 'CANCELLED', 'CANCELLATION')",
                 list(mandates),
             )
         )
@@ -95,9 +130,9 @@ class Books:
         sorted; an event that is in both tables is there twice."""
         rows = await self.fetch(
             "SELECT t.event_id FROM transactions t JOIN mandates m ON m.no = t.mandate_no"
-            " WHERE m.id = ANY($1) AND t.contra_account = 'REVENUE'"
+            " WHERE m.id = ANY($1) AND t.contra_account = 'REVENUE' AND NOT t.own"
             " UNION ALL SELECT e.event_id FROM unposted_events e JOIN mandates m ON m.no = e.mandate_no"
-            " WHERE m.id = ANY($1)",
+            " WHERE m.id = ANY($1) AND e.reason <> 'CANCELLATION'",
             list(mandates),
         )
         return sorted(row[0] for row in rows)

@@ -122,7 +122,7 @@ POISON: dict[str, tuple[str, Maker]] = {
     "no headers": ("MISSING_ATTRIBUTE", lambda mandate: replace(usage_record(mandate), headers=[])),
     "another version of CloudEvents": ("BAD_SPECVERSION", _header("ce_specversion", b"0.3")),
     "an unknown type": ("UNKNOWN_TYPE", _header("ce_type", b"com.example.other")),
-    "an event of another topic": ("UNPROCESSABLE", _of_another_topic),
+    "an event of another topic": ("UNKNOWN_TYPE", _of_another_topic),
     "a later major version": ("UNKNOWN_VERSION", _header("ce_type", b"ch.rappen.usage.recorded.v9")),
     "a time without an offset": ("NAIVE_TIME", _header("ce_time", b"2026-01-01T00:00:00")),
     "a time before the first": ("BAD_TIME", _header("ce_time", b"0001-01-01T00:00:00+14:00")),

@@ -58,6 +58,11 @@ def _tokens(random: Random) -> dict[str, int]:
     return {kind: random.choice([1, random.randrange(5_000), random.randrange(10**6)]) for kind in kinds}
 
 
+def _quantities(random: Random) -> dict[str, str]:
+    amounts = ["0", "0.0", "1", "1.50", "12", "0.000000000000000000000001", "99999999999999", "2.10000"]
+    return {random.choice(["images", "seconds", "web_searches", "Ä"]): random.choice(amounts) for _ in range(2)}
+
+
 _OPTIONAL: dict[str, Callable[[Random], Any]] = {
     "kind": lambda _: "ai",
     "service_tier": lambda random: random.choice(["standard", "batch", "flex", "default"]),
@@ -85,11 +90,15 @@ def usual_body(random: Random) -> dict[str, Any]:
         "provider": random.choice(_NAMES),
         "model": random.choice(_NAMES),
     }
-    given = random.choice(["cost", "tokens", "tokens", "both"])
-    if given != "tokens":
+    given = random.choice(
+        [("cost",), ("tokens",), ("tokens",), ("cost", "tokens"), ("quantities",), ("tokens", "quantities")]
+    )
+    if "quantities" in given:
+        body["quantities"] = _quantities(random)
+    if "cost" in given:
         amount = Decimal(random.randrange(10**9)).scaleb(-random.choice([0, 2, 6, 12, 24]))
         body["cost"] = {"amount": format(amount, "f"), "currency": random.choice(["USD", "CHF", "EUR"])}
-    if given != "cost":
+    if "tokens" in given:
         body["tokens"] = _tokens(random)
     return body | {name: made(random) for name, made in _OPTIONAL.items() if random.random() < 0.2}
 
@@ -107,7 +116,10 @@ def any_body(random: Random) -> dict[str, Any]:
 
 def _spoil(random: Random, body: dict[str, Any]) -> None:
     known = [*_REQUIRED, *_OPTIONAL, "cost", "tokens", "quantities", "hold_id", "unknown"]
-    match random.randrange(5):
+    match random.randrange(6):
+        case 5:
+            name = random.choice(["images", "", "a" * 120, "a" * 121, "a\0", 'x":'])
+            body["quantities"] = _quantities(random) | {name: random.choice([*AMOUNTS, "100000000000000"])}
         case 0:
             body[random.choice(known)] = random.choice(ODD)
         case 1:

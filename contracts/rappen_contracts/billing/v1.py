@@ -8,9 +8,12 @@ __all__ = ["BalanceChanged"]
 
 
 class BalanceChanged(Contract):
-    """State, not a movement: the balance after change number `version`; what is older than the newest may be missing.
+    """State, not a movement: an account after change number `version` of its balance or of what is held on it; what is
+    older than the newest may be missing.
 
-    `balance` is final CHF, markup included; what may be spent is balance less `held` (plus `credit_limit`).
+    `balance` is final CHF, markup included; what may be spent is balance less `held` (plus `credit_limit`). `held` is
+    given back at the latest when the holds on it end, which is published too. `rows` is the number of transactions that
+    led to the balance.
     """
 
     mandate_id: Identifier
@@ -20,3 +23,4 @@ class BalanceChanged(Contract):
     balance: Money
     held: NonNegativeBalance
     version: Count
+    rows: Count | None = None

@@ -7,7 +7,7 @@ way, which alone refuses. What makes it safe is an equality, proved by tests/pro
 * msgspec checks types, ranges, lengths and patterns as the models do, and refuses what they refuse: fractions,
   booleans, text for numbers, unknown names within `tokens`. Text that has an escaped NUL is left to the models.
 * The digest is over the canonical text of the data, which the encoder below writes as the models do: their order of
-  fields, sorted maps, defaults left out, amounts without trailing zeros.
+  fields, sorted maps, defaults left out, decimals without trailing zeros.
 * The canonical text has every key once, and no part of it is longer than what it was read from. So where it is as long
   as the record's own text, that had no duplicate or unknown key, no default and no white space. Any other text is
   searched for duplicate keys as `decode` does it.
@@ -32,8 +32,10 @@ from rappen_contracts.types import CURRENCIES, INTEGER_MAX, TIME_START
 __all__ = ["Cost", "FastUsage", "Names", "Tokens", "UsageData", "microseconds", "read"]
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
-# An amount in the form in which it is kept but for zeros at its end; every other goes the published way.
+# Decimals in the form in which they are kept but for zeros at their end; every other form goes the published way.
 _Amount = Annotated[str, msgspec.Meta(pattern=r"\A(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,24})?\Z")]
+_Quantity = Annotated[str, msgspec.Meta(pattern=r"\A(?:0|[1-9][0-9]{0,13})(?:\.[0-9]{1,24})?\Z")]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
 
 _SECOND = 1_000_000
 _TYPE = USAGE_RECORDED_V1.type.encode()
@@ -77,7 +79,7 @@ class Cost(msgspec.Struct, gc=False):
 
 
 class UsageData(msgspec.Struct, omit_defaults=True):
-    """The data of usual usage: `UsageRecorded` of kind `ai` without quantities and without a hold, in its order."""
+    """The data of usual usage: `UsageRecorded` of kind `ai` without a hold, in its order; decimals are text."""
 
     mandate_id: str
     user_id: str
@@ -86,8 +88,8 @@ class UsageData(msgspec.Struct, omit_defaults=True):
     model: str | None = None
     cost: Cost | None = None
     tokens: Tokens | None = None
-    quantities: None = None
-    service_tier: str | None = None
+    quantities: Annotated[dict[_Name, _Quantity], msgspec.Meta(min_length=1)] | None = None
+    service_tier: _Name | None = None
     conditions: dict[str, str] | None = None
     response_id: str | None = None
     feature_code: str | None = None
@@ -219,7 +221,8 @@ def _read(headers: Sequence[tuple[str, bytes | None]], value: bytes, now: int) -
         parse_json(value)
     digest = _digest.copy()
     digest.update(canonical)
-    return FastUsage(_id(named["ce_id"] or b""), time, digest.digest(), data, names, counts)
+    # A named tuple made so takes half the time.
+    return tuple.__new__(FastUsage, (_id(named["ce_id"] or b""), time, digest.digest(), data, names, counts))
 
 
 def _id(text: bytes) -> bytes:
@@ -253,24 +256,29 @@ def _sum_checked(tokens: Tokens) -> tuple[int, ...]:
 
 
 def _normalise(data: UsageData) -> int:
-    """Sorts the maps, takes the zeros off the end of the amount, and gives how many characters those were. Checks what
+    """Sorts the maps, takes the zeros off the ends of decimals, and gives how many characters those were. Checks what
     the types do not say."""
     shorter = 0
     if data.cost is not None:
         amount = data.cost.amount
         if data.cost.currency not in CURRENCIES:
             raise ValueError("a currency for the models to refuse")
-        if "." in amount and amount[-1] == "0":
-            data.cost.amount = amount.rstrip("0").rstrip(".")
-            shorter = len(amount) - len(data.cost.amount)
-    elif data.tokens is None:
-        raise ValueError("neither cost nor tokens")
+        data.cost.amount = _without_zeros(amount)
+        shorter = len(amount) - len(data.cost.amount)
+    elif data.tokens is None and data.quantities is None:
+        raise ValueError("neither cost nor tokens nor quantities")
+    if data.quantities is not None:
+        given = data.quantities
+        data.quantities = {name: _without_zeros(given[name]) for name in sorted(given)}
+        shorter += sum(map(len, given.values())) - sum(map(len, data.quantities.values()))
     if data.workflow_id is not None and not _IDENTIFIER(data.workflow_id):
         raise ValueError("a workflow for the models to refuse")
-    if data.service_tier is not None and not 1 <= len(data.service_tier) <= _NAME_LENGTH_MAX:
-        raise ValueError("a tier for the models to refuse")
     if data.metadata is not None:
         data.metadata = dict(sorted(data.metadata.items()))
     if data.conditions is not None:
         data.conditions = dict(sorted(data.conditions.items()))
     return shorter
+
+
+def _without_zeros(number: str) -> str:
+    return number.rstrip("0").rstrip(".") if number[-1] == "0" and "." in number else number

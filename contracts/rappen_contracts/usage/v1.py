@@ -1,4 +1,5 @@
-"""usage.recorded v1: AI or storage usage that happened, published by the service that did the work."""
+"""usage.recorded v1: AI or storage usage that happened, published by the service that did the work; and usage.voided
+v1, which cancels it and travels on the same topic."""
 
 from typing import Literal
 
@@ -16,11 +17,12 @@ from rappen_contracts.types import (
     Name,
     NonNegativeMoney,
     Quantities,
+    Reason,
     Strings,
     Text,
 )
 
-__all__ = ["TOKEN_KINDS", "Tokens", "UsageRecorded"]
+__all__ = ["TOKEN_KINDS", "Tokens", "UsageRecorded", "UsageVoided"]
 
 TOKEN_KINDS = (
     "input",
@@ -142,3 +144,15 @@ class UsageRecorded(Contract):
         elif self.bytes_in_use is None or self.feature_instance_id is None:
             raise PydanticCustomError("MISSING_FIELD", "storage usage needs bytes_in_use and feature_instance_id")
         return self
+
+
+class UsageVoided(Contract):
+    """The cancellation of one usage event: what it was charged is given back, once, also where it comes first.
+
+    `event_id` is the id of the usage event, in the same mandate; the cancellation has an id of its own. The reason is
+    kept with the reversal.
+    """
+
+    mandate_id: Identifier
+    event_id: EventId
+    reason: Reason

@@ -41,7 +41,8 @@ _REST = 4.0
 _TOTALS = """
 SELECT (SELECT coalesce(sum(cost), 0) FROM billing.rollups) AS micros,
        (SELECT coalesce(sum(count), 0) FROM billing.rollups) AS charges,
-       (SELECT count(*) FROM billing.unposted_events WHERE reason <> 'FREE') AS unpriced,
+       (SELECT count(*) FROM billing.unposted_events
+         WHERE reason NOT IN ('FREE', 'CANCELLED', 'CANCELLATION')) AS unpriced,
        ARRAY(SELECT (error_code, count(*)) FROM billing.quarantine WHERE replayed_at IS NULL AND closed_at IS NULL
              GROUP BY error_code ORDER BY error_code) AS refused
 """

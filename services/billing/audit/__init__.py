@@ -1,4 +1,4 @@
-"""Whether the books add up: balances, chains, remainders, days, sums and credits, in one snapshot of the database.
+"""Whether the books add up: balances, chains, remainders, days, sums, credits, holds, in one snapshot of the database.
 
 A check is one statement over the whole ledger, hashed or sorted, never a look-up for each row. It gives a row for every
 account (or mandate) that it looks at: `failing` is whether that one is wrong, `detail` how. Two things are not in the
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from services.billing.audit import accounts, balances, recorded_credits, usage
+from services.billing.audit import accounts, balances, holds, recorded_credits, reversals, usage
 from services.billing.audit.days import DAYS, day_borders
 from services.billing.audit.published import PUBLISHED, PublishedBalance, published_arguments, read_published
 from services.billing.audit.recomputed import recompute_prices
@@ -21,7 +21,14 @@ __all__ = ["AuditCheck", "PublishedBalance", "audit", "read_published"]
 FAILING_MAX = 1000
 TIMEOUT_S = 1800
 
-_STATEMENTS = {**balances.CHECKS, **usage.CHECKS, **accounts.CHECKS, **recorded_credits.CHECKS}
+_STATEMENTS = {
+    **balances.CHECKS,
+    **usage.CHECKS,
+    **reversals.CHECKS,
+    **accounts.CHECKS,
+    **recorded_credits.CHECKS,
+    **holds.CHECKS,
+}
 
 
 @dataclass(frozen=True)

@@ -38,24 +38,31 @@ CHECKS = {
     """,
     # There is no money where the billing model does not look: members have some in PREPAY_USER only, the pool in all
     # others. Only what was for the mandate as a whole while nobody was there waits on the pool: since that was empty,
-    # nothing else came to it. What a switch takes from one account it gives to others.
+    # nothing else came to it and stayed, as what takes a charge back does not. What a switch takes from one account it
+    # gives to others.
     "idle": """
         WITH waiting AS (
-            SELECT t.mandate_no, t.posted_account_no AS no, max(t.seq) FILTER (WHERE t.balance_after = 0) AS emptied,
-                   max(t.seq) FILTER (WHERE t.contra_account NOT IN ('PAYMENT_PROVIDER', 'SUBSCRIPTION_GRANT')
-                                         OR t.member_account_no <> t.posted_account_no) AS other
+            SELECT t.mandate_no, t.posted_account_no AS no, t.seq, t.balance_after = 0 AS empty,
+                   CASE WHEN t.contra_account NOT IN ('PAYMENT_PROVIDER', 'SUBSCRIPTION_GRANT')
+                          OR t.member_account_no <> t.posted_account_no
+                        THEN CASE t.transaction_type WHEN 'DEBIT' THEN -t.amount ELSE t.amount END END AS other
               FROM accounts a
               JOIN mandates m ON m.no = a.mandate_no AND m.billing_model = 'PREPAY_USER'
               JOIN transactions t ON t.mandate_no = a.mandate_no AND t.posted_account_no = a.no
-             WHERE a.type = 'MANDATE' AND a.balance <> 0 GROUP BY 1, 2)
+             WHERE a.type = 'MANDATE' AND a.balance <> 0),
+             emptied AS (
+            SELECT mandate_no, no, max(seq) FILTER (WHERE empty) AS seq FROM waiting GROUP BY 1, 2),
+             stayed AS (
+            SELECT e.mandate_no, e.no, coalesce(sum(w.other) FILTER (WHERE w.seq > coalesce(e.seq, 0)), 0) AS other
+              FROM emptied e JOIN waiting w ON w.mandate_no = e.mandate_no AND w.no = e.no GROUP BY 1, 2)
         SELECT a.mandate_no, a.no AS account_no,
                a.balance <> 0 AND CASE a.type
                    WHEN 'USER' THEN m.billing_model <> 'PREPAY_USER'
                    WHEN 'MANDATE' THEN m.billing_model = 'PREPAY_USER'
-                                   AND (w.no IS NULL OR coalesce(w.other, 0) > coalesce(w.emptied, 0))
+                                   AND (s.no IS NULL OR s.other <> 0)
                    ELSE a.type = 'TRANSFER' END AS failing,
                'balance ' || a.balance || ' on an account ' || a.type || ' in ' || m.billing_model AS detail
           FROM accounts a JOIN mandates m ON m.no = a.mandate_no
-          LEFT JOIN waiting w ON w.mandate_no = a.mandate_no AND w.no = a.no
+          LEFT JOIN stayed s ON s.mandate_no = a.mandate_no AND s.no = a.no
     """,
 }

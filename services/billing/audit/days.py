@@ -10,9 +10,10 @@ from services.billing.mandates.repository import calendar_of
 
 __all__ = ["DAYS", "day_borders"]
 
-# Every row's day is the one of its time in the calendar that its mandate had then. What was recorded before it happened
-# may have met a change of the time zone in between: its day is then at most one beside. The borders come from the code
-# that charged, so that the database's own list of time zones, of another age, cannot contradict.
+# Every row's day is the one of its time in the calendar that its mandate had then. A reversal is on the day of its
+# charge, which another check compares. What was recorded before it happened may have met a change of the time zone in
+# between: its day is then at most one beside. The borders come from the code that charged, so that the database's own
+# list of time zones, of another age, cannot contradict.
 DAYS = """
     WITH calendars AS (SELECT * FROM unnest($1::int[], $2::int[]) AS given (mandate_no, calendar)),
          borders AS (SELECT calendar, day::date, begins::timestamptz, ends::timestamptz
@@ -23,6 +24,7 @@ DAYS = """
           JOIN calendars c ON c.mandate_no = t.mandate_no
           LEFT JOIN borders b ON b.calendar = c.calendar AND b.day = t.period_day
          WHERE (t.occurred_at >= b.begins AND t.occurred_at < b.ends) IS NOT TRUE
+           AND NOT (t.own AND t.contra_account = 'REVENUE')
            AND NOT (t.occurred_at > t.recorded_at
                     AND t.period_day BETWEEN (t.occurred_at AT TIME ZONE 'UTC')::date - 1
                                          AND (t.occurred_at AT TIME ZONE 'UTC')::date + 1)

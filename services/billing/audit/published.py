@@ -24,14 +24,16 @@ RECORDS_MAX = 5_000
 STALL_S = 30.0
 
 # The row after which a balance was published is there, with that balance. So a last row that was deleted is found even
-# if the account's balance, the sums and the number of rows were adjusted to that.
+# if the account's balance, the sums and the number of rows were adjusted to that. Before its first row, when only what
+# is held on it was published, a balance is nothing.
 PUBLISHED = """
-    SELECT m.no AS mandate_no, g.account_no, t.balance_after IS DISTINCT FROM g.balance AS failing,
-           'row ' || g.version || ' was published with balance ' || g.balance || ' and '
+    SELECT m.no AS mandate_no, g.account_no,
+           CASE g.rows WHEN 0 THEN 0 ELSE t.balance_after END IS DISTINCT FROM g.balance AS failing,
+           'row ' || g.rows || ' was published with balance ' || g.balance || ' and '
            || coalesce('has ' || t.balance_after, 'is gone') AS detail
-      FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS g (mandate_id, account_no, version, balance)
+      FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS g (mandate_id, account_no, rows, balance)
       LEFT JOIN mandates m ON m.id = g.mandate_id
-      LEFT JOIN transactions t ON t.mandate_no = m.no AND t.posted_account_no = g.account_no AND t.seq = g.version
+      LEFT JOIN transactions t ON t.mandate_no = m.no AND t.posted_account_no = g.account_no AND t.seq = g.rows
 """
 
 
@@ -40,7 +42,7 @@ class PublishedBalance(NamedTuple):
 
     mandate_id: str
     account_no: int
-    version: int
+    rows: int
     balance: int
 
 
@@ -58,7 +60,7 @@ async def read_published(kafka: KafkaSettings, *, now: datetime) -> list[Publish
     """
     topic = source_topic(BALANCE_CHANGED_V1.name)
     partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-    newest: dict[int, PublishedBalance] = {}
+    newest: dict[int, tuple[int, PublishedBalance]] = {}
     read = partial(_published_balance, now=now)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=kafka.bootstrap_servers,
@@ -80,23 +82,23 @@ async def read_published(kafka: KafkaSettings, *, now: datetime) -> list[Publish
             elif time.monotonic() - moved > STALL_S:
                 raise TimeoutError(f"{topic.name} gives no more records")
             for published in map(read, chain.from_iterable(found.values())):
-                if published is not None and (
-                    published.account_no not in newest or newest[published.account_no].version < published.version
-                ):
-                    newest[published.account_no] = published
+                if published is not None:
+                    account_no = published[1].account_no
+                    newest[account_no] = max(newest.get(account_no, published), published)
     finally:
         await consumer.stop()
-    return list(newest.values())
+    return [published for _, published in newest.values()]
 
 
-def _published_balance(record: ConsumerRecord, *, now: datetime) -> PublishedBalance | None:
-    """The balance in a record; None where the record cannot be read."""
+def _published_balance(record: ConsumerRecord, *, now: datetime) -> tuple[int, PublishedBalance] | None:
+    """The balance in a record with its version; None where the record cannot be read."""
     try:
         changed = decode(record.headers, record.value, now=now).data
     except ContractError:
         return None
     if not isinstance(changed, BalanceChanged) or not changed.account_id.isdecimal():
         return None
-    return PublishedBalance(
-        changed.mandate_id, int(changed.account_id), changed.version, to_micro(changed.balance.amount)
-    )
+    # Before holds were published, the version was the number of rows.
+    rows = changed.version if changed.rows is None else changed.rows
+    balance = to_micro(changed.balance.amount)
+    return changed.version, PublishedBalance(changed.mandate_id, int(changed.account_id), rows, balance)

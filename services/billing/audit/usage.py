@@ -101,7 +101,8 @@ CHECKS = {
           FROM accounts a FULL JOIN differing d ON d.mandate_no = a.mandate_no AND d.no = a.no
          WHERE a.type = 'USER' OR d.rows IS NOT NULL
     """,
-    # No event that was free was charged too. One that waits for a price may be charged: it then only has to leave.
+    # No event that is claimed for good without a posting was charged too. One that waits for a price may be charged: it
+    # then only has to leave.
     "claims": """
         WITH twice AS (
             SELECT t.mandate_no, t.member_account_no AS no, count(*) AS events, min(t.event_id::text) AS event_id
@@ -109,9 +110,9 @@ CHECKS = {
               JOIN transactions t ON t.mandate_no = e.mandate_no AND t.event_id = e.event_id
                 AND t.contra_account = 'REVENUE'
                AND NOT t.own
-             WHERE e.reason = 'FREE' GROUP BY 1, 2)
+             WHERE e.reason IN ('FREE', 'CANCELLED', 'CANCELLATION') GROUP BY 1, 2)
         SELECT a.mandate_no, a.no AS account_no, d.no IS NOT NULL AS failing,
-               d.events || ' events are both free and charged, one is ' || d.event_id AS detail
+               d.events || ' events are charged and claimed as free or cancelled too, one is ' || d.event_id AS detail
           FROM accounts a LEFT JOIN twice d ON d.mandate_no = a.mandate_no AND d.no = a.no
          WHERE a.type = 'USER' OR d.no IS NOT NULL
     """,

@@ -10,13 +10,20 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
+from uuid import UUID
 
 from asyncpg.exceptions import UniqueViolationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.usage.fast import UsageData
+from services.billing.charging.cancellation_event import CancellationEvent, by_kind
 from services.billing.charging.metrics import FAST_FORM_ERRORS, PUBLISHED_FORM
 from services.billing.charging.recent_events import RecentEvents
+from services.billing.charging.settle_cancellations import (
+    SettledCancellations,
+    assign_mandates,
+    settle_cancellations,
+)
 from services.billing.charging.usage_events import (
     Identity,
     Usage,
@@ -27,6 +34,7 @@ from services.billing.charging.usage_events import (
 )
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
 from services.billing.ledger.errors import RowsRefused
+from services.billing.ledger.holds import settle_holds
 from services.billing.ledger.keys import ChargeKeyCache, UsageDimensions, ensure_charge_keys, ensure_mandates
 from services.billing.ledger.repository import faulty_rows, recorded_digests
 from services.billing.ledger.write_postings import prepare_postings, write_prepared
@@ -69,12 +77,14 @@ class TermsChanged(Exception):  # noqa: N818 - a signal to begin again, not an e
 
 
 class Outcome(NamedTuple):
-    """What became of the events that nobody had claimed: how many of each, and those that no account can pay."""
+    """What became of the events that nobody had claimed: how many of each, those that no account can pay, and what
+    became of the cancellations that came with them."""
 
     charged: int
     free: int
     parked: int
     too_large: list[Usage]
+    cancellations: SettledCancellations
 
 
 class ChargeUsage:
@@ -87,27 +97,30 @@ class ChargeUsage:
         self._charges = Charges(default_markup)
         self._recent = RecentEvents()
 
-    async def __call__(self, events: Sequence[Usage], refused: Sequence[Refused]) -> Sequence[Refused]:
-        """Settles a batch: every event is charged, free, parked, a repeat, or refused; nothing else can happen. Raises
-        `Contended`, which is transient, where others came before it too often."""
+    async def __call__(
+        self, events: Sequence[Usage | CancellationEvent], refused: Sequence[Refused]
+    ) -> Sequence[Refused]:
+        """Settles a batch: every event is charged, free, parked, a cancellation, a repeat, or refused; nothing else can
+        happen. Raises `Contended`, which is transient, where others came before it too often."""
         now = self._clock()
-        usages = list(events)
-        read_so = _published(usages)
+        delivered, cancellations = by_kind(events)
+        read_so = _published(delivered)
         async with self._database.reading() as connection:
-            await self._charges.assign_charge_keys(connection, usages, now)
-            usages, repeats, others = distinct(usages)
+            await self._charges.assign_charge_keys(connection, delivered, now)
+            await assign_mandates(connection, cancellations)
+            usages, repeats, others = distinct(delivered)
             known = await self._known_already(connection, usages)
             for _ in range(TRIES_MAX):
                 fresh, again, other = compare(usages, known)
                 try:
                     async with begin(connection):
-                        context = await self._charges.pricing_context(connection, usages)
-                        outcome = await self._charges.charge(connection, fresh, context, now)
+                        context = await self._charges.pricing_context(connection, usages, cancellations)
+                        outcome = await self._charges.charge(connection, fresh, context, now, cancellations)
                         conflicts = contradicting(others, known)
                         too_large = [
                             refused_usage(usage, "AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX) for usage in outcome.too_large
                         ]
-                        rejected = [*refused, *conflicts, *other, *too_large]
+                        rejected = [*refused, *conflicts, *other, *too_large, *outcome.cancellations.refused]
                         await quarantine(connection, rejected, group=GROUP, now=now)
                         self._faults.reach("before_commit")
                 except UniqueViolationError as error:
@@ -133,14 +146,15 @@ class ChargeUsage:
             "charged": outcome.charged,
             "free": outcome.free,
             "parked": outcome.parked,
-            "repeated": repeats + len(again) + len(others) - len(conflicts),
+            "cancelled": outcome.cancellations.cancelled,
+            "repeated": repeats + len(again) + len(others) - len(conflicts) + outcome.cancellations.repeated,
             "refused": len(rejected),
         }
         for name, count in counts.items():
             if count:
                 EVENTS_CONSUMED.labels(TOPIC, name).inc(count)
         PUBLISHED_FORM.labels("read").inc(read_so)
-        PUBLISHED_FORM.labels("price").inc(_published(events) - read_so)
+        PUBLISHED_FORM.labels("price").inc(_published(delivered) - read_so)
         return rejected
 
     async def _known_already(self, connection: AsyncConnection, usages: Sequence[Usage]) -> dict[Identity, bytes]:
@@ -192,9 +206,11 @@ class Charges:
                 if usage.names in made:
                     usage.keys = made[UsageDimensions(*usage.names)]
 
-    async def pricing_context(self, connection: AsyncConnection, usages: Iterable[Usage]) -> PricingContext:
+    async def pricing_context(
+        self, connection: AsyncConnection, usages: Iterable[Usage], cancellations: Iterable[CancellationEvent] = ()
+    ) -> PricingContext:
         """Reads the terms of the events' mandates, and the tariff."""
-        numbers = {usage.keys.mandate_no for usage in usages}
+        numbers = {usage.keys.mandate_no for usage in usages} | {each.mandate_no for each in cancellations}
         terms, revision = await read_terms(connection, numbers, default_markup=self._default_markup)
         tariff = await self._tariffs.at(connection, revision)
         if self._quotes is None or self._quotes.tariff is not tariff:
@@ -202,12 +218,18 @@ class Charges:
         return PricingContext(terms, tariff, self._quotes)
 
     async def charge(
-        self, connection: AsyncConnection, usages: Sequence[Usage], context: PricingContext, now: datetime
+        self,
+        connection: AsyncConnection,
+        usages: Sequence[Usage],
+        context: PricingContext,
+        now: datetime,
+        cancellations: Sequence[CancellationEvent] = (),
     ) -> Outcome:
         """Charges events, in the caller's transaction; raises when one of them is claimed, or the terms have changed.
 
-        The mandates are locked, and with them their accounts; rows, balances and rollups are written, and the balances
-        are marked as unpublished. The number of statements does not depend on the number of events.
+        The mandates are locked, and with them their accounts; rows, balances and rollups are written, the balances are
+        marked as unpublished, and holds that the usage names are settled. Then usage that is cancelled, now or before,
+        is taken back. The number of statements does not depend on the number of events.
         """
         postings, unposted = split_by_price(usages, context, now)
         await _lock(connection, context)
@@ -215,8 +237,27 @@ class Charges:
         too_large = await _write(connection, usages, postings, context, now)
         if unposted:
             await _claim(connection, unposted, context)
+        await settle_holds(connection, _naming_holds(usages, unposted, too_large), now=now)
+        settled = await settle_cancellations(connection, cancellations, usages, context.terms, now=now)
         free = sum(1 for event in unposted if event.reason == "FREE")
-        return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large)
+        return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large, settled)
+
+
+def _naming_holds(
+    usages: Sequence[Usage], unposted: Sequence[UnpostedEvent], too_large: Sequence[Usage]
+) -> list[tuple[int, UUID, UUID]]:
+    """The holds that usage settles, as (mandate, hold, event). What waits for a price leaves its hold as it is: it is
+    settled when the usage is charged, if its time is not over by then."""
+    naming = [usage for usage in usages if usage.data.hold_id is not None]
+    if not naming:
+        return []
+    unsettled = {(event.mandate_no, event.event_id.bytes) for event in unposted if event.reason != "FREE"}
+    unsettled |= {usage.identity for usage in too_large}
+    return [
+        (usage.keys.mandate_no, usage.data.hold_id, usage.id)
+        for usage in naming
+        if usage.data.hold_id is not None and usage.identity not in unsettled
+    ]
 
 
 async def _claim(connection: AsyncConnection, unposted: Sequence[UnpostedEvent], context: PricingContext) -> None:

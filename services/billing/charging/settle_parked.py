@@ -109,8 +109,14 @@ class SettleParked:
                 for usage in outcome.too_large
             ],
         )
-        counts = outcome._asdict() | {"too_large": len(outcome.too_large)}
-        _log.info("parked events looked at", events=len(parked), **counts)
+        _log.info(
+            "parked events looked at",
+            events=len(parked),
+            charged=outcome.charged,
+            free=outcome.free,
+            parked=outcome.parked,
+            too_large=len(outcome.too_large),
+        )
 
 
 async def _usages(

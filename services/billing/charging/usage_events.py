@@ -6,9 +6,11 @@ from datetime import datetime
 from uuid import UUID
 
 from rappen_contracts import Event, decode
+from rappen_contracts.registry import source_topic
 from rappen_contracts.usage import fast
 from rappen_contracts.usage.fast import UsageData
-from rappen_contracts.usage.v1 import TOKEN_KINDS, UsageRecorded
+from rappen_contracts.usage.v1 import TOKEN_KINDS, UsageRecorded, UsageVoided
+from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.charging.metrics import FAST_FORM_ERRORS
 from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import ChargeKeys
@@ -26,6 +28,9 @@ __all__ = ["Identity", "Usage", "compare", "contradicting", "distinct", "reader"
 
 # The mandate's number and the event's id; two deliveries with the same are the same event.
 Identity = tuple[int, bytes]
+
+# Events of other topics are refused by their type, like those that nobody knows.
+_OF_THE_TOPIC = {version.type: version for version in source_topic("usage.recorded").events}
 
 _log = get_logger(__name__)
 
@@ -128,12 +133,12 @@ class Usage:
         return derivation(self.data, self.source, remainder_before, remainder_after)
 
 
-def reader(now: datetime) -> Callable[[KafkaRecord], Usage]:
+def reader(now: datetime) -> Callable[[KafkaRecord], Usage | CancellationEvent]:
     """Reads the records of a batch: in the fast form what is usual, in the published one everything else. `now` bounds
     how far ahead an event's time may be. What it gives raises `ContractError` for a record that is refused."""
     since_2000 = fast.microseconds(now)
 
-    def read(record: KafkaRecord) -> Usage:
+    def read(record: KafkaRecord) -> Usage | CancellationEvent:
         try:
             found = fast.read(record.headers, record.value, since_2000)
         except Exception as error:  # noqa: BLE001 - whatever it is, the published form decides on the record.
@@ -141,7 +146,10 @@ def reader(now: datetime) -> Callable[[KafkaRecord], Usage]:
             FAST_FORM_ERRORS.labels("read").inc()
             _log.warning("record read in the published form", error=type(error).__name__)
         if found is None:
-            return Usage.of(decode(record.headers, record.value, now=now), record)
+            event = decode(record.headers, record.value, now=now, events=_OF_THE_TOPIC)
+            if isinstance(event.data, UsageVoided):
+                return CancellationEvent.of(event, record)
+            return Usage.of(event, record)
         return Usage(record, *found)
 
     return read

@@ -1,14 +1,15 @@
 """POST /api/billing/check: the question before an AI call.
 
 It is asked so often that the web framework's layers would cost more than the answer. So it is answered in front of the
-application, with the same request ids, deadlines and problem documents, and counts as a read, which may be repeated.
+application, with the same request ids, deadlines and problem documents, and counts as a read, which may be repeated. So
+are holds and their captures (`api_holds`), which are changes.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias, cast
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, TypeVar, cast
 
 from fastapi import Request, Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rappen_contracts.field_faults import code_of
@@ -20,9 +21,10 @@ from services.chassis.exact_json import ExactJsonResponse, read_json
 from services.chassis.operations import Access, Repeat, operation
 from services.chassis.problems import answer_directly, invalid_body, mark_as_read
 
-__all__ = ["PATH", "DirectHandler", "DirectPaths", "api", "check_handler"]
+__all__ = ["PATH", "DirectHandler", "DirectPaths", "api", "check_handler", "question_of", "read_body"]
 
 DirectHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
+M = TypeVar("M", bound=BaseModel)
 
 PATH = "/api/billing/check"
 
@@ -54,41 +56,44 @@ def check_handler(caller: CallerVerifier, check_funds: CheckFunds) -> DirectHand
     async def answer(request: Request) -> Response:
         mark_as_read(request)
         caller.verify(request.headers.get(CALLER_HEADER)).require_scope("usage:check")
-        asked = _read(await request.body())
-        answered = await check_funds(
-            Question(
-                mandate_id=asked.mandate_id,
-                user_id=asked.user_id,
-                estimated_cost=asked.estimated_cost.amount if asked.estimated_cost is not None else None,
-                estimate=asked.estimate.billable() if asked.estimate is not None else None,
-                provider=asked.provider or (asked.estimate.provider if asked.estimate is not None else None),
-            )
-        )
+        answered = await check_funds(question_of(read_body(Check, await request.body(), event_part="estimate")))
         return ExactJsonResponse(answered.json())
 
     return answer
 
 
-def _read(text: bytes) -> Check:
+def question_of(asked: Check) -> Question:
+    """The question in the body of a check or a hold."""
+    return Question(
+        mandate_id=asked.mandate_id,
+        user_id=asked.user_id,
+        estimated_cost=asked.estimated_cost.amount if asked.estimated_cost is not None else None,
+        estimate=asked.estimate.billable() if asked.estimate is not None else None,
+        provider=asked.provider or (asked.estimate.provider if asked.estimate is not None else None),
+    )
+
+
+def read_body(model: type[M], text: bytes, *, event_part: str) -> M:
+    """A body as its model, or its refusal. What an event may not have has the same code in a part of one."""
     try:
-        return Check.model_validate(read_json(text))
+        return model.model_validate(read_json(text))
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
-        # An estimate is a part of an event, so what an event may not have has the same code here.
-        code = code_of(fault) if "estimate" in fault["loc"][:-1] else None
+        code = code_of(fault) if event_part in fault["loc"][:-1] else None
         raise invalid_body(error, code=code) from None
 
 
 class DirectPaths:
-    """An ASGI application: some paths of `POST` by handlers of their own, everything else by the application behind."""
+    """An ASGI application: some paths of `POST` by handlers of their own, everything else by the application behind.
+    `find` gives the handler of a path, where it has one."""
 
-    def __init__(self, behind: ASGIApp, handlers: Mapping[str, DirectHandler]) -> None:
+    def __init__(self, behind: ASGIApp, find: Callable[[str], DirectHandler | None]) -> None:
         self._behind = behind
-        self._handlers = handlers
+        self._find = find
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        handler = self._handlers.get(scope["path"]) if scope["type"] == "http" else None
+        handler = self._find(scope["path"]) if scope["type"] == "http" else None
         if handler is None or scope["method"] != "POST":
             await self._behind(scope, receive, send)
         else:

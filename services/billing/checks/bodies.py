@@ -1,20 +1,36 @@
-"""Request and response models of the check."""
+"""Request and response models of the check and of holds."""
 
-from typing import Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
 
+from rappen_contracts.registry import USAGE_RECORDED_V1
 from rappen_contracts.types import Money, Name, NonNegativeMoney, Quantities, Strings
-from rappen_contracts.usage.v1 import Tokens
+from rappen_contracts.usage.v1 import Tokens, UsageRecorded
 from services.billing.checks.domain import Reason
 from services.billing.http import Identifier
 from services.billing.ledger.domain import BillingModel
 from services.billing.pricing import Metered
 from services.billing.pricing.rating import Billable, ProviderCost
-from services.chassis.bodies import AnswerBody, RequestBody
-from services.chassis.validation import value_fault
+from services.chassis.bodies import AnswerBody, RequestBody, Time
+from services.chassis.operations import ProblemDocument
+from services.chassis.validation import Form, value_fault
 
-__all__ = ["Check", "CheckAnswer"]
+__all__ = [
+    "KEY_LENGTH_MAX",
+    "Capture",
+    "Captured",
+    "Check",
+    "CheckAnswer",
+    "Hold",
+    "HoldMade",
+    "HoldNotMade",
+    "HoldVoid",
+]
+
+KEY_LENGTH_MAX = 255
+TTL_S_MAX = 3600
+TTL_S = 300
 
 
 class Estimate(BaseModel):
@@ -95,3 +111,97 @@ class CheckAnswer(AnswerBody):
     required_amount: Money
     shortfall: Money
     billing_model: BillingModel
+
+
+Key = Annotated[
+    str,
+    StringConstraints(max_length=KEY_LENGTH_MAX),
+    Form(
+        r"^[\x21-\x7e]+$",
+        "1 to 255 visible ASCII characters without spaces are expected",
+        "1 bis 255 sichtbare ASCII-Zeichen ohne Leerzeichen werden erwartet",
+    ),
+]
+
+
+class Hold(Check):
+    """What is to be reserved: as in a check, and for how many seconds. The key may stand here or in the header
+    Idempotency-Key; where both are, the one here counts."""
+
+    ttl_seconds: Annotated[int, Field(ge=1, le=TTL_S_MAX)] = TTL_S
+    idempotency_key: Key | None = None
+
+
+class HoldMade(AnswerBody):
+    """The hold, and what is left of the balance less all holds (0 where nobody's balance pays)."""
+
+    hold_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+    amount: Money
+    expires_at: Time
+    balance_after_hold: Money
+
+
+class HoldNotMade(ProblemDocument):
+    """Why nothing is reserved, as a check would say it, with the figures of a check."""
+
+    code: Reason
+    current_balance: Money
+    held_amount: Money
+    required_amount: Money
+    shortfall: Money
+    billing_model: BillingModel
+
+
+class CapturedEvent(BaseModel):
+    """The CloudEvent in structured mode that settles a hold: ch.rappen.usage.recorded.v1."""
+
+    model_config = ConfigDict(extra="allow")
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+    source: Annotated[
+        str, WithJsonSchema({"type": "string", "format": "uri-reference", "minLength": 1, "maxLength": 1024})
+    ]
+    type: Annotated[str, WithJsonSchema({"type": "string", "enum": [USAGE_RECORDED_V1.type]})]
+    time: Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+    data: UsageRecorded
+
+
+def _as_given(value: Any) -> Any:
+    """The contract reads it, with its own codes."""
+    return value
+
+
+class Capture(RequestBody):
+    """The usage that settles the hold, exactly one of: `cost`, which the provider charged, before markup, or `event`,
+    a whole usage event."""
+
+    cost: NonNegativeMoney | None = None
+    event: Annotated[Any, PlainValidator(_as_given, json_schema_input_type=CapturedEvent | None)] = None
+
+    @model_validator(mode="after")
+    def _one_usage(self) -> Self:
+        if (self.cost is None) == (self.event is None):
+            raise value_fault(
+                "capture",
+                en="exactly one of cost and event is expected",
+                de="genau eines von cost und event wird erwartet",
+            )
+        return self
+
+
+class Captured(AnswerBody):
+    """The charge: nothing in `transactionId` where the usage was free, in `balanceAfter` where no balance moved."""
+
+    hold_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+    event_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+    transaction_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})] | None
+    amount: Money
+    balance_after: Money | None
+
+
+class HoldVoid(AnswerBody):
+    """The hold whose amount was given back."""
+
+    hold_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+    amount: Money

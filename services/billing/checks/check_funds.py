@@ -15,7 +15,7 @@ from services.billing.ledger.keys import AccountKey, ensure_accounts, ensure_man
 from services.billing.mandates.errors import MandateUnknown
 from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.repository import lock_mandates
-from services.billing.money import Markup, from_micro, post
+from services.billing.money import Markup, money_json, post
 from services.billing.pricing.rating import Billable, Parked, Tariff, rate_usage
 from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
@@ -46,13 +46,15 @@ class Answer:
 
     def json(self) -> dict[str, Any]:
         """The body of an answer."""
+        return {"allowed": self.decision.reason is None, "reason": self.decision.reason, **self.figures()}
+
+    def figures(self) -> dict[str, Any]:
+        """The figures alone, as an answer shows them."""
         return {
-            "allowed": self.decision.reason is None,
-            "reason": self.decision.reason,
-            "currentBalance": _money(self.funds.balance),
-            "heldAmount": _money(self.funds.held),
-            "requiredAmount": _money(self.required),
-            "shortfall": _money(self.decision.shortfall),
+            "currentBalance": money_json(self.funds.balance),
+            "heldAmount": money_json(self.funds.held),
+            "requiredAmount": money_json(self.required),
+            "shortfall": money_json(self.decision.shortfall),
             "billingModel": self.funds.model,
         }
 
@@ -62,20 +64,26 @@ class CheckFunds:
 
     def __init__(self, database: Database, tariffs: Tariffs, settings: BillingSettings, clock: Clock) -> None:
         self._database = database
-        self._eligibility = EligibilityBatcher(database)
+        self._eligibility = EligibilityBatcher(database, clock)
         self._tariffs = tariffs
         self._settings = settings
         self._clock = clock
 
     async def __call__(self, question: Question) -> Answer:
         """Decides; 404 for a mandate that the directory does not know, 422 for what cannot be priced."""
+        row = await self.read(question)
+        return self.decide(question, row, await self._tariff(row["revision"]))
+
+    async def read(self, question: Question) -> asyncpg.Record:
+        """What decides, with settings and accounts that are there; 404 for a mandate that the directory does not
+        know."""
         row = await self._read(question)
         if not row["known"]:
             raise MandateUnknown
         if row["mandate_no"] is None or (row["member"] and (row["own_no"] is None or row["pool_no"] is None)):
             await self._open(question, member=bool(row["member"]))
             row = await self._read(question)
-        return await self._answer(question, row)
+        return row
 
     async def _read(self, question: Question) -> asyncpg.Record:
         return await self._eligibility.read(question.mandate_id, question.user_id, question.provider)
@@ -90,15 +98,17 @@ class CheckFunds:
                 members = [(number, question.user_id)]
                 await open_member_accounts(connection, members, mandates=mandates, now=self._clock())
 
-    async def _answer(self, question: Question, row: asyncpg.Record) -> Answer:
-        tariff = await self._tariff(row["revision"])
+    def decide(self, question: Question, row: asyncpg.Record, tariff: Tariff, *, reserved: int = 0) -> Answer:
+        """Decides by a row of `eligibility`; `reserved` (micro-CHF) is held beside what the row says. 422 for what
+        cannot be priced."""
         required = self._required(question, row, tariff)
         own = row["billing_model"] == "PREPAY_USER"
         unlimited = row["billing_model"] == "UNLIMITED"
+        held = ((row["own_held"] if own else row["pool_held"]) or 0) + reserved
         funds = Funds(
             model=row["billing_model"],
             balance=0 if unlimited else (row["own_balance"] if own else row["pool_balance"]) or 0,
-            held=0 if unlimited else (row["own_held"] if own else row["pool_held"]) or 0,
+            held=0 if unlimited else held,
             credit_limit=row["credit_limit"],
             block_on_zero_balance=row["block_on_zero_balance"],
         )
@@ -143,7 +153,3 @@ class CheckFunds:
         granting = row["granting_roles"] or []
         permissions = {role: [provider] if role in granting else [] for role in row["ruled_roles"] or []}
         return provider in allowed(row["roles"] or [], permissions, catalogue, self._settings.provider_roles)
-
-
-def _money(micros: int) -> dict[str, str]:
-    return {"amount": format(from_micro(micros), "f"), "currency": "CHF"}

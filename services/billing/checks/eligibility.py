@@ -1,18 +1,24 @@
-"""Reads what decides a check: membership, settings, accounts and provider permissions, as they are now.
+"""Reads what decides a check: membership, settings, accounts and provider permissions, as they are now. What is held is
+less what is due, whether or not it was given back yet.
 
 Every AI call asks first, so checks that arrive while others are being read are read together, by one statement: the
 busier the service, the less a check costs. A check that is alone waits for nobody.
 """
 
 import asyncio
+from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.ledger.holds import HELD_NOW
 from services.billing.mandates.repository import USABLE_PERCENT
-from services.chassis.database import Database, DatabaseUnavailable
+from services.chassis.clock import Clock
+from services.chassis.database import Database, DatabaseUnavailable, driver_connection
 
-__all__ = ["EligibilityBatcher"]
+__all__ = ["EligibilityBatcher", "read_eligibility"]
 
 # How many statements run at once, and how many checks one of them reads.
 READERS_MAX = 2
@@ -27,9 +33,11 @@ SELECT d.id IS NOT NULL AS known, d.enabled AND s.enabled AND coalesce(u.enabled
        m.no AS mandate_no, m.billing_model, m.block_on_zero_balance, m.subscription_operative,
        {USABLE_PERCENT.format("m.markup_percent")} AS markup_percent,
        {USABLE_PERCENT.format("m.plan_markup_percent")} AS plan_markup_percent,
-       pool.no AS pool_no, pool.enabled AS pool_enabled, pool.balance AS pool_balance, pool.held AS pool_held,
+       pool.no AS pool_no, pool.enabled AS pool_enabled, pool.balance AS pool_balance,
+       {HELD_NOW.format("pool", "$4::timestamptz")} AS pool_held,
        pool.credit_limit,
-       own.no AS own_no, own.enabled AS own_enabled, own.balance AS own_balance, own.held AS own_held,
+       own.no AS own_no, own.enabled AS own_enabled, own.balance AS own_balance,
+       {HELD_NOW.format("own", "$4::timestamptz")} AS own_held,
        p.granting_roles, p.ruled_roles, (SELECT revision FROM price_book) AS revision
   FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (mandate_id, user_id, provider, number)
   LEFT JOIN directory_mandates d ON d.id = asked.mandate_id
@@ -46,6 +54,13 @@ SELECT d.id IS NOT NULL AS known, d.enabled AND s.enabled AND coalesce(u.enabled
 """
 
 
+async def read_eligibility(
+    connection: AsyncConnection, asked: Sequence[tuple[str, str, str | None]], *, now: datetime
+) -> list[asyncpg.Record]:
+    """The rows of mandates, users and providers, in their order, as the caller's transaction sees them."""
+    return await _fetch(driver_connection(connection), asked, now)
+
+
 class _Asked(NamedTuple):
     mandate_id: str
     user_id: str
@@ -56,8 +71,9 @@ class _Asked(NamedTuple):
 class EligibilityBatcher:
     """Batches the reads of one process."""
 
-    def __init__(self, database: Database, *, readers_max: int = READERS_MAX) -> None:
+    def __init__(self, database: Database, clock: Clock, *, readers_max: int = READERS_MAX) -> None:
         self._database = database
+        self._clock = clock
         self._readers_max = readers_max
         self._waiting: list[_Asked] = []
         self._readers: set[asyncio.Task[None]] = set()
@@ -95,7 +111,7 @@ class EligibilityBatcher:
             try:
                 async with self._database.driver_reading() as connection:
                     while together:
-                        _answer(together, await _fetch(connection, together))
+                        _answer(together, await _fetch(connection, [each[:3] for each in together], self._clock()))
                         together = [] if self._database.awaited else self._take()
             except Exception as error:  # noqa: BLE001 - it is raised where the check was asked.
                 for asked in together:
@@ -107,9 +123,13 @@ class EligibilityBatcher:
         return together
 
 
-async def _fetch(connection: asyncpg.Connection, together: list[_Asked]) -> list[asyncpg.Record]:
-    mandates, users, providers, _ = zip(*together, strict=True)
-    rows: list[asyncpg.Record] = await connection.fetch(_STATEMENT, mandates, users, providers, timeout=READ_TIMEOUT_S)
+async def _fetch(
+    connection: asyncpg.Connection, asked: Sequence[tuple[str, str, str | None]], now: datetime
+) -> list[asyncpg.Record]:
+    mandates, users, providers = zip(*asked, strict=True)
+    rows: list[asyncpg.Record] = await connection.fetch(
+        _STATEMENT, mandates, users, providers, now, timeout=READ_TIMEOUT_S
+    )
     return rows
 
 

@@ -1,10 +1,22 @@
-"""What a check refuses."""
+"""What checks and holds refuse."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+from services.billing.checks.domain import Reason
 from services.chassis.problems import Problem
+from services.chassis.validation import Texts
 
-__all__ = ["PriceUnknown"]
+__all__ = [
+    "CapturedAlready",
+    "CapturedOtherwise",
+    "HoldExpired",
+    "HoldRefused",
+    "HoldUnknown",
+    "HoldVoided",
+    "PriceUnknown",
+    "UsageConflict",
+]
 
 
 class PriceUnknown(Problem):
@@ -15,12 +27,117 @@ class PriceUnknown(Problem):
     title = "Price unknown"
     texts: ClassVar = {"en": "This cannot be priced: {why}.", "de": "Das lässt sich nicht berechnen: {why}."}
 
+    # The texts by `Parked.reason`; the English detail names what is missing.
+    REASONS: ClassVar = {
+        "NO_PRICE": "für dieses Modell fehlt ein Preis",
+        "NO_RATE": "für diese Währung fehlt ein Kurs",
+    }
+
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(why={"en": detail, "de": _GERMAN_REASONS[reason]})
+        super().__init__(why={"en": detail, "de": self.REASONS[reason]})
 
 
-# The texts by `Parked.reason`; the English detail names what is missing.
-_GERMAN_REASONS = {
-    "NO_PRICE": "für dieses Modell fehlt ein Preis",
-    "NO_RATE": "für diese Währung fehlt ein Kurs",
+class HoldRefused(Problem):
+    """Nothing is reserved, for the reason that a check would give, which is the code."""
+
+    status = 402
+    code = "INSUFFICIENT_BALANCE"
+    title = "Hold refused"
+    texts: ClassVar = {"en": "Nothing is reserved: {why}.", "de": "Nichts wird reserviert: {why}."}
+
+    def __init__(self, reason: Reason, figures: Mapping[str, Any]) -> None:
+        super().__init__(code=reason, extra=figures, why=_REASONS[reason])
+
+
+_REASONS: Mapping[Reason, Texts] = {
+    "NOT_A_MEMBER": {
+        "en": "the user is not an enabled member of the mandate",
+        "de": "die Person ist kein aktives Mitglied des Mandanten",
+    },
+    "ACCOUNT_DISABLED": {"en": "the account is disabled", "de": "das Konto ist gesperrt"},
+    "PROVIDER_NOT_ALLOWED": {
+        "en": "the member may not use this provider",
+        "de": "das Mitglied darf diesen Anbieter nicht verwenden",
+    },
+    "NO_ACTIVE_SUBSCRIPTION": {
+        "en": "the mandate has no active subscription",
+        "de": "der Mandant hat kein aktives Abonnement",
+    },
+    "SUB_LIMIT_EXCEEDED": {"en": "a limit would be exceeded", "de": "ein Limit würde überschritten"},
+    "INSUFFICIENT_BALANCE": {
+        "en": "the balance less what is held does not cover it",
+        "de": "das Guthaben abzüglich der Reservierungen reicht nicht aus",
+    },
+    "CREDIT_LIMIT_EXCEEDED": {
+        "en": "the credit limit would be exceeded",
+        "de": "das Kreditlimit würde überschritten",
+    },
 }
+
+
+class HoldUnknown(Problem):
+    """No such hold, or one of another mandate than the usage that is to settle it."""
+
+    status = 404
+    code = "HOLD_UNKNOWN"
+    title = "Unknown hold"
+    texts: ClassVar = {"en": "There is no such hold.", "de": "Diese Reservierung gibt es nicht."}
+
+
+class HoldExpired(Problem):
+    """The time of the hold is over and its amount given back."""
+
+    status = 409
+    code = "HOLD_EXPIRED"
+    title = "Hold expired"
+    texts: ClassVar = {
+        "en": "The hold has expired. Usage can still be published as an event; it is then charged without a hold.",
+        "de": "Die Reservierung ist abgelaufen. Die Nutzung kann weiterhin als Ereignis gemeldet werden und wird dann"
+        " ohne Reservierung belastet.",
+    }
+
+
+class HoldVoided(Problem):
+    """The hold was voided and its amount given back."""
+
+    status = 409
+    code = "HOLD_VOIDED"
+    title = "Hold voided"
+    texts: ClassVar = {
+        "en": "The hold was voided. Usage can still be published as an event; it is then charged without a hold.",
+        "de": "Die Reservierung wurde aufgehoben. Die Nutzung kann weiterhin als Ereignis gemeldet werden und wird dann"
+        " ohne Reservierung belastet.",
+    }
+
+
+class CapturedAlready(Problem):
+    """The hold was settled by usage, so there is nothing to void."""
+
+    status = 409
+    code = "HOLD_CAPTURED"
+    title = "Hold captured"
+    texts: ClassVar = {
+        "en": "The hold was settled by usage already.",
+        "de": "Die Reservierung ist schon durch Nutzung abgerechnet.",
+    }
+
+
+class CapturedOtherwise(CapturedAlready):
+    """The hold was settled by other usage than this."""
+
+    texts: ClassVar = {
+        "en": "The hold was settled by other usage already.",
+        "de": "Die Reservierung ist schon durch andere Nutzung abgerechnet.",
+    }
+
+
+class UsageConflict(Problem):
+    """The event was recorded with other data; the first stands."""
+
+    status = 409
+    code = "CONFLICT"
+    title = "Event recorded otherwise"
+    texts: ClassVar = {
+        "en": "An event with this id was recorded with other data.",
+        "de": "Ein Ereignis mit dieser Id wurde mit anderen Daten erfasst.",
+    }

@@ -1,34 +1,9 @@
 """Request and response models of the routes of accounts and credits."""
 
-from typing import Annotated
-
-from pydantic import AfterValidator, StringConstraints, WithJsonSchema
-
-from services.billing.http import ChfNumber, Identifier
+from services.billing.http import ChfNumber, Description, Identifier
 from services.chassis.bodies import AnswerBody, RequestBody
-from services.chassis.validation import value_fault
 
 __all__ = ["AccountChange", "Credit", "Unknown"]
-
-DESCRIPTION_LENGTH_MAX = 500
-
-
-def _said(text: str) -> str:
-    if "\x00" in text or not text.strip():
-        raise value_fault(
-            "text",
-            en="text that is not blank and has no NUL is expected",
-            de="Text ohne NUL, der nicht leer ist, wird erwartet",
-        )
-    return text
-
-
-Description = Annotated[
-    str,
-    StringConstraints(max_length=DESCRIPTION_LENGTH_MAX),
-    AfterValidator(_said),
-    WithJsonSchema({"type": "string", "maxLength": DESCRIPTION_LENGTH_MAX, "pattern": r"\S"}),
-]
 
 
 class Credit(RequestBody):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Literal, Protocol, Self
 from uuid import UUID
 
@@ -22,6 +22,8 @@ __all__ = [
     "TransactionType",
     "UsageDetails",
     "charged_account_type",
+    "hold_id",
+    "hold_mandate_no",
     "movement",
     "since_epoch",
     "transaction_id",
@@ -136,6 +138,8 @@ class Posting:
     # Set for usage only.
     price: Exact | None = None
     usage: UsageDetails | None = None
+    # The day on which it counts, where that is not the day of its time: a charge that is taken back counts on its own.
+    period_day: date | None = None
 
     @classmethod
     def own(
@@ -179,6 +183,22 @@ class Posting:
 def transaction_id(account_no: int, seq: int) -> UUID:
     """The public id of a row: its account and its number in that account's chain, as a UUID of version 8 (RFC 9562)."""
     return UUID(int=(account_no >> 12) << 80 | 0x8 << 76 | (account_no & 0xFFF) << 64 | 0b10 << 62 | seq)
+
+
+def hold_id(mandate_no: int, random: UUID) -> UUID:
+    """The public id of a hold: its mandate's number and the random bits of another id, as a UUID of version 8. It leads
+    to the lock of the mandate, under which alone a hold is settled, without looking anything up."""
+    return UUID(int=mandate_no << 96 | random.int & _RANDOM_BITS | 0x8 << 76 | 0b10 << 62)
+
+
+_RANDOM_BITS = (1 << 96) - 1 ^ 0xF << 76 ^ 0b11 << 62
+_MANDATE_NO_MAX = 2**31 - 1
+
+
+def hold_mandate_no(hold: UUID) -> int | None:
+    """The number of a hold's mandate; None for an id that `hold_id` cannot have made."""
+    number = hold.int >> 96
+    return number if hold.version == 8 and number <= _MANDATE_NO_MAX else None
 
 
 def transaction_place(transaction: UUID) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ __all__ = ["UnpublishedBalances"]
 
 
 class UnpublishedBalances:
-    """balance.changed: the newest balance of every account that moved, for the relay."""
+    """balance.changed: the newest balance and held amount of every account where one has changed, for the relay."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -43,13 +43,14 @@ def _balance_changed(row: asyncpg.Record, now: datetime) -> OutboxRow:
         user_id=row["user_id"],
         balance=Money(amount=from_micro(row["balance"]), currency="CHF"),
         held=NonNegativeBalance(amount=from_micro(row["held"]), currency="CHF"),
-        version=row["seq"],
+        version=row["version"],
+        rows=row["seq"],
     )
     return outbox_row(
         BALANCE_CHANGED_V1,
         data,
-        # The row after which the balance was this.
-        event_id=transaction_id(account_no, row["seq"]),
+        # Once for each version of the account, so that a repeat has the same.
+        event_id=transaction_id(account_no, row["version"]),
         occurred_at=now,
         key=f"{mandate_id}/{account_no}",
     )

@@ -4,6 +4,7 @@ rows."""
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from typing import NamedTuple
 from uuid import UUID
 
 from asyncpg.exceptions import (
@@ -12,6 +13,7 @@ from asyncpg.exceptions import (
     SerializationError,
     UniqueViolationError,
 )
+from asyncpg.pgproto import pgproto
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.domain import LockedAccount
@@ -21,6 +23,7 @@ from services.billing.money import exact, in_chf
 from services.chassis.database import driver_connection
 
 __all__ = [
+    "RecordedUsage",
     "RollupKey",
     "add_to_rollups",
     "faulty_rows",
@@ -28,6 +31,7 @@ __all__ = [
     "keep_balance_after_credit",
     "read_accounts",
     "recorded_digests",
+    "recorded_usage",
     "update_accounts",
 ]
 
@@ -188,6 +192,39 @@ async def recorded_digests(
         "SELECT t.mandate_no, t.event_id, t.digest FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
         f" JOIN {table} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id AND NOT t.own",
         [mandate_no for mandate_no, _ in identities],
-        [UUID(bytes=event_id) for _, event_id in identities],
+        [pgproto.UUID(event_id) for _, event_id in identities],
     )
     return {(row["mandate_no"], row["event_id"].bytes): row["digest"] for row in rows}
+
+
+class RecordedUsage(NamedTuple):
+    """What became of a usage event, in micro-CHF. Where it has no row of the ledger there is a `reason`: it was FREE,
+    or it waits. The balance is None where nobody's moved, as in an UNLIMITED mandate."""
+
+    mandate_no: int
+    event_id: UUID
+    digest: bytes
+    reason: str | None
+    detail: str | None
+    amount: int
+    balance_after: int | None
+    account_no: int | None
+    seq: int | None
+
+
+async def recorded_usage(
+    connection: AsyncConnection, identities: Sequence[tuple[int, UUID]]
+) -> dict[tuple[int, UUID], RecordedUsage]:
+    """Those of the usage events, given as (mandate, event), that were recorded in either table."""
+    rows = await driver_connection(connection).fetch(
+        "SELECT given.mandate_no, given.event_id, coalesce(t.digest, u.digest) AS digest, u.reason, u.detail,"
+        " coalesce(t.amount, 0) AS amount, CASE WHEN a.type <> 'INTERNAL' THEN t.balance_after END AS balance_after,"
+        " t.posted_account_no, t.seq FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
+        " LEFT JOIN transactions t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id AND NOT t.own"
+        " LEFT JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.posted_account_no"
+        " LEFT JOIN unposted_events u ON u.mandate_no = given.mandate_no AND u.event_id = given.event_id AND NOT u.own"
+        " WHERE t.event_id IS NOT NULL OR u.event_id IS NOT NULL",
+        [mandate_no for mandate_no, _ in identities],
+        [event_id for _, event_id in identities],
+    )
+    return {(row["mandate_no"], row["event_id"]): RecordedUsage(*row) for row in rows}

@@ -93,7 +93,7 @@ def move_accounts(
         if posting.contra_account != "REVENUE":
             contra = contras[AccountKey(posting.mandate_no, posting.contra_account)]
         try:
-            day = day_of_minute(calendars[posting.mandate_no], posting.occurred_at // MINUTE)
+            day = posting.period_day or day_of_minute(calendars[posting.mandate_no], posting.occurred_at // MINUTE)
             moved = _row(posting, account, contra, day, recorded_at)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting and kept with it.
             prepared.faulty.append((posting, error))

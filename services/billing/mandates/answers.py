@@ -1,18 +1,40 @@
 """Stored answers by idempotency key, so that a change whose answer was lost can be repeated and is made once."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.tables import kept_answers
 from services.chassis.problems import IdempotencyMismatch
 
-__all__ = ["KeyedRequest", "answer_once"]
+__all__ = ["KeyedPlace", "KeyedRequest", "answer_once", "keep_answers", "kept_answers_of"]
+
+_PLACE = (kept_answers.c.mandate_no, kept_answers.c.action, kept_answers.c.actor, kept_answers.c.idempotency_key)
+
+
+def _kept() -> sa.Select[Any]:
+    """The answers of many places, given as a list for each column; written once, because that takes long."""
+    arrays = sa.func.unnest(*(sa.bindparam(column.name, type_=ARRAY(column.type)) for column in _PLACE))
+    given = arrays.table_valued(*(sa.column(column.name, column.type) for column in _PLACE)).render_derived("given")
+    of_place = sa.and_(*(column == given.c[column.name] for column in _PLACE))
+    return sa.select(*_PLACE, kept_answers.c.digest, kept_answers.c.answer).join_from(given, kept_answers, of_place)
+
+
+_KEPT = _kept()
+
+
+class KeyedPlace(NamedTuple):
+    """Where the answer to a request is stored: a key is one caller's, for one action in one mandate."""
+
+    mandate_no: int
+    action: str
+    actor: str
+    idempotency_key: str
 
 
 class KeyedRequest(NamedTuple):
@@ -23,6 +45,11 @@ class KeyedRequest(NamedTuple):
     actor: str
     key: str | None
     body: str
+
+    @property
+    def place(self) -> KeyedPlace | None:
+        """Where its answer is stored; None without a key."""
+        return None if self.key is None else KeyedPlace(self.mandate_no, self.action, self.actor, self.key)
 
     @property
     def digest(self) -> bytes:
@@ -41,14 +68,9 @@ async def answer_once(
 
     A change that fails stores nothing. Of two concurrent requests with one key the second waits for the first.
     """
-    if asked.key is None:
+    if asked.place is None:
         return await change()
-    place = {
-        "mandate_no": asked.mandate_no,
-        "action": asked.action,
-        "actor": asked.actor,
-        "idempotency_key": asked.key,
-    }
+    place = asked.place._asdict()
     first = insert(kept_answers).values(**place, digest=asked.digest, at=now).on_conflict_do_nothing()
     of_place = sa.and_(*(kept_answers.c[name] == given for name, given in place.items()))
     if (await connection.execute(first.returning(sa.true()))).first() is None:
@@ -61,3 +83,29 @@ async def answer_once(
     answer = await change()
     await connection.execute(sa.update(kept_answers).where(of_place).values(answer=answer))
     return answer
+
+
+async def kept_answers_of(
+    connection: AsyncConnection, asked: Sequence[KeyedRequest]
+) -> dict[KeyedPlace, tuple[bytes, dict[str, Any]]]:
+    """The digests and answers that are stored for requests, by their places, for work on many at once: under the lock
+    of their mandates, so that nobody stores another one meanwhile. `keep_answers` stores those that are new."""
+    places = [request.place for request in asked if request.place is not None]
+    if not places:
+        return {}
+    columns = zip(KeyedPlace._fields, zip(*places, strict=True), strict=True)
+    rows = await connection.execute(_KEPT, {name: list(values) for name, values in columns})
+    return {KeyedPlace(*row[:4]): (row.digest, row.answer) for row in rows}
+
+
+async def keep_answers(
+    connection: AsyncConnection, answered: Sequence[tuple[KeyedRequest, dict[str, Any]]], *, now: datetime
+) -> None:
+    """Stores the answers to requests that have a key."""
+    rows = [
+        {**request.place._asdict(), "digest": request.digest, "answer": answer, "at": now}
+        for request, answer in answered
+        if request.place is not None
+    ]
+    if rows:
+        await connection.execute(sa.insert(kept_answers), rows)

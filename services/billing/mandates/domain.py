@@ -20,6 +20,8 @@ class Terms(NamedTuple):
     # Whether any of its events was claimed without a posting: then new events have to be looked up in
     # `unposted_events`.
     has_unposted: bool
+    # Whether any of its usage was cancelled: then new usage has to be looked up in `cancellations`.
+    has_cancellations: bool
 
 
 def share_equally(total: int, count: int) -> list[int]:

@@ -26,6 +26,7 @@ __all__ = [
     "lock_mandates",
     "lock_pricing_versions",
     "lock_settings",
+    "mark_cancellations",
     "mark_opening_credits",
     "mark_unposted",
     "past_zones_json",
@@ -79,13 +80,15 @@ async def lock_mandates(connection: AsyncConnection, numbers: Iterable[int]) -> 
     return {row.no: LockedMandate(*row) for row in rows}
 
 
-async def lock_pricing_versions(connection: AsyncConnection, numbers: Iterable[int]) -> dict[int, int]:
+async def lock_pricing_versions(
+    connection: AsyncConnection, numbers: Iterable[int], *, wait: bool = True
+) -> dict[int, int]:
     """Locks mandates as `lock_mandates` does and returns their pricing versions, by which a charge checks that the
-    terms it has read still hold."""
+    terms it has read still hold. Without `wait`, mandates that somebody else has locked are left out."""
     driver = driver_connection(connection)
     rows = await driver.fetch(
         "SELECT m.no, m.pricing_version FROM unnest($1::int[]) AS given (no) JOIN mandates m ON m.no = given.no"
-        " ORDER BY m.no FOR NO KEY UPDATE OF m",
+        f" ORDER BY m.no FOR NO KEY UPDATE OF m{'' if wait else ' SKIP LOCKED'}",
         sorted(set(numbers)),
     )
     return {row["no"]: row["pricing_version"] for row in rows}
@@ -106,18 +109,19 @@ async def read_terms(
     rows = await driver.fetch(
         f"SELECT m.no, m.billing_model, coalesce({own}, {of_plan}, $2) AS markup_percent,"
         f" m.markup_percent IS DISTINCT FROM {own} OR m.plan_markup_percent IS DISTINCT FROM {of_plan} AS passed_over,"
-        " m.time_zone, m.past_time_zones, m.pricing_version, m.has_unposted,"
+        " m.time_zone, m.past_time_zones, m.pricing_version, m.has_unposted, m.has_cancellations,"
         " b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
         sorted(set(numbers)),
         default_markup,
     )
     terms = {}
-    for no, model, percent, passed_over, zone, past, pricing_version, has_unposted, _ in rows:
+    for no, model, percent, passed_over, zone, past, pricing_version, has_unposted, has_cancellations, _ in rows:
         if passed_over:
             report_unusable("mandates", str(no), f"a markup percent is no usable number, {percent} is taken")
         if no is not None:
             calendar = calendar_of(no, zone, past)
-            terms[no] = Terms(no, model, Markup.of(percent), calendar, pricing_version, has_unposted)
+            markup = Markup.of(percent)
+            terms[no] = Terms(no, model, markup, calendar, pricing_version, has_unposted, has_cancellations)
     return terms, rows[0]["revision"]
 
 
@@ -126,6 +130,14 @@ async def mark_unposted(connection: AsyncConnection, numbers: Iterable[int]) -> 
     charges read the terms again."""
     unmarked = sa.and_(one_of(mandates.c.no, sorted(set(numbers))), ~mandates.c.has_unposted)
     await connection.execute(sa.update(mandates).where(unmarked).values(has_unposted=True, **_PRICED_ANEW))
+
+
+async def mark_cancellations(connection: AsyncConnection, numbers: Iterable[int]) -> None:
+    """Notes that usage of these mandates was cancelled, and that events were claimed by that; concurrent charges read
+    the terms again, as with `mark_unposted`."""
+    unmarked = sa.and_(one_of(mandates.c.no, sorted(set(numbers))), ~mandates.c.has_cancellations)
+    marks = {"has_unposted": True, "has_cancellations": True}
+    await connection.execute(sa.update(mandates).where(unmarked).values(**marks, **_PRICED_ANEW))
 
 
 async def lock_settings(connection: AsyncConnection, number: int) -> sa.RowMapping:

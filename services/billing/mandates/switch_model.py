@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.accounts import enabled_member_accounts, read_own_balances
 from services.billing.ledger.domain import BillingModel, Posting
+from services.billing.ledger.holds import move_holds
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.audit_log import record_change
@@ -35,7 +36,7 @@ class ModelSwitch:
 async def switch_model(
     connection: AsyncConnection, mandate_no: int, model: BillingModel, *, caller: Caller, now: datetime
 ) -> ModelSwitch:
-    """Moves the money and sets the model in the caller's transaction.
+    """Moves the money, with what is held of it, and sets the model in the caller's transaction.
 
     The mandate is locked first, so nothing moves its money and no account is made in it meanwhile: usage is charged
     either before, by the old model, or after, by the new one.
@@ -64,6 +65,7 @@ async def switch_model(
         mandate_no, switch, legs, description=f"Billing model {old} to {model}", caller=caller, now=now
     )
     await write_postings(connection, postings, calendars={mandate_no: locked[mandate_no].calendar}, now=now)
+    await move_holds(connection, mandate_no, pool_no=pool_no, to_members=model == "PREPAY_USER")
     if model == "PREPAY_USER":
         await give_opening_credit(connection, locked, now=now)
     touched = {no for leg in legs for no in leg[:2]} - {pool_no}

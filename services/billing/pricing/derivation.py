@@ -64,7 +64,7 @@ def derivation(
                 *source,
                 data.cost,
                 data.tokens,
-                None,
+                data.quantities,
                 data.service_tier,
                 data.conditions,
                 None,
@@ -77,9 +77,9 @@ def derivation(
             before,
             after,
             *source,
-            None if data.cost is None else Cost(plain(data.cost.amount.normalize(EXACT)), data.cost.currency),
+            None if data.cost is None else Cost(_text(data.cost.amount), data.cost.currency),
             None if data.tokens is None else Tokens(**dict(data.tokens)),
-            None if data.quantities is None else {name: plain(count) for name, count in data.quantities.items()},
+            None if data.quantities is None else {name: _text(count) for name, count in data.quantities.items()},
             data.service_tier,
             data.conditions,
             None if data.hold_id is None else str(data.hold_id),
@@ -87,6 +87,10 @@ def derivation(
             data.metadata,
         )
     )
+
+
+def _text(number: Decimal) -> str:
+    return plain(number.normalize(EXACT))
 
 
 def read_derivation(text: str) -> Derivation:

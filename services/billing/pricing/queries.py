@@ -19,6 +19,7 @@ from services.billing.pricing.repository import (
     readable_time,
     stored_version,
 )
+from services.billing.pricing.unposted import waiting
 from services.billing.tables import mandates, prices, unposted_events
 from services.chassis.database import Database
 
@@ -143,7 +144,7 @@ async def list_unpriced(
             mandates.c.id.label("mandate_id"),
         )
         .select_from(unposted_events.join(mandates, mandates.c.no == parked.mandate_no))
-        .where(parked.reason != "FREE", sa.tuple_(*identity) > sa.tuple_(*_place(cursor)), *wanted)
+        .where(waiting(unposted_events), sa.tuple_(*identity) > sa.tuple_(*_place(cursor)), *wanted)
         .order_by(*identity)
         .limit(limit + 1)
     )

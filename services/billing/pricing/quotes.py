@@ -1,14 +1,14 @@
-"""The fast form of pricing: what a token of each kind costs in CHF, rate and markup included, as whole numbers.
+"""The fast form of pricing: what tokens and other units cost in CHF, rate and markup included, as whole numbers.
 
 `rate_usage` is the published form, and this one is made from the same price book and rates. Where a quote has an
 answer it is the exact price that `rate_usage` gives, to the last digit (tests/property/test_quotes.py), because unit
 price, factor, rate and markup are multiplied exactly before the counts are, and the product is only used where it is a
 whole number of 10^-24 CHF. It has none where anything but counts decides: hours of the day, conditions that the version
-names, quantities, storage; nor where something has no price or the price is zero. Those are rated in the published way.
+names; nor where something has no price or the price is zero. Those are rated in the published way.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from operator import itemgetter, mul
@@ -37,14 +37,21 @@ _K = TypeVar("_K")
 _Q = TypeVar("_Q")
 
 
-class _TokenQuote(NamedTuple):
+class _Prices(NamedTuple):
+    """10^-24 CHF for one token of each kind, in their order, and for one unit of each quantity."""
+
+    tokens: tuple[int, ...]
+    units: dict[str, int]
+
+
+class _ModelQuote(NamedTuple):
     """Prices of a model in a tier under one rate and markup, for times from `begin` to before `end` (microseconds since
-    2000): 10^-24 CHF for one token of each kind, by bands of the prompt's length."""
+    2000), by bands of the prompt's length."""
 
     begin: int
     end: int
     borders: Sequence[int]
-    bands: list[tuple[int, ...]]
+    bands: list[_Prices]
     names_conditions: bool
     source: PriceSource
 
@@ -63,7 +70,7 @@ class Quotes:
 
     def __init__(self, tariff: Tariff) -> None:
         self.tariff = tariff
-        self._by_model: dict[tuple[str | None, ...], list[_TokenQuote]] = {}
+        self._by_model: dict[tuple[str | None, ...], list[_ModelQuote]] = {}
         self._by_currency: dict[tuple[str, str], list[_CostQuote]] = {}
         self._kept = 0
 
@@ -76,16 +83,18 @@ class Quotes:
             if quote.begin <= at < quote.end:
                 break
         else:
-            made = self._quote_tokens(data, at, markup)
+            made = self._quote_model(data, at, markup)
             if made is None:
                 return None
             quote = made
         if quote.names_conditions and data.conditions:
             return None
-        band = 0
-        if quote.borders:
-            band = bisect_left(quote.borders, sum(counts) - sum(output_counts(counts)))
-        price = sum(map(mul, counts, quote.bands[band]))
+        prices = quote.bands[0]
+        if quote.borders and counts:
+            prices = quote.bands[bisect_left(quote.borders, sum(counts) - sum(output_counts(counts)))]
+        price = sum(map(mul, counts, prices.tokens))
+        if data.quantities:
+            price += _price_of_units(data.quantities, prices.units)
         return (price, quote.source) if 0 < price < _UNPRICED else None
 
     def _price_of_cost(self, cost: Cost, at: int, markup: Markup) -> tuple[int, PriceSource] | None:
@@ -97,11 +106,10 @@ class Quotes:
             if made is None:
                 return None
             quote = made
-        whole, _, places = cost.amount.partition(".")
-        price, rest = divmod(int(whole + places) * quote.factor, 10 ** len(places))
-        return None if rest or not price else (price, quote.source)
+        price = _times(cost.amount, quote.factor)
+        return (price, quote.source) if price else None
 
-    def _quote_tokens(self, data: UsageData, at: int, markup: Markup) -> _TokenQuote | None:
+    def _quote_model(self, data: UsageData, at: int, markup: Markup) -> _ModelQuote | None:
         if data.provider is None or data.model is None:
             return None
         time = TIME_START + timedelta(microseconds=at)
@@ -109,13 +117,13 @@ class Quotes:
         if held is None:
             return None
         version, begin, end = held
-        prices = version.token_prices(data.service_tier or STANDARD)
+        prices = version.unit_prices(data.service_tier or STANDARD)
         rate = self.tariff.rates.held(version.version.currency, time)
         if prices is None or rate is None:
             return None
         factor = _factor(rate[0], markup)
-        bands = [tuple(_scaled(band.get(kind), factor) for kind in TOKEN_KINDS) for band in prices]
-        quote = _TokenQuote(
+        bands = [_scaled({name: EXACT.multiply(price, factor) for name, price in band.items()}) for band in prices]
+        quote = _ModelQuote(
             microseconds(max(begin, rate[1])),
             microseconds(min(end, rate[2])),
             version.borders,
@@ -156,8 +164,28 @@ def _factor(rate: Rate, markup: Markup) -> Decimal:
     return EXACT.multiply(rate.rate, markup.factor)
 
 
-def _scaled(unit_price: Decimal | None, factor: Decimal) -> int:
-    if unit_price is None:
-        return _UNPRICED
-    scaled = exact(EXACT.multiply(unit_price, factor))
-    return scaled if isinstance(scaled, int) else _UNPRICED
+def _scaled(prices: Mapping[str, Decimal]) -> _Prices:
+    """The prices that are whole numbers of 10^-24 CHF."""
+    whole = {name: scaled for name, price in prices.items() if isinstance(scaled := exact(price), int)}
+    units = {name: price for name, price in whole.items() if name not in TOKEN_KINDS}
+    return _Prices(tuple(whole.get(kind, _UNPRICED) for kind in TOKEN_KINDS), units)
+
+
+def _price_of_units(quantities: Mapping[str, str], prices: Mapping[str, int]) -> int:
+    price = 0
+    for name, quantity in quantities.items():
+        # What did not occur needs no price.
+        if quantity != "0":
+            unit_price = prices.get(name)
+            priced = None if unit_price is None else _times(quantity, unit_price)
+            if priced is None:
+                return _UNPRICED
+            price += priced
+    return price
+
+
+def _times(number: str, price: int) -> int | None:
+    """The price of a decimal number of units; None where it is no whole number of 10^-24 CHF."""
+    whole, _, places = number.partition(".")
+    product, rest = divmod(int(whole + places) * price, 10 ** len(places))
+    return None if rest else product

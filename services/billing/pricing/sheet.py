@@ -137,15 +137,18 @@ class PricedVersion:
         """Whether reported conditions may change the price."""
         return bool(self._conditions)
 
-    def token_prices(self, service_tier: str) -> list[Mapping[str, Decimal]] | None:
-        """What a token of each kind is charged at in a tier, for each band of the prompt's length, where no conditions
-        are reported; None where the time of day decides on prices."""
+    def unit_prices(self, service_tier: str) -> list[Mapping[str, Decimal]] | None:
+        """What a token of each kind and a unit of each quantity is charged at in a tier, for each band of the prompt's
+        length, where no conditions are reported; None where the time of day decides on prices."""
         if self._clock is not None:
             return None
         values = (None,) * len(self._conditions)
         bands = [_Situation(self._tier(service_tier), band, (), values) for band in range(len(self._borders) + 1)]
         sheets = [self._sheets.get(situation) or self._sheet(situation) for situation in bands]
-        return [{kind: price.charged for kind, price in (sheet.borrowed | sheet.tokens).items()} for sheet in sheets]
+        return [
+            {name: price.charged for name, price in (sheet.borrowed | sheet.tokens | sheet.quantities).items()}
+            for sheet in sheets
+        ]
 
     def _sheet_for(self, usage: Metered, at: datetime) -> _Sheet:
         situation = self._situation(usage, at)

@@ -1,4 +1,5 @@
-"""Events that are claimed without a posting: free ones, and those parked until they have a price or a rate."""
+"""Events that are claimed without a posting: free ones, those parked until they have a price or a rate, and those by
+which usage was cancelled."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,7 +16,10 @@ from services.billing.pricing.rating import Parked
 from services.billing.tables import unposted_events
 from services.chassis.database import driver_connection
 
-__all__ = ["UnpostedEvent", "insert_unposted", "take_parked"]
+__all__ = ["UnpostedEvent", "insert_unposted", "take_parked", "waiting"]
+
+# Of events that are claimed for good; all others wait.
+_SETTLED = ("FREE", "CANCELLED", "CANCELLATION")
 
 
 class UnpostedEvent(NamedTuple):
@@ -81,6 +85,23 @@ class UnpostedEvent(NamedTuple):
             mandate_no, event.id, event.digest, "FREE", "", None, *_names(event), event.time, now, None, revision
         )
 
+    @classmethod
+    def cancellation(cls, mandate_no: int, event: Event, cancelled: UUID, now: datetime) -> "UnpostedEvent":
+        """The event by which usage was cancelled, so that its own id is not taken for something else."""
+        return cls(
+            mandate_no,
+            event.id,
+            event.digest,
+            "CANCELLATION",
+            str(cancelled),
+            None,
+            *_names(event),
+            event.time,
+            now,
+            None,
+            0,
+        )
+
 
 def _names(event: Event) -> tuple[str | None, str | None]:
     data = event.data
@@ -94,12 +115,18 @@ async def insert_unposted(connection: AsyncConnection, events: Sequence[Unposted
         await driver.copy_records_to_table("unposted_events", records=events, columns=UnpostedEvent._fields)
 
 
+def waiting(events: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Whether a row of `unposted_events`, or of an alias of it, is parked. The reasons are written out, because a plan
+    for any values could not use the index of parked events."""
+    return events.c.reason.not_in([sa.literal_column(f"'{reason}'") for reason in _SETTLED])
+
+
 async def take_parked(connection: AsyncConnection, *, own: bool, revision: int, limit: int) -> Sequence[sa.RowMapping]:
     """Deletes and returns parked usage, or parked payments (`own`), last looked at under an older price book. It is
     part of the caller's transaction, which settles them or parks them again. Workers do not wait for each other."""
-    taken, parked = unposted_events.c, unposted_events.alias("parked").c
-    # The reason is written out, because a plan for any values could not use the index of parked events.
-    to_look_at = sa.and_(parked.reason != sa.literal_column("'FREE'"), parked.price_revision < revision)
+    unposted = unposted_events.alias("parked")
+    taken, parked = unposted_events.c, unposted.c
+    to_look_at = sa.and_(waiting(unposted), parked.price_revision < revision)
     identities = (
         sa.select(parked.mandate_no, parked.event_id, parked.own)
         .where(to_look_at, parked.own == own)

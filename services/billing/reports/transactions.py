@@ -106,7 +106,7 @@ def _newest_first(columns: sa.ColumnCollection[str, sa.ColumnElement[Any]]) -> l
 
 def transaction_json(row: sa.RowMapping) -> dict[str, Any]:
     """A transaction as every answer shows it; amounts in CHF, processing time in seconds."""
-    usage = row["contra_account"] == "REVENUE"
+    usage = row["contra_account"] == "REVENUE" and row["transaction_type"] == "DEBIT"
     return {
         "id": transaction_id(row["posted_account_no"], row["seq"]),
         "accountId": str(row["member_account_no"]),

@@ -17,6 +17,7 @@ __all__ = ["BoundedHttp"]
 HEAD_BYTES_MAX = 128 * 1024
 HEAD_S = 30.0
 
+_FRAMING = (b"content-length", b"transfer-encoding")
 _TOO_LARGE = (431, "Request Header Fields Too Large", "HEAD_TOO_LARGE", "The head of the request is too large.")
 _MALFORMED = (400, "Bad Request", "MALFORMED_REQUEST", "This is not a valid HTTP request.")
 
@@ -51,7 +52,13 @@ class BoundedHttp(WholeAnswers):
 
     def on_headers_complete(self) -> None:
         self._complete()
+        # No other protocol is spoken here, but behind a head that asks for one the parser reads nothing.
+        upgrade = self.parser.should_upgrade()
+        if upgrade and any(name in _FRAMING for name, _ in self.headers):
+            raise ValueError("the body behind an upgrade would not be read")
         super().on_headers_complete()
+        if upgrade:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._complete()

@@ -33,7 +33,6 @@ __all__ = ["ServiceClient", "Unanswered", "forwarded_operations", "path_of"]
 MARGIN_S = 0.5
 # Requests to one service at once; further ones are answered at once that it is too busy.
 IN_FLIGHT_MAX = 1_000
-_CALLER_HEADER = CALLER_HEADER.lower().encode()
 # No other header is forwarded, above all not the token, and none that the gateway has evaluated itself.
 FORWARDED_HEADERS = ("content-type", "accept-language", "idempotency-key")
 ANSWERED_HEADERS = ("content-type", "retry-after")
@@ -136,7 +135,7 @@ def _user_id(body: bytes) -> str | None:
 async def _forward_raw(client: "ServiceClient", operation: Operation, request: Request, *headers: str) -> Response:
     """The service's answer to a request without a caller: the bytes as they came, and the named headers with them."""
     content = await read_body(request, operation.body or Body())
-    sent = {**_headers_of(request), **{name: request.headers[name] for name in headers if name in request.headers}}
+    sent = {**_headers_of(request), **_text_of(request, headers)}
     answer = await client.send(
         "POST",
         operation.path,
@@ -172,14 +171,18 @@ def _outcome_unknown(answer: Answer) -> bool:
 def _headers_of(request: Request) -> dict[str, str]:
     """The headers that go along, and the request's id.
 
-    A language or type that is no text names none, so it stays here; a key that cannot be one is refused, because
-    a repeat without it would be a second request.
+    A key that cannot be one is refused, because a repeat without it would be a second request.
     """
-    given = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
-    if not IDEMPOTENCY_KEY.fullmatch(given.get("idempotency-key", "none")):
+    if not IDEMPOTENCY_KEY.fullmatch(request.headers.get("idempotency-key", "none")):
         raise InvalidIdempotencyKey(length_max=IDEMPOTENCY_KEY_LENGTH_MAX)
-    kept = {name: text for name, text in given.items() if text.isascii()}
-    return {**kept, "x-request-id": request_id_of(request)}
+    return {**_text_of(request, FORWARDED_HEADERS), "x-request-id": request_id_of(request)}
+
+
+def _text_of(request: Request, names: Sequence[str]) -> dict[str, str]:
+    """The headers of these names. One that is no text names no language and no type and signs nothing, so it stays
+    here."""
+    given = {name: request.headers[name] for name in names if name in request.headers}
+    return {name: text for name, text in given.items() if text.isascii()}
 
 
 def _answer_of(answer: Answer, caller: Caller | None, path: str) -> Response:
@@ -217,14 +220,12 @@ class ServiceClient:
         """The service's answer, whatever its status; `Unanswered` when there is none within the time, `Unavailable`
         when it got no request.
 
-        Headers are text as the server read it, a character for each byte, and go out as these bytes. `repeatable` says
-        that it may get the request twice.
+        Path, query and headers are ASCII. `repeatable` says that it may get the request twice.
         """
-        sent = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
+        sent = dict(headers)
         if caller is not None:
-            context = sign_caller(caller, audience=self._name, secret=self._secret, now=self._clock())
-            sent.append((_CALLER_HEADER, context.encode()))
-        target = path.encode() + (b"?" + query if query else b"")
+            sent[CALLER_HEADER] = sign_caller(caller, audience=self._name, secret=self._secret, now=self._clock())
+        target = f"{path}?{query.decode('ascii')}" if query else path
         if self._in_flight >= IN_FLIGHT_MAX:
             raise Unavailable(headers={"Retry-After": "1"})
         self._in_flight += 1

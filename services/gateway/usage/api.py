@@ -36,7 +36,7 @@ _Recorder = Annotated[UsageRecorder, of_state("usage")]
     "/api/usage",
     **operation(
         "usage-record",
-        "Record one usage event; 202 means that Kafka has it.",
+        "Record one usage event, or cancel one; 202 means that Kafka has it.",
         access=Access.SERVICE_ACCOUNT,
         scope="usage:write",
         limit=None,
@@ -60,7 +60,7 @@ async def record(call: Admitted, recorder: _Recorder) -> Response:
     "/api/usage/batch",
     **operation(
         "usage-record-batch",
-        "Record up to 1,000 usage events; each is judged by itself.",
+        "Record or cancel up to 1,000 usage events; each is judged by itself.",
         access=Access.SERVICE_ACCOUNT,
         scope="usage:write",
         limit=None,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 from rappen_contracts.registry import source_topic
-from rappen_contracts.usage.v1 import UsageRecorded
+from rappen_contracts.usage.v1 import UsageRecorded, UsageVoided
 from services.chassis.operations import ProblemDocument
 
 __all__ = ["NoEventAccepted", "StructuredEvent", "UsageResults"]
@@ -14,7 +14,8 @@ USAGE_EVENTS = source_topic("usage.recorded").events
 
 
 class StructuredEvent(BaseModel):
-    """A CloudEvent in structured mode; its data is the contract's own (ch.rappen.usage.recorded.v1).
+    """A CloudEvent in structured mode: usage (ch.rappen.usage.recorded.v1), or the cancellation of some
+    (ch.rappen.usage.voided.v1); its data is the contract's own.
 
     In place of `data`, `data_base64` may have it as JSON in base64.
     """
@@ -28,7 +29,7 @@ class StructuredEvent(BaseModel):
     ]
     type: Annotated[str, WithJsonSchema({"type": "string", "enum": [event.type for event in USAGE_EVENTS]})]
     time: Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
-    data: UsageRecorded
+    data: UsageRecorded | UsageVoided
 
 
 class UsageResult(BaseModel):

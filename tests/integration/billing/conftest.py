@@ -1,5 +1,6 @@
 """A billing api process, and a directory that knows a few people."""
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
+from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.chassis.caller import Caller
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
-from tests.support.callers import headers
+from tests.support.callers import headers, system_admin
 from tests.support.databases import opened
 from tests.support.directory import directory_events
 from tests.support.events import new_mandate
@@ -37,6 +39,21 @@ class BillingApi:
     async def directory(self, mandate: str, members: dict[str, list[str]], **more: Any) -> None:
         """Tells billing about a mandate and its members, as the gateway's events would."""
         await ApplyDirectory(self.database, clock=system_clock)(directory_events(mandate, members, **more), [])
+
+    async def switch(self, mandate: str, model: BillingModel) -> None:
+        """Switches a mandate's billing model."""
+        path = f"/api/billing/admin/model/{mandate}"
+        answer = await self.call(system_admin(), "POST", path, json={"billingModel": model})
+        assert answer.status_code == 200, answer.text
+
+    async def price(self, model: str, input_price: str) -> None:
+        """Gives a model of anthropic a price in CHF for each token of input."""
+        prices = [{"prices": {"input": input_price}}]
+        entry = {"provider": "anthropic", "model": model, "currency": "CHF", "valid_from": "2026-01-01T00:00:00Z"}
+        file = {"format": "rappen.prices.v1", "prices": [{**entry, "lists": prices}]}
+        path, params = "/api/billing/admin/prices", {"format": "rappen"}
+        answer = await self.call(system_admin(), "POST", path, content=json.dumps(file), params=params)
+        assert answer.status_code == 200, answer.text
 
 
 @pytest.fixture(scope="package")

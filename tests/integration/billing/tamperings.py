@@ -153,7 +153,7 @@ TAMPERINGS = {
         "UPDATE mandates SET billing_model = 'PREPAY_USER' WHERE no = :no; INSERT INTO audit_log"
         " (mandate_no, actor, action, after, at)"
         " VALUES (:no, 'x', 'model', '{\"billingModel\": \"PREPAY_USER\"}', now())",
-        [("idle", "pool")],
+        [("idle", "pool"), ("holds", "user_1")],
         "on an account MANDATE in PREPAY_USER",
     ),
     "the billing model": Tampering(
@@ -206,7 +206,7 @@ TAMPERINGS = {
     ),
     "an account": Tampering(
         "DELETE FROM accounts WHERE no = :user_2",
-        [("accounts", "user_2")],
+        [("accounts", "user_2"), ("holds", "user_2")],
         "the account that rows name does not exist",
     ),
     "a contra account": Tampering(
@@ -219,7 +219,59 @@ TAMPERINGS = {
         f" price_revision) SELECT mandate_no, event_id, digest, 'FREE', '', occurred_at, recorded_at, 0"
         f" FROM transactions WHERE {_FIRST}",
         [("claims", "user_1")],
-        "1 events are both free and charged",
+        "1 events are charged and claimed as free or cancelled too, one is ",
+    ),
+    "what is held on an account": Tampering(
+        "UPDATE accounts SET held = held + 1 WHERE no = :pool",
+        [("held", "pool")],
+        "held 250001, 1 open holds of 250000",
+    ),
+    "what is held on an account without holds": Tampering(
+        "UPDATE accounts SET held = 7 WHERE no = :internal",
+        [("held", "internal")],
+        "held 7, 0 open holds of 0",
+    ),
+    "the amount of a hold": Tampering(
+        "UPDATE holds SET amount = amount * 2 WHERE mandate_no = :no AND state = 'OPEN'",
+        [("held", "pool")],
+        "held 250000, 1 open holds of 500000",
+    ),
+    "an open hold": Tampering(
+        "DELETE FROM holds WHERE mandate_no = :no AND state = 'OPEN'",
+        [("held", "pool")],
+        "held 250000, 0 open holds of 0",
+    ),
+    "a hold that was not given back": Tampering(
+        "UPDATE holds SET state = 'EXPIRED', settled_at = now() WHERE mandate_no = :no AND state = 'OPEN'",
+        [("held", "pool")],
+        "held 250000, 0 open holds of 0",
+    ),
+    "a captured hold that is open again": Tampering(
+        "UPDATE holds SET state = 'OPEN', settled_at = NULL, settled_by = NULL WHERE mandate_no = :no"
+        " AND state = 'CAPTURED'",
+        [("held", "pool")],
+        "held 250000, 2 open holds of 500000",
+    ),
+    "the account of a hold": Tampering(
+        "UPDATE holds SET account_no = :user_1 WHERE mandate_no = :no AND state = 'OPEN'",
+        [("held", "pool"), ("held", "user_1"), ("holds", "user_1")],
+        "open holds of 0",
+    ),
+    "the account of a hold with what is held": Tampering(
+        "UPDATE holds SET account_no = :user_1 WHERE mandate_no = :no AND state = 'OPEN';"
+        " UPDATE accounts SET held = 0 WHERE no = :pool; UPDATE accounts SET held = 250000 WHERE no = :user_1",
+        [("holds", "user_1")],
+        "in PREPAY_MANDATE",
+    ),
+    "the member of a hold": Tampering(
+        "UPDATE holds SET member_account_no = :pool WHERE mandate_no = :no AND state = 'OPEN'",
+        [("holds", "pool")],
+        "is of no member",
+    ),
+    "the usage of a hold": Tampering(
+        "UPDATE holds SET settled_by = gen_random_uuid() WHERE mandate_no = :no AND state = 'CAPTURED'",
+        [("holds", "user_2")],
+        "which is not there",
     ),
 }
 # Where more is wrong than what is said to be.

@@ -13,9 +13,11 @@ from services.billing.audit import AuditCheck, PublishedBalance, audit
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_payment import CreditPayments
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
-from services.billing.ledger.domain import BillingModel
+from services.billing.ledger.domain import BillingModel, hold_id
+from services.billing.ledger.holds import NewHold, insert_holds
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.mandates.change_settings import change_settings
+from services.billing.mandates.repository import lock_mandate
 from services.billing.mandates.switch_model import switch_model
 from services.chassis.clock import system_clock
 from services.chassis.database import Database, driver_connection
@@ -50,7 +52,8 @@ class Mandate:
 
 
 async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -> Mandate:
-    """Charged on two days, with remainders, free and parked events; credited in every way."""
+    """Charged on two days, with remainders, free and parked events; credited in every way; with a hold of each member,
+    of which the first is open and the second captured."""
     mandate = new_mandate()
     await ApplyDirectory(database, clock=system_clock)(
         directory_events(mandate, {"user-1": ["member"], "user-2": ["member"]}), []
@@ -61,11 +64,13 @@ async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -
         await post_manual_credit(connection, no, credit, caller=system_admin(), now=system_clock())
         if model != "PREPAY_MANDATE":
             await switch_model(connection, no, model, caller=system_admin(), now=system_clock())
+    captured = await _hold(database, no, own=model == "PREPAY_USER")
     for number in range(4):
         user, at = f"user-{1 + number % 2}", DAY + timedelta(days=number // 2)
+        hold = captured if number == 1 else None
         await charge(
             database,
-            usage_record(mandate, user, amount=f"0.01000{number}123", at=at),
+            usage_record(mandate, user, amount=f"0.01000{number}123", at=at, hold_id=hold),
             usage_record(mandate, user, amount=f"0.00{number}00000007", at=at),
             usage_record(mandate, user, amount="0", at=at),
             usage_record(mandate, user, cost=None, model="unknown", tokens={"input": 5}, at=at),
@@ -73,13 +78,41 @@ async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -
     changed = subscription(mandate, uuid4(), 1, "ACTIVE", budget_due=True)
     await ApplySubscription(database, clock=system_clock)([changed], [])
     await CreditPayments(database, clock=system_clock)([paid(mandate, 10)], [])
+    return Mandate(mandate, no, await _accounts(database, no))
+
+
+async def _accounts(database: Database, no: int) -> dict[str, int]:
     async with on_driver(database) as connection:
         rows = await connection.fetch("SELECT type, user_id, no FROM accounts WHERE mandate_no = $1", no)
     names = {"MANDATE": "pool"}
-    accounts = {
+    return {
         (row["user_id"] or names.get(row["type"], row["type"].lower())).replace("-", "_"): row["no"] for row in rows
     }
-    return Mandate(mandate, no, accounts)
+
+
+async def _hold(database: Database, no: int, *, own: bool) -> str:
+    """A hold of each member; the id of that of the second."""
+    accounts, captured = await _accounts(database, no), hold_id(no, uuid4())
+    made = [
+        NewHold(
+            mandate_no=no,
+            id=id_,
+            account_no=accounts[user if own else "pool"],
+            member_account_no=accounts[user],
+            amount=250_000,
+            provider="anthropic",
+            model=None,
+            feature_instance_id=None,
+            created_at=system_clock(),
+            created_by="service:tests",
+            expires_at=system_clock() + timedelta(hours=1),
+        )
+        for user, id_ in (("user_1", hold_id(no, uuid4())), ("user_2", captured))
+    ]
+    async with database.transaction() as connection:
+        await lock_mandate(connection, no)
+        await insert_holds(connection, made)
+    return str(captured)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +176,12 @@ async def test_money_on_members_accounts_of_a_pool_mandate_is_named(
         " VALUES (:no, 'x', 'model', '{\"billingModel\": \"UNLIMITED\"}', now())",
     )
     accounts = member_mandate.accounts
-    assert await _failures(admin) == {("idle", str(accounts["user_1"])), ("idle", str(accounts["user_2"]))}
+    assert await _failures(admin) == {
+        ("idle", str(accounts["user_1"])),
+        ("idle", str(accounts["user_2"])),
+        # What is held would have moved with it.
+        ("holds", str(accounts["user_1"])),
+    }
 
 
 async def test_an_opening_credit_whose_mark_is_gone_is_named(

@@ -15,13 +15,17 @@ from services.chassis.faults import FaultPoints
 from services.chassis.kafka import make_producer
 from services.chassis.relay import Relay
 from services.chassis.settings import KafkaSettings
+from tests.integration.billing.conftest import BillingApi
+from tests.support.callers import system_admin
 from tests.support.charging import charge
 from tests.support.databases import unseen
 from tests.support.events import new_mandate, usage_record
+from tests.support.holding import Holding, chf
 from tests.support.ledger import Books
 from tests.support.parts import at_work
 from tests.support.processes import run_command
 from tests.support.stack import ServerPair
+from tests.support.topics import read_topic
 
 
 @pytest.fixture
@@ -47,6 +51,44 @@ async def _audit(servers: ServerPair, *more: str, broker: str | None = None) -> 
     ended = await asyncio.to_thread(run_command, servers, "billing", "audit", *more, more=settings)
     assert "Traceback" not in ended.stderr, ended.stderr
     return ended.returncode, json.loads(ended.stdout) if "--json" in more else ended.stdout
+
+
+async def test_what_is_held_is_published_with_a_version_of_its_own(
+    api: BillingApi, books: Books, kafka: KafkaSettings, servers: ServerPair
+) -> None:
+    mandate = new_mandate()
+    await api.directory(mandate, {"user-1": ["member"]})
+    holding = Holding(api, books, mandate)
+    settings = {"blockOnZeroBalance": False}
+    await api.call(system_admin(), "POST", f"/api/billing/admin/settings/{mandate}", json=settings)
+    # Before the account has any row, and so any balance.
+    holds = [await holding.hold("1")]
+    await books.relayed()
+    await holding.credit(5)
+    await books.relayed()
+    holds.append(await holding.hold("2"))
+    await books.relayed()
+    assert (await holding.capture(holds[0], cost=chf("0.1"))).status_code == 200
+    await books.relayed()
+    assert (await holding.void(holds[1])).status_code == 200
+    await books.relayed()
+    (pool,) = await books.fetch(
+        "SELECT a.no FROM accounts a JOIN mandates m ON m.no = a.mandate_no WHERE m.id = $1 AND a.type = 'MANDATE'",
+        mandate,
+    )
+    records = await read_topic(kafka.bootstrap_servers, "balance.changed", key=f"{mandate}/{pool['no']}")
+    changes = [json.loads(record.value) for record in records]
+    told = [(each["version"], each["rows"], each["balance"]["amount"], each["held"]["amount"]) for each in changes]
+    assert told == [
+        (1, 0, "0.000000", "1.000000"),
+        (2, 1, "5.000000", "1.000000"),
+        (3, 1, "5.000000", "3.000000"),
+        # A row, and one hold less.
+        (5, 2, "4.850000", "2.000000"),
+        (6, 2, "4.850000", "0.000000"),
+    ]
+    code, answer = await _audit(servers, "--json")
+    assert (code, answer["ok"]) == (0, True)
 
 
 async def test_a_last_row_that_is_gone_from_the_books_was_published(

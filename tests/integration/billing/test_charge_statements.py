@@ -3,11 +3,12 @@
 from typing import Any
 from uuid import uuid4
 
+from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.charging.recent_events import GENERATION_MAX, RecentEvents
 from services.billing.charging.usage_events import Usage
 from services.chassis.database import Database
 from tests.support.charging import charging, received
-from tests.support.events import new_mandate, usage_record
+from tests.support.events import new_mandate, usage_record, voided_record
 from tests.support.ledger import Books
 from tests.support.statements import CountedDatabase
 
@@ -107,6 +108,39 @@ async def test_events_without_a_price_take_the_same_statements_whatever_their_nu
     assert await books.parked(mandates) == 3 + sum(SIZES)
 
 
-def _batch(mandates: list[str], size: int, **data: Any) -> list[Usage]:
+async def test_cancellations_take_the_same_statements_whatever_their_number(database: Database, books: Books) -> None:
+    mandates, counted = [new_mandate() for _ in range(5)], CountedDatabase(database)
+    charge = charging(counted)
+    await charge(_batch(mandates, 100), [])
+    statements = {}
+    for size in SIZES:
+        usage = [usage_record(mandates[n % 5], "user-1") for n in range(2 * size)]
+        # One half of it is there before, the other comes with its cancellation.
+        await charge(received(usage[:size]), [])
+        voids = [voided_record(mandates[n % 5], record.event_id) for n, record in enumerate(usage)]
+        counted.calls.clear()
+        await charge(received([*usage[size:], *voids]), [])
+        statements[size] = list(counted.calls)
+    assert len({tuple(calls) for calls in list(statements.values())[1:]}) == 1, statements
+    # The first marks its mandates, which the later ones find marked.
+    assert len(statements[1]) <= len(statements[10]) + 1 <= 30
+    assert await books.pool(mandates[0]) == -20 * 15_000
+
+
+async def test_only_mandates_with_cancellations_pay_for_them(database: Database) -> None:
+    plain, cancelling, counted = new_mandate(), new_mandate(), CountedDatabase(database)
+    charge = charging(counted)
+    await charge([*_batch([plain], 5), *_batch([cancelling], 5)], [])
+    await charge(received([voided_record(cancelling, uuid4())]), [])
+    calls = {}
+    for name, mandates in {"plain": [plain], "cancelling": [cancelling], "both": [plain, cancelling]}.items():
+        counted.calls.clear()
+        await charge(_batch(mandates, 4), [])
+        calls[name] = len(counted.calls)
+    # Its usage is looked up among what was claimed without a posting, and among what was cancelled.
+    assert calls["cancelling"] == calls["both"] == calls["plain"] + 2
+
+
+def _batch(mandates: list[str], size: int, **data: Any) -> list[Usage | CancellationEvent]:
     records = [usage_record(mandates[n % len(mandates)], f"user-{n % 3}", **data) for n in range(size)]
     return received(records)

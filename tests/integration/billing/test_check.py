@@ -15,6 +15,7 @@ from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
 from services.chassis.caller import Caller, CallerVerifier
 from services.chassis.clock import system_clock
+from services.chassis.faults import FaultPoints
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, checker, member_of, system_admin
 from tests.support.charging import charge
@@ -257,7 +258,14 @@ async def test_the_direct_path_refuses_as_every_path_does(api: BillingApi, manda
 async def test_the_route_of_the_check_answers_as_the_direct_path_does(api: BillingApi, mandate: str) -> None:
     app = application()
     verifier = CallerVerifier(audience="billing", secret=api.secret)
-    serve_routes(app, BillingSettings.model_construct(), database=api.database, caller=verifier, clock=system_clock)
+    serve_routes(
+        app,
+        BillingSettings.model_construct(),
+        database=api.database,
+        caller=verifier,
+        clock=system_clock,
+        faults=FaultPoints(None),
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://billing") as client:
         behind = BillingApi(client, api.secret, api.database)
         assert await check(behind, mandate) == await check(api, mandate)

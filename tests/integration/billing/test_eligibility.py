@@ -3,6 +3,7 @@
 import asyncio
 
 from services.billing.checks.eligibility import TOGETHER_MAX, EligibilityBatcher
+from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from tests.support.databases import opened
 from tests.support.stack import ServerPair
@@ -10,14 +11,14 @@ from tests.support.stack import ServerPair
 
 async def test_who_asks_in_the_turn_in_which_a_reader_ends_is_answered(database: Database, mandate: str) -> None:
     # An answered caller goes on in the very turn in which the only reader, having nobody left, comes to its end.
-    batcher = EligibilityBatcher(database, readers_max=1)
+    batcher = EligibilityBatcher(database, system_clock, readers_max=1)
     async with asyncio.timeout(10):
         for _ in range(3):
             assert (await batcher.read(mandate, "user-1", None))["known"]
 
 
 async def test_who_goes_away_and_who_comes_meanwhile_leave_nobody_waiting(database: Database, mandate: str) -> None:
-    batcher = EligibilityBatcher(database)
+    batcher = EligibilityBatcher(database, system_clock)
 
     async def ask(number: int) -> bool:
         for _ in range(5):
@@ -36,7 +37,7 @@ async def test_who_goes_away_and_who_comes_meanwhile_leave_nobody_waiting(databa
 
 async def test_checks_without_end_leave_a_connection_to_others(servers: ServerPair) -> None:
     async with opened(servers.dsn("billing"), pool_size=1) as database:
-        batcher = EligibilityBatcher(database, readers_max=1)
+        batcher = EligibilityBatcher(database, system_clock, readers_max=1)
 
         async def ask() -> None:
             while True:

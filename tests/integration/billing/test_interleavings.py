@@ -6,11 +6,12 @@ Whichever commits first: afterwards all money is where the model in force looks 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
-from uuid import uuid4
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import asyncpg
 import pytest
 
+from services.billing.corrections.reverse_charge import cancel_event
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_payment import CreditPayments
 from services.chassis.clock import system_clock
@@ -19,7 +20,7 @@ from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, system_admin
 from tests.support.charging import charge, settling
 from tests.support.databases import connected
-from tests.support.events import new_mandate, usage_record
+from tests.support.events import new_mandate, usage_record, voided_record
 from tests.support.facts import paid, subscription
 from tests.support.ledger import Books
 from tests.support.locks import held_accounts
@@ -70,6 +71,20 @@ async def _budget(api: BillingApi, mandate: str) -> None:
     await ApplySubscription(api.database, clock=system_clock)([due], [])
 
 
+def _charged_before(mandate: str) -> UUID:
+    """The id of usage that a mandate has when the movement begins."""
+    return uuid5(NAMESPACE_OID, mandate)
+
+
+async def _cancellation(api: BillingApi, mandate: str) -> None:
+    await charge(api.database, voided_record(mandate, _charged_before(mandate)))
+
+
+async def _cancellation_by_word(api: BillingApi, mandate: str) -> None:
+    done = await cancel_event(api.database, mandate, _charged_before(mandate), "by hand", clock=system_clock)
+    assert (done.state, done.new) == ("reversed", True)
+
+
 MOVEMENTS: list[Movement] = [
     _usage,
     _usage_of_a_newcomer,
@@ -79,6 +94,8 @@ MOVEMENTS: list[Movement] = [
     _credit_without_a_member,
     _payment,
     _budget,
+    _cancellation,
+    _cancellation_by_word,
 ]
 
 
@@ -124,6 +141,7 @@ async def test_a_movement_is_before_or_after_a_switch_and_leaves_no_money_behind
     api: BillingApi, books: Books, servers: ServerPair, movement: Movement, switch: Switch
 ) -> None:
     mandate = await _mandate(api, switch.old)
+    await charge(api.database, usage_record(mandate, "user-1", event_id=_charged_before(mandate), amount="0.333333"))
     async with held_accounts(servers.admin_dsn, mandate) as lock:
         both = (_switch(api, mandate, switch.new), movement(api, mandate))
         await lock.begin(*(both if switch.first else reversed(both)))

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from services.billing.charging.cancellations import Cancellation, insert_cancellations
 from services.billing.ledger.domain import BALANCE_MAX, BillingModel, Posting
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.write_postings import prepare_postings, write_postings
@@ -33,8 +34,11 @@ async def _charges(books: Books, mandate: str) -> list[asyncpg.Record]:
     )
 
 
-async def _write(database: Database, postings: Sequence[Posting]) -> None:
+async def _write(database: Database, postings: Sequence[Posting], *cancelled: asyncpg.Record) -> None:
+    """Writes postings; the usage of the rows whose charges they take back is cancelled, as the audit expects it."""
+    cancellations = [Cancellation(row["mandate_no"], row["event_id"], "for tests") for row in cancelled]
     async with database.transaction() as connection:
+        await insert_cancellations(connection, cancellations, system_clock())
         mandate = await lock_mandate(connection, postings[0].mandate_no)
         calendars = {mandate.no: mandate.calendar}
         await write_postings(connection, postings, calendars=calendars, now=system_clock())
@@ -52,7 +56,7 @@ async def test_a_charge_is_taken_back_and_the_books_add_up(
     for amount in amounts:
         await charge(api.database, usage_record(mandate, "user-1", amount=amount, at=AT))
     first, second, third = await _charges(books, mandate)
-    await _write(api.database, [reversal(first), reversal(third)])
+    await _write(api.database, [reversal(first), reversal(third)], first, third)
     assert await books.failing() == {}
     (rollup,) = await books.fetch("SELECT * FROM rollups WHERE mandate_no = $1", first["mandate_no"])
     assert (rollup["cost"], rollup["count"]) == (second["amount"], 1)
@@ -73,7 +77,7 @@ async def test_a_charge_and_what_takes_it_back_may_come_in_one_transaction_with_
     credit = reversal(
         row, event_id=uuid4().bytes, transaction_type="CREDIT", contra_account="PROMOTIONAL", reference_type="ADMIN"
     )
-    await _write(api.database, [reversal(row), replace(credit, dimension_no=None)])
+    await _write(api.database, [reversal(row), replace(credit, dimension_no=None)], row)
     assert await books.failing() == {}
     (pool,) = await books.fetch("SELECT * FROM accounts WHERE no = $1", row["posted_account_no"])
     # A credit raises the level; what only comes back does not.
@@ -83,7 +87,7 @@ async def test_a_charge_and_what_takes_it_back_may_come_in_one_transaction_with_
 async def test_the_same_reversal_is_posted_once(api: BillingApi, books: Books, mandate: str) -> None:
     await charge(api.database, usage_record(mandate, "user-1", amount="1", at=AT))
     (row,) = await _charges(books, mandate)
-    await _write(api.database, [reversal(row)])
+    await _write(api.database, [reversal(row)], row)
     with pytest.raises(asyncpg.UniqueViolationError):
         await _write(api.database, [reversal(row)])
     assert await books.failing() == {}
@@ -101,7 +105,7 @@ async def test_a_publisher_that_names_free_usage_like_a_reversal_disturbs_nothin
     await charge(
         api.database, usage_record(mandate, "user-1", event_id=UUID(bytes=posting.event_id), amount="0", at=AT)
     )
-    await _write(api.database, [posting])
+    await _write(api.database, [posting], row)
     assert await books.failing() == {}
 
 

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.billing.checks.eligibility import TOGETHER_MAX, WAITING_MAX, EligibilityBatcher
+from services.chassis.clock import system_clock
 from services.chassis.database import Database, DatabaseUnavailable, extend_timeouts, is_transient, is_undecided
 from services.chassis.settings import DatabaseSettings
 from tests.integration.billing.conftest import BillingApi
@@ -163,7 +164,7 @@ async def test_who_borrows_again_and_again_goes_behind_who_waits(narrow: Databas
 async def test_more_checks_than_can_wait_are_refused_at_once(
     database: Database, mandate: str, servers: ServerPair
 ) -> None:
-    batcher = EligibilityBatcher(database, readers_max=1)
+    batcher = EligibilityBatcher(database, system_clock, readers_max=1)
     async with held(servers.admin_dsn, "LOCK TABLE billing.price_book IN ACCESS EXCLUSIVE MODE"):
         read = [batcher.read(mandate, "user-1", None) for _ in range(TOGETHER_MAX + WAITING_MAX)]
         waiting = [asyncio.create_task(one) for one in read[:TOGETHER_MAX]]

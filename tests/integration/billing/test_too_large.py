@@ -1,6 +1,5 @@
 """Amounts that an account cannot hold are refused alone, by their code, and hold nobody else up."""
 
-import json
 from uuid import uuid4
 
 from rappen_contracts.subscription.v1 import Plan
@@ -18,21 +17,11 @@ from tests.support.ledger import Books
 COUNT_MAX = 2**53 - 1
 
 
-async def _price(api: BillingApi, model: str, input_price: str) -> None:
-    prices = [{"prices": {"input": input_price}}]
-    entry = {"provider": "anthropic", "model": model, "currency": "CHF", "valid_from": "2026-01-01T00:00:00Z"}
-    file = {"format": "rappen.prices.v1", "prices": [{**entry, "lists": prices}]}
-    answer = await api.call(
-        system_admin(), "POST", "/api/billing/admin/prices", content=json.dumps(file), params={"format": "rappen"}
-    )
-    assert answer.status_code == 200, answer.text
-
-
 async def test_an_amount_out_of_range_is_refused_and_its_neighbours_are_charged_in_the_same_batch(
     api: BillingApi, books: Books, mandate: str
 ) -> None:
     model = f"model-{uuid4()}"
-    await _price(api, model, "1000")
+    await api.price(model, "1000")
     huge = usage_record(mandate, cost=None, model=model, tokens={"input": COUNT_MAX})
     before, after = ([usage_record(mandate) for _ in range(5)] for _ in range(2))
     await charge(api.database, *before, huge, *after)
@@ -43,7 +32,7 @@ async def test_an_amount_out_of_range_is_refused_and_its_neighbours_are_charged_
 
 async def test_an_account_whose_only_usage_was_refused_has_nothing_to_tell(api: BillingApi, books: Books) -> None:
     mandate, model = new_mandate(), f"model-{uuid4()}"
-    await _price(api, model, "1000")
+    await api.price(model, "1000")
     await charge(api.database, usage_record(mandate, cost=None, model=model, tokens={"input": COUNT_MAX}))
     assert await books.refused(mandate) == {"AMOUNT_TOO_LARGE": 1}
     marked = "SELECT count(*) FROM unpublished_balances u JOIN mandates m ON m.no = u.mandate_no WHERE m.id = $1"
@@ -69,7 +58,7 @@ async def test_a_parked_event_whose_price_is_out_of_range_stays_parked_alone(
     usages = [usage_record(mandate, cost=None, model=model, tokens={"input": n}) for n in (1, COUNT_MAX, 2)]
     await charge(api.database, *usages)
     assert await books.parked([mandate]) == 3
-    await _price(api, model, "1000")
+    await api.price(model, "1000")
     settle = settling(api.database)
     while await settle():
         pass

@@ -315,3 +315,55 @@ async def test_a_caller_who_hangs_up_within_a_body_is_no_failed_request(gateway:
     await writer.wait_closed()
     await asyncio.sleep(0.5)
     assert request_id not in gateway.log_text()
+
+
+_POST = b"POST /api/billing/webhook/stripe HTTP/1.1\r\nHost: x\r\n"
+_SECOND = b"GET /api/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
+        b"Content-Length: 4\r\nContent-Length: 4\r\n\r\nabcd",
+        b"Content-Length: 4\r\nContent-Length: 0\r\n\r\nabcd",
+        b"Content-Length: 4, 4\r\n\r\nabcd",
+        b"Content-Length: +4\r\n\r\nabcd",
+        b"Content-Length : 4\r\n\r\nabcd",
+        b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+        b"Content-Length: 0\r\nX-A: b\r\n X-Rappen-Caller: c\r\n\r\n",
+        b"Content-Length: 0\r\nX-A: b\nX-B: c\r\n\r\n",
+        b"Content-Length: 0\r\nX-A: b\x00c\r\n\r\n",
+        b"Content-Length: 0\r\nX A: b\r\n\r\n",
+    ],
+)
+async def test_a_request_whose_end_is_a_matter_of_opinion_is_refused_with_all_behind_it(
+    gateway: GatewayProcess, framing: bytes, peers: dict[str, Peer]
+) -> None:
+    before = peers["payments"].requests
+    line, problem = await _sent(gateway, _POST + framing + _SECOND)
+    assert line == b"HTTP/1.1 400 Bad Request"
+    assert problem["code"] == "MALFORMED_REQUEST"
+    assert peers["payments"].requests == before
+
+
+async def test_an_upgrade_that_is_not_made_is_answered_and_ends_the_connection(gateway: GatewayProcess) -> None:
+    """The parser reads nothing behind it, so whoever sent more would wait for ever."""
+    asked = b"GET /api/nothing HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
+    line, problem = await _sent(gateway, asked)
+    assert line == b"HTTP/1.1 404 Not Found"
+    assert problem["code"] == "NOT_FOUND"
+
+
+async def test_an_upgrade_with_a_body_is_refused_because_the_body_would_not_be_read(
+    gateway: GatewayProcess, peers: dict[str, Peer]
+) -> None:
+    before = peers["payments"].requests
+    for framing in (b"Content-Length: 4\r\n\r\nabcd", b"Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n"):
+        line, problem = await _sent(gateway, _POST + b"Connection: upgrade\r\nUpgrade: h2c\r\n" + framing)
+        assert line == b"HTTP/1.1 400 Bad Request"
+        assert problem["code"] == "MALFORMED_REQUEST"
+    assert peers["payments"].requests == before

@@ -24,6 +24,7 @@ from tests.support.waiting import eventually
         ("GET", "/api/billing/balance", "billing"),
         ("GET", "/api/billing/balance/m1", "billing"),
         ("GET", "/api/billing/transactions", "billing"),
+        ("POST", "/api/billing/transactions/t1/reverse", "billing"),
         ("GET", "/api/billing/providers", "billing"),
         ("GET", "/api/billing/markup", "billing"),
         ("GET", "/api/billing/admin/settings/m1", "billing"),
@@ -110,6 +111,39 @@ async def test_ids_that_look_like_steps_of_a_path_stay_ids(client: httpx.AsyncCl
         assert_problem(await client.get(f"/api/billing/balance/{hostile}", headers=admin), 404)
     for hostile in ("a%00b", "a%20b", "a%3Fb", "a%23b", "%C3%BC", "x" * 65):
         assert_problem(await client.get(f"/api/billing/balance/{hostile}", headers=admin), 422, "VALIDATION")
+
+
+async def test_a_path_in_another_spelling_is_the_same_guarded_operation_or_none(
+    client: httpx.AsyncClient, admin: Headers, issuer: Issuer, peers: dict[str, Peer]
+) -> None:
+    async def ask(target: bytes, headers: Headers) -> httpx.Response:
+        # A path that is given as usual is put in order by the client.
+        return await client.get("/", headers=headers, extensions={"target": target})
+
+    service_account = issuer.service_account("usage:check")
+    for same in (b"/api/billing%2Fbalance", b"/%61pi/billing/%62alance", b"http://other.test/api/billing/balance"):
+        assert (await ask(same, admin)).json()["path"] == "/api/billing/balance"
+        assert_problem(await ask(same, {}), 401)
+        assert_problem(await ask(same, service_account), 403)
+    before = {name: peer.requests for name, peer in peers.items()}
+    for none in (
+        b"//api/billing/balance",
+        b"/api//billing/balance",
+        b"/api/./billing/balance",
+        b"/api/x/../billing/balance",
+        b"/api/x/%2e%2e/billing/balance",
+        b"/API/billing/balance",
+        b"/api/billing/balance/",
+        b"/api/billing/balance%00",
+        b"/api/billing/balance%20",
+        b"/api/billing/balance;x",
+        b"/api/billing%252Fbalance",
+        b"/api\\billing\\balance",
+        b"/internal/top-up-target/m1",
+        b"/internal%2Ftop-up-target/m1",
+    ):
+        assert_problem(await ask(none, admin), 404)
+    assert {name: peer.requests for name, peer in peers.items()} == before
 
 
 async def test_internal_paths_of_the_services_are_not_public(client: httpx.AsyncClient, admin: Headers) -> None:
@@ -278,6 +312,7 @@ async def test_a_connection_lost_after_the_request_was_sent_is_another_thing_tha
     server = await asyncio.start_server(hear_and_hang_up, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     http = HttpClient(f"http://127.0.0.1:{port}")
+    await http.start()
     service = ServiceClient(http, name="billing", secret=issuer.key_id, clock=system_clock)
     with pytest.raises(Unanswered):
         await service.send("POST", "/x", caller=None, body=b"{}", headers={}, timeout_s=5, repeatable=False)
@@ -346,12 +381,12 @@ async def test_an_idempotency_key_of_other_characters_is_400_before_any_service_
     assert "UnicodeEncodeError" not in gateway.log_text()
 
 
-async def test_stripes_signature_arrives_byte_for_byte_whatever_it_is(client: httpx.AsyncClient) -> None:
-    for signature in (b"t=1,v1=\xe9", b"t=1,v1=\xc3\xa9", b"\xff\xfe", b"t=1,v1=abc"):
+async def test_a_signature_that_is_no_text_signs_nothing_and_is_left_out(client: httpx.AsyncClient) -> None:
+    for signature in (b"t=1,v1=\xe9", b"t=1,v1=\xc3\xa9", b"\xff\xfe"):
         given = _with({"Content-Type": "application/json"}, "Stripe-Signature", signature)
         answer = await client.post("/api/billing/webhook/stripe", content=b"{}", headers=given)
         assert answer.status_code == 200, answer.text
-        assert answer.json()["headers"]["stripe-signature"].encode("latin-1") == signature
+        assert "stripe-signature" not in answer.json()["headers"]
 
 
 def _with(headers: Headers, name: str, value: bytes) -> list[tuple[bytes, bytes]]:

@@ -8,13 +8,13 @@ import time
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
 from rappen_contracts import decode
-from rappen_contracts.usage.v1 import UsageRecorded
+from rappen_contracts.usage.v1 import UsageRecorded, UsageVoided
 from services.chassis.clock import system_clock
 from tests.integration.gateway.support import Headers, assert_problem, unique
 from tests.support.gateway import GatewayProcess, Issuer
@@ -120,7 +120,36 @@ async def test_a_payment_cannot_be_written_through_the_usage_endpoint(
     document = assert_problem(refused, 422, "INVALID_EVENTS")
     (result,) = document["results"]
     assert (result["status"], result["code"]) == ("invalid", "UNKNOWN_TYPE")
-    assert result["detail"] == "type: no such event; known are ch.rappen.usage.recorded.v1"
+    known = "ch.rappen.usage.recorded.v1, ch.rappen.usage.voided.v1"
+    assert result["detail"] == f"type: no such event; known are {known}"
+
+
+async def test_a_cancellation_is_taken_as_usage_is(
+    client: httpx.AsyncClient, service_account: Headers, servers: ServerPair
+) -> None:
+    mandate = unique("m")
+    usage = an_event(mandate)
+    cancelling = an_event(mandate, type="ch.rappen.usage.voided.v1", data=_cancelled(mandate, event_id=usage["id"]))
+    answer = await send(client, service_account, cancelling)
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 1), answer.text
+    bad = [
+        an_event(mandate, type="ch.rappen.usage.voided.v1", data=data)
+        for data in (usage["data"], _cancelled(mandate, event_id="evt_1"), _cancelled(mandate, reason=""))
+    ]
+    answer = await send_batch(client, service_account, [usage, cancelling, *bad])
+    assert answer.status_code == 207, answer.text
+    codes = [result.get("code") for result in answer.json()["results"]]
+    assert codes == [None, None, "MISSING_FIELD", "BAD_UUID", "TOO_SHORT"]
+    records = await read_topic(servers.kafka.bootstrap_servers, "usage.recorded", key=mandate, count=3)
+    assert [dict(record.headers)["ce_id"].decode() for record in records] == [
+        *(cancelling["id"], usage["id"], cancelling["id"])
+    ]
+    read = decode(records[0].headers, records[0].value, now=system_clock())
+    assert read.data == UsageVoided(mandate_id=mandate, event_id=UUID(usage["id"]), reason="sent twice")
+
+
+def _cancelled(mandate: str, **changes: Any) -> dict[str, Any]:
+    return {"mandate_id": mandate, "event_id": str(uuid4()), "reason": "sent twice", **changes}
 
 
 async def test_when_nothing_is_valid_the_answer_is_a_problem_with_every_result(

@@ -51,7 +51,8 @@ def _read(*, at: datetime = NOW, **data: Any) -> Usage:
 
 
 def _context() -> PricingContext:
-    terms = Terms(1, "PREPAY_MANDATE", Markup.of(Decimal(100)), Calendar("Europe/Zurich"), 0, has_unposted=False)
+    markup, calendar = Markup.of(Decimal(100)), Calendar("Europe/Zurich")
+    terms = Terms(1, "PREPAY_MANDATE", markup, calendar, 0, has_unposted=False, has_cancellations=False)
     return PricingContext({1: terms}, TARIFF, Quotes(TARIFF))
 
 

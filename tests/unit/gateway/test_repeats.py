@@ -3,7 +3,13 @@
 from services.chassis.operations import EXTENSION, Repeat
 from services.gateway.edge.operations import SERVICES, Operation, operations_of, read_document
 
-MOVE_MONEY = {"billing-credit", "billing-change-model", "payments-create-checkout", "subscriptions-start"}
+MOVE_MONEY = {
+    "billing-authorize-hold",
+    "billing-change-model",
+    "billing-credit",
+    "payments-create-checkout",
+    "subscriptions-start",
+}
 
 
 def _operations() -> list[Operation]:

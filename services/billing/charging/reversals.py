@@ -1,0 +1,187 @@
+"""Taking charges back: the postings that reverse them, and those that bring the money to where it is used by now."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID, uuid5
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.billing.charging.cancellations import Cancellation, EventKey, read_charges, read_receivers
+from services.billing.ledger.calendars import Calendar
+from services.billing.ledger.domain import (
+    LEDGER_NAMESPACE,
+    AccountType,
+    BillingModel,
+    Posting,
+    charged_account_type,
+    transaction_id,
+)
+from services.billing.ledger.write_postings import prepare_postings, write_prepared
+from services.billing.mandates.domain import share_equally
+
+__all__ = ["LockedTerms", "reversal_id", "reverse_charges"]
+
+# Postings of one mandate that stand or fall together, each with the usage that it is about.
+_Postings = list[tuple[EventKey, Posting]]
+
+
+class LockedTerms(Protocol):
+    """What a reversal depends on, under the lock of the mandate."""
+
+    @property
+    def billing_model(self) -> BillingModel:
+        """Whose balance pays by now."""
+        ...
+
+    @property
+    def calendar(self) -> Calendar:
+        """The mandate's calendar."""
+        ...
+
+
+def reversal_id(mandate_no: int, event_id: UUID) -> UUID:
+    """The id of the row that takes the charge of a usage event back: there is one, whoever asks for it."""
+    return uuid5(LEDGER_NAMESPACE, f"reversal/{mandate_no}/{event_id}")
+
+
+async def reverse_charges(
+    connection: AsyncConnection,
+    due: Mapping[EventKey, Cancellation],
+    mandates: Mapping[int, LockedTerms],
+    *,
+    now: datetime,
+) -> set[EventKey]:
+    """Takes back what the cancelled usage was charged, of what was charged at all, in the caller's transaction, which
+    has locked the mandates; gives the usage that is left out, because a balance would leave the ledger's range.
+
+    What stands first in `due` is taken back first. The money goes to the account that was charged. Where the billing
+    model does not use that account any more, it goes on as a switch would have moved it. The number of statements does
+    not depend on the number of charges.
+    """
+    left_out: set[EventKey] = set()
+    while True:
+        charges = await read_charges(connection, [key for key in due if key not in left_out])
+        if not charges:
+            return left_out
+        postings = [_reversal(row, due[_key(row)]) for row in charges]
+        postings += await _passed_on(connection, charges, mandates, now)
+        calendars = {no: mandates[no].calendar for no in {row["mandate_no"] for row in charges}}
+        prepared = await prepare_postings(connection, postings, calendars=calendars, now=now)
+        for _, error in prepared.faulty:
+            raise error
+        if not prepared.out_of_range:
+            await write_prepared(connection, prepared)
+            return left_out
+        # Nothing is left out in part: the rest is prepared once more without it, and without all that a mandate passes
+        # on where that is out of range.
+        beyond = {posting.identity for posting in prepared.out_of_range}
+        passed_on = {posting.mandate_no for posting in prepared.out_of_range if posting.contra_account != "REVENUE"}
+        left_out |= {
+            _key(row)
+            for row in charges
+            if (row["mandate_no"], reversal_id(*_key(row)).bytes) in beyond
+            or (row["mandate_no"] in passed_on and not _is_used(row["account_type"], _model(mandates, row)))
+        }
+
+
+def _key(row: sa.RowMapping) -> EventKey:
+    return row["mandate_no"], row["event_id"]
+
+
+def _reversal(row: sa.RowMapping, cancellation: Cancellation) -> Posting:
+    """Exactly the amount of the charge, as posted, whatever remainder it left; on its day and in its dimension."""
+    posting = Posting.own(
+        mandate_no=row["mandate_no"],
+        event_id=reversal_id(*_key(row)),
+        member_account_no=row["member_account_no"],
+        posted_account_no=row["posted_account_no"],
+        transaction_type="ADJUSTMENT",
+        amount=row["amount"],
+        contra_account="REVENUE",
+        reference_type=row["reference_type"],
+        reference_id=str(transaction_id(row["posted_account_no"], row["seq"])),
+        occurred_at=row["occurred_at"],
+        description=f"Reversal: {cancellation.reason}",
+        created_by_user_id=cancellation.cancelled_by_user_id,
+    )
+    of_usage = {name: row[name] for name in ("dimension_no", "workflow_id", "period_day")}
+    return replace(posting, **of_usage)
+
+
+def _is_used(kind: AccountType, model: BillingModel) -> bool:
+    """Whether money belongs on an account of this type. The pool keeps it in every model but PREPAY_USER; what an
+    internal account paid is nobody's."""
+    return kind == "INTERNAL" or (kind == "USER") == (charged_account_type(model) == "USER")
+
+
+async def _passed_on(
+    connection: AsyncConnection, charges: Sequence[sa.RowMapping], mandates: Mapping[int, LockedTerms], now: datetime
+) -> list[Posting]:
+    """What moves the money on from accounts that the billing model does not use any more."""
+    idle = [row for row in charges if row["amount"] and not _is_used(row["account_type"], _model(mandates, row))]
+    if not idle:
+        return []
+    by_mandate: dict[int, list[sa.RowMapping]] = defaultdict(list)
+    for row in idle:
+        by_mandate[row["mandate_no"]].append(row)
+    receivers = await read_receivers(connection, by_mandate.keys())
+    return [
+        posting
+        for mandate_no, rows in by_mandate.items()
+        for posting in _transfers(
+            rows,
+            _legs(rows, [each for each in receivers if each["mandate_no"] == mandate_no]),
+            mandates[mandate_no].billing_model,
+            now,
+        )
+    ]
+
+
+def _model(mandates: Mapping[int, LockedTerms], row: sa.RowMapping) -> BillingModel:
+    return mandates[row["mandate_no"]].billing_model
+
+
+def _legs(rows: Sequence[sa.RowMapping], receivers: Sequence[sa.RowMapping]) -> Iterator[tuple[int, int, int]]:
+    """From, to, amount (micro-CHF): members' money to the pool; the pool's to the members in equal parts, and to those
+    whose usage it was where there are none."""
+    pool_no = next(each["no"] for each in receivers if each["type"] == "MANDATE")
+    members = [each["no"] for each in receivers if each["type"] == "USER"]
+    sums: dict[tuple[int, int], int] = defaultdict(int)
+    shared = 0
+    for row in rows:
+        if row["account_type"] == "USER":
+            sums[row["posted_account_no"], pool_no] += row["amount"]
+        elif members:
+            shared += row["amount"]
+        else:
+            sums[pool_no, row["member_account_no"]] += row["amount"]
+    for no, part in zip(members, share_equally(shared, len(members)), strict=True) if shared else ():
+        sums[pool_no, no] += part
+    return ((source, target, amount) for (source, target), amount in sums.items() if amount)
+
+
+def _transfers(
+    rows: Sequence[sa.RowMapping], legs: Iterator[tuple[int, int, int]], model: BillingModel, now: datetime
+) -> Iterator[Posting]:
+    """Each leg as its pair of adjustments through the mandate's TRANSFER contra account, as a switch makes them."""
+    mandate_no = rows[0]["mandate_no"]
+    transfer = uuid5(reversal_id(*_key(rows[0])), "transfer")
+    for number, (source, target, moved) in enumerate(legs):
+        for side, account_no, amount in (("from", source, -moved), ("to", target, moved)):
+            yield Posting.own(
+                mandate_no=mandate_no,
+                event_id=uuid5(transfer, f"{number}/{side}"),
+                member_account_no=account_no,
+                posted_account_no=account_no,
+                transaction_type="ADJUSTMENT",
+                amount=amount,
+                contra_account="TRANSFER",
+                reference_type="SYSTEM",
+                reference_id=str(transfer),
+                description=f"Reversal in billing model {model}",
+                occurred_at=now,
+            )

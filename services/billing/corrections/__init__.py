@@ -1,0 +1,1 @@
+"""Charges that are taken back by a system administrator."""

@@ -1,0 +1,28 @@
+"""Refusals about corrections."""
+
+from typing import ClassVar
+
+from services.chassis.problems import Problem
+
+__all__ = ["NoUsageCharge", "TransactionUnknown"]
+
+
+class TransactionUnknown(Problem):
+    """The id names no row of the ledger."""
+
+    status = 404
+    code = "TRANSACTION_UNKNOWN"
+    title = "Unknown transaction"
+    texts: ClassVar = {"en": "There is no such transaction.", "de": "Diese Transaktion gibt es nicht."}
+
+
+class NoUsageCharge(Problem):
+    """Only what usage was charged can be taken back; credits, switches and reversals cannot."""
+
+    status = 409
+    code = "NO_USAGE_CHARGE"
+    title = "No usage charge"
+    texts: ClassVar = {
+        "en": "This transaction is no charge of usage, so it cannot be reversed.",
+        "de": "Diese Transaktion ist keine Belastung für Nutzung und kann deshalb nicht storniert werden.",
+    }
