@@ -72,7 +72,7 @@ fetcher.MemoryRecords, fetcher.PartitionRecords = _CheckedRecords, LightRecords
 # A poll that finds nothing ends after this time; then the caller looks whether it should stop.
 POLL_WAIT_MS = 1_000
 # A poll ends when it holds this much, whatever number of records was asked for.
-POLL_BYTES_MAX = 8 * 1024 * 1024
+POLL_BYTES_MAX = 5 * 1024 * 1024
 # Records are taken in steps, small ones first, so that few have been unpacked when the first large one is seen.
 STEP_FIRST, STEP_MAX = 16, 256
 # How many records of one partition are read in a row while others wait: more than one fetch of it usually has.
