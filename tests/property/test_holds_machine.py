@@ -1,4 +1,5 @@
-"""Holds against a model of them: held, captured, voided, expired, named by usage, switched, repeated, in any order.
+"""Holds against a model of them: held, captured, voided, expired, named by usage that may be cancelled, switched,
+repeated, in any order.
 
 The real use cases work on a real PostgreSQL, without HTTP and Kafka. After every step each balance, what is held on
 each account, what a check sees of it and the state of each hold are what the model says, and the audit finds nothing.
@@ -31,6 +32,7 @@ from services.billing.checks.errors import CapturedAlready, HoldExpired, HoldRef
 from services.billing.checks.release_holds import ReleaseHolds
 from services.billing.checks.together import Together
 from services.billing.checks.void_hold import void
+from services.billing.corrections.reverse_charge import cancel_event
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.apply_directory import ApplyDirectory
@@ -46,7 +48,7 @@ from services.chassis.problems import Problem
 from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
-from tests.support.events import RawRecord, usage_record
+from tests.support.events import RawRecord, usage_record, voided_record
 from tests.support.records import received_record
 from tests.support.stack import make_postgres
 
@@ -134,6 +136,9 @@ class HoldsMachine(RuleBasedStateMachine):
         self.models: list[BillingModel] = ["PREPAY_MANDATE"] * MANDATES
         self.balances: defaultdict[tuple[int, str], int] = defaultdict(int)
         self.opened: set[int] = set()
+        # By mandate and event: the account that was charged, and how much; and what is cancelled, charged or not.
+        self.charged: dict[tuple[int, UUID], tuple[tuple[int, str], int]] = {}
+        self.cancelled: set[tuple[int, UUID]] = set()
         self.faults = CrashPoint()
         database, together, tariffs = world.database, Together(), Tariffs()
         self.check = CheckFunds(database, tariffs, BillingSettings.model_construct(), self._clock)
@@ -252,7 +257,7 @@ class HoldsMachine(RuleBasedStateMachine):
         answer = self.world.wait(ask())
         assert Decimal(answer["amount"]["amount"]).scaleb(6) == cost * 3 // 2
         if state == "OPEN":
-            self.balances[self._account(hold.mandate, user or hold.user)] -= cost * 3 // 2
+            self._spend(hold.mandate, user or hold.user, event_id, cost)
             hold.state, hold.usage = "CAPTURED", (event_id, cost)
             self.world.seen["captured"] += 1
 
@@ -276,22 +281,70 @@ class HoldsMachine(RuleBasedStateMachine):
 
     @rule(
         data=st.data(),
-        uses=st.lists(st.tuples(st.integers(0, MANDATES - 1), st.sampled_from(USERS), costs), max_size=6),
+        uses=st.lists(
+            st.tuples(st.integers(0, MANDATES - 1), st.sampled_from(USERS), costs, st.booleans()), max_size=6
+        ),
     )
-    def use(self, data: st.DataObject, uses: list[tuple[int, str, int]]) -> None:
-        """A batch of usage that names holds of any mandate and state, and comes twice."""
+    def use(self, data: st.DataObject, uses: list[tuple[int, str, int, bool]]) -> None:
+        """A batch of usage that names holds of any mandate and state, some of it cancelled, and comes twice."""
         ids = [None, uuid4(), *self.holds]
         batch = []
-        for mandate, user, cost in uses:
+        for mandate, user, cost, cancelled in uses:
             named, event_id = data.draw(st.sampled_from(ids)), uuid4()
             batch.append(self._record(mandate, user, cost, event_id, named))
-            self.balances[self._account(mandate, user)] -= cost * 3 // 2
+            if cancelled:
+                batch.insert(data.draw(st.integers(0, len(batch))), self._void_record(mandate, event_id))
+                self.cancelled.add((mandate, event_id))
+            self._spend(mandate, user, event_id, cost)
             hold = self.holds.get(named) if named is not None else None
             if hold is not None and hold.mandate == mandate and hold.state_at(self.now) == "OPEN":
                 hold.state, hold.usage = "CAPTURED", (event_id, cost)
                 self.world.seen["settled by usage"] += 1
         self.world.wait(self.charge(received(batch, now=self.now), []))
         self.world.wait(self.charge(received(batch[::-1], now=self.now), []))
+
+    @rule(data=st.data(), by_word=st.booleans())
+    def cancel(self, data: st.DataObject, by_word: bool) -> None:
+        """A cancellation, of usage that was charged, of what a hold may be captured by, or of what never comes."""
+        holds = [(hold.mandate, id_) for id_, hold in self.holds.items()]
+        self._cancel(*data.draw(st.sampled_from([(0, uuid4()), *holds, *self.charged])), by_word=by_word)
+
+    def _cancel(self, mandate: int, event_id: UUID, *, by_word: bool) -> None:
+        if by_word:
+            work = cancel_event(self.world.database, self._id(mandate), event_id, "by word", clock=self._clock)
+            _, amount = self.charged.get((mandate, event_id), (None, None))
+            expected = "awaited" if amount is None else "reversed" if amount else "free"
+            assert self.world.wait(work).state == expected
+        else:
+            self.world.wait(self.charge(received([self._void_record(mandate, event_id)] * 2, now=self.now), []))
+        self._give_back(mandate, event_id)
+
+    def _spend(self, mandate: int, user: str, event_id: UUID, cost: int) -> None:
+        account, amount = self._account(mandate, user), cost * 3 // 2
+        self.charged[mandate, event_id] = account, amount
+        if (mandate, event_id) in self.cancelled:
+            self.world.seen["cancelled before"] += 1
+        else:
+            self.balances[account] -= amount
+
+    def _give_back(self, mandate: int, event_id: UUID) -> None:
+        """The money is where it would be if a switch of the model had found it on the account that was charged."""
+        account, amount = self.charged.get((mandate, event_id), (None, 0))
+        if (mandate, event_id) in self.cancelled:
+            return
+        self.cancelled.add((mandate, event_id))
+        if account is None:
+            return
+        self.world.seen["reversed"] += 1
+        if self.models[mandate] != "PREPAY_USER":
+            self.world.seen["passed on"] += account[1] != "pool"
+            self.balances[mandate, "pool"] += amount
+        elif account[1] != "pool":
+            self.balances[account] += amount
+        else:
+            self.world.seen["shared"] += 1
+            for user, part in zip(USERS, share_equally(amount, len(USERS)), strict=True):
+                self.balances[mandate, user] += part
 
     @rule(seconds=st.integers(1, 60))
     def pass_time(self, seconds: int) -> None:
@@ -313,7 +366,19 @@ class HoldsMachine(RuleBasedStateMachine):
         given = NonNegativeMoney(amount=Decimal(1), currency="CHF")
         self._settle(id_, id_, 1_000_000, partial(self.capture_hold, id_, given), None)
 
-    @rule(mandate=st.integers(0, MANDATES - 1), model=st.sampled_from(["PREPAY_MANDATE", "PREPAY_USER"]))
+    @rule(
+        mandate=st.integers(0, MANDATES - 1),
+        model=st.sampled_from(["PREPAY_MANDATE", "PREPAY_USER"]),
+        by_word=st.booleans(),
+    )
+    def switch_and_cancel(self, mandate: int, model: BillingModel, by_word: bool) -> None:
+        """After a switch captures are answered as before, and usage of before is taken back."""
+        self.switch(mandate, model)
+        self.capture_again()
+        before = [key for key in self.charged if key[0] == mandate and key not in self.cancelled]
+        if before:
+            self._cancel(*before[-1], by_word=by_word)
+
     def switch(self, mandate: int, model: BillingModel) -> None:
         """A switch of the billing model moves the money, and what is held with it."""
         if self.models[mandate] == model:
@@ -395,6 +460,9 @@ class HoldsMachine(RuleBasedStateMachine):
             hold_id=None if hold is None else str(hold),
         )
 
+    def _void_record(self, mandate: int, event_id: UUID) -> RawRecord:
+        return voided_record(self._id(mandate), event_id, at=self.now)
+
 
 @pytest.mark.timeout(400)
 def test_holds_agree_with_their_model_whatever_happens_in_whatever_order(world: World) -> None:
@@ -411,5 +479,6 @@ def test_holds_agree_with_their_model_whatever_happens_in_whatever_order(world: 
     )
     # A machine that never does what it is about would agree with any model.
     rare = ["refused", "held", "captured", "voided", "crashed", "settled by usage", "released", "switched", "repeated"]
+    rare += ["reversed", "cancelled before", "passed on", "shared"]
     rare += ["not captured, CAPTURED", "not captured, VOIDED", "not captured, EXPIRED"]
     assert [name for name in rare if not world.seen[name]] == [], dict(world.seen)

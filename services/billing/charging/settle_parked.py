@@ -81,6 +81,9 @@ class SettleParked:
     async def _settle(self, connection: AsyncConnection, now: datetime) -> int:
         _, revision = await read_terms(connection, (), default_markup=self._default_markup)
         taken = await take_parked(connection, own=False, revision=revision, limit=self._limit)
+        # All of them, in one order, and outside of the savepoint, whose end would let them go: while a cancellation
+        # looks for parked usage, none comes to be there.
+        await lock_mandates(connection, {row["mandate_no"] for row in taken})
         parked = await read_parked(connection, taken, revision, now)
         try:
             async with self._forgetting(), savepoint(connection):
@@ -96,8 +99,6 @@ class SettleParked:
     ) -> None:
         if not parked:
             return
-        # All of them first, in one order; what is posted below locks some of them again.
-        await lock_mandates(connection, {each.row["mandate_no"] for each in parked})
         usages = await _usages(connection, parked, revision, now)
         await self._charges.assign_charge_keys(connection, usages, now)
         context = await self._charges.pricing_context(connection, usages)

@@ -20,6 +20,7 @@ from services.billing.checks.errors import (
     HoldUnknown,
     HoldVoided,
     PriceUnknown,
+    UsageCancelled,
     UsageConflict,
 )
 from services.billing.checks.together import Locked, Together
@@ -236,7 +237,7 @@ def _waiting(recorded: RecordedUsage) -> Problem | None:
         return None
     if recorded.reason in PriceUnknown.REASONS:
         return PriceUnknown(recorded.reason, recorded.detail or "")
-    return UsageConflict()
+    return UsageCancelled() if recorded.reason == "CANCELLED" else UsageConflict()
 
 
 def _too_large(asked: _Asked) -> Problem:

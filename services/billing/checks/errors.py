@@ -15,6 +15,7 @@ __all__ = [
     "HoldUnknown",
     "HoldVoided",
     "PriceUnknown",
+    "UsageCancelled",
     "UsageConflict",
 ]
 
@@ -140,4 +141,13 @@ class UsageConflict(Problem):
     texts: ClassVar = {
         "en": "An event with this id was recorded with other data.",
         "de": "Ein Ereignis mit dieser Id wurde mit anderen Daten erfasst.",
+    }
+
+
+class UsageCancelled(UsageConflict):
+    """The event was cancelled while it waited for a price, so it is never charged and settles no hold."""
+
+    texts: ClassVar = {
+        "en": "The event was cancelled before it had a price. It is never charged.",
+        "de": "Das Ereignis wurde storniert, bevor es einen Preis hatte. Es wird nie belastet.",
     }

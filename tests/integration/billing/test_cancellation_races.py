@@ -9,7 +9,7 @@ from services.billing.corrections.reverse_charge import Cancelled, cancel_event
 from services.chassis.clock import system_clock
 from services.chassis.database import Contended, is_transient
 from tests.integration.billing.conftest import BillingApi
-from tests.support.charging import charge, settling
+from tests.support.charging import charge, charging, received, settling
 from tests.support.events import new_mandate, usage_record, voided_record
 from tests.support.ledger import Books
 from tests.support.locks import held
@@ -25,12 +25,13 @@ async def test_usage_and_its_cancellation_that_meet_at_the_lock_of_their_mandate
     mandate = new_mandate()
     no_price = {"cost": None, "model": f"model-{uuid4()}", "tokens": {"input": 1}}
     usage = usage_record(mandate, amount="1", **(no_price if unpriced else {}))
-    # The same member and model before, so that the charge stands at the lock with what it is priced by in hand.
-    await charge(api.database, usage_record(mandate, amount="1", **(no_price if unpriced else {})))
-    works = [charge(api.database, usage), charge(api.database, voided_record(mandate, usage.event_id))]
+    # A worker that had the same member and model before stands at the lock with what it is priced by in hand.
+    worker = charging(api.database)
+    await worker(received([usage_record(mandate, amount="1", **(no_price if unpriced else {}))]), [])
+    works = [worker(received([usage]), []), charge(api.database, voided_record(mandate, usage.event_id))]
     async with held(servers.admin_dsn, "SELECT 1 FROM billing.mandates WHERE id = $1 FOR UPDATE", mandate) as lock:
         await lock.begin(*(works if first == "usage" else reversed(works)))
-        assert await lock.release() == [None, None]
+        assert await lock.release() == ([[], None] if first == "usage" else [None, []])
     assert lock.waited == 2
     rows = [row["transaction_type"] for row in await books.rows(mandate)]
     assert rows == ([] if unpriced else ["DEBIT", "DEBIT", "ADJUSTMENT"])

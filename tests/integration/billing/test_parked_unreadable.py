@@ -10,14 +10,16 @@ import pytest
 
 from services.billing.charging.charge_usage import Charges, Outcome
 from services.billing.charging.settle_parked import SettleParked
+from services.billing.corrections.reverse_charge import cancel_event
 from services.billing.pricing.import_prices import set_rate
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from services.chassis.jobs import RepeatedJob
 from tests.integration.billing.conftest import BillingApi
-from tests.support.charging import charge
+from tests.support.charging import charge, settling
 from tests.support.events import usage_record, uuid7
 from tests.support.ledger import Books
+from tests.support.locks import held
 from tests.support.parts import at_work
 from tests.support.stack import ServerPair
 from tests.support.waiting import eventually
@@ -119,3 +121,23 @@ async def test_a_job_that_fails_is_told_and_tried_ever_more_rarely_and_ends_noth
     stop.set()
     await running
     assert 3 <= seen["runs"] <= 8
+
+
+async def test_what_is_set_aside_is_written_under_the_lock_of_its_mandate(
+    api: BillingApi, servers: ServerPair, mandate: str
+) -> None:
+    """A cancellation that has the lock finds the row that was there or the one that is put in its place. Else it could
+    find neither, and the usage would be cancelled and wait for a price all the same."""
+    books, broken, model = Books(servers.admin_dsn), uuid7(), f"model-{uuid7()}"
+    await charge(api.database, usage_record(mandate, event_id=broken, cost=None, model=model, tokens={"input": 1}))
+    await books.fetch("UPDATE unposted_events SET event = '{' WHERE event_id = $1", broken)
+    await api.price(model, "0.01")
+    async with held(servers.admin_dsn, "SELECT 1 FROM billing.mandates WHERE id = $1 FOR UPDATE", mandate) as lock:
+        await lock.begin(settling(api.database)())
+        assert lock.waited == 1
+        assert await books.fetch("SELECT reason FROM unposted_events WHERE event_id = $1", broken) == [("NO_PRICE",)]
+        await lock.release()
+    assert await books.fetch("SELECT reason FROM unposted_events WHERE event_id = $1", broken) == [("UNREADABLE",)]
+    await cancel_event(api.database, mandate, broken, "by hand", clock=system_clock)
+    assert await books.parked([mandate]) == 0
+    assert await books.failing() == {}
