@@ -61,11 +61,16 @@ class Pages:
     def router(self) -> APIRouter:
         """Return the routes of the pages."""
         router = APIRouter()
+        router.add_api_route("/", self.show_start, methods=["GET"])
         router.add_api_route("/pay/{session_id}", self.show_checkout, methods=["GET"])
         router.add_api_route("/pay/{session_id}", self.act_on_checkout, methods=["POST"])
         router.add_api_route("/authenticate/{intent_id}", self.show_authentication, methods=["GET"])
         router.add_api_route("/authenticate/{intent_id}", self.act_on_authentication, methods=["POST"])
         return router
+
+    async def show_start(self) -> Response:
+        """Say what this is to who opens the bare address, which `rappen up` prints."""
+        return self._message("Each checkout has a page of its own: the redirectUrl that starting a top-up answers.")
 
     async def show_checkout(self, session_id: str) -> Response:
         """Show what is bought and how it can be paid; the number of a checkout leads there as its id does."""

@@ -217,8 +217,16 @@ async def _close(connection: asyncpg.Connection, numbers: Sequence[int], reason:
         reason,
     )
     before = len(set(numbers)) - len(rows)
-    print(f"{len(rows)} dead letters closed" + (f", {before} were closed before" if before else ""))
+    print(f"{_counted(len(rows), 'dead letter')} closed" + (f", {_were(before)} closed before" if before else ""))
     return 0 if rows else 1
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _were(number: int) -> str:
+    return f"{number} was" if number == 1 else f"{number} were"
 
 
 async def _resume(connection: asyncpg.Connection, topic: str, now: datetime) -> int:
@@ -267,7 +275,7 @@ async def _replay(
             replayed += len(whole)
     finally:
         await producer.stop()
-    print(f"{replayed} records replayed" + (f", {cut} were not kept whole" if cut else ""))
+    print(f"{_counted(replayed, 'record')} replayed" + (f", {_were(cut)} not kept whole" if cut else ""))
     return 0 if replayed or cut else 1
 
 

@@ -248,7 +248,7 @@ _CONTRACT_GERMAN: Mapping[str, str] = {
     "TOTAL_MISMATCH": "die Summe stimmt nicht mit ihren Teilen überein",
     "UNDECODABLE": "das Ereignis ist nicht lesbar",
     "UNKNOWN_CURRENCY": "diese Währung ist nicht bekannt",
-    "UNKNOWN_TOKEN_KIND": "diese Art von Tokens gibt es nicht",
+    "UNKNOWN_TOKEN_KIND": f"diese Art von Tokens gibt es nicht; es gibt {', '.join(TOKEN_KINDS)}",
     "UNKNOWN_TYPE": "diese Art von Ereignis wird hier nicht angenommen",
     "UNKNOWN_VALUE": "dieser Wert ist nicht bekannt",
     "UNKNOWN_VERSION": "diese Hauptversion des Ereignisses ist nicht bekannt",

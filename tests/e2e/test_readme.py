@@ -29,9 +29,9 @@ pytestmark = pytest.mark.timeout(300)
 
 README = (ROOT / "README.md").read_text()
 SECTION = README.partition("## Your first charge\n")[2].partition("\n## ")[0]
-# To start, to ask, to send, to look at what became of it; and the same event as a record.
+# To start, to ask, to send, to look at what became of it, to hold and capture, to pay in; and the event as a record.
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)
-START, CHECK, SEND, LOOK = (text for language, text in BLOCKS if language == "sh")
+START, CHECK, SEND, LOOK, HOLD, TOP_UP = (text for language, text in BLOCKS if language == "sh")
 (ON_KAFKA,) = (text for language, text in BLOCKS if not language)
 WHERE = """
 import importlib.metadata as installed
@@ -171,6 +171,22 @@ async def test_what_is_not_charged_is_where_the_readme_says(newcomer: Newcomer) 
     number = shown["dlq list"].splitlines()[1].split()[0]
     newcomer.types(f".venv/bin/rappen dlq close {number} --reason 'a wrong total'")
     assert "dead letters: 0 " in newcomer.machine.succeed("status").splitlines()[-1]
+
+
+def test_the_hold_of_the_readme_is_captured_with_its_cost(newcomer: Newcomer) -> None:
+    before = newcomer.looks()[1]
+    reserve, capture = HOLD.split("\n# With the holdId of the answer in place of HOLD_ID:\n")
+    hold = json.loads(newcomer.types(_token_line(), reserve))
+    assert hold["amount"] == {"amount": "0.050000", "currency": "CHF"}
+    captured = json.loads(newcomer.types(_token_line(), capture.replace("HOLD_ID", hold["holdId"])))
+    assert captured["holdId"] == hold["holdId"]
+    assert newcomer.looks()[1] == before - Decimal(captured["amount"]["amount"]) < before
+
+
+def test_the_top_up_of_the_readme_leads_to_a_page_to_pay_on(newcomer: Newcomer) -> None:
+    page = newcomer.machine.http("GET", json.loads(newcomer.types(TOP_UP))["redirectUrl"]).text
+    assert "Test card" in page
+    assert "CHF 50.00" in page
 
 
 def test_the_books_add_up_and_everything_is_stopped(newcomer: Newcomer) -> None:

@@ -16,6 +16,14 @@ __all__ = ["client", "fake", "receiver"]
 GOOD_FORM = {"action": "pay", "number": "4242 4242 4242 4242", "expiry": "12 / 34", "cvc": "123"}
 
 
+async def test_the_address_that_rappen_up_prints_says_where_one_pays(fake: FakeStripeProcess) -> None:
+    page = fake.http.get("/")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "Fake Stripe, no real money" in page.text
+    assert "redirectUrl" in page.text
+
+
 @pytest.mark.parametrize(
     ("typed", "told"),
     [

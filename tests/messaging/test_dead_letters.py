@@ -111,7 +111,7 @@ async def test_a_stored_letter_that_cannot_be_sent_is_set_aside_and_the_next_one
     assert "headers:        cannot be read as they are stored" in shown.stdout, shown.stderr
     assert str(number) in run_command(servers, "billing", "dlq", "list", "--limit", "1000").stdout
     replayed = run_command(servers, "billing", "dlq", "replay", str(number))
-    assert replayed.stdout == "0 records replayed, 1 were not kept whole\n", replayed.stderr
+    assert replayed.stdout == "0 records replayed, 1 was not kept whole\n", replayed.stderr
     both = run_command(servers, "billing", "dlq", "replay", str(number), "--all")
     assert (both.returncode, both.stderr) == (2, "ids and --all exclude each other\n")
 
@@ -129,7 +129,7 @@ async def test_a_record_that_was_cut_is_not_replayed_and_its_key_and_headers_are
         "SELECT id FROM quarantine WHERE key = $1 AND error_code = 'RECORD_TOO_LARGE'", mandate.encode()
     )
     replayed = run_command(servers, "billing", "dlq", "replay", str(number))
-    assert replayed.stdout == "0 records replayed, 1 were not kept whole\n"
+    assert replayed.stdout == "0 records replayed, 1 was not kept whole\n"
     assert await books.value("SELECT replayed_at FROM quarantine WHERE id = $1", number) is None
     await books.letters_relayed()
     sizes = await books.fetch(
@@ -227,7 +227,7 @@ async def test_the_list_says_whose_event_it_is_and_closed_letters_leave_it(
     # What is closed is not replayed with the others, and still by its own number.
     assert run_command(servers, "billing", "dlq", "replay", "--all").returncode == 0
     assert await books.value("SELECT replayed_at FROM quarantine WHERE id = $1", int(numbers[0])) is None
-    assert run_command(servers, "billing", "dlq", "replay", numbers[0]).stdout == "1 records replayed\n"
+    assert run_command(servers, "billing", "dlq", "replay", numbers[0]).stdout == "1 record replayed\n"
 
 
 def test_a_number_that_no_letter_has_is_an_error_and_nothing_is_replayed(servers: ServerPair) -> None:

@@ -17,6 +17,7 @@ from pydantic_core.core_schema import ErrorType
 
 from rappen_contracts.errors import CODES
 from rappen_contracts.types import Identifier, NonNegativeMoney, Timestamp
+from rappen_contracts.usage.v1 import TOKEN_KINDS
 from services.chassis import caller, exact_json, problems, validation
 from services.chassis.problems import Problem, failure_response, problem_response
 from services.chassis.validation import Form, contract_texts, faults_of, value_fault
@@ -74,6 +75,14 @@ def test_every_code_of_the_contracts_has_a_german_text() -> None:
         texts = contract_texts(code, "data.tokens.input: must not be negative")
         assert texts["de"].startswith("data.tokens.input: ")
         assert texts["de"] != texts["en"]
+
+
+def test_the_german_refusal_of_a_kind_of_tokens_names_those_that_there_are() -> None:
+    kinds = "there are input, cache_read, output"
+    assert contract_texts("UNKNOWN_TOKEN_KIND", f"tokens.*: no such kind; {kinds}") == {
+        "en": f"tokens.*: no such kind; {kinds}",
+        "de": f"tokens.*: diese Art von Tokens gibt es nicht; es gibt {', '.join(TOKEN_KINDS)}",
+    }
 
 
 def test_every_fault_of_the_library_that_has_a_text_is_one_and_its_values_are_there() -> None:
