@@ -169,7 +169,13 @@ async def test_a_key_is_described_where_a_repeat_with_it_is_the_same_request(sur
         for _, _, operation in operations(surface.document)
         if any(each["name"] == "Idempotency-Key" for each in operation["parameters"])
     }
-    assert keyed == {"billing-credit", "billing-change-model", "payments-create-checkout", "subscriptions-start"}
+    assert keyed == {
+        "billing-authorize-hold",
+        "billing-credit",
+        "billing-change-model",
+        "payments-create-checkout",
+        "subscriptions-start",
+    }
     headers = {**callers(surface)["root"], "Idempotency-Key": "once"}
     ids = {
         (await surface.http.post("/api/billing/admin/credit/m", json={"amount": 1}, headers=headers)).json()["id"]
