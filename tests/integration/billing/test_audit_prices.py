@@ -19,7 +19,7 @@ from tests.support.events import new_mandate, usage_record
 from tests.support.stack import ServerPair
 
 DAY = datetime(2026, 5, 4, 10, tzinfo=UTC)
-CURRENCY = "ISK"
+CURRENCY = "UYU"
 
 
 @pytest.fixture
