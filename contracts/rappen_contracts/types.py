@@ -51,6 +51,7 @@ __all__ = [
     "parse_instant",
     "parse_time",
     "parse_uuid",
+    "since_epoch",
 ]
 
 # Large enough for every sum, product and remainder of contract decimals; what does not fit raises instead of rounding.
@@ -188,6 +189,12 @@ def parse_instant(value: object) -> datetime:
         return time.astimezone(UTC)
     except OverflowError:
         raise PydanticCustomError("BAD_TIME", "no such time in UTC") from None
+
+
+def since_epoch(time: datetime) -> int:
+    """A time as PostgreSQL counts it: microseconds since `TIME_START`, the year 2000."""
+    passed = time - TIME_START
+    return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
 
 
 def _time_text(time: datetime) -> str:

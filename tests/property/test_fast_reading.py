@@ -8,6 +8,7 @@ from decimal import Decimal
 from random import Random
 
 from rappen_contracts import ContractError, decode
+from rappen_contracts.types import since_epoch
 from rappen_contracts.usage import fast
 from rappen_contracts.usage.v1 import TOKEN_KINDS, UsageRecorded
 from tests.support.examples import many
@@ -18,7 +19,7 @@ NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 def _read(named: list[tuple[str, bytes | None]], value: bytes) -> fast.FastUsage | None:
     """Reads in the fast form, and holds what it took against the published one."""
-    found = fast.read(named, value, fast.microseconds(NOW))
+    found = fast.read(named, value, since_epoch(NOW))
     if found is None:
         return None
     try:
@@ -27,7 +28,7 @@ def _read(named: list[tuple[str, bytes | None]], value: bytes) -> fast.FastUsage
         raise AssertionError(f"taken, but refused as {error.code}: {value!r} {named}") from None
     data = event.data
     assert isinstance(data, UsageRecorded)
-    assert (event.id.bytes, fast.microseconds(event.time), event.digest) == (found.id, found.time, found.digest)
+    assert (event.id.bytes, since_epoch(event.time), event.digest) == (found.id, found.time, found.digest)
     fields = {name: value for name, value in dict(data).items() if name not in ("cost", "tokens", "quantities")}
     assert {name: getattr(found.data, name) for name in fields} == fields
     # The order of maps too, because it is the order in which they are kept.

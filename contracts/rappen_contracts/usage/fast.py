@@ -27,21 +27,20 @@ from rappen_contracts.codec import FUTURE_MAX, JSON, checked_source, digest_stat
 from rappen_contracts.errors import ContractError
 from rappen_contracts.json_text import parse_json
 from rappen_contracts.registry import USAGE_RECORDED_V1
-from rappen_contracts.types import CURRENCIES, INTEGER_MAX, TIME_START
+from rappen_contracts.types import CURRENCIES, INTEGER_MAX, since_epoch
 
-__all__ = ["Cost", "FastUsage", "Names", "Tokens", "UsageData", "microseconds", "read"]
+__all__ = ["Cost", "FastUsage", "Names", "Tokens", "UsageData", "read"]
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
 # Decimals in the form in which they are kept but for zeros at their end; every other form goes the published way.
 _Amount = Annotated[str, msgspec.Meta(pattern=r"\A(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,24})?\Z")]
 _Quantity = Annotated[str, msgspec.Meta(pattern=r"\A(?:0|[1-9][0-9]{0,13})(?:\.[0-9]{1,24})?\Z")]
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
+_NAME_LENGTH_MAX = 120
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=_NAME_LENGTH_MAX)]
 
-_SECOND = 1_000_000
 _TYPE = USAGE_RECORDED_V1.type.encode()
 _JSON = JSON.encode()
 _FUTURE_MAX = FUTURE_MAX // timedelta(microseconds=1)
-_NAME_LENGTH_MAX = 120
 _SECOND_SHAPE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\Z").match
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._:@|\-]{1,64}").fullmatch
 # By what the number of a fraction of a second is multiplied, by its digits.
@@ -121,12 +120,6 @@ class FastUsage(NamedTuple):
     counts: tuple[int, ...]
 
 
-def microseconds(time: datetime) -> int:
-    """A time as `FastUsage` has it."""
-    passed = time - TIME_START
-    return (passed.days * 86_400 + passed.seconds) * _SECOND + passed.microseconds
-
-
 class _Seconds(dict[bytes, int]):
     """Whole seconds, in microseconds since the year 2000, by their text; few are in use at a time."""
 
@@ -135,7 +128,7 @@ class _Seconds(dict[bytes, int]):
             raise ValueError("another form of a time")
         if len(self) >= _SECONDS_MAX:
             self.clear()
-        known = self[text] = microseconds(datetime.fromisoformat(text.decode()).replace(tzinfo=UTC))
+        known = self[text] = since_epoch(datetime.fromisoformat(text.decode()).replace(tzinfo=UTC))
         return known
 
 

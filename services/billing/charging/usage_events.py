@@ -7,6 +7,7 @@ from uuid import UUID
 
 from rappen_contracts import Event, decode
 from rappen_contracts.registry import source_topic
+from rappen_contracts.types import since_epoch
 from rappen_contracts.usage import fast
 from rappen_contracts.usage.fast import UsageData
 from rappen_contracts.usage.v1 import TOKEN_KINDS, UsageRecorded, UsageVoided
@@ -71,7 +72,7 @@ class Usage:
             data.feature_instance_id,
         )
         counts = () if data.tokens is None else tuple(getattr(data.tokens, kind) for kind in TOKEN_KINDS)
-        time = fast.microseconds(event.time)
+        time = since_epoch(event.time)
         return cls(record, event.id.bytes, time, event.digest, data, names, counts if any(counts) else (), event)
 
     @property
@@ -136,7 +137,7 @@ class Usage:
 def reader(now: datetime) -> Callable[[KafkaRecord], Usage | CancellationEvent]:
     """Reads the records of a batch: in the fast form what is usual, in the published one everything else. `now` bounds
     how far ahead an event's time may be. What it gives raises `ContractError` for a record that is refused."""
-    since_2000 = fast.microseconds(now)
+    since_2000 = since_epoch(now)
 
     def read(record: KafkaRecord) -> Usage | CancellationEvent:
         try:

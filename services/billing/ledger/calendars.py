@@ -7,15 +7,14 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from rappen_contracts.types import TIME_START
+
 __all__ = ["DEFAULT_ZONE", "HOST_ZONES", "MINUTE", "Calendar", "day_of_minute", "period_day", "zone_known"]
 
 # The default time zone of a mandate.
 DEFAULT_ZONE: Final = "Europe/Zurich"
 # Names that stand for the machine's own setting: two machines would put one event on different days.
 HOST_ZONES: Final = frozenset({"Factory", "localtime", "posixrules"})
-
-
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Calendar(NamedTuple):
@@ -75,7 +74,7 @@ def day_of_minute(calendar: Calendar, minute: int) -> date:
 
     Since then every zone has begun its days, and has been changed, at a full minute.
     """
-    return calendar.day(_EPOCH + timedelta(minutes=minute))
+    return calendar.day(TIME_START + timedelta(minutes=minute))
 
 
 def _next_month(now: datetime, zone: str) -> datetime:

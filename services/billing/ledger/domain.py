@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Literal, Protocol, Self
 from uuid import UUID
 
+from rappen_contracts.types import since_epoch
 from services.billing.money import Exact
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "hold_id",
     "hold_mandate_no",
     "movement",
-    "since_epoch",
     "transaction_id",
     "transaction_place",
 ]
@@ -60,15 +60,6 @@ def charged_account_type(model: BillingModel) -> AccountType:
 def movement(transaction_type: TransactionType, amount: int) -> int:
     """The change of the posted account's balance, in micro-CHF; an adjustment's amount has its own sign."""
     return -amount if transaction_type == "DEBIT" else amount
-
-
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-def since_epoch(time: datetime) -> int:
-    """A time as the ledger's rows have it, and PostgreSQL counts: microseconds since the year 2000."""
-    passed = time - _EPOCH
-    return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
 
 
 @dataclass(slots=True)

@@ -74,7 +74,7 @@ def encoded_row(
 ) -> bytes:
     """The row of a posting of `amount` micro-CHF on a day. Rows sort, as bytes, by the key: mandate and event id.
 
-    `seq` and `balance_after` are those of the posted account; `recorded_at` is a time as `domain.since_epoch` gives it.
+    `seq` and `balance_after` are those of the posted account; `recorded_at` is a time as `since_epoch` gives it.
     OverflowError for a number that its column cannot hold.
     """
     usage, dimension_no = posting.usage, posting.dimension_no

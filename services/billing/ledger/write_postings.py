@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from rappen_contracts.types import since_epoch
 from services.billing.ledger.calendars import MINUTE, Calendar, day_of_minute
-from services.billing.ledger.domain import BALANCE_MAX, LockedAccount, Posting, movement, since_epoch
+from services.billing.ledger.domain import BALANCE_MAX, LockedAccount, Posting, movement
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.repository import (

@@ -14,8 +14,8 @@ from decimal import Decimal
 from operator import itemgetter, mul
 from typing import Final, NamedTuple, TypeVar
 
-from rappen_contracts.types import TIME_START
-from rappen_contracts.usage.fast import Cost, UsageData, microseconds
+from rappen_contracts.types import TIME_START, since_epoch
+from rappen_contracts.usage.fast import Cost, UsageData
 from rappen_contracts.usage.v1 import TOKEN_KINDS
 from services.billing.money import EXACT, Markup, exact
 from services.billing.pricing.rates import Rate
@@ -124,8 +124,8 @@ class Quotes:
         factor = _factor(rate[0], markup)
         bands = [_scaled({name: EXACT.multiply(price, factor) for name, price in band.items()}) for band in prices]
         quote = _ModelQuote(
-            microseconds(max(begin, rate[1])),
-            microseconds(min(end, rate[2])),
+            since_epoch(max(begin, rate[1])),
+            since_epoch(min(end, rate[2])),
             version.borders,
             bands,
             version.names_conditions,
@@ -143,7 +143,7 @@ class Quotes:
         if not isinstance(factor, int):
             return None
         source = PriceSource(markup.text, rate.id or None, None)
-        quote = _CostQuote(microseconds(begin), microseconds(end), factor, source)
+        quote = _CostQuote(since_epoch(begin), since_epoch(end), factor, source)
         self._keep(self._by_currency, (currency, markup.text), quote)
         return quote
 

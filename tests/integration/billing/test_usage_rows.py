@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 
 from rappen_contracts import Event
+from rappen_contracts.types import since_epoch
 from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.charging.usage_events import Usage
-from services.billing.ledger.domain import Posting, since_epoch
+from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import ChargeKeys
 from services.billing.ledger.repository import insert_rows
 from services.billing.ledger.rows import COLUMNS, encoded_row

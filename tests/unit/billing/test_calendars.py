@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
+from rappen_contracts.types import since_epoch
 from services.billing.ledger.calendars import HOST_ZONES, MINUTE, Calendar, day_of_minute, period_day
-from services.billing.ledger.domain import since_epoch
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 # December begins in Zurich.

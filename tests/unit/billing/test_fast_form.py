@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from rappen_contracts import ContractError
+from rappen_contracts.types import since_epoch
 from rappen_contracts.usage import fast
 from services.billing.charging.charge_usage import PricingContext, split_by_price
 from services.billing.charging.usage_events import Usage, reader
@@ -92,7 +93,7 @@ def test_a_quote_holds_from_one_price_to_the_next() -> None:
     for at in (SINCE, *(SINCE + timedelta(days=day, microseconds=by) for day in range(1, 4) for by in (-1, 0))):
         usage = _read(cost=None, provider="acme", model="m", tokens={"input": 7})
         assert isinstance(usage.data, fast.UsageData)
-        found = quotes.price(usage.data, usage.counts, fast.microseconds(at), markup)
+        found = quotes.price(usage.data, usage.counts, since_epoch(at), markup)
         prices.append(None if found is None else (found[0] // 10**24, found[1].price))
     assert prices == [None, None, (7, "1"), (7, "1"), (14, "2"), (14, "2"), (21, "3")]
 
@@ -134,9 +135,7 @@ def test_usage_of_any_time_is_priced_without_looking_through_all_times(monkeypat
     for usage in (by_cost, by_tokens):
         assert isinstance(usage.data, fast.UsageData)
         for day in [*range(4, 41), *range(40, 3, -1)]:
-            found = quotes.price(
-                usage.data, usage.counts, fast.microseconds(SINCE + timedelta(days=day, hours=1)), markup
-            )
+            found = quotes.price(usage.data, usage.counts, since_epoch(SINCE + timedelta(days=day, hours=1)), markup)
             assert found is not None
             assert (found[0] // 10**24, found[1].rate) == (day * (1 if usage is by_cost else 3), str(day))
     kept = [*quotes._by_model.values(), *quotes._by_currency.values()]
