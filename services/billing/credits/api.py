@@ -36,7 +36,7 @@ api = router()
     ),
 )
 async def get_accounts(context: Context, mandate_id: MandateId) -> list[dict[str, Any]]:
-    return await list_accounts(context.database, mandate_id)
+    return await list_accounts(context.database, mandate_id, clock=context.clock)
 
 
 @api.put(
