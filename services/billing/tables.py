@@ -31,6 +31,8 @@ __all__ = [
     "payment_credits",
     "price_book",
     "prices",
+    "promotion_redemptions",
+    "promotions",
     "provider_permissions",
     "quarantine",
     "rates",
@@ -379,6 +381,33 @@ subscription_budgets = sa.Table(
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("credited_at", _Time, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "subscription_id", "period_start"),
+)
+
+# Promotions: credit (micro-CHF) that expires, for one mandate, or for each that redeems the code.
+promotions = sa.Table(
+    "promotions",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("mandate_no", sa.Integer),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", _Time, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("code", _Id, unique=True),
+    sa.Column("created_by_user_id", sa.Text, nullable=False),
+    sa.Column("created_at", _Time, nullable=False),
+    sa.CheckConstraint("amount > 0", name="amount"),
+    sa.CheckConstraint("mandate_no IS NOT NULL OR code IS NOT NULL", name="receiver"),
+)
+
+# Which mandates were granted which promotions, each once.
+promotion_redemptions = sa.Table(
+    "promotion_redemptions",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("promotion_id", sa.Uuid, sa.ForeignKey("promotions.id"), nullable=False),
+    sa.Column("redeemed_by_user_id", sa.Text, nullable=False),
+    sa.Column("redeemed_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "promotion_id"),
 )
 
 # Payments that were credited, under the id of their (first) row, with the amount in micro-CHF; the digest distinguishes

@@ -40,17 +40,47 @@ STATEMENTS = (
     "GRANT SELECT, INSERT ON billing.grants TO billing_app",
     # What was given until when stays as it was; only what remains of it changes.
     "GRANT UPDATE (remaining, open) ON billing.grants TO billing_app",
+    """
+    CREATE TABLE billing.promotions (
+        id UUID NOT NULL,
+        mandate_no INTEGER,
+        amount BIGINT NOT NULL,
+        expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
+        reason TEXT NOT NULL,
+        code TEXT COLLATE "C",
+        created_by_user_id TEXT NOT NULL,
+        created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+        CONSTRAINT pk_promotions PRIMARY KEY (id),
+        CONSTRAINT uq_promotions_code UNIQUE (code),
+        CONSTRAINT ck_promotions_amount CHECK (amount > 0),
+        CONSTRAINT ck_promotions_receiver CHECK (mandate_no IS NOT NULL OR code IS NOT NULL)
+    )
+    """,
+    """
+    CREATE TABLE billing.promotion_redemptions (
+        mandate_no INTEGER NOT NULL,
+        promotion_id UUID NOT NULL,
+        redeemed_by_user_id TEXT NOT NULL,
+        redeemed_at TIMESTAMP WITH TIME ZONE NOT NULL,
+        CONSTRAINT pk_promotion_redemptions PRIMARY KEY (mandate_no, promotion_id),
+        CONSTRAINT fk_promotion_redemptions_promotion_id_promotions FOREIGN KEY (promotion_id)
+            REFERENCES billing.promotions (id)
+    )
+    """,
+    "GRANT SELECT, INSERT ON billing.promotions, billing.promotion_redemptions TO billing_app",
 )
 
 
 def upgrade() -> None:
-    """Makes the table. What was credited before is paid credit and stays, also where it was a budget."""
+    """Makes the tables. What was credited before is paid credit and stays, also where it was a budget."""
     for statement in STATEMENTS:
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Takes it away again; what remains of grants is paid credit then."""
+    """Takes them away again; what remains of grants is paid credit then."""
+    op.execute("DROP TABLE billing.promotion_redemptions")
+    op.execute("DROP TABLE billing.promotions")
     op.execute("DROP TABLE billing.grants")
     op.execute("ALTER TABLE billing.transactions DROP COLUMN grants")
     op.execute("ALTER TABLE billing.accounts DROP CONSTRAINT ck_accounts_granted")
