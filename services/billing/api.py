@@ -6,6 +6,7 @@ from starlette.types import ASGIApp
 
 from services.billing.checks import api as checks
 from services.billing.checks import api_holds as holds
+from services.billing.checks import api_limits as limits
 from services.billing.checks.authorize_holds import AuthorizeHolds
 from services.billing.checks.capture_holds import CaptureHolds
 from services.billing.checks.check_funds import CheckFunds
@@ -28,7 +29,7 @@ __all__ = ["add_routes", "serve_routes"]
 
 def add_routes(app: FastAPI) -> None:
     """Adds every route. The objects that they use are put into the application's state when it is served."""
-    for part in (checks, holds, reports, mandates, accounts, corrections, pricing):
+    for part in (checks, holds, limits, reports, mandates, accounts, corrections, pricing):
         app.include_router(part.api)
 
 

@@ -24,6 +24,8 @@ __all__ = [
     "grants",
     "holds",
     "kept_answers",
+    "limit_costs",
+    "limits",
     "mandate_subscriptions",
     "mandates",
     "metadata",
@@ -87,7 +89,11 @@ mandates = sa.Table(
     # `has_cancellations`), so that a charge can tell that its terms are still those it priced by; other settings do not
     # disturb it.
     sa.Column("pricing_version", sa.BigInteger, nullable=False, server_default="0"),
+    # The first day whose costs are kept for its limits (`limit_costs`); null where it has none.
+    sa.Column("limits_since", sa.Date),
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
+    # So that a charge of mandates without limits looks for those with them in an index that is empty.
+    sa.Index("ix_mandates_limits_since", "no", postgresql_where=sa.text("limits_since IS NOT NULL")),
 )
 
 # Each subscription as its newest event describes it. Which of them is in force for the mandate follows from these rows
@@ -290,6 +296,37 @@ rollups = sa.Table(
     sa.Column("cost", sa.BigInteger, nullable=False),
     sa.Column("count", sa.BigInteger, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "member_account_no", "day", "dimension_no"),
+    postgresql_with={"fillfactor": "70"},
+)
+
+# How much may be spent inside a mandate in a day or a month (micro-CHF) by a member, for a feature instance, or at a
+# provider or a model; `key` is their id or name.
+limits = sa.Table(
+    "limits",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("key", _Id, nullable=False),
+    sa.Column("period", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "kind", "key", "period"),
+    sa.CheckConstraint("kind IN ('member', 'feature', 'provider', 'model')", name="kind"),
+    sa.CheckConstraint("period IN ('day', 'month')", name="period"),
+    sa.CheckConstraint("amount >= 0", name="amount"),
+)
+
+# Sums of the rollups (micro-CHF) by what is limited and day, from `mandates.limits_since` on, in step with them: a
+# check reads a row a day, however many members and dimensions the mandate has. A sum of all members may be more than 64
+# bits hold.
+limit_costs = sa.Table(
+    "limit_costs",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("key", _Id, nullable=False),
+    sa.Column("day", sa.Date, nullable=False),
+    sa.Column("cost", sa.Numeric, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "kind", "key", "day"),
     postgresql_with={"fillfactor": "70"},
 )
 

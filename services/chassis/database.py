@@ -160,7 +160,7 @@ class Database:
 
     @asynccontextmanager
     async def driver_reading(self) -> AsyncIterator[asyncpg.Connection]:
-        """The driver's connection of `reading` by itself, for the one statement of a check and of a caller's scope:
+        """The driver's connection of `reading` by itself, for the statements of a check and of a caller's scope:
         SQLAlchemy's around it costs as much as a part of that."""
         borrowed = await self._borrow(self.engine.raw_connection)
         try:

@@ -192,8 +192,6 @@ class HoldsMachine(RuleBasedStateMachine):
         left = self.balances[account] - self._held(account)
         request = HoldRequest(
             question=Question(self._id(mandate), user, Decimal(amount).scaleb(-6), None, None),
-            model=None,
-            feature_instance_id=None,
             ttl_s=ttl_s,
             actor="machine",
             key=uuid4().hex if repeated else None,

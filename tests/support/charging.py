@@ -30,9 +30,11 @@ async def charge(database: Database, *records: RawRecord) -> None:
     await charging(database)(received(records), [])
 
 
-def charging(database: Database, *, clock: Clock = system_clock) -> ChargeUsage:
+def charging(
+    database: Database, *, clock: Clock = system_clock, default_markup: Decimal = DEFAULT_MARKUP
+) -> ChargeUsage:
     """The handler of usage.recorded."""
-    return ChargeUsage(database, default_markup=DEFAULT_MARKUP, clock=clock, faults=FaultPoints(None))
+    return ChargeUsage(database, default_markup=default_markup, clock=clock, faults=FaultPoints(None))
 
 
 def settling(database: Database) -> SettleParked:

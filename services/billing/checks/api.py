@@ -63,13 +63,17 @@ def check_handler(caller: CallerVerifier, check_funds: CheckFunds) -> DirectHand
 
 
 def question_of(asked: Check) -> Question:
-    """The question in the body of a check or a hold."""
+    """The question in the body of a check or a hold. Where it names no provider or model, those of the estimate
+    count."""
+    estimate = asked.estimate
     return Question(
         mandate_id=asked.mandate_id,
         user_id=asked.user_id,
         estimated_cost=asked.estimated_cost.amount if asked.estimated_cost is not None else None,
-        estimate=asked.estimate.billable() if asked.estimate is not None else None,
-        provider=asked.provider or (asked.estimate.provider if asked.estimate is not None else None),
+        estimate=estimate.billable() if estimate is not None else None,
+        provider=asked.provider or (estimate.provider if estimate is not None else None),
+        model=asked.model or (estimate.model if estimate is not None else None),
+        feature_instance_id=asked.feature_instance_id,
     )
 
 

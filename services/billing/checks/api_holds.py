@@ -74,8 +74,6 @@ class HoldHandlers:
         asked = read_body(Hold, await request.body(), event_part="estimate")
         hold = HoldRequest(
             question=question_of(asked),
-            model=asked.model or (asked.estimate.model if asked.estimate is not None else None),
-            feature_instance_id=asked.feature_instance_id,
             ttl_s=asked.ttl_seconds,
             actor=caller.user_id,
             key=asked.idempotency_key or _key_of(request),

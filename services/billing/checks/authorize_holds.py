@@ -6,10 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
-
 from services.billing.checks.check_funds import CheckFunds, Question
-from services.billing.checks.eligibility import read_eligibility
+from services.billing.checks.eligibility import Found, read_eligibility
 from services.billing.checks.errors import HoldRefused
 from services.billing.checks.together import Locked, Together
 from services.billing.errors import InvalidField
@@ -41,8 +39,6 @@ class HoldRequest:
     common with the first request."""
 
     question: Question
-    model: str | None
-    feature_instance_id: str | None
     ttl_s: int
     actor: str
     key: str | None
@@ -95,7 +91,7 @@ class AuthorizeHolds:
 
     async def _number(self, question: Question) -> int:
         """The number of a mandate, with accounts that are there for who asks."""
-        number: int = (await self._check_funds.read(question))["mandate_no"]
+        number: int = (await self._check_funds.read(question)).row["mandate_no"]
         if len(self._numbers) >= NUMBERS_MAX:
             self._numbers.clear()
         self._numbers[question.mandate_id] = number
@@ -112,13 +108,10 @@ class AuthorizeHolds:
             # After the locks, which may have been waited for.
             now = self._clock()
             kept = await kept_answers_of(connection, [each.keyed for each in mine])
-            questions = [each.request.question for each in mine]
-            rows = await read_eligibility(
-                connection, [(q.mandate_id, q.user_id, q.provider) for q in questions], now=now
-            )
-            tariff = await self._tariffs.at(connection, max(row["revision"] for row in rows))
+            found = await read_eligibility(connection, [each.request.question.asked for each in mine], now=now)
+            tariff = await self._tariffs.at(connection, max(each.row["revision"] for each in found))
             deciding = _Deciding(self._check_funds, tariff, kept)
-            outcomes = {id(each): deciding.outcome(each, row, now) for each, row in zip(mine, rows, strict=True)}
+            outcomes = {id(each): deciding.outcome(each, of, now) for each, of in zip(mine, found, strict=True)}
             await insert_holds(connection, deciding.holds)
             await keep_answers(connection, deciding.answered, now=now)
             self._faults.reach("authorize_before_commit")
@@ -145,7 +138,7 @@ class _Deciding:
         # What the requests before have reserved, in micro-CHF by account.
         self._reserved: dict[int, int] = {}
 
-    def outcome(self, asked: _Asked, row: asyncpg.Record, now: datetime) -> Outcome:
+    def outcome(self, asked: _Asked, found: Found, now: datetime) -> Outcome:
         """The answer to one request, or its refusal."""
         keyed = asked.keyed
         kept = None if keyed.place is None else self._kept.get(keyed.place)
@@ -153,7 +146,7 @@ class _Deciding:
             digest, answer = kept
             return answer if digest == keyed.digest else IdempotencyMismatch()
         try:
-            answer = self._reserve(asked, row, now)
+            answer = self._reserve(asked, found, now)
         except (Problem, Contended) as refusal:
             return refusal
         self.answered.append((keyed, answer))
@@ -161,15 +154,15 @@ class _Deciding:
             self._kept[keyed.place] = keyed.digest, answer
         return answer
 
-    def _reserve(self, asked: _Asked, row: asyncpg.Record, now: datetime) -> dict[str, Any]:
-        request, question = asked.request, asked.request.question
+    def _reserve(self, asked: _Asked, read: Found, now: datetime) -> dict[str, Any]:
+        request, question, row = asked.request, asked.request.question, read.row
         account_no = row["own_no" if row["billing_model"] == "PREPAY_USER" else "pool_no"]
         reserved = self._reserved.get(account_no, 0)
         if not row["known"]:
             raise MandateUnknown
-        found = self._check_funds.decide(question, row, self._tariff, reserved=reserved)
+        found = self._check_funds.decide(question, read, self._tariff, reserved=reserved)
         if found.decision.reason is not None:
-            raise HoldRefused(found.decision.reason, found.figures())
+            raise HoldRefused(found.decision.reason, found.figures(), limit=found.decision.limit)
         if account_no is None or row["own_no"] is None:
             raise Contended("no account yet")
         held = (row["own_held" if row["billing_model"] == "PREPAY_USER" else "pool_held"] or 0) + reserved
@@ -187,14 +180,17 @@ class _Deciding:
             member_account_no=row["own_no"],
             amount=found.required,
             provider=question.provider,
-            model=request.model,
-            feature_instance_id=request.feature_instance_id,
+            model=question.model,
+            feature_instance_id=question.feature_instance_id,
             created_at=now,
             created_by=request.actor,
             expires_at=now + timedelta(seconds=request.ttl_s),
         )
         self.holds.append(hold)
         self._reserved[account_no] = reserved + hold.amount
+        for use in read.limits:
+            # Those that are decided after it and have the limit in common have the same object.
+            use.used += hold.amount
         # Nobody's balance pays in UNLIMITED, so nothing is taken from one.
         left = 0 if found.funds.model == "UNLIMITED" else found.funds.balance - found.funds.held - hold.amount
         return {

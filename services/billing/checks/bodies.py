@@ -2,17 +2,28 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from rappen_contracts.registry import USAGE_RECORDED_V1
 from rappen_contracts.types import Money, Name, NonNegativeMoney, Quantities, Strings
 from rappen_contracts.usage.v1 import Tokens, UsageRecorded
 from services.billing.checks.domain import Reason
+from services.billing.checks.limits import LimitKind, LimitPeriod
 from services.billing.http import Identifier
 from services.billing.ledger.domain import BillingModel
 from services.billing.pricing import Metered
 from services.billing.pricing.rating import Billable, ProviderCost
-from services.chassis.bodies import AnswerBody, RequestBody, Time
+from services.chassis.bodies import IDENTIFIER, AnswerBody, RequestBody, Time
 from services.chassis.operations import ProblemDocument
 from services.chassis.validation import Form, value_fault
 
@@ -26,6 +37,8 @@ __all__ = [
     "HoldMade",
     "HoldNotMade",
     "HoldVoid",
+    "LimitGiven",
+    "LimitShown",
 ]
 
 KEY_LENGTH_MAX = 255
@@ -78,7 +91,12 @@ class Estimate(BaseModel):
 
 
 class Check(RequestBody):
-    """May this be spent? Exactly one of `estimatedCost` (final CHF) and `estimate` (a part of a usage event)."""
+    """May this be spent? Exactly one of `estimatedCost` (final CHF) and `estimate` (a part of a usage event).
+
+    A name that is not known is refused: where it is misspelt, its default would be taken unnoticed.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     mandate_id: Identifier
     user_id: Identifier
@@ -176,6 +194,8 @@ class Capture(RequestBody):
     """The usage that settles the hold, exactly one of: `cost`, which the provider charged, before markup, or `event`,
     a whole usage event."""
 
+    model_config = ConfigDict(extra="forbid")
+
     cost: NonNegativeMoney | None = None
     event: Annotated[Any, PlainValidator(_as_given, json_schema_input_type=CapturedEvent | None)] = None
 
@@ -205,3 +225,36 @@ class HoldVoid(AnswerBody):
 
     hold_id: Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
     amount: Money
+
+
+_LIMITED_BY_ID = ("member", "feature")
+
+
+class LimitGiven(RequestBody):
+    """How much may be spent in a day or a month by a member, for a feature instance, or at a provider or a model; `key`
+    is the user id, the feature instance id, or the name as usage reports it."""
+
+    kind: LimitKind
+    key: Name
+    period: LimitPeriod
+    limit: NonNegativeMoney
+
+    @field_validator("key")
+    @classmethod
+    def _as_its_kind(cls, key: str, info: ValidationInfo) -> str:
+        if info.data.get("kind") in _LIMITED_BY_ID and not IDENTIFIER.fullmatch(key):
+            raise value_fault(
+                "key",
+                en="an id is 1 to 64 letters, digits or the characters . _ : @ | -",
+                de="eine Id besteht aus 1 bis 64 Buchstaben, Ziffern oder den Zeichen . _ : @ | -",
+            )
+        return key
+
+
+class LimitShown(AnswerBody):
+    """A limit."""
+
+    kind: LimitKind
+    key: str
+    period: LimitPeriod
+    limit: Money

@@ -1,13 +1,14 @@
-"""Answers whether an AI call may go ahead, by one statement that concurrent checks share."""
+"""Answers whether an AI call may go ahead, by one statement that concurrent checks share; by two where the mandate has
+limits."""
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
 from services.billing.checks.domain import Decision, Eligibility, Funds, decide
-from services.billing.checks.eligibility import EligibilityBatcher
+from services.billing.checks.eligibility import Asked, EligibilityBatcher, Found
 from services.billing.checks.errors import PriceUnknown
 from services.billing.checks.providers import allowed
 from services.billing.errors import InvalidField
@@ -34,6 +35,13 @@ class Question:
     estimated_cost: Decimal | None
     estimate: Billable
     provider: str | None
+    model: str | None = None
+    feature_instance_id: str | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """What has to be read to answer it."""
+        return Asked(self.mandate_id, self.user_id, self.provider, self.model, self.feature_instance_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,14 @@ class Answer:
         }
 
 
+class _Price(NamedTuple):
+    """The final price in micro-CHF, rounded once as a charge would be; whether usage as estimated costs nothing at
+    all."""
+
+    required: int
+    free: bool
+
+
 class CheckFunds:
     """Answers checks. Reads only, but for a mandate or member whose settings or account were never made."""
 
@@ -71,22 +87,20 @@ class CheckFunds:
 
     async def __call__(self, question: Question) -> Answer:
         """Decides; 404 for a mandate that the directory does not know, 422 for what cannot be priced."""
-        row = await self.read(question)
-        return self.decide(question, row, await self._tariff(row["revision"]))
+        found = await self.read(question)
+        return self.decide(question, found, await self._tariff(found.row["revision"]))
 
-    async def read(self, question: Question) -> asyncpg.Record:
+    async def read(self, question: Question) -> Found:
         """What decides, with settings and accounts that are there; 404 for a mandate that the directory does not
         know."""
-        row = await self._read(question)
+        found = await self._eligibility.read(question.asked)
+        row = found.row
         if not row["known"]:
             raise MandateUnknown
         if row["mandate_no"] is None or (row["member"] and (row["own_no"] is None or row["pool_no"] is None)):
             await self._open(question, member=bool(row["member"]))
-            row = await self._read(question)
-        return row
-
-    async def _read(self, question: Question) -> asyncpg.Record:
-        return await self._eligibility.read(question.mandate_id, question.user_id, question.provider)
+            found = await self._eligibility.read(question.asked)
+        return found
 
     async def _open(self, question: Question, *, member: bool) -> None:
         """Makes what is missing: settings, the pool, and the member's account with its opening credit."""
@@ -98,10 +112,11 @@ class CheckFunds:
                 members = [(number, question.user_id)]
                 await open_member_accounts(connection, members, mandates=mandates, now=self._clock())
 
-    def decide(self, question: Question, row: asyncpg.Record, tariff: Tariff, *, reserved: int = 0) -> Answer:
-        """Decides by a row of `eligibility`; `reserved` (micro-CHF) is held beside what the row says. 422 for what
-        cannot be priced."""
-        required = self._required(question, row, tariff)
+    def decide(self, question: Question, found: Found, tariff: Tariff, *, reserved: int = 0) -> Answer:
+        """Decides by what was read; `reserved` (micro-CHF) is held beside what the row says. 422 for what cannot be
+        priced."""
+        row = found.row
+        price = self._price(question, row, tariff)
         own = row["billing_model"] == "PREPAY_USER"
         unlimited = row["billing_model"] == "UNLIMITED"
         held = ((row["own_held"] if own else row["pool_held"]) or 0) + reserved
@@ -118,7 +133,8 @@ class CheckFunds:
             provider_allowed=self._provider_allowed(question.provider, row, tariff),
             subscription_operative=row["subscription_operative"],
         )
-        return Answer(decide(eligibility, funds, required), funds, required)
+        decision = decide(eligibility, funds, price.required, limits=found.limits, free=price.free)
+        return Answer(decision, funds, price.required)
 
     async def _tariff(self, revision: int) -> Tariff:
         known = self._tariffs.known(revision)
@@ -127,13 +143,12 @@ class CheckFunds:
         async with self._database.reading() as connection:
             return await self._tariffs.at(connection, revision)
 
-    def _required(self, question: Question, row: asyncpg.Record, tariff: Tariff) -> int:
-        """The final price in micro-CHF, rounded once as a charge would be."""
+    def _price(self, question: Question, row: asyncpg.Record, tariff: Tariff) -> _Price:
         if question.estimate is None:
             amount, rest = post(question.estimated_cost or Decimal(0), Decimal(0))
             if rest:
                 raise InvalidField("estimatedCost", en="at most six decimals", de="höchstens sechs Nachkommastellen")
-            return amount
+            return _Price(amount, free=False)
         markup = row["markup_percent"]
         if markup is None:
             markup = row["plan_markup_percent"]
@@ -142,7 +157,7 @@ class CheckFunds:
         rated = rate_usage(question.estimate, self._clock(), tariff, Markup.of(markup))
         if isinstance(rated, Parked):
             raise PriceUnknown(rated.reason, rated.detail)
-        return post(rated.exact, Decimal(0))[0]
+        return _Price(post(rated.exact, Decimal(0))[0], free=rated.exact == 0)
 
     def _provider_allowed(self, provider: str | None, row: asyncpg.Record, tariff: Tariff) -> bool:
         """Whether one of the member's roles allows the provider: a role's rows replace its default, and unknown roles

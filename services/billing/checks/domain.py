@@ -1,8 +1,10 @@
 """Whether an AI call may go ahead: the first reason against it, in a fixed order. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from services.billing.checks.limits import Limit, LimitUse
 from services.billing.ledger.domain import BillingModel
 
 __all__ = ["Decision", "Eligibility", "Funds", "Reason", "decide", "is_warning", "warning_threshold"]
@@ -42,14 +44,19 @@ class Eligibility:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer; the shortfall (micro-CHF) is given also where it does not block."""
+    """The answer; the shortfall (micro-CHF) is given also where it does not block. `limit` is the one that is exceeded,
+    where that is the reason."""
 
     reason: Reason | None
     shortfall: int
+    limit: Limit | None = None
 
 
-def decide(eligibility: Eligibility, funds: Funds, required: int) -> Decision:
-    """The first reason that applies, or none."""
+def decide(
+    eligibility: Eligibility, funds: Funds, required: int, *, limits: Sequence[LimitUse] = (), free: bool = False
+) -> Decision:
+    """The first reason that applies, or none. What is `free`, because its price is exactly zero, is not refused for
+    money, nor by a limit of it."""
     shortfall = _shortfall(funds, required)
     if not eligibility.member:
         return Decision("NOT_A_MEMBER", shortfall)
@@ -59,7 +66,10 @@ def decide(eligibility: Eligibility, funds: Funds, required: int) -> Decision:
         return Decision("PROVIDER_NOT_ALLOWED", shortfall)
     if eligibility.subscription_operative is False:
         return Decision("NO_ACTIVE_SUBSCRIPTION", shortfall)
-    return Decision(_money(funds, required), shortfall)
+    exceeded = next((use.limit for use in limits if use.exceeded_by(required)), None)
+    if exceeded is not None and not free:
+        return Decision("SUB_LIMIT_EXCEEDED", shortfall, exceeded)
+    return Decision(None if free else _money(funds, required), shortfall)
 
 
 def _money(funds: Funds, required: int) -> Reason | None:

@@ -2,7 +2,8 @@
 that have expired and holds that are due do not count, whether or not their rows say so yet.
 
 Every AI call asks first, so checks that arrive while others are being read are read together, by one statement: the
-busier the service, the less a check costs. A check that is alone waits for nobody.
+busier the service, the less a check costs. A check that is alone waits for nobody. Those of mandates with limits need a
+second statement, which they share too.
 """
 
 import asyncio
@@ -13,13 +14,15 @@ from typing import NamedTuple
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.checks.limit_use import read_limit_use
+from services.billing.checks.limits import LimitUse, Spending
 from services.billing.ledger.grants import BALANCE_NOW
 from services.billing.ledger.holds import HELD_NOW
-from services.billing.mandates.repository import USABLE_PERCENT
+from services.billing.mandates.repository import USABLE_PERCENT, calendar_of
 from services.chassis.clock import Clock
 from services.chassis.database import Database, DatabaseUnavailable, driver_connection
 
-__all__ = ["EligibilityBatcher", "read_eligibility"]
+__all__ = ["Asked", "EligibilityBatcher", "Found", "read_eligibility"]
 
 # How many statements run at once, and how many checks one of them reads.
 READERS_MAX = 2
@@ -34,6 +37,9 @@ SELECT d.id IS NOT NULL AS known, d.enabled AND s.enabled AND coalesce(u.enabled
        m.no AS mandate_no, m.billing_model, m.block_on_zero_balance, m.subscription_operative,
        {USABLE_PERCENT.format("m.markup_percent")} AS markup_percent,
        {USABLE_PERCENT.format("m.plan_markup_percent")} AS plan_markup_percent,
+       m.limits_since IS NOT NULL AS has_limits,
+       CASE WHEN m.limits_since IS NOT NULL THEN m.time_zone END AS time_zone,
+       CASE WHEN m.limits_since IS NOT NULL THEN m.past_time_zones END AS past_time_zones,
        pool.no AS pool_no, pool.enabled AS pool_enabled,
        {BALANCE_NOW.format("pool", "$4::timestamptz")} AS pool_balance,
        {HELD_NOW.format("pool", "$4::timestamptz")} AS pool_held,
@@ -57,18 +63,31 @@ SELECT d.id IS NOT NULL AS known, d.enabled AND s.enabled AND coalesce(u.enabled
 """
 
 
-async def read_eligibility(
-    connection: AsyncConnection, asked: Sequence[tuple[str, str, str | None]], *, now: datetime
-) -> list[asyncpg.Record]:
-    """The rows of mandates, users and providers, in their order, as the caller's transaction sees them."""
-    return await _fetch(driver_connection(connection), asked, now)
+class Asked(NamedTuple):
+    """Who wants to spend, and what for as far as that was said."""
 
-
-class _Asked(NamedTuple):
     mandate_id: str
     user_id: str
     provider: str | None
-    found: asyncio.Future[asyncpg.Record]
+    model: str | None
+    feature_instance_id: str | None
+
+
+class Found(NamedTuple):
+    """What decides a question: its row, with nulls for what does not exist, and the limits that it would use."""
+
+    row: asyncpg.Record
+    limits: Sequence[LimitUse]
+
+
+async def read_eligibility(connection: AsyncConnection, asked: Sequence[Asked], *, now: datetime) -> list[Found]:
+    """What decides each question, in their order, as the caller's transaction sees it."""
+    return await _fetch(driver_connection(connection), asked, now)
+
+
+class _Waiting(NamedTuple):
+    asked: Asked
+    found: asyncio.Future[Found]
 
 
 class EligibilityBatcher:
@@ -78,18 +97,18 @@ class EligibilityBatcher:
         self._database = database
         self._clock = clock
         self._readers_max = readers_max
-        self._waiting: list[_Asked] = []
+        self._waiting: list[_Waiting] = []
         self._readers: set[asyncio.Task[None]] = set()
 
-    async def read(self, mandate_id: str, user_id: str, provider: str | None) -> asyncpg.Record:
-        """One row, with nulls for what does not exist; raises what the database raised, or `DatabaseUnavailable`."""
+    async def read(self, asked: Asked) -> Found:
+        """What decides one question; raises what the database raised, or `DatabaseUnavailable`."""
         if len(self._waiting) >= WAITING_MAX:
             # Callers whose deadline has passed no longer wait.
-            self._waiting = [asked for asked in self._waiting if not asked.found.done()]
+            self._waiting = [each for each in self._waiting if not each.found.done()]
             if len(self._waiting) >= WAITING_MAX:
                 raise DatabaseUnavailable
-        found: asyncio.Future[asyncpg.Record] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Asked(mandate_id, user_id, provider, found))
+        found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(asked, found))
         if len(self._readers) < self._readers_max:
             self._readers.add(asyncio.create_task(self._read_waiting()))
         return await found
@@ -114,30 +133,49 @@ class EligibilityBatcher:
             try:
                 async with self._database.driver_reading() as connection:
                     while together:
-                        _answer(together, await _fetch(connection, [each[:3] for each in together], self._clock()))
+                        _answer(together, await _fetch(connection, [each.asked for each in together], self._clock()))
                         together = [] if self._database.awaited else self._take()
             except Exception as error:  # noqa: BLE001 - it is raised where the check was asked.
-                for asked in together:
-                    if not asked.found.done():
-                        asked.found.set_exception(error)
+                for each in together:
+                    if not each.found.done():
+                        each.found.set_exception(error)
 
-    def _take(self) -> list[_Asked]:
+    def _take(self) -> list[_Waiting]:
         together, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
         return together
 
 
-async def _fetch(
-    connection: asyncpg.Connection, asked: Sequence[tuple[str, str, str | None]], now: datetime
-) -> list[asyncpg.Record]:
-    mandates, users, providers = zip(*asked, strict=True)
+async def _fetch(connection: asyncpg.Connection, asked: Sequence[Asked], now: datetime) -> list[Found]:
+    mandates, users, providers, _, _ = zip(*asked, strict=True)
     rows: list[asyncpg.Record] = await connection.fetch(
         _STATEMENT, mandates, users, providers, now, timeout=READ_TIMEOUT_S
     )
-    return rows
+    limited = [
+        number for number, row in enumerate(rows) if row["has_limits"] and row["member"] and row["own_no"] is not None
+    ]
+    if not limited:
+        return [Found(row, ()) for row in rows]
+    spendings = [_spending(asked[number], rows[number], now) for number in limited]
+    uses = await read_limit_use(connection, spendings, now=now, timeout_s=READ_TIMEOUT_S)
+    by_number = dict(zip(limited, uses, strict=True))
+    return [Found(row, by_number.get(number, ())) for number, row in enumerate(rows)]
 
 
-def _answer(together: list[_Asked], rows: list[asyncpg.Record]) -> None:
-    for asked, row in zip(together, rows, strict=True):
+def _spending(asked: Asked, row: asyncpg.Record, now: datetime) -> Spending:
+    number = row["mandate_no"]
+    return Spending(
+        mandate_no=number,
+        user_id=asked.user_id,
+        member_account_no=row["own_no"],
+        feature_instance_id=asked.feature_instance_id,
+        provider=asked.provider,
+        model=asked.model,
+        today=calendar_of(number, row["time_zone"], row["past_time_zones"]).day(now),
+    )
+
+
+def _answer(together: list[_Waiting], found: list[Found]) -> None:
+    for each, of_question in zip(together, found, strict=True):
         # A caller that has gone meanwhile has cancelled its future.
-        if not asked.found.done():
-            asked.found.set_result(row)
+        if not each.found.done():
+            each.found.set_result(of_question)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from services.billing.checks.domain import Reason
+from services.billing.checks.limits import Limit
+from services.billing.money import from_micro
 from services.chassis.problems import Problem
 from services.chassis.validation import Texts
 
@@ -46,8 +48,8 @@ class HoldRefused(Problem):
     title = "Hold refused"
     texts: ClassVar = {"en": "Nothing is reserved: {why}.", "de": "Nichts wird reserviert: {why}."}
 
-    def __init__(self, reason: Reason, figures: Mapping[str, Any]) -> None:
-        super().__init__(code=reason, extra=figures, why=_REASONS[reason])
+    def __init__(self, reason: Reason, figures: Mapping[str, Any], *, limit: Limit | None = None) -> None:
+        super().__init__(code=reason, extra=figures, why=_REASONS[reason] if limit is None else _why(limit))
 
 
 _REASONS: Mapping[Reason, Texts] = {
@@ -74,6 +76,25 @@ _REASONS: Mapping[Reason, Texts] = {
         "de": "das Kreditlimit würde überschritten",
     },
 }
+
+
+_GERMAN = {
+    "member": "das Mitglied",
+    "feature": "die Instanz",
+    "provider": "den Anbieter",
+    "model": "das Modell",
+    "day": "Tag",
+    "month": "Monat",
+}
+
+
+def _why(limit: Limit) -> Texts:
+    """Which limit would be exceeded."""
+    amount, kind, period = format(from_micro(limit.amount), "f"), _GERMAN[limit.kind], _GERMAN[limit.period]
+    return {
+        "en": f"the limit of {amount} CHF a {limit.period} for the {limit.kind} {limit.key} would be exceeded",
+        "de": f"das Limit von {amount} CHF pro {period} für {kind} {limit.key} würde überschritten",
+    }
 
 
 class HoldUnknown(Problem):

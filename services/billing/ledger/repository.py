@@ -161,16 +161,36 @@ async def keep_balance_after_credit(connection: AsyncConnection, credited: Seque
         )
 
 
+# What the given rollups add to the costs that count towards a limit. Where no mandate has limits, `limited` is empty,
+# and nothing is joined.
+_TOWARDS_LIMITS = (
+    " limited AS MATERIALIZED (SELECT no, limits_since FROM mandates WHERE no = ANY($7) AND limits_since IS NOT NULL),"
+    " towards_limits AS (INSERT INTO limit_costs AS c (mandate_no, kind, key, day, cost)"
+    " SELECT given.mandate_no, named.kind, named.key, given.day, sum(given.cost)"
+    " FROM limited JOIN given ON given.mandate_no = limited.no AND given.day >= limited.limits_since"
+    " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.no = given.member_account_no"
+    " JOIN dimensions d ON d.mandate_no = given.mandate_no AND d.no = given.dimension_no"
+    " CROSS JOIN LATERAL (VALUES ('member', a.user_id), ('feature', d.feature_instance_id),"
+    " ('provider', d.provider), ('model', d.model)) AS named (kind, key)"
+    " WHERE EXISTS (SELECT 1 FROM limits l"
+    " WHERE l.mandate_no = given.mandate_no AND l.kind = named.kind AND l.key = named.key)"
+    " GROUP BY 1, 2, 3, 4 ON CONFLICT (mandate_no, kind, key, day) DO UPDATE SET cost = c.cost + excluded.cost)"
+)
+
+
 async def add_to_rollups(connection: AsyncConnection, sums: Mapping[RollupKey, Sequence[int]]) -> None:
-    """Adds cost (micro-CHF) and count to the rollups; rows in one order, so that no two batches deadlock."""
+    """Adds cost (micro-CHF) and count to the rollups, and the cost to what counts towards limits; one statement. Rows
+    are in one order, so that no two batches deadlock."""
     driver = driver_connection(connection)
     if not sums:
         return
     ordered = sorted(sums)
     mandates, accounts, days, dimensions = zip(*ordered, strict=True)
     await driver.execute(
-        "INSERT INTO rollups AS r (mandate_no, member_account_no, day, dimension_no, cost, count)"
-        " SELECT * FROM unnest($1::int[], $2::bigint[], $3::date[], $4::int[], $5::bigint[], $6::bigint[])"
+        "WITH given AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::bigint[], $3::date[], $4::int[], $5::bigint[],"
+        f" $6::bigint[]) AS given (mandate_no, member_account_no, day, dimension_no, cost, count)),{_TOWARDS_LIMITS}"
+        " INSERT INTO rollups AS r (mandate_no, member_account_no, day, dimension_no, cost, count)"
+        " SELECT * FROM given"
         " ON CONFLICT (mandate_no, member_account_no, day, dimension_no)"
         " DO UPDATE SET cost = r.cost + excluded.cost, count = r.count + excluded.count",
         mandates,
@@ -179,6 +199,7 @@ async def add_to_rollups(connection: AsyncConnection, sums: Mapping[RollupKey, S
         dimensions,
         [sums[key][0] for key in ordered],
         [sums[key][1] for key in ordered],
+        sorted(set(mandates)),
     )
 
 

@@ -300,6 +300,31 @@ TAMPERINGS = {
         [("holds", "user_2")],
         "which is not there",
     ),
+    "what counts towards a limit": Tampering(
+        "INSERT INTO limit_costs VALUES (:no, 'feature', 'unused', '2199-12-31', 5)",
+        [("limits", None)],
+        "1 costs are wrong: 2199-12-31 of feature unused is 5, the rollups say 0",
+    ),
+    "what counts towards no limit": Tampering(
+        "INSERT INTO limit_costs VALUES (:no, 'model', 'unused', '2199-12-31', 0)",
+        [("limits", None)],
+        "of model unused is 0, the rollups say 0",
+    ),
+    "since when costs count towards limits": Tampering(
+        "UPDATE mandates SET limits_since = '2026-05-05' WHERE no = :no",
+        [("limits", None)],
+        "1 costs are wrong: 2026-05-05 of model claude-sonnet-4-5 is missing, the rollups say ",
+    ),
+    "the mark of a mandate with limits": Tampering(
+        "UPDATE mandates SET limits_since = NULL WHERE no = :no",
+        [("limits", None)],
+        "its limits are not marked as such",
+    ),
+    "the limits of a mandate that is marked": Tampering(
+        "DELETE FROM limits WHERE mandate_no = :no",
+        [("limits", None)],
+        "its limits are not marked as such",
+    ),
 }
 # Where more is wrong than what is said to be.
 FAR_REACHING = {"a mandate", "a contra account", "rollups that cancel out on accounts without usage"}

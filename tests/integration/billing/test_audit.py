@@ -28,6 +28,7 @@ from tests.support.databases import on_driver, unseen
 from tests.support.directory import directory_events
 from tests.support.events import new_mandate, usage_record
 from tests.support.facts import paid, subscription
+from tests.support.limiting import Limiting
 from tests.support.stack import ServerPair
 
 DAY = datetime(2026, 5, 4, 10, tzinfo=UTC)
@@ -78,6 +79,8 @@ async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -
     changed = subscription(mandate, uuid4(), 1, "ACTIVE", budget_due=True)
     await ApplySubscription(database, clock=system_clock)([changed], [])
     await CreditPayments(database, clock=system_clock)([paid(mandate, 10)], [])
+    limiting = Limiting(database, mandate, system_clock())
+    await limiting.set(("model", "claude-sonnet-4-5", "month", "5"), ("feature", "unused", "day", "5"))
     return Mandate(mandate, no, await _accounts(database, no))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from services.billing.checks.eligibility import TOGETHER_MAX, EligibilityBatcher
+from services.billing.checks.eligibility import TOGETHER_MAX, Asked, EligibilityBatcher
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from tests.support.databases import opened
@@ -14,7 +14,7 @@ async def test_who_asks_in_the_turn_in_which_a_reader_ends_is_answered(database:
     batcher = EligibilityBatcher(database, system_clock, readers_max=1)
     async with asyncio.timeout(10):
         for _ in range(3):
-            assert (await batcher.read(mandate, "user-1", None))["known"]
+            assert (await batcher.read(Asked(mandate, "user-1", None, None, None))).row["known"]
 
 
 async def test_who_goes_away_and_who_comes_meanwhile_leave_nobody_waiting(database: Database, mandate: str) -> None:
@@ -22,13 +22,13 @@ async def test_who_goes_away_and_who_comes_meanwhile_leave_nobody_waiting(databa
 
     async def ask(number: int) -> bool:
         for _ in range(5):
-            reading = asyncio.create_task(batcher.read(mandate, "user-1", None))
+            reading = asyncio.create_task(batcher.read(Asked(mandate, "user-1", None, None, None)))
             await asyncio.sleep(0)
             if number % 3 == 0:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
             else:
-                assert (await reading)["known"]
+                assert (await reading).row["known"]
         return True
 
     async with asyncio.timeout(20):
@@ -41,7 +41,7 @@ async def test_checks_without_end_leave_a_connection_to_others(servers: ServerPa
 
         async def ask() -> None:
             while True:
-                await batcher.read("nobody", "user-1", None)
+                await batcher.read(Asked("nobody", "user-1", None, None, None))
 
         # More than one batch, so that at its end there are always checks that wait.
         asking = [asyncio.create_task(ask()) for _ in range(3 * TOGETHER_MAX)]

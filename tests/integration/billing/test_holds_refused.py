@@ -121,3 +121,30 @@ async def test_only_a_program_with_the_scope_may(holding: Holding, caller: Calle
     assert (await call(may_check, "POST", f"{path}/capture", json={"cost": chf("1")})).status_code == 403
     assert (await call(may_write, "POST", f"{path}/void")).status_code == 403
     assert (await call(may_check, "POST", f"{path}/void")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/billing/check", "/api/billing/holds"])
+@pytest.mark.parametrize("name", ["ttlSecond", "ttl_seconds", "MandateId", "featureInstanceID", "mandate_id", ""])
+async def test_a_name_that_a_check_or_hold_does_not_know_is_refused(holding: Holding, path: str, name: str) -> None:
+    await holding.credit(5)
+    given = {"mandateId": holding.mandate, "userId": "user-1", "estimatedCost": chf("1")}
+    body = {**given, name: 1}
+    answer = await holding.api.call(publisher(), "POST", path, json=body)
+    document = answer.json()
+    assert (answer.status_code, document["code"]) == (422, "VALIDATION"), answer.text
+    assert document["errors"] == [{"field": name or "body", "message": "there is no such field"}]
+    # What is within an event, or a part of one, is read as the contract says.
+    del given["estimatedCost"]
+    estimate = {"cost": {**chf("1"), "x": 1}, "unheard_of": 1}
+    answer = await holding.api.call(publisher(), "POST", path, json={**given, "estimate": estimate})
+    assert answer.status_code in (200, 201), answer.text
+
+
+async def test_a_name_that_a_capture_does_not_know_is_refused(holding: Holding) -> None:
+    await holding.credit(5)
+    hold = await holding.hold()
+    refused = await holding.capture(hold, cost=chf("0.1"), hold_id=hold)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "hold_id")
+    assert (await holding.state(hold))[0] == "OPEN"
+    event = usage_event(holding.mandate, hold_id=hold, unheard_of=1)
+    assert (await holding.capture(hold, event=event)).status_code == 200

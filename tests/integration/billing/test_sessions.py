@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 
-from services.billing.checks.eligibility import TOGETHER_MAX, WAITING_MAX, EligibilityBatcher
+from services.billing.checks.eligibility import TOGETHER_MAX, WAITING_MAX, Asked, EligibilityBatcher
 from services.chassis.clock import system_clock
 from services.chassis.database import Database, DatabaseUnavailable, extend_timeouts, is_transient, is_undecided
 from services.chassis.settings import DatabaseSettings
@@ -165,17 +165,18 @@ async def test_more_checks_than_can_wait_are_refused_at_once(
     database: Database, mandate: str, servers: ServerPair
 ) -> None:
     batcher = EligibilityBatcher(database, system_clock, readers_max=1)
+    asked = Asked(mandate, "user-1", None, None, None)
     async with held(servers.admin_dsn, "LOCK TABLE billing.price_book IN ACCESS EXCLUSIVE MODE"):
-        read = [batcher.read(mandate, "user-1", None) for _ in range(TOGETHER_MAX + WAITING_MAX)]
+        read = [batcher.read(asked) for _ in range(TOGETHER_MAX + WAITING_MAX)]
         waiting = [asyncio.create_task(one) for one in read[:TOGETHER_MAX]]
         await asyncio.sleep(0.2)
         waiting += [asyncio.create_task(one) for one in read[TOGETHER_MAX:]]
         await asyncio.sleep(0)
         with pytest.raises(DatabaseUnavailable):
-            await batcher.read(mandate, "user-1", None)
+            await batcher.read(asked)
         # Who has gone leaves their place.
         waiting.pop().cancel()
         await asyncio.sleep(0)
-        waiting.append(asyncio.create_task(batcher.read(mandate, "user-1", None)))
+        waiting.append(asyncio.create_task(batcher.read(asked)))
     async with asyncio.timeout(20):
-        assert all(row["known"] for row in await asyncio.gather(*waiting))
+        assert all(found.row["known"] for found in await asyncio.gather(*waiting))
