@@ -258,7 +258,7 @@ rollups = sa.Table(
 
 # Events that were claimed without a posting: usage that is FREE (it cost nothing), usage that is parked because a price
 # or rate is missing or was CANCELLED while it was, payments (`own`) that wait for a rate, and the events by which usage
-# was cancelled (CANCELLATION). All but FREE, CANCELLED and CANCELLATION wait.
+# was cancelled (CANCELLATION). All but FREE, CANCELLED and CANCELLATION wait; `recorded_at` is when what waits arrived.
 unposted_events = sa.Table(
     "unposted_events",
     metadata,

@@ -35,9 +35,9 @@ def charging(database: Database, *, clock: Clock = system_clock) -> ChargeUsage:
     return ChargeUsage(database, default_markup=DEFAULT_MARKUP, clock=clock, faults=FaultPoints(None))
 
 
-def settling(database: Database) -> SettleParked:
+def settling(database: Database, *, clock: Clock = system_clock) -> SettleParked:
     """The job that charges what waited for a price."""
-    return SettleParked(database, default_markup=DEFAULT_MARKUP, clock=system_clock)
+    return SettleParked(database, default_markup=DEFAULT_MARKUP, clock=clock)
 
 
 def received(records: Iterable[RawRecord], *, now: datetime | None = None) -> list[Usage | CancellationEvent]:
