@@ -26,7 +26,7 @@ DAYS = """
           JOIN calendars c ON c.mandate_no = t.mandate_no
           LEFT JOIN borders b ON b.calendar = c.calendar AND b.day = t.period_day
          WHERE (t.occurred_at >= b.begins AND t.occurred_at < b.ends) IS NOT TRUE
-           AND NOT (t.own AND t.contra_account = 'REVENUE')
+           AND NOT (t.own AND t.contra_account = 'REVENUE' AND t.transaction_type <> 'DEBIT')
            AND (NOT t.own AND t.occurred_at < b.month_begins
                 AND t.recorded_at >= b.begins AND t.recorded_at < b.ends) IS NOT TRUE
            AND NOT (t.occurred_at > t.recorded_at

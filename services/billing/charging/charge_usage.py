@@ -47,6 +47,7 @@ from services.billing.pricing.quotes import Quotes
 from services.billing.pricing.rating import Parked, PriceSource, Tariff, billable, rate_usage
 from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
+from services.billing.storage.repository import StorageReport, insert_reports
 from services.chassis.clock import Clock
 from services.chassis.consumer import UnprocessableEvents
 from services.chassis.database import Contended, Database, begin
@@ -242,13 +243,14 @@ class Charges:
         if late:
             left_out = set(map(id, late))
             usages = [usage for usage in usages if id(usage) not in left_out]
-        postings, unposted = split_by_price(usages, context, now, arrived)
+        postings, unposted, reports = split_by_price(usages, context, now, arrived)
         count_in_open_period(postings, context.terms, arrived, now)
         await _lock(connection, context)
         await _look_up(connection, context.to_look_up(postings), unposted, late)
         too_large = await _write(connection, usages, postings, context, now)
         if unposted:
             await _claim(connection, unposted, context)
+            await insert_reports(connection, reports)
         await settle_holds(connection, _naming_holds(usages, unposted, too_large), now=now)
         settled = await settle_cancellations(connection, cancellations, usages, context.terms, now=now)
         free = sum(1 for event in unposted if event.reason == "FREE")
@@ -328,14 +330,26 @@ def _those(usages: Iterable[Usage], identities: Collection[Identity]) -> list[Us
     return [usage for usage in usages if usage.identity in identities] if identities else []
 
 
+class Split(NamedTuple):
+    """A batch by what becomes of its events; those that report storage in use are claimed, too."""
+
+    postings: list[Posting]
+    unposted: list[UnpostedEvent]
+    reports: list[StorageReport]
+
+
 def split_by_price(
     usages: Iterable[Usage], context: PricingContext, now: datetime, arrived: Mapping[Identity, datetime]
-) -> tuple[list[Posting], list[UnpostedEvent]]:
+) -> Split:
     """Splits usage into postings, to the account that pays, and events that are claimed without one: free, or parked
-    until they have a price. `arrived` says when usage came that has waited before."""
+    until they have a price. `arrived` says when usage came that has waited before.
+
+    Storage without a cost of its own is free as an event, and reported: its plan charges it by the period.
+    """
     terms, tariff, quotes = context
     postings: list[Posting] = []
     unposted: list[UnpostedEvent] = []
+    reports: list[StorageReport] = []
     faults: list[tuple[Usage, str]] = []
     for usage in usages:
         keys = usage.keys
@@ -346,6 +360,11 @@ def split_by_price(
             continue
         try:
             event, data, tokens = usage.published()
+            if data.bytes_in_use is not None and data.kind == "storage" and data.cost is None:
+                unposted.append(UnpostedEvent.free(keys.mandate_no, event, now, tariff.revision))
+                instance, came = data.feature_instance_id or "", arrived.get(usage.identity, now)
+                reports.append(StorageReport(keys.mandate_no, event.id, instance, data.bytes_in_use, event.time, came))
+                continue
             rated = rate_usage(billable(data, tokens), event.time, tariff, term.markup)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this event's fault and is named with it.
             faults.append((usage, type(error).__name__))
@@ -359,7 +378,7 @@ def split_by_price(
             account_no = keys.posted_account_no(term.billing_model)
             postings.append(usage.posting(exact(rated.exact), rated.source, account_no))
     _blame(faults)
-    return postings, unposted
+    return Split(postings, unposted, reports)
 
 
 def _quoted(usage: Usage, quotes: Quotes, markup: Markup) -> tuple[int, PriceSource] | None:
