@@ -40,6 +40,8 @@ __all__ = [
     "rates",
     "rollups",
     "stopped_consumers",
+    "storage_periods",
+    "storage_reports",
     "subscription_budgets",
     "transactions",
     "unposted_events",
@@ -332,7 +334,7 @@ limit_costs = sa.Table(
 
 # Events that were claimed without a posting: usage that is FREE (it cost nothing), usage that is parked because a price
 # or rate is missing or was CANCELLED while it was, payments (`own`) that wait for a rate, and the events by which usage
-# was cancelled (CANCELLATION). All but FREE, CANCELLED and CANCELLATION wait.
+# was cancelled (CANCELLATION). All but FREE, CANCELLED and CANCELLATION wait; `recorded_at` is when what waits arrived.
 unposted_events = sa.Table(
     "unposted_events",
     metadata,
@@ -445,6 +447,46 @@ promotion_redemptions = sa.Table(
     sa.Column("redeemed_by_user_id", sa.Text, nullable=False),
     sa.Column("redeemed_at", _Time, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "promotion_id"),
+)
+
+# What feature instances reported to have in use: so many bytes from a time on, until their next report. The events are
+# claimed in `unposted_events`.
+storage_reports = sa.Table(
+    "storage_reports",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("event_id", sa.Uuid, nullable=False),
+    sa.Column("feature_instance_id", _Id, nullable=False),
+    sa.Column("bytes_in_use", sa.BigInteger, nullable=False),
+    sa.Column("occurred_at", _Time, nullable=False),
+    sa.Column("recorded_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "event_id"),
+    sa.Index("ix_storage_reports_in_order", "mandate_no", "feature_instance_id", "occurred_at", "event_id"),
+)
+
+# Periods of subscriptions, with the plan's terms for their storage (null is no limit, and no price). A closed one has
+# what it was charged by: the peak, a number of bytes, and how many months it had.
+storage_periods = sa.Table(
+    "storage_periods",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("subscription_id", sa.Uuid, nullable=False),
+    sa.Column("period_start", _Time, nullable=False),
+    sa.Column("period_end", _Time),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("plan_key", sa.Text, nullable=False),
+    sa.Column("included_mb", sa.BigInteger),
+    sa.Column("price_per_gb_month", sa.Numeric),
+    sa.Column("opened_at", _Time, nullable=False),
+    sa.Column("peak_bytes", sa.Numeric),
+    sa.Column("months", sa.Numeric),
+    sa.Column("closed_at", _Time),
+    sa.PrimaryKeyConstraint("mandate_no", "subscription_id", "period_start"),
+    sa.CheckConstraint(
+        "(closed_at IS NULL) = (peak_bytes IS NULL) AND (closed_at IS NULL) = (months IS NULL)"
+        " AND (closed_at IS NULL OR period_end IS NOT NULL)",
+        name="closed",
+    ),
 )
 
 # Payments that were credited, under the id of their (first) row, with the amount in micro-CHF; the digest distinguishes

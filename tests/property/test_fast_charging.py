@@ -111,7 +111,7 @@ def _charged(
     terms = Terms(1, "PREPAY_MANDATE", Markup.of(markup), calendar, 0, has_unposted=False, has_cancellations=False)
     for usage in usages:
         usage.keys = ChargeKeys(1, 2, 3, 4, 5)
-    postings, unposted = split_by_price(usages, PricingContext({1: terms}, tariff, Quotes(tariff)), NOW)
+    postings, unposted, _ = split_by_price(usages, PricingContext({1: terms}, tariff, Quotes(tariff)), NOW, {})
     account = LockedAccount(1, 3, "MANDATE", None, 10**12, 0, remainder, 7)
     return move_accounts(postings, {3: account}, {}, {1: terms.calendar}, NOW), unposted
 

@@ -37,9 +37,9 @@ def charging(
     return ChargeUsage(database, default_markup=default_markup, clock=clock, faults=FaultPoints(None))
 
 
-def settling(database: Database) -> SettleParked:
+def settling(database: Database, *, clock: Clock = system_clock) -> SettleParked:
     """The job that charges what waited for a price."""
-    return SettleParked(database, default_markup=DEFAULT_MARKUP, clock=system_clock)
+    return SettleParked(database, default_markup=DEFAULT_MARKUP, clock=clock)
 
 
 def received(records: Iterable[RawRecord], *, now: datetime | None = None) -> list[Usage | CancellationEvent]:

@@ -20,7 +20,7 @@ SubscriptionState = Literal["PENDING", "TRIALING", "SCHEDULED", "ACTIVE", "PAST_
 
 
 class Plan(Contract):
-    """The terms of the plan in force; null means no limit, and no markup of its own."""
+    """The terms of the plan in force; null means no limit, no markup of its own, and that storage is not charged."""
 
     key: Name
     budget: NonNegativeMoney
@@ -30,14 +30,16 @@ class Plan(Contract):
     max_feature_instances: Count | None = None
     max_data_volume_mb: Count | None = None
     markup_percent: NonNegativeDecimal | None = None
+    storage_price_per_gb_month: NonNegativeMoney | None = None
 
 
 class SubscriptionChanged(Contract):
     """A subscription's new state with the plan and period it has now.
 
-    `operative` says whether it may be used now. `budget_due` says that the plan's budget of the period is to be
-    credited; its identity is the subscription and the period's start, so saying it twice credits once. `version`
-    counts the changes of one subscription, so that a reader can drop what is older than what it has.
+    `operative` says whether it may be used now. `budget_due` says that a period has begun and is paid for, where it is
+    to be paid: the plan's budget of it is to be credited, and the storage of the one before to be charged. The identity
+    of either is the subscription and the period's start, so saying it twice does it once. `version` counts the changes
+    of one subscription, so that a reader can drop what is older than what it has.
     """
 
     mandate_id: Identifier

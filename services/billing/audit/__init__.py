@@ -11,7 +11,17 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from services.billing.audit import accounts, balances, grants, holds, limits, recorded_credits, reversals, usage
+from services.billing.audit import (
+    accounts,
+    balances,
+    grants,
+    holds,
+    limits,
+    recorded_credits,
+    reversals,
+    storage,
+    usage,
+)
 from services.billing.audit.days import DAYS, day_borders
 from services.billing.audit.published import PUBLISHED, PublishedBalance, published_arguments, read_published
 from services.billing.audit.recomputed import recompute_prices
@@ -30,6 +40,7 @@ _STATEMENTS = {
     **holds.CHECKS,
     **grants.CHECKS,
     **limits.CHECKS,
+    **storage.CHECKS,
 }
 
 

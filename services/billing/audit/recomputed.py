@@ -27,13 +27,14 @@ __all__ = ["RecomputedAccount", "read_kept_tariff", "recompute_prices"]
 
 ROWS_AT_ONCE = 5_000
 
-# Charges of releases before say in themselves what their price came from; the check of remainders looks at those.
+# Charges of releases before say in themselves what their price came from; the check of remainders looks at those. Those
+# of storage are of a period and have a check of their own.
 _CHARGES = f"""
     SELECT t.mandate_no, t.posted_account_no, t.seq, t.amount, t.derivation, d.provider, d.model,
            CASE WHEN t.occurred_at >= $1 AND t.occurred_at < $2 THEN t.occurred_at END AS occurred_at
       FROM transactions t
       LEFT JOIN dimensions d ON d.mandate_no = t.mandate_no AND d.no = t.dimension_no
-     WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND NOT {SAYS_ITS_PRICE}
+     WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND NOT t.own AND NOT {SAYS_ITS_PRICE}
 """
 
 

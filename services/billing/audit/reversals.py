@@ -15,7 +15,8 @@ CHECKS = {
                    min(t.amount) AS amount, min(t.member_account_no) AS member_account_no,
                    min(t.dimension_no) AS dimension_no, min(t.period_day) AS day,
                    min(t.reference_type) AS reference_type, min(t.transaction_type) AS transaction_type
-              FROM transactions t WHERE t.own AND t.contra_account = 'REVENUE' GROUP BY 1, 2),
+              FROM transactions t
+             WHERE t.own AND t.contra_account = 'REVENUE' AND t.transaction_type <> 'DEBIT' GROUP BY 1, 2),
              charged AS (
             SELECT c.mandate_no, {_ID} AS id, c.posted_account_no AS no, c.amount, c.member_account_no,
                    c.dimension_no, c.period_day AS day, c.reference_type

@@ -6,7 +6,7 @@ in effect because the identity of an event (its id within its mandate) is the ke
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.usage.fast import UsageData
 from services.billing.charging.cancellation_event import CancellationEvent, by_kind
+from services.billing.charging.late_events import count_in_open_period, late_usage, refused_late
 from services.billing.charging.metrics import FAST_FORM_ERRORS, PUBLISHED_FORM
 from services.billing.charging.recent_events import RecentEvents
 from services.billing.charging.settle_cancellations import (
@@ -46,6 +47,7 @@ from services.billing.pricing.quotes import Quotes
 from services.billing.pricing.rating import Parked, PriceSource, Tariff, billable, rate_usage
 from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
+from services.billing.storage.repository import StorageReport, insert_reports
 from services.chassis.clock import Clock
 from services.chassis.consumer import UnprocessableEvents
 from services.chassis.database import Contended, Database, begin
@@ -77,13 +79,14 @@ class TermsChanged(Exception):  # noqa: N818 - a signal to begin again, not an e
 
 
 class Outcome(NamedTuple):
-    """What became of the events that nobody had claimed: how many of each, those that no account can pay, and what
-    became of the cancellations that came with them."""
+    """What became of the events that nobody had claimed: how many of each, those that no account can pay, those that
+    their mandate does not take any more, and what became of the cancellations that came with them."""
 
     charged: int
     free: int
     parked: int
     too_large: list[Usage]
+    late: list[Usage]
     cancellations: SettledCancellations
 
 
@@ -120,7 +123,8 @@ class ChargeUsage:
                         too_large = [
                             refused_usage(usage, "AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX) for usage in outcome.too_large
                         ]
-                        rejected = [*refused, *conflicts, *other, *too_large, *outcome.cancellations.refused]
+                        late = [refused_late(usage, context.terms) for usage in outcome.late]
+                        rejected = [*refused, *conflicts, *other, *too_large, *late, *outcome.cancellations.refused]
                         await quarantine(connection, rejected, group=GROUP, now=now)
                         self._faults.reach("before_commit")
                 except UniqueViolationError as error:
@@ -224,23 +228,33 @@ class Charges:
         context: PricingContext,
         now: datetime,
         cancellations: Sequence[CancellationEvent] = (),
+        *,
+        arrived: Mapping[Identity, datetime] | None = None,
     ) -> Outcome:
         """Charges events, in the caller's transaction; raises when one of them is claimed, or the terms have changed.
+        `arrived` says of usage that has waited when it came; it was taken then, so it is not refused as late.
 
         The mandates are locked, and with them their accounts; rows, balances and rollups are written, the balances are
         marked as unpublished, and holds that the usage names are settled. Then usage that is cancelled, now or before,
         is taken back. The number of statements does not depend on the number of events.
         """
-        postings, unposted = split_by_price(usages, context, now)
+        late = late_usage(usages, context.terms, now) if arrived is None else []
+        arrived = arrived or {}
+        if late:
+            left_out = set(map(id, late))
+            usages = [usage for usage in usages if id(usage) not in left_out]
+        postings, unposted, reports = split_by_price(usages, context, now, arrived)
+        count_in_open_period(postings, context.terms, arrived, now)
         await _lock(connection, context)
-        await _look_up(connection, context.to_look_up(postings), unposted)
+        await _look_up(connection, context.to_look_up(postings), unposted, late)
         too_large = await _write(connection, usages, postings, context, now)
         if unposted:
             await _claim(connection, unposted, context)
+            await insert_reports(connection, reports)
         await settle_holds(connection, _naming_holds(usages, unposted, too_large), now=now)
         settled = await settle_cancellations(connection, cancellations, usages, context.terms, now=now)
         free = sum(1 for event in unposted if event.reason == "FREE")
-        return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large, settled)
+        return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large, late, settled)
 
 
 def _naming_holds(
@@ -276,11 +290,18 @@ async def _lock(connection: AsyncConnection, context: PricingContext) -> None:
             raise TermsChanged
 
 
-async def _look_up(connection: AsyncConnection, priced: Sequence[Identity], unposted: Sequence[UnpostedEvent]) -> None:
+async def _look_up(
+    connection: AsyncConnection,
+    priced: Sequence[Identity],
+    unposted: Sequence[UnpostedEvent],
+    late: Sequence[Usage],
+) -> None:
     """Raises for events that are claimed in the other table than the one whose key would find them: what is charged now
-    but was free or parked, and the reverse. Under the mandates' locks, so nobody claims one of them meanwhile."""
+    but was free or parked, and the reverse; and for late ones that are claimed at all, which are not refused then.
+    Under the mandates' locks, so nobody claims one of them meanwhile."""
     claimed = await recorded_digests(connection, "unposted_events", priced)
     identities = [(entry.mandate_no, entry.event_id.bytes) for entry in unposted]
+    identities += [usage.identity for usage in late]
     claimed |= await recorded_digests(connection, "transactions", identities)
     claimed |= await recorded_digests(connection, "unposted_events", identities)
     if claimed:
@@ -309,14 +330,26 @@ def _those(usages: Iterable[Usage], identities: Collection[Identity]) -> list[Us
     return [usage for usage in usages if usage.identity in identities] if identities else []
 
 
+class Split(NamedTuple):
+    """A batch by what becomes of its events; those that report storage in use are claimed, too."""
+
+    postings: list[Posting]
+    unposted: list[UnpostedEvent]
+    reports: list[StorageReport]
+
+
 def split_by_price(
-    usages: Iterable[Usage], context: PricingContext, now: datetime
-) -> tuple[list[Posting], list[UnpostedEvent]]:
+    usages: Iterable[Usage], context: PricingContext, now: datetime, arrived: Mapping[Identity, datetime]
+) -> Split:
     """Splits usage into postings, to the account that pays, and events that are claimed without one: free, or parked
-    until they have a price."""
+    until they have a price. `arrived` says when usage came that has waited before.
+
+    Storage without a cost of its own is free as an event, and reported: its plan charges it by the period.
+    """
     terms, tariff, quotes = context
     postings: list[Posting] = []
     unposted: list[UnpostedEvent] = []
+    reports: list[StorageReport] = []
     faults: list[tuple[Usage, str]] = []
     for usage in usages:
         keys = usage.keys
@@ -327,19 +360,25 @@ def split_by_price(
             continue
         try:
             event, data, tokens = usage.published()
+            if data.bytes_in_use is not None and data.kind == "storage" and data.cost is None:
+                unposted.append(UnpostedEvent.free(keys.mandate_no, event, now, tariff.revision))
+                instance, came = data.feature_instance_id or "", arrived.get(usage.identity, now)
+                reports.append(StorageReport(keys.mandate_no, event.id, instance, data.bytes_in_use, event.time, came))
+                continue
             rated = rate_usage(billable(data, tokens), event.time, tariff, term.markup)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this event's fault and is named with it.
             faults.append((usage, type(error).__name__))
             continue
         if isinstance(rated, Parked):
-            unposted.append(UnpostedEvent.parked(keys.mandate_no, event, rated, now, tariff.revision))
+            came = arrived.get(usage.identity, now)
+            unposted.append(UnpostedEvent.parked(keys.mandate_no, event, rated, came, tariff.revision))
         elif not rated.exact:
             unposted.append(UnpostedEvent.free(keys.mandate_no, event, now, tariff.revision))
         else:
             account_no = keys.posted_account_no(term.billing_model)
             postings.append(usage.posting(exact(rated.exact), rated.source, account_no))
     _blame(faults)
-    return postings, unposted
+    return Split(postings, unposted, reports)
 
 
 def _quoted(usage: Usage, quotes: Quotes, markup: Markup) -> tuple[int, PriceSource] | None:

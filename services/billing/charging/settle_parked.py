@@ -91,7 +91,7 @@ class SettleParked:
         except FAULTS_OF_DATA as error:
             if len(parked) > 1:
                 raise
-            await set_aside(connection, parked[0].row, fault_of_data(error), revision, now)
+            await set_aside(connection, parked[0].row, fault_of_data(error), revision)
         return len(taken)
 
     async def _charge(
@@ -99,15 +99,17 @@ class SettleParked:
     ) -> None:
         if not parked:
             return
-        usages = await _usages(connection, parked, revision, now)
+        usages = await _usages(connection, parked, revision)
+        arrived = {each.identity: each.row["recorded_at"] for each in parked}
         await self._charges.assign_charge_keys(connection, usages, now)
         context = await self._charges.pricing_context(connection, usages)
-        outcome = await self._charges.charge(connection, usages, context, now)
+        outcome = await self._charges.charge(connection, usages, context, now, arrived=arrived)
         await insert_unposted(
             connection,
             [
-                UnpostedEvent.parked(usage.keys.mandate_no, usage.published()[0], TOO_LARGE, now, revision)
-                for usage in outcome.too_large
+                UnpostedEvent.kept(each.row, TOO_LARGE, revision)
+                for each in parked
+                if each.identity in {usage.identity for usage in outcome.too_large}
             ],
         )
         _log.info(
@@ -120,16 +122,14 @@ class SettleParked:
         )
 
 
-async def _usages(
-    connection: AsyncConnection, parked: Sequence[ParkedEvent], revision: int, now: datetime
-) -> list[Usage]:
+async def _usages(connection: AsyncConnection, parked: Sequence[ParkedEvent], revision: int) -> list[Usage]:
     """The usage that is to be charged. What a redelivery has charged meanwhile is only taken out of the parked events;
     what contradicts that charge is parked again."""
     charged = await recorded_digests(connection, "transactions", [each.identity for each in parked])
     await insert_unposted(
         connection,
         [
-            UnpostedEvent.kept(each.row, CONTRADICTS, now, revision)
+            UnpostedEvent.kept(each.row, CONTRADICTS, revision)
             for each in parked
             if charged.get(each.identity, each.row["digest"]) != each.row["digest"]
         ],

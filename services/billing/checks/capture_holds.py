@@ -13,6 +13,7 @@ from rappen_contracts import Event, decode_structured
 from rappen_contracts.registry import USAGE_RECORDED_V1
 from rappen_contracts.types import NonNegativeMoney
 from services.billing.charging.charge_usage import Charges, PricingContext
+from services.billing.charging.late_events import LATE_EVENT
 from services.billing.charging.usage_events import Usage
 from services.billing.checks.errors import (
     CapturedOtherwise,
@@ -116,8 +117,8 @@ class CaptureHolds:
 
         Answers the charge; a repeat is answered as the first, also where the event came another way. 404 for a hold
         that is not there or of another mandate than the event, 409 for one that is expired, voided or settled by other
-        usage, and for an event that was recorded with other data, 422 for what cannot be priced, which may then be
-        published to wait for its price.
+        usage, and for an event that was recorded with other data, 422 for what is later than the mandate takes, and for
+        what cannot be priced, which may then be published to wait for its price.
         """
         mandate_no = hold_mandate_no(hold_id)
         if mandate_no is None:
@@ -193,6 +194,8 @@ class CaptureHolds:
             charged = await charges.charge(connection, [each.usage for each in fresh], context, now)
             too_large = {usage.identity for usage in charged.too_large}
             outcomes |= {each.asked: _too_large(each.asked) for each in fresh if each.usage.identity in too_large}
+            late = {usage.identity for usage in charged.late}
+            outcomes |= {each.asked: _too_late() for each in fresh if each.usage.identity in late}
             recorded |= await recorded_usage(connection, [each.identity for each in fresh])
         settled = [each for each in settling if each.asked not in outcomes]
         # The others were settled by the charge of their usage, which names them.
@@ -246,6 +249,15 @@ def _too_large(asked: _Asked) -> Problem:
         en=BEYOND_BALANCE_MAX,
         de="mit diesem Betrag läge das Guthaben ausserhalb des Bereichs des Hauptbuchs",
         code="AMOUNT_TOO_LARGE",
+    )
+
+
+def _too_late() -> Problem:
+    return InvalidField(
+        "event.time",
+        en="this mandate takes no usage that is so old",
+        de="dieser Mandant nimmt keine so alte Nutzung an",
+        code=LATE_EVENT,
     )
 
 

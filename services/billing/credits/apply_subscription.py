@@ -1,4 +1,4 @@
-"""Following a mandate's subscription: the terms of its plan, and the plan's budget once per period."""
+"""Following a mandate's subscription: the terms of its plan, and once per period its storage and the plan's budget."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,6 +13,7 @@ from services.billing.ledger.keys import ensure_mandates
 from services.billing.mandates.repository import LockedMandate, lock_mandates
 from services.billing.mandates.subscriptions import follow_subscriptions, keep_subscription
 from services.billing.money import to_micro
+from services.billing.storage.settle_periods import settle_storage_periods
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received, data_of
 from services.chassis.database import Database, savepoint
@@ -24,7 +25,7 @@ __all__ = ["ApplySubscription"]
 
 class ApplySubscription:
     """The handler of subscription.changed. An event older than the stored version changes no terms, but its budget is
-    credited."""
+    credited and the storage before it charged."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
@@ -46,9 +47,10 @@ class ApplySubscription:
                     async with savepoint(connection):
                         await keep_subscription(connection, mandate.no, changed, changed_at=received.event.time)
                         await follow_subscriptions(connection, mandate.no)
+                        await settle_storage_periods(connection, mandate, changed, now=now)
                         await _credit_budget(connection, mandate, changed, now)
                 except BalanceOutOfRange:
-                    too_large = "with this budget the balance would leave the range of the ledger"
+                    too_large = "with this budget or storage the balance would leave the range of the ledger"
                     rejected.append(Refused(received.record, "AMOUNT_TOO_LARGE", too_large))
             await quarantine(connection, rejected, group="billing", now=now)
         EVENTS_CONSUMED.labels("subscription.changed", "applied").inc(len(events) + len(refused) - len(rejected))

@@ -46,7 +46,7 @@ class SettlePayments:
                     async with savepoint(connection):
                         await _credit(connection, mandates[parked.row["mandate_no"]], parked, tariff, now)
                 except FAULTS_OF_DATA as error:
-                    await set_aside(connection, parked.row, fault_of_data(error), tariff.revision, now)
+                    await set_aside(connection, parked.row, fault_of_data(error), tariff.revision)
         return len(taken)
 
 
@@ -56,6 +56,6 @@ async def _credit(
     """Credits a parked payment; what still has no rate, or contradicts what was credited, is parked again."""
     outcome = await credit_payment(connection, mandate, parked.event, tariff, now=now)
     if outcome == "conflict":
-        outcome = UnpostedEvent.kept(parked.row, CONTRADICTS, now, tariff.revision)
+        outcome = UnpostedEvent.kept(parked.row, CONTRADICTS, tariff.revision)
     if not isinstance(outcome, str):
         await insert_unposted(connection, [outcome])

@@ -116,7 +116,7 @@ class LockedAccount:
 
 
 class UsageDetails(Protocol):
-    """What the row of a charge has beside its posting."""
+    """What the row of a charge, for usage or storage, has beside its posting."""
 
     def measured(self) -> Sequence[int | None]:
         """Processing time (ms), bytes sent and received, errors, tokens sent to the provider and received from it."""
@@ -156,7 +156,7 @@ class Posting:
     workflow_id: str | None = None
     reference_id: str | None = None
     created_by_user_id: str | None = None
-    # Set for usage only.
+    # Set for charges only.
     price: Exact | None = None
     usage: UsageDetails | None = None
     # The day on which it counts, where that is not the day of its time: a charge that is taken back counts on its own.

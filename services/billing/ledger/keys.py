@@ -21,6 +21,7 @@ __all__ = [
     "UsageDimensions",
     "ensure_accounts",
     "ensure_charge_keys",
+    "ensure_dimensions",
     "ensure_mandates",
 ]
 
@@ -119,7 +120,7 @@ async def ensure_charge_keys(
         ],
     )
     keys = {name: DimensionKey(mandates[name.mandate_id], *name[2:]) for name in names}
-    dimensions = await _ensure_dimensions(connection, list(keys.values()))
+    dimensions = await ensure_dimensions(connection, list(keys.values()))
     charge_keys = {}
     for name, key in keys.items():
         no = key.mandate_no
@@ -164,7 +165,8 @@ async def ensure_accounts(connection: AsyncConnection, keys: Sequence[AccountKey
     return {AccountKey(row["mandate_no"], row["type"], row["user_id"]): row["no"] for row in rows}
 
 
-async def _ensure_dimensions(connection: AsyncConnection, keys: Sequence[DimensionKey]) -> dict[DimensionKey, int]:
+async def ensure_dimensions(connection: AsyncConnection, keys: Sequence[DimensionKey]) -> dict[DimensionKey, int]:
+    """The numbers of dimensions; those that are new are made."""
     driver = driver_connection(connection)
     ordered = sorted(set(keys), key=lambda key: tuple(str(part or "") for part in key))
     columns = [list(column) for column in zip(*ordered, strict=True)]

@@ -99,7 +99,7 @@ def encoded_row(
         (
             fixed,
             dimension,
-            _kind(posting.transaction_type, posting.contra_account, posting.reference_type, usage is None),
+            _kind(posting.transaction_type, posting.contra_account, posting.reference_type, posting.digest is None),
             measured,
             _NULL if workflow_id is None else _text(workflow_id),
             _NULL if description is None else _text(description),
@@ -124,7 +124,8 @@ def identity_of(row: bytes) -> tuple[int, bytes]:
 
 @lru_cache(maxsize=256)
 def _kind(transaction_type: TransactionType, contra: ContraAccount, reference_type: ReferenceType, own: bool) -> bytes:
-    """The columns that are the same for all postings of a kind; usage is named by its publisher, all else by us."""
+    """The columns that are the same for all postings of a kind; usage is named by its publisher and has the digest of
+    its event, all else is named by us."""
     return _text(transaction_type) + _text(contra) + _text(reference_type) + _LENGTH.pack(1) + bytes([own])
 
 

@@ -1,12 +1,13 @@
 """Request and response models of the mandate routes."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from rappen_contracts.types import Money, NonNegativeBalance
 from services.billing.http import NUMBER_END, ChfNumber, NonNegativeNumber, WholeNumber
 from services.billing.ledger.domain import BillingModel
+from services.billing.mandates.domain import LateEvents
 from services.chassis.bodies import Amount, AnswerBody, RequestBody
 from services.chassis.validation import Form, value_fault
 
@@ -50,7 +51,6 @@ Percent = Annotated[ChfNumber, Field(ge=0, le=100), WithJsonSchema({"type": "num
 PositiveNumber = Annotated[
     ChfNumber, Field(gt=0), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": NUMBER_END})
 ]
-LateEvents = Literal["own", "next", "refuse"]
 
 
 class BillingAddress(RequestBody):

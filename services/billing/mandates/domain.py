@@ -1,12 +1,15 @@
 """What a mandate's charges depend on, and how money is split among its members. Pure."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from services.billing.ledger.calendars import Calendar
 from services.billing.ledger.domain import BillingModel
 from services.billing.money import Markup
 
-__all__ = ["Terms", "share_equally"]
+__all__ = ["LateEvents", "Terms", "share_equally"]
+
+# What becomes of usage that comes late: it counts on its own day, in the period open now, or is refused.
+LateEvents = Literal["own", "next", "refuse"]
 
 
 class Terms(NamedTuple):
@@ -22,6 +25,9 @@ class Terms(NamedTuple):
     has_unposted: bool
     # Whether any of its usage was cancelled: then new usage has to be looked up in `cancellations`.
     has_cancellations: bool
+    late_events: LateEvents = "own"
+    # From which age on, in days, usage is refused where it is.
+    late_event_days: int = 0
 
 
 def share_equally(total: int, count: int) -> list[int]:

@@ -109,19 +109,19 @@ async def read_terms(
     rows = await driver.fetch(
         f"SELECT m.no, m.billing_model, coalesce({own}, {of_plan}, $2) AS markup_percent,"
         f" m.markup_percent IS DISTINCT FROM {own} OR m.plan_markup_percent IS DISTINCT FROM {of_plan} AS passed_over,"
-        " m.time_zone, m.past_time_zones, m.pricing_version, m.has_unposted, m.has_cancellations,"
-        " b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
+        " m.time_zone, m.past_time_zones, m.pricing_version, m.has_unposted, m.has_cancellations, m.late_events,"
+        " m.late_event_days, b.revision FROM price_book b LEFT JOIN mandates m ON m.no = ANY($1)",
         sorted(set(numbers)),
         default_markup,
     )
     terms = {}
-    for no, model, percent, passed_over, zone, past, pricing_version, has_unposted, has_cancellations, _ in rows:
+    for no, model, percent, passed_over, zone, past, *others, _ in rows:
         if passed_over:
             report_unusable("mandates", str(no), f"a markup percent is no usable number, {percent} is taken")
         if no is not None:
             calendar = calendar_of(no, zone, past)
             markup = Markup.of(percent)
-            terms[no] = Terms(no, model, markup, calendar, pricing_version, has_unposted, has_cancellations)
+            terms[no] = Terms(no, model, markup, calendar, *others)
     return terms, rows[0]["revision"]
 
 

@@ -51,7 +51,7 @@ async def read_parked(
             event = decode_structured(orjson.loads(row["event"]), now=now)
         except ValueError as error:
             code = error.code if isinstance(error, ContractError) else type(error).__name__
-            await set_aside(connection, row, Parked("UNREADABLE", code, None), revision, now)
+            await set_aside(connection, row, Parked("UNREADABLE", code, None), revision)
         else:
             parked.append(ParkedEvent(row, event))
     return parked
@@ -65,8 +65,8 @@ def fault_of_data(error: Exception) -> Parked:
     return Parked("UNPROCESSABLE", type(refused_by).__name__, None)
 
 
-async def set_aside(connection: AsyncConnection, row: sa.RowMapping, why: Parked, revision: int, now: datetime) -> None:
+async def set_aside(connection: AsyncConnection, row: sa.RowMapping, why: Parked, revision: int) -> None:
     """Parks a taken row again as one that cannot be settled as it is; it is logged and counted."""
     SET_ASIDE.labels("parked event").inc()
     _log.error("parked event set aside", event_id=str(row["event_id"]), code=why.reason, error=why.detail)
-    await insert_unposted(connection, [UnpostedEvent.kept(row, why, now, revision)])
+    await insert_unposted(connection, [UnpostedEvent.kept(row, why, revision)])

@@ -60,7 +60,7 @@ class UnpostedEvent(NamedTuple):
         )
 
     @classmethod
-    def kept(cls, row: sa.RowMapping, why: Parked, now: datetime, revision: int) -> "UnpostedEvent":
+    def kept(cls, row: sa.RowMapping, why: Parked, revision: int) -> "UnpostedEvent":
         """A row of `take_parked` as it was, parked for another reason; nothing of the event need be readable."""
         return cls(
             row["mandate_no"],
@@ -72,7 +72,7 @@ class UnpostedEvent(NamedTuple):
             row["provider"],
             row["model"],
             row["occurred_at"],
-            now,
+            row["recorded_at"],
             row["event"],
             revision,
             row["own"],
@@ -135,6 +135,6 @@ async def take_parked(connection: AsyncConnection, *, own: bool, revision: int, 
         .with_for_update(skip_locked=True)
     )
     take = sa.delete(unposted_events).where(sa.tuple_(taken.mandate_no, taken.event_id, taken.own).in_(identities))
-    kept = (taken.digest, taken.provider, taken.model, taken.occurred_at, taken.event)
+    kept = (taken.digest, taken.provider, taken.model, taken.occurred_at, taken.recorded_at, taken.event)
     rows = await connection.execute(take.returning(taken.mandate_no, taken.event_id, taken.own, *kept))
     return rows.mappings().all()

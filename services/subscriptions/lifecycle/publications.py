@@ -48,4 +48,5 @@ def _in_force(plan: Plan) -> PlanInForce:
         max_feature_instances=plan.max_feature_instances,
         max_data_volume_mb=plan.max_data_volume_mb,
         markup_percent=plan.markup_percent,
+        storage_price_per_gb_month=NonNegativeMoney(amount=plan.storage_price_per_gb_month, currency="CHF"),
     )

@@ -81,9 +81,9 @@ async def test_charge_keys_of_a_run_that_was_rolled_back_are_made_again(
         )
     real = Charges.charge
 
-    async def charge_in_vain_once(*arguments: Any) -> Outcome:
+    async def charge_in_vain_once(*arguments: Any, **more: Any) -> Outcome:
         nonlocal failed
-        outcome = await real(*arguments)
+        outcome = await real(*arguments, **more)
         if not failed:
             failed += 1
             raise ConnectionError("the connection is lost")

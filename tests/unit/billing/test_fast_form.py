@@ -69,11 +69,11 @@ def test_a_record_at_which_the_fast_form_fails_is_read_in_the_published_one(monk
 
 def test_usage_at_which_the_fast_form_fails_is_priced_in_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
     usages = [_read(amount="1"), _read(cost=None, provider="acme", model="m", tokens={"input": 7})]
-    quick, _ = split_by_price(usages, _context(), NOW)
+    quick, _, _ = split_by_price(usages, _context(), NOW, {})
     assert [usage.event for usage in usages] == [None, None]
     monkeypatch.setattr(Quotes, "price", _fail)
     before = _errors("price")
-    published, unposted = split_by_price(usages, _context(), NOW)
+    published, unposted, _ = split_by_price(usages, _context(), NOW, {})
     assert _errors("price") == before + 2
     assert unposted == []
     assert [posting.price for posting in published] == [posting.price for posting in quick] == [2 * 10**24, 21 * 10**24]

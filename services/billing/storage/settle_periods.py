@@ -1,0 +1,172 @@
+"""The storage of a subscription's periods: charged when the next one has begun and is paid, or when there is none."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import uuid5
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rappen_contracts.subscription.v1 import SubscriptionChanged
+from services.billing.ledger.accounts import enabled_member_accounts
+from services.billing.ledger.domain import LEDGER_NAMESPACE, AccountType, Posting, charged_account_type
+from services.billing.ledger.keys import AccountKey, DimensionKey, ensure_accounts, ensure_dimensions
+from services.billing.ledger.write_postings import write_postings
+from services.billing.mandates.repository import LockedMandate
+from services.billing.money import EXACT, Exact, exact, plain, remainder_text
+from services.billing.storage.domain import bytes_above, gigabytes, months_of, share_price, storage_price
+from services.billing.storage.repository import (
+    OpenPeriod,
+    close_period,
+    open_period,
+    open_periods,
+    read_peak,
+    update_period,
+)
+
+__all__ = ["settle_storage_periods"]
+
+_TICK = timedelta(microseconds=1)
+
+
+async def settle_storage_periods(
+    connection: AsyncConnection, mandate: LockedMandate, changed: SubscriptionChanged, *, now: datetime
+) -> None:
+    """Follows a change of a subscription, in the caller's transaction, which has locked the mandate.
+
+    Where a period has begun and is paid for, those before are closed and charged, and it is opened; where the
+    subscription has ended, all are closed and charged. Each is so once, however often that is said: its identity is the
+    subscription and its start.
+    """
+    period = _period(changed)
+    if period is not None:
+        await update_period(connection, mandate.no, period)
+    ended = changed.to_state == "EXPIRED"
+    if not (ended or (changed.budget_due and period is not None)):
+        return
+    for each in await open_periods(connection, mandate.no, changed.subscription_id):
+        if ended:
+            await _close(connection, mandate, each, each.period_end or changed.period_end or now, now)
+        elif period is not None and each.period_start < period.period_start:
+            end = min(each.period_end or period.period_start, period.period_start)
+            await _close(connection, mandate, each, end, now)
+    if period is not None and not ended:
+        await open_period(connection, mandate.no, period, now=now)
+
+
+def _period(changed: SubscriptionChanged) -> OpenPeriod | None:
+    if changed.period_start is None:
+        return None
+    plan = changed.plan
+    return OpenPeriod(
+        subscription_id=changed.subscription_id,
+        period_start=changed.period_start,
+        period_end=changed.period_end,
+        version=changed.version,
+        plan_key=plan.key,
+        included_mb=plan.max_data_volume_mb,
+        price_per_gb_month=None if plan.storage_price_per_gb_month is None else plan.storage_price_per_gb_month.amount,
+    )
+
+
+async def _close(
+    connection: AsyncConnection, mandate: LockedMandate, period: OpenPeriod, end: datetime, now: datetime
+) -> None:
+    """Closes a period and charges its peak above what the plan includes."""
+    peak = await read_peak(connection, mandate.no, start=period.period_start, end=end)
+    closed = _ClosedPeriod(period, end, peak, months_of(period.period_start, end))
+    await close_period(connection, mandate.no, period, end=end, peak=peak, months=closed.months, now=now)
+    if closed.price:
+        await _post(connection, mandate, closed, now)
+
+
+@dataclass(frozen=True, slots=True)
+class _ClosedPeriod:
+    """What a period is charged by; the rows of the charge keep it."""
+
+    period: OpenPeriod
+    end: datetime
+    peak: int
+    months: Decimal
+
+    @property
+    def price(self) -> Decimal:
+        """The exact price, in CHF."""
+        above, unit_price = bytes_above(self.peak, self.period.included_mb), self.period.price_per_gb_month
+        return storage_price(above, unit_price or Decimal(0), self.months)
+
+    @property
+    def description(self) -> str:
+        """What lists of transactions show."""
+        above = gigabytes(bytes_above(self.peak, self.period.included_mb))
+        return f"Storage: {plain(above.normalize(EXACT))} GB above plan {self.period.plan_key}"
+
+    def measured(self) -> tuple[None, None, None, None, None, None]:
+        """Nothing is measured but bytes."""
+        return None, None, None, None, None, None
+
+    def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
+        """The derivation, as JSON, which begins as that of every charge."""
+        before, after = remainder_text(remainder_before), remainder_text(remainder_after)
+        terms = {
+            "period_start": self.period.period_start.isoformat(),
+            "period_end": self.end.isoformat(),
+            "months": plain(self.months),
+            "peak_bytes": self.peak,
+            "included_mb": self.period.included_mb,
+            "price_per_gb_month": plain(self.period.price_per_gb_month or 0),
+            "exact": plain(self.price),
+        }
+        return orjson.dumps({"carry_before": before, "carry_after": after, "storage": terms})
+
+
+async def _post(connection: AsyncConnection, mandate: LockedMandate, closed: _ClosedPeriod, now: datetime) -> None:
+    """Charges whom the billing model has pay; in PREPAY_USER the enabled members in equal parts. It counts in the
+    period that has ended, at its last moment."""
+    subscription_id, start = closed.period.subscription_id, closed.period.period_start
+    accounts = await _paying(connection, mandate)
+    key = DimensionKey(mandate.no, None, None, None, None)
+    dimension_no = (await ensure_dimensions(connection, [key]))[key]
+    whole = uuid5(LEDGER_NAMESPACE, f"storage/{mandate.id}/{subscription_id}/{start.isoformat()}")
+    posting = Posting.own(
+        mandate_no=mandate.no,
+        event_id=whole,
+        member_account_no=accounts[0],
+        posted_account_no=accounts[0],
+        transaction_type="DEBIT",
+        amount=0,
+        contra_account="REVENUE",
+        reference_type="STORAGE",
+        reference_id=str(subscription_id),
+        occurred_at=closed.end - _TICK,
+        description=closed.description,
+    )
+    parts = zip(accounts, share_price(closed.price, len(accounts)), strict=True)
+    postings = [
+        replace(
+            posting,
+            event_id=(whole if no == accounts[0] else uuid5(whole, str(no))).bytes,
+            member_account_no=no,
+            posted_account_no=no,
+            amount=None,
+            price=exact(part),
+            usage=closed,
+            dimension_no=dimension_no,
+        )
+        for no, part in parts
+        if part
+    ]
+    await write_postings(connection, postings, calendars={mandate.no: mandate.calendar}, now=now)
+
+
+async def _paying(connection: AsyncConnection, mandate: LockedMandate) -> list[int]:
+    """The accounts that pay, in id order. The pool pays for a mandate without members."""
+    kind: AccountType = charged_account_type(mandate.billing_model)
+    if kind == "USER":
+        members = await enabled_member_accounts(connection, mandate.no, mandate.id)
+        if members:
+            return members
+        kind = "MANDATE"
+    key = AccountKey(mandate.no, kind)
+    return [(await ensure_accounts(connection, [key]))[key]]
