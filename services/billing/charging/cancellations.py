@@ -10,7 +10,15 @@ from asyncpg.exceptions import LockNotAvailableError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.pricing.unposted import waiting
-from services.billing.tables import accounts, cancellations, directory_members, mandates, transactions, unposted_events
+from services.billing.tables import (
+    accounts,
+    cancellations,
+    directory_members,
+    mandates,
+    price_corrections,
+    transactions,
+    unposted_events,
+)
 from services.chassis.database import Contended
 from services.chassis.statements import one_of
 
@@ -72,7 +80,7 @@ async def insert_cancellations(connection: AsyncConnection, cancelled: Sequence[
 
 async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) -> Sequence[sa.RowMapping]:
     """The charges of these usage events, of those that were charged, with the type of the account that paid; in the
-    order in which they are given."""
+    order in which they are given. `amount` is what was paid in all, corrections of the price included."""
     if not keys:
         return []
     given, columns = _given(keys), transactions.c
@@ -84,7 +92,7 @@ async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) 
         columns.member_account_no,
         columns.posted_account_no,
         columns.seq,
-        columns.amount,
+        (columns.amount - _corrected()).label("amount"),
         columns.reference_type,
         columns.occurred_at,
         columns.period_day,
@@ -95,6 +103,18 @@ async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) 
     place = {key: number for number, key in enumerate(keys)}
     rows = (await connection.execute(read)).mappings()
     return sorted(rows, key=lambda row: place[row["mandate_no"], row["event_id"]])
+
+
+def _corrected() -> sa.ColumnElement[int]:
+    """How the corrections of a charge moved its account, in micro-CHF."""
+    correction, named = transactions.alias("correction"), price_corrections.c
+    of_charge = sa.and_(named.mandate_no == transactions.c.mandate_no, named.event_id == transactions.c.event_id)
+    its_row = sa.and_(
+        correction.c.mandate_no == named.mandate_no, correction.c.event_id == named.correction_id, correction.c.own
+    )
+    rows = price_corrections.join(correction, its_row)
+    moved = sa.cast(sa.func.coalesce(sa.func.sum(correction.c.amount), 0), sa.BigInteger)
+    return sa.select(moved).select_from(rows).where(of_charge).correlate(transactions).scalar_subquery()
 
 
 async def unpark(connection: AsyncConnection, keys: Collection[EventKey]) -> None:

@@ -1,10 +1,11 @@
-"""Taking charges back: the postings that reverse them, and those that bring the money to where it is used by now."""
+"""Taking charges back: the postings that reverse them, and those that bring the money to where it is used by now, also
+for what corrects a charge."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID, uuid5
 
 import sqlalchemy as sa
@@ -23,7 +24,7 @@ from services.billing.ledger.domain import (
 from services.billing.ledger.write_postings import prepare_postings, write_prepared
 from services.billing.mandates.domain import share_equally
 
-__all__ = ["LockedTerms", "reversal_id", "reverse_charges"]
+__all__ = ["LockedTerms", "Moved", "is_used", "pass_on", "reversal_id", "reverse_charges"]
 
 # Postings of one mandate that stand or fall together, each with the usage that it is about.
 _Postings = list[tuple[EventKey, Posting]]
@@ -43,6 +44,17 @@ class LockedTerms(Protocol):
         ...
 
 
+class Moved(NamedTuple):
+    """By how much (micro-CHF) the account that usage was charged to moves again, and the id of the row that does it."""
+
+    mandate_no: int
+    account_type: AccountType
+    posted_account_no: int
+    member_account_no: int
+    amount: int
+    cause: UUID
+
+
 def reversal_id(mandate_no: int, event_id: UUID) -> UUID:
     """The id of the row that takes the charge of a usage event back: there is one, whoever asks for it."""
     return uuid5(LEDGER_NAMESPACE, f"reversal/{mandate_no}/{event_id}")
@@ -55,8 +67,9 @@ async def reverse_charges(
     *,
     now: datetime,
 ) -> set[EventKey]:
-    """Takes back what the cancelled usage was charged, of what was charged at all, in the caller's transaction, which
-    has locked the mandates; gives the usage that is left out, because a balance would leave the ledger's range.
+    """Takes back what the cancelled usage was charged, corrections of its price included, of what was charged at all,
+    in the caller's transaction, which has locked the mandates; gives the usage that is left out, because a balance
+    would leave the ledger's range.
 
     What stands first in `due` is taken back first. The money goes to the account that was charged. Where the billing
     model does not use that account any more, it goes on as a switch would have moved it. The number of statements does
@@ -68,7 +81,7 @@ async def reverse_charges(
         if not charges:
             return left_out
         postings = [_reversal(row, due[_key(row)]) for row in charges]
-        postings += await _passed_on(connection, charges, mandates, now)
+        postings += await pass_on(connection, [_moved(row) for row in charges], mandates, what="Reversal", now=now)
         calendars = {no: mandates[no].calendar for no in {row["mandate_no"] for row in charges}}
         prepared = await prepare_postings(connection, postings, calendars=calendars, now=now)
         for _, error in prepared.faulty:
@@ -84,7 +97,7 @@ async def reverse_charges(
             _key(row)
             for row in charges
             if (row["mandate_no"], reversal_id(*_key(row)).bytes) in beyond
-            or (row["mandate_no"] in passed_on and not _is_used(row["account_type"], _model(mandates, row)))
+            or (row["mandate_no"] in passed_on and not is_used(_moved(row), mandates))
         }
 
 
@@ -93,7 +106,8 @@ def _key(row: sa.RowMapping) -> EventKey:
 
 
 def _reversal(row: sa.RowMapping, cancellation: Cancellation) -> Posting:
-    """Exactly the amount of the charge, as posted, whatever remainder it left; on its day and in its dimension."""
+    """Exactly the amount of the charge and its corrections, as posted, whatever remainders they left; on its day and in
+    its dimension."""
     posting = Posting.own(
         mandate_no=row["mandate_no"],
         event_id=reversal_id(*_key(row)),
@@ -112,68 +126,74 @@ def _reversal(row: sa.RowMapping, cancellation: Cancellation) -> Posting:
     return replace(posting, **of_usage)
 
 
-def _is_used(kind: AccountType, model: BillingModel) -> bool:
+def _moved(row: sa.RowMapping) -> Moved:
+    accounts = row["account_type"], row["posted_account_no"], row["member_account_no"]
+    return Moved(row["mandate_no"], *accounts, row["amount"], reversal_id(*_key(row)))
+
+
+def is_used(moved: Moved, mandates: Mapping[int, LockedTerms]) -> bool:
     """Whether money belongs on an account of this type. The pool keeps it in every model but PREPAY_USER; what an
     internal account paid is nobody's."""
-    return kind == "INTERNAL" or (kind == "USER") == (charged_account_type(model) == "USER")
+    own_model = charged_account_type(mandates[moved.mandate_no].billing_model) == "USER"
+    return moved.account_type == "INTERNAL" or (moved.account_type == "USER") == own_model
 
 
-async def _passed_on(
-    connection: AsyncConnection, charges: Sequence[sa.RowMapping], mandates: Mapping[int, LockedTerms], now: datetime
+async def pass_on(
+    connection: AsyncConnection,
+    moved: Sequence[Moved],
+    mandates: Mapping[int, LockedTerms],
+    *,
+    what: str,
+    now: datetime,
 ) -> list[Posting]:
-    """What moves the money on from accounts that the billing model does not use any more."""
-    idle = [row for row in charges if row["amount"] and not _is_used(row["account_type"], _model(mandates, row))]
+    """What moves the money on from accounts that the billing model does not use any more, as a switch would have."""
+    idle = [each for each in moved if each.amount and not is_used(each, mandates)]
     if not idle:
         return []
-    by_mandate: dict[int, list[sa.RowMapping]] = defaultdict(list)
-    for row in idle:
-        by_mandate[row["mandate_no"]].append(row)
+    by_mandate: dict[int, list[Moved]] = defaultdict(list)
+    for each in idle:
+        by_mandate[each.mandate_no].append(each)
     receivers = await read_receivers(connection, by_mandate.keys())
     return [
         posting
-        for mandate_no, rows in by_mandate.items()
+        for mandate_no, of_mandate in by_mandate.items()
         for posting in _transfers(
-            rows,
-            _legs(rows, [each for each in receivers if each["mandate_no"] == mandate_no]),
-            mandates[mandate_no].billing_model,
+            of_mandate[0],
+            _legs(of_mandate, [each for each in receivers if each["mandate_no"] == mandate_no]),
+            f"{what} in billing model {mandates[mandate_no].billing_model}",
             now,
         )
     ]
 
 
-def _model(mandates: Mapping[int, LockedTerms], row: sa.RowMapping) -> BillingModel:
-    return mandates[row["mandate_no"]].billing_model
-
-
-def _legs(rows: Sequence[sa.RowMapping], receivers: Sequence[sa.RowMapping]) -> Iterator[tuple[int, int, int]]:
+def _legs(moved: Sequence[Moved], receivers: Sequence[sa.RowMapping]) -> Iterator[tuple[int, int, int]]:
     """From, to, amount (micro-CHF): members' money to the pool; the pool's to the members in equal parts, and to those
     whose usage it was where there are none."""
     pool_no = next(each["no"] for each in receivers if each["type"] == "MANDATE")
     members = [each["no"] for each in receivers if each["type"] == "USER"]
     sums: dict[tuple[int, int], int] = defaultdict(int)
     shared = 0
-    for row in rows:
-        if row["account_type"] == "USER":
-            sums[row["posted_account_no"], pool_no] += row["amount"]
+    for each in moved:
+        if each.account_type == "USER":
+            sums[each.posted_account_no, pool_no] += each.amount
         elif members:
-            shared += row["amount"]
+            shared += each.amount
         else:
-            sums[pool_no, row["member_account_no"]] += row["amount"]
+            sums[pool_no, each.member_account_no] += each.amount
     for no, part in zip(members, share_equally(shared, len(members)), strict=True) if shared else ():
         sums[pool_no, no] += part
     return ((source, target, amount) for (source, target), amount in sums.items() if amount)
 
 
 def _transfers(
-    rows: Sequence[sa.RowMapping], legs: Iterator[tuple[int, int, int]], model: BillingModel, now: datetime
+    first: Moved, legs: Iterator[tuple[int, int, int]], description: str, now: datetime
 ) -> Iterator[Posting]:
     """Each leg as its pair of adjustments through the mandate's TRANSFER contra account, as a switch makes them."""
-    mandate_no = rows[0]["mandate_no"]
-    transfer = uuid5(reversal_id(*_key(rows[0])), "transfer")
+    transfer = uuid5(first.cause, "transfer")
     for number, (source, target, moved) in enumerate(legs):
         for side, account_no, amount in (("from", source, -moved), ("to", target, moved)):
             yield Posting.own(
-                mandate_no=mandate_no,
+                mandate_no=first.mandate_no,
                 event_id=uuid5(transfer, f"{number}/{side}"),
                 member_account_no=account_no,
                 posted_account_no=account_no,
@@ -182,6 +202,6 @@ def _transfers(
                 contra_account="TRANSFER",
                 reference_type="SYSTEM",
                 reference_id=str(transfer),
-                description=f"Reversal in billing model {model}",
+                description=description,
                 occurred_at=now,
             )

@@ -102,9 +102,9 @@ class Posting:
     """A transfer of value between an account and its contra account, which becomes one row of the ledger.
 
     `amount` is whole micro-CHF; where there is none, `price` is an exact one, which is rounded once, with the remainder
-    of the posted account. Against REVENUE a posting has a dimension and changes the rollups of its member in place of a
-    balance; so does one that takes a charge back. Where `digest` is missing it is computed from the posting's own
-    fields.
+    of the posted account: that of usage, or, of an adjustment, by how much the price of its charge grows. Against
+    REVENUE a posting has a dimension and changes the rollups of its member in place of a balance; so does one that
+    takes a charge back. Where `digest` is missing it is computed from the posting's own fields.
     """
 
     mandate_no: int
@@ -126,7 +126,7 @@ class Posting:
     workflow_id: str | None = None
     reference_id: str | None = None
     created_by_user_id: str | None = None
-    # Set for usage only.
+    # Set for usage, and for corrections of its price.
     price: Exact | None = None
     usage: UsageDetails | None = None
     # The day on which it counts, where that is not the day of its time: a charge that is taken back counts on its own.

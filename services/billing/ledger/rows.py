@@ -120,7 +120,9 @@ def identity_of(row: bytes) -> tuple[int, bytes]:
 
 @lru_cache(maxsize=256)
 def _kind(transaction_type: TransactionType, contra: ContraAccount, reference_type: ReferenceType, own: bool) -> bytes:
-    """The columns that are the same for all postings of a kind; usage is named by its publisher, all else by us."""
+    """The columns that are the same for all postings of a kind; usage is named by its publisher, all else by us, also
+    the correction of its price."""
+    own = own or transaction_type == "ADJUSTMENT"
     return _text(transaction_type) + _text(contra) + _text(reference_type) + _LENGTH.pack(1) + bytes([own])
 
 
