@@ -6,6 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.charging.cancellations import EventKey
@@ -40,9 +41,8 @@ async def read_standing(connection: AsyncConnection, keys: Collection[EventKey])
     columns = price_corrections.c
     named = sa.and_(columns.mandate_no == given.c.mandate_no, columns.event_id == given.c.event_id)
     read = sa.select(price_corrections).select_from(given.join(price_corrections, named))
-    newest = read.distinct(columns.mandate_no, columns.event_id).order_by(
-        columns.mandate_no, columns.event_id, columns.number.desc()
-    )
+    event = (columns.mandate_no, columns.event_id)
+    newest = read.ext(distinct_on(*event)).order_by(*event, columns.number.desc())
     found = [PriceCorrection(*row) for row in await connection.execute(newest)]
     return {each.key: each for each in found}
 

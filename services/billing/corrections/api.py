@@ -9,6 +9,7 @@ from services.billing.corrections.bodies import Rerate, Rerating, Reversal
 from services.billing.corrections.charges import Selection
 from services.billing.corrections.rerate import preview_rerating, show_rerating, start_rerating
 from services.billing.corrections.reverse_charge import reverse_charge
+from services.billing.errors import InvalidField
 from services.billing.http import Context, long_time, router
 from services.billing.pricing.dependencies import CurrentTariffs
 from services.billing.reports.bodies import MovementRow
@@ -60,6 +61,8 @@ async def post_reversal(
 async def post_rerating(
     context: Context, *, tariffs: CurrentTariffs, caller: CurrentCaller, request: Request, body: Rerate
 ) -> dict[str, Any]:
+    if body.to <= body.from_:
+        raise InvalidField("to", en="a time after from is expected", de="eine Zeit nach from wird erwartet")
     selection = Selection(body.from_, body.to, body.provider, body.model)
     if body.preview:
         return await preview_rerating(

@@ -1,13 +1,12 @@
 """Request and response models of the routes of corrections."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rappen_contracts.types import Money, Name, Timestamp
 from services.billing.http import Description
 from services.chassis.bodies import AnswerBody, RequestBody, Time
-from services.chassis.validation import value_fault
 
 __all__ = ["Rerate", "Rerating", "Reversal"]
 
@@ -27,12 +26,6 @@ class Rerate(RequestBody):
     provider: Name | None = None
     model: Name | None = None
     preview: bool
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.to <= self.from_:
-            raise value_fault("to", en="a time after from is expected", de="eine Zeit nach from wird erwartet")
-        return self
 
 
 class RepricedCharges(AnswerBody):
