@@ -36,6 +36,7 @@ _COMMANDS = (
     Passed("unknown", "billing", "Usage of mandates and members unknown to the directory. [--limit N] [--json]"),
     Passed("prices", "billing", "Prices: import FILE [--format rappen|litellm] [--valid-from TIME] [--apply] [--all]."),
     Passed("reverse", "billing", "Cancel usage and take back its charge: MANDATE EVENT_ID --reason TEXT."),
+    Passed("rerate", "billing", "Price charges again: --from TIME --to TIME [--provider P] [--model M] [--apply]."),
     Passed("ensure", "billing", "Settings for every mandate of the directory, an account for every member."),
     Passed("events", "payments", "Webhook events from Stripe: list, retry."),
 )

@@ -32,6 +32,8 @@ __all__ = [
     "Markup",
     "converted",
     "exact",
+    "exact_difference",
+    "exact_sum",
     "from_micro",
     "in_chf",
     "money_json",
@@ -142,6 +144,20 @@ def exact(chf: Decimal) -> Exact:
 def in_chf(amount: Exact) -> Decimal:
     """The amount in CHF."""
     return Decimal(amount).scaleb(-SCALE_PLACES, EXACT) if isinstance(amount, int) else amount
+
+
+def exact_sum(first: Exact, second: Exact) -> Exact:
+    """Both amounts together."""
+    if isinstance(first, int) and isinstance(second, int):
+        return first + second
+    return exact(_add(in_chf(first), in_chf(second)))
+
+
+def exact_difference(first: Exact, second: Exact) -> Exact:
+    """How much more the first amount is than the second."""
+    if isinstance(first, int) and isinstance(second, int):
+        return first - second
+    return exact(_subtract(in_chf(first), in_chf(second)))
 
 
 def post(price: Exact, remainder: Exact) -> tuple[int, Exact]:

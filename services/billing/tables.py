@@ -32,12 +32,15 @@ __all__ = [
     "outbox",
     "payment_credits",
     "price_book",
+    "price_corrections",
     "prices",
     "promotion_redemptions",
     "promotions",
     "provider_permissions",
     "quarantine",
     "rates",
+    "rerated_mandates",
+    "reratings",
     "rollups",
     "stopped_consumers",
     "storage_periods",
@@ -372,6 +375,58 @@ cancellations = sa.Table(
     sa.Column("cancelled_by_user_id", sa.Text),
     sa.Column("cancelled_at", _Time, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "event_id"),
+)
+
+# Re-ratings: charges of usage of [from, to), of a provider and model where they are named, priced again. What was
+# looked at lies before the position: all of the mandates before `mandate_no`, and of that one all, or what is up to
+# (occurred_at, event_id). `not_priced` counts the charges that were left as they are, by why.
+reratings = sa.Table(
+    "reratings",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("from_time", _Time, nullable=False),
+    sa.Column("to_time", _Time, nullable=False),
+    sa.Column("provider", sa.Text),
+    sa.Column("model", sa.Text),
+    sa.Column("started_at", _Time, nullable=False),
+    # The system administrator who asked for it; null for an operator's command.
+    sa.Column("started_by_user_id", sa.Text),
+    sa.Column("finished_at", _Time),
+    sa.Column("mandate_no", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("occurred_at", _Time),
+    sa.Column("event_id", sa.Uuid),
+    sa.Column("not_priced", JSONB, nullable=False, server_default="[]"),
+    sa.CheckConstraint("to_time > from_time", name="times"),
+    sa.CheckConstraint("(occurred_at IS NULL) = (event_id IS NULL)", name="position"),
+    sa.Index("ix_reratings_running", "started_at", postgresql_where=sa.text("finished_at IS NULL")),
+)
+
+# What a re-rating found in a mandate: charges, those that it corrected, and the exact prices (CHF) of all of them
+# before and after.
+rerated_mandates = sa.Table(
+    "rerated_mandates",
+    metadata,
+    sa.Column("rerating_id", sa.Uuid, nullable=False),
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("charges", sa.BigInteger, nullable=False),
+    sa.Column("corrected", sa.BigInteger, nullable=False),
+    sa.Column("price_before", sa.Numeric, nullable=False),
+    sa.Column("price_after", sa.Numeric, nullable=False),
+    sa.PrimaryKeyConstraint("rerating_id", "mandate_no"),
+)
+
+# Corrections of what a usage event was charged, numbered from 1: its ledger row (`correction_id`, in the space of our
+# own ids) and the exact price (CHF) at which the charge stands from then on. A row is never updated or deleted.
+price_corrections = sa.Table(
+    "price_corrections",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("event_id", sa.Uuid, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("correction_id", sa.Uuid, nullable=False),
+    sa.Column("price", sa.Numeric, nullable=False),
+    sa.Column("rerating_id", sa.Uuid, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "event_id", "number"),
 )
 
 # Versions of prices, in the form of `pricing`; a correction is a new version, never an edit.

@@ -14,6 +14,7 @@ import asyncpg
 from services.billing.audit import (
     accounts,
     balances,
+    corrections,
     grants,
     holds,
     limits,
@@ -35,6 +36,7 @@ _STATEMENTS = {
     **balances.CHECKS,
     **usage.CHECKS,
     **reversals.CHECKS,
+    **corrections.CHECKS,
     **accounts.CHECKS,
     **recorded_credits.CHECKS,
     **holds.CHECKS,

@@ -32,29 +32,38 @@ def _counted(quotes_before: dict[str, int]) -> str:
     return _numbers({name: f"split_part(t.derivation, '\"', {quotes})" for name, quotes in quotes_before.items()})
 
 
+# Rows that are rounded with the remainder of their account: charges, and corrections of their price, which are named
+# beside the ledger. What a row cost, so that a correction that makes a charge cheaper is below zero.
+_ROUNDED = """(t.contra_account = 'REVENUE'
+                  AND (t.transaction_type = 'DEBIT' OR (t.mandate_no, t.event_id) IN (SELECT * FROM corrections)
+                                                       AND t.own))"""
+_COST = "CASE t.transaction_type WHEN 'DEBIT' THEN t.amount ELSE -t.amount END"
+_CORRECTIONS = "corrections AS (SELECT mandate_no, correction_id FROM price_corrections)"
+
 _READ = _numbers({name: f"d.read ->> '{name}'" for name in _QUOTES_BEFORE_IN_OLD})
 
 CHECKS = {
-    # Every charge explains its amount: amount and new remainder are the exact price and the old remainder. Each takes
+    # Every charge explains its amount, and so does every correction of its price, which is how much more it costs than
+    # before: amount and new remainder are the exact price and the old remainder. Each takes
     # up the remainder of the one before, at most half a micro-franc, and the account has the last. So exact prices,
     # amounts and remainder of an account add up. That the exact price is what the price book and rates make of the
     # usage is checked by computing it again (recomputed.py); of rows of releases before, which have cost and rate in
     # themselves, it is checked here.
     "remainder": f"""
-        WITH usage AS (
-            SELECT t.mandate_no, t.posted_account_no AS no, t.seq, t.amount, false AS old, NULL::numeric AS cost,
-                   NULL::numeric AS rate, NULL::numeric AS markup, NULL::numeric AS exact, {_counted(_QUOTES_BEFORE)}
-              FROM transactions t WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {_AS_WRITTEN}
+        WITH {_CORRECTIONS},
+             usage AS (
+            SELECT t.mandate_no, t.posted_account_no AS no, t.seq, {_COST} AS amount, false AS old,
+                   NULL::numeric AS cost, NULL::numeric AS rate, NULL::numeric AS markup, NULL::numeric AS exact,
+                   {_counted(_QUOTES_BEFORE)}
+              FROM transactions t WHERE {_ROUNDED} AND {_AS_WRITTEN}
              UNION ALL
-            SELECT t.mandate_no, t.posted_account_no, t.seq, t.amount, true, {_counted(_QUOTES_BEFORE_IN_OLD)}
-              FROM transactions t
-             WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT' AND {_AS_WRITTEN_OLD}
+            SELECT t.mandate_no, t.posted_account_no, t.seq, {_COST}, true, {_counted(_QUOTES_BEFORE_IN_OLD)}
+              FROM transactions t WHERE {_ROUNDED} AND {_AS_WRITTEN_OLD}
              UNION ALL
-            SELECT t.mandate_no, t.posted_account_no, t.seq, t.amount, d.read ? 'exact', {_READ}
+            SELECT t.mandate_no, t.posted_account_no, t.seq, {_COST}, d.read ? 'exact', {_READ}
               FROM transactions t
              CROSS JOIN LATERAL (SELECT CASE WHEN {_READABLE} THEN t.derivation::jsonb END AS read) d
-             WHERE t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT'
-               AND {_AS_WRITTEN} IS NOT TRUE AND {_AS_WRITTEN_OLD} IS NOT TRUE),
+             WHERE {_ROUNDED} AND {_AS_WRITTEN} IS NOT TRUE AND {_AS_WRITTEN_OLD} IS NOT TRUE),
              explained AS (
             SELECT mandate_no, no, seq, amount, carry_before, carry_after,
                    CASE WHEN old THEN exact ELSE amount * 0.000001 + carry_after - carry_before END AS exact,
@@ -82,11 +91,15 @@ CHECKS = {
           FROM accounts a LEFT JOIN summed s ON s.mandate_no = a.mandate_no AND s.no = a.no
     """,
     # Cost and count of every member, day and dimension are those of the ledger, and there are no others, on no account.
-    "rollups": """
-        WITH ledger AS (
+    # A charge counts, what takes it back counts against it, what corrects its price does not.
+    "rollups": f"""
+        WITH {_CORRECTIONS},
+             ledger AS (
             SELECT t.mandate_no, t.member_account_no, t.period_day AS day, t.dimension_no,
-                   sum(CASE t.transaction_type WHEN 'DEBIT' THEN t.amount ELSE -t.amount END) AS cost,
-                   sum(CASE t.transaction_type WHEN 'DEBIT' THEN 1 ELSE -1 END) AS count
+                   sum({_COST}) AS cost,
+                   sum(CASE WHEN t.transaction_type = 'DEBIT' THEN 1
+                            WHEN (t.mandate_no, t.event_id) IN (SELECT * FROM corrections) AND t.own THEN 0
+                            ELSE -1 END) AS count
               FROM transactions t WHERE t.contra_account = 'REVENUE' GROUP BY 1, 2, 3, 4),
              differing AS (
             SELECT coalesce(l.mandate_no, r.mandate_no) AS mandate_no,

@@ -9,8 +9,18 @@ import sqlalchemy as sa
 from asyncpg.exceptions import LockNotAvailableError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.ledger.domain import Spent
+from services.billing.ledger.spending import read_grants_text
 from services.billing.pricing.unposted import waiting
-from services.billing.tables import accounts, cancellations, directory_members, mandates, transactions, unposted_events
+from services.billing.tables import (
+    accounts,
+    cancellations,
+    directory_members,
+    mandates,
+    price_corrections,
+    transactions,
+    unposted_events,
+)
 from services.chassis.database import Contended
 from services.chassis.statements import one_of
 
@@ -21,6 +31,7 @@ __all__ = [
     "read_cancellations",
     "read_charges",
     "read_receivers",
+    "read_spent",
     "unpark",
 ]
 
@@ -72,7 +83,7 @@ async def insert_cancellations(connection: AsyncConnection, cancelled: Sequence[
 
 async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) -> Sequence[sa.RowMapping]:
     """The charges of these usage events, of those that were charged, with the type of the account that paid; in the
-    order in which they are given."""
+    order in which they are given. `amount` is what was paid in all, corrections of the price included."""
     if not keys:
         return []
     given, columns = _given(keys), transactions.c
@@ -84,18 +95,52 @@ async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) 
         columns.member_account_no,
         columns.posted_account_no,
         columns.seq,
-        columns.amount,
+        (columns.amount - _corrected()).label("amount"),
         columns.reference_type,
         columns.occurred_at,
         columns.period_day,
         columns.dimension_no,
         columns.workflow_id,
-        columns.grants,
         accounts.c.type.label("account_type"),
     ).select_from(given.join(transactions, of_usage).join(accounts, posted))
     place = {key: number for number, key in enumerate(keys)}
     rows = (await connection.execute(read)).mappings()
     return sorted(rows, key=lambda row: place[row["mandate_no"], row["event_id"]])
+
+
+def _corrected() -> sa.ColumnElement[int]:
+    """How the corrections of a charge moved its account, in micro-CHF."""
+    correction, named = transactions.alias("correction"), price_corrections.c
+    of_charge = sa.and_(named.mandate_no == transactions.c.mandate_no, named.event_id == transactions.c.event_id)
+    its_row = sa.and_(
+        correction.c.mandate_no == named.mandate_no, correction.c.event_id == named.correction_id, correction.c.own
+    )
+    rows = price_corrections.join(correction, its_row)
+    moved = sa.cast(sa.func.coalesce(sa.func.sum(correction.c.amount), 0), sa.BigInteger)
+    return sa.select(moved).select_from(rows).where(of_charge).correlate(transactions).scalar_subquery()
+
+
+async def read_spent(connection: AsyncConnection, keys: Collection[EventKey]) -> dict[EventKey, Spent]:
+    """What the charges of these usage events were paid from, corrections of the price included."""
+    if not keys:
+        return {}
+    given, columns, named = _given(keys), transactions.c, price_corrections.c
+    charges = sa.select(columns.mandate_no, columns.event_id, columns.amount, columns.grants).select_from(
+        given.join(transactions, sa.and_(_named(transactions, given), ~columns.own))
+    )
+    its_row = sa.and_(columns.mandate_no == named.mandate_no, columns.event_id == named.correction_id, columns.own)
+    corrected = sa.select(named.mandate_no, named.event_id, -columns.amount, columns.grants).select_from(
+        given.join(price_corrections, _named(price_corrections, given)).join(transactions, its_row)
+    )
+    found: dict[EventKey, Spent] = {}
+    for mandate_no, event_id, amount, text in await connection.execute(sa.union_all(charges, corrected)):
+        before = found.get((mandate_no, event_id), Spent(0, {}))
+        grants = dict(before.grants)
+        for no, change in read_grants_text(text):
+            grants[no] = grants.get(no, 0) - change
+        paid = before.paid + amount + sum(before.grants.values()) - sum(grants.values())
+        found[mandate_no, event_id] = Spent(paid, grants)
+    return found
 
 
 async def unpark(connection: AsyncConnection, keys: Collection[EventKey]) -> None:

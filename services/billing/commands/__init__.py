@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from services.billing.commands import audit, ensure, prices, reverse, unpriced
+from services.billing.commands import audit, ensure, prices, rerate, reverse, unpriced
 from services.billing.settings import BillingSettings
 from services.chassis import dead_letters
 
@@ -14,6 +14,7 @@ COMMANDS: Mapping[str, Callable[[BillingSettings, Sequence[str]], int]] = {
     "prices": prices.run,
     "ensure": ensure.run,
     "reverse": reverse.run,
+    "rerate": rerate.run,
     "unpriced": unpriced.run_unpriced,
     "unknown": unpriced.run_unknown,
 }

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from services.chassis.problems import Problem
 
-__all__ = ["NoUsageCharge", "TransactionUnknown"]
+__all__ = ["NoUsageCharge", "ReratingUnknown", "TransactionUnknown"]
 
 
 class TransactionUnknown(Problem):
@@ -26,3 +26,12 @@ class NoUsageCharge(Problem):
         "en": "This transaction is no charge of usage, so it cannot be reversed.",
         "de": "Diese Transaktion ist keine Belastung für Nutzung und kann deshalb nicht storniert werden.",
     }
+
+
+class ReratingUnknown(Problem):
+    """The id names no re-rating."""
+
+    status = 404
+    code = "RERATING_UNKNOWN"
+    title = "Unknown re-rating"
+    texts: ClassVar = {"en": "There is no such re-rating.", "de": "Diese Neubewertung gibt es nicht."}

@@ -1,9 +1,9 @@
 """What a posting is and how it moves a balance: pure, exact, the same for every kind of ledger row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Literal, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 from uuid import UUID
 
 from rappen_contracts.types import since_epoch
@@ -21,6 +21,7 @@ __all__ = [
     "LockedGrant",
     "Posting",
     "ReferenceType",
+    "Spent",
     "StoredContraAccount",
     "TransactionType",
     "UsageDetails",
@@ -89,6 +90,13 @@ class LockedGrant:
         return self.expires_at is not None and self.expires_at <= now and self.remaining > 0
 
 
+class Spent(NamedTuple):
+    """What a charge was paid from, in micro-CHF: paid credit, and grants by their numbers."""
+
+    paid: int
+    grants: Mapping[int, int]
+
+
 @dataclass(slots=True)
 class LockedAccount:
     """An account under the lock of its mandate: nobody else moves it until this transaction ends."""
@@ -132,9 +140,9 @@ class Posting:
     """A transfer of value between an account and its contra account, which becomes one row of the ledger.
 
     `amount` is whole micro-CHF; where there is none, `price` is an exact one, which is rounded once, with the remainder
-    of the posted account. Against REVENUE a posting has a dimension and changes the rollups of its member in place of a
-    balance; so does one that takes a charge back. Where `digest` is missing it is computed from the posting's own
-    fields.
+    of the posted account: that of usage, or, of an adjustment, by how much the price of its charge grows. Against
+    REVENUE a posting has a dimension and changes the rollups of its member in place of a balance; so does one that
+    takes a charge back. Where `digest` is missing it is computed from the posting's own fields.
     """
 
     mandate_no: int
@@ -156,7 +164,7 @@ class Posting:
     workflow_id: str | None = None
     reference_id: str | None = None
     created_by_user_id: str | None = None
-    # Set for charges only.
+    # Set for charges, and for corrections of their price.
     price: Exact | None = None
     usage: UsageDetails | None = None
     # The day on which it counts, where that is not the day of its time: a charge that is taken back counts on its own.
@@ -164,6 +172,8 @@ class Posting:
     # By how much it changes grants of the posted account, as (number, micro-CHF); what is spent beside takes them in
     # their order.
     grants: Sequence[tuple[int, int]] = ()
+    # Of what takes a charge back, in whole or in part: what the charge was paid from.
+    spent: Spent | None = None
 
     @classmethod
     def own(

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import uuid5
 
-from services.billing.ledger.domain import LEDGER_NAMESPACE, LockedAccount, LockedGrant, Posting
+from services.billing.ledger.domain import LEDGER_NAMESPACE, LockedAccount, LockedGrant, Posting, Spent
 
-__all__ = ["GrantChange", "apply_changes", "expiry", "grant_changes", "grants_text", "read_grants_text"]
+__all__ = ["GrantChange", "apply_changes", "expiry", "given_back", "grant_changes", "grants_text", "read_grants_text"]
 
 # A grant, and by how much its remainder changes, in micro-CHF.
 GrantChange = tuple[LockedGrant, int]
@@ -18,11 +18,13 @@ GrantChange = tuple[LockedGrant, int]
 def grant_changes(account: LockedAccount, posting: Posting, by: int) -> list[GrantChange]:
     """How a posting that moves the balance by so many micro-CHF changes the account's grants; nothing is changed yet.
 
-    First what the posting says itself. Then what it spends, soonest expiry first; money that goes back to the payment
-    provider is paid credit as far as there is any. Then whatever grants there are beyond the balance, which cover a
-    debt. Raises ValueError for a grant of which less remains than the posting takes.
+    First what the posting says itself, or gives back of a charge. Then what it spends, soonest expiry first; money that
+    goes back to the payment provider is paid credit as far as there is any. Then whatever grants there are beyond the
+    balance, which cover a debt. Raises ValueError for a grant of which less remains than the posting takes.
     """
     changes: dict[int, int] = dict(posting.grants)
+    if posting.spent is not None:
+        changes |= {grant.no: part for grant, part in given_back(account.grants, posting.spent, by)}
     granted = account.granted + sum(changes.values())
     beyond = granted - max(account.balance + by, 0)
     if by < 0 and not posting.grants and posting.contra_account != "PAYMENT_PROVIDER":
@@ -39,6 +41,18 @@ def grant_changes(account: LockedAccount, posting: Posting, by: int) -> list[Gra
     if beyond > 0 or any(not 0 <= grant.remaining + change <= grant.amount for grant, change in found):
         raise ValueError("a posting takes more of a grant than there is, or gives back more than was taken")
     return found
+
+
+def given_back(grants: Sequence[LockedGrant], spent: Spent, amount: int) -> list[GrantChange]:
+    """What of an amount that is given back for a charge belongs to its grants, which are in the order in which they are
+    spent: what was spent last comes back first, and that is paid credit."""
+    left, parts = amount - spent.paid, []
+    for grant in reversed(grants):
+        part = min(left, spent.grants.get(grant.no, 0))
+        if part > 0:
+            parts.append((grant, part))
+            left -= part
+    return parts
 
 
 def apply_changes(account: LockedAccount, changes: Iterable[GrantChange]) -> None:

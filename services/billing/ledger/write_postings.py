@@ -1,4 +1,5 @@
-"""Posting: the one way into the ledger for usage, credits, deductions, transfers and reversals of charges."""
+"""Posting: the one way into the ledger for usage, credits, deductions, transfers, reversals and corrections of
+charges."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ async def prepare_postings(
     wanted |= {(key.mandate_no, number) for key, number in numbers.items()}
     accounts = await read_accounts(connection, wanted) if wanted else {}
     named = {(posting.mandate_no, no) for posting in postings if posting.grants for no, _ in posting.grants}
+    named |= {(posting.mandate_no, no) for posting in postings if posting.spent for no in posting.spent.grants}
     for grant in await read_grants(connection, accounts.values(), named):
         accounts[grant.account_no].grants.append(grant)
         key = AccountKey(grant.mandate_no, grant.contra_account)
@@ -160,7 +162,8 @@ class _Moving:
             key = posting.mandate_no, posting.member_account_no, day, posting.dimension_no
             added = prepared.rollups.setdefault(key, [0, 0])
             added[0] -= by
-            added[1] += 1 if posting.transaction_type == "DEBIT" else -1
+            # A charge, what takes one back, or a correction of its price.
+            added[1] += 1 if posting.transaction_type == "DEBIT" else -1 if posting.price is None else 0
         if posting.transaction_type == "CREDIT":
             prepared.credited.append((posting.mandate_no, account.no))
 
@@ -175,6 +178,8 @@ def _row(
         raise ValueError("a posting against revenue has a dimension")
     if posting.price is not None:
         amount, remainder = post(posting.price, remainder)
+        # A price is what is paid, the amount of an adjustment how its account moves.
+        amount = -amount if posting.transaction_type == "ADJUSTMENT" else amount
     if amount is None:
         raise ValueError("a posting has an amount or a price")
     by = movement(posting.transaction_type, amount)

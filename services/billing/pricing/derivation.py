@@ -1,4 +1,5 @@
-"""What a ledger row keeps of how its amount came about, and the amount computed again from it.
+"""What a ledger row keeps of how its amount came about, and what is computed again from it: the amount for the audit,
+and what a re-rating prices.
 
 Kept are the ids of the price version and of the rate, which never change, the markup, what was metered or charged, and
 the account's rounding remainder before and after, from which with the amount the exact price follows. Unit prices,
@@ -15,14 +16,37 @@ import msgspec
 
 from rappen_contracts.usage.fast import Cost, Tokens, UsageData
 from rappen_contracts.usage.v1 import TOKEN_KINDS, UsageRecorded
-from services.billing.money import EXACT, Exact, Markup, converted, plain, remainder_text, with_markup
+from services.billing.money import (
+    EXACT,
+    Exact,
+    Markup,
+    converted,
+    exact,
+    exact_difference,
+    exact_sum,
+    from_micro,
+    plain,
+    remainder_text,
+    with_markup,
+)
 from services.billing.pricing.rates import CHF, Rate
-from services.billing.pricing.rating import PriceSource, RatedUsage
+from services.billing.pricing.rating import Billable, PriceSource, ProviderCost, RatedUsage
 from services.billing.pricing.sheet import PricedVersion
 from services.billing.pricing.usage import Metered, Priced, Unpriced
 from services.billing.pricing.version import STANDARD
 
-__all__ = ["Derivation", "KeptRate", "KeptTariff", "KeptVersion", "derivation", "read_derivation", "recomputed"]
+__all__ = [
+    "Derivation",
+    "KeptRate",
+    "KeptTariff",
+    "KeptVersion",
+    "corrected_derivation",
+    "derivation",
+    "kept_usage",
+    "posted_price",
+    "read_derivation",
+    "recomputed",
+]
 
 
 class Derivation(msgspec.Struct, omit_defaults=True, gc=False):
@@ -89,6 +113,15 @@ def derivation(
     )
 
 
+def corrected_derivation(
+    kept: Derivation, source: PriceSource, remainder_before: Exact, remainder_after: Exact
+) -> bytes:
+    """The derivation of a correction: the usage of its charge, whose derivation is given, and what its price is from
+    by now."""
+    before, after = remainder_text(remainder_before), remainder_text(remainder_after)
+    return _encode(msgspec.structs.replace(kept, carry_before=before, carry_after=after, **source._asdict()))
+
+
 def _text(number: Decimal) -> str:
     return plain(number.normalize(EXACT))
 
@@ -105,6 +138,30 @@ def read_derivation(text: str) -> Derivation:
     if text.startswith(_BEGINNING) and _encode(kept) != text.encode():
         raise ValueError("derivation: not as a charge writes it")
     return kept
+
+
+def posted_price(kept: Derivation, amount: int) -> Exact:
+    """The exact price of a row that moved `amount` (micro-CHF) from its account: that, and what it left of the
+    account's remainder. ArithmeticError or ValueError for remainders that nobody can read."""
+    left = exact_difference(exact(Decimal(kept.carry_after)), exact(Decimal(kept.carry_before)))
+    return exact_sum(exact(from_micro(amount)), left)
+
+
+def kept_usage(kept: Derivation, model: tuple[str | None, str | None]) -> Billable:
+    """What decides on the price of usage of a (provider, model), out of what its row keeps."""
+    if kept.cost is not None:
+        return ProviderCost(Decimal(kept.cost.amount), kept.cost.currency)
+    provider, name = model
+    if provider is None or name is None:
+        return None
+    return Metered(
+        provider,
+        name,
+        _occurred(kept.tokens),
+        {name: Decimal(count) for name, count in (kept.quantities or {}).items()},
+        kept.service_tier or STANDARD,
+        kept.conditions or {},
+    )
 
 
 class KeptVersion(NamedTuple):
@@ -133,11 +190,12 @@ def recomputed(
 ) -> RatedUsage:
     """The price of usage of a (provider, model) at a time, computed in the published way from what its row keeps.
     ValueError, with the reason, for a derivation that leads to no price."""
+    usage = kept_usage(kept, model)
     price: Priced | None = None
-    if kept.cost is not None:
-        cost, currency = Decimal(kept.cost.amount), kept.cost.currency
+    if isinstance(usage, ProviderCost):
+        cost, currency = usage
     else:
-        price = _priced(kept, model, at, tariff)
+        price = _priced(kept, usage, model, at, tariff)
         cost, currency = price.cost, price.currency
     rate = CHF if currency == CHF.currency and kept.rate is None else _rate(kept, currency, at, tariff)
     markup = Markup.of(Decimal(kept.markup))
@@ -153,22 +211,16 @@ def _rate(kept: Derivation, currency: str, at: datetime, tariff: KeptTariff) -> 
     return found.rate
 
 
-def _priced(kept: Derivation, model: tuple[str | None, str | None], at: datetime, tariff: KeptTariff) -> Priced:
+def _priced(
+    kept: Derivation, usage: Metered | None, model: tuple[str | None, str | None], at: datetime, tariff: KeptTariff
+) -> Priced:
     known = tariff.versions.get(kept.price or "")
-    if known is None or (known.priced.version.provider, known.priced.version.model) != model:
+    if usage is None or known is None or (known.priced.version.provider, known.priced.version.model) != model:
         raise ValueError(f"price {kept.price} is none of {model[0]} {model[1]}")
     version = known.priced
     if not version.version.valid_from <= at < known.until:
         raise ValueError(f"price {kept.price} was not in force at {at}")
-    metered = Metered(
-        version.version.provider,
-        version.version.model,
-        _occurred(kept.tokens),
-        {name: Decimal(count) for name, count in (kept.quantities or {}).items()},
-        kept.service_tier or STANDARD,
-        kept.conditions or {},
-    )
-    found = version.price(metered, at)
+    found = version.price(usage, at)
     if isinstance(found, Unpriced):
         raise ValueError(found.reason)
     return found

@@ -1,0 +1,225 @@
+"""Correcting what usage was charged: never an edit, but a posting of how much more or less it costs by now."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import NamedTuple
+from uuid import UUID, uuid5
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rappen_contracts.types import since_epoch
+from services.billing.charging.cancellations import EventKey, read_cancellations, read_spent
+from services.billing.charging.price_corrections import PriceCorrection, insert_price_corrections, read_standing
+from services.billing.charging.reversals import Moved, is_used, pass_on
+from services.billing.ledger.domain import (
+    LEDGER_NAMESPACE,
+    AccountType,
+    Posting,
+    ReferenceType,
+    Spent,
+    transaction_id,
+)
+from services.billing.ledger.repository import read_accounts
+from services.billing.ledger.write_postings import PreparedPostings, prepare_postings, write_prepared
+from services.billing.mandates.repository import LockedMandate
+from services.billing.money import Exact, exact, exact_difference, in_chf, post
+from services.billing.pricing.derivation import Derivation, corrected_derivation
+from services.billing.pricing.price_again import PricedAgain
+
+__all__ = ["Charge", "Corrected", "PriceToCorrect", "correct_prices", "correction_id"]
+
+
+_NOTHING = Spent(0, {})
+
+
+class Charge(NamedTuple):
+    """A charge of usage, as far as a correction of its price repeats it."""
+
+    mandate_no: int
+    event_id: UUID
+    member_account_no: int
+    posted_account_no: int
+    account_type: AccountType
+    seq: int
+    reference_type: ReferenceType
+    occurred_at: datetime
+    period_day: date
+    dimension_no: int
+    workflow_id: str | None
+    provider: str | None
+    model: str | None
+
+    @property
+    def key(self) -> EventKey:
+        """The usage event."""
+        return self.mandate_no, self.event_id
+
+
+class PriceToCorrect(NamedTuple):
+    """A charge, what its row keeps, the exact price at which it stands, and the one that it should have."""
+
+    charge: Charge
+    kept: Derivation
+    standing: Exact
+    wanted: PricedAgain
+
+
+class Corrected(NamedTuple):
+    """The charges that were corrected, and those that were left as they are, because a balance would leave the ledger's
+    range."""
+
+    keys: set[EventKey]
+    beyond_range: set[EventKey]
+
+
+class _Difference(NamedTuple):
+    """How much more a charge costs, or less where it is negative, and what it was paid from in that case; the number
+    that its correction gets, and the id of its row."""
+
+    due: PriceToCorrect
+    by: Exact
+    spent: Spent
+    number: int
+    id: UUID
+
+
+def correction_id(mandate_no: int, event_id: UUID, number: int) -> UUID:
+    """The id of the row that corrects a charge: each has one first correction, one second, and so on."""
+    return uuid5(LEDGER_NAMESPACE, f"correction/{mandate_no}/{event_id}/{number}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Explanation:
+    """What the row of a correction has beside its posting."""
+
+    due: PriceToCorrect
+
+    def measured(self) -> Sequence[int | None]:
+        """Nothing: what was used is counted with the charge."""
+        return (None,) * 6
+
+    def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
+        """How the amount came about, as JSON."""
+        return corrected_derivation(self.due.kept, self.due.wanted.source, remainder_before, remainder_after)
+
+
+async def correct_prices(
+    connection: AsyncConnection,
+    due: Sequence[PriceToCorrect],
+    mandate: LockedMandate,
+    *,
+    rerating_id: UUID,
+    now: datetime,
+) -> Corrected:
+    """Corrects charges of a mandate in the caller's transaction, which has locked it.
+
+    What a charge stands at is read under that lock: what was corrected or cancelled meanwhile is left as it is, so
+    whoever comes second with the same price changes nothing. Each difference of exact prices is rounded with the
+    remainder of the account that was charged, as a charge is. Where the billing model does not use that account any
+    more, the money moves as that of a reversal does. The number of statements does not depend on that of charges.
+    """
+    differences = await _differences(connection, due)
+    mandates = {mandate.no: mandate}
+    beyond: set[EventKey] = set()
+    while True:
+        kept = [each for each in differences if each.due.charge.key not in beyond]
+        if not kept:
+            return Corrected(set(), beyond)
+        moved = await _moved_idle(connection, kept, mandates)
+        postings = [_posting(each) for each in kept]
+        postings += await pass_on(connection, moved, mandates, what="Re-rating", now=now)
+        prepared = await prepare_postings(connection, postings, calendars={mandate.no: mandate.calendar}, now=now)
+        for _, error in prepared.faulty:
+            raise error
+        if not prepared.out_of_range:
+            await write_prepared(connection, prepared)
+            await insert_price_corrections(connection, [_row(each, rerating_id) for each in kept])
+            return Corrected({each.due.charge.key for each in kept}, beyond)
+        beyond |= _left_out(prepared, kept, mandates)
+
+
+async def _differences(connection: AsyncConnection, due: Sequence[PriceToCorrect]) -> list[_Difference]:
+    keys = [each.charge.key for each in due]
+    cancelled = await read_cancellations(connection, keys)
+    standing = await read_standing(connection, keys)
+    found = []
+    for each in due:
+        known = standing.get(each.charge.key)
+        by = exact_difference(each.wanted.price, each.standing if known is None else exact(known.price))
+        if by and each.charge.key not in cancelled:
+            found.append((each, by, 1 if known is None else known.number + 1))
+    # Only what is given back asks where it came from.
+    spent = await read_spent(connection, [each.charge.key for each, by, _ in found if by < 0])
+    return [
+        _Difference(each, by, spent.get(each.charge.key, _NOTHING), number, correction_id(*each.charge.key, number))
+        for each, by, number in found
+    ]
+
+
+async def _moved_idle(
+    connection: AsyncConnection, differences: Sequence[_Difference], mandates: Mapping[int, LockedMandate]
+) -> list[Moved]:
+    """The amounts of corrections on accounts that the billing model does not use any more: the same rounding, one after
+    the other, that their postings are about to make."""
+    moved = [(each.by, _moved(each, 0)) for each in differences]
+    idle = [(by, each) for by, each in moved if not is_used(each, mandates)]
+    if not idle:
+        return []
+    accounts = await read_accounts(connection, {(each.mandate_no, each.posted_account_no) for _, each in idle})
+    remainders = {no: account.rounding_remainder for no, account in accounts.items()}
+    rounded = []
+    for by, each in idle:
+        amount, remainders[each.posted_account_no] = post(by, remainders[each.posted_account_no])
+        rounded.append(each._replace(amount=-amount))
+    return rounded
+
+
+def _moved(difference: _Difference, amount: int) -> Moved:
+    charge = difference.due.charge
+    accounts = charge.account_type, charge.posted_account_no, charge.member_account_no
+    return Moved(charge.mandate_no, *accounts, amount, difference.spent, difference.id)
+
+
+def _posting(difference: _Difference) -> Posting:
+    """On the day and in the dimension of the charge, so that statistics have its new price."""
+    charge = difference.due.charge
+    return Posting(
+        charge.mandate_no,
+        difference.id.bytes,
+        charge.member_account_no,
+        charge.posted_account_no,
+        "ADJUSTMENT",
+        None,
+        "REVENUE",
+        charge.reference_type,
+        since_epoch(charge.occurred_at),
+        "Re-rating" if charge.provider is None else f"Re-rating: {charge.provider}",
+        dimension_no=charge.dimension_no,
+        workflow_id=charge.workflow_id,
+        reference_id=str(transaction_id(charge.posted_account_no, charge.seq)),
+        price=difference.by,
+        usage=_Explanation(difference.due),
+        period_day=charge.period_day,
+        spent=difference.spent,
+    )
+
+
+def _row(difference: _Difference, rerating_id: UUID) -> PriceCorrection:
+    charge = difference.due.charge
+    price: Decimal = in_chf(difference.due.wanted.price)
+    return PriceCorrection(charge.mandate_no, charge.event_id, difference.number, difference.id, price, rerating_id)
+
+
+def _left_out(
+    prepared: PreparedPostings, differences: Sequence[_Difference], mandates: Mapping[int, LockedMandate]
+) -> set[EventKey]:
+    """Charges whose correction no balance can hold; all on accounts that are not used where what passes on cannot."""
+    beyond = {posting.event_id for posting in prepared.out_of_range}
+    passed_on = any(posting.contra_account != "REVENUE" for posting in prepared.out_of_range)
+    return {
+        each.due.charge.key
+        for each in differences
+        if each.id.bytes in beyond or (passed_on and not is_used(_moved(each, 0), mandates))
+    }
