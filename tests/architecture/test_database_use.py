@@ -21,6 +21,7 @@ DRIVER = {
     "billing/commands/audit.py",
     "billing/ledger/holds.py",
     "billing/ledger/keys.py",
+    "billing/ledger/low_balances.py",
     "billing/ledger/repository.py",
     "billing/mandates/repository.py",
     "billing/pricing/unposted.py",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from services.billing.audit import accounts, balances, holds, recorded_credits, reversals, usage
+from services.billing.audit import accounts, balances, holds, low_balances, recorded_credits, reversals, usage
 from services.billing.audit.days import DAYS, day_borders
 from services.billing.audit.published import PUBLISHED, PublishedBalance, published_arguments, read_published
 from services.billing.audit.recomputed import recompute_prices
@@ -28,6 +28,7 @@ _STATEMENTS = {
     **accounts.CHECKS,
     **recorded_credits.CHECKS,
     **holds.CHECKS,
+    **low_balances.CHECKS,
 }
 
 

@@ -11,6 +11,7 @@ from services.billing.ledger.calendars import MINUTE, Calendar, day_of_minute
 from services.billing.ledger.domain import BALANCE_MAX, LockedAccount, Posting, movement
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.keys import AccountKey, ensure_accounts
+from services.billing.ledger.low_balances import note_low_balances
 from services.billing.ledger.repository import (
     RollupKey,
     add_to_rollups,
@@ -39,24 +40,31 @@ class PreparedPostings(NamedTuple):
     out_of_range: list[Posting]
     # Postings that cannot be encoded as a row, each with the error.
     faulty: list[tuple[Posting, Exception]]
+    # The time at which they are recorded.
+    now: datetime
 
 
 async def write_postings(
-    connection: AsyncConnection, postings: Sequence[Posting], *, calendars: Mapping[int, Calendar], now: datetime
+    connection: AsyncConnection,
+    postings: Sequence[Posting],
+    *,
+    calendars: Mapping[int, Calendar],
+    now: datetime,
+    more_follows: bool = False,
 ) -> dict[int, LockedAccount]:
     """Writes all of the postings or none, and gives the accounts by number as they are then.
 
     One row each; both balances move and are marked to be published, or, against REVENUE, one balance and the rollups.
     The caller has locked the mandates, whose calendars it gives, and chosen the accounts under that lock. Raises
     `UniqueViolationError` for a posting that has its row already, so a caller that may repeat looks first;
-    `BalanceOutOfRange` for a balance that the ledger cannot hold.
+    `BalanceOutOfRange` for a balance that the ledger cannot hold. `more_follows` is as in `write_prepared`.
     """
     prepared = await prepare_postings(connection, postings, calendars=calendars, now=now)
     for _, error in prepared.faulty:
         raise error
     if prepared.out_of_range:
         raise BalanceOutOfRange
-    await write_prepared(connection, prepared)
+    await write_prepared(connection, prepared, more_follows=more_follows)
     return prepared.accounts
 
 
@@ -87,7 +95,7 @@ def move_accounts(
     """Moves accounts in memory, posting by posting; `contras` are the accounts of contra accounts that are no
     revenue."""
     recorded_at = since_epoch(now)
-    prepared = PreparedPostings(accounts, [], {}, [], [], [])
+    prepared = PreparedPostings(accounts, [], {}, [], [], [], now)
     for posting in postings:
         account = accounts[posting.posted_account_no]
         contra = None
@@ -145,11 +153,18 @@ def _row(
     return row, by, remainder
 
 
-async def write_prepared(connection: AsyncConnection, prepared: PreparedPostings) -> None:
+async def write_prepared(
+    connection: AsyncConnection, prepared: PreparedPostings, *, more_follows: bool = False
+) -> None:
     """Writes what was prepared in this transaction: rows in the order of their key, so that two workers with the same
-    events wait for each other, not for ever; then balances and rollups."""
+    events wait for each other, not for ever; then balances and rollups, and which balances are low.
+
+    `more_follows` says that the caller may move the same accounts again before it commits, and then looks itself which
+    are low: what it gives back in the same transaction warns nobody."""
     if prepared.rows:
         await insert_rows(connection, sorted(prepared.rows))
         await update_accounts(connection, list(prepared.accounts.values()))
         await keep_balance_after_credit(connection, prepared.credited)
         await add_to_rollups(connection, prepared.rollups)
+        if not more_follows:
+            await note_low_balances(connection, prepared.accounts.values(), now=prepared.now)

@@ -11,6 +11,7 @@ from services.billing.ledger.accounts import enabled_member_accounts, read_own_b
 from services.billing.ledger.domain import BillingModel, Posting
 from services.billing.ledger.holds import move_holds
 from services.billing.ledger.keys import AccountKey, ensure_accounts
+from services.billing.ledger.low_balances import note_low_balances_of_mandate
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.domain import share_equally
@@ -64,10 +65,13 @@ async def switch_model(
     postings = _postings(
         mandate_no, switch, legs, description=f"Billing model {old} to {model}", caller=caller, now=now
     )
-    await write_postings(connection, postings, calendars={mandate_no: locked[mandate_no].calendar}, now=now)
+    calendars = {mandate_no: locked[mandate_no].calendar}
+    await write_postings(connection, postings, calendars=calendars, now=now, more_follows=True)
     await move_holds(connection, mandate_no, pool_no=pool_no, to_members=model == "PREPAY_USER")
     if model == "PREPAY_USER":
         await give_opening_credit(connection, locked, now=now)
+    # All accounts, because the new model may look at other ones.
+    await note_low_balances_of_mandate(connection, mandate_no, now=now)
     touched = {no for leg in legs for no in leg[:2]} - {pool_no}
     result = ModelSwitch(old, model, sum(amount for *_, amount in legs), len(touched))
     await record_change(
