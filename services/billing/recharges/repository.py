@@ -88,10 +88,15 @@ def _is_due(due: Due) -> sa.ColumnElement[bool]:
         accounts.c.low,
         accounts.c.enabled,
         spent,
-        sa.or_(accounts.c.type == "MANDATE", sa.exists().where(member)),
-        ~sa.exists().where(pending),
-        sa.or_(mandates.c.recharge_failures == 0, ~sa.exists().where(declined)),
+        sa.or_(accounts.c.type == "MANDATE", _of_the_account(member)),
+        ~_of_the_account(pending),
+        sa.or_(mandates.c.recharge_failures == 0, ~_of_the_account(declined)),
     )
+
+
+def _of_the_account(condition: sa.ColumnElement[bool]) -> sa.Exists:
+    """Whether there is such a row, for the account and mandate of the statement around it."""
+    return sa.exists().where(condition).correlate(accounts, mandates)
 
 
 def _recharges_itself(due: Due) -> sa.ColumnElement[bool]:
