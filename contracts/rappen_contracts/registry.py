@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from rappen_contracts.billing.v1 import BalanceChanged
+from rappen_contracts.billing.v1 import BalanceChanged, BalanceLow, RechargeDisabled, RechargeRequested
 from rappen_contracts.directory.v1 import DirectoryChanged
-from rappen_contracts.payment.v1 import PaymentSucceeded
+from rappen_contracts.payment.v1 import PaymentFailed, PaymentSucceeded
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from rappen_contracts.types import Contract
 from rappen_contracts.usage.v1 import UsageRecorded, UsageVoided
@@ -92,8 +92,12 @@ class SourceTopic:
 USAGE_RECORDED_V1: Final = EventVersion("usage.recorded", 1, UsageRecorded)
 USAGE_VOIDED_V1: Final = EventVersion("usage.voided", 1, UsageVoided)
 PAYMENT_SUCCEEDED_V1: Final = EventVersion("payment.succeeded", 1, PaymentSucceeded)
+PAYMENT_FAILED_V1: Final = EventVersion("payment.failed", 1, PaymentFailed)
 SUBSCRIPTION_CHANGED_V1: Final = EventVersion("subscription.changed", 1, SubscriptionChanged)
 BALANCE_CHANGED_V1: Final = EventVersion("balance.changed", 1, BalanceChanged)
+BALANCE_LOW_V1: Final = EventVersion("balance.low", 1, BalanceLow)
+RECHARGE_REQUESTED_V1: Final = EventVersion("recharge.requested", 1, RechargeRequested)
+RECHARGE_DISABLED_V1: Final = EventVersion("recharge.disabled", 1, RechargeDisabled)
 DIRECTORY_CHANGED_V1: Final = EventVersion("directory.changed", 1, DirectoryChanged)
 
 SOURCES: Final[tuple[SourceTopic, ...]] = (
@@ -116,6 +120,15 @@ SOURCES: Final[tuple[SourceTopic, ...]] = (
         retention_ms=30 * _DAY_MS,
     ),
     SourceTopic(
+        name="payment.failed",
+        partitions=6,
+        key="mandate id",
+        groups=("billing",),
+        events=(PAYMENT_FAILED_V1,),
+        description="Payments that were declined or wait for somebody to confirm them, from payments.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
         name="subscription.changed",
         partitions=6,
         key="mandate id",
@@ -132,6 +145,33 @@ SOURCES: Final[tuple[SourceTopic, ...]] = (
         events=(BALANCE_CHANGED_V1,),
         description="The newest balance of every account, compacted, from billing.",
         compacted=True,
+    ),
+    SourceTopic(
+        name="balance.low",
+        partitions=6,
+        key="mandate id",
+        groups=("gateway",),
+        events=(BALANCE_LOW_V1,),
+        description="Balances that have fallen to or under their warning threshold, from billing.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="recharge.requested",
+        partitions=6,
+        key="mandate id",
+        groups=("payments",),
+        events=(RECHARGE_REQUESTED_V1,),
+        description="Accounts to be filled by charging the stored payment method, from billing.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="recharge.disabled",
+        partitions=6,
+        key="mandate id",
+        groups=("gateway",),
+        events=(RECHARGE_DISABLED_V1,),
+        description="Mandates whose automatic recharges were turned off after declined payments, from billing.",
+        retention_ms=30 * _DAY_MS,
     ),
     SourceTopic(
         name="directory.changed",

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from services.billing import api, jobs, subscribers
+from services.billing.ledger.low_balances import MAIL_INTERVAL_SETTING
 from services.billing.ledger.publications import UnpublishedBalances
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CallerVerifier
@@ -41,6 +42,7 @@ def serve(settings: BillingSettings, role: str) -> None:
         pool_size=settings.database_pool_size,
         settings=settings.database,
         generic_plans=True,
+        session={MAIL_INTERVAL_SETTING: str(settings.warning_mail_interval_s)},
     )
     clock = platform_clock(settings)
     health = Health()

@@ -1,10 +1,13 @@
 """Billing's periodic jobs."""
 
+from datetime import timedelta
+
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.checks.release_holds import ReleaseHolds
 from services.billing.corrections.run_reratings import RunReratings
 from services.billing.credits.expire_grants import ExpireGrants
 from services.billing.credits.settle_payments import SettlePayments
+from services.billing.recharges.request_recharges import RechargeLimits, RequestRecharges
 from services.billing.settings import BillingSettings
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -19,6 +22,12 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock, faults
     """The jobs of one worker; each is safe beside those of other workers."""
     usage = SettleParked(database, default_markup=settings.default_markup_percent, clock=clock)
     payments = SettlePayments(database, clock=clock)
+    limits = RechargeLimits(
+        settings.amount_max_chf,
+        timeout=timedelta(seconds=settings.recharge_timeout_s),
+        retry_after=timedelta(seconds=settings.recharge_retry_s),
+    )
+    recharges = RequestRecharges(database, limits=limits, clock=clock)
 
     async def settle() -> int:
         # One after the other, because payments are few: once no usage is left to look at, nothing stands before them in
@@ -27,6 +36,7 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock, faults
 
     return [
         RepeatedJob("settle parked", settle, every_s=1.0, clock=clock),
+        RepeatedJob("request recharges", recharges, every_s=2.0, clock=clock),
         RepeatedJob("release holds", ReleaseHolds(database, clock=clock), every_s=1.0, clock=clock),
         RepeatedJob("expire grants", ExpireGrants(database, clock=clock), every_s=1.0, clock=clock),
         RepeatedJob("re-rate", RunReratings(database, clock=clock, faults=faults), every_s=1.0, clock=clock),

@@ -7,7 +7,10 @@ from pydantic_settings import SettingsConfigDict
 
 from services.chassis.settings import ServiceSettings
 
-__all__ = ["BillingSettings"]
+__all__ = ["WARNING_MAIL_INTERVAL_S", "BillingSettings"]
+
+# Where nothing else is set, also for commands of operators.
+WARNING_MAIL_INTERVAL_S = 3_600
 
 
 class BillingSettings(ServiceSettings):
@@ -36,4 +39,10 @@ class BillingSettings(ServiceSettings):
     # member's opening credit and a recharge; and for a credit limit.
     amount_max_chf: Decimal = Field(default=Decimal(100_000), gt=0, le=10**10, max_digits=16, decimal_places=6)
     credit_limit_max_chf: Decimal = Field(default=Decimal(1_000_000), gt=0, le=10**12, max_digits=18, decimal_places=6)
+    # For how long no second mail about the low balance of an account is due; the event is published each time.
+    warning_mail_interval_s: int = Field(default=WARNING_MAIL_INTERVAL_S, ge=0, le=366 * 86_400)
+    # For how long payments may try a recharge, which blocks another one of its account; and how long after a declined
+    # one the next is requested where the balance has stayed low.
+    recharge_timeout_s: int = Field(default=86_400, ge=60, le=366 * 86_400)
+    recharge_retry_s: int = Field(default=86_400, ge=0, le=366 * 86_400)
     database_pool_size: int = Field(default=8, ge=2, le=100)

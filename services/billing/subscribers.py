@@ -9,6 +9,7 @@ from services.billing.charging.usage_events import Usage
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.credit_payment import CreditPayments
 from services.billing.mandates.apply_directory import ApplyDirectory
+from services.billing.recharges.fail_recharges import FailRecharges
 from services.billing.settings import BillingSettings
 from services.chassis.clock import Clock
 from services.chassis.consumer import Consumer, Received, Subscribers
@@ -30,6 +31,7 @@ def build(
     kafka = Subscribers(settings, group=GROUP, database=database, clock=clock, health=health)
     charge_usage = ChargeUsage(database, default_markup=settings.default_markup_percent, clock=clock, faults=faults)
     credit_payments = CreditPayments(database, clock=clock)
+    fail_recharges = FailRecharges(database, clock=clock)
     apply_subscription = ApplySubscription(database, clock=clock)
     apply_directory = ApplyDirectory(database, clock=clock)
 
@@ -42,6 +44,10 @@ def build(
     @kafka.subscriber("payment.succeeded")
     async def payment_succeeded(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         return await credit_payments(events, refused)
+
+    @kafka.subscriber("payment.failed")
+    async def payment_failed(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await fail_recharges(events, refused)
 
     @kafka.subscriber("subscription.changed")
     async def subscription_changed(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:

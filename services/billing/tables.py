@@ -39,6 +39,7 @@ __all__ = [
     "provider_permissions",
     "quarantine",
     "rates",
+    "recharges",
     "rerated_mandates",
     "reratings",
     "rollups",
@@ -74,6 +75,8 @@ mandates = sa.Table(
     sa.Column("auto_recharge_enabled", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("recharge_amount", sa.BigInteger, nullable=False, server_default="10000000"),
     sa.Column("recharge_max_per_month", sa.Integer, nullable=False, server_default="3"),
+    # How many recharges were declined in a row; the last that is allowed turns them off.
+    sa.Column("recharge_failures", sa.Integer, nullable=False, server_default="0"),
     sa.Column("markup_percent", sa.Numeric),
     sa.Column("time_zone", sa.Text, nullable=False, server_default="Europe/Zurich"),
     # Zones that held before, oldest first: [[until, zone], ...]; a new one counts from the next month on.
@@ -99,6 +102,7 @@ mandates = sa.Table(
     sa.Column("created_at", _Time, nullable=False, server_default=_now),
     # So that a charge of mandates without limits looks for those with them in an index that is empty.
     sa.Index("ix_mandates_limits_since", "no", postgresql_where=sa.text("limits_since IS NOT NULL")),
+    sa.Index("ix_mandates_auto_recharge", "no", postgresql_where=sa.text("auto_recharge_enabled")),
 )
 
 # Each subscription as its newest event describes it. Which of them is in force for the mandate follows from these rows
@@ -137,7 +141,12 @@ accounts = sa.Table(
     sa.Column("credit_limit", sa.BigInteger),
     # The balance right after the last credit (micro-CHF); the warning threshold is a percentage of it.
     sa.Column("balance_after_last_credit", sa.BigInteger, nullable=False, server_default="0"),
+    # Whether the balance was at or under its warning threshold when it was last looked at, how often it has become so,
+    # and when it last did; and when a mail about that was last due.
+    sa.Column("low", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("crossings", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("last_warning_at", _Time),
+    sa.Column("last_warning_mail_at", _Time),
     sa.Column("opening_credit_at", _Time),
     # The opening credit that was given, in micro-CHF, possibly 0; the audit compares it with the ledger row.
     sa.Column("opening_credit", sa.BigInteger),
@@ -146,6 +155,7 @@ accounts = sa.Table(
     sa.PrimaryKeyConstraint("mandate_no", "no"),
     sa.UniqueConstraint("mandate_no", "type", "user_id", postgresql_nulls_not_distinct=True),
     sa.Index("ix_accounts_no", "no"),
+    sa.Index("ix_accounts_low", "mandate_no", "no", postgresql_where=sa.text("low")),
     sa.CheckConstraint("held >= 0", name="held"),
     sa.CheckConstraint("granted >= 0 AND granted <= greatest(balance, 0)", name="granted"),
     postgresql_with={"fillfactor": "50"},
@@ -214,6 +224,43 @@ holds = sa.Table(
     sa.Index("ix_holds_open", "mandate_no", "account_no", "expires_at", postgresql_where=sa.text("state = 'OPEN'")),
     sa.Index("ix_holds_due", "expires_at", postgresql_where=sa.text("settled_at IS NULL")),
     postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
+)
+
+# Automatic recharges of accounts: amounts (micro-CHF) that payments was asked to charge, PENDING until it says that one
+# SUCCEEDED or FAILED, or until its time is over (EXPIRED). Money that arrives later is credited all the same.
+recharges = sa.Table(
+    "recharges",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("id", sa.Uuid, nullable=False),
+    sa.Column("account_no", sa.BigInteger, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    # How many of the mandate's recharge amounts it is, and the first day of the month in which they count.
+    sa.Column("units", sa.Integer, nullable=False),
+    sa.Column("month", sa.Date, nullable=False),
+    # The account's number of crossings when it was requested.
+    sa.Column("crossing", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="PENDING"),
+    sa.Column("requested_at", _Time, nullable=False),
+    sa.Column("expires_at", _Time, nullable=False),
+    sa.Column("settled_at", _Time),
+    # What settled it: the reference of the payment; null where that was time.
+    sa.Column("cause", sa.Text),
+    sa.PrimaryKeyConstraint("mandate_no", "id"),
+    sa.CheckConstraint("amount > 0 AND units > 0", name="amount"),
+    sa.CheckConstraint("state IN ('PENDING', 'SUCCEEDED', 'FAILED', 'EXPIRED')", name="state"),
+    sa.CheckConstraint("(settled_at IS NULL) = (state = 'PENDING')", name="settled"),
+    # One at a time for an account.
+    sa.Index(
+        "uq_recharges_pending",
+        "mandate_no",
+        "account_no",
+        unique=True,
+        postgresql_where=sa.text("state = 'PENDING'"),
+    ),
+    sa.Index("ix_recharges_due", "expires_at", postgresql_where=sa.text("settled_at IS NULL")),
+    sa.Index("ix_recharges_account", "mandate_no", "account_no", "settled_at"),
+    sa.Index("ix_recharges_month", "mandate_no", "month"),
 )
 
 # Accounts whose balance or held amount has changed since it was last published: the outbox of balance.changed. Only the

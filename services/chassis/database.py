@@ -9,7 +9,7 @@ and statements have their time, and a statement that was given up takes its conn
 import asyncio
 import math
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, TypeVar
 
@@ -94,10 +94,17 @@ class Database:
     """One service's schema through its application role. `start` before use, `stop` at the end."""
 
     def __init__(
-        self, url: str, *, pool_size: int = 8, settings: DatabaseSettings | None = None, generic_plans: bool = False
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        settings: DatabaseSettings | None = None,
+        generic_plans: bool = False,
+        session: Mapping[str, str] | None = None,
     ) -> None:
         """`generic_plans` is for a service whose statements are written so that one plan, by index, serves any values:
-        planning them at each execution costs more than most of them do."""
+        planning them at each execution costs more than most of them do. `session` are values of the service's own,
+        which its statements read from their session."""
         settings = settings or DatabaseSettings()
         self._waiting = 0
         self._waiting_max = settings.waiting_max
@@ -118,7 +125,11 @@ class Database:
                 "timeout": CONNECT_TIMEOUT_S,
                 "command_timeout": max(COMMAND_TIMEOUT_S, settings.statement_timeout_s + 5.0),
                 "connection_class": type("_Connection", (_Connection,), {"peer_timeout_s": settings.peer_timeout_s}),
-                "server_settings": {**_session(settings), **(_GENERIC_PLANS if generic_plans else {})},
+                "server_settings": {
+                    **_session(settings),
+                    **(_GENERIC_PLANS if generic_plans else {}),
+                    **(session or {}),
+                },
             },
         )
         # The pool replaces a connection by this. SQLAlchemy's own would first wait for a polite close, and who is

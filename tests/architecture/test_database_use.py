@@ -22,6 +22,7 @@ DRIVER = {
     "billing/ledger/grants.py",
     "billing/ledger/holds.py",
     "billing/ledger/keys.py",
+    "billing/ledger/low_balances.py",
     "billing/ledger/repository.py",
     "billing/mandates/repository.py",
     "billing/pricing/unposted.py",

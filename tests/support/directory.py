@@ -25,6 +25,7 @@ def directory_events(
     members: dict[str, list[str]],
     *,
     enabled: bool = True,
+    is_system: bool = False,
     name: str | None = None,
     label: str | None = None,
     providers: dict[str, list[str]] | None = None,
@@ -32,7 +33,7 @@ def directory_events(
 ) -> list[Received]:
     """A mandate, its members by user with their roles, and what its roles may use."""
     entries: list[Any] = [
-        Mandate(id=mandate, name=name, label=label, enabled=enabled),
+        Mandate(id=mandate, name=name, label=label, enabled=enabled, is_system=is_system),
         *(
             Membership(mandate_id=mandate, user_id=user, roles=roles, enabled=user not in disabled)
             for user, roles in members.items()

@@ -7,14 +7,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from rappen_contracts import encode
-from rappen_contracts.payment.v1 import PaymentSucceeded
-from rappen_contracts.registry import PAYMENT_SUCCEEDED_V1, SUBSCRIPTION_CHANGED_V1, EventVersion
+from rappen_contracts.payment.v1 import PaymentFailed, PaymentSucceeded
+from rappen_contracts.registry import PAYMENT_FAILED_V1, PAYMENT_SUCCEEDED_V1, SUBSCRIPTION_CHANGED_V1, EventVersion
 from rappen_contracts.subscription.v1 import Plan, SubscriptionChanged
 from rappen_contracts.types import Contract, NonNegativeMoney
 from services.chassis.consumer import Received
 from tests.support.records import received_record
 
-__all__ = ["AT", "money", "paid", "received_fact", "subscription"]
+__all__ = ["AT", "declined", "money", "paid", "received_fact", "subscription"]
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -46,6 +46,25 @@ def paid(mandate: str, amount: int = 500, *, event_id: UUID | None = None, **mor
         }
     )
     return received_fact(PAYMENT_SUCCEEDED_V1, data, event_id=event_id, key=mandate)
+
+
+def declined(mandate: str, recharge_id: UUID, *, event_id: UUID | None = None, **more: Any) -> Received:
+    """A recharge whose payment was declined."""
+    data = PaymentFailed(
+        **{
+            "mandate_id": mandate,
+            "amount": money(10),
+            "reason": "recharge",
+            "outcome": "declined",
+            "reference": f"pi_{uuid4().hex}",
+            "recharge_id": recharge_id,
+            "decline_code": "insufficient_funds",
+            "failed_at": AT,
+            "cause": "tests",
+            **more,
+        }
+    )
+    return received_fact(PAYMENT_FAILED_V1, data, event_id=event_id, key=mandate)
 
 
 def subscription(

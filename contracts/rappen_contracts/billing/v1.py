@@ -1,10 +1,21 @@
-"""balance.changed v1: the newest balance of an account, on a topic compacted by account."""
+"""What billing says of balances: their newest state, that one is low, and the automatic recharges that follow."""
 
 from typing import Literal
 
-from rappen_contracts.types import Contract, Count, Identifier, Money, Name, NonNegativeBalance
+from rappen_contracts.types import (
+    Contract,
+    Count,
+    EventId,
+    Identifier,
+    Money,
+    Name,
+    NonNegativeBalance,
+    NonNegativeMoney,
+    Text,
+    Timestamp,
+)
 
-__all__ = ["BalanceChanged"]
+__all__ = ["BalanceChanged", "BalanceLow", "RechargeDisabled", "RechargeRequested"]
 
 
 class BalanceChanged(Contract):
@@ -24,3 +35,55 @@ class BalanceChanged(Contract):
     held: NonNegativeBalance
     version: Count
     rows: Count | None = None
+
+
+class BalanceLow(Contract):
+    """A balance has fallen to or under the threshold of its mandate: published once, until it has risen above it again.
+
+    The account as it was then: `version` is that of `balance.changed`, `crossing` counts how often this account has
+    become low. In `CREDIT_POSTPAY`, what is compared with `threshold` is `credit_limit` plus balance. `notify` says
+    whether the mandate wants to be warned, `mail` whether a mail is due now: a mail about an account is sent only now
+    and then, however often its balance becomes low.
+    """
+
+    mandate_id: Identifier
+    account_id: Name
+    account_type: Literal["MANDATE", "USER"]
+    user_id: Identifier | None = None
+    billing_model: Literal["PREPAY_MANDATE", "PREPAY_USER", "CREDIT_POSTPAY"]
+    balance: Money
+    held: NonNegativeBalance
+    threshold: Money
+    credit_limit: NonNegativeBalance | None = None
+    notify: bool
+    mail: bool
+    crossing: Count
+    version: Count
+
+
+class RechargeRequested(Contract):
+    """A prepaid account is to be filled by charging the stored payment method of its mandate, once for `recharge_id`.
+
+    `user_id` is the member whose budget it is, null for the pool. What becomes of it is published by payments, with
+    `recharge_id`, as `payment.succeeded` or `payment.failed`. From `expires_at` on the method is not charged any more:
+    another recharge may have been requested by then.
+    """
+
+    mandate_id: Identifier
+    recharge_id: EventId
+    account_id: Name
+    user_id: Identifier | None = None
+    amount: NonNegativeMoney
+    requested_at: Timestamp
+    expires_at: Timestamp
+    cause: Text
+
+
+class RechargeDisabled(Contract):
+    """Automatic recharges of a mandate were turned off, because so many were declined in a row; `recharge_id` is the
+    last of them."""
+
+    mandate_id: Identifier
+    recharge_id: EventId
+    failures: Count
+    cause: Text

@@ -1,27 +1,52 @@
-"""payment.succeeded v1: money that Stripe says arrived."""
+"""What became of payments at Stripe: money that arrived, and payments that failed."""
 
 from typing import Literal
 
-from rappen_contracts.types import Contract, Identifier, NonNegativeMoney, Text, Timestamp
+from rappen_contracts.types import Contract, EventId, Identifier, NonNegativeMoney, Text, Timestamp
 
-__all__ = ["PaymentSucceeded"]
+__all__ = ["PaymentFailed", "PaymentReason", "PaymentSucceeded"]
+
+PaymentReason = Literal["top_up", "recharge", "invoice", "subscription"]
 
 
 class PaymentSucceeded(Contract):
     """A payment that succeeded; `amount` is as paid, in the currency of the payment, never what was asked for.
 
     `reference` is the business identity of the payment (the Checkout session id of a top-up): one credit per
-    reference, however often and in whichever way it is reported.
+    reference, however often and in whichever way it is reported. `recharge_id` names the recharge that was requested.
     """
 
     mandate_id: Identifier
     user_id: Identifier | None = None
     amount: NonNegativeMoney
     requested_amount: NonNegativeMoney | None = None
-    reason: Literal["top_up", "recharge", "invoice", "subscription"]
+    reason: PaymentReason
     reference: Text
     stripe_payment_intent_id: Text | None = None
     paid_at: Timestamp
     created_by_user_id: Identifier | None = None
     description: Text | None = None
+    recharge_id: EventId | None = None
+    cause: Text
+
+
+class PaymentFailed(Contract):
+    """A payment that did not succeed: it was `declined`, or somebody has to confirm it first (`action_required`, at
+    `action_url`), after which it may still succeed.
+
+    `amount` is what was asked for, `reference` the business identity of the payment, as in `payment.succeeded`, and
+    `decline_code` why, in the words of Stripe. `recharge_id` names the recharge that was requested.
+    """
+
+    mandate_id: Identifier
+    user_id: Identifier | None = None
+    amount: NonNegativeMoney
+    reason: PaymentReason
+    outcome: Literal["declined", "action_required"]
+    reference: Text
+    recharge_id: EventId | None = None
+    stripe_payment_intent_id: Text | None = None
+    decline_code: Text | None = None
+    action_url: Text | None = None
+    failed_at: Timestamp
     cause: Text

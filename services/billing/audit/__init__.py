@@ -18,6 +18,7 @@ from services.billing.audit import (
     grants,
     holds,
     limits,
+    low_balances,
     recorded_credits,
     reversals,
     storage,
@@ -43,6 +44,7 @@ _STATEMENTS = {
     **grants.CHECKS,
     **limits.CHECKS,
     **storage.CHECKS,
+    **low_balances.CHECKS,
 }
 
 

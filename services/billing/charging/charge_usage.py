@@ -37,8 +37,9 @@ from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
 from services.billing.ledger.errors import RowsRefused
 from services.billing.ledger.holds import settle_holds
 from services.billing.ledger.keys import ChargeKeyCache, UsageDimensions, ensure_charge_keys, ensure_mandates
+from services.billing.ledger.low_balances import note_low_balances
 from services.billing.ledger.repository import faulty_rows, recorded_digests
-from services.billing.ledger.write_postings import prepare_postings, write_prepared
+from services.billing.ledger.write_postings import PreparedPostings, prepare_postings, write_prepared
 from services.billing.mandates.domain import Terms
 from services.billing.mandates.open_accounts import give_opening_credit
 from services.billing.mandates.repository import lock_mandates, lock_pricing_versions, mark_unposted, read_terms
@@ -236,7 +237,8 @@ class Charges:
 
         The mandates are locked, and with them their accounts; rows, balances and rollups are written, the balances are
         marked as unpublished, and holds that the usage names are settled. Then usage that is cancelled, now or before,
-        is taken back. The number of statements does not depend on the number of events.
+        is taken back, and at last it is noted which balances are low after all of it. The number of statements does not
+        depend on the number of events.
         """
         late = late_usage(usages, context.terms, now) if arrived is None else []
         arrived = arrived or {}
@@ -247,12 +249,14 @@ class Charges:
         count_in_open_period(postings, context.terms, arrived, now)
         await _lock(connection, context)
         await _look_up(connection, context.to_look_up(postings), unposted, late)
-        too_large = await _write(connection, usages, postings, context, now)
+        prepared = await _write(connection, usages, postings, context, now)
+        too_large = _those(usages, {posting.identity for posting in prepared.out_of_range})
         if unposted:
             await _claim(connection, unposted, context)
             await insert_reports(connection, reports)
         await settle_holds(connection, _naming_holds(usages, unposted, too_large), now=now)
         settled = await settle_cancellations(connection, cancellations, usages, context.terms, now=now)
+        await note_low_balances(connection, prepared.accounts.values(), now=now)
         free = sum(1 for event in unposted if event.reason == "FREE")
         return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large, late, settled)
 
@@ -314,15 +318,16 @@ async def _write(
     postings: Sequence[Posting],
     context: PricingContext,
     now: datetime,
-) -> list[Usage]:
-    """Writes the charges, and gives the usage whose amount would take its account out of the ledger's range."""
+) -> PreparedPostings:
+    """Writes the charges, and gives what was written and what would take its account out of the ledger's range."""
     calendars = {no: terms.calendar for no, terms in context.terms.items()}
     prepared = await prepare_postings(connection, postings, calendars=calendars, now=now)
     if prepared.faulty:
         why = {posting.identity: type(error).__name__ for posting, error in prepared.faulty}
         _blame([(usage, why[usage.identity]) for usage in _those(usages, why)])
-    await write_prepared(connection, prepared)
-    return _those(usages, {posting.identity for posting in prepared.out_of_range})
+    # Some of it may be taken back by cancellations.
+    await write_prepared(connection, prepared, more_follows=True)
+    return prepared
 
 
 def _those(usages: Iterable[Usage], identities: Collection[Identity]) -> list[Usage]:

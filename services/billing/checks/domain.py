@@ -7,7 +7,7 @@ from typing import Literal
 from services.billing.checks.limits import Limit, LimitUse
 from services.billing.ledger.domain import BillingModel
 
-__all__ = ["Decision", "Eligibility", "Funds", "Reason", "decide", "is_warning", "warning_threshold"]
+__all__ = ["Decision", "Eligibility", "Funds", "Reason", "decide"]
 
 Reason = Literal[
     "NOT_A_MEMBER",
@@ -91,21 +91,3 @@ def _shortfall(funds: Funds, required: int) -> int:
     if funds.model == "CREDIT_POSTPAY":
         covered += funds.credit_limit or 0
     return max(0, required - covered)
-
-
-def warning_threshold(model: BillingModel, percent_of_balance: int, percent_of_limit: int | None) -> int:
-    """The balance at which warnings begin: a share of the balance after the last credit, or of a postpaid limit."""
-    if model == "UNLIMITED":
-        return 0
-    if model == "CREDIT_POSTPAY":
-        return percent_of_limit or 0
-    return percent_of_balance
-
-
-def is_warning(model: BillingModel, balance: int, threshold: int, credit_limit: int | None) -> bool:
-    """Whether a balance is at or under its threshold."""
-    if model == "UNLIMITED":
-        return False
-    if model == "CREDIT_POSTPAY":
-        return credit_limit is not None and credit_limit + balance <= threshold
-    return balance <= threshold

@@ -19,6 +19,7 @@ from services.billing.money import converted, post
 from services.billing.pricing.rating import Tariff, no_rate
 from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
+from services.billing.recharges.repository import mark_succeeded, read_recharged_account
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received, data_of
 from services.chassis.database import Database, savepoint
@@ -93,8 +94,10 @@ async def credit_payment(
         return "noted"
     rate = tariff.rates.at(paid.amount.currency, paid.paid_at)
     amount = 0 if rate is None else post(converted(paid.amount.amount, rate.rate), Decimal(0))[0]
+    # A recharge is credited to the account that it was requested for, whatever the payment says of it.
+    recharged = paid.recharge_id and await read_recharged_account(connection, mandate.no, paid.recharge_id)
     credit = MandateCredit(
-        user_id=paid.user_id,
+        user_id=recharged.user_id if recharged else paid.user_id,
         cause=f"payment/{paid.reference}",
         amount=amount,
         contra_account="PAYMENT_PROVIDER",
@@ -115,6 +118,8 @@ async def credit_payment(
     await mark_payment(
         connection, mandate.no, event_id, reference=paid.reference, amount=amount, digest=digest, now=now
     )
+    if paid.recharge_id is not None:
+        await mark_succeeded(connection, mandate.no, paid.recharge_id, cause=paid.reference, now=now)
     return "credited"
 
 

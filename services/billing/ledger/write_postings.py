@@ -14,6 +14,7 @@ from services.billing.ledger.domain import BALANCE_MAX, LockedAccount, LockedGra
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.grants import read_grants, update_grants
 from services.billing.ledger.keys import AccountKey, ensure_accounts
+from services.billing.ledger.low_balances import note_low_balances
 from services.billing.ledger.repository import (
     RollupKey,
     add_to_rollups,
@@ -43,6 +44,8 @@ class PreparedPostings(NamedTuple):
     out_of_range: list[Posting]
     # Postings that cannot be encoded as a row, each with the error.
     faulty: list[tuple[Posting, Exception]]
+    # The time at which they are recorded.
+    now: datetime
 
 
 async def write_postings(
@@ -52,6 +55,7 @@ async def write_postings(
     calendars: Mapping[int, Calendar],
     now: datetime,
     touched: Collection[tuple[int, int]] = (),
+    more_follows: bool = False,
 ) -> dict[int, LockedAccount]:
     """Writes all of the postings or none, and gives the accounts by number as they are then.
 
@@ -59,14 +63,15 @@ async def write_postings(
     Grants whose time is over expire first, each with a row of its own, on the accounts that are posted to and on those
     that are `touched`, given as (mandate, account). The caller has locked the mandates, whose calendars it gives, and
     chosen the accounts under that lock. Raises `UniqueViolationError` for a posting that has its row already, so a
-    caller that may repeat looks first; `BalanceOutOfRange` for a balance that the ledger cannot hold.
+    caller that may repeat looks first; `BalanceOutOfRange` for a balance that the ledger cannot hold. `more_follows` is
+    as in `write_prepared`.
     """
     prepared = await prepare_postings(connection, postings, calendars=calendars, now=now, touched=touched)
     for _, error in prepared.faulty:
         raise error
     if prepared.out_of_range:
         raise BalanceOutOfRange
-    await write_prepared(connection, prepared)
+    await write_prepared(connection, prepared, more_follows=more_follows)
     return prepared.accounts
 
 
@@ -109,7 +114,7 @@ def move_accounts(
 ) -> PreparedPostings:
     """Moves accounts in memory, posting by posting; `contras` are the accounts of contra accounts that are no
     revenue."""
-    moving = _Moving(PreparedPostings(accounts, [], {}, [], [], []), contras, calendars, since_epoch(now))
+    moving = _Moving(PreparedPostings(accounts, [], {}, [], [], [], now), contras, calendars, since_epoch(now))
     granted = [account for account in accounts.values() if account.grants]
     moving.expire(granted, now)
     for posting in postings:
@@ -200,15 +205,22 @@ def _row(
     return row, by, remainder, changes
 
 
-async def write_prepared(connection: AsyncConnection, prepared: PreparedPostings) -> None:
+async def write_prepared(
+    connection: AsyncConnection, prepared: PreparedPostings, *, more_follows: bool = False
+) -> None:
     """Writes what was prepared in this transaction: rows in the order of their key, so that two workers with the same
-    events wait for each other, not for ever; then balances, grants and rollups."""
+    events wait for each other, not for ever; then balances, grants and rollups, and which balances are low.
+
+    `more_follows` says that the caller may move the same accounts again before it commits, and then looks itself which
+    are low: what it gives back in the same transaction warns nobody."""
     if prepared.rows:
         await insert_rows(connection, sorted(prepared.rows))
         await update_accounts(connection, list(prepared.accounts.values()))
         await update_grants(connection, _changed(prepared.accounts.values()))
         await keep_balance_after_credit(connection, prepared.credited)
         await add_to_rollups(connection, prepared.rollups)
+        if not more_follows:
+            await note_low_balances(connection, prepared.accounts.values(), now=prepared.now)
 
 
 def _changed(accounts: Iterable[LockedAccount]) -> list[LockedGrant]:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.errors import AmountAboveCeiling, InvalidField
 from services.billing.ledger.calendars import HOST_ZONES, zone_known
+from services.billing.ledger.low_balances import note_low_balances_of_mandate
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.errors import BillingModelFixed
 from services.billing.mandates.open_mandate import open_mandate
@@ -107,7 +108,11 @@ async def _write(connection: AsyncConnection, row: RowMapping, changed: Mapping[
     if "timeZone" in changed:
         calendar = calendar_of(row["no"], row["time_zone"], row["past_time_zones"])
         values["past_time_zones"] = past_zones_json(calendar.changed(changed["timeZone"], now))
+    if "autoRechargeEnabled" in changed:
+        values["recharge_failures"] = 0
     await write_settings(connection, row["no"], values, priced_anew=not _PRICING.isdisjoint(changed))
+    if "warningThresholdPercent" in changed:
+        await note_low_balances_of_mandate(connection, row["no"], now=now)
 
 
 def _stored(name: str, value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from rappen_contracts.types import NonNegativeBalance
 from services.billing.errors import AmountAboveCeiling, InvalidField
 from services.billing.ledger.keys import AccountKey, ensure_accounts
+from services.billing.ledger.low_balances import note_low_balances_of_mandate
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.repository import lock_mandate, write_terms
@@ -29,12 +30,14 @@ async def set_terms(
 ) -> dict[str, Any]:
     """Sets both and answers them; None takes the plan's or global markup, and no limit. `limit_max` is in CHF."""
     limit = None if credit_limit is None else _micros(credit_limit, limit_max)
+    now = clock()
     async with database.transaction() as connection:
         mandate_no = await open_mandate(connection, mandate_id)
         await lock_mandate(connection, mandate_no)
         pool = AccountKey(mandate_no, "MANDATE")
         pool_no = (await ensure_accounts(connection, [pool]))[pool]
         before = await write_terms(connection, mandate_no, pool_no, markup_percent=markup_percent, credit_limit=limit)
+        await note_low_balances_of_mandate(connection, mandate_no, now=now)
         await record_change(
             connection,
             mandate_no=mandate_no,
@@ -42,7 +45,7 @@ async def set_terms(
             action="terms",
             before={"markupPercent": before["markup_percent"], "creditLimit": before["credit_limit"]},
             after={"markupPercent": markup_percent, "creditLimit": limit},
-            now=clock(),
+            now=now,
         )
     money = None if limit is None else {"amount": format(from_micro(limit), "f"), "currency": "CHF"}
     return {"markupPercent": markup_percent, "creditLimit": money}

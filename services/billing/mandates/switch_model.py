@@ -10,6 +10,7 @@ from services.billing.ledger.accounts import enabled_member_accounts, own_accoun
 from services.billing.ledger.domain import BillingModel, LockedAccount, LockedGrant
 from services.billing.ledger.holds import move_holds
 from services.billing.ledger.keys import AccountKey, ensure_accounts
+from services.billing.ledger.low_balances import note_low_balances_of_mandate
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.errors import AddressMissing, ModelUnchanged, NoMembers
@@ -52,7 +53,7 @@ async def switch_model(
         raise AddressMissing
     own = [(mandate_no, no) for no in await own_accounts(connection, mandate_no)]
     # What has expired is not moved.
-    accounts = await write_postings(connection, (), calendars=calendars, now=now, touched=own)
+    accounts = await write_postings(connection, (), calendars=calendars, now=now, touched=own, more_follows=True)
     if model == "PREPAY_USER":
         legs = await _share_out(connection, mandate_no, settings["id"], accounts[pool_no])
     elif old == "PREPAY_USER":
@@ -62,10 +63,12 @@ async def switch_model(
     await write_settings(connection, mandate_no, {"billing_model": model}, priced_anew=True)
     transfer = Transfer(mandate_no, uuid4(), f"Billing model {old} to {model}", caller.user_id)
     postings = await transfer_postings(connection, transfer, legs, now=now)
-    await write_postings(connection, postings, calendars=calendars, now=now)
+    await write_postings(connection, postings, calendars=calendars, now=now, more_follows=True)
     await move_holds(connection, mandate_no, pool_no=pool_no, to_members=model == "PREPAY_USER")
     if model == "PREPAY_USER":
         await give_opening_credit(connection, locked, now=now)
+    # All accounts, because the new model may look at other ones.
+    await note_low_balances_of_mandate(connection, mandate_no, now=now)
     members = {posting.posted_account_no for posting in postings} - {pool_no}
     result = ModelSwitch(old, model, sum(leg.amount for leg in legs), len(members))
     await record_change(

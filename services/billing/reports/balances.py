@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.checks.domain import is_warning, warning_threshold
 from services.billing.ledger.domain import BillingModel
 from services.billing.ledger.grants import balance_at
+from services.billing.ledger.thresholds import is_warning, warning_threshold
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.queries import display_name, markup_in_force
 from services.billing.money import from_micro
@@ -113,7 +113,7 @@ def _balance_json(row: sa.RowMapping) -> dict[str, Any]:
     model: BillingModel = row["billing_model"]
     balance = row["balance"] or 0
     limit = row["credit_limit"] if model == "CREDIT_POSTPAY" else None
-    threshold = _threshold(model, row["percent"], row["balance_after_last_credit"] or 0, limit)
+    threshold = warning_threshold(model, row["percent"], row["balance_after_last_credit"] or 0, limit)
     return {
         "mandateId": row["id"],
         "mandateName": display_name(row["label"], row["name"], row["id"]),
@@ -126,17 +126,10 @@ def _balance_json(row: sa.RowMapping) -> dict[str, Any]:
     }
 
 
-def _threshold(model: BillingModel, percent: Decimal, balance_after_last_credit: int, limit: int | None) -> int:
-    """The warning threshold in whole micro-CHF, rounded towards zero."""
-    return warning_threshold(
-        model, int(percent * balance_after_last_credit / 100), None if limit is None else int(percent * limit / 100)
-    )
-
-
 def _account_json(row: sa.RowMapping) -> dict[str, Any]:
     """An account as every answer shows it; amounts in CHF."""
     limit = row["credit_limit"]
-    threshold = _threshold(
+    threshold = warning_threshold(
         row["billing_model"], row["warning_threshold_percent"], row["balance_after_last_credit"], limit
     )
     return {

@@ -295,6 +295,23 @@ TAMPERINGS = {
         [("holds", "pool")],
         "is of no member",
     ),
+    "that a balance is low": Tampering(
+        "UPDATE accounts SET low = NOT low WHERE no = :pool",
+        [("low", "pool")],
+        "noted as low, balance 3",
+    ),
+    "the warning threshold of a mandate": Tampering(
+        "UPDATE mandates SET warning_threshold_percent = 100 WHERE no = :no",
+        [("low", "pool")],
+        "not noted as low",
+    ),
+    "a recharge that was never paid": Tampering(
+        "INSERT INTO recharges (mandate_no, id, account_no, amount, units, month, crossing, state, requested_at,"
+        " expires_at, settled_at, cause) SELECT :no, gen_random_uuid(), :pool, 1, 1, '2026-05-01', 1, 'SUCCEEDED',"
+        " now(), now(), now(), 'pi_never'",
+        [("low", "pool")],
+        "1 recharges succeeded without a credit",
+    ),
     "the usage of a hold": Tampering(
         "UPDATE holds SET settled_by = gen_random_uuid() WHERE mandate_no = :no AND state = 'CAPTURED'",
         [("holds", "user_2")],

@@ -45,8 +45,8 @@ PRICE = json.dumps(
 )
 # Rows in every table. A mandate with a payment of 10, usage of 1 on the first day of the calendar, free usage, and a
 # subscription; another with two members, of whom one came when an opening credit was 10 and one when it was nothing; a
-# third with a budget of 5, known to the directory. A price, a rate, an event and a balance that wait for the relay, and
-# a refused record.
+# third with a budget of 5, a tenth of what it had before, known to the directory. A price, a rate, an event and a
+# balance that wait for the relay, and a refused record.
 ROWS = f"""
 INSERT INTO mandates (no, id, subscription_id, subscription_version, subscription_operative, plan_key)
 VALUES (1, 'old', '{UUID(int=9)}', 3, true, 'STARTER');
@@ -80,8 +80,8 @@ INSERT INTO transactions (mandate_no, event_id, account_no, moved_account_no, se
 VALUES (2, gen_random_uuid(), 5, 5, 1, 'CREDIT', 10000000, 10000000, 'PROMOTIONAL', 'SYSTEM', now(), now(),
         now() AT TIME ZONE 'Europe/Zurich', '\\x00');
 INSERT INTO mandates (no, id) VALUES (3, 'budgeted');
-INSERT INTO accounts (mandate_no, no, type, balance, seq)
-VALUES (3, 8, 'MANDATE', 5000000, 1), (3, 9, 'SUBSCRIPTION_GRANT', -5000000, 1);
+INSERT INTO accounts (mandate_no, no, type, balance, seq, level)
+VALUES (3, 8, 'MANDATE', 5000000, 1, 50000000), (3, 9, 'SUBSCRIPTION_GRANT', -5000000, 1, 0);
 INSERT INTO transactions (mandate_no, event_id, account_no, moved_account_no, seq, transaction_type, amount,
                           balance_after, counter, reference_type, reference_id, occurred_at, recorded_at, period_day,
                           digest)
@@ -177,6 +177,13 @@ async def test_renamed_columns_have_what_was_in_them_and_their_rights(upgraded: 
         await connection.execute("DELETE FROM unpublished_balances")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute("UPDATE transactions SET posted_account_no = 2")
+
+
+async def test_what_is_low_already_is_noted_and_not_told(upgraded: Database) -> None:
+    async with on_driver(upgraded) as connection:
+        rows = await connection.fetch("SELECT no, crossings FROM accounts WHERE low")
+        assert [tuple(row) for row in rows] == [(8, 0)]
+        assert await connection.fetchval("SELECT count(*) FROM outbox WHERE topic = 'balance.low'") == 0
 
 
 async def test_rows_of_the_first_release_are_kept_and_recognised(upgraded: Database) -> None:
