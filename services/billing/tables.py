@@ -352,7 +352,7 @@ rollups = sa.Table(
 )
 
 # How much may be spent inside a mandate in a day or a month (micro-CHF) by a member, for a feature instance, or at a
-# provider or a model; `key` is their id or name.
+# provider or a model; `key` is their id or name. `held` is the sum of the open holds that count towards it.
 limits = sa.Table(
     "limits",
     metadata,
@@ -361,10 +361,12 @@ limits = sa.Table(
     sa.Column("key", _Id, nullable=False),
     sa.Column("period", sa.Text, nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("held", sa.Numeric, nullable=False, server_default="0"),
     sa.PrimaryKeyConstraint("mandate_no", "kind", "key", "period"),
     sa.CheckConstraint("kind IN ('member', 'feature', 'provider', 'model')", name="kind"),
     sa.CheckConstraint("period IN ('day', 'month')", name="period"),
     sa.CheckConstraint("amount >= 0", name="amount"),
+    postgresql_with={"fillfactor": "70"},
 )
 
 # Sums of the rollups (micro-CHF) by what is limited and day, from `mandates.limits_since` on, in step with them: a

@@ -1,4 +1,4 @@
-"""The check of limits: that what counts towards them is what the rollups say."""
+"""The check of limits: that what counts towards them is what the rollups and the open holds say."""
 
 __all__ = ["CHECKS"]
 
@@ -23,10 +23,21 @@ CHECKS = {
               LEFT JOIN limited l USING (mandate_no, kind, key)
              WHERE coalesce(s.cost, 0) <> coalesce(c.cost, 0) OR l.mandate_no IS NULL
              GROUP BY 1),
-             known AS (SELECT DISTINCT mandate_no FROM limited)
+             reserved AS (
+            SELECT h.mandate_no, named.kind, named.key, sum(h.amount) AS amount
+              FROM holds h JOIN accounts a ON a.mandate_no = h.mandate_no AND a.no = h.member_account_no
+             CROSS JOIN LATERAL (VALUES ('member', a.user_id), ('feature', h.feature_instance_id),
+                                        ('provider', h.provider), ('model', h.model)) AS named (kind, key)
+             WHERE h.state = 'OPEN' GROUP BY 1, 2, 3),
+             known AS (
+            SELECT l.mandate_no, min('held for ' || kind || ' ' || key || ' is ' || l.held || ', open holds '
+                   || coalesce(r.amount, 0)) FILTER (WHERE l.held <> coalesce(r.amount, 0)) AS first
+              FROM limits l LEFT JOIN reserved r USING (mandate_no, kind, key) GROUP BY 1)
         SELECT coalesce(m.no, w.mandate_no, k.mandate_no) AS mandate_no, NULL::bigint AS account_no,
-               w.mandate_no IS NOT NULL OR (m.limits_since IS NULL) <> (k.mandate_no IS NULL) AS failing,
-               coalesce(w.costs || ' costs are wrong: ' || w.first, 'its limits are not marked as such') AS detail
+               w.mandate_no IS NOT NULL OR k.first IS NOT NULL
+               OR (m.limits_since IS NULL) <> (k.mandate_no IS NULL) AS failing,
+               coalesce(w.costs || ' costs are wrong: ' || w.first, k.first, 'its limits are not marked as such')
+               AS detail
           FROM mandates m
           FULL JOIN wrong w ON w.mandate_no = m.no
           FULL JOIN known k ON k.mandate_no = m.no

@@ -150,9 +150,7 @@ async def _fetch(connection: asyncpg.Connection, asked: Sequence[Asked], now: da
     rows: list[asyncpg.Record] = await connection.fetch(
         _STATEMENT, mandates, users, providers, now, timeout=READ_TIMEOUT_S
     )
-    limited = [
-        number for number, row in enumerate(rows) if row["has_limits"] and row["member"] and row["own_no"] is not None
-    ]
+    limited = [number for number, row in enumerate(rows) if row["has_limits"] and row["member"]]
     if not limited:
         return [Found(row, ()) for row in rows]
     spendings = [_spending(asked[number], rows[number], now) for number in limited]
@@ -166,7 +164,6 @@ def _spending(asked: Asked, row: asyncpg.Record, now: datetime) -> Spending:
     return Spending(
         mandate_no=number,
         user_id=asked.user_id,
-        member_account_no=row["own_no"],
         feature_instance_id=asked.feature_instance_id,
         provider=asked.provider,
         model=asked.model,

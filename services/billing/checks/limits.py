@@ -22,12 +22,11 @@ class Limit(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What may be limited, in one mandate. `held_key` is what holds know it by: of a member the account's number."""
+    """What may be limited, in one mandate; the key is that of `Limit`."""
 
     mandate_no: int
     kind: LimitKind
     key: str
-    held_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,6 @@ class Spending:
 
     mandate_no: int
     user_id: str
-    member_account_no: int
     feature_instance_id: str | None
     provider: str | None
     model: str | None
@@ -44,7 +42,7 @@ class Spending:
 
     def subjects(self) -> Iterator[Subject]:
         """What limits can be about; what was not said is no subject, so limits of it are passed over."""
-        yield Subject(self.mandate_no, "member", self.user_id, str(self.member_account_no))
+        yield Subject(self.mandate_no, "member", self.user_id)
         named: tuple[tuple[LimitKind, str | None], ...] = (
             ("feature", self.feature_instance_id),
             ("provider", self.provider),
@@ -52,7 +50,7 @@ class Spending:
         )
         for kind, key in named:
             if key is not None:
-                yield Subject(self.mandate_no, kind, key, key)
+                yield Subject(self.mandate_no, kind, key)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.checks.limits import Limit
-from services.billing.tables import accounts, dimensions, limit_costs, limits, mandates, rollups
+from services.billing.tables import accounts, dimensions, holds, limit_costs, limits, mandates, rollups
 
 __all__ = ["read_limits", "replace_limits"]
 
@@ -21,8 +21,8 @@ async def read_limits(connection: AsyncConnection, mandate_no: int) -> list[Limi
 
 
 async def replace_limits(connection: AsyncConnection, mandate_no: int, given: Sequence[Limit], *, since: date) -> None:
-    """Puts these limits in place of all that there were, and sums what counts towards them from the day `since` on; the
-    caller has the lock of the mandate, so no charge adds to it meanwhile."""
+    """Puts these limits in place of all that there were, and sums what counts towards them, of costs from the day
+    `since` on; the caller has the lock of the mandate, so no charge or hold adds to it meanwhile."""
     for table in (limit_costs, limits):
         await connection.execute(sa.delete(table).where(table.c.mandate_no == mandate_no))
     of_mandate = sa.update(mandates).where(mandates.c.no == mandate_no)
@@ -30,6 +30,7 @@ async def replace_limits(connection: AsyncConnection, mandate_no: int, given: Se
     if given:
         await connection.execute(sa.insert(limits), [{"mandate_no": mandate_no, **limit._asdict()} for limit in given])
         await connection.execute(_sum_costs(mandate_no, since))
+        await connection.execute(_sum_holds(mandate_no))
 
 
 def _sum_costs(mandate_no: int, since: date) -> sa.Insert:
@@ -69,3 +70,24 @@ def _sum_costs(mandate_no: int, since: date) -> sa.Insert:
     )
     counted = sa.select(sa.literal(mandate_no, sa.Integer), found).where(limited)
     return sa.insert(limit_costs).from_select(["mandate_no", "kind", "key", "day", "cost"], counted)
+
+
+def _sum_holds(mandate_no: int) -> sa.Update:
+    """Sums the open holds that count towards each limit."""
+    of_account = sa.and_(accounts.c.mandate_no == holds.c.mandate_no, accounts.c.no == holds.c.member_account_no)
+    key = sa.case(
+        (limits.c.kind == "member", accounts.c.user_id),
+        (limits.c.kind == "feature", holds.c.feature_instance_id),
+        (limits.c.kind == "provider", holds.c.provider),
+        else_=holds.c.model,
+    )
+    held = (
+        sa.select(limits.c.kind, limits.c.key, limits.c.period, sa.func.sum(holds.c.amount).label("amount"))
+        .select_from(holds.join(accounts, of_account))
+        .where(holds.c.mandate_no == mandate_no, holds.c.state == "OPEN")
+        .where(limits.c.mandate_no == mandate_no, limits.c.key == key)
+        .group_by(limits.c.kind, limits.c.key, limits.c.period)
+        .subquery("summed")
+    )
+    same = sa.and_(limits.c.kind == held.c.kind, limits.c.key == held.c.key, limits.c.period == held.c.period)
+    return sa.update(limits).where(limits.c.mandate_no == mandate_no, same).values(held=held.c.amount)

@@ -1,9 +1,10 @@
 """Holds: amounts reserved on an account before they are spent, and given back when they are settled.
 
 A hold is OPEN until one thing settles it, once: usage (CAPTURED), its owner (VOIDED), or time (EXPIRED).
-`accounts.held` is the sum of an account's open holds; it changes in the statement that changes the rows, and is then
-published like a balance. Every write here is made under the lock of the mandate, which the caller has. A hold whose
-time is over counts for nobody, whether or not its row says so yet.
+`accounts.held` is the sum of an account's open holds, `limits.held` of those that count towards a limit; both change in
+the statement that changes the rows, and the former is then published like a balance. Every write here is made under the
+lock of the mandate, which the caller has. A hold whose time is over counts for nobody, whether or not its row says so
+yet.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -13,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.ledger.limit_sums import LIMITED, named_in
 from services.chassis.database import driver_connection
 
 __all__ = [
@@ -38,15 +40,21 @@ HELD_NOW = (
     " AND due.expires_at <= {1}), 0)::bigint ELSE {0}.held END"
 )
 
-# What follows from `changed`, rows of (mandate_no, account_no, by): held amounts, each with its mark to be published.
-# As in `update_accounts`, an account is updated before it is marked.
+# What follows from `changed`, rows of (mandate_no, account_no, by) and of what the hold is for: held amounts, each with
+# its mark to be published, and those of limits. As in `update_accounts`, an account is updated before it is marked.
 _FOLLOWED = (
     " summed AS (SELECT mandate_no, account_no, sum(by)::bigint AS by FROM changed GROUP BY 1, 2),"
     " moved AS (UPDATE accounts a SET held = a.held + summed.by, held_changes = a.held_changes + 1 FROM summed"
     " WHERE a.mandate_no = summed.mandate_no AND a.no = summed.account_no AND summed.by <> 0"
     " RETURNING a.mandate_no, a.no),"
     " marked AS (INSERT INTO unpublished_balances (mandate_no, account_no) SELECT mandate_no, no FROM moved"
-    " ON CONFLICT DO NOTHING)"
+    " ON CONFLICT DO NOTHING),"
+    f"{LIMITED.format('ARRAY(SELECT mandate_no FROM changed)')},"
+    " towards_limits AS (SELECT changed.mandate_no, named.kind, named.key, sum(changed.by) AS by"
+    f" FROM limited JOIN changed ON changed.mandate_no = limited.no{named_in('changed', 'changed')}"
+    " WHERE named.key IS NOT NULL GROUP BY 1, 2, 3),"
+    " held_towards_limits AS (UPDATE limits l SET held = l.held + t.by FROM towards_limits t"
+    " WHERE l.mandate_no = t.mandate_no AND l.kind = t.kind AND l.key = t.key AND t.by <> 0)"
 )
 # The given holds by their key, and by nothing else: an index of the open ones would lead through all of them.
 _FOUND = (
@@ -54,7 +62,8 @@ _FOUND = (
     " FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS given (mandate_no, id, settled_by)"
     " JOIN holds h ON h.mandate_no = given.mandate_no AND h.id = given.id)"
 )
-_RELEASED = " RETURNING h.mandate_no, h.account_no, -h.amount AS by"
+_FOR = "{0}member_account_no, {0}provider, {0}model, {0}feature_instance_id"
+_RELEASED = f" RETURNING h.mandate_no, h.account_no, -h.amount AS by, {_FOR.format('h.')}"
 
 
 class NewHold(NamedTuple):
@@ -103,7 +112,7 @@ async def insert_holds(connection: AsyncConnection, holds: Sequence[NewHold]) ->
         " feature_instance_id, created_at, created_by, expires_at)"
         " SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],"
         " $8::text[], $9::timestamptz[], $10::text[], $11::timestamptz[])"
-        f" RETURNING mandate_no, account_no, amount AS by),{_FOLLOWED} SELECT",
+        f" RETURNING mandate_no, account_no, amount AS by, {_FOR.format('')}),{_FOLLOWED} SELECT",
         *(list(column) for column in zip(*holds, strict=True)),
     )
 
@@ -181,16 +190,17 @@ async def expire_holds(connection: AsyncConnection, mandate_no: int, *, now: dat
 
 
 async def move_holds(connection: AsyncConnection, mandate_no: int, *, pool_no: int, to_members: bool) -> None:
-    """Moves the open holds of a mandate to the accounts of their members, or to the pool."""
+    """Moves the open holds of a mandate to the accounts of their members, or to the pool. They count towards the same
+    limits as before."""
     await driver_connection(connection).execute(
         "WITH before AS (SELECT id, account_no, amount,"
         " CASE WHEN $3 THEN member_account_no ELSE $2::bigint END AS target"
         " FROM holds WHERE mandate_no = $1 AND state = 'OPEN'),"
         " put AS (UPDATE holds h SET account_no = before.target FROM before"
         " WHERE h.mandate_no = $1 AND h.id = before.id AND before.target <> before.account_no"
-        " RETURNING before.account_no AS source, before.target, before.amount),"
-        " changed AS (SELECT $1::int AS mandate_no, source AS account_no, -amount AS by FROM put"
-        f" UNION ALL SELECT $1::int, target, amount FROM put),{_FOLLOWED} SELECT",
+        f" RETURNING before.account_no AS source, before.target, before.amount, {_FOR.format('h.')}),"
+        f" changed AS (SELECT $1::int AS mandate_no, source AS account_no, -amount AS by, {_FOR.format('')} FROM put"
+        f" UNION ALL SELECT $1::int, target, amount, {_FOR.format('')} FROM put),{_FOLLOWED} SELECT",
         mandate_no,
         pool_no,
         to_members,

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.domain import LockedAccount
 from services.billing.ledger.errors import RowsRefused
+from services.billing.ledger.limit_sums import LIMITED, named_in
 from services.billing.ledger.rows import COLUMNS, copied, identity_of
 from services.billing.money import exact, in_chf
 from services.chassis.database import driver_connection
@@ -161,19 +162,15 @@ async def keep_balance_after_credit(connection: AsyncConnection, credited: Seque
         )
 
 
-# What the given rollups add to the costs that count towards a limit. Where no mandate has limits, `limited` is empty,
-# and nothing is joined.
+# What the given rollups add to the costs that count towards a limit.
 _TOWARDS_LIMITS = (
-    " limited AS MATERIALIZED (SELECT no, limits_since FROM mandates WHERE no = ANY($7) AND limits_since IS NOT NULL),"
-    " towards_limits AS (INSERT INTO limit_costs AS c (mandate_no, kind, key, day, cost)"
+    f"{LIMITED.format('$7')}, towards_limits AS (INSERT INTO limit_costs AS c (mandate_no, kind, key, day, cost)"
     " SELECT given.mandate_no, named.kind, named.key, given.day, sum(given.cost)"
     " FROM limited JOIN given ON given.mandate_no = limited.no AND given.day >= limited.limits_since"
-    " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.no = given.member_account_no"
-    " JOIN dimensions d ON d.mandate_no = given.mandate_no AND d.no = given.dimension_no"
-    " CROSS JOIN LATERAL (VALUES ('member', a.user_id), ('feature', d.feature_instance_id),"
-    " ('provider', d.provider), ('model', d.model)) AS named (kind, key)"
-    " WHERE EXISTS (SELECT 1 FROM limits l"
-    " WHERE l.mandate_no = given.mandate_no AND l.kind = named.kind AND l.key = named.key)"
+    " CROSS JOIN LATERAL (SELECT d.provider, d.model, d.feature_instance_id FROM dimensions d"
+    " WHERE d.mandate_no = given.mandate_no AND d.no = given.dimension_no OFFSET 0) AS dimension"
+    f"{named_in('given', 'dimension')} WHERE EXISTS (SELECT FROM limits l"
+    " WHERE l.mandate_no = given.mandate_no AND l.kind = named.kind AND l.key = named.key OFFSET 0)"
     " GROUP BY 1, 2, 3, 4 ON CONFLICT (mandate_no, kind, key, day) DO UPDATE SET cost = c.cost + excluded.cost)"
 )
 

@@ -18,11 +18,12 @@ STATEMENTS = (
         key TEXT COLLATE "C" NOT NULL,
         period TEXT NOT NULL,
         amount BIGINT NOT NULL,
+        held NUMERIC NOT NULL DEFAULT '0',
         CONSTRAINT pk_limits PRIMARY KEY (mandate_no, kind, key, period),
         CONSTRAINT ck_limits_kind CHECK (kind IN ('member', 'feature', 'provider', 'model')),
         CONSTRAINT ck_limits_period CHECK (period IN ('day', 'month')),
         CONSTRAINT ck_limits_amount CHECK (amount >= 0)
-    )
+    ) WITH (fillfactor = 70)
     """,
     """
     CREATE TABLE billing.limit_costs (
@@ -36,6 +37,7 @@ STATEMENTS = (
     """,
     # A list of limits is replaced as a whole, and what counts towards them is then summed anew.
     "GRANT SELECT, INSERT, DELETE ON billing.limits TO billing_app",
+    "GRANT UPDATE (held) ON billing.limits TO billing_app",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON billing.limit_costs TO billing_app",
 )
 

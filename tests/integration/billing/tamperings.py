@@ -327,6 +327,11 @@ TAMPERINGS = {
         [("limits", None)],
         "of model unused is 0, the rollups say 0",
     ),
+    "what is held towards a limit": Tampering(
+        "UPDATE limits SET held = held + 7 WHERE mandate_no = :no AND kind = 'feature'",
+        [("limits", None)],
+        "held for feature unused is 7, open holds 0",
+    ),
     "since when costs count towards limits": Tampering(
         "UPDATE mandates SET limits_since = '2026-05-05' WHERE no = :no",
         [("limits", None)],

@@ -17,7 +17,6 @@ from services.chassis.database import Database
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
 from tests.support.events import usage_record, voided_record
-from tests.support.holding import Holding
 from tests.support.ledger import Books
 from tests.support.limiting import Limiting
 from tests.support.statements import CountedDatabase
@@ -37,9 +36,10 @@ KINDS = tuple(KEYS)
 
 
 @pytest.fixture
-async def limiting(api: BillingApi, books: Books, mandate: str, database: Database) -> Limiting:
-    """A mandate that has more money than its limits will let it spend."""
-    await Holding(api, books, mandate).credit(1_000)
+async def limiting(api: BillingApi, mandate: str, database: Database) -> Limiting:
+    """A mandate in which nothing but limits stops anybody; it has no row of another time than the test's own."""
+    path, settings = f"/api/billing/admin/settings/{mandate}", {"blockOnZeroBalance": False}
+    assert (await api.call(system_admin(), "POST", path, json=settings)).status_code == 200
     return Limiting(database, mandate, NOON)
 
 
