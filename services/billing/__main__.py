@@ -1,4 +1,4 @@
-"""`python -m services.billing api|worker|all|migrate|openapi|audit|dlq|prices|ensure|reverse|unpriced|unknown`."""
+"""`python -m services.billing api|worker|all|migrate|openapi`, or one of the commands (`commands/`)."""
 
 import sys
 from pathlib import Path

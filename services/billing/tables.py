@@ -167,6 +167,7 @@ holds = sa.Table(
     # say the same in different words, so that neither is taken for the other's statements, whatever the statistics.
     sa.Index("ix_holds_open", "mandate_no", "account_no", "expires_at", postgresql_where=sa.text("state = 'OPEN'")),
     sa.Index("ix_holds_due", "expires_at", postgresql_where=sa.text("settled_at IS NULL")),
+    sa.Index(None, "mandate_no", "settled_by", postgresql_where=sa.text("settled_by IS NOT NULL")),
     postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
 )
 
@@ -217,6 +218,13 @@ transactions = sa.Table(
     sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
     sa.UniqueConstraint("mandate_no", "posted_account_no", "seq"),
     sa.Index("ix_transactions_mandate_no_occurred_at", "mandate_no", "occurred_at"),
+    # What takes charges back, by the charge.
+    sa.Index(
+        "ix_transactions_corrections",
+        "mandate_no",
+        "reference_id",
+        postgresql_where=sa.text("own AND contra_account = 'REVENUE'"),
+    ),
     sa.CheckConstraint("amount >= 0 OR transaction_type = 'ADJUSTMENT'", name="amount"),
 )
 

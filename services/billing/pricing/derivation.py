@@ -15,14 +15,25 @@ import msgspec
 
 from rappen_contracts.usage.fast import Cost, Tokens, UsageData
 from rappen_contracts.usage.v1 import TOKEN_KINDS, UsageRecorded
-from services.billing.money import EXACT, Exact, Markup, converted, plain, remainder_text, with_markup
+from services.billing.money import EXACT, Exact, Markup, converted, from_micro, plain, remainder_text, with_markup
 from services.billing.pricing.rates import CHF, Rate
 from services.billing.pricing.rating import PriceSource, RatedUsage
 from services.billing.pricing.sheet import PricedVersion
 from services.billing.pricing.usage import Metered, Priced, Unpriced
 from services.billing.pricing.version import STANDARD
 
-__all__ = ["Derivation", "KeptRate", "KeptTariff", "KeptVersion", "derivation", "read_derivation", "recomputed"]
+__all__ = [
+    "BEGINNING",
+    "Derivation",
+    "KeptRate",
+    "KeptTariff",
+    "KeptVersion",
+    "charged_price",
+    "derivation",
+    "metered_usage",
+    "read_derivation",
+    "recomputed",
+]
 
 
 class Derivation(msgspec.Struct, omit_defaults=True, gc=False):
@@ -45,7 +56,8 @@ class Derivation(msgspec.Struct, omit_defaults=True, gc=False):
     metadata: dict[str, str] | None = None
 
 
-_BEGINNING = '{"carry_before":"'
+# What no form of releases before begins with.
+BEGINNING = '{"carry_before":"'
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Derivation).decode
 
@@ -102,7 +114,7 @@ def read_derivation(text: str) -> Derivation:
         kept = _decode(text)
     except msgspec.MsgspecError as error:
         raise ValueError(f"derivation: {error}") from error
-    if text.startswith(_BEGINNING) and _encode(kept) != text.encode():
+    if text.startswith(BEGINNING) and _encode(kept) != text.encode():
         raise ValueError("derivation: not as a charge writes it")
     return kept
 
@@ -160,18 +172,27 @@ def _priced(kept: Derivation, model: tuple[str | None, str | None], at: datetime
     version = known.priced
     if not version.version.valid_from <= at < known.until:
         raise ValueError(f"price {kept.price} was not in force at {at}")
-    metered = Metered(
-        version.version.provider,
-        version.version.model,
+    found = version.price(metered_usage(kept, (version.version.provider, version.version.model)), at)
+    if isinstance(found, Unpriced):
+        raise ValueError(found.reason)
+    return found
+
+
+def metered_usage(kept: Derivation, model: tuple[str, str]) -> Metered:
+    """What was metered of a (provider, model), as a row keeps it."""
+    return Metered(
+        *model,
         _occurred(kept.tokens),
         {name: Decimal(count) for name, count in (kept.quantities or {}).items()},
         kept.service_tier or STANDARD,
         kept.conditions or {},
     )
-    found = version.price(metered, at)
-    if isinstance(found, Unpriced):
-        raise ValueError(found.reason)
-    return found
+
+
+def charged_price(amount: int, kept: Derivation) -> Decimal:
+    """The exact price that was charged: what was posted (micro-CHF), and what it left of the remainder."""
+    left = EXACT.subtract(Decimal(kept.carry_after), Decimal(kept.carry_before))
+    return EXACT.add(from_micro(amount), left)
 
 
 def _occurred(tokens: Tokens | None) -> dict[str, int]:
