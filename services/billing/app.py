@@ -77,4 +77,4 @@ def _worker(
         idle_s=BALANCES_GATHER_S,
     )
     consumers = subscribers.build(settings, database=database, clock=clock, faults=faults, health=health)
-    return [*consumers, relay, *jobs.build(settings, database=database, clock=clock)]
+    return [*consumers, relay, *jobs.build(settings, database=database, clock=clock, faults=faults)]

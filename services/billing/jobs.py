@@ -3,19 +3,22 @@
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.checks.release_holds import ReleaseHolds
 from services.billing.credits.settle_payments import SettlePayments
+from services.billing.ledger.seal_days import SealDays
 from services.billing.settings import BillingSettings
 from services.chassis.clock import Clock
 from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
 from services.chassis.jobs import RepeatedJob
 from services.chassis.process import Component
 
 __all__ = ["build"]
 
 
-def build(settings: BillingSettings, *, database: Database, clock: Clock) -> list[Component]:
+def build(settings: BillingSettings, *, database: Database, clock: Clock, faults: FaultPoints) -> list[Component]:
     """The jobs of one worker; each is safe beside those of other workers."""
     usage = SettleParked(database, default_markup=settings.default_markup_percent, clock=clock)
     payments = SettlePayments(database, clock=clock)
+    seal = SealDays(database, after_s=settings.seal_after_s, clock=clock, faults=faults)
 
     async def settle() -> int:
         # One after the other, because payments are few: once no usage is left to look at, nothing stands before them in
@@ -25,4 +28,5 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock) -> lis
     return [
         RepeatedJob("settle parked", settle, every_s=1.0, clock=clock),
         RepeatedJob("release holds", ReleaseHolds(database, clock=clock), every_s=1.0, clock=clock),
+        RepeatedJob("seal days", seal, every_s=10.0, clock=clock),
     ]

@@ -36,4 +36,7 @@ class BillingSettings(ServiceSettings):
     # member's opening credit and a recharge; and for a credit limit.
     amount_max_chf: Decimal = Field(default=Decimal(100_000), gt=0, le=10**10, max_digits=16, decimal_places=6)
     credit_limit_max_chf: Decimal = Field(default=Decimal(1_000_000), gt=0, le=10**12, max_digits=18, decimal_places=6)
+    # How long after its end (UTC) a day of the ledger is closed and sealed: what a worker that stood still, or whose
+    # clock is behind, still has to record by then is recorded on the next day.
+    seal_after_s: int = Field(default=900, ge=0, le=10**9)
     database_pool_size: int = Field(default=8, ge=2, le=100)

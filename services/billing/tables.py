@@ -17,6 +17,7 @@ __all__ = [
     "accounts",
     "audit_log",
     "cancellations",
+    "closed_days",
     "dimensions",
     "directory_mandates",
     "directory_members",
@@ -34,6 +35,7 @@ __all__ = [
     "quarantine",
     "rates",
     "rollups",
+    "sealed_days",
     "stopped_consumers",
     "subscription_budgets",
     "transactions",
@@ -218,6 +220,7 @@ transactions = sa.Table(
     sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
     sa.UniqueConstraint("mandate_no", "posted_account_no", "seq"),
     sa.Index("ix_transactions_mandate_no_occurred_at", "mandate_no", "occurred_at"),
+    sa.Index("ix_transactions_recorded_at", "recorded_at", postgresql_using="brin"),
     # What takes charges back, by the charge.
     sa.Index(
         "ix_transactions_corrections",
@@ -226,6 +229,28 @@ transactions = sa.Table(
         postgresql_where=sa.text("own AND contra_account = 'REVENUE'"),
     ),
     sa.CheckConstraint("amount >= 0 OR transaction_type = 'ADJUSTMENT'", name="amount"),
+)
+
+# Up to each of these days (UTC) nothing is recorded in the ledger any more (`ledger/closed_days.py`).
+closed_days = sa.Table(
+    "closed_days",
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("closed_at", _Time, nullable=False),
+)
+
+# The digests of the days of the ledger, each over the rows that were recorded on it and the digest of the day sealed
+# before (`ledger/day_digests.py`). A day without a seal before the last sealed one has no rows. Never updated or
+# deleted.
+sealed_days = sa.Table(
+    "sealed_days",
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("form", sa.Integer, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("previous_digest", sa.LargeBinary, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("sealed_at", _Time, nullable=False),
 )
 
 # What usage was for, once per combination, so that ledger and rollups have one number instead of four texts.
