@@ -35,6 +35,7 @@ _COMMANDS = (
     Passed("unpriced", "billing", "Usage and payments that wait for a price or a rate. [--limit N] [--json]"),
     Passed("unknown", "billing", "Usage of mandates and members unknown to the directory. [--limit N] [--json]"),
     Passed("prices", "billing", "Prices: import FILE [--format rappen|litellm] [--valid-from TIME] [--apply] [--all]."),
+    Passed("explain", "billing", "What a transaction came from, from event to amount: TRANSACTION_ID [--json]."),
     Passed("reverse", "billing", "Cancel usage and take back its charge: MANDATE EVENT_ID --reason TEXT."),
     Passed("rerate", "billing", "Price charges again: --from TIME --to TIME [--provider P] [--model M] [--apply]."),
     Passed("ensure", "billing", "Settings for every mandate of the directory, an account for every member."),

@@ -1,4 +1,4 @@
-"""`python -m services.billing api|worker|all|migrate|openapi`, or a command: see `commands/`."""
+"""`python -m services.billing api|worker|all|migrate|openapi`, or one of the commands (`commands/`)."""
 
 import sys
 from pathlib import Path

@@ -45,4 +45,7 @@ class BillingSettings(ServiceSettings):
     # one the next is requested where the balance has stayed low.
     recharge_timeout_s: int = Field(default=86_400, ge=60, le=366 * 86_400)
     recharge_retry_s: int = Field(default=86_400, ge=0, le=366 * 86_400)
+    # How long after its end (UTC) a day of the ledger is closed and sealed: what a worker that stood still, or whose
+    # clock is behind, still has to record by then is recorded on the next day.
+    seal_after_s: int = Field(default=900, ge=0, le=10**9)
     database_pool_size: int = Field(default=8, ge=2, le=100)

@@ -17,6 +17,7 @@ __all__ = [
     "accounts",
     "audit_log",
     "cancellations",
+    "closed_days",
     "dimensions",
     "directory_mandates",
     "directory_members",
@@ -43,6 +44,7 @@ __all__ = [
     "rerated_mandates",
     "reratings",
     "rollups",
+    "sealed_days",
     "stopped_consumers",
     "storage_periods",
     "storage_reports",
@@ -223,6 +225,7 @@ holds = sa.Table(
     # say the same in different words, so that neither is taken for the other's statements, whatever the statistics.
     sa.Index("ix_holds_open", "mandate_no", "account_no", "expires_at", postgresql_where=sa.text("state = 'OPEN'")),
     sa.Index("ix_holds_due", "expires_at", postgresql_where=sa.text("settled_at IS NULL")),
+    sa.Index(None, "mandate_no", "settled_by", postgresql_where=sa.text("settled_by IS NOT NULL")),
     postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
 )
 
@@ -312,7 +315,37 @@ transactions = sa.Table(
     sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
     sa.UniqueConstraint("mandate_no", "posted_account_no", "seq"),
     sa.Index("ix_transactions_mandate_no_occurred_at", "mandate_no", "occurred_at"),
+    sa.Index("ix_transactions_recorded_at", "recorded_at", postgresql_using="brin"),
+    # What takes charges back, by the charge.
+    sa.Index(
+        "ix_transactions_corrections",
+        "mandate_no",
+        "reference_id",
+        postgresql_where=sa.text("own AND contra_account = 'REVENUE'"),
+    ),
     sa.CheckConstraint("amount >= 0 OR transaction_type = 'ADJUSTMENT'", name="amount"),
+)
+
+# Up to each of these days (UTC) nothing is recorded in the ledger any more (`ledger/closed_days.py`).
+closed_days = sa.Table(
+    "closed_days",
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("closed_at", _Time, nullable=False),
+)
+
+# The digests of the days of the ledger, each over the rows that were recorded on it and the digest of the day sealed
+# before (`ledger/day_digests.py`). A day without a seal before the last sealed one has no rows. Never updated or
+# deleted.
+sealed_days = sa.Table(
+    "sealed_days",
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("form", sa.Integer, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("previous_digest", sa.LargeBinary, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("sealed_at", _Time, nullable=False),
 )
 
 # What usage was for, once per combination, so that ledger and rollups have one number instead of four texts.

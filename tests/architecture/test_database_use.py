@@ -14,16 +14,19 @@ ROUTES = [file for file in FILES if file.stem.startswith("api")]
 QUERIES = [file for file in FILES if file.stem == "queries"]
 
 # asyncpg's connection below a transaction of ours: where statements of a hot path are written for the driver, and where
-# such a repository is called. The list becomes longer only by a new hot path, as that of holds.
+# such a repository is called. The list becomes longer only by a new hot path, as that of
+# holds, or by what reads every row of the ledger.
 OF_THE_DRIVER = {"driver_connection", "driver_reading"}
 DRIVER = {
     "billing/checks/eligibility.py",
     "billing/commands/audit.py",
     "billing/ledger/grants.py",
+    "billing/ledger/closed_days.py",
     "billing/ledger/holds.py",
     "billing/ledger/keys.py",
     "billing/ledger/low_balances.py",
     "billing/ledger/repository.py",
+    "billing/ledger/seal_days.py",
     "billing/mandates/repository.py",
     "billing/pricing/unposted.py",
     "chassis/database.py",

@@ -4,14 +4,11 @@
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
 from typing import Any
-from uuid import UUID
 
-from rappen_contracts import ContractError, decode
-from rappen_contracts.usage.v1 import TOKEN_KINDS
+from rappen_contracts import decode
 from services.billing.charging.charge_usage import PricingContext, split_by_price
 from services.billing.charging.usage_events import Usage, reader
 from services.billing.ledger.calendars import Calendar
@@ -20,83 +17,12 @@ from services.billing.ledger.keys import ChargeKeys
 from services.billing.ledger.write_postings import PreparedPostings, move_accounts
 from services.billing.mandates.domain import Terms
 from services.billing.money import Exact, Markup, exact
-from services.billing.pricing import PriceBook, PriceError, PriceList, PriceVersion, Rate, RateTable
-from services.billing.pricing.clock import Window
 from services.billing.pricing.quotes import Quotes
 from services.billing.pricing.rating import Tariff
-from services.billing.pricing.version import Factor
-from tests.support.events import RawRecord, usage_record
+from tests.support.events import RawRecord
 from tests.support.examples import many
+from tests.support.priced_usage import NOW, any_number, any_record, any_tariff, is_accepted
 from tests.support.records import arrived_record
-from tests.support.usage_shapes import usual_body
-
-NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
-STARTS = [NOW - timedelta(days=days) for days in (900, 40, 1)]
-MODELS = [("anthropic", "claude"), ("anthropic", "Ä")]
-
-
-def _number(random: Random, places: Sequence[int] = (4, 12, 24)) -> Decimal:
-    return Decimal(random.randrange(10 ** random.choice([1, 4, 7]))).scaleb(-random.choice(places))
-
-
-def _list(random: Random) -> PriceList:
-    kinds = random.sample([*TOKEN_KINDS, "images", "seconds"], random.choice([1, 4, 15]))
-    return PriceList(
-        {kind: _number(random) for kind in kinds},
-        random.choice([("standard",), ("standard",), ("batch",), ("batch", "flex"), ("*",)]),
-        *random.choice([(None, None), (None, None), (None, 1000), (1000, None), (0, 200_000)]),
-        random.choice([{}, {}, {}, {"region": "eu"}, {"region": "*"}, {"speed": "fast"}]),
-        random.choice([(), (), (), (), (Window(9 * 60, 18 * 60, (1, 2, 3, 4, 5), "Europe/Zurich"),)]),
-    )
-
-
-def _factor(random: Random) -> Factor:
-    factor = _number(random, (3, 6))
-    return random.choice([Factor(factor, random.choice(["batch", "flex"])), Factor(factor, when={"region": "us"})])
-
-
-def _tariff(random: Random) -> Tariff:
-    """Any prices that can be in force, of several versions, and rates."""
-    versions = []
-    for number in range(random.randrange(1, 5)):
-        try:
-            versions.append(
-                PriceVersion(
-                    *random.choice(MODELS),
-                    random.choice(["USD", "CHF", "EUR"]),
-                    random.choice(STARTS),
-                    tuple(_list(random) for _ in range(random.randrange(1, 4))),
-                    tuple(_factor(random) for _ in range(random.choice([0, 0, 1, 2]))),
-                    id=str(number),
-                )
-            )
-        except PriceError:
-            continue
-    rates = [
-        Rate(random.choice(["USD", "EUR"]), random.choice(STARTS), _number(random) + Decimal("0.01"), str(number))
-        for number in range(random.randrange(5))
-    ]
-    return Tariff(1, PriceBook(versions), RateTable(rates))
-
-
-def _record(random: Random) -> RawRecord:
-    """Usage of a model that may have a price, at some time."""
-    body = usual_body(random)
-    body["provider"], body["model"] = random.choice(MODELS)
-    if random.random() < 0.3:
-        body["conditions"] = random.choice([{"region": "eu"}, {"region": "us"}, {"speed": "fast"}, {"x": "y"}])
-    at = NOW - timedelta(seconds=random.choice([0, 1, 40_000, 86_400, 86_401, 10_000_000]), microseconds=7)
-    cost = {"cost": None} if "cost" not in body else {}
-    mandate_id, user_id = body.pop("mandate_id"), body.pop("user_id")
-    return usage_record(mandate_id, user_id, event_id=UUID(int=random.getrandbits(128)), at=at, **cost | body)
-
-
-def _accepted(record: RawRecord) -> bool:
-    try:
-        decode(record.headers, record.value, now=NOW)
-    except ContractError:
-        return False
-    return True
 
 
 def _published(record: RawRecord) -> Usage:
@@ -118,11 +44,11 @@ def _charged(
 
 @many(1_500)
 def test_a_batch_is_charged_the_same_in_both_forms(random: Random) -> None:
-    tariff, markup = _tariff(random), random.choice([Decimal(0), Decimal(50), _number(random, (2, 23))])
+    tariff, markup = any_tariff(random), random.choice([Decimal(0), Decimal(50), any_number(random, (2, 23))])
     remainder = random.choice(
         [Decimal(0), Decimal("1E-30"), Decimal(random.randrange(-(10**18), 10**18)).scaleb(-24) / 2]
     )
-    batch = [record for _ in range(random.randrange(1, 9)) if _accepted(record := _record(random))]
+    batch = [record for _ in range(random.randrange(1, 9)) if is_accepted(record := any_record(random))]
     read = reader(NOW)
     fast = [read(arrived_record("usage.recorded", record)) for record in batch]
     published = [_published(record) for record in batch]

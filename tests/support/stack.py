@@ -30,6 +30,8 @@ __all__ = ["ROOT", "SERVICES", "ServerPair", "make_postgres"]
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("gateway", "billing", "payments", "subscriptions")
+# Tests that share a database record in it by clocks of their own, also in the past, so no worker closes its days.
+SEALED_NEVER_S = str(10**9)
 # What RAPPEN_TEST_STACK may say.
 STACKS = ("local", "containers")
 
@@ -127,6 +129,7 @@ class ServerPair:
             f"{prefix}_HTTP__PORT": str(port),
             f"{prefix}_INTERNAL_SECRET": self.secret,
             **internal,
+            **({"BILLING_SEAL_AFTER_S": SEALED_NEVER_S} if service == "billing" else {}),
             **(more or {}),
         }
 

@@ -27,6 +27,7 @@ from services.billing.audit import (
 from services.billing.audit.days import DAYS, day_borders
 from services.billing.audit.published import PUBLISHED, PublishedBalance, published_arguments, read_published
 from services.billing.audit.recomputed import recompute_prices
+from services.billing.audit.sealed import check_sealed_days
 
 __all__ = ["AuditCheck", "PublishedBalance", "audit", "read_published"]
 
@@ -72,6 +73,7 @@ async def audit(
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         results = [await _check(connection, name, statement) for name, statement in _STATEMENTS.items()]
         results.append(await _check_prices(connection))
+        results.append(await _check_sealed(connection))
         results.append(await _check(connection, "days", DAYS, *await day_borders(connection)))
         if published is not None:
             results.append(await _check(connection, "published", PUBLISHED, *published_arguments(published)))
@@ -87,6 +89,14 @@ async def _check_prices(connection: asyncpg.Connection) -> AuditCheck:
         for mandate_no, account_no, detail in wrong[:FAILING_MAX]
     ]
     return AuditCheck("prices", len(accounts), len(wrong), failing)
+
+
+async def _check_sealed(connection: asyncpg.Connection) -> AuditCheck:
+    days = await check_sealed_days(connection)
+    failing: list[dict[str, str | None]] = [
+        {"mandateId": None, "accountId": None, "detail": fault} for fault in days.failing[:FAILING_MAX]
+    ]
+    return AuditCheck("sealed", days.looked_at, len(days.failing), failing)
 
 
 async def _check(connection: asyncpg.Connection, name: str, statement: str, *arguments: object) -> AuditCheck:

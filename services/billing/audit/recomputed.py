@@ -4,8 +4,6 @@ is what it costs after each correction.
 The rows are streamed, so that the check takes little memory whatever the size of the ledger.
 """
 
-from bisect import bisect_right
-from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
@@ -15,17 +13,9 @@ from msgspec.structs import replace
 
 from services.billing.audit.usage import SAYS_ITS_PRICE
 from services.billing.money import Exact, exact, exact_sum, in_chf
-from services.billing.pricing import EARLIEST, LATEST, OUT_OF_TIME, PriceError, Rate, checked_rate, version_from_text
-from services.billing.pricing.derivation import (
-    Derivation,
-    KeptRate,
-    KeptTariff,
-    KeptVersion,
-    posted_price,
-    read_derivation,
-    recomputed,
-)
-from services.billing.pricing.sheet import PricedVersion
+from services.billing.pricing import EARLIEST, LATEST, OUT_OF_TIME
+from services.billing.pricing.derivation import Derivation, KeptTariff, posted_price, read_derivation, recomputed
+from services.billing.pricing.kept_tariff import StoredPrice, StoredRate, kept_tariff
 
 __all__ = ["RecomputedAccount", "read_kept_tariff", "recompute_prices"]
 
@@ -95,55 +85,15 @@ def _note(accounts: dict[tuple[int, int], tuple[int, str] | None], row: asyncpg.
 
 
 async def read_kept_tariff(connection: asyncpg.Connection) -> KeptTariff:
-    """Every price version and rate that can be read, whether or not anything is priced by it now.
-
-    Each was in force from its time until that of the next one known when it was recorded; of equal times the last
-    recorded holds. What is recorded later only shortens that for charges that come after it.
-    """
-    versions: dict[str, KeptVersion] = {}
-    known = _Known()
-    for number, text, usable in await connection.fetch(
-        "SELECT id::text, version, set_aside IS NULL FROM prices ORDER BY id"
-    ):
-        try:
-            version = version_from_text(text, number)
-            versions[number] = KeptVersion(PricedVersion(version), LATEST)
-        except (PriceError, ValueError):
-            continue
-        until = known.until((version.provider, version.model), version.valid_from, usable=usable)
-        versions[number] = versions[number]._replace(until=until)
-    rates: dict[str, KeptRate] = {}
-    for number, currency, valid_from, text, usable in await connection.fetch(
+    """Every price version and rate that can be read, whether or not anything is priced by it now."""
+    prices = await connection.fetch("SELECT id::text, version, set_aside IS NULL FROM prices ORDER BY id")
+    rates = await connection.fetch(
         "SELECT id::text, currency, CASE WHEN valid_from >= $1 AND valid_from < $2 THEN valid_from END, rate::text,"
         " set_aside IS NULL FROM rates ORDER BY id",
         EARLIEST,
         LATEST,
-    ):
-        if valid_from is None:
-            continue
-        try:
-            rate = checked_rate(Rate(currency, valid_from, Decimal(text), number))
-        except (PriceError, ArithmeticError):
-            continue
-        rates[number] = KeptRate(rate, known.until((currency,), valid_from, usable=usable))
-    return KeptTariff(versions, rates)
-
-
-class _Known:
-    """The times from which versions or rates hold, as they were recorded one after the other."""
-
-    def __init__(self) -> None:
-        self._starts: dict[tuple[str, ...], list[datetime]] = {}
-
-    def until(self, what: tuple[str, ...], valid_from: datetime, *, usable: bool) -> datetime:
-        """The first later time known so far. What was set aside since may not have been in force when the next ones
-        were recorded, so it ends none of them."""
-        starts = self._starts.setdefault(what, [])
-        found = bisect_right(starts, valid_from)
-        until = starts[found] if found < len(starts) else LATEST
-        if usable:
-            starts.insert(found, valid_from)
-        return until
+    )
+    return kept_tariff((StoredPrice(*row) for row in prices), (StoredRate(*row) for row in rates))
 
 
 def _fault(row: asyncpg.Record, tariff: KeptTariff) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from services.billing.commands import audit, ensure, prices, rerate, reverse, unpriced
+from services.billing.commands import audit, ensure, explain, prices, rerate, reverse, unpriced
 from services.billing.settings import BillingSettings
 from services.chassis import dead_letters
 
@@ -13,6 +13,7 @@ COMMANDS: Mapping[str, Callable[[BillingSettings, Sequence[str]], int]] = {
     "dlq": dead_letters.run,
     "prices": prices.run,
     "ensure": ensure.run,
+    "explain": explain.run,
     "reverse": reverse.run,
     "rerate": rerate.run,
     "unpriced": unpriced.run_unpriced,

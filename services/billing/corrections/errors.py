@@ -4,16 +4,7 @@ from typing import ClassVar
 
 from services.chassis.problems import Problem
 
-__all__ = ["NoUsageCharge", "ReratingUnknown", "TransactionUnknown"]
-
-
-class TransactionUnknown(Problem):
-    """The id names no row of the ledger."""
-
-    status = 404
-    code = "TRANSACTION_UNKNOWN"
-    title = "Unknown transaction"
-    texts: ClassVar = {"en": "There is no such transaction.", "de": "Diese Transaktion gibt es nicht."}
+__all__ = ["NoUsageCharge", "ReratingUnknown"]
 
 
 class NoUsageCharge(Problem):

@@ -7,14 +7,12 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rappen_contracts.types import parse_uuid
 from services.billing.charging.cancel_usage import cancel_usage
 from services.billing.charging.cancellations import Cancellation
 from services.billing.charging.reversals import reversal_id
-from services.billing.corrections.errors import NoUsageCharge, TransactionUnknown
+from services.billing.corrections.errors import NoUsageCharge
 from services.billing.corrections.queries import (
     UsageState,
     find_number,
@@ -23,12 +21,12 @@ from services.billing.corrections.queries import (
     read_reason,
     read_state,
 )
-from services.billing.ledger.domain import transaction_place
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.repository import lock_mandate
-from services.billing.reports.transactions import read_transaction
+from services.billing.reports.errors import TransactionUnknown
+from services.billing.reports.transactions import place_of, read_transaction
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
 from services.chassis.database import Contended, Database
@@ -57,7 +55,7 @@ async def reverse_charge(
     database: Database, transaction: str, reason: str, *, caller: Caller, clock: Clock
 ) -> dict[str, Any]:
     """Takes a charge back and answers the row that does; a repeat, with whichever reason, answers the same row."""
-    place = _place(transaction)
+    place = place_of(transaction)
 
     async def reverse(connection: AsyncConnection) -> dict[str, Any]:
         row = await find_transaction(connection, *place)
@@ -91,16 +89,6 @@ async def cancel_event(database: Database, mandate_id: str, event_id: UUID, reas
         return Cancelled("reversed", first_reason, new, await read_transaction(connection, number, *reversing))
 
     return await _begun_again(database, cancel)
-
-
-def _place(transaction: str) -> tuple[int, int]:
-    try:
-        place = transaction_place(parse_uuid(transaction))
-    except PydanticCustomError:
-        place = None
-    if place is None:
-        raise TransactionUnknown
-    return place
 
 
 async def _cancel(connection: AsyncConnection, cancellation: Cancellation, *, actor: str, now: datetime) -> bool:

@@ -16,6 +16,7 @@ from asyncpg.exceptions import (
 from asyncpg.pgproto import pgproto
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.ledger.closed_days import keep_day_open
 from services.billing.ledger.domain import LockedAccount
 from services.billing.ledger.errors import RowsRefused
 from services.billing.ledger.limit_sums import LIMITED, named_in
@@ -65,6 +66,7 @@ async def read_accounts(connection: AsyncConnection, numbers: Iterable[tuple[int
 async def insert_rows(connection: AsyncConnection, rows: Sequence[bytes]) -> None:
     """Appends rows, as `rows.encoded_row` makes them; raises `UniqueViolationError` when one of the events has a row
     already, and `RowsRefused` when PostgreSQL refuses a row for its content."""
+    await keep_day_open(connection, rows)
     try:
         await _copy(connection, rows)
     except UniqueViolationError:

@@ -15,7 +15,7 @@ from typing import Final
 
 from services.billing.ledger.domain import ContraAccount, Posting, ReferenceType, TransactionType
 
-__all__ = ["COLUMNS", "copied", "encoded_row", "identity_of"]
+__all__ = ["COLUMNS", "copied", "encoded_row", "identity_of", "recorded_at_of"]
 
 COLUMNS: Final = (
     "mandate_no",
@@ -54,6 +54,9 @@ _NULL = b"\xff\xff\xff\xff"
 # The columns up to `digest`, which are never null: each length, then the value.
 _FIXED = Struct("!h ii i16s iq iq iq iq iq iq iq ii i16s".replace(" ", ""))
 _IDENTITY = Struct("!hiii16s")
+# The columns before `recorded_at`, with its length.
+_BEFORE_RECORDED_AT = Struct("!h ii i16s iq iq iq iq iq iq i".replace(" ", ""))
+_BIGINT = Struct("!q")
 # A nullable number, of four bytes and of eight, and all six of what usage measures where none is null.
 _SHORT = Struct("!ii")
 _INTEGER = Struct("!iq")
@@ -120,6 +123,12 @@ def identity_of(row: bytes) -> tuple[int, bytes]:
     """The mandate and the event's id of a row."""
     _, _, mandate_no, _, event_id = _IDENTITY.unpack_from(row)
     return mandate_no, event_id
+
+
+def recorded_at_of(row: bytes) -> int:
+    """When a row was recorded, as `since_epoch` gives it."""
+    recorded_at: int = _BIGINT.unpack_from(row, _BEFORE_RECORDED_AT.size)[0]
+    return recorded_at
 
 
 @lru_cache(maxsize=256)

@@ -36,6 +36,7 @@ from services.billing.pricing.usage import Metered, Priced, Unpriced
 from services.billing.pricing.version import STANDARD
 
 __all__ = [
+    "BEGINNING",
     "Derivation",
     "KeptRate",
     "KeptTariff",
@@ -69,7 +70,8 @@ class Derivation(msgspec.Struct, omit_defaults=True, gc=False):
     metadata: dict[str, str] | None = None
 
 
-_BEGINNING = '{"carry_before":"'
+# What no form of releases before begins with.
+BEGINNING = '{"carry_before":"'
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Derivation).decode
 
@@ -135,7 +137,7 @@ def read_derivation(text: str) -> Derivation:
         kept = _decode(text)
     except msgspec.MsgspecError as error:
         raise ValueError(f"derivation: {error}") from error
-    if text.startswith(_BEGINNING) and _encode(kept) != text.encode():
+    if text.startswith(BEGINNING) and _encode(kept) != text.encode():
         raise ValueError("derivation: not as a charge writes it")
     return kept
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from services.billing.money import EXACT, plain
-from services.billing.pricing.clock import Clock
+from services.billing.pricing.clock import Clock, Window
 from services.billing.pricing.usage import NOTHING, Line, Metered, Priced, Unpriced
 from services.billing.pricing.version import (
     ANY,
@@ -24,7 +24,7 @@ from services.billing.pricing.version import (
     PriceVersion,
 )
 
-__all__ = ["PricedVersion"]
+__all__ = ["PricedVersion", "Selection"]
 
 _ZERO = Decimal(0)
 _ONE = Decimal(1)
@@ -78,6 +78,19 @@ class _Sheet(NamedTuple):
     borrowed: dict[str, _UnitPrice]
 
 
+class Selection(NamedTuple):
+    """What of usage decided which prices hold: its tier; its prompt length, and the band [above, up to] of the version
+    that it is in; its value of each condition that the version names, None where it reported none; the windows of the
+    version that were open."""
+
+    tier: str
+    prompt_tokens: int
+    above: int | None
+    up_to: int | None
+    conditions: Mapping[str, str | None]
+    windows: Sequence[Window]
+
+
 _NONE_BORROWED: Final[Mapping[str, _UnitPrice]] = {}
 
 
@@ -127,6 +140,21 @@ class PricedVersion:
         version = self.version
         return Priced(cost, version.currency, lines, version.valid_from, version.id, priced_as)
 
+    def selection(self, usage: Metered, at: datetime) -> Selection:
+        """What decided which prices of this version hold for usage at a time."""
+        situation, clock = self._situation(usage, at), self._clock
+        band, borders = situation.band, self._borders
+        parts: tuple[PriceList | Factor, ...] = (*self.version.lists, *self.version.factors)
+        windows = dict.fromkeys(window for part in parts for window in part.clock)
+        return Selection(
+            SAME_TIERS.get(usage.service_tier, usage.service_tier),
+            _prompt_length(usage),
+            borders[band - 1] if band else None,
+            borders[band] if band < len(borders) else None,
+            {name: usage.conditions.get(name) for name, _ in self._conditions},
+            [window for window in windows if clock is not None and clock.is_open(window, situation.segments)],
+        )
+
     @property
     def borders(self) -> Sequence[int]:
         """The prompt lengths, each the last of its band, at which prices change."""
@@ -160,8 +188,7 @@ class PricedVersion:
     def _situation(self, usage: Metered, at: datetime) -> _Situation:
         band = 0
         if self._borders:
-            prompt = sum(count for kind, count in usage.tokens.items() if kind in PROMPT_KINDS)
-            band = bisect_left(self._borders, prompt)
+            band = bisect_left(self._borders, _prompt_length(usage))
         values: tuple[str | None, ...] = ()
         if self._conditions:
             reported = usage.conditions
@@ -267,6 +294,10 @@ class PricedVersion:
         if any(component in entry.prices and entry.by_length for entry in self.version.lists):
             return Unpriced(f"{asked} at this prompt length")
         return Unpriced(asked)
+
+
+def _prompt_length(usage: Metered) -> int:
+    return sum(count for kind, count in usage.tokens.items() if kind in PROMPT_KINDS)
 
 
 def _borders_of(entry: PriceList) -> list[int]:

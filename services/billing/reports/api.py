@@ -1,9 +1,9 @@
-"""GET /api/billing/balance, /balance/{mandateId}, /markup, /providers, /transactions."""
+"""GET /api/billing/balance, /balance/{mandateId}, /markup, /providers, /transactions, /transactions/{id}/explain."""
 
 from decimal import Decimal
 from typing import Annotated, Any
 
-from fastapi import Depends, Query
+from fastapi import Depends, Path, Query
 from pydantic import WithJsonSchema
 
 from services.billing.checks.providers import list_providers, list_providers_of_member
@@ -12,7 +12,8 @@ from services.billing.http import Context, require_mandate_member, router
 from services.billing.parameters import IdOf, IntegerOf, MandateId
 from services.billing.pricing.dependencies import CurrentTariffs
 from services.billing.reports.balances import list_balances, show_balance, show_markup
-from services.billing.reports.bodies import Balance, Markup, MovementRow
+from services.billing.reports.bodies import Balance, Explanation, Markup, MovementRow
+from services.billing.reports.explain_transaction import explain_transaction
 from services.billing.reports.transactions import Scope, list_transactions
 from services.chassis.bodies import IDENTIFIER_SCHEMA
 from services.chassis.caller import Caller, CurrentCaller, require_person
@@ -119,6 +120,25 @@ async def get_transactions(
     offset: Annotated[int, Query(), IntegerOf("offset", least=0)] = 0,
 ) -> list[dict[str, Any]]:
     return await list_transactions(context.database, Scope.of(caller), limit=limit, offset=offset)
+
+
+@api.get(
+    "/api/billing/transactions/{transactionId}/explain",
+    dependencies=[Depends(require_person)],
+    **operation(
+        "billing-explain-transaction",
+        "What a transaction in the caller's scope came from: event, price, rate, markup, rounding, corrections.",
+        access=Access.PERSON,
+        answer=Explanation,
+        refuses=(404,),
+    ),
+)
+async def get_explanation(
+    context: Context,
+    caller: CurrentCaller,
+    transaction_id: Annotated[str, Path(alias="transactionId"), WithJsonSchema({"type": "string", "format": "uuid"})],
+) -> dict[str, Any]:
+    return await explain_transaction(context.database, Scope.of(caller), transaction_id)
 
 
 def _mandates(caller: Caller, named: str | None) -> list[str]:

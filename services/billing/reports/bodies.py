@@ -1,11 +1,16 @@
 """Response models of the routes of balances, accounts and transactions."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from services.billing.ledger.domain import BillingModel, ReferenceType, TransactionType
+from pydantic import BaseModel, WithJsonSchema
+
+from services.billing.ledger.domain import AccountType, BillingModel, ContraAccount, ReferenceType, TransactionType
 from services.chassis.bodies import Amount, AnswerBody, Currency, Time
 
-__all__ = ["Account", "Balance", "Markup", "MovementRow"]
+__all__ = ["Account", "Balance", "Explanation", "Markup", "MovementRow"]
+
+# An exact decimal with all its digits, never with an exponent.
+DecimalText = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"})]
 
 
 class Balance(AnswerBody):
@@ -68,3 +73,172 @@ class MovementRow(AnswerBody):
     error_count: int | None
     input_tokens: int | None
     output_tokens: int | None
+
+
+class ExplainedCost(BaseModel):
+    """What the provider charged, in whichever currency."""
+
+    amount: DecimalText
+    currency: Currency
+
+
+class ExplainedEvent(BaseModel):
+    """The usage event as the ledger keeps it, under its own names."""
+
+    id: str
+    time: Time
+    kind: Literal["ai", "storage"]
+    user_id: str | None
+    provider: str | None
+    model: str | None
+    cost: ExplainedCost | None
+    tokens: dict[str, int] | None
+    quantities: dict[str, DecimalText] | None
+    service_tier: str | None
+    conditions: dict[str, str] | None
+    response_id: str | None
+    feature_code: str | None
+    feature_instance_id: str | None
+    workflow_id: str | None
+    hold_id: str | None
+    metadata: dict[str, str] | None
+
+
+class ExplainedLine(AnswerBody):
+    """A kind of tokens or a unit: count times unit price times factor is its cost. `pricedAs` says what it was priced
+    as, where it has no price of its own."""
+
+    component: str
+    count: DecimalText
+    unit_price: DecimalText
+    factor: DecimalText
+    cost: DecimalText
+    priced_as: str | None
+
+
+class OpenWindow(AnswerBody):
+    """A clock window of the price version that was open."""
+
+    hours: str
+    weekdays: list[int]
+    zone: str
+
+
+class Selection(AnswerBody):
+    """What decided which prices of the version hold: the tier, the prompt's length and the band that it is in, the
+    event's value of each condition that the version names, and the open windows."""
+
+    service_tier: str
+    prompt_tokens: int
+    above: int | None
+    up_to: int | None
+    conditions: dict[str, str | None]
+    windows: list[OpenWindow]
+
+
+class ExplainedPrice(AnswerBody):
+    """A version of the price book; lists and factors are in the form of price files."""
+
+    id: str
+    provider: str
+    model: str
+    currency: Currency
+    valid_from: Time
+    source: str | None
+    lists: list[dict[str, Any]]
+    factors: list[dict[str, Any]]
+
+
+class ExplainedRate(AnswerBody):
+    """CHF for one unit of the currency, from a time on."""
+
+    id: str
+    currency: Currency
+    rate: DecimalText
+    valid_from: Time
+
+
+class Rounding(AnswerBody):
+    """The exact price and the remainder before it, rounded once."""
+
+    mode: Literal["half-even"]
+    places: int
+    unrounded: DecimalText
+    rounded: DecimalText
+
+
+class ExplainedPosting(AnswerBody):
+    """By how much the row changes the balance of an account, and the other side."""
+
+    account_id: str
+    account_type: AccountType
+    user_id: str | None
+    contra_account: ContraAccount
+    amount: DecimalText
+    balance_after: DecimalText | None
+
+
+class Correction(AnswerBody):
+    """A row that takes a charge back or prices it anew, or the charge that such a row is about."""
+
+    transaction_id: str
+    transaction_type: TransactionType
+    amount: DecimalText
+    description: str | None
+    created_at: Time
+    recorded_at: Time
+
+
+class SettledHold(AnswerBody):
+    """The hold that a charge settled."""
+
+    hold_id: str
+    amount: DecimalText
+    created_at: Time
+    settled_at: Time
+
+
+class ExplainedPayment(AnswerBody):
+    """The payment behind a credit: its reference at the payment provider, and the whole of it."""
+
+    reference: str
+    amount: DecimalText
+    credited_at: Time
+
+
+class ExplainedGrant(AnswerBody):
+    """A budget or promotion that the transaction changed: by how much, below zero where it was spent or expired."""
+
+    id: str
+    kind: Literal["BUDGET", "PROMOTION"]
+    description: str
+    granted: DecimalText
+    change: DecimalText
+    expires_at: Time | None
+
+
+class Explanation(AnswerBody):
+    """What a transaction came from. Of what is no charge of usage, event and price are null. `fault` says why a charge
+    does not lead to its price, where its row or what it names was changed."""
+
+    transaction: MovementRow
+    event: ExplainedEvent | None
+    base_cost: ExplainedCost | None
+    lines: list[ExplainedLine]
+    selection: Selection | None
+    price_versions: list[ExplainedPrice]
+    rate: DecimalText | None
+    stored_rate: ExplainedRate | None
+    markup_percent: DecimalText | None
+    exact_price: DecimalText | None
+    carry_before: DecimalText | None
+    carry_after: DecimalText | None
+    amount: DecimalText
+    rounding: Rounding | None
+    grants: list[ExplainedGrant]
+    postings: list[ExplainedPosting]
+    corrections: list[Correction]
+    corrects: Correction | None
+    hold: SettledHold | None
+    payment: ExplainedPayment | None
+    fault: str | None

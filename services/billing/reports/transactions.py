@@ -4,17 +4,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.ledger.domain import transaction_id
+from rappen_contracts.types import parse_uuid
+from services.billing.ledger.domain import transaction_id, transaction_place
 from services.billing.mandates.queries import display_name
 from services.billing.money import from_micro
+from services.billing.reports.errors import TransactionUnknown
 from services.billing.tables import accounts, dimensions, directory_mandates, mandates, transactions
 from services.chassis.caller import Caller
 from services.chassis.database import Database
 from services.chassis.statements import one_of
 
-__all__ = ["Scope", "list_transactions", "read_transaction"]
+__all__ = ["Scope", "find_transaction", "list_transactions", "place_of", "read_transaction", "transaction_json"]
 
 
 def _account_of(account: sa.FromClause, number: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
@@ -28,6 +31,7 @@ _ROWS = (
         transactions,
         _member.c.user_id.label("member_id"),
         _moved.c.type.label("moved_type"),
+        _moved.c.user_id.label("moved_user_id"),
         dimensions.c.provider,
         dimensions.c.model,
         dimensions.c.feature_code,
@@ -91,6 +95,29 @@ async def read_transaction(
     in_chain = sa.and_(transactions.c.posted_account_no == posted_account_no, transactions.c.seq == seq)
     read = _named(_ROWS.where(in_chain).lateral("one")).where(mandates.c.no == mandate_no)
     return transaction_json((await connection.execute(read)).mappings().one())
+
+
+def place_of(transaction: str) -> tuple[int, int]:
+    """The account of a row and its number in the chain, by the text of its id; raises `TransactionUnknown` for a text
+    that no row can have as its id."""
+    try:
+        place = transaction_place(parse_uuid(transaction))
+    except PydanticCustomError:
+        place = None
+    if place is None:
+        raise TransactionUnknown
+    return place
+
+
+async def find_transaction(
+    connection: AsyncConnection, scope: Scope, posted_account_no: int, seq: int
+) -> sa.RowMapping | None:
+    """One row of the scope, by its number in its account's chain; None where the scope has no such row."""
+    in_chain = sa.and_(transactions.c.posted_account_no == posted_account_no, transactions.c.seq == seq)
+    of_account = sa.select(accounts.c.mandate_no).where(accounts.c.no == posted_account_no).scalar_subquery()
+    read = _named(_ROWS.where(in_chain, scope.rows).lateral("one")).where(scope.mandates, mandates.c.no == of_account)
+    found: sa.RowMapping | None = (await connection.execute(read)).mappings().one_or_none()
+    return found
 
 
 def _named(rows: sa.FromClause) -> sa.Select[Any]:

@@ -1,0 +1,143 @@
+"""What one transaction came from: the event, its price, the rounding, and the rows that correct it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic_core import PydanticCustomError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rappen_contracts.types import parse_uuid
+from services.billing.ledger.domain import transaction_id, transaction_place
+from services.billing.ledger.spending import read_grants_text
+from services.billing.pricing import EARLIEST, LATEST
+from services.billing.pricing.derivation import KeptTariff
+from services.billing.pricing.explained import Explained, KeptCharge, explain_charge, explain_reading
+from services.billing.pricing.kept_tariff import StoredPrice, StoredRate, kept_tariff
+from services.billing.pricing.repository import readable_time
+from services.billing.reports.errors import TransactionUnknown
+from services.billing.reports.explanation import Related, explanation_json
+from services.billing.reports.transactions import Scope, find_transaction, place_of
+from services.billing.tables import grants, holds, payment_credits, prices, rates, transactions
+from services.chassis.database import Database
+from services.chassis.statements import one_of
+
+__all__ = ["explain_transaction"]
+
+# Of what corrects a charge, so that the answer stays bounded.
+CORRECTIONS_MAX = 1000
+_REVENUE: sa.ColumnElement[str] = sa.literal_column("'REVENUE'")
+
+
+async def explain_transaction(database: Database, scope: Scope, transaction: str) -> dict[str, Any]:
+    """The whole derivation of a row of the scope, by its id; 404 for any other, whether or not there is one."""
+    place = place_of(transaction)
+    async with database.reading() as connection:
+        row = await find_transaction(connection, scope, *place)
+        if row is None:
+            raise TransactionUnknown
+        explained = await _explained(connection, row)
+        related = Related(
+            corrections=await _corrections(connection, row["mandate_no"], transaction_id(*place)),
+            corrects=await _corrected(connection, row),
+            hold=None if explained is None else await _settled_hold(connection, row),
+            payment=await _payment(connection, row),
+            grants=await _grants(connection, row),
+        )
+    return explanation_json(row, explained, related)
+
+
+async def _explained(connection: AsyncConnection, row: sa.RowMapping) -> Explained | None:
+    """The price of a charge of usage; None for every other row."""
+    if row["contra_account"] != "REVENUE" or row["own"]:
+        return None
+    text = row["derivation"] or ""
+    at = row["occurred_at"] if _in_years(row) else None
+    charge = KeptCharge(text, row["amount"], (row["provider"], row["model"]), at)
+    return explain_charge(charge, await _tariff_of(connection, charge))
+
+
+def _in_years(row: sa.RowMapping) -> bool:
+    time = row["occurred_at"]
+    # The driver gives a time that no date of Python can say without a zone.
+    return time.tzinfo is not None and EARLIEST <= time < LATEST
+
+
+async def _tariff_of(connection: AsyncConnection, charge: KeptCharge) -> KeptTariff:
+    """The price versions of the charge's model and the rates of its currency, of whatever of both its row names."""
+    price_id, rate_id = explain_reading(charge.derivation)
+    found_prices: list[StoredPrice] = []
+    found_rates: list[StoredRate] = []
+    if price_id is not None:
+        provider, model = charge.model
+        versions = sa.select(sa.cast(prices.c.id, sa.Text), prices.c.version, prices.c.set_aside.is_(None))
+        of_model = versions.where(prices.c.provider == provider, prices.c.model == model)
+        found_prices = [StoredPrice(*each) for each in await connection.execute(of_model.order_by(prices.c.id))]
+    if rate_id is not None:
+        named = rates.alias("named")
+        currency = sa.select(named.c.currency).where(sa.cast(named.c.id, sa.Text) == rate_id).scalar_subquery()
+        table = sa.select(
+            sa.cast(rates.c.id, sa.Text),
+            rates.c.currency,
+            readable_time(rates.c.valid_from),
+            sa.cast(rates.c.rate, sa.Text),
+            rates.c.set_aside.is_(None),
+        )
+        of_currency = table.where(rates.c.currency == currency).order_by(rates.c.id)
+        found_rates = [StoredRate(*each) for each in await connection.execute(of_currency)]
+    return kept_tariff(found_prices, found_rates)
+
+
+async def _corrections(connection: AsyncConnection, mandate_no: int, transaction: UUID) -> Sequence[sa.RowMapping]:
+    """The rows that take a charge back or price it anew, in the order in which they were recorded."""
+    columns = transactions.c
+    # Written out, so that the plan for any values can use the index of such rows.
+    naming = sa.and_(columns.own, columns.contra_account == _REVENUE, columns.reference_id == str(transaction))
+    read = sa.select(transactions).where(columns.mandate_no == mandate_no, naming)
+    ordered = read.order_by(columns.recorded_at, columns.posted_account_no, columns.seq).limit(CORRECTIONS_MAX)
+    return (await connection.execute(ordered)).mappings().all()
+
+
+async def _corrected(connection: AsyncConnection, row: sa.RowMapping) -> sa.RowMapping | None:
+    """The charge that a correction is about; None for every other row."""
+    if not row["own"] or row["contra_account"] != "REVENUE":
+        return None
+    try:
+        place = transaction_place(parse_uuid(row["reference_id"] or ""))
+    except PydanticCustomError:
+        place = None
+    if place is None:
+        return None
+    columns = transactions.c
+    in_chain = sa.and_(columns.posted_account_no == place[0], columns.seq == place[1])
+    read = sa.select(transactions).where(columns.mandate_no == row["mandate_no"], in_chain)
+    return (await connection.execute(read)).mappings().one_or_none()
+
+
+async def _settled_hold(connection: AsyncConnection, row: sa.RowMapping) -> sa.RowMapping | None:
+    """The hold that a charge settled, whether its usage named the hold or the hold was captured by it."""
+    columns = holds.c
+    read = sa.select(holds).where(columns.mandate_no == row["mandate_no"], columns.settled_by == row["event_id"])
+    return (await connection.execute(read.order_by(columns.created_at).limit(1))).mappings().one_or_none()
+
+
+async def _grants(connection: AsyncConnection, row: sa.RowMapping) -> Sequence[Mapping[str, Any]]:
+    """The grants that a row changed, in the order in which it did, each with `change` (micro-CHF), below zero for what
+    was spent."""
+    changes = dict(read_grants_text(row["grants"]))
+    if not changes:
+        return ()
+    of_row = sa.and_(grants.c.mandate_no == row["mandate_no"], one_of(grants.c.no, sorted(changes)))
+    found = {each["no"]: each for each in (await connection.execute(sa.select(grants).where(of_row))).mappings()}
+    return [{**found[no], "change": change} for no, change in changes.items() if no in found]
+
+
+async def _payment(connection: AsyncConnection, row: sa.RowMapping) -> sa.RowMapping | None:
+    """The payment behind a credit, of which the row may be a part; None for every other row."""
+    if row["contra_account"] != "PAYMENT_PROVIDER" or row["reference_id"] is None:
+        return None
+    columns = payment_credits.c
+    read = sa.select(payment_credits).where(columns.mandate_no == row["mandate_no"])
+    found = read.where(columns.reference == row["reference_id"]).order_by(columns.credited_at).limit(1)
+    return (await connection.execute(found)).mappings().one_or_none()

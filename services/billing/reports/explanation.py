@@ -1,0 +1,206 @@
+"""The form in which a transaction is explained. Amounts without a currency beside them are CHF, as decimal strings;
+what the event said keeps the event's own names."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from services.billing.ledger.domain import movement, transaction_id
+from services.billing.money import EXACT, MICRO_PLACES, from_micro, plain
+from services.billing.pricing import PriceVersion, Rate, version_to_json
+from services.billing.pricing.explained import Explained
+from services.billing.pricing.sheet import Selection
+from services.billing.pricing.usage import Line
+from services.billing.reports.transactions import transaction_json
+
+__all__ = ["Related", "explanation_json"]
+
+
+class Related(NamedTuple):
+    """What stands beside a row: rows that correct it and the one that it corrects, the hold that it settled, the
+    payment that it is from, and what it moved of which grants."""
+
+    corrections: Sequence[sa.RowMapping]
+    corrects: sa.RowMapping | None
+    hold: sa.RowMapping | None
+    payment: sa.RowMapping | None
+    grants: Sequence[Mapping[str, Any]]
+
+
+def explanation_json(row: sa.RowMapping, explained: Explained | None, related: Related) -> dict[str, Any]:
+    """A row with all that explains it; `explained` is None for what is no charge of usage."""
+    amount = _amount(row["amount"])
+    return {
+        "transaction": transaction_json(row),
+        "event": None if explained is None else _event_json(row, explained),
+        **_price_json(explained),
+        "amount": amount,
+        "rounding": None if explained is None else _rounding_json(explained, amount),
+        "grants": [_grant_json(each) for each in related.grants],
+        "postings": [_posting_json(row)],
+        "corrections": [_correction_json(each) for each in related.corrections],
+        "corrects": None if related.corrects is None else _correction_json(related.corrects),
+        "hold": None if related.hold is None else _hold_json(related.hold),
+        "payment": None if related.payment is None else _payment_json(related.payment),
+        "fault": None if explained is None else explained.fault,
+    }
+
+
+def _event_json(row: sa.RowMapping, explained: Explained) -> dict[str, Any]:
+    usage = explained.usage
+    return {
+        "id": str(row["event_id"]),
+        "time": row["occurred_at"],
+        "kind": "storage" if row["reference_type"] == "STORAGE" else "ai",
+        "user_id": row["member_id"],
+        "provider": row["provider"],
+        "model": row["model"],
+        "cost": None if usage.cost is None else {"amount": usage.cost[0], "currency": usage.cost[1]},
+        "tokens": usage.tokens,
+        "quantities": usage.quantities,
+        "service_tier": usage.service_tier,
+        "conditions": usage.conditions,
+        "response_id": usage.response_id,
+        "feature_code": row["feature_code"],
+        "feature_instance_id": row["feature_instance_id"],
+        "workflow_id": row["workflow_id"],
+        "hold_id": usage.hold_id,
+        "metadata": usage.metadata,
+    }
+
+
+def _price_json(explained: Explained | None) -> dict[str, Any]:
+    """From cost to exact price, with what both follow from."""
+    it = explained
+    cost = None if it is None or it.cost is None else {"amount": _decimal(it.cost), "currency": it.currency}
+    version = None if it is None else it.version
+    return {
+        "baseCost": cost,
+        "lines": [] if it is None else [_line_json(line, it.priced_as) for line in it.lines],
+        "selection": None if it is None or it.selection is None else _selection_json(it.selection),
+        "priceVersions": [] if version is None else [_version_json(version)],
+        "rate": None if it is None or it.rate is None else plain(it.rate),
+        "storedRate": None if it is None or it.stored_rate is None else _rate_json(it.stored_rate),
+        "markupPercent": None if it is None else it.markup,
+        "exactPrice": None if it is None or it.exact is None else _decimal(it.exact),
+        "carryBefore": None if it is None or it.carry_before is None else _decimal(it.carry_before),
+        "carryAfter": None if it is None or it.carry_after is None else _decimal(it.carry_after),
+    }
+
+
+def _line_json(line: Line, priced_as: Mapping[str, str]) -> dict[str, Any]:
+    component, count, unit_price, factor = line
+    charged = EXACT.multiply(Decimal(unit_price), Decimal(factor))
+    return {
+        "component": component,
+        "count": plain(count),
+        "unitPrice": unit_price,
+        "factor": factor,
+        "cost": _decimal(EXACT.multiply(Decimal(count), charged)),
+        "pricedAs": priced_as.get(component),
+    }
+
+
+def _selection_json(selection: Selection) -> dict[str, Any]:
+    return {
+        "serviceTier": selection.tier,
+        "promptTokens": selection.prompt_tokens,
+        "above": selection.above,
+        "upTo": selection.up_to,
+        "conditions": dict(selection.conditions),
+        "windows": [
+            {"hours": window.hours, "weekdays": list(window.weekdays), "zone": window.zone}
+            for window in selection.windows
+        ],
+    }
+
+
+def _version_json(version: PriceVersion) -> dict[str, Any]:
+    form = version_to_json(version)
+    return {
+        "id": version.id,
+        "provider": version.provider,
+        "model": version.model,
+        "currency": version.currency,
+        "validFrom": version.valid_from,
+        "source": version.source or None,
+        "lists": form["lists"],
+        "factors": form.get("factors", []),
+    }
+
+
+def _rate_json(rate: Rate) -> dict[str, Any]:
+    return {"id": rate.id, "currency": rate.currency, "rate": plain(rate.rate), "validFrom": rate.valid_from}
+
+
+def _rounding_json(explained: Explained, amount: str) -> dict[str, Any] | None:
+    """Exact price and remainder before are amount and remainder after: rounded once, half to even."""
+    if explained.exact is None or explained.carry_before is None or explained.carry_after is None:
+        return None
+    unrounded = EXACT.add(explained.exact, explained.carry_before)
+    return {"mode": "half-even", "places": MICRO_PLACES, "unrounded": _decimal(unrounded), "rounded": amount}
+
+
+def _posting_json(row: sa.RowMapping) -> dict[str, Any]:
+    """The account whose balance the row changes, by how much, and the other side."""
+    return {
+        "accountId": str(row["posted_account_no"]),
+        "accountType": row["moved_type"],
+        "userId": row["moved_user_id"],
+        "contraAccount": row["contra_account"],
+        "amount": _amount(movement(row["transaction_type"], row["amount"])),
+        # Usage of an UNLIMITED mandate moves nobody's balance.
+        "balanceAfter": None if row["moved_type"] == "INTERNAL" else _amount(row["balance_after"]),
+    }
+
+
+def _correction_json(row: sa.RowMapping) -> dict[str, Any]:
+    return {
+        "transactionId": transaction_id(row["posted_account_no"], row["seq"]),
+        "transactionType": row["transaction_type"],
+        "amount": _amount(movement(row["transaction_type"], row["amount"])),
+        "description": row["description"],
+        "createdAt": row["occurred_at"],
+        "recordedAt": row["recorded_at"],
+    }
+
+
+def _hold_json(hold: sa.RowMapping) -> dict[str, Any]:
+    return {
+        "holdId": str(hold["id"]),
+        "amount": _amount(hold["amount"]),
+        "createdAt": hold["created_at"],
+        "settledAt": hold["settled_at"],
+    }
+
+
+def _grant_json(grant: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": str(grant["no"]),
+        "kind": grant["kind"],
+        "description": grant["description"],
+        "granted": _amount(grant["amount"]),
+        "change": _amount(grant["change"]),
+        "expiresAt": grant["expires_at"],
+    }
+
+
+def _payment_json(payment: sa.RowMapping) -> dict[str, Any]:
+    return {
+        "reference": payment["reference"],
+        "amount": _amount(payment["amount"]),
+        "creditedAt": payment["credited_at"],
+    }
+
+
+def _amount(micros: int) -> str:
+    return format(from_micro(micros), "f")
+
+
+def _decimal(number: Decimal) -> str:
+    """All digits of a number, and at least the six decimals of an amount."""
+    exponent = number.normalize(EXACT).as_tuple().exponent
+    places = max(MICRO_PLACES, -exponent if isinstance(exponent, int) else 0)
+    return f"{number:.{places}f}"
