@@ -13,25 +13,23 @@ from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
-from services.chassis.problems import REQUEST_ID_HEADER, install_problems
 from services.chassis.process import Component, Resource, Site, run_process
 from services.chassis.relay import Relay
+from services.chassis.requests import REQUEST_ID_HEADER, Direct, DirectPaths, install_problems
 from services.gateway.access.identity import DevelopmentKey, IssuerClient, RemoteKeySet, TokenVerifier, TrustedIssuer
-from services.gateway.access.limits import RATE_LIMIT_HEADERS, RateLimitHeaders, RateLimits
 from services.gateway.access.scope import ScopeReader
 from services.gateway.access.windows import OwnWindows, SharedWindows
 from services.gateway.api import own_routes
 from services.gateway.directory.changes import Directory
 from services.gateway.directory.domain.roles import RoleNames
-from services.gateway.edge.admission import Admission
-from services.gateway.edge.connections import BoundedHttp
+from services.gateway.edge.admission import RATE_LIMIT_HEADERS, Admission, RateLimits
+from services.gateway.edge.connections import BoundedHttp, HttpClient
 from services.gateway.edge.cors import Cors
 from services.gateway.edge.document import build_document
 from services.gateway.edge.errors import IDEMPOTENCY_KEY_HEADER
 from services.gateway.edge.forwarding import ServiceClient, forwarded_operations
-from services.gateway.edge.http_client import HttpClient
 from services.gateway.edge.operations import SERVICES, operations_of, read_document
-from services.gateway.edge.routing import Direct, DirectPaths, in_order
+from services.gateway.edge.routing import in_order
 from services.gateway.edge.well_known import well_known_routes
 from services.gateway.settings import GatewaySettings
 from services.gateway.usage.publisher import UsagePublisher
@@ -137,7 +135,7 @@ def _edge(app: FastAPI, forwarded: list[Direct], settings: GatewaySettings) -> A
     """The application behind what every answer passes, also that of a request that failed unexpectedly, from the inside
     out."""
     return Cors(
-        RateLimitHeaders(DirectPaths(app, forwarded, answer_s=ANSWER_S)),
+        DirectPaths(app, forwarded, answer_s=ANSWER_S),
         origins=settings.frontend_origins,
         loopback=settings.loopback_origins,
         methods=METHODS,

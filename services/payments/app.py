@@ -8,9 +8,9 @@ from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
-from services.chassis.problems import install_problems
 from services.chassis.process import Component, Resource, run_process
 from services.chassis.relay import Relay
+from services.chassis.requests import install_problems
 from services.payments.checkouts import api as checkouts
 from services.payments.checkouts.api import CheckoutContext
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout

@@ -12,7 +12,7 @@ from services.chassis.bodies import IDENTIFIER, IDENTIFIER_SCHEMA
 from services.chassis.caller import CurrentCaller, require_person
 from services.chassis.exact_json import ExactJsonRoute
 from services.chassis.operations import Access, Repeat, operation
-from services.chassis.problems import request_id_of
+from services.chassis.requests import request_id_of
 from services.chassis.state import of_state
 from services.chassis.validation import Form
 from services.payments.checkouts.bodies import Checkout, CheckoutOptions, Confirmation, Confirmed, Redirect
