@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from services.chassis.validation import FieldFault, Texts, faults_of, say, summary
+from services.chassis.validation import FieldFault, Texts, both, faults_of, say, summary
 
 __all__ = [
     "IdempotencyMismatch",
@@ -35,10 +35,7 @@ class Problem(Exception):  # noqa: N818 - the field's term is problem, not error
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL"
     title: ClassVar[str] = "Internal error"
-    texts: ClassVar[Texts] = {
-        "en": "Something went wrong on our side.",
-        "de": "Bei uns ist etwas schiefgegangen.",
-    }
+    texts: ClassVar[Texts] = both("Something went wrong on our side.", "Bei uns ist etwas schiefgegangen.")
 
     def __init__(
         self,
@@ -85,10 +82,10 @@ class Unavailable(Problem):
     status = 503
     code = "UNAVAILABLE"
     title = "Temporarily unavailable"
-    texts: ClassVar[Texts] = {
-        "en": "A part of the platform is not reachable; please try again.",
-        "de": "Ein Teil der Plattform ist nicht erreichbar; bitte noch einmal versuchen.",
-    }
+    texts = both(
+        "A part of the platform is not reachable; please try again.",
+        "Ein Teil der Plattform ist nicht erreichbar; bitte noch einmal versuchen.",
+    )
 
 
 class OutcomeUnknown(Problem):
@@ -97,12 +94,11 @@ class OutcomeUnknown(Problem):
     status = 503
     code = "OUTCOME_UNKNOWN"
     title = "Outcome unknown"
-    texts: ClassVar[Texts] = {
-        "en": "No answer came in time, so it is not known whether the change was made; please look before repeating"
-        " it.",
-        "de": "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde; bitte vor"
+    texts = both(
+        "No answer came in time, so it is not known whether the change was made; please look before repeating it.",
+        "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde; bitte vor"
         " einer Wiederholung nachsehen.",
-    }
+    )
 
 
 class InvalidBody(Problem):
@@ -111,15 +107,10 @@ class InvalidBody(Problem):
     status = 422
     code = "VALIDATION"
     title = "Invalid request"
-    texts: ClassVar[Texts] = {
-        "en": "The request is not valid: {summary}.",
-        "de": "Die Anfrage ist ungültig: {summary}.",
-    }
+    texts = both("The request is not valid: {summary}.", "Die Anfrage ist ungültig: {summary}.")
 
-    def __init__(
-        self, errors: Sequence[FieldFault], *, code: str | None = None, extra: Mapping[str, Any] | None = None
-    ) -> None:
-        super().__init__(code=code, errors=errors, extra=extra, summary=summary(errors))
+    def __init__(self, errors: Sequence[FieldFault], *, code: str | None = None) -> None:
+        super().__init__(code=code, errors=errors, summary=summary(errors))
 
 
 class IdempotencyMismatch(Problem):
@@ -128,10 +119,10 @@ class IdempotencyMismatch(Problem):
     status = 422
     code = "IDEMPOTENCY_MISMATCH"
     title = "Idempotency key used before"
-    texts: ClassVar[Texts] = {
-        "en": "This Idempotency-Key was used for another request.",
-        "de": "Dieser Idempotency-Key wurde schon für eine andere Anfrage verwendet.",
-    }
+    texts = both(
+        "This Idempotency-Key was used for another request.",
+        "Dieser Idempotency-Key wurde schon für eine andere Anfrage verwendet.",
+    )
 
 
 _STATUS_TEXTS: dict[int, tuple[str, str, str, str]] = {
@@ -167,7 +158,7 @@ _GERMAN_TITLES: Mapping[int, str] = {
 def problem_of_status(status: int, headers: Mapping[str, str] | None) -> Problem:
     """The refusal that says no more than a status does, such as the web framework's."""
     code, title, english, german = _STATUS_TEXTS.get(status, _STATUS_TEXTS[400])
-    plain = type("Plain", (Problem,), {"status": status, "title": title, "texts": {"en": english, "de": german}})
+    plain = type("Plain", (Problem,), {"status": status, "title": title, "texts": both(english, german)})
     problem: Problem = plain(code=code, headers=headers)
     return problem
 

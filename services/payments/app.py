@@ -71,7 +71,9 @@ def serve(settings: PaymentsSettings, role: str) -> None:
             faults=faults,
         )
     if role in ("worker", "all"):
-        components += _worker(settings, database=database, stripe=stripe, clock=clock, faults=faults)
+        events = ProcessEvents(database, stripe, clock=clock, faults=faults)
+        relay = Relay.of_service("payments", settings, database, clock=clock)
+        components += [Inbox(database, events, clock=clock), relay]
     run_process(app, http=settings.http, health=health, resources=resources, components=components)
 
 
@@ -105,18 +107,3 @@ def _serve_routes(
     app.state.caller = CallerVerifier(audience="payments", secret=settings.internal_secret.get_secret_value())
     app.state.checkouts = CheckoutContext(create, confirm, settings.top_up_amounts)
     app.state.receive_event = receive
-
-
-def _worker(
-    settings: PaymentsSettings, *, database: Database, stripe: StripeGateway, clock: Clock, faults: FaultPoints
-) -> list[Component]:
-    events = ProcessEvents(database, stripe, clock=clock, faults=faults)
-    relay = Relay(
-        database,
-        settings.kafka,
-        client_id=f"payments-relay-{settings.instance}",
-        source="/rappen/payments",
-        clock=clock,
-        faults=faults,
-    )
-    return [Inbox(database, events, clock=clock), relay]

@@ -65,13 +65,6 @@ def _worker(
     settings: SubscriptionsSettings, database: Database, catalogue: Catalogue, clock: Clock, health: Health
 ) -> list[Component]:
     faults = FaultPoints(settings.faults_folder)
-    relay = Relay(
-        database,
-        settings.kafka,
-        client_id=f"subscriptions-relay-{settings.instance}",
-        source="/rappen/subscriptions",
-        clock=clock,
-        faults=faults,
-    )
+    relay = Relay.of_service("subscriptions", settings, database, clock=clock)
     consumers = subscribers.build(settings, database=database, clock=clock, faults=faults, health=health)
     return [*consumers, relay, *jobs.build(settings, database=database, catalogue=catalogue, clock=clock)]

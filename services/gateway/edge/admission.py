@@ -17,7 +17,7 @@ from services.chassis.exact_json import ExactJsonRoute, read_json
 from services.chassis.operations import Access, Repeat
 from services.chassis.problems import InvalidBody
 from services.chassis.requests import add_headers, answer_undecided_with, deadline_of, language_of, mark_as_read
-from services.chassis.validation import FieldFault, faults_of
+from services.chassis.validation import FieldFault, both, faults_of
 from services.gateway.access.errors import RateLimited
 from services.gateway.access.identity import Identity, TokenVerifier
 from services.gateway.access.scope import ScopeReader
@@ -57,7 +57,7 @@ _FOR_PEOPLE = (Access.PERSON, Access.MEMBER, Access.MANDATE_ADMIN)
 _IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
 # The form of a path value that is not an id.
 _PATH_TYPES: dict[str, TypeAdapter[str]] = {"role": TypeAdapter(Name)}
-_NO_OBJECT = FieldFault("body", {"en": "a JSON object is expected", "de": "ein JSON-Objekt wird erwartet"})
+_NO_OBJECT = FieldFault("body", both("a JSON object is expected", "ein JSON-Objekt wird erwartet"))
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -14,7 +14,7 @@ from services.chassis.logging import get_logger
 from services.chassis.operations import Repeat
 from services.chassis.problems import InvalidBody, OutcomeUnknown, Problem, Unavailable
 from services.chassis.requests import Answering, Direct, deadline_of, request_id_of
-from services.chassis.validation import FieldFault
+from services.chassis.validation import FieldFault, both
 from services.gateway.edge.admission import Admission, Call, body_of, read_body
 from services.gateway.edge.connections import Answer, HttpClient, NoAnswer, NoConnection
 from services.gateway.edge.errors import (
@@ -128,7 +128,7 @@ def _user_id(body: bytes) -> str | None:
     user_id = given.get("userId") if isinstance(given, dict) else None
     if user_id is None or isinstance(user_id, str):
         return user_id
-    raise InvalidBody([FieldFault("userId", {"en": "text is expected", "de": "Text wird erwartet"})])
+    raise InvalidBody([FieldFault("userId", both("text is expected", "Text wird erwartet"))])
 
 
 async def _forward_raw(client: "ServiceClient", operation: Operation, request: Request, *headers: str) -> Response:
