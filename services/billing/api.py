@@ -23,6 +23,7 @@ from services.chassis.caller import CallerVerifier
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
+from services.chassis.requests import Direct, DirectPaths
 
 __all__ = ["add_routes", "serve_routes"]
 
@@ -55,8 +56,4 @@ def serve_routes(
     app.state.holds = holds.HoldHandlers(caller, authorize, capture, clock=clock)
     app.state.check = checks.check_handler(caller, check_funds)
 
-    def direct(path: str) -> checks.DirectHandler | None:
-        handler: checks.DirectHandler | None = app.state.check if path == checks.PATH else app.state.holds.find(path)
-        return handler
-
-    return checks.DirectPaths(app, direct)
+    return DirectPaths(app, [Direct("POST", checks.PATH, app.state.check), *app.state.holds.direct()])

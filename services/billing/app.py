@@ -14,9 +14,9 @@ from services.chassis.clock import Clock, platform_clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
-from services.chassis.problems import install_problems
 from services.chassis.process import Component, run_process
 from services.chassis.relay import Relay
+from services.chassis.requests import install_problems
 
 __all__ = ["application", "serve"]
 

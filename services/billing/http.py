@@ -16,8 +16,8 @@ from services.billing.settings import BillingSettings
 from services.chassis.caller import CurrentCaller
 from services.chassis.clock import Clock
 from services.chassis.database import Database, extend_timeouts
-from services.chassis.deadlines import LONG_ANSWER_S, deadline_of
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
+from services.chassis.requests import LONG_ANSWER_S, deadline_of
 from services.chassis.state import of_state
 from services.chassis.validation import value_fault
 

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict
 
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = [
     "CALLER_HEADER",
@@ -18,6 +19,7 @@ __all__ = [
     "CallerVerifier",
     "CurrentCaller",
     "Forbidden",
+    "MandateUnknown",
     "ServiceAccountNeeded",
     "Unauthenticated",
     "require_person",
@@ -38,35 +40,44 @@ class Forbidden(Problem):
     status = 403
     code = "FORBIDDEN"
     title = "Not allowed"
-    texts = {"en": "You are not allowed to do this.", "de": "Sie dürfen das nicht."}  # noqa: RUF012
+    texts = both("You are not allowed to do this.", "Sie dürfen das nicht.")
 
 
 class PersonNeeded(Forbidden):
     """A service account asks for what only people may do."""
 
-    texts = {  # noqa: RUF012
-        "en": "This is for people; the token of a service account does not serve here.",
-        "de": "Das ist für Personen; das Token eines Dienstkontos genügt hier nicht.",
-    }
+    texts = both(
+        "This is for people; the token of a service account does not serve here.",
+        "Das ist für Personen; das Token eines Dienstkontos genügt hier nicht.",
+    )
 
 
 class ServiceAccountNeeded(Forbidden):
     """A person asks for what only service accounts may do."""
 
-    texts = {  # noqa: RUF012
-        "en": "This is for service accounts; a person's token does not serve here.",
-        "de": "Das ist für Dienstkonten; das Token einer Person genügt hier nicht.",
-    }
+    texts = both(
+        "This is for service accounts; a person's token does not serve here.",
+        "Das ist für Dienstkonten; das Token einer Person genügt hier nicht.",
+    )
 
 
 class InsufficientScope(Forbidden):
     """The token of a service account does not have the scope that this needs."""
 
     code = "INSUFFICIENT_SCOPE"
-    texts = {  # noqa: RUF012
-        "en": "This needs a service account's token with the scope {scope}.",
-        "de": "Das braucht das Token eines Dienstkontos mit dem Scope {scope}.",
-    }
+    texts = both(
+        "This needs a service account's token with the scope {scope}.",
+        "Das braucht das Token eines Dienstkontos mit dem Scope {scope}.",
+    )
+
+
+class MandateUnknown(Problem):
+    """There is no such mandate; answered only to those who may know that."""
+
+    status = 404
+    code = "MANDATE_UNKNOWN"
+    title = "Unknown mandate"
+    texts = both("There is no such mandate.", "Diesen Mandanten gibt es nicht.")
 
 
 class Unauthenticated(Problem):
@@ -75,7 +86,7 @@ class Unauthenticated(Problem):
     status = 401
     code = "UNAUTHENTICATED"
     title = "Not authenticated"
-    texts = {"en": "A valid token is needed.", "de": "Ein gültiges Token ist nötig."}  # noqa: RUF012
+    texts = both("A valid token is needed.", "Ein gültiges Token ist nötig.")
 
 
 class Caller(BaseModel):

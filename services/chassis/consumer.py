@@ -25,7 +25,6 @@ from aiokafka.errors import KafkaError
 
 from rappen_contracts import ContractError, Event, decode
 from services.chassis.clock import Clock
-from services.chassis.cut_value import CutValue
 from services.chassis.database import Database, is_transient
 from services.chassis.dead_letter_limit import DeadLetterLimit
 from services.chassis.faults import FaultPoints
@@ -38,6 +37,7 @@ from services.chassis.metrics import (
     EVENT_AGE_SECONDS,
     TRANSIENT_RETRIES,
 )
+from services.chassis.partition_records import CutValue
 from services.chassis.quarantine import Refused
 from services.chassis.settings import KafkaSettings, ServiceSettings
 from services.chassis.watchdog import Watchdog
@@ -72,7 +72,6 @@ class Received:
 
     @property
     def id(self) -> UUID:
-        """The event's id."""
         return self.event.id
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = [
     "DuplicateKey",
@@ -37,7 +38,7 @@ class MalformedJson(Problem):
     status = 422
     code = "MALFORMED_JSON"
     title = "Malformed JSON"
-    texts = {"en": "The body is not valid JSON.", "de": "Der Inhalt ist kein gültiges JSON."}  # noqa: RUF012
+    texts = both("The body is not valid JSON.", "Der Inhalt ist kein gültiges JSON.")
 
 
 class BodyTooLarge(Problem):
@@ -46,7 +47,7 @@ class BodyTooLarge(Problem):
     status = 413
     code = "BODY_TOO_LARGE"
     title = "Too large"
-    texts = {"en": "The request is too large.", "de": "Die Anfrage ist zu gross."}  # noqa: RUF012
+    texts = both("The request is too large.", "Die Anfrage ist zu gross.")
 
 
 class DuplicateKey(Problem):
@@ -55,10 +56,7 @@ class DuplicateKey(Problem):
     status = 422
     code = "DUPLICATE_KEY"
     title = "Duplicate key"
-    texts = {  # noqa: RUF012
-        "en": "An object in the body has a key twice.",
-        "de": "Ein Objekt im Inhalt hat einen Schlüssel zweimal.",
-    }
+    texts = both("An object in the body has a key twice.", "Ein Objekt im Inhalt hat einen Schlüssel zweimal.")
 
 
 class NumberOutOfRange(Problem):
@@ -67,10 +65,10 @@ class NumberOutOfRange(Problem):
     status = 422
     code = "NUMBER_OUT_OF_RANGE"
     title = "Number out of range"
-    texts = {  # noqa: RUF012
-        "en": "The body has a number that is too large, too small or too long.",
-        "de": "Der Inhalt hat eine Zahl, die zu gross, zu klein oder zu lang ist.",
-    }
+    texts = both(
+        "The body has a number that is too large, too small or too long.",
+        "Der Inhalt hat eine Zahl, die zu gross, zu klein oder zu lang ist.",
+    )
 
 
 class JsonNumber(Decimal):

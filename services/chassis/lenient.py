@@ -20,8 +20,7 @@ from aiokafka.record.memory_records import _MemoryRecordsPy
 from aiokafka.record.util import decode_varint_py as decode_varint
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
-from services.chassis.cut_value import CUT_BYTES, CutValue
-from services.chassis.partition_records import LightRecords, cut_key, cut_value
+from services.chassis.partition_records import CUT_BYTES, CutValue, LightRecords, cut_key, cut_value
 from services.chassis.unpacking import HEADERS_MAX, UNPACKED_BYTES_MAX, Damaged, header_count, unpack
 
 __all__ = ["UnreadValue", "lenient_records"]

@@ -52,13 +52,12 @@ def outbox_row(
     event_id: UUID,
     occurred_at: datetime,
     key: str,
-    traceparent: str | None = None,
 ) -> OutboxRow:
     """The row of one event; an event of another model is a programming error."""
     if not isinstance(data, event.model):
         raise TypeError(f"{event.type} does not carry {type(data).__name__}")
     text = to_json(data, exclude_none=True).decode()
-    return OutboxRow(event.name, key, event.type, event_id, occurred_at, text, traceparent)
+    return OutboxRow(event.name, key, event.type, event_id, occurred_at, text)
 
 
 async def append_outbox(connection: AsyncConnection, rows: Sequence[OutboxRow]) -> None:

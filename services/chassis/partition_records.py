@@ -5,17 +5,19 @@ needs, and the bytes that it takes, counted once.
 """
 
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from aiokafka.consumer.fetcher import PartitionRecords
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
-from services.chassis.cut_value import CutValue
 
-__all__ = ["HEADER_OVERHEAD_BYTES", "KafkaRecord", "LightRecords", "cut_key", "cut_value"]
+__all__ = ["CUT_BYTES", "HEADER_OVERHEAD_BYTES", "CutValue", "KafkaRecord", "LightRecords", "cut_key", "cut_value"]
 
 # What a header takes beside its text.
 HEADER_OVERHEAD_BYTES = 64
+# What is kept of a value over the limit of a record. A key is kept up to that limit itself.
+CUT_BYTES = 64 * 1024
 
 
 class KafkaRecord(NamedTuple):
@@ -29,6 +31,23 @@ class KafkaRecord(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     size: int = 0
+
+
+class CutValue(bytes):
+    """The beginning of a value that is over the limit, with the length and digest of the whole."""
+
+    length: int
+    digest: bytes
+    code = "RECORD_TOO_LARGE"
+    why = f"at most {RECORD_BYTES_MAX} bytes"
+
+    @classmethod
+    def of(cls, value: bytes) -> "CutValue":
+        """The truncated form of a value, with its length and digest."""
+        cut = cls(value[:CUT_BYTES])
+        cut.length = len(value)
+        cut.digest = sha256(value).digest()
+        return cut
 
 
 def cut_key(key: bytes | None) -> bytes | None:

@@ -1,45 +1,27 @@
-"""Errors over HTTP: RFC 9457 problem documents with a stable code, a readable detail and the request's id.
+"""Refusals over HTTP: RFC 9457 problem documents with a stable code, a readable detail and the request's id.
 
-No text of an exception leaves the process: what is not a `Problem` becomes a constant sentence. Everything that people
-read is there in English and German.
+Everything that people read is there in English and German.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
-from uuid import uuid4
 
-import orjson
-from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.chassis.database import is_transient, is_undecided
-from services.chassis.deadlines import ANSWER_S, Deadline
-from services.chassis.logging import get_logger
-from services.chassis.validation import FieldFault, Texts, faults_of, say, summary
+from services.chassis.validation import FieldFault, Texts, both, faults_of, say, summary
 
 __all__ = [
     "IdempotencyMismatch",
     "InvalidBody",
     "OutcomeUnknown",
     "Problem",
-    "answer_directly",
-    "answer_undecided_with",
-    "failure_response",
-    "identify",
-    "install_problems",
+    "Unavailable",
     "invalid_body",
-    "mark_as_read",
-    "problem_response",
+    "problem_of_status",
 ]
 
 TYPE_BASE = "urn:rappen:problem:"
-REQUEST_ID_HEADER = "X-Request-Id"
-
-_log = get_logger(__name__)
 
 
 class Problem(Exception):  # noqa: N818 - the field's term is problem, not error.
@@ -53,10 +35,7 @@ class Problem(Exception):  # noqa: N818 - the field's term is problem, not error
     status: ClassVar[int] = 500
     code: ClassVar[str] = "INTERNAL"
     title: ClassVar[str] = "Internal error"
-    texts: ClassVar[Texts] = {
-        "en": "Something went wrong on our side.",
-        "de": "Bei uns ist etwas schiefgegangen.",
-    }
+    texts: ClassVar[Texts] = both("Something went wrong on our side.", "Bei uns ist etwas schiefgegangen.")
 
     def __init__(
         self,
@@ -81,6 +60,21 @@ class Problem(Exception):  # noqa: N818 - the field's term is problem, not error
         }
         return say(self.texts, language).format(**values)
 
+    def document(self, language: str, request_id: str) -> dict[str, Any]:
+        """The problem document of this refusal, in that language."""
+        document: dict[str, Any] = {
+            "type": TYPE_BASE + self.actual_code.lower().replace("_", "-"),
+            "title": _GERMAN_TITLES.get(self.status, _GERMAN_TITLES[500]) if language == "de" else self.title,
+            "status": self.status,
+            "detail": self.detail(language),
+            "code": self.actual_code,
+            "requestId": request_id,
+            **self.extra,
+        }
+        if self.errors or self.status == 422:
+            document["errors"] = [fault.wire(language) for fault in self.errors]
+        return document
+
 
 class Unavailable(Problem):
     """A dependency is away; trying again later can succeed."""
@@ -88,10 +82,10 @@ class Unavailable(Problem):
     status = 503
     code = "UNAVAILABLE"
     title = "Temporarily unavailable"
-    texts: ClassVar[Texts] = {
-        "en": "A part of the platform is not reachable; please try again.",
-        "de": "Ein Teil der Plattform ist nicht erreichbar; bitte noch einmal versuchen.",
-    }
+    texts = both(
+        "A part of the platform is not reachable; please try again.",
+        "Ein Teil der Plattform ist nicht erreichbar; bitte noch einmal versuchen.",
+    )
 
 
 class OutcomeUnknown(Problem):
@@ -100,12 +94,11 @@ class OutcomeUnknown(Problem):
     status = 503
     code = "OUTCOME_UNKNOWN"
     title = "Outcome unknown"
-    texts: ClassVar[Texts] = {
-        "en": "No answer came in time, so it is not known whether the change was made; please look before repeating"
-        " it.",
-        "de": "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde; bitte vor"
+    texts = both(
+        "No answer came in time, so it is not known whether the change was made; please look before repeating it.",
+        "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde; bitte vor"
         " einer Wiederholung nachsehen.",
-    }
+    )
 
 
 class InvalidBody(Problem):
@@ -114,15 +107,10 @@ class InvalidBody(Problem):
     status = 422
     code = "VALIDATION"
     title = "Invalid request"
-    texts: ClassVar[Texts] = {
-        "en": "The request is not valid: {summary}.",
-        "de": "Die Anfrage ist ungültig: {summary}.",
-    }
+    texts = both("The request is not valid: {summary}.", "Die Anfrage ist ungültig: {summary}.")
 
-    def __init__(
-        self, errors: Sequence[FieldFault], *, code: str | None = None, extra: Mapping[str, Any] | None = None
-    ) -> None:
-        super().__init__(code=code, errors=errors, extra=extra, summary=summary(errors))
+    def __init__(self, errors: Sequence[FieldFault], *, code: str | None = None) -> None:
+        super().__init__(code=code, errors=errors, summary=summary(errors))
 
 
 class IdempotencyMismatch(Problem):
@@ -131,10 +119,10 @@ class IdempotencyMismatch(Problem):
     status = 422
     code = "IDEMPOTENCY_MISMATCH"
     title = "Idempotency key used before"
-    texts: ClassVar[Texts] = {
-        "en": "This Idempotency-Key was used for another request.",
-        "de": "Dieser Idempotency-Key wurde schon für eine andere Anfrage verwendet.",
-    }
+    texts = both(
+        "This Idempotency-Key was used for another request.",
+        "Dieser Idempotency-Key wurde schon für eine andere Anfrage verwendet.",
+    )
 
 
 _STATUS_TEXTS: dict[int, tuple[str, str, str, str]] = {
@@ -167,159 +155,12 @@ _GERMAN_TITLES: Mapping[int, str] = {
 }
 
 
-def language_of(request: Request) -> str:
-    """`de` or `en`, by Accept-Language; the first of the two that is named wins."""
-    for part in request.headers.get("accept-language", "").lower().split(","):
-        tag = part.split(";", 1)[0].strip()[:2]
-        if tag in ("de", "en"):
-            return tag
-    return "en"
-
-
-def problem_response(request: Request, problem: Problem) -> Response:
-    """The refusal as a problem document, in the language of the request."""
-    language = language_of(request)
-    document: dict[str, Any] = {
-        "type": TYPE_BASE + problem.actual_code.lower().replace("_", "-"),
-        "title": _GERMAN_TITLES.get(problem.status, _GERMAN_TITLES[500]) if language == "de" else problem.title,
-        "status": problem.status,
-        "detail": problem.detail(language),
-        "code": problem.actual_code,
-        "requestId": request_id_of(request),
-        **problem.extra,
-    }
-    if problem.errors or problem.status == 422:
-        document["errors"] = [fault.wire(language) for fault in problem.errors]
-    return Response(
-        orjson.dumps(document, default=str),
-        status_code=problem.status,
-        media_type="application/problem+json",
-        headers=problem.headers,
-    )
-
-
-def request_id_of(request: Request) -> str:
-    """The id under which this request is logged; services take over the gateway's."""
-    return str(getattr(request.state, "request_id", ""))
-
-
-def identify(request: Request) -> str:
-    """Gives a request its id: the caller's, where it can be one, or else a new one."""
-    given = request.headers.get(REQUEST_ID_HEADER, "")
-    valid = given.isascii() and 0 < len(given) <= 64 and given.isprintable()
-    request_id = given if valid else str(uuid4())
-    request.state.request_id = request_id
-    return request_id
-
-
-def mark_as_read(request: Request) -> None:
-    """Says that this request changes nothing, whatever its method: it can be repeated."""
-    request.state.reads = True
-
-
-def answer_undecided_with(request: Request, problem: Problem) -> None:
-    """Says what to answer when it is not known whether the change of this request was made."""
-    request.state.undecided = problem
-
-
-def _changes(request: Request) -> bool:
-    return request.method not in ("GET", "HEAD", "OPTIONS") and not getattr(request.state, "reads", False)
-
-
-class _Identify:
-    """Gives each request its id and its deadline, and answers what nobody else caught; plain ASGI, because it is on
-    every path."""
-
-    def __init__(self, app: ASGIApp, answer_s: float) -> None:
-        self._app = app
-        self._answer_s = answer_s
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope, receive)
-        request_id = identify(request)
-        deadline = request.state.deadline = Deadline(self._answer_s)
-        started = False
-
-        async def send_identified(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER.lower().encode(), request_id.encode())]
-            await send(message)
-
-        async def send_in_time(message: Message) -> None:
-            nonlocal started
-            if not started:
-                deadline.lift()
-                started = True
-            await send_identified(message)
-
-        try:
-            async with deadline:
-                await self._app(scope, receive, send_in_time)
-        except Exception as error:
-            if started:
-                raise
-            await failure_response(request, error)(scope, receive, send_identified)
-
-
-async def answer_directly(
-    answering: Callable[[Request], Awaitable[Response]],
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    *,
-    answer_s: float = ANSWER_S,
-) -> None:
-    """Answers a request in front of the web framework, whose layers cost more than many an answer: with the same id,
-    deadline and problem documents as behind it."""
-    request = Request(scope, receive)
-    request_id = identify(request)
-    deadline = request.state.deadline = Deadline(answer_s)
-    try:
-        async with deadline:
-            answer = await answering(request)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the answer to it is a problem document.
-        answer = failure_response(request, error)
-    answer.headers[REQUEST_ID_HEADER] = request_id
-    await answer(scope, receive, send)
-
-
-def install_problems(app: FastAPI, *, answer_s: float = ANSWER_S) -> None:
-    """Maps every way a request can fail to a problem document and gives each request its id and its deadline."""
-    app.add_middleware(_Identify, answer_s=answer_s)
-
-    @app.exception_handler(Problem)
-    async def refused(request: Request, error: Problem) -> Response:
-        return problem_response(request, error)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return problem_response(request, invalid_body(error))
-
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> Response:
-        return problem_response(request, _plain(error.status_code, error.headers))
-
-
-def _plain(status: int, headers: Mapping[str, str] | None) -> Problem:
+def problem_of_status(status: int, headers: Mapping[str, str] | None) -> Problem:
+    """The refusal that says no more than a status does, such as the web framework's."""
     code, title, english, german = _STATUS_TEXTS.get(status, _STATUS_TEXTS[400])
-    plain = type("Plain", (Problem,), {"status": status, "title": title, "texts": {"en": english, "de": german}})
+    plain = type("Plain", (Problem,), {"status": status, "title": title, "texts": both(english, german)})
     problem: Problem = plain(code=code, headers=headers)
     return problem
-
-
-def failure_response(request: Request, error: Exception) -> Response:
-    """The answer to a request that raised: the problem itself, a body that is not valid, or what nobody expected."""
-    if isinstance(error, Problem):
-        return problem_response(request, error)
-    if isinstance(error, ValidationError):
-        return problem_response(request, invalid_body(error))
-    if isinstance(error, ClientDisconnect):
-        # Nobody reads this; and a caller who hangs up within a body is no fault of ours that would be logged as one.
-        return problem_response(request, _plain(400, None))
-    return _unexpected(request, error)
 
 
 def invalid_body(error: RequestValidationError | ValidationError, *, code: str | None = None) -> Problem:
@@ -328,17 +169,3 @@ def invalid_body(error: RequestValidationError | ValidationError, *, code: str |
         return InvalidBody(faults_of(error), code=code)
     # FastAPI puts in front where the value was: body, query, path or header.
     return InvalidBody(faults_of({**fault, "loc": fault["loc"][1:]} for fault in error.errors()), code=code)
-
-
-def _unexpected(request: Request, error: Exception) -> Response:
-    if is_transient(error):
-        _log.warning(
-            "dependency away", request_id=request_id_of(request), path=request.url.path, error=type(error).__name__
-        )
-        undecided = _changes(request) and is_undecided(error)
-        unknown: Problem = getattr(request.state, "undecided", None) or OutcomeUnknown()
-        problem = unknown if undecided else Unavailable()
-        problem.headers["Retry-After"] = "1"
-        return problem_response(request, problem)
-    _log.error("request failed", request_id=request_id_of(request), path=request.url.path, exc_info=error)
-    return problem_response(request, Problem())

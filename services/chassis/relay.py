@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
@@ -24,7 +24,7 @@ from services.chassis.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_PUBLISHED, OU
 from services.chassis.outbox import OutboxRow
 from services.chassis.process import pause
 from services.chassis.quarantine import dead_letter_headers, sent_key
-from services.chassis.settings import KafkaSettings
+from services.chassis.settings import KafkaSettings, ServiceSettings
 
 __all__ = ["Relay"]
 
@@ -88,6 +88,18 @@ class Relay:
         self._source = source.encode()
         self._clock = clock
         self._faults = faults
+
+    @classmethod
+    def of_service(cls, service: str, settings: ServiceSettings, database: Database, *, clock: Clock) -> Self:
+        """The relay of a service that has no states."""
+        return cls(
+            database,
+            settings.kafka,
+            client_id=f"{service}-relay-{settings.instance}",
+            source=f"/rappen/{service}",
+            clock=clock,
+            faults=FaultPoints(settings.faults_folder),
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relays until told to stop; a broker or database that is away is waited for."""

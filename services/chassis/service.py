@@ -34,18 +34,18 @@ def run_service(
     serve: Callable[[S, str], None],
     commands: Mapping[str, Callable[[S, Sequence[str]], int]],
     migrations: Path,
-    application: "Callable[[], FastAPI] | None" = None,
+    application: "Callable[[], FastAPI]",
 ) -> int:
     """Runs `python -m services.<name> <role or command>`; returns the exit code.
 
-    `application` is the one whose routes the service's OpenAPI document describes; without it there is no document.
+    `application` is the one whose routes the service's OpenAPI document describes.
     """
-    words = [*roles, "migrate", *([] if application is None else ["openapi"]), *commands]
+    words = [*roles, "migrate", "openapi", *commands]
     if len(sys.argv) < 2 or sys.argv[1] not in words:
         print(f"usage: python -m services.{name} {'|'.join(words)}", file=sys.stderr)  # noqa: T201
         return 2
     word, arguments = sys.argv[1], sys.argv[2:]
-    if word == "openapi" and application is not None:
+    if word == "openapi":
         # The web stack is loaded for it alone; other commands start faster without.
         from services.chassis.documents import document_command  # noqa: PLC0415
 

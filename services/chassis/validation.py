@@ -20,6 +20,7 @@ __all__ = [
     "FieldFault",
     "Form",
     "Texts",
+    "both",
     "configuration_faults",
     "contract_texts",
     "faults_of",
@@ -33,6 +34,11 @@ Texts = Mapping[str, str]
 
 FAULTS_MAX = 50
 FIELD_PART_MAX = 120
+
+
+def both(en: str, de: str) -> Texts:
+    """A text in English and in German."""
+    return {"en": en, "de": de}
 
 
 def say(texts: Texts, language: str) -> str:
@@ -128,7 +134,7 @@ def _texts(fault: Mapping[str, Any]) -> Texts:
     kind, context = str(fault["type"]), fault.get("ctx") or {}
     if kind == "extra_forbidden" and "tokens" in fault["loc"][:-1]:
         kinds = ", ".join(TOKEN_KINDS)
-        return _both(f"no such kind; there are {kinds}", f"diese Art gibt es nicht; es gibt {kinds}")
+        return both(f"no such kind; there are {kinds}", f"diese Art gibt es nicht; es gibt {kinds}")
     if kind == "string_pattern_mismatch" and _IDENTIFIER_MARK in str(context.get("pattern", "")):
         return _IDENTIFIER
     if kind not in _LIBRARY_KINDS:
@@ -140,37 +146,33 @@ def _texts(fault: Mapping[str, Any]) -> Texts:
     return {"en": texts["en"].format_map(context), "de": texts["de"].format_map(german)}
 
 
-def _both(en: str, de: str) -> Texts:
-    return {"en": en, "de": de}
-
-
 _BRANCH = re.compile(r"[\[\]()]")
 _LIBRARY_KINDS = frozenset(get_args(ErrorType))
-_FALLBACK = _both("is not valid", "ist nicht gültig")
+_FALLBACK = both("is not valid", "ist nicht gültig")
 # A part by which the pattern of ids is recognised: no other pattern has it.
 _IDENTIFIER_MARK = "._:@|"
-_IDENTIFIER = _both(
+_IDENTIFIER = both(
     "an id is 1 to 64 letters, digits or the characters . _ : @ | -",
     "eine Id besteht aus 1 bis 64 Buchstaben, Ziffern oder den Zeichen . _ : @ | -",
 )
 
-_TEXT = _both("text is expected", "Text wird erwartet")
-_OBJECT = _both("a JSON object is expected", "ein JSON-Objekt wird erwartet")
-_LIST = _both("a list is expected", "eine Liste wird erwartet")
-_FLAG = _both("true or false is expected", "true oder false wird erwartet")
-_WHOLE = _both("a whole number is expected", "eine ganze Zahl wird erwartet")
-_NUMBER = _both("a number is expected", "eine Zahl wird erwartet")
-_TOO_LARGE = _both("is too large", "ist zu gross")
-_TIME = _both("a time with an offset is expected, as RFC 3339 says", "eine Zeit mit Offset nach RFC 3339 wird erwartet")
+_TEXT = both("text is expected", "Text wird erwartet")
+_OBJECT = both("a JSON object is expected", "ein JSON-Objekt wird erwartet")
+_LIST = both("a list is expected", "eine Liste wird erwartet")
+_FLAG = both("true or false is expected", "true oder false wird erwartet")
+_WHOLE = both("a whole number is expected", "eine ganze Zahl wird erwartet")
+_NUMBER = both("a number is expected", "eine Zahl wird erwartet")
+_TOO_LARGE = both("is too large", "ist zu gross")
+_TIME = both("a time with an offset is expected, as RFC 3339 says", "eine Zeit mit Offset nach RFC 3339 wird erwartet")
 
 # By pydantic's type of the fault; what is not here reads as `_FALLBACK`.
 _LIBRARY: Mapping[str, Texts] = {
-    "missing": _both("is required", "fehlt"),
+    "missing": both("is required", "fehlt"),
     "string_type": _TEXT,
-    "string_unicode": _both("text must be valid Unicode", "Text muss gültiges Unicode sein"),
-    "string_too_short": _both("is shorter than {min_length} characters", "ist kürzer als {min_length} Zeichen"),
-    "string_too_long": _both("is longer than {max_length} characters", "ist länger als {max_length} Zeichen"),
-    "string_pattern_mismatch": _both(
+    "string_unicode": both("text must be valid Unicode", "Text muss gültiges Unicode sein"),
+    "string_too_short": both("is shorter than {min_length} characters", "ist kürzer als {min_length} Zeichen"),
+    "string_too_long": both("is longer than {max_length} characters", "ist länger als {max_length} Zeichen"),
+    "string_pattern_mismatch": both(
         "has a form or characters that are not allowed here", "hat eine Form oder Zeichen, die hier nicht erlaubt sind"
     ),
     "bool_type": _FLAG,
@@ -184,24 +186,24 @@ _LIBRARY: Mapping[str, Texts] = {
     "decimal_type": _NUMBER,
     "decimal_parsing": _NUMBER,
     "finite_number": _NUMBER,
-    "greater_than": _both("must be more than {gt}", "muss grösser als {gt} sein"),
-    "greater_than_equal": _both("must be at least {ge}", "muss mindestens {ge} sein"),
-    "less_than": _both("must be less than {lt}", "muss kleiner als {lt} sein"),
-    "less_than_equal": _both("must be at most {le}", "darf höchstens {le} sein"),
+    "greater_than": both("must be more than {gt}", "muss grösser als {gt} sein"),
+    "greater_than_equal": both("must be at least {ge}", "muss mindestens {ge} sein"),
+    "less_than": both("must be less than {lt}", "muss kleiner als {lt} sein"),
+    "less_than_equal": both("must be at most {le}", "darf höchstens {le} sein"),
     "list_type": _LIST,
     "tuple_type": _LIST,
-    "too_short": _both("has fewer entries than {min_length}", "hat weniger Einträge als {min_length}"),
-    "too_long": _both("has more entries than {max_length}", "hat mehr Einträge als {max_length}"),
+    "too_short": both("has fewer entries than {min_length}", "hat weniger Einträge als {min_length}"),
+    "too_long": both("has more entries than {max_length}", "hat mehr Einträge als {max_length}"),
     "dict_type": _OBJECT,
     "mapping_type": _OBJECT,
     "model_type": _OBJECT,
     "model_attributes_type": _OBJECT,
     "dataclass_type": _OBJECT,
-    "literal_error": _both("{expected} is expected", "{expected} wird erwartet"),
-    "enum": _both("{expected} is expected", "{expected} wird erwartet"),
-    "extra_forbidden": _both("there is no such field", "dieses Feld gibt es nicht"),
-    "json_invalid": _both("is not valid JSON", "ist kein gültiges JSON"),
-    "json_type": _both("JSON text is expected", "JSON-Text wird erwartet"),
+    "literal_error": both("{expected} is expected", "{expected} wird erwartet"),
+    "enum": both("{expected} is expected", "{expected} wird erwartet"),
+    "extra_forbidden": both("there is no such field", "dieses Feld gibt es nicht"),
+    "json_invalid": both("is not valid JSON", "ist kein gültiges JSON"),
+    "json_type": both("JSON text is expected", "JSON-Text wird erwartet"),
     "datetime_type": _TIME,
     "datetime_parsing": _TIME,
     "datetime_from_date_parsing": _TIME,

@@ -1,8 +1,6 @@
 """The only wiring of the gateway: what each role is made of."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -11,27 +9,24 @@ from starlette.types import ASGIApp
 from services.chassis.clock import Clock, platform_clock, system_clock
 from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
-from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
-from services.chassis.problems import REQUEST_ID_HEADER, install_problems
 from services.chassis.process import Component, Resource, Site, run_process
 from services.chassis.relay import Relay
+from services.chassis.requests import REQUEST_ID_HEADER, Direct, DirectPaths, install_problems
 from services.gateway.access.identity import DevelopmentKey, IssuerClient, RemoteKeySet, TokenVerifier, TrustedIssuer
-from services.gateway.access.limits import RATE_LIMIT_HEADERS, RateLimitHeaders, RateLimits
 from services.gateway.access.scope import ScopeReader
 from services.gateway.access.windows import OwnWindows, SharedWindows
 from services.gateway.api import own_routes
 from services.gateway.directory.changes import Directory
 from services.gateway.directory.domain.roles import RoleNames
-from services.gateway.edge.admission import Admission
-from services.gateway.edge.connections import BoundedHttp
+from services.gateway.edge.admission import RATE_LIMIT_HEADERS, Admission, RateLimits
+from services.gateway.edge.connections import BoundedHttp, HttpClient
 from services.gateway.edge.cors import Cors
 from services.gateway.edge.document import build_document
 from services.gateway.edge.errors import IDEMPOTENCY_KEY_HEADER
 from services.gateway.edge.forwarding import ServiceClient, forwarded_operations
-from services.gateway.edge.http_client import HttpClient
 from services.gateway.edge.operations import SERVICES, operations_of, read_document
-from services.gateway.edge.routing import Direct, DirectPaths, in_order
+from services.gateway.edge.routing import in_order
 from services.gateway.edge.well_known import well_known_routes
 from services.gateway.settings import GatewaySettings
 from services.gateway.usage.publisher import UsagePublisher
@@ -69,7 +64,7 @@ def serve(settings: GatewaySettings, role: str) -> None:
         install_problems(app, answer_s=ANSWER_S)
         public = Site(_edge(app, forwarded, settings), settings.http, BoundedHttp)
     if role in ("worker", "all"):
-        components.append(_relay(settings, database, clock))
+        components.append(Relay.of_service("gateway", settings, database, clock=clock))
     run_process(
         internal, http=settings.internal_http, health=health, resources=resources, components=components, public=public
     )
@@ -91,9 +86,9 @@ def _add_api(
     publisher = UsagePublisher(
         settings.kafka, client_id=f"gateway-usage-{settings.instance}", in_flight_max=settings.usage_in_flight_max
     )
-    issuers = _issuers(settings, issuer)
+    trusted, development_key = _issuers(settings, issuer)
     app.state.admission = admission = Admission(
-        tokens=TokenVerifier(issuers.trusted),
+        tokens=TokenVerifier(trusted),
         limits=RateLimits(
             settings.rate_limits, SharedWindows(database) if settings.rate_limits.shared else OwnWindows()
         ),
@@ -109,35 +104,21 @@ def _add_api(
     )
     documents = {name: read_document(name) for name in (*SERVICES, "gateway")}
     described = {name: operations_of(documents[name]) for name in SERVICES}
-    forwarded = forwarded_operations(described, _service_clients(settings, peers), admission)
-    app.router.routes.extend(in_order(own_routes(), forwarded))
-    document = build_document(documents.values(), version=version("rappen"), context_header=settings.context_header)
-    app.include_router(well_known_routes(document, issuers.development_key))
-    return [*peers.values(), issuer, consumer_progress, publisher], forwarded
-
-
-def _service_clients(settings: GatewaySettings, peers: Mapping[str, HttpClient]) -> dict[str, ServiceClient]:
     secret = settings.internal_secret.get_secret_value()
     # Callers' contexts live a minute of the machine's time.
-    return {name: ServiceClient(http, name=name, secret=secret, clock=system_clock) for name, http in peers.items()}
-
-
-def _relay(settings: GatewaySettings, database: Database, clock: Clock) -> Relay:
-    return Relay(
-        database,
-        settings.kafka,
-        client_id=f"gateway-relay-{settings.instance}",
-        source="/rappen/gateway",
-        clock=clock,
-        faults=FaultPoints(settings.faults_folder),
-    )
+    clients = {name: ServiceClient(http, name=name, secret=secret, clock=system_clock) for name, http in peers.items()}
+    forwarded = forwarded_operations(described, clients, admission)
+    app.router.routes.extend(in_order(own_routes(), forwarded))
+    document = build_document(documents.values(), version=version("rappen"), context_header=settings.context_header)
+    app.include_router(well_known_routes(document, development_key))
+    return [*peers.values(), issuer, consumer_progress, publisher], forwarded
 
 
 def _edge(app: FastAPI, forwarded: list[Direct], settings: GatewaySettings) -> ASGIApp:
     """The application behind what every answer passes, also that of a request that failed unexpectedly, from the inside
     out."""
     return Cors(
-        RateLimitHeaders(DirectPaths(app, forwarded, answer_s=ANSWER_S)),
+        DirectPaths(app, forwarded, answer_s=ANSWER_S),
         origins=settings.frontend_origins,
         loopback=settings.loopback_origins,
         methods=METHODS,
@@ -146,13 +127,8 @@ def _edge(app: FastAPI, forwarded: list[Direct], settings: GatewaySettings) -> A
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Issuers:
-    trusted: list[TrustedIssuer]
-    development_key: dict[str, object] | None
-
-
-def _issuers(settings: GatewaySettings, http: IssuerClient) -> _Issuers:
+def _issuers(settings: GatewaySettings, http: IssuerClient) -> tuple[list[TrustedIssuer], dict[str, object] | None]:
+    """The issuers whose tokens count, and the public key of the development stack's own."""
     trusted: list[TrustedIssuer] = []
     development_key = None
     if settings.oidc is not None:
@@ -167,4 +143,4 @@ def _issuers(settings: GatewaySettings, http: IssuerClient) -> _Issuers:
         development_key = own.public
     if not trusted:
         raise ValueError("GATEWAY_OIDC__ISSUER is needed: without it nobody could sign in")
-    return _Issuers(trusted, development_key)
+    return trusted, development_key

@@ -8,9 +8,9 @@ from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
-from services.chassis.problems import install_problems
 from services.chassis.process import Component, Resource, run_process
 from services.chassis.relay import Relay
+from services.chassis.requests import install_problems
 from services.payments.checkouts import api as checkouts
 from services.payments.checkouts.api import CheckoutContext
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
@@ -71,7 +71,9 @@ def serve(settings: PaymentsSettings, role: str) -> None:
             faults=faults,
         )
     if role in ("worker", "all"):
-        components += _worker(settings, database=database, stripe=stripe, clock=clock, faults=faults)
+        events = ProcessEvents(database, stripe, clock=clock, faults=faults)
+        relay = Relay.of_service("payments", settings, database, clock=clock)
+        components += [Inbox(database, events, clock=clock), relay]
     run_process(app, http=settings.http, health=health, resources=resources, components=components)
 
 
@@ -105,18 +107,3 @@ def _serve_routes(
     app.state.caller = CallerVerifier(audience="payments", secret=settings.internal_secret.get_secret_value())
     app.state.checkouts = CheckoutContext(create, confirm, settings.top_up_amounts)
     app.state.receive_event = receive
-
-
-def _worker(
-    settings: PaymentsSettings, *, database: Database, stripe: StripeGateway, clock: Clock, faults: FaultPoints
-) -> list[Component]:
-    events = ProcessEvents(database, stripe, clock=clock, faults=faults)
-    relay = Relay(
-        database,
-        settings.kafka,
-        client_id=f"payments-relay-{settings.instance}",
-        source="/rappen/payments",
-        clock=clock,
-        faults=faults,
-    )
-    return [Inbox(database, events, clock=clock), relay]

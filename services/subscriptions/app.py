@@ -10,9 +10,9 @@ from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
-from services.chassis.problems import install_problems
 from services.chassis.process import Component, Resource, run_process
 from services.chassis.relay import Relay
+from services.chassis.requests import install_problems
 from services.subscriptions import api, jobs, subscribers
 from services.subscriptions.lifecycle.api import LifecycleContext
 from services.subscriptions.plans.catalogue import Catalogue, CatalogueInvalid, read_catalogue
@@ -65,13 +65,6 @@ def _worker(
     settings: SubscriptionsSettings, database: Database, catalogue: Catalogue, clock: Clock, health: Health
 ) -> list[Component]:
     faults = FaultPoints(settings.faults_folder)
-    relay = Relay(
-        database,
-        settings.kafka,
-        client_id=f"subscriptions-relay-{settings.instance}",
-        source="/rappen/subscriptions",
-        clock=clock,
-        faults=faults,
-    )
+    relay = Relay.of_service("subscriptions", settings, database, clock=clock)
     consumers = subscribers.build(settings, database=database, clock=clock, faults=faults, health=health)
     return [*consumers, relay, *jobs.build(settings, database=database, catalogue=catalogue, clock=clock)]

@@ -2,21 +2,21 @@
 
 At a rate, a check is due at its time whether or not earlier ones were answered, and its latency counts from then.
 Without one, each connection asks its next check when its last one was answered.
-The client is a bare protocol, because a full one would use the core that the api needs.
 """
 
 import asyncio
 import json
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
-from typing import Any, cast
+from typing import Any
 
 import uvloop
 
+from tests.bench.connections import LOST, Connection, connect, least_busy, post
 from tests.bench.measure import Latency
 from tests.bench.population import MEMBERS, Usages
 
@@ -63,78 +63,62 @@ class _Tally:
         """Measured answers a second."""
         return self._expected / (self._ended - self._began)
 
-    def count(self, outcome: str, number: int = 1, latency_ms: float | None = None) -> None:
-        """Counts answers, or requests that will have none; those of the warm-up are only waited for."""
+    def count(self, outcome: str, latency_ms: float | None = None) -> None:
+        """Counts an answer, or a request that will have none; those of the warm-up are only waited for."""
         if self._warm_up > 0:
-            self._warm_up -= number
+            self._warm_up -= 1
             self._began = time.perf_counter()
             return
         if latency_ms is not None:
             self.latencies_ms.append(latency_ms)
-        self.outcomes[outcome] += number
+        self.outcomes[outcome] += 1
         if self.outcomes.total() >= self._expected:
             self._ended = time.perf_counter()
             self.complete.set()
 
 
-class _Connection(asyncio.Protocol):
-    """One HTTP/1.1 connection; requests on it are answered in their order."""
+class _Load:
+    """Asks checks and counts their answers."""
 
-    def __init__(self, tally: _Tally, following: Iterator[bytes]) -> None:
+    def __init__(self, tally: _Tally, connections: Sequence[Connection], following: Iterator[bytes]) -> None:
         """`following` is asked one by one as answers come."""
         self._tally = tally
+        self._connections = connections
         self._following = following
-        self._due: deque[float] = deque()
-        self._buffer = b""
-        self._transport: asyncio.Transport | None = None
 
-    @property
-    def waiting(self) -> int:
-        """Requests without an answer."""
-        return len(self._due)
+    def begin(self) -> None:
+        """Asks what comes first, on each connection."""
+        for connection in self._connections:
+            self._ask_following(connection)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # The loop's own class has all of its methods, and is no subclass of it.
-        self._transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._due:
-            self._tally.count("connection lost", len(self._due))
-            self._due.clear()
-
-    def ask(self, request: bytes, due: float) -> None:
+    def ask(self, connection: Connection, request: bytes, due: float) -> None:
         """Sends one request that was due at that time."""
-        if self._transport is None:
-            raise AssertionError("connected before")
-        self._due.append(due)
-        self._transport.write(request)
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while True:
-            head, separator, rest = self._buffer.partition(b"\r\n\r\n")
-            if not separator:
-                return
-            length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-            if len(rest) < length:
-                return
-            self._buffer = rest[length:]
-            self._answer(head[9:12].decode(), rest[:length])
+        def answered(status: str, body: bytes) -> None:
+            if status == "200":
+                latency_ms = 1000 * (time.perf_counter() - due)
+                self._tally.count(json.loads(body)["reason"] or "ALLOWED", latency_ms=latency_ms)
+            else:
+                self._tally.count(status)
+            if status != LOST:
+                self._ask_following(connection)
 
-    def _answer(self, status: str, body: bytes) -> None:
-        due = self._due.popleft()
-        if status == "200":
-            latency_ms = 1000 * (time.perf_counter() - due)
-            self._tally.count(json.loads(body)["reason"] or "ALLOWED", latency_ms=latency_ms)
-        else:
-            self._tally.count(status)
-        self.ask_following()
+        connection.ask(request, answered)
 
-    def ask_following(self) -> None:
-        """Asks what comes next, if anything does."""
+    async def ask_at(self, rate: float, requests: Sequence[bytes], total: int) -> None:
+        """Sends so many at that rate, each on the least busy connection."""
+        started = time.perf_counter()
+        for number in range(total):
+            due = started + number / rate
+            delay_s = due - time.perf_counter()
+            if delay_s > 0:
+                await asyncio.sleep(delay_s)
+            self.ask(least_busy(self._connections), requests[number % BODIES], due)
+
+    def _ask_following(self, connection: Connection) -> None:
         request = next(self._following, None)
         if request is not None:
-            self.ask(request, time.perf_counter())
+            self.ask(connection, request, time.perf_counter())
 
 
 def _requests(order: CheckOrder) -> list[bytes]:
@@ -149,34 +133,24 @@ def _requests(order: CheckOrder) -> list[bytes]:
             asked["estimate"] = {name: usage[name] for name in ("provider", "model", "tokens")}
         else:
             asked |= {"estimatedCost": {"amount": "0.05", "currency": "CHF"}, "provider": usage["provider"]}
-        body = json.dumps(asked).encode()
-        head = (
-            f"POST /api/billing/check HTTP/1.1\r\nHost: 127.0.0.1:{order.port}\r\nContent-Type: application/json\r\n"
-            f"{order.caller_header}: {order.caller}\r\nX-Request-Id: bench-{number}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        requests.append(head.encode() + body)
+        headers = {order.caller_header: order.caller, "X-Request-Id": f"bench-{number}"}
+        requests.append(post(order.port, "/api/billing/check", headers, asked))
     return requests
 
 
 async def _run(order: CheckOrder) -> dict[str, Any]:
     tally = _Tally(order.warm_up, order.count)
-    loop = asyncio.get_running_loop()
     requests = _requests(order)
     total = order.warm_up + order.count
     following = islice(cycle(requests), total if order.rate is None else 0)
-    connections = []
-    for _ in range(order.connections):
-        _, connection = await loop.create_connection(lambda: _Connection(tally, following), "127.0.0.1", order.port)
-        connections.append(connection)
+    load = _Load(tally, await connect(order.port, order.connections), following)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     started = time.perf_counter()
     if order.rate is None:
-        for connection in connections:
-            connection.ask_following()
+        load.begin()
     else:
-        await _ask_at(order.rate, connections, requests, total)
+        await load.ask_at(order.rate, requests, total)
     seconds = time.perf_counter() - started
     async with asyncio.timeout(LAST_S):
         await tally.complete.wait()
@@ -187,17 +161,6 @@ async def _run(order: CheckOrder) -> dict[str, Any]:
         "answered_per_s": tally.per_second,
         "cpu_s": time.process_time(),
     }
-
-
-async def _ask_at(rate: float, connections: Sequence[_Connection], requests: Sequence[bytes], total: int) -> None:
-    started = time.perf_counter()
-    for number in range(total):
-        due = started + number / rate
-        delay_s = due - time.perf_counter()
-        if delay_s > 0:
-            await asyncio.sleep(delay_s)
-        # The connection with the fewest requests, as a pool would give a free one.
-        min(connections, key=lambda connection: connection.waiting).ask(requests[number % BODIES], due)
 
 
 if __name__ == "__main__":

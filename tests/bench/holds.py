@@ -1,22 +1,22 @@
 """The load of holds: a process that reserves at a fixed rate and captures each hold as soon as it has it.
 
 Open loop, as for checks: a hold is due at its time whether or not earlier ones were answered, and its latency counts
-from then; that of a capture counts from the answer to its hold. The client is a bare protocol, for the same reason.
+from then; that of a capture counts from the answer to its hold.
 """
 
 import asyncio
 import json
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import uvloop
 
 from tests.bench.checks import LAST_S
+from tests.bench.connections import Answered, Connection, connect, least_busy, post
 from tests.bench.measure import Latency
 from tests.bench.population import Usages
 
@@ -25,8 +25,6 @@ __all__ = ["HoldOrder"]
 HELD = "0.05"
 # What the provider charged in the end, below and above what was held.
 COSTS = ("0.0012345", "0.02", "0.031415926", "0.05")
-
-Answered = Callable[[str, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,50 +45,10 @@ class HoldOrder:
         return [sys.executable, "-m", "tests.bench.holds", json.dumps(asdict(self))]
 
 
-class _Connection(asyncio.Protocol):
-    """One HTTP/1.1 connection; requests on it are answered in their order."""
-
-    def __init__(self) -> None:
-        self._answered: deque[Answered] = deque()
-        self._buffer = b""
-        self._transport: asyncio.Transport | None = None
-
-    @property
-    def waiting(self) -> int:
-        """Requests without an answer."""
-        return len(self._answered)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        while self._answered:
-            self._answered.popleft()("connection lost", b"")
-
-    def ask(self, request: bytes, answered: Answered) -> None:
-        """Sends one request; its status and body are given to `answered`."""
-        if self._transport is None:
-            raise AssertionError("connected before")
-        self._answered.append(answered)
-        self._transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while True:
-            head, separator, rest = self._buffer.partition(b"\r\n\r\n")
-            if not separator:
-                return
-            length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-            if len(rest) < length:
-                return
-            self._buffer = rest[length:]
-            self._answered.popleft()(head[9:12].decode(), rest[:length])
-
-
 class _Load:
     """Holds and their captures, counted; `complete` when the last is answered."""
 
-    def __init__(self, order: HoldOrder, connections: list[_Connection]) -> None:
+    def __init__(self, order: HoldOrder, connections: list[Connection]) -> None:
         self.held_ms: list[float] = []
         self.captured_ms: list[float] = []
         self.outcomes: Counter[str] = Counter()
@@ -137,14 +95,8 @@ class _Load:
         self._ask(f"/api/billing/holds/{hold}/capture", cost, captured)
 
     def _ask(self, path: str, asked: dict[str, Any], answered: Answered) -> None:
-        order, body = self._order, json.dumps(asked).encode()
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{order.port}\r\nContent-Type: application/json\r\n"
-            f"{order.caller_header}: {order.caller}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        # The connection with the fewest requests, as a pool would give a free one.
-        connection = min(self._connections, key=lambda connection: connection.waiting)
-        connection.ask(head.encode() + body, answered)
+        headers = {self._order.caller_header: self._order.caller}
+        least_busy(self._connections).ask(post(self._order.port, path, headers, asked), answered)
 
     def _end(self, outcome: str, measured: bool) -> None:
         self.all_captured &= outcome == "captured"
@@ -156,12 +108,7 @@ class _Load:
 
 
 async def _run(order: HoldOrder) -> dict[str, Any]:
-    loop = asyncio.get_running_loop()
-    connections = []
-    for _ in range(order.connections):
-        _, connection = await loop.create_connection(_Connection, "127.0.0.1", order.port)
-        connections.append(connection)
-    load = _Load(order, connections)
+    load = _Load(order, await connect(order.port, order.connections))
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     started = time.perf_counter()

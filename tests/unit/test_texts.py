@@ -19,7 +19,8 @@ from rappen_contracts.errors import CODES
 from rappen_contracts.types import Identifier, NonNegativeMoney, Timestamp
 from rappen_contracts.usage.v1 import TOKEN_KINDS
 from services.chassis import caller, exact_json, problems, validation
-from services.chassis.problems import Problem, failure_response, problem_response
+from services.chassis.problems import Problem
+from services.chassis.requests import failure_response, problem_response
 from services.chassis.validation import Form, contract_texts, faults_of, value_fault
 from tests.support.stack import ROOT
 

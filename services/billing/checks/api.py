@@ -5,12 +5,10 @@ application, with the same request ids, deadlines and problem documents, and cou
 are holds and their captures (`api_holds`), which are changes.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias, TypeVar, cast
+from typing import TypeVar, cast
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rappen_contracts.field_faults import code_of
 from services.billing.checks.bodies import Check, CheckAnswer
@@ -19,11 +17,11 @@ from services.billing.http import router
 from services.chassis.caller import CALLER_HEADER, CallerVerifier
 from services.chassis.exact_json import ExactJsonResponse, read_json
 from services.chassis.operations import Access, Repeat, operation
-from services.chassis.problems import answer_directly, invalid_body, mark_as_read
+from services.chassis.problems import invalid_body
+from services.chassis.requests import Answering, mark_as_read
 
-__all__ = ["PATH", "DirectHandler", "DirectPaths", "api", "check_handler", "question_of", "read_body"]
+__all__ = ["PATH", "api", "check_handler", "question_of", "read_body"]
 
-DirectHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
 M = TypeVar("M", bound=BaseModel)
 
 PATH = "/api/billing/check"
@@ -46,11 +44,11 @@ api = router()
     ),
 )
 async def check(request: Request) -> Response:
-    handler = cast("DirectHandler", request.app.state.check)
+    handler = cast("Answering", request.app.state.check)
     return await handler(request)
 
 
-def check_handler(caller: CallerVerifier, check_funds: CheckFunds) -> DirectHandler:
+def check_handler(caller: CallerVerifier, check_funds: CheckFunds) -> Answering:
     """Answers the check: on the direct path, and on the route that describes it."""
 
     async def answer(request: Request) -> Response:
@@ -85,20 +83,3 @@ def read_body(model: type[M], text: bytes, *, event_part: str) -> M:
         fault = error.errors(include_url=False, include_input=False)[0]
         code = code_of(fault) if event_part in fault["loc"][:-1] else None
         raise invalid_body(error, code=code) from None
-
-
-class DirectPaths:
-    """An ASGI application: some paths of `POST` by handlers of their own, everything else by the application behind.
-    `find` gives the handler of a path, where it has one."""
-
-    def __init__(self, behind: ASGIApp, find: Callable[[str], DirectHandler | None]) -> None:
-        self._behind = behind
-        self._find = find
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
-        handler = self._find(scope["path"]) if scope["type"] == "http" else None
-        if handler is None or scope["method"] != "POST":
-            await self._behind(scope, receive, send)
-        else:
-            await answer_directly(handler, scope, receive, send)

@@ -1,8 +1,6 @@
 """Holds: POST /api/billing/holds, /api/billing/holds/{holdId}/capture and /void."""
 
-import re
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from rappen_contracts import ContractError, Event, decode_structured
 from rappen_contracts.registry import USAGE_RECORDED_V1
 from rappen_contracts.types import parse_uuid
-from services.billing.checks.api import DirectHandler, question_of, read_body
+from services.billing.checks.api import question_of, read_body
 from services.billing.checks.authorize_holds import AuthorizeHolds, HoldRequest
 from services.billing.checks.bodies import KEY_LENGTH_MAX, Capture, Captured, Hold, HoldMade, HoldNotMade, HoldVoid
 from services.billing.checks.capture_holds import CaptureHolds
@@ -26,14 +24,14 @@ from services.chassis.clock import Clock
 from services.chassis.exact_json import ExactJsonResponse
 from services.chassis.operations import Access, Repeat, operation
 from services.chassis.problems import InvalidBody
+from services.chassis.requests import Direct
 from services.chassis.state import of_state
 from services.chassis.validation import FieldFault, contract_texts
 
 __all__ = ["HoldHandlers", "api"]
 
 PATH = "/api/billing/holds"
-# What a path may have in place of an id is for the handler to judge.
-_CAPTURE = re.compile(rf"{PATH}/([^/]+)/capture")
+CAPTURE_PATH = f"{PATH}/{{holdId}}/capture"
 # What may be in an event that settles a hold: usage, and nothing else that travels with it.
 _EVENTS = {USAGE_RECORDED_V1.type: USAGE_RECORDED_V1}
 # The faults of an event's attributes name these; all others are of its data.
@@ -61,12 +59,9 @@ class HoldHandlers:
         self._capture = capture
         self._clock = clock
 
-    def find(self, path: str) -> DirectHandler | None:
-        """The handler of a path, where it is one of a hold."""
-        if path == PATH:
-            return self.authorize
-        captured = _CAPTURE.fullmatch(path)
-        return None if captured is None else partial(self.capture, hold_id=captured[1])
+    def direct(self) -> list[Direct]:
+        """What is answered in front of the web framework."""
+        return [Direct("POST", PATH, self.authorize), Direct("POST", CAPTURE_PATH, self._capture_directly)]
 
     async def authorize(self, request: Request) -> Response:
         """A hold."""
@@ -87,6 +82,9 @@ class HoldHandlers:
         asked = read_body(Capture, await request.body(), event_part="cost")
         given = asked.cost if asked.cost is not None else _event(asked.event, self._clock())
         return ExactJsonResponse(await self._capture(_id(hold_id), given))
+
+    async def _capture_directly(self, request: Request) -> Response:
+        return await self.capture(request, request.path_params["holdId"])
 
     def _caller_of(self, request: Request, scope: str) -> Caller:
         caller = self._caller.verify(request.headers.get(CALLER_HEADER))
@@ -115,7 +113,7 @@ async def post_hold(request: Request, holds: Annotated[HoldHandlers, of_state("h
 
 
 @api.post(
-    f"{PATH}/{{holdId}}/capture",
+    CAPTURE_PATH,
     **operation(
         "billing-capture-hold",
         "Charge usage and settle its hold.",

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from services.chassis.database import DatabaseUnavailable, is_transient
-from services.chassis.deadlines import ANSWER_S
+from services.chassis.requests import ANSWER_S
 
 __all__ = ["Locked", "Together"]
 

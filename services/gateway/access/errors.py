@@ -1,8 +1,8 @@
 """Refusals of authentication, context and rate limits."""
-# ruff: noqa: RUF012
 
 from services.chassis.caller import Unauthenticated
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = ["InvalidContext", "InvalidToken", "RateLimited", "TokenNeeded", "UserDisabled"]
 
@@ -10,7 +10,7 @@ __all__ = ["InvalidContext", "InvalidToken", "RateLimited", "TokenNeeded", "User
 class TokenNeeded(Unauthenticated):
     """There is no bearer token."""
 
-    texts = {"en": "A bearer token is needed.", "de": "Ein Bearer-Token ist nötig."}
+    texts = both("A bearer token is needed.", "Ein Bearer-Token ist nötig.")
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": "Bearer"})
@@ -22,7 +22,7 @@ class InvalidToken(Problem):
     status = 401
     code = "INVALID_TOKEN"
     title = "Invalid token"
-    texts = {"en": "The token is not valid or has expired.", "de": "Das Token ist ungültig oder abgelaufen."}
+    texts = both("The token is not valid or has expired.", "Das Token ist ungültig oder abgelaufen.")
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
@@ -34,7 +34,7 @@ class UserDisabled(Problem):
     status = 403
     code = "USER_DISABLED"
     title = "Not allowed"
-    texts = {"en": "This account is disabled.", "de": "Dieses Konto ist gesperrt."}
+    texts = both("This account is disabled.", "Dieses Konto ist gesperrt.")
 
 
 class InvalidContext(Problem):
@@ -43,7 +43,7 @@ class InvalidContext(Problem):
     status = 400
     code = "INVALID_CONTEXT"
     title = "Bad request"
-    texts = {"en": "{header} is not the id of a mandate.", "de": "{header} ist keine Mandats-Id."}
+    texts = both("{header} is not the id of a mandate.", "{header} ist keine Mandats-Id.")
 
 
 class RateLimited(Problem):
@@ -52,7 +52,7 @@ class RateLimited(Problem):
     status = 429
     code = "RATE_LIMITED"
     title = "Too many requests"
-    texts = {
-        "en": "Too many requests; try again in {seconds} seconds.",
-        "de": "Zu viele Anfragen; bitte in {seconds} Sekunden noch einmal versuchen.",
-    }
+    texts = both(
+        "Too many requests; try again in {seconds} seconds.",
+        "Zu viele Anfragen; bitte in {seconds} Sekunden noch einmal versuchen.",
+    )

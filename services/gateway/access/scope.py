@@ -1,11 +1,11 @@
-"""What a caller may see, read from the directory once per request and not cached."""
+"""What a person may see, read from the directory once per request and not cached."""
 
 from fastapi import Request
 
 from services.chassis.bodies import IDENTIFIER
 from services.chassis.caller import Caller, Forbidden
 from services.chassis.database import Database
-from services.chassis.problems import language_of
+from services.chassis.requests import language_of
 from services.gateway.access.errors import InvalidContext, UserDisabled
 from services.gateway.access.identity import Identity
 
@@ -35,7 +35,7 @@ SELECT
 
 
 class ScopeReader:
-    """Makes the caller of a request from its identity, the directory and the context header."""
+    """Makes the caller of a person's request from their identity, the directory and the context header."""
 
     def __init__(self, database: Database, *, context_header: str) -> None:
         self._database = database
@@ -43,10 +43,6 @@ class ScopeReader:
 
     async def read(self, identity: Identity, request: Request, *, context: bool) -> Caller:
         """The caller; refuses a disabled user and, where it counts, a context mandate whose member they are not."""
-        language = language_of(request)
-        if identity.service_account:
-            # A service account is a member of no mandate; it names the mandate in each request.
-            return Caller(user_id=identity.subject, service=True, scopes=identity.scopes, language=language)
         async with self._database.driver_reading() as connection:
             row = await connection.fetchrow(_SCOPE, identity.subject)
         # A person whom the directory does not know (yet) is a caller without mandates.
@@ -60,7 +56,7 @@ class ScopeReader:
             instances=frozenset(row["instances"]),
             instance_mandates=frozenset(row["instance_mandates"]),
             context_mandate=self._context(request, identity, mandates) if context else None,
-            language=language,
+            language=language_of(request),
         )
 
     def _context(self, request: Request, identity: Identity, mandates: dict[str, bool]) -> str | None:

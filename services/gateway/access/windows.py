@@ -49,7 +49,6 @@ class OwnWindows:
         self._sweep_at = monotonic() + SWEEP_S
 
     async def take(self, subject: str, operation_id: str, quota: int) -> Taken:
-        """See `Windows`."""
         now = self._monotonic()
         over = now - WINDOW.total_seconds()
         if now >= self._sweep_at:
@@ -76,7 +75,6 @@ class SharedWindows:
         self._sweep_at = time.monotonic() + SWEEP_S
 
     async def take(self, subject: str, operation_id: str, quota: int) -> Taken:
-        """See `Windows`."""
         async with self._database.reading() as connection:
             if time.monotonic() >= self._sweep_at:
                 self._sweep_at = time.monotonic() + SWEEP_S

@@ -33,11 +33,13 @@ _Pagination = Annotated[
 ]
 
 
-class ListQuery(Wire):
-    """How a list is asked for."""
-
+class _Query(Wire):
     # Query values are text, which becomes numbers here.
     model_config = ConfigDict(frozen=True, strict=False, extra="ignore", alias_generator=to_camel)
+
+
+class ListQuery(_Query):
+    """How a list is asked for."""
 
     mandate_id: Identifier | None = None
     user_id: Identifier | None = None
@@ -46,11 +48,8 @@ class ListQuery(Wire):
     pagination: _Pagination | None = None
 
 
-class InvitationQuery(Wire):
+class InvitationQuery(_Query):
     """Which part of the list."""
-
-    # Query values are text, which becomes numbers here.
-    model_config = ConfigDict(frozen=True, strict=False, extra="ignore", alias_generator=to_camel)
 
     cursor: Identifier | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 50

@@ -11,7 +11,7 @@ from services.chassis.caller import Caller, Forbidden
 from services.chassis.clock import Clock
 from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
-from services.chassis.problems import request_id_of
+from services.chassis.requests import request_id_of
 from services.chassis.state import of_state
 from services.gateway.directory import queries
 from services.gateway.directory.accept_invitation import accept_invitation

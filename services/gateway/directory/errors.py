@@ -1,8 +1,7 @@
 """Refusals of the directory."""
-# ruff: noqa: RUF012
 
 from services.chassis.problems import InvalidBody, Problem
-from services.chassis.validation import FieldFault
+from services.chassis.validation import FieldFault, both
 from services.gateway.directory.domain.roles import UnknownRole
 
 __all__ = [
@@ -22,7 +21,7 @@ class NotFound(Problem):
     status = 404
     code = "NOT_FOUND"
     title = "Not found"
-    texts = {"en": "There is no such entry.", "de": "Diesen Eintrag gibt es nicht."}
+    texts = both("There is no such entry.", "Diesen Eintrag gibt es nicht.")
 
 
 _GERMAN_KINDS = {
@@ -38,13 +37,13 @@ class UnknownReference(Problem):
     status = 404
     code = "UNKNOWN_REFERENCE"
     title = "Not found"
-    texts = {
-        "en": "The directory has no {kind} {id}; make it first.",
-        "de": "Das Verzeichnis kennt {kind} {id} nicht; bitte zuerst anlegen.",
-    }
+    texts = both(
+        "The directory has no {kind} {id}; make it first.",
+        "Das Verzeichnis kennt {kind} {id} nicht; bitte zuerst anlegen.",
+    )
 
     def __init__(self, kind: str, id_: str) -> None:
-        super().__init__(kind={"en": kind.replace("_", " "), "de": _GERMAN_KINDS[kind]}, id=id_)
+        super().__init__(kind=both(kind.replace("_", " "), _GERMAN_KINDS[kind]), id=id_)
 
 
 class InvalidPagination(Problem):
@@ -53,7 +52,7 @@ class InvalidPagination(Problem):
     status = 400
     code = "INVALID_PAGINATION"
     title = "Bad request"
-    texts = {"en": "The list cannot be read so: {fault}.", "de": "So lässt sich die Liste nicht lesen: {fault}."}
+    texts = both("The list cannot be read so: {fault}.", "So lässt sich die Liste nicht lesen: {fault}.")
 
 
 class InstanceElsewhere(Problem):
@@ -62,10 +61,9 @@ class InstanceElsewhere(Problem):
     status = 409
     code = "INSTANCE_OF_ANOTHER_MANDATE"
     title = "Conflict"
-    texts = {
-        "en": "This feature instance belongs to another mandate.",
-        "de": "Diese Feature-Instanz gehört zu einem anderen Mandat.",
-    }
+    texts = both(
+        "This feature instance belongs to another mandate.", "Diese Feature-Instanz gehört zu einem anderen Mandat."
+    )
 
 
 class AmbiguousEntry(Problem):
@@ -74,13 +72,10 @@ class AmbiguousEntry(Problem):
     status = 422
     code = "AMBIGUOUS_ENTRY"
     title = "Invalid request"
-    texts = {
-        "en": "The body names another {field} than the path.",
-        "de": "Inhalt und Pfad nennen nicht dasselbe: {field}.",
-    }
+    texts = both("The body names another {field} than the path.", "Inhalt und Pfad nennen nicht dasselbe: {field}.")
 
     def __init__(self, field: str) -> None:
-        texts = {"en": "another one than in the path", "de": "ein anderer Wert als im Pfad"}
+        texts = both("another one than in the path", "ein anderer Wert als im Pfad")
         super().__init__(field=field, errors=[FieldFault(field, texts)])
 
 
@@ -97,7 +92,7 @@ class InvalidImport(Problem):
     status = 422
     code = "INVALID_IMPORT"
     title = "Invalid import"
-    texts = {
-        "en": "Nothing was imported: {count} faults, the first in line {line}.",
-        "de": "Nichts wurde importiert: {count} Fehler, der erste in Zeile {line}.",
-    }
+    texts = both(
+        "Nothing was imported: {count} faults, the first in line {line}.",
+        "Nichts wurde importiert: {count} Fehler, der erste in Zeile {line}.",
+    )

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import Database
 from services.chassis.outbox import append_outbox
-from services.chassis.validation import FieldFault, Texts, faults_of, summary
+from services.chassis.validation import FieldFault, Texts, both, faults_of, summary
 from services.gateway.directory import repository
 from services.gateway.directory.domain.entries import KIND_BY_NAME, KINDS
 from services.gateway.directory.domain.import_file import Fault, ImportFile, Line, read_import
@@ -67,7 +67,7 @@ def _refuse_unknown(file: ImportFile, lines: list[Line], column: str, unknown: s
     for line in lines:
         id_ = line.entry.row()[column]
         if id_ in unknown:
-            file.refuse(line.number, {"en": f"{en} {id_}", "de": f"{de} {id_}"})
+            file.refuse(line.number, both(f"{en} {id_}", f"{de} {id_}"))
 
 
 _NO_SUCH = {

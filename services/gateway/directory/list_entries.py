@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rappen_contracts.types import Name
 from services.chassis.database import Database
-from services.chassis.validation import faults_of, summary
+from services.chassis.validation import both, faults_of, summary
 from services.gateway.directory import queries
 from services.gateway.directory.bodies import ListQuery
 from services.gateway.directory.domain.entries import Entry, Kind
@@ -21,12 +21,9 @@ __all__ = ["list_entries"]
 
 _KEY = TypeAdapter(list[Name])
 
-_ONE_OF_TWO = {
-    "en": "a list has a cursor or a pagination",
-    "de": "eine Liste hat einen cursor oder eine pagination",
-}
-_FOREIGN_CURSOR = {"en": "the cursor is none of ours", "de": "der cursor ist keiner von uns"}
-_OTHER_CURSOR = {"en": "the cursor is another list's", "de": "der cursor gehört zu einer anderen Liste"}
+_ONE_OF_TWO = both("a list has a cursor or a pagination", "eine Liste hat einen cursor oder eine pagination")
+_FOREIGN_CURSOR = both("the cursor is none of ours", "der cursor ist keiner von uns")
+_OTHER_CURSOR = both("the cursor is another list's", "der cursor gehört zu einer anderen Liste")
 
 
 async def list_entries(
@@ -38,7 +35,7 @@ async def list_entries(
             raise InvalidPagination(fault=_ONE_OF_TWO)
         return await _by_page(database, kind, view, query.pagination, page_size_max)
     if query.limit > page_size_max:
-        most = {"en": f"limit is at most {page_size_max}", "de": f"limit ist höchstens {page_size_max}"}
+        most = both(f"limit is at most {page_size_max}", f"limit ist höchstens {page_size_max}")
         raise InvalidPagination(fault=most)
     after = None if query.cursor is None else _key_in(query.cursor, kind)
     entries, more = await queries.entry_slice(database, kind, view, after=after, limit=query.limit)

@@ -1,7 +1,8 @@
 """Changes of the directory as `directory.changed` events."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any, get_args
 from uuid import uuid4
 
 from rappen_contracts.directory import v1
@@ -37,20 +38,11 @@ def _entry(kind: Kind, row: Row) -> v1.DirectoryEntry:
         user = User.of_row(row)
         return v1.User(id=user.id, username=user.username, display_name=user.display_name, enabled=user.enabled)
     model = _MODELS[kind.name]
-    return model.model_validate({name: row[name] for name in model.model_fields if name != "kind"})
+    entry: v1.DirectoryEntry = model.model_validate({name: row[name] for name in model.model_fields if name != "kind"})
+    return entry
 
 
-_MODELS: dict[
-    str,
-    type[v1.Mandate]
-    | type[v1.Membership]
-    | type[v1.FeatureInstance]
-    | type[v1.FeatureAccess]
-    | type[v1.ProviderPermissions],
-] = {
-    "mandate": v1.Mandate,
-    "membership": v1.Membership,
-    "feature_instance": v1.FeatureInstance,
-    "feature_access": v1.FeatureAccess,
-    "provider_permissions": v1.ProviderPermissions,
+# The contract's model of each kind, by its name.
+_MODELS: Mapping[str, Any] = {
+    model.model_fields["kind"].default: model for model in get_args(get_args(v1.DirectoryEntry)[0])
 }

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import extend_timeouts
-from services.chassis.deadlines import LONG_ANSWER_S
+from services.chassis.requests import LONG_ANSWER_S
 from services.chassis.statements import one_of
 from services.gateway import tables
 from services.gateway.directory.domain.entries import Kind

@@ -2,6 +2,7 @@
 bodies, which are read up to their limit and of the announced type."""
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -12,14 +13,15 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from rappen_contracts.types import Identifier, Name
 from services.chassis.caller import Caller, ServiceAccountNeeded
-from services.chassis.deadlines import deadline_of
 from services.chassis.exact_json import ExactJsonRoute, read_json
 from services.chassis.operations import Access, Repeat
-from services.chassis.problems import InvalidBody, answer_undecided_with, mark_as_read
-from services.chassis.validation import FieldFault, faults_of
-from services.gateway.access.identity import TokenVerifier
-from services.gateway.access.limits import RateLimits
+from services.chassis.problems import InvalidBody
+from services.chassis.requests import add_headers, answer_undecided_with, deadline_of, language_of, mark_as_read
+from services.chassis.validation import FieldFault, both, faults_of
+from services.gateway.access.errors import RateLimited
+from services.gateway.access.identity import Identity, TokenVerifier
 from services.gateway.access.scope import ScopeReader
+from services.gateway.access.windows import WINDOW, Windows
 from services.gateway.edge.errors import (
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_KEY_HEADER,
@@ -29,8 +31,24 @@ from services.gateway.edge.errors import (
     UnsupportedMediaType,
 )
 from services.gateway.edge.operations import LONG_SERVICE_S, Body, Operation
+from services.gateway.settings import RateLimitSettings
 
-__all__ = ["Admission", "Admitted", "Call", "PublicRoute", "body_of", "read_body", "read_model", "read_object"]
+__all__ = [
+    "RATE_LIMIT_HEADERS",
+    "Admission",
+    "Admitted",
+    "Call",
+    "PublicRoute",
+    "RateLimits",
+    "body_of",
+    "read_body",
+    "read_model",
+    "read_object",
+]
+
+# The IETF's draft-ietf-httpapi-ratelimit-headers.
+RATE_LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
+WINDOW_S = int(WINDOW.total_seconds())
 
 # Added to the service's time: for admission, and for reporting that no answer came.
 MARGIN_S = 2.0
@@ -39,7 +57,7 @@ _FOR_PEOPLE = (Access.PERSON, Access.MEMBER, Access.MANDATE_ADMIN)
 _IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
 # The form of a path value that is not an id.
 _PATH_TYPES: dict[str, TypeAdapter[str]] = {"role": TypeAdapter(Name)}
-_NO_OBJECT = FieldFault("body", {"en": "a JSON object is expected", "de": "ein JSON-Objekt wird erwartet"})
+_NO_OBJECT = FieldFault("body", both("a JSON object is expected", "ein JSON-Objekt wird erwartet"))
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -59,6 +77,38 @@ class Call:
         if self.operation.named:
             answer.headers[IDEMPOTENCY_KEY_HEADER] = self.key
         return answer
+
+
+class RateLimits:
+    """Limits a caller's requests for an operation, by the wall clock, whatever time the platform has been moved to."""
+
+    def __init__(self, settings: RateLimitSettings, windows: Windows) -> None:
+        self._settings = settings
+        self._windows = windows
+
+    async def take(self, identity: Identity, operation_id: str, limit: int | None) -> dict[str, str]:
+        """Takes one request of the caller's minute and gives the headers that say what is left; refuses beyond it."""
+        quota = self._quota(identity, operation_id, limit)
+        if quota is None:
+            return {}
+        taken = await self._windows.take(identity.subject, operation_id, quota)
+        seconds = max(1, min(WINDOW_S, math.ceil(taken.reset_s)))
+        headers = {
+            "RateLimit-Policy": f'"default";q={quota};w={WINDOW_S}',
+            "RateLimit": f'"default";r={max(0, taken.remaining)};t={seconds}',
+        }
+        if not taken.granted:
+            raise RateLimited(seconds=seconds, headers={"Retry-After": str(seconds), **headers})
+        return headers
+
+    def _quota(self, identity: Identity, operation_id: str, limit: int | None) -> int | None:
+        if not self._settings.enabled:
+            return None
+        return (
+            self._settings.service_account
+            if identity.service_account
+            else self._settings.overrides.get(operation_id, limit)
+        )
 
 
 class Admission:
@@ -88,8 +138,13 @@ class Admission:
     async def _caller(self, request: Request, operation: Operation) -> Caller:
         rules = operation.rules
         identity = await self._tokens.verify(request.headers.get("authorization"))
-        request.state.rate_limit = await self._limits.take(identity, operation.id, rules.limit)
-        caller = await self._scopes.read(identity, request, context=rules.context)
+        add_headers(request, await self._limits.take(identity, operation.id, rules.limit))
+        if identity.service_account:
+            # It is a member of no mandate, and names the mandate in each request.
+            scopes, language = identity.scopes, language_of(request)
+            caller = Caller(user_id=identity.subject, service=True, scopes=scopes, language=language)
+        else:
+            caller = await self._scopes.read(identity, request, context=rules.context)
         if rules.access is Access.SYSTEM_ADMIN:
             caller.require_system_admin()
         elif rules.access in _FOR_PEOPLE:
@@ -115,9 +170,9 @@ def _path_value(name: str, given: str) -> str:
 
 
 def _require_mandate(caller: Caller, operation: Operation, mandate_id: str | None) -> None:
-    if mandate_id is not None and operation.access is Access.MEMBER:
+    if mandate_id is not None and operation.rules.access is Access.MEMBER:
         caller.require_member(mandate_id)
-    if mandate_id is not None and operation.access is Access.MANDATE_ADMIN:
+    if mandate_id is not None and operation.rules.access is Access.MANDATE_ADMIN:
         caller.require_admin(mandate_id)
 
 
@@ -128,7 +183,7 @@ class PublicRoute(ExactJsonRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, behind the admission; without it where the operation is for everybody."""
         handler, operation = super().get_route_handler(), Operation.of_route(self)
-        if operation.access is Access.NOBODY:
+        if operation.rules.access is Access.NOBODY:
             return handler
 
         async def admitted(request: Request) -> Response:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from services.chassis.operations import EXTENSION, Access, add_schemas
-from services.gateway.access.limits import RATE_LIMIT_HEADERS
 from services.gateway.access.scopes import SCOPES
+from services.gateway.edge.admission import RATE_LIMIT_HEADERS
 from services.gateway.edge.errors import IDEMPOTENCY_KEY_HEADER
 from services.gateway.edge.operations import Operation, operations_of
 
@@ -101,13 +101,13 @@ def _described(operation: Operation, context_header: str) -> dict[str, Any]:
         ],
         "responses": _responses(operation),
         # The scope is what a service account needs; people have none.
-        "security": [] if operation.access is Access.NOBODY else [{"bearer": [] if scope is None else [scope]}],
-        "x-access": operation.access.value,
+        "security": [] if operation.rules.access is Access.NOBODY else [{"bearer": [] if scope is None else [scope]}],
+        "x-access": operation.rules.access.value,
     }
 
 
 def _description(operation: Operation) -> str:
-    who, scope, limit = f"For {_WHO[operation.access]}", operation.rules.scope, operation.rules.limit
+    who, scope, limit = f"For {_WHO[operation.rules.access]}", operation.rules.scope, operation.rules.limit
     if scope is not None:
         who += f"; a service account needs the scope `{scope}`"
     return f"{who}." if limit is None else f"{who}. A person has {limit} requests a minute."
@@ -140,7 +140,7 @@ def _header_parameters(operation: Operation, context_header: str) -> list[dict[s
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
-    common = {**_REFUSALS, **({} if operation.access is Access.NOBODY else _REFUSALS_OF_CALLERS)}
+    common = {**_REFUSALS, **({} if operation.rules.access is Access.NOBODY else _REFUSALS_OF_CALLERS)}
     refusals = {str(status): {"description": phrase, "content": _PROBLEM} for status, phrase in common.items()}
     responses = {**refusals, **operation.described["responses"]}
     return {

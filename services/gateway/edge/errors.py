@@ -1,9 +1,9 @@
 """Refusals that every operation shares, and the answers for a change whose outcome is unknown."""
-# ruff: noqa: RUF012
 
 import re
 
 from services.chassis.problems import OutcomeUnknown, Problem
+from services.chassis.validation import both
 
 __all__ = [
     "IDEMPOTENCY_KEY",
@@ -33,24 +33,24 @@ class _Unanswered(OutcomeUnknown):
 class RepeatWithKey(_Unanswered):
     """Outcome unknown, of an operation that makes a change once for each idempotency key."""
 
-    texts = {
-        "en": "No answer came in time, so it is not known whether the change was made. Repeat it unchanged with"
+    texts = both(
+        "No answer came in time, so it is not known whether the change was made. Repeat it unchanged with"
         " Idempotency-Key {key}: it is then made once and answered as at first.",
-        "de": "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde. Bitte"
+        "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde. Bitte"
         " unverändert mit Idempotency-Key {key} wiederholen: So wird sie nur einmal gemacht und wie beim ersten Mal"
         " beantwortet.",
-    }
+    )
 
 
 class RepeatAsItWas(_Unanswered):
     """Outcome unknown, of an operation whose change sets a state, so that repeating it has no further effect."""
 
-    texts = {
-        "en": "No answer came in time, so it is not known whether the change was made. Repeating it unchanged is safe:"
+    texts = both(
+        "No answer came in time, so it is not known whether the change was made. Repeating it unchanged is safe:"
         " made twice, it has the same effect as once.",
-        "de": "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde. Sie"
+        "Es kam rechtzeitig keine Antwort, deshalb ist nicht bekannt, ob die Änderung gemacht wurde. Sie"
         " unverändert zu wiederholen ist gefahrlos: Zweimal gemacht wirkt sie wie einmal.",
-    }
+    )
 
 
 class InvalidIdempotencyKey(Problem):
@@ -59,10 +59,10 @@ class InvalidIdempotencyKey(Problem):
     status = 400
     code = "INVALID_IDEMPOTENCY_KEY"
     title = "Bad request"
-    texts = {
-        "en": "Idempotency-Key has 1 to {length_max} visible ASCII characters and no spaces.",
-        "de": "Idempotency-Key hat 1 bis {length_max} sichtbare ASCII-Zeichen und keine Leerzeichen.",
-    }
+    texts = both(
+        "Idempotency-Key has 1 to {length_max} visible ASCII characters and no spaces.",
+        "Idempotency-Key hat 1 bis {length_max} sichtbare ASCII-Zeichen und keine Leerzeichen.",
+    )
 
 
 class BodyTooLarge(Problem):
@@ -71,10 +71,7 @@ class BodyTooLarge(Problem):
     status = 413
     code = "BODY_TOO_LARGE"
     title = "Too large"
-    texts = {
-        "en": "At most {bytes_max} bytes are taken here.",
-        "de": "Hier werden höchstens {bytes_max} Bytes angenommen.",
-    }
+    texts = both("At most {bytes_max} bytes are taken here.", "Hier werden höchstens {bytes_max} Bytes angenommen.")
 
 
 class BodyTooSlow(Problem):
@@ -83,10 +80,10 @@ class BodyTooSlow(Problem):
     status = 408
     code = "BODY_TOO_SLOW"
     title = "Request timeout"
-    texts = {
-        "en": "The body did not arrive within {seconds} seconds; nothing was done.",
-        "de": "Der Inhalt kam nicht innerhalb von {seconds} Sekunden an; es wurde nichts gemacht.",
-    }
+    texts = both(
+        "The body did not arrive within {seconds} seconds; nothing was done.",
+        "Der Inhalt kam nicht innerhalb von {seconds} Sekunden an; es wurde nichts gemacht.",
+    )
 
 
 class UnsupportedMediaType(Problem):
@@ -95,4 +92,4 @@ class UnsupportedMediaType(Problem):
     status = 415
     code = "UNSUPPORTED_MEDIA_TYPE"
     title = "Unsupported media type"
-    texts = {"en": "Send {expected}.", "de": "Bitte {expected} senden."}
+    texts = both("Send {expected}.", "Bitte {expected} senden.")

@@ -9,13 +9,14 @@ from fastapi import Request, Response
 
 from services.chassis.caller import CALLER_HEADER, Caller, sign_caller
 from services.chassis.clock import Clock
-from services.chassis.deadlines import deadline_of
 from services.chassis.exact_json import read_json
 from services.chassis.logging import get_logger
 from services.chassis.operations import Repeat
-from services.chassis.problems import InvalidBody, OutcomeUnknown, Problem, Unavailable, request_id_of
-from services.chassis.validation import FieldFault
+from services.chassis.problems import InvalidBody, OutcomeUnknown, Problem, Unavailable
+from services.chassis.requests import Answering, Direct, deadline_of, request_id_of
+from services.chassis.validation import FieldFault, both
 from services.gateway.edge.admission import Admission, Call, body_of, read_body
+from services.gateway.edge.connections import Answer, HttpClient, NoAnswer, NoConnection
 from services.gateway.edge.errors import (
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_KEY_LENGTH_MAX,
@@ -23,9 +24,7 @@ from services.gateway.edge.errors import (
     RepeatAsItWas,
     RepeatWithKey,
 )
-from services.gateway.edge.http_client import Answer, HttpClient, NoAnswer, NoConnection
 from services.gateway.edge.operations import SERVICE_S, Body, Operation
-from services.gateway.edge.routing import Answering, Direct
 
 __all__ = ["ServiceClient", "Unanswered", "forwarded_operations", "path_of"]
 
@@ -129,7 +128,7 @@ def _user_id(body: bytes) -> str | None:
     user_id = given.get("userId") if isinstance(given, dict) else None
     if user_id is None or isinstance(user_id, str):
         return user_id
-    raise InvalidBody([FieldFault("userId", {"en": "text is expected", "de": "Text wird erwartet"})])
+    raise InvalidBody([FieldFault("userId", both("text is expected", "Text wird erwartet"))])
 
 
 async def _forward_raw(client: "ServiceClient", operation: Operation, request: Request, *headers: str) -> Response:

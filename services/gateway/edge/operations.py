@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 from fastapi.routing import APIRoute
 
-from services.chassis.deadlines import ANSWER_S, LONG_ANSWER_S
 from services.chassis.documents import document_file
-from services.chassis.operations import EXTENSION, Access, Repeat, Rules
+from services.chassis.operations import EXTENSION, Repeat, Rules
+from services.chassis.requests import ANSWER_S, LONG_ANSWER_S
 
 __all__ = ["LONG_SERVICE_S", "SERVICES", "SERVICE_S", "Body", "Operation", "operations_of", "read_document"]
 
@@ -41,13 +41,32 @@ class Operation:
     rules: Rules
     body: Body | None
     described: Mapping[str, Any]
+    # The effect of repeating it.
+    repeats: Repeat
+    # How long a service behind the gateway may take for it.
+    service_s: float
+    # Whether a repeat with the same Idempotency-Key is the same request.
+    keyed: bool
+    # Whether answers name the idempotency key by which the change can be repeated when its answer is lost.
+    named: bool
 
     @classmethod
     def of_document(cls, method: str, path: str, described: Mapping[str, Any]) -> "Operation":
         """The operation of a document."""
         rules = Rules.model_validate(described[EXTENSION])
-        body = _body(described.get("requestBody"), rules)
-        return cls(described["operationId"], method.upper(), path, rules, body, described)
+        repeats = rules.repeat or (Repeat.READ if method.upper() == "GET" else Repeat.SAME)
+        return cls(
+            id=described["operationId"],
+            method=method.upper(),
+            path=path,
+            rules=rules,
+            body=_body(described.get("requestBody"), rules),
+            described=described,
+            repeats=repeats,
+            service_s=LONG_SERVICE_S if rules.long else SERVICE_S,
+            keyed=repeats is Repeat.KEY,
+            named=repeats in (Repeat.KEY, Repeat.SAME),
+        )
 
     @classmethod
     def of_route(cls, route: APIRoute) -> "Operation":
@@ -55,31 +74,6 @@ class Operation:
         (method,) = sorted(route.methods or [])
         described = {**(route.openapi_extra or {}), "operationId": route.operation_id}
         return cls.of_document(method, route.path, described)
-
-    @property
-    def access(self) -> Access:
-        """The kind of caller it is for."""
-        return self.rules.access
-
-    @property
-    def repeats(self) -> Repeat:
-        """The effect of repeating it."""
-        return self.rules.repeat or (Repeat.READ if self.method == "GET" else Repeat.SAME)
-
-    @property
-    def keyed(self) -> bool:
-        """Whether a repeat with the same Idempotency-Key is the same request."""
-        return self.repeats is Repeat.KEY
-
-    @property
-    def named(self) -> bool:
-        """Whether answers name the idempotency key by which the change can be repeated when its answer is lost."""
-        return self.repeats in (Repeat.KEY, Repeat.SAME)
-
-    @property
-    def service_s(self) -> float:
-        """How long a service behind the gateway may take for it."""
-        return LONG_SERVICE_S if self.rules.long else SERVICE_S
 
 
 def read_document(service: str) -> dict[str, Any]:

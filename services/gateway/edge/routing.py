@@ -1,70 +1,15 @@
-"""Where a request goes: to what answers it directly, to a route of the web framework, or to 405."""
+"""The order of routes behind what is answered directly, with 405 for a method that a path lacks."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from re import Pattern
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
 
-from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Route, compile_path
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
-from services.chassis.problems import answer_directly
+from services.chassis.requests import Direct
 
-__all__ = ["Answering", "Direct", "DirectPaths", "in_order"]
-
-Answering: TypeAlias = Callable[[Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class Direct:
-    """A method on a path, by its template, and what answers it."""
-
-    method: str
-    path: str
-    answering: Answering
-
-
-class DirectPaths:
-    """An ASGI application: operations that are answered in front of the web framework, whose layers would cost as much
-    as all the rest of forwarding; everything else by the application behind. A literal path comes before one with a
-    value in its place."""
-
-    def __init__(self, behind: ASGIApp, operations: Iterable[Direct], *, answer_s: float) -> None:
-        self._behind = behind
-        self._answer_s = answer_s
-        self._literal: dict[tuple[str, str], Answering] = {}
-        # By method and number of segments, so that few patterns are tried.
-        self._valued: dict[tuple[str, int], list[tuple[Pattern[str], Answering]]] = {}
-        for operation in sorted(operations, key=lambda each: each.path):
-            if "{" not in operation.path:
-                self._literal[operation.method, operation.path] = operation.answering
-                continue
-            pattern, _, _ = compile_path(operation.path)
-            key = operation.method, operation.path.count("/")
-            self._valued.setdefault(key, []).append((pattern, operation.answering))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
-        answering = self._find(scope) if scope["type"] == "http" else None
-        if answering is None:
-            await self._behind(scope, receive, send)
-        else:
-            await answer_directly(answering, scope, receive, send, answer_s=self._answer_s)
-
-    def _find(self, scope: Scope) -> Answering | None:
-        method, path = scope["method"], scope["path"]
-        literal = self._literal.get((method, path))
-        if literal is not None:
-            return literal
-        for pattern, answering in self._valued.get((method, path.count("/")), ()):
-            found = pattern.match(path)
-            if found is not None:
-                scope["path_params"] = found.groupdict()
-                return answering
-        return None
+__all__ = ["in_order"]
 
 
 def in_order(routes: Iterable[APIRoute], direct: Iterable[Direct]) -> list[BaseRoute]:

@@ -1,7 +1,7 @@
 """Refusals of usage over HTTP."""
-# ruff: noqa: RUF012
 
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = ["InvalidEvents", "TooManyInFlight"]
 
@@ -12,7 +12,7 @@ class InvalidEvents(Problem):
     status = 422
     code = "INVALID_EVENTS"
     title = "Invalid events"
-    texts = {"en": "No event was accepted: {first}.", "de": "Kein Ereignis wurde angenommen: {first}."}
+    texts = both("No event was accepted: {first}.", "Kein Ereignis wurde angenommen: {first}.")
 
 
 class TooManyInFlight(Problem):
@@ -21,10 +21,10 @@ class TooManyInFlight(Problem):
     status = 429
     code = "TOO_MANY_IN_FLIGHT"
     title = "Too many requests"
-    texts = {
-        "en": "Too many events are being written; try again in a second.",
-        "de": "Zu viele Ereignisse werden gerade geschrieben; bitte in einer Sekunde noch einmal versuchen.",
-    }
+    texts = both(
+        "Too many events are being written; try again in a second.",
+        "Zu viele Ereignisse werden gerade geschrieben; bitte in einer Sekunde noch einmal versuchen.",
+    )
 
     def __init__(self) -> None:
         super().__init__(headers={"Retry-After": "1"})

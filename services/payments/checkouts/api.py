@@ -8,22 +8,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Request
 from pydantic import WithJsonSchema
 
-from services.chassis.bodies import IDENTIFIER, IDENTIFIER_SCHEMA
-from services.chassis.caller import CurrentCaller, require_person
+from services.chassis.bodies import IDENTIFIER, IDENTIFIER_SCHEMA, SIX_PLACES, money_json
+from services.chassis.caller import CurrentCaller, MandateUnknown, require_person
 from services.chassis.exact_json import ExactJsonRoute
 from services.chassis.operations import Access, Repeat, operation
-from services.chassis.problems import request_id_of
+from services.chassis.requests import request_id_of
 from services.chassis.state import of_state
 from services.chassis.validation import Form
 from services.payments.checkouts.bodies import Checkout, CheckoutOptions, Confirmation, Confirmed, Redirect
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
 from services.payments.checkouts.create_checkout import CURRENCY, CreateCheckout, TopUpOrder
 from services.payments.checkouts.domain import Payment
-from services.payments.checkouts.errors import MandateUnknown
 
 __all__ = ["CheckoutContext", "api"]
-
-SIX_PLACES = Decimal("0.000001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ async def _require_admin(mandate_id: MandateId, caller: CurrentCaller) -> None:
     ),
 )
 async def get_options(context: Context) -> dict[str, Any]:
-    return {"amounts": [_money(amount) for amount in context.amounts]}
+    return {"amounts": [money_json(amount, CURRENCY) for amount in context.amounts]}
 
 
 @api.post(
@@ -126,10 +123,6 @@ async def post_confirm(context: Context, caller: CurrentCaller, body: Confirmati
         "mandateId": settlement.checkout.mandate_id,
         "amountChf": _amount_chf(payment),
     }
-
-
-def _money(amount: Decimal) -> dict[str, str]:
-    return {"amount": format(amount.quantize(SIX_PLACES), "f"), "currency": CURRENCY}
 
 
 def _amount_chf(payment: Payment | None) -> Decimal | None:

@@ -1,14 +1,11 @@
 """Refusals of top-ups."""
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = [
     "AmountNotOffered",
     "IdempotencyInProgress",
-    "MandateUnknown",
     "NotPaid",
     "PaymentNotPlaceable",
     "ReturnUrlNotAllowed",
@@ -22,10 +19,9 @@ class AmountNotOffered(Problem):
     status = 400
     code = "AMOUNT_NOT_OFFERED"
     title = "Amount not offered"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "Choose one of these amounts in CHF: {amounts}.",
-        "de": "Bitte einen dieser Beträge in CHF wählen: {amounts}.",
-    }
+    texts = both(
+        "Choose one of these amounts in CHF: {amounts}.", "Bitte einen dieser Beträge in CHF wählen: {amounts}."
+    )
 
 
 class ReturnUrlNotAllowed(Problem):
@@ -34,22 +30,10 @@ class ReturnUrlNotAllowed(Problem):
     status = 400
     code = "RETURN_URL_NOT_ALLOWED"
     title = "Return URL not allowed"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The return URL must be an absolute address of this platform.",
-        "de": "Die Rücksprungadresse muss eine vollständige Adresse dieser Plattform sein.",
-    }
-
-
-class MandateUnknown(Problem):
-    """No mandate can have this id."""
-
-    status = 404
-    code = "MANDATE_UNKNOWN"
-    title = "Unknown mandate"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "There is no such mandate.",
-        "de": "Diesen Mandanten gibt es nicht.",
-    }
+    texts = both(
+        "The return URL must be an absolute address of this platform.",
+        "Die Rücksprungadresse muss eine vollständige Adresse dieser Plattform sein.",
+    )
 
 
 class UnknownSession(Problem):
@@ -58,10 +42,7 @@ class UnknownSession(Problem):
     status = 404
     code = "SESSION_NOT_FOUND"
     title = "Session not found"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "There is no such checkout session.",
-        "de": "Diese Checkout-Sitzung gibt es nicht.",
-    }
+    texts = both("There is no such checkout session.", "Diese Checkout-Sitzung gibt es nicht.")
 
 
 class NotPaid(Problem):
@@ -70,10 +51,10 @@ class NotPaid(Problem):
     status = 409
     code = "NOT_PAID"
     title = "Not paid"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The checkout is not paid; its payment status is {payment_status}.",
-        "de": "Der Checkout ist nicht bezahlt; sein Zahlungsstatus ist {payment_status}.",
-    }
+    texts = both(
+        "The checkout is not paid; its payment status is {payment_status}.",
+        "Der Checkout ist nicht bezahlt; sein Zahlungsstatus ist {payment_status}.",
+    )
 
 
 class PaymentNotPlaceable(Problem):
@@ -82,10 +63,10 @@ class PaymentNotPlaceable(Problem):
     status = 409
     code = "PAYMENT_NOT_PLACEABLE"
     title = "Payment cannot be booked"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The payment's currency, amount or time cannot be booked; it is kept for the operator.",
-        "de": "Währung, Betrag oder Zeit der Zahlung können nicht gebucht werden; sie bleibt beim Betreiber liegen.",
-    }
+    texts = both(
+        "The payment's currency, amount or time cannot be booked; it is kept for the operator.",
+        "Währung, Betrag oder Zeit der Zahlung können nicht gebucht werden; sie bleibt beim Betreiber liegen.",
+    )
 
 
 class IdempotencyInProgress(Problem):
@@ -94,7 +75,7 @@ class IdempotencyInProgress(Problem):
     status = 409
     code = "IDEMPOTENCY_IN_PROGRESS"
     title = "Request in progress"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The request with this Idempotency-Key is still in progress.",
-        "de": "Die Anfrage mit diesem Idempotency-Key läuft noch.",
-    }
+    texts = both(
+        "The request with this Idempotency-Key is still in progress.",
+        "Die Anfrage mit diesem Idempotency-Key läuft noch.",
+    )

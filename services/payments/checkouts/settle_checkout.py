@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Literal, Self, cast
 from uuid import UUID, uuid5
 
+from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.payment.v1 import PaymentSucceeded
@@ -26,7 +27,6 @@ from services.payments.checkouts.domain import (
     session_id_is_valid,
 )
 from services.payments.checkouts.errors import PaymentNotPlaceable
-from services.payments.checkouts.metrics import AMOUNT_MISMATCHES, PAYMENTS_CREDITED
 from services.payments.checkouts.repository import add_payment, lock_checkout, save_state
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
@@ -36,6 +36,10 @@ __all__ = ["ObservedSession", "Settlement"]
 
 # Event ids are derived from the session's id, so that a payment has one id whether webhook or confirm settles it.
 _NAMESPACE = UUID("6f0d1c36-52d5-5c0b-9f5e-6d3f6f6e0a11")
+
+# Labels are from bounded sets, never a tenant.
+PAYMENTS_CREDITED = Counter("rappen_payments_credited_total", "Payments published.", ["reason"])
+AMOUNT_MISMATCHES = Counter("rappen_payments_amount_mismatches_total", "Payments of another amount than asked for.")
 
 _log = get_logger(__name__)
 

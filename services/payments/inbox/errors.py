@@ -1,9 +1,7 @@
 """Answers to deliveries that are not stored."""
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = [
     "WebhookNotConfigured",
@@ -18,10 +16,7 @@ class WebhookRefused(Problem):
     status = 400
     code = "WEBHOOK_REFUSED"
     title = "Webhook refused"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The delivery was refused.",
-        "de": "Die Zustellung wurde abgelehnt.",
-    }
+    texts = both("The delivery was refused.", "Die Zustellung wurde abgelehnt.")
 
 
 class WebhookNotConfigured(Problem):
@@ -30,10 +25,7 @@ class WebhookNotConfigured(Problem):
     status = 503
     code = "WEBHOOK_NOT_CONFIGURED"
     title = "Webhook not configured"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The webhook is not configured.",
-        "de": "Der Webhook ist nicht eingerichtet.",
-    }
+    texts = both("The webhook is not configured.", "Der Webhook ist nicht eingerichtet.")
 
 
 class WebhookNotStored(Problem):
@@ -42,7 +34,7 @@ class WebhookNotStored(Problem):
     status = 503
     code = "WEBHOOK_NOT_STORED"
     title = "Event not stored"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The event could not be stored; please send it again.",
-        "de": "Das Ereignis konnte nicht gespeichert werden; bitte noch einmal senden.",
-    }
+    texts = both(
+        "The event could not be stored; please send it again.",
+        "Das Ereignis konnte nicht gespeichert werden; bitte noch einmal senden.",
+    )

@@ -1,9 +1,7 @@
 """Failures of calls to Stripe: refused, or not possible at the moment."""
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = [
     "StripeBusy",
@@ -22,10 +20,10 @@ class StripeUnavailable(Problem):
     status = 503
     code = "STRIPE_UNAVAILABLE"
     title = "Payment provider unavailable"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The payment provider is not reachable; please try again.",
-        "de": "Der Zahlungsanbieter ist nicht erreichbar; bitte noch einmal versuchen.",
-    }
+    texts = both(
+        "The payment provider is not reachable; please try again.",
+        "Der Zahlungsanbieter ist nicht erreichbar; bitte noch einmal versuchen.",
+    )
 
 
 class StripeNotConfigured(Problem):
@@ -34,10 +32,9 @@ class StripeNotConfigured(Problem):
     status = 503
     code = "STRIPE_NOT_CONFIGURED"
     title = "Payments not configured"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "Payments are not configured on this platform.",
-        "de": "Zahlungen sind auf dieser Plattform nicht eingerichtet.",
-    }
+    texts = both(
+        "Payments are not configured on this platform.", "Zahlungen sind auf dieser Plattform nicht eingerichtet."
+    )
 
 
 class StripeFailed(StripeUnavailable):
@@ -62,7 +59,4 @@ class StripeDeclined(Problem):
     status = 402
     code = "PAYMENT_DECLINED"
     title = "Payment declined"
-    texts: ClassVar[Mapping[str, str]] = {
-        "en": "The payment was declined.",
-        "de": "Die Zahlung wurde abgelehnt.",
-    }
+    texts = both("The payment was declined.", "Die Zahlung wurde abgelehnt.")

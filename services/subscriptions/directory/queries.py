@@ -3,9 +3,8 @@
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.chassis.caller import Caller
+from services.chassis.caller import Caller, MandateUnknown
 from services.chassis.database import Database
-from services.subscriptions.directory.errors import MandateUnknown
 from services.subscriptions.tables import directory_feature_instances, directory_mandates, directory_members
 
 __all__ = ["count_feature_instances", "count_members", "require_known"]

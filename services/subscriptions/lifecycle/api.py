@@ -14,7 +14,7 @@ from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.operations import CHANGES_PER_MINUTE, Access, Repeat, operation
-from services.chassis.problems import request_id_of
+from services.chassis.requests import request_id_of
 from services.chassis.state import of_state
 from services.subscriptions.directory.queries import require_known
 from services.subscriptions.lifecycle.bodies import Started, StartSubscription, SubscriptionAnswer

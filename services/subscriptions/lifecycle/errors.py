@@ -1,8 +1,7 @@
 """Why a plan cannot start now."""
 
-from typing import ClassVar
-
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = [
     "OtherPlanRunning",
@@ -19,7 +18,7 @@ class PlanRunning(Problem):
     status = 409
     code = "PLAN_RUNNING"
     title = "Plan already running"
-    texts: ClassVar = {"en": "This plan is running already.", "de": "Dieser Plan läuft bereits."}
+    texts = both("This plan is running already.", "Dieser Plan läuft bereits.")
 
 
 class OtherPlanRunning(Problem):
@@ -28,10 +27,10 @@ class OtherPlanRunning(Problem):
     status = 409
     code = "OTHER_PLAN_RUNNING"
     title = "Another plan is running"
-    texts: ClassVar = {
-        "en": "Another plan is running; it has to end before this one can start.",
-        "de": "Ein anderer Plan läuft; er muss enden, bevor dieser beginnen kann.",
-    }
+    texts = both(
+        "Another plan is running; it has to end before this one can start.",
+        "Ein anderer Plan läuft; er muss enden, bevor dieser beginnen kann.",
+    )
 
 
 class StartedMeanwhile(Problem):
@@ -40,10 +39,10 @@ class StartedMeanwhile(Problem):
     status = 409
     code = "STARTED_MEANWHILE"
     title = "Plan started meanwhile"
-    texts: ClassVar = {
-        "en": "A plan was started for this mandate at the same moment.",
-        "de": "Für diesen Mandanten wurde im selben Moment ein Plan begonnen.",
-    }
+    texts = both(
+        "A plan was started for this mandate at the same moment.",
+        "Für diesen Mandanten wurde im selben Moment ein Plan begonnen.",
+    )
 
 
 class TrialUsed(Problem):
@@ -52,10 +51,7 @@ class TrialUsed(Problem):
     status = 409
     code = "TRIAL_USED"
     title = "Trial already used"
-    texts: ClassVar = {
-        "en": "A trial can be started only once.",
-        "de": "Eine Testphase kann nur einmal begonnen werden.",
-    }
+    texts = both("A trial can be started only once.", "Eine Testphase kann nur einmal begonnen werden.")
 
 
 class PlanNeedsCheckout(Problem):
@@ -64,7 +60,7 @@ class PlanNeedsCheckout(Problem):
     status = 409
     code = "PLAN_NEEDS_CHECKOUT"
     title = "Plan needs a checkout"
-    texts: ClassVar = {
-        "en": "This plan needs a payment method and cannot be started without a checkout.",
-        "de": "Dieser Plan braucht ein Zahlungsmittel und kann nicht ohne Bezahlvorgang beginnen.",
-    }
+    texts = both(
+        "This plan needs a payment method and cannot be started without a checkout.",
+        "Dieser Plan braucht ein Zahlungsmittel und kann nicht ohne Bezahlvorgang beginnen.",
+    )

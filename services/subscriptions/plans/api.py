@@ -1,10 +1,10 @@
 """GET /api/subscriptions/plans."""
 
-from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
+from services.chassis.bodies import money_json
 from services.chassis.caller import require_person
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.operations import Access, operation
@@ -36,14 +36,14 @@ def _form(plan: Plan) -> dict[str, Any]:
     return {
         "planKey": plan.key,
         "label": {"de": plan.label_de, "en": plan.label_en},
-        "pricePerUser": _money(plan.price_per_user),
-        "pricePerFeatureInstance": _money(plan.price_per_feature_instance),
-        "storagePricePerGbMonth": _money(plan.storage_price_per_gb_month),
+        "pricePerUser": money_json(plan.price_per_user),
+        "pricePerFeatureInstance": money_json(plan.price_per_feature_instance),
+        "storagePricePerGbMonth": money_json(plan.storage_price_per_gb_month),
         "billingPeriod": plan.billing_period,
         "maxUsers": plan.max_users,
         "maxFeatureInstances": plan.max_feature_instances,
         "maxDataVolumeMB": plan.max_data_volume_mb,
-        "budgetAi": _money(plan.budget_ai),
+        "budgetAi": money_json(plan.budget_ai),
         "budgetPer": plan.budget_per,
         "rollover": plan.rollover,
         "trialDays": plan.trial_days,
@@ -51,7 +51,3 @@ def _form(plan: Plan) -> dict[str, Any]:
         "markupPercent": plan.markup_percent,
         "operatorOnly": plan.operator_only,
     }
-
-
-def _money(amount: Decimal) -> dict[str, str]:
-    return {"amount": format(amount, "f"), "currency": "CHF"}

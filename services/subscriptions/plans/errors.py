@@ -1,9 +1,7 @@
 """What the catalogue refuses."""
 
-from typing import ClassVar
-
 from services.chassis.problems import Problem
-from services.chassis.validation import FieldFault
+from services.chassis.validation import FieldFault, both
 
 __all__ = ["UnknownPlan"]
 
@@ -14,9 +12,9 @@ class UnknownPlan(Problem):
     status = 422
     code = "UNKNOWN_PLAN"
     title = "Unknown plan"
-    texts: ClassVar = {"en": "There is no such plan.", "de": "Diesen Plan gibt es nicht."}
+    texts = both("There is no such plan.", "Diesen Plan gibt es nicht.")
 
     def __init__(self, key: str) -> None:
         named = key[:64]
-        texts = {"en": f'"{named}" is not in the catalogue', "de": f'"{named}" ist nicht im Katalog'}
+        texts = both(f'"{named}" is not in the catalogue', f'"{named}" ist nicht im Katalog')
         super().__init__(errors=[FieldFault("planKey", texts)])

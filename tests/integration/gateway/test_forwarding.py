@@ -11,8 +11,8 @@ import pytest
 
 from services.chassis.clock import system_clock
 from services.chassis.problems import Unavailable
+from services.gateway.edge.connections import CONNECTIONS_MAX, HttpClient
 from services.gateway.edge.forwarding import ServiceClient, Unanswered
-from services.gateway.edge.http_client import CONNECTIONS_MAX, HttpClient
 from tests.integration.gateway.support import Headers, Peer, a_tenant, assert_problem, unique
 from tests.support.gateway import GatewayProcess, Issuer
 from tests.support.waiting import eventually

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from services.gateway.edge.http_client import Answer, HttpClient
+from services.gateway.edge.connections import Answer, HttpClient
 
 __all__ = ["OK", "Peer", "Talk", "ask", "forever", "peer"]
 

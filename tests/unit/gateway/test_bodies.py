@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi import Request
 
-from services.chassis.deadlines import Deadline
+from services.chassis.requests import Deadline
 from services.gateway.edge import admission
 from services.gateway.edge.admission import read_body
 from services.gateway.edge.errors import BodyTooSlow

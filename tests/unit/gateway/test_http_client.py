@@ -11,8 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from services.gateway.edge import http_client
-from services.gateway.edge.http_client import HttpClient, NoAnswer, NoConnection
+from services.gateway.edge import connections
+from services.gateway.edge.connections import HttpClient, NoAnswer, NoConnection
 from tests.unit.gateway.talks import OK, Talk, ask, forever, peer
 
 
@@ -202,7 +202,7 @@ async def test_a_body_is_sent_whole_at_the_pace_of_the_service() -> None:
 
 
 async def test_a_body_over_the_bound_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "BODY_BYTES_MAX", 10)
+    monkeypatch.setattr(connections, "BODY_BYTES_MAX", 10)
 
     async def saying(talk: Talk) -> None:
         await talk.hear()

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from services.gateway.edge import http_client
-from services.gateway.edge.http_client import HttpClient, NoAnswer, NoConnection
+from services.gateway.edge import connections
+from services.gateway.edge.connections import HttpClient, NoAnswer, NoConnection
 from tests.support.waiting import eventually
 from tests.unit.gateway.talks import OK, Talk, ask, forever, peer
 
@@ -122,7 +122,7 @@ async def test_a_service_that_talks_first_gives_no_connection() -> None:
 async def test_an_idle_connection_is_not_used_when_the_service_is_about_to_close_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_client, "IDLE_S", 0.05)
+    monkeypatch.setattr(connections, "IDLE_S", 0.05)
     async with peer(forever) as (known, client):
         await ask(client)
         await ask(client)
@@ -154,8 +154,8 @@ async def test_who_gives_up_closes_the_connection_and_nobody_gets_the_late_answe
 async def test_connections_are_bounded_and_who_waits_too_long_for_one_has_sent_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_client, "WAIT_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(http_client, "CONNECTIONS_MAX", 3)
+    monkeypatch.setattr(connections, "WAIT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(connections, "CONNECTIONS_MAX", 3)
     go = asyncio.Event()
 
     async def slow(talk: Talk) -> None:
@@ -178,7 +178,7 @@ async def test_connections_are_bounded_and_who_waits_too_long_for_one_has_sent_n
 
 
 async def test_who_is_cancelled_while_waiting_for_a_connection_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(connections, "CONNECTIONS_MAX", 1)
     go = asyncio.Event()
 
     async def slow(talk: Talk) -> None:

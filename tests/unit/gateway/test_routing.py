@@ -5,8 +5,9 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from starlette.types import Receive, Scope, Send
 
-from services.chassis.problems import Problem, install_problems
-from services.gateway.edge.routing import Answering, Direct, DirectPaths, in_order
+from services.chassis.problems import Problem
+from services.chassis.requests import Answering, Direct, DirectPaths, install_problems
+from services.gateway.edge.routing import in_order
 
 ANSWER_S = 5.0
 
