@@ -20,7 +20,7 @@ from services.chassis.quarantine import Refused
 
 __all__ = ["build"]
 
-# How long usage may gather into a batch; part of the time from event to visible balance.
+# How long usage may gather into a batch at most; part of the time from event to visible balance.
 USAGE_LINGER_S = 0.08
 
 

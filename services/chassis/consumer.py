@@ -207,7 +207,9 @@ class Consumer:
             else:
                 await self._limit.add(len(records), self._refused)
             BATCH_RECORDS.labels(self._topic).observe(len(records))
-            BATCH_DURATION_SECONDS.labels(self._topic).observe(time.perf_counter() - started)
+            took_s = time.perf_counter() - started
+            BATCH_DURATION_SECONDS.labels(self._topic).observe(took_s)
+            self._subscription.settled_in(took_s)
             EVENT_AGE_SECONDS.labels(self._topic).set(max(0.0, time.time() - records[-1].timestamp / 1000))
             self._faults.reach("after_commit")
 
@@ -322,7 +324,8 @@ class Subscribers:
     def subscriber(
         self, topic: str, *, linger_s: float = 0.0, faults: FaultPoints | None = None, reader: Reader = received
     ) -> Callable[[Handler], Handler]:
-        """Decorates the function that settles the batches of a topic. Records may gather for `linger_s` first."""
+        """Decorates the function that settles the batches of a topic. Records may gather first, for `linger_s` at
+        most."""
 
         def register(handler: Handler) -> Handler:
             consumer = Consumer(

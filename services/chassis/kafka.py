@@ -37,6 +37,10 @@ FETCH_WAIT_MS_MAX = 1_000
 # A group that lingers lets the broker gather this much first, for as long as it lingers: a batch costs a transaction
 # and a commit whatever its size, so many small ones cost more than they are worth.
 FETCH_BYTES_MIN = 512 * 1024
+# It lingers for as many times as long as its last batch took to settle, within its own limit and this one: so it is
+# busy for half of its time at most while it keeps up, with the smallest batches for which that holds.
+LINGER_BY_SETTLING = 2.0
+LINGER_S_MIN = 0.02
 # Bounds what one consumer holds decompressed, whatever the backlog.
 FETCH_BYTES_MAX = 4 * 1024 * 1024
 PARTITION_FETCH_BYTES_MAX = 512 * 1024
@@ -88,6 +92,7 @@ class BatchSubscription:
         linger_s: float,
     ) -> None:
         self._reading = reading
+        self._linger_s = linger_s
         self._broker = KafkaBroker(
             settings.bootstrap_servers,
             # By default the name of the library and its version: nobody could tell whose connection it is.
@@ -150,6 +155,11 @@ class BatchSubscription:
     async def stop(self) -> None:
         """Stops fetching, lets the batch in flight finish and be committed, leaves the group."""
         await self._broker.stop()
+
+    def settled_in(self, seconds: float) -> None:
+        """Says how long the newest batch took, by which a group that lingers lets the next ones gather."""
+        if self._linger_s and self.reader is not None:
+            self.reader.gather(min(self._linger_s, max(LINGER_S_MIN, LINGER_BY_SETTLING * seconds)))
 
     @property
     def reader(self) -> RecordReader | None:

@@ -159,6 +159,11 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
             return {}
         return found
 
+    def gather(self, seconds: float) -> None:
+        """Lets the broker wait for so long from the next fetch on, where it has less than the least that was asked
+        for."""
+        self._fetcher._fetch_max_wait_ms = int(seconds * 1000)  # noqa: SLF001 - fixed by its constructor otherwise.
+
     async def commit(self, offsets: Any = None) -> None:
         """Commits positions with the id of the topic they belong to: they mean nothing in one that was made again."""
         subscription = self._subscription.subscription

@@ -36,7 +36,14 @@ from services.billing.charging.usage_events import (
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
 from services.billing.ledger.errors import RowsRefused
 from services.billing.ledger.holds import settle_holds
-from services.billing.ledger.keys import ChargeKeyCache, UsageDimensions, ensure_charge_keys, ensure_mandates
+from services.billing.ledger.keys import (
+    ChargeKeyCache,
+    ChargeKeys,
+    UsageDimensions,
+    ensure_charge_keys,
+    ensure_mandates,
+    find_charge_keys,
+)
 from services.billing.ledger.low_balances import note_low_balances
 from services.billing.ledger.repository import faulty_rows, recorded_digests
 from services.billing.ledger.write_postings import PreparedPostings, prepare_postings, write_prepared
@@ -201,15 +208,14 @@ class Charges:
             else:
                 usage.keys = keys
         if unknown:
-            async with begin(connection):
-                numbers = await ensure_mandates(connection, [name.mandate_id for name in unknown])
-                mandates = await lock_mandates(connection, numbers.values())
-                made = await ensure_charge_keys(connection, list(unknown), numbers)
-                await give_opening_credit(connection, mandates, now=now)
-            self._charge_keys.remember(made.items())
+            found = await find_charge_keys(connection, unknown)
+            missing = [name for name in unknown if name not in found]
+            if missing:
+                found |= await _make_charge_keys(connection, missing, now)
+            self._charge_keys.remember(found.items())
             for usage in usages:
-                if usage.names in made:
-                    usage.keys = made[UsageDimensions(*usage.names)]
+                if usage.names in found:
+                    usage.keys = found[UsageDimensions(*usage.names)]
 
     async def pricing_context(
         self, connection: AsyncConnection, usages: Iterable[Usage], cancellations: Iterable[CancellationEvent] = ()
@@ -259,6 +265,17 @@ class Charges:
         await note_low_balances(connection, prepared.accounts.values(), now=now)
         free = sum(1 for event in unposted if event.reason == "FREE")
         return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large, late, settled)
+
+
+async def _make_charge_keys(
+    connection: AsyncConnection, names: Sequence[UsageDimensions], now: datetime
+) -> dict[UsageDimensions, ChargeKeys]:
+    async with begin(connection):
+        numbers = await ensure_mandates(connection, [name.mandate_id for name in names])
+        mandates = await lock_mandates(connection, numbers.values())
+        made = await ensure_charge_keys(connection, names, numbers)
+        await give_opening_credit(connection, mandates, now=now)
+    return made
 
 
 def _naming_holds(

@@ -4,7 +4,7 @@ A number never changes once it is given, so workers keep what they have seen. Wh
 transaction of its own before the charge; a number that nothing uses does no harm.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ __all__ = [
     "ensure_charge_keys",
     "ensure_dimensions",
     "ensure_mandates",
+    "find_charge_keys",
 ]
 
 # Bounds the memory of a worker: about 500 bytes an entry where names are short, and four at most for each character.
@@ -105,6 +106,31 @@ class ChargeKeyCache:
 
 def _characters(name: Iterable[str | None]) -> int:
     return sum(len(each) for each in name if each is not None)
+
+
+async def find_charge_keys(
+    connection: AsyncConnection, names: Collection[UsageDimensions]
+) -> dict[UsageDimensions, ChargeKeys]:
+    """The charge keys of those names that have all of them, in one statement without a lock. A worker that has just
+    started knows none of the names that are in use; what names no provider or model is left to `ensure_charge_keys`."""
+    asked = [name for name in names if name.provider is not None and name.model is not None]
+    if not asked:
+        return {}
+    rows = await driver_connection(connection).fetch(
+        "SELECT given.number, m.no, own.no, pool.no, internal.no, d.no"
+        " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) WITH ORDINALITY"
+        " AS given (mandate_id, user_id, provider, model, feature_code, feature_instance_id, number)"
+        " JOIN mandates m ON m.id = given.mandate_id"
+        " JOIN accounts own ON own.mandate_no = m.no AND own.type = 'USER' AND own.user_id = given.user_id"
+        " JOIN accounts pool ON pool.mandate_no = m.no AND pool.type = 'MANDATE' AND pool.user_id IS NULL"
+        " JOIN accounts internal ON internal.mandate_no = m.no AND internal.type = 'INTERNAL'"
+        " AND internal.user_id IS NULL"
+        " JOIN dimensions d ON d.mandate_no = m.no AND d.provider = given.provider AND d.model = given.model"
+        " AND d.feature_code IS NOT DISTINCT FROM given.feature_code"
+        " AND d.feature_instance_id IS NOT DISTINCT FROM given.feature_instance_id",
+        *(list(column) for column in zip(*asked, strict=True)),
+    )
+    return {asked[number - 1]: ChargeKeys(*numbers) for number, *numbers in rows}
 
 
 async def ensure_charge_keys(

@@ -345,7 +345,7 @@ async def test_only_a_system_administrator_may(api: BillingApi, mandate: str) ->
         assert (await api.call(caller, "GET", f"{PATH}/{uuid4()}")).status_code == 403
 
 
-@pytest.mark.parametrize("rerating", ["nothing", str(uuid4())])
+@pytest.mark.parametrize("rerating", ["nothing", "6cbf98a9-2260-4fb4-b283-b03087a5ed54"])
 async def test_a_re_rating_that_is_not_there_is_unknown(api: BillingApi, rerating: str) -> None:
     refused = await api.call(system_admin(), "GET", f"{PATH}/{rerating}")
     assert (refused.status_code, refused.json()["code"]) == (404, "RERATING_UNKNOWN")

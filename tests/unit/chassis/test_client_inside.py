@@ -111,6 +111,21 @@ async def test_the_parts_of_a_consumer_have_the_names_that_are_used(reader: Any)
     assert "self._fetcher = Fetcher(" in source, _changed("_fetcher")
 
 
+async def test_the_fetcher_waits_for_as_long_as_it_was_told_last(reader: Any) -> None:
+    made = fetcher.Fetcher(reader._client, reader._subscription, fetch_max_wait_ms=70)
+    try:
+        assert made._fetch_max_wait_ms == 70, _changed("Fetcher._fetch_max_wait_ms")
+        # Read for each request, not once.
+        assert "self._fetch_max_wait_ms" in inspect.getsource(fetcher.Fetcher._get_actions_per_node), _changed(
+            "Fetcher"
+        )
+        reader._fetcher = made
+        RecordReader.gather(reader, 0.025)
+        assert made._fetch_max_wait_ms == 25
+    finally:
+        await made.close()
+
+
 async def test_the_fetcher_keeps_what_it_has_in_the_order_in_which_it_gives_it(reader: Any) -> None:
     made = fetcher.Fetcher(reader._client, reader._subscription)
     try:
