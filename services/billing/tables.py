@@ -598,7 +598,14 @@ storage_reports = sa.Table(
     sa.Column("occurred_at", _Time, nullable=False),
     sa.Column("recorded_at", _Time, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "event_id"),
-    sa.Index("ix_storage_reports_in_order", "mandate_no", "feature_instance_id", "occurred_at", "event_id"),
+    sa.Index(
+        "ix_storage_reports_in_order",
+        "mandate_no",
+        "feature_instance_id",
+        "occurred_at",
+        "event_id",
+        postgresql_include=["bytes_in_use"],
+    ),
 )
 
 # Periods of subscriptions, with the plan's terms for their storage (null is no limit, and no price). A closed one has

@@ -21,7 +21,7 @@ STATEMENTS = (
     """,
     """
     CREATE INDEX ix_storage_reports_in_order
-        ON billing.storage_reports (mandate_no, feature_instance_id, occurred_at, event_id)
+        ON billing.storage_reports (mandate_no, feature_instance_id, occurred_at, event_id) INCLUDE (bytes_in_use)
     """,
     """
     CREATE TABLE billing.storage_periods (

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.tables import cancellations, storage_periods, storage_reports
@@ -63,35 +63,36 @@ async def read_peak(connection: AsyncConnection, mandate_no: int, *, start: date
     Each instance has what its newest report said, by time and, at one time, by id; whatever the order in which they
     came. A report that was cancelled says nothing.
     """
-    report = storage_reports.c
-    cancelled = sa.exists().where(
-        cancellations.c.mandate_no == report.mandate_no, cancellations.c.event_id == report.event_id
+    report, cancelled_id = storage_reports.c, cancellations.c.event_id
+    of_mandate = report.mandate_no == mandate_no
+    instances = sa.select(report.feature_instance_id).where(of_mandate).distinct().subquery("instances")
+    instance = instances.c.feature_instance_id
+    cancelled = sa.exists().where(cancellations.c.mandate_no == mandate_no, cancelled_id == report.event_id)
+    # Instance by instance, because the index has them so.
+    told = (
+        sa.select(report.occurred_at, report.event_id, report.bytes_in_use)
+        .where(of_mandate, report.feature_instance_id == instance, ~cancelled)
+        .correlate(instances)
     )
-    standing = sa.and_(report.mandate_no == mandate_no, ~cancelled)
+    within = told.where(report.occurred_at >= start, report.occurred_at < end).lateral("within")
+    newest_first = (report.occurred_at.desc(), report.event_id.desc())
+    before = told.where(report.occurred_at < start).order_by(*newest_first).limit(1).lateral("before")
     # What was in use when the period began counts as reported at its beginning, before anything else of that moment.
-    before = (
-        sa.select(
-            report.feature_instance_id,
-            sa.literal(start, sa.DateTime(timezone=True)).label("occurred_at"),
-            sa.cast(sa.null(), sa.Uuid).label("event_id"),
-            report.bytes_in_use,
-        )
-        .where(standing, report.occurred_at < start)
-        .order_by(report.feature_instance_id, report.occurred_at.desc(), report.event_id.desc())
-        .ext(distinct_on(report.feature_instance_id))
-        .subquery("before")
+    at_begin = (
+        sa.literal(start, sa.DateTime(timezone=True)).label("occurred_at"),
+        sa.cast(sa.null(), sa.Uuid).label("event_id"),
+        before.c.bytes_in_use,
     )
-    within = sa.select(report.feature_instance_id, report.occurred_at, report.event_id, report.bytes_in_use).where(
-        standing, report.occurred_at >= start, report.occurred_at < end
-    )
-    reported = sa.union_all(sa.select(before), within).subquery("reported")
+    reported = sa.union_all(
+        sa.select(instance, *at_begin).select_from(instances.join(before, sa.true())),
+        sa.select(instance, *within.c).select_from(instances.join(within, sa.true())),
+    ).subquery("reported")
     in_order = (reported.c.occurred_at, reported.c.event_id.nulls_first())
     previous = sa.func.lag(reported.c.bytes_in_use, 1, 0).over(
         partition_by=reported.c.feature_instance_id, order_by=in_order
     )
-    changes = sa.select(reported.c.occurred_at, (reported.c.bytes_in_use - previous).label("change")).subquery(
-        "changes"
-    )
+    change = (reported.c.bytes_in_use - previous).label("change")
+    changes = sa.select(reported.c.occurred_at, change).subquery("changes")
     # All changes of one moment together, so that none of its states in between counts.
     moments = (
         sa.select(sa.func.sum(sa.func.sum(changes.c.change)).over(order_by=changes.c.occurred_at).label("in_use"))

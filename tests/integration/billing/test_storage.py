@@ -12,12 +12,13 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from rappen_contracts import encode_structured
 from rappen_contracts.subscription.v1 import Plan
 from services.billing.charging.usage_events import Usage
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.ledger.domain import BillingModel
+from services.billing.ledger.domain import BillingModel, transaction_id
 from services.billing.storage.repository import read_peak
 from services.chassis.consumer import Received
 from tests.integration.billing.conftest import BillingApi
@@ -480,3 +481,42 @@ async def test_storage_that_waited_for_a_price_before_is_a_report_now(renting: R
     for version, (start, end) in enumerate(pairwise((MAY, JUNE, JULY)), 1):
         await renting.follow(renting.change(version, start, end), now=start)
     assert await renting.amounts() == [1_000_000]
+
+
+async def test_a_charge_of_storage_is_no_usage_that_can_be_taken_back(renting: Renting, api: BillingApi) -> None:
+    await renting.use(_report(renting.mandate, MAY, 6 * GB))
+    for version, (start, end) in enumerate(pairwise((MAY, JUNE, JULY)), 1):
+        await renting.follow(renting.change(version, start, end), now=start)
+    (charge,) = await renting.charges()
+    path = f"/api/billing/transactions/{transaction_id(charge['posted_account_no'], charge['seq'])}/reverse"
+    answer = await api.call(system_admin(), "POST", path, json={"reason": "wrong"})
+    assert answer.status_code == 409
+    # Nor can a publisher name it.
+    await renting.use(voided_record(renting.mandate, UUID(bytes=charge["event_id"].bytes), at=JULY), now=JULY)
+    assert await renting.amounts() == [500_000]
+    assert await renting.books.failing() == {}
+
+
+async def test_a_failure_after_the_charge_leaves_nothing_and_the_next_delivery_charges_once(
+    renting: Renting, servers: ServerPair
+) -> None:
+    await renting.use(_report(renting.mandate, MAY, 6 * GB))
+    await renting.follow(renting.change(1, MAY, JUNE))
+    renewal = renting.change(2, JUNE, JULY, plan=_plan(budget=20))
+    # The budget comes last, so by then the storage has been charged.
+    name = f"placed_{renting.subscription_id.hex}"
+    async with connected(servers.dsn("billing", owner=True)) as owner:
+        await owner.execute(
+            f"ALTER TABLE subscription_budgets ADD CONSTRAINT {name}"
+            f" CHECK (subscription_id <> '{renting.subscription_id}') NOT VALID"
+        )
+        try:
+            with pytest.raises(IntegrityError, match=name):
+                await renting.follow(renewal, now=JUNE)
+        finally:
+            await owner.execute(f"ALTER TABLE subscription_budgets DROP CONSTRAINT {name}")
+    assert await renting.charges() == []
+    assert [row["closed_at"] for row in await renting.periods()] == [None]
+    await renting.follow(renewal, now=JUNE)
+    assert await renting.amounts() == [500_000]
+    assert await renting.books.failing() == {}

@@ -1,5 +1,6 @@
 """What happens to one subscription: start, renewal, expiry, and what is never done to it."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from services.subscriptions.lifecycle.domain import Change, advance, begin, end
+from services.subscriptions.lifecycle.publications import subscription_changed
 from services.subscriptions.lifecycle.states import IllegalTransition
 from services.subscriptions.plans.domain import Plan
 
@@ -36,6 +38,13 @@ TRIAL = replace(INTERNAL, key="TRIAL_7D", trial_days=7, operator_only=False)
 
 def begun(plan: Plan) -> Change:
     return begin(plan, subscription_id=UUID(int=1), mandate_id="m", user_id="u", now=NOW)
+
+
+def test_what_is_told_of_a_plan_has_its_price_of_storage() -> None:
+    plan = replace(INTERNAL, storage_price_per_gb_month=Decimal("0.40"), max_data_volume_mb=7)
+    told = json.loads(subscription_changed(begun(plan), cause="tests").data)["plan"]
+    assert told["storage_price_per_gb_month"] == {"amount": "0.40", "currency": "CHF"}
+    assert told["max_data_volume_mb"] == 7
 
 
 def test_a_trial_runs_its_days_with_its_budget_and_then_expires_without_another() -> None:
