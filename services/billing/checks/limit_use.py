@@ -24,7 +24,8 @@ WITH limited AS MATERIALIZED (
  due AS MATERIALIZED (
      SELECT h.mandate_no, named.kind, named.key, sum(h.amount) AS amount
        FROM (SELECT DISTINCT mandate_no FROM limited WHERE held > 0) AS those
-       JOIN holds h ON h.mandate_no = those.mandate_no AND h.state = 'OPEN' AND h.expires_at <= $7
+      CROSS JOIN LATERAL (SELECT * FROM holds h WHERE h.mandate_no = those.mandate_no AND h.state = 'OPEN'
+                                                  AND h.expires_at <= $7 OFFSET 0) AS h
        {named_in("h", "h")}
       GROUP BY 1, 2, 3)
 SELECT l.mandate_no, l.kind, l.key, l.period, l.amount,

@@ -3,6 +3,7 @@
 import asyncpg
 import pytest
 
+from services.billing.checks.limit_use import _STATEMENT as LIMIT_USE
 from services.billing.ledger.holds import _FOUND, HELD_NOW
 from tests.integration.billing.conftest import BillingApi
 from tests.support.databases import connected
@@ -15,11 +16,21 @@ HOLDS = 40
 
 async def _indexes(connection: asyncpg.Connection, statement: str, *types: str) -> set[str]:
     """The indexes of holds in the generic plan of a statement; `holds` where the table itself is read through."""
+    lines = [line for line in await _plan(connection, statement, *types) if "on holds" in line]
+    return {line.partition("using ")[2].partition(" ")[0] or "holds" for line in lines}
+
+
+async def _conditions(connection: asyncpg.Connection, statement: str, column: str, *types: str) -> list[str]:
+    """The conditions on a column by which indexes are read."""
+    plan = await _plan(connection, statement, *types)
+    return [line for line in plan if "Index Cond:" in line and column in line]
+
+
+async def _plan(connection: asyncpg.Connection, statement: str, *types: str) -> list[str]:
     await connection.execute(f"PREPARE planned ({', '.join(types)}) AS {statement}")
     plan = await connection.fetch(f"EXPLAIN EXECUTE planned ({', '.join('NULL' for _ in types)})")
     await connection.execute("DEALLOCATE planned")
-    lines = [row[0] for row in plan if "on holds" in row[0]]
-    return {line.partition("using ")[2].partition(" ")[0] or "holds" for line in lines}
+    return [row[0] for row in plan]
 
 
 @pytest.mark.parametrize("analysed", [False, True])
@@ -41,3 +52,8 @@ async def test_no_statement_of_a_hold_leads_through_all_open_ones(
         assert await _indexes(connection, f"{_FOUND} SELECT * FROM found", "int[]", "uuid[]", "uuid[]") == {"pk_holds"}
         due = "SELECT mandate_no FROM holds WHERE settled_at IS NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2"
         assert await _indexes(connection, due, "timestamptz", "int") == {"ix_holds_due"}
+        of_limits = ("int[]", "text[]", "text[]", "date[]", "date[]", "date[]", "timestamptz")
+        assert await _indexes(connection, LIMIT_USE, *of_limits) == {"ix_holds_open"}
+        # Those of the mandates that are asked about, and of these only the ones that are due.
+        (condition,) = await _conditions(connection, LIMIT_USE, "expires_at", *of_limits)
+        assert "mandate_no =" in condition
