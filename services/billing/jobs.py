@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.checks.release_holds import ReleaseHolds
+from services.billing.credits.expire_grants import ExpireGrants
 from services.billing.credits.settle_payments import SettlePayments
 from services.billing.recharges.request_recharges import RechargeLimits, RequestRecharges
 from services.billing.settings import BillingSettings
@@ -35,4 +36,5 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock) -> lis
         RepeatedJob("settle parked", settle, every_s=1.0, clock=clock),
         RepeatedJob("request recharges", recharges, every_s=2.0, clock=clock),
         RepeatedJob("release holds", ReleaseHolds(database, clock=clock), every_s=1.0, clock=clock),
+        RepeatedJob("expire grants", ExpireGrants(database, clock=clock), every_s=1.0, clock=clock),
     ]
