@@ -76,21 +76,20 @@ def _is_due(due: Due) -> sa.ColumnElement[bool]:
         recharges.c.state == "FAILED",
         recharges.c.crossing == accounts.c.crossings,
         recharges.c.settled_at > due.now - due.retry_after,
+        mandates.c.recharge_failures > 0,
     )
-    member = sa.and_(
-        directory_members.c.mandate_id == mandates.c.id,
-        directory_members.c.user_id == accounts.c.user_id,
-        directory_members.c.enabled,
-    )
+    # By the key, one at a time: as a condition beside another one it could be planned as a pass over all members.
+    of_member = (directory_members.c.mandate_id == mandates.c.id, directory_members.c.user_id == accounts.c.user_id)
+    member = sa.select(directory_members.c.enabled).where(*of_member).correlate(accounts, mandates).scalar_subquery()
     spent = sa.or_(accounts.c.balance < accounts.c.balance_after_last_credit, accounts.c.balance <= 0)
     return sa.and_(
         accounts.c.mandate_no == mandates.c.no,
         accounts.c.low,
         accounts.c.enabled,
         spent,
-        sa.or_(accounts.c.type == "MANDATE", _of_the_account(member)),
+        sa.func.coalesce(member, accounts.c.type == "MANDATE"),
         ~_of_the_account(pending),
-        sa.or_(mandates.c.recharge_failures == 0, ~_of_the_account(declined)),
+        ~_of_the_account(declined),
     )
 
 
