@@ -10,6 +10,7 @@ from services.billing.credits.settle_payments import SettlePayments
 from services.billing.pricing.import_prices import set_rate
 from services.billing.settings import BillingSettings
 from services.chassis.clock import system_clock
+from services.chassis.faults import FaultPoints
 from tests.integration.billing.conftest import BillingApi
 from tests.support.charging import charge
 from tests.support.events import usage_record
@@ -47,7 +48,8 @@ async def test_the_job_settles_parked_usage_and_parked_payments(api: BillingApi,
     await CreditPayments(api.database, clock=system_clock)([paid(mandate, 10, currency="UGX")], [])
     assert await books.parked([mandate]) == 4
     await _rate(api, "UGX")
-    built = jobs.build(BillingSettings.model_construct(), database=api.database, clock=system_clock)
+    settings, faults = BillingSettings.model_construct(), FaultPoints(None)
+    built = jobs.build(settings, database=api.database, clock=system_clock, faults=faults)
     (job,) = [each for each in built if each.name == "settle parked"]
 
     async def nothing_waits() -> bool:
