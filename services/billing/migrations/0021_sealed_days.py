@@ -29,9 +29,13 @@ STATEMENTS = (
     # The transaction gets its number before it looks, and each statement of the function looks anew.
     """
     CREATE FUNCTION billing.is_day_open(recorded DATE) RETURNS BOOLEAN LANGUAGE plpgsql VOLATILE AS $$
+    DECLARE
+        number xid8;
+        last DATE;
     BEGIN
-        PERFORM pg_current_xact_id();
-        RETURN NOT EXISTS (SELECT FROM billing.closed_days WHERE day >= recorded);
+        number := pg_current_xact_id();
+        SELECT max(day) INTO last FROM billing.closed_days;
+        RETURN last IS NULL OR recorded > last;
     END
     $$
     """,

@@ -350,6 +350,16 @@ async def test_a_transaction_that_had_not_asked_when_its_day_was_closed_is_refus
     assert await ledger.failing() == []
 
 
+async def test_who_asks_has_a_number_before_the_answer(ledger: Ledger) -> None:
+    """So that whoever was told that the day is open is waited for, even if nothing was written yet."""
+    after = begin(DAYS[1]) + timedelta(seconds=AFTER_S)
+    async with ledger.database.transaction() as asking:
+        assert await driver_connection(asking).fetchval("SELECT is_day_open($1)", DAYS[0])
+        assert await ledger.seal(after) == 0
+        assert not await driver_connection(asking).fetchval("SELECT is_day_open($1)", DAYS[0])
+    assert await ledger.seal(after) == 1
+
+
 async def test_before_its_time_no_day_is_closed(ledger: Ledger) -> None:
     await ledger.charge(noon(DAYS[0]), usage_record(ledger.mandate, amount="1", at=noon(DAYS[0])))
     too_early = begin(DAYS[1]) + timedelta(seconds=AFTER_S - 1)
