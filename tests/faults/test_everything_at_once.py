@@ -25,6 +25,7 @@ from tests.support.directory import directory_events
 from tests.support.events import new_mandate, publish, scattered, usage_record, voided_record
 from tests.support.holding import Holding, chf
 from tests.support.ledger import Books
+from tests.support.limiting import Limiting
 from tests.support.processes import Crew, FaultFolder, ServiceProcess
 from tests.support.stack import ServerPair
 from tests.support.waiting import eventually
@@ -64,6 +65,9 @@ async def test_books_add_up_at_every_moment_while_everything_happens_and_the_clo
     ):
         holding = Holding(BillingApi(client, servers.secret, database), books, mandate)
         await holding.credit(1000)
+        # They refuse nothing here; the audit sees that all is counted towards them.
+        limits = Limiting(database, mandate, system_clock())
+        await limits.set(("member", "user-1", "month", "1e6"), ("provider", "anthropic", "day", "1e6"))
         holds = [await holding.hold("1", ttlSeconds=random.choice([300, 3600])) for _ in range(60)]
         # Nothing settles these, but the clock.
         left = [await holding.hold("1", ttlSeconds=ttl_s) for ttl_s in (300, 3600)]

@@ -17,6 +17,7 @@ from tests.support.directory import directory_events
 from tests.support.events import new_mandate, publish, scattered, usage_record
 from tests.support.holding import Holding, chf, usage_event
 from tests.support.ledger import Books
+from tests.support.limiting import Limiting
 from tests.support.processes import Crew, FaultFolder, ServiceProcess
 from tests.support.stack import ServerPair
 from tests.support.waiting import eventually
@@ -38,12 +39,13 @@ async def process(servers: ServerPair, faults: FaultFolder, tmp_path: Path) -> A
 async def holding(
     process: ServiceProcess, servers: ServerPair, database: Database, books: Books
 ) -> AsyncIterator[Holding]:
-    """A mandate with a credit of 100."""
+    """A mandate with a credit of 100, and a limit that refuses nothing here: the audit sees what counts towards it."""
     mandate = new_mandate()
     await ApplyDirectory(database, clock=system_clock)(directory_events(mandate, {"user-1": ["member"]}), [])
     async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=20) as client:
         made = Holding(BillingApi(client, servers.secret, database), books, mandate)
         await made.credit(100)
+        await Limiting(database, mandate, system_clock()).set(("member", "user-1", "month", "1e6"))
         yield made
 
 

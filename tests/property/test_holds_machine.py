@@ -49,6 +49,7 @@ from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record, voided_record
+from tests.support.limiting import Limiting
 from tests.support.records import received_record
 from tests.support.stack import make_postgres
 
@@ -158,6 +159,9 @@ class HoldsMachine(RuleBasedStateMachine):
         for mandate in range(MANDATES):
             self.world.wait(apply(directory_events(self._id(mandate), {user: ["member"] for user in USERS}), []))
             self.credit(mandate, USERS[0], 9)
+            # They refuse nothing here; what counts towards them is for the audit to look at.
+            limiting = Limiting(self.world.database, self._id(mandate), self.now)
+            self.world.wait(limiting.set(*(("member", user, "month", "9e6") for user in USERS)))
         self.switch(1, "PREPAY_USER")
         # Some at once, because a run may leave out any of the rules.
         for number in range(8):
