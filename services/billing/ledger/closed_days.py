@@ -45,10 +45,9 @@ async def close_days(connection: AsyncConnection, last: date, *, now: datetime) 
 
 
 async def newest_number(connection: AsyncConnection) -> int:
-    """A number above those of all transactions that have one by now."""
-    number: int = await driver_connection(connection).fetchval(
-        "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-    )
+    """A number above those of all transactions that have one by now: that of one of its own, which is over at once. The
+    end of a snapshot would not do, because it is only above those that have ended."""
+    number: int = await driver_connection(connection).fetchval("SELECT pg_current_xact_id()::text::bigint")
     return number
 
 

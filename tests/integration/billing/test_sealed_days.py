@@ -360,6 +360,20 @@ async def test_who_asks_has_a_number_before_the_answer(ledger: Ledger) -> None:
     assert await ledger.seal(after) == 1
 
 
+async def test_who_asks_while_a_day_is_being_closed_is_waited_for(ledger: Ledger) -> None:
+    """The number of the one that asks is then above that of the transaction that closes the day."""
+    after = begin(DAYS[1]) + timedelta(seconds=AFTER_S)
+    async with connected(ledger.admin_dsn, schema="billing") as closing, connected(ledger.admin_dsn) as asking:
+        await closing.execute("BEGIN")
+        await closing.execute("INSERT INTO closed_days VALUES ($1, now())", DAYS[0])
+        await asking.execute("BEGIN")
+        assert await asking.fetchval("SELECT billing.is_day_open($1)", DAYS[0])
+        await closing.execute("COMMIT")
+        assert await ledger.seal(after) == 0
+        await asking.execute("COMMIT")
+    assert await ledger.seal(after) == 1
+
+
 async def test_before_its_time_no_day_is_closed(ledger: Ledger) -> None:
     await ledger.charge(noon(DAYS[0]), usage_record(ledger.mandate, amount="1", at=noon(DAYS[0])))
     too_early = begin(DAYS[1]) + timedelta(seconds=AFTER_S - 1)
