@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from rappen_contracts import encode_structured
 from rappen_contracts.subscription.v1 import Plan
@@ -511,7 +510,7 @@ async def test_a_failure_after_the_charge_leaves_nothing_and_the_next_delivery_c
             f" CHECK (subscription_id <> '{renting.subscription_id}') NOT VALID"
         )
         try:
-            with pytest.raises(IntegrityError, match=name):
+            with pytest.raises(asyncpg.CheckViolationError, match=name):
                 await renting.follow(renewal, now=JUNE)
         finally:
             await owner.execute(f"ALTER TABLE subscription_budgets DROP CONSTRAINT {name}")
