@@ -35,8 +35,13 @@ TICK = timedelta(microseconds=1)
 
 
 def _plan(included_mb: int | None = 5_000, price: str | None = "0.5", budget: int = 0, key: str = "STARTER") -> Plan:
-    unit_price = None if price is None else money(price)
-    return Plan(key=key, budget=money(budget), max_data_volume_mb=included_mb, storage_price_per_gb_month=unit_price)
+    return Plan(
+        key=key,
+        budget=money(budget),
+        rollover=True,
+        max_data_volume_mb=included_mb,
+        storage_price_per_gb_month=None if price is None else money(price),
+    )
 
 
 def _report(
