@@ -22,7 +22,13 @@ async def test_reports_and_a_renewal_that_come_twice_and_in_disorder_are_charged
     mandate, subscription_id = new_mandate(), uuid4()
 
     def changed(version: int, start: datetime, end: datetime) -> RawRecord:
-        plan = Plan(key="STARTER", budget=money(20), max_data_volume_mb=1_000, storage_price_per_gb_month=money("0.5"))
+        plan = Plan(
+            key="STARTER",
+            budget=money(20),
+            rollover=True,
+            max_data_volume_mb=1_000,
+            storage_price_per_gb_month=money("0.5"),
+        )
         data = SubscriptionChanged(
             mandate_id=mandate,
             subscription_id=subscription_id,

@@ -249,8 +249,8 @@ class Charges:
         late = late_usage(usages, context.terms, now) if arrived is None else []
         arrived = arrived or {}
         if late:
-            left_out = set(map(id, late))
-            usages = [usage for usage in usages if id(usage) not in left_out]
+            left_out = {usage.identity for usage in late}
+            usages = [usage for usage in usages if usage.identity not in left_out]
         postings, unposted, reports = split_by_price(usages, context, now, arrived)
         count_in_open_period(postings, context.terms, arrived, now)
         await _lock(connection, context)

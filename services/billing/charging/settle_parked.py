@@ -104,13 +104,10 @@ class SettleParked:
         await self._charges.assign_charge_keys(connection, usages, now)
         context = await self._charges.pricing_context(connection, usages)
         outcome = await self._charges.charge(connection, usages, context, now, arrived=arrived)
+        too_large = {usage.identity for usage in outcome.too_large}
         await insert_unposted(
             connection,
-            [
-                UnpostedEvent.kept(each.row, TOO_LARGE, revision)
-                for each in parked
-                if each.identity in {usage.identity for usage in outcome.too_large}
-            ],
+            [UnpostedEvent.kept(each.row, TOO_LARGE, revision) for each in parked if each.identity in too_large],
         )
         _log.info(
             "parked events looked at",

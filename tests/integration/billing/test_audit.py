@@ -54,7 +54,7 @@ class Mandate:
 
 async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -> Mandate:
     """Charged on two days, with remainders, free and parked events; credited in every way; with a hold of each member,
-    of which the first is open and the second captured."""
+    of which the first is open and the second captured; with a subscription that has ended."""
     mandate = new_mandate()
     await ApplyDirectory(database, clock=system_clock)(
         directory_events(mandate, {"user-1": ["member"], "user-2": ["member"]}), []
@@ -76,8 +76,12 @@ async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -
             usage_record(mandate, user, amount="0", at=at),
             usage_record(mandate, user, cost=None, model="unknown", tokens={"input": 5}, at=at),
         )
-    changed = subscription(mandate, uuid4(), 1, "ACTIVE", budget_due=True)
-    await ApplySubscription(database, clock=system_clock)([changed], [])
+    identity = uuid4()
+    changes = [
+        subscription(mandate, identity, 1, "ACTIVE", budget_due=True),
+        subscription(mandate, identity, 2, "EXPIRED"),
+    ]
+    await ApplySubscription(database, clock=system_clock)(changes, [])
     await CreditPayments(database, clock=system_clock)([paid(mandate, 10)], [])
     limiting = Limiting(database, mandate, system_clock())
     await limiting.set(("model", "claude-sonnet-4-5", "month", "5"), ("feature", "unused", "day", "5"))

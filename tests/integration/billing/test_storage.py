@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from rappen_contracts import encode_structured
 from rappen_contracts.subscription.v1 import Plan
@@ -36,8 +35,13 @@ TICK = timedelta(microseconds=1)
 
 
 def _plan(included_mb: int | None = 5_000, price: str | None = "0.5", budget: int = 0, key: str = "STARTER") -> Plan:
-    unit_price = None if price is None else money(price)
-    return Plan(key=key, budget=money(budget), max_data_volume_mb=included_mb, storage_price_per_gb_month=unit_price)
+    return Plan(
+        key=key,
+        budget=money(budget),
+        rollover=True,
+        max_data_volume_mb=included_mb,
+        storage_price_per_gb_month=None if price is None else money(price),
+    )
 
 
 def _report(
@@ -511,7 +515,7 @@ async def test_a_failure_after_the_charge_leaves_nothing_and_the_next_delivery_c
             f" CHECK (subscription_id <> '{renting.subscription_id}') NOT VALID"
         )
         try:
-            with pytest.raises(IntegrityError, match=name):
+            with pytest.raises(asyncpg.CheckViolationError, match=name):
                 await renting.follow(renewal, now=JUNE)
         finally:
             await owner.execute(f"ALTER TABLE subscription_budgets DROP CONSTRAINT {name}")
