@@ -97,7 +97,7 @@ async def reverse_charges(
             _key(row)
             for row in charges
             if (row["mandate_no"], reversal_id(*_key(row)).bytes) in beyond
-            or (row["mandate_no"] in passed_on and not is_used(_moved(row), mandates))
+            or (row["mandate_no"] in passed_on and not is_used(row["account_type"], _model(mandates, row)))
         }
 
 
@@ -126,16 +126,19 @@ def _reversal(row: sa.RowMapping, cancellation: Cancellation) -> Posting:
     return replace(posting, **of_usage)
 
 
+def _model(mandates: Mapping[int, LockedTerms], row: sa.RowMapping) -> BillingModel:
+    return mandates[row["mandate_no"]].billing_model
+
+
 def _moved(row: sa.RowMapping) -> Moved:
     accounts = row["account_type"], row["posted_account_no"], row["member_account_no"]
     return Moved(row["mandate_no"], *accounts, row["amount"], reversal_id(*_key(row)))
 
 
-def is_used(moved: Moved, mandates: Mapping[int, LockedTerms]) -> bool:
+def is_used(kind: AccountType, model: BillingModel) -> bool:
     """Whether money belongs on an account of this type. The pool keeps it in every model but PREPAY_USER; what an
     internal account paid is nobody's."""
-    own_model = charged_account_type(mandates[moved.mandate_no].billing_model) == "USER"
-    return moved.account_type == "INTERNAL" or (moved.account_type == "USER") == own_model
+    return kind == "INTERNAL" or (kind == "USER") == (charged_account_type(model) == "USER")
 
 
 async def pass_on(
@@ -147,7 +150,11 @@ async def pass_on(
     now: datetime,
 ) -> list[Posting]:
     """What moves the money on from accounts that the billing model does not use any more, as a switch would have."""
-    idle = [each for each in moved if each.amount and not is_used(each, mandates)]
+    idle = [
+        each
+        for each in moved
+        if each.amount and not is_used(each.account_type, mandates[each.mandate_no].billing_model)
+    ]
     if not idle:
         return []
     by_mandate: dict[int, list[Moved]] = defaultdict(list)
