@@ -173,6 +173,52 @@ def test_usage_that_is_cancelled_over_http_or_by_the_command_comes_back_once(
     assert up.run("reverse", "nowhere", second["id"], "--reason", "x").returncode == 1
 
 
+def test_a_program_with_its_token_may_ask_and_nothing_else(up: Machine) -> None:
+    program = up.token("--service", "guard", "--scope", "usage:check")
+    question = {"mandateId": MANDATE, "userId": ADMIN, "estimatedCost": {"amount": "9.850001", "currency": "CHF"}}
+    answer = up.call("POST", "/api/billing/check", program, question)
+    assert (answer["allowed"], answer["reason"]) == (False, "INSUFFICIENT_BALANCE")
+    assert answer["shortfall"] == {"amount": "0.000001", "currency": "CHF"}
+    up.call("GET", "/api/billing/balance", program, expect=403)
+
+
+def test_a_checkout_paid_at_the_fake_stripe_raises_the_balance_once(up: Machine, admin: str) -> None:
+    before = balance(up, admin)
+    body = {"amount": 25, "returnUrl": RETURN_URL}
+    redirect = up.call("POST", f"/api/billing/checkout/create/{MANDATE}", admin, body)["redirectUrl"]
+    sessions = f"{up.stack['stripe']}/_control/checkout/sessions"
+    session = up.http("GET", sessions).json()[-1]
+    assert session["url"] == redirect
+    assert up.http("GET", redirect).status_code == 200
+    paid = {"outcome": "paid", "webhooks": {"duplicate": 2, "shuffle": True}}
+    assert up.http("POST", f"{sessions}/{session['id']}/pay", paid).status_code == 200
+    wait_until(lambda: balance(up, admin) > before, timeout_s=20, what="the credit")
+    confirmed = up.call("POST", "/api/billing/checkout/confirm", admin, {"sessionId": session["id"]})
+    assert (confirmed["credited"], confirmed["alreadyCredited"], confirmed["amountChf"]) == (False, True, 25)
+    assert balance(up, admin) == before + 25
+
+
+def test_prices_are_previewed_and_then_imported(up: Machine, operator: str) -> None:
+    file = str(Path(__file__).parents[2] / "deploy" / "simulator" / "prices.json")
+    up.succeed("prices", "import", file)
+    assert up.call("GET", "/api/billing/admin/prices", operator)["items"] == []
+    up.succeed("prices", "import", file, "--apply")
+    assert len(up.call("GET", "/api/billing/admin/prices", operator)["items"]) == 23
+
+
+async def test_a_killed_worker_is_started_again_under_a_new_pid_and_goes_on_charging(up: Machine, admin: str) -> None:
+    before, killed = balance(up, admin), {}
+    for name in ("billing-worker-1", "billing-worker-2"):
+        killed[name] = up.kill(name)
+    await publish(up.stack["kafka"], [usage_record(MANDATE, ADMIN, amount="0.20")])
+    for name, pid in killed.items():
+        wait_until(partial(_started_again, up, name, pid), timeout_s=20, what=f"{name} again")
+        wait_until(partial(up.ready, name), timeout_s=40, what=f"{name} ready")
+        assert psutil.pid_exists(up.process(name)["pid"])
+    wait_until(lambda: balance(up, admin) < before, timeout_s=30, what="the charge")
+    assert balance(up, admin) == before - Decimal("0.30")
+
+
 def test_charges_are_priced_again_over_http_and_by_the_command(up: Machine, operator: str, admin: str) -> None:
     model = f"model-{uuid4()}"
 
@@ -224,52 +270,6 @@ def test_charges_are_priced_again_over_http_and_by_the_command(up: Machine, oper
     # The story goes on with what there was.
     up.succeed("reverse", MANDATE, event["id"], "--reason", "end of the chapter")
     assert balance(up, admin) == before
-
-
-def test_a_program_with_its_token_may_ask_and_nothing_else(up: Machine) -> None:
-    program = up.token("--service", "guard", "--scope", "usage:check")
-    question = {"mandateId": MANDATE, "userId": ADMIN, "estimatedCost": {"amount": "9.850001", "currency": "CHF"}}
-    answer = up.call("POST", "/api/billing/check", program, question)
-    assert (answer["allowed"], answer["reason"]) == (False, "INSUFFICIENT_BALANCE")
-    assert answer["shortfall"] == {"amount": "0.000001", "currency": "CHF"}
-    up.call("GET", "/api/billing/balance", program, expect=403)
-
-
-def test_a_checkout_paid_at_the_fake_stripe_raises_the_balance_once(up: Machine, admin: str) -> None:
-    before = balance(up, admin)
-    body = {"amount": 25, "returnUrl": RETURN_URL}
-    redirect = up.call("POST", f"/api/billing/checkout/create/{MANDATE}", admin, body)["redirectUrl"]
-    sessions = f"{up.stack['stripe']}/_control/checkout/sessions"
-    session = up.http("GET", sessions).json()[-1]
-    assert session["url"] == redirect
-    assert up.http("GET", redirect).status_code == 200
-    paid = {"outcome": "paid", "webhooks": {"duplicate": 2, "shuffle": True}}
-    assert up.http("POST", f"{sessions}/{session['id']}/pay", paid).status_code == 200
-    wait_until(lambda: balance(up, admin) > before, timeout_s=20, what="the credit")
-    confirmed = up.call("POST", "/api/billing/checkout/confirm", admin, {"sessionId": session["id"]})
-    assert (confirmed["credited"], confirmed["alreadyCredited"], confirmed["amountChf"]) == (False, True, 25)
-    assert balance(up, admin) == before + 25
-
-
-def test_prices_are_previewed_and_then_imported(up: Machine, operator: str) -> None:
-    file = str(Path(__file__).parents[2] / "deploy" / "simulator" / "prices.json")
-    up.succeed("prices", "import", file)
-    assert up.call("GET", "/api/billing/admin/prices", operator)["items"] == []
-    up.succeed("prices", "import", file, "--apply")
-    assert len(up.call("GET", "/api/billing/admin/prices", operator)["items"]) == 23
-
-
-async def test_a_killed_worker_is_started_again_under_a_new_pid_and_goes_on_charging(up: Machine, admin: str) -> None:
-    before, killed = balance(up, admin), {}
-    for name in ("billing-worker-1", "billing-worker-2"):
-        killed[name] = up.kill(name)
-    await publish(up.stack["kafka"], [usage_record(MANDATE, ADMIN, amount="0.20")])
-    for name, pid in killed.items():
-        wait_until(partial(_started_again, up, name, pid), timeout_s=20, what=f"{name} again")
-        wait_until(partial(up.ready, name), timeout_s=40, what=f"{name} ready")
-        assert psutil.pid_exists(up.process(name)["pid"])
-    wait_until(lambda: balance(up, admin) < before, timeout_s=30, what="the charge")
-    assert balance(up, admin) == before - Decimal("0.30")
 
 
 def test_the_audit_finds_the_books_right(up: Machine) -> None:
