@@ -33,6 +33,7 @@ __all__ = [
     "converted",
     "exact",
     "exact_difference",
+    "exact_of_micro",
     "exact_sum",
     "from_micro",
     "in_chf",
@@ -64,7 +65,7 @@ EXACT = Context(
 MICRO_PLACES = 6
 MICRO = Decimal("0.000001")
 _SCALE = 10**SCALE_PLACES
-_MICRO_SCALED = 10 ** (SCALE_PLACES - MICRO_PLACES)
+_MICRO_SCALED: int = 10 ** (SCALE_PLACES - MICRO_PLACES)
 _HALF_MICRO = _MICRO_SCALED // 2
 
 _add = EXACT.add
@@ -144,6 +145,11 @@ def exact(chf: Decimal) -> Exact:
 def in_chf(amount: Exact) -> Decimal:
     """The amount in CHF."""
     return Decimal(amount).scaleb(-SCALE_PLACES, EXACT) if isinstance(amount, int) else amount
+
+
+def exact_of_micro(micros: int) -> Exact:
+    """The amount of a number of micro-CHF."""
+    return micros * _MICRO_SCALED
 
 
 def exact_sum(first: Exact, second: Exact) -> Exact:

@@ -219,6 +219,59 @@ async def test_a_killed_worker_is_started_again_under_a_new_pid_and_goes_on_char
     assert balance(up, admin) == before - Decimal("0.30")
 
 
+def test_charges_are_priced_again_over_http_and_by_the_command(up: Machine, operator: str, admin: str) -> None:
+    model = f"model-{uuid4()}"
+
+    def price(amount: str) -> None:
+        entry = {"provider": "acme", "model": model, "currency": "CHF", "valid_from": "2026-01-01T00:00:00Z"}
+        lists = [{"prices": {"input": amount}}]
+        file = {"format": "rappen.prices.v1", "prices": [{**entry, "lists": lists}]}
+        up.call("POST", "/api/billing/admin/prices", operator, file)
+
+    before = balance(up, admin)
+    price("0.001")
+    program = up.token("--service", "meter", "--scope", "usage:write")
+    event = {
+        "specversion": "1.0",
+        "id": str(uuid4()),
+        "source": "/tests",
+        "type": "ch.rappen.usage.recorded.v1",
+        "time": datetime.now(UTC).isoformat(),
+        "data": {
+            "mandate_id": MANDATE,
+            "user_id": ADMIN,
+            "provider": "acme",
+            "model": model,
+            "tokens": {"input": 1000},
+        },
+    }
+    assert up.record(event, program)["accepted"] == 1
+    wait_until(lambda: balance(up, admin) == before - Decimal("1.5"), timeout_s=20, what="the charge")
+    price("0.0012")
+    asked = {"from": "2026-01-01T00:00:00Z", "to": "2199-01-01T00:00:00Z", "model": model}
+    path = "/api/billing/admin/rerate"
+    up.call("POST", path, admin, {**asked, "preview": True}, expect=403)
+    preview = up.call("POST", path, operator, {**asked, "preview": True})
+    assert (preview["state"], preview["mandates"][0]["mandateId"]) == ("PREVIEW", MANDATE)
+    assert preview["difference"] == {"amount": "0.300000", "currency": "CHF"}
+    ordered = up.call("POST", path, operator, {**asked, "preview": False})
+    done = f"{path}/{ordered['id']}"
+    wait_until(lambda: up.call("GET", done, operator)["state"] == "DONE", timeout_s=20, what="the re-rating")
+    assert balance(up, admin) == before - Decimal("1.8")
+    (correction,) = [
+        row for row in up.call("GET", "/api/billing/transactions", admin) if row["description"] == "Re-rating: acme"
+    ]
+    assert (correction["transactionType"], correction["amount"]) == ("ADJUSTMENT", Decimal("-0.3"))
+    price("0.001")
+    command = ("rerate", "--from", asked["from"], "--to", asked["to"], "--model", model)
+    assert "1 differ, CHF 1.800000 -> 1.500000, difference -0.300000" in up.succeed(*command)
+    assert "1 corrected, CHF 1.800000 -> 1.500000, difference -0.300000" in up.succeed(*command, "--apply")
+    assert balance(up, admin) == before - Decimal("1.5")
+    # The story goes on with what there was.
+    up.succeed("reverse", MANDATE, event["id"], "--reason", "end of the chapter")
+    assert balance(up, admin) == before
+
+
 def test_the_audit_finds_the_books_right(up: Machine) -> None:
     told = json.loads(up.succeed("audit", "--json"))
     assert told["ok"] is True

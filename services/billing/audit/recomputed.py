@@ -69,7 +69,6 @@ async def recompute_prices(connection: asyncpg.Connection) -> list[RecomputedAcc
         charge = row["mandate_no"], row["event_id"]
         fault = _fault_of_correction(row, tariff, before[1] if before[0] == charge else None)
         _note(accounts, row, fault)
-        # What is no number has been named, and nothing is told from it.
         before = charge, _readable(row["price"])
     return [
         RecomputedAccount(*account, None if fault is None else f"row {fault[0]} {fault[1]}")
@@ -86,10 +85,11 @@ def _note(accounts: dict[tuple[int, int], tuple[int, str] | None], row: asyncpg.
 
 async def read_kept_tariff(connection: asyncpg.Connection) -> KeptTariff:
     """Every price version and rate that can be read, whether or not anything is priced by it now."""
-    prices = await connection.fetch("SELECT id::text, version, set_aside IS NULL FROM prices ORDER BY id")
+    # By the number, whose text would have 10 before 9.
+    prices = await connection.fetch("SELECT id::text, version, set_aside IS NULL FROM prices ORDER BY prices.id")
     rates = await connection.fetch(
         "SELECT id::text, currency, CASE WHEN valid_from >= $1 AND valid_from < $2 THEN valid_from END, rate::text,"
-        " set_aside IS NULL FROM rates ORDER BY id",
+        " set_aside IS NULL FROM rates ORDER BY rates.id",
         EARLIEST,
         LATEST,
     )
@@ -100,11 +100,11 @@ def _fault(row: asyncpg.Record, tariff: KeptTariff) -> str | None:
     """What is wrong with a charge; None where its price is what it should be."""
     try:
         kept = read_derivation(row["derivation"] or "")
-        price = _priced(kept, row, tariff)
-        charged = posted_price(kept, row["amount"])
+        price = in_chf(_priced(kept, row, tariff))
+        charged = in_chf(posted_price(kept, row["amount"]))
     except (ArithmeticError, ValueError) as error:
         return _unpriced(error)
-    return None if price == charged else f"was priced at {in_chf(charged):f}, its price is {in_chf(price):f}"
+    return None if price == charged else f"was priced at {charged:f}, its price is {price:f}"
 
 
 def _fault_of_correction(row: asyncpg.Record, tariff: KeptTariff, before: Exact | None) -> str | None:
@@ -115,13 +115,14 @@ def _fault_of_correction(row: asyncpg.Record, tariff: KeptTariff, before: Exact 
             return "keeps other usage than its charge"
         if before is None:
             before = posted_price(of_charge, row["charged"])
-        after = exact_sum(before, posted_price(kept, -row["amount"]))
-        price, recorded = _priced(kept, row, tariff), _readable(row["price"])
+        price = in_chf(_priced(kept, row, tariff))
+        after = in_chf(exact_sum(before, posted_price(kept, -row["amount"])))
+        recorded = in_chf(_readable(row["price"]))
     except (ArithmeticError, ValueError) as error:
         return _unpriced(error)
     if price != after:
-        return f"was corrected to {in_chf(after):f}, its price is {in_chf(price):f}"
-    return None if recorded == after else f"was corrected to {in_chf(after):f}, recorded is {row['price']}"
+        return f"was corrected to {after:f}, its price is {price:f}"
+    return None if recorded == after else f"was corrected to {after:f}, recorded is {row['price']}"
 
 
 def _priced(kept: Derivation, row: asyncpg.Record, tariff: KeptTariff) -> Exact:
@@ -132,9 +133,11 @@ def _priced(kept: Derivation, row: asyncpg.Record, tariff: KeptTariff) -> Exact:
 
 
 def _readable(number: str) -> Exact:
-    """An amount as the database writes it; zero for what is no number."""
-    amount = Decimal(number)
-    return exact(amount) if amount.is_finite() else 0
+    """An amount as the database writes it; zero for what is none."""
+    try:
+        return exact(Decimal(number))
+    except (ArithmeticError, ValueError):
+        return 0
 
 
 def _unpriced(error: Exception) -> str:

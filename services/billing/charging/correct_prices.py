@@ -1,9 +1,8 @@
 """Correcting what usage was charged: never an edit, but a posting of how much more or less it costs by now."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
@@ -78,6 +77,7 @@ class _Difference(NamedTuple):
     """How much more a charge costs, or less where it is negative, and what it was paid from in that case; the number
     that its correction gets, and the id of its row."""
 
+    key: EventKey
     due: PriceToCorrect
     by: Exact
     spent: Spent
@@ -124,20 +124,20 @@ async def correct_prices(
     mandates = {mandate.no: mandate}
     beyond: set[EventKey] = set()
     while True:
-        kept = [each for each in differences if each.due.charge.key not in beyond]
+        kept = [each for each in differences if each.key not in beyond] if beyond else differences
         if not kept:
             return Corrected(set(), beyond)
-        moved = await _moved_idle(connection, kept, mandates)
         postings = [_posting(each) for each in kept]
-        postings += await pass_on(connection, moved, mandates, what="Re-rating", now=now)
+        idle = await _round_idle(connection, kept, mandate)
+        postings += await pass_on(connection, idle, mandates, what="Re-rating", now=now)
         prepared = await prepare_postings(connection, postings, calendars={mandate.no: mandate.calendar}, now=now)
         for _, error in prepared.faulty:
             raise error
         if not prepared.out_of_range:
             await write_prepared(connection, prepared)
-            await insert_price_corrections(connection, [_row(each, rerating_id) for each in kept])
-            return Corrected({each.due.charge.key for each in kept}, beyond)
-        beyond |= _left_out(prepared, kept, mandates)
+            await insert_price_corrections(connection, mandate.no, [_row(each) for each in kept], rerating_id)
+            return Corrected({each.key for each in kept}, beyond)
+        beyond |= _left_out(prepared, kept, mandate)
 
 
 async def _differences(connection: AsyncConnection, due: Sequence[PriceToCorrect]) -> list[_Difference]:
@@ -145,41 +145,36 @@ async def _differences(connection: AsyncConnection, due: Sequence[PriceToCorrect
     cancelled = await read_cancellations(connection, keys)
     standing = await read_standing(connection, keys)
     found = []
-    for each in due:
-        known = standing.get(each.charge.key)
+    for key, each in zip(keys, due, strict=True):
+        known = standing.get(key)
         by = exact_difference(each.wanted.price, each.standing if known is None else exact(known.price))
-        if by and each.charge.key not in cancelled:
-            found.append((each, by, 1 if known is None else known.number + 1))
+        if by and key not in cancelled:
+            found.append((key, each, by, 1 if known is None else known.number + 1))
     # Only what is given back asks where it came from.
-    spent = await read_spent(connection, [each.charge.key for each, by, _ in found if by < 0])
+    spent = await read_spent(connection, [key for key, _, by, _ in found if by < 0])
     return [
-        _Difference(each, by, spent.get(each.charge.key, _NOTHING), number, correction_id(*each.charge.key, number))
-        for each, by, number in found
+        _Difference(key, each, by, spent.get(key, _NOTHING), number, correction_id(*key, number))
+        for key, each, by, number in found
     ]
 
 
-async def _moved_idle(
-    connection: AsyncConnection, differences: Sequence[_Difference], mandates: Mapping[int, LockedMandate]
+async def _round_idle(
+    connection: AsyncConnection, differences: Sequence[_Difference], mandate: LockedMandate
 ) -> list[Moved]:
-    """The amounts of corrections on accounts that the billing model does not use any more: the same rounding, one after
-    the other, that their postings are about to make."""
-    moved = [(each.by, _moved(each, 0)) for each in differences]
-    idle = [(by, each) for by, each in moved if not is_used(each, mandates)]
+    """How corrections move accounts that the billing model does not use any more: the same rounding, one after the
+    other, that their postings are about to make."""
+    idle = [each for each in differences if not is_used(each.due.charge.account_type, mandate.billing_model)]
     if not idle:
         return []
-    accounts = await read_accounts(connection, {(each.mandate_no, each.posted_account_no) for _, each in idle})
+    accounts = await read_accounts(connection, {(mandate.no, each.due.charge.posted_account_no) for each in idle})
     remainders = {no: account.rounding_remainder for no, account in accounts.items()}
-    rounded = []
-    for by, each in idle:
-        amount, remainders[each.posted_account_no] = post(by, remainders[each.posted_account_no])
-        rounded.append(each._replace(amount=-amount))
-    return rounded
-
-
-def _moved(difference: _Difference, amount: int) -> Moved:
-    charge = difference.due.charge
-    accounts = charge.account_type, charge.posted_account_no, charge.member_account_no
-    return Moved(charge.mandate_no, *accounts, amount, difference.spent, difference.id)
+    moved = []
+    for each in idle:
+        charge = each.due.charge
+        accounts_of = charge.account_type, charge.posted_account_no, charge.member_account_no
+        amount, remainders[charge.posted_account_no] = post(each.by, remainders[charge.posted_account_no])
+        moved.append(Moved(mandate.no, *accounts_of, -amount, each.spent, each.id))
+    return moved
 
 
 def _posting(difference: _Difference) -> Posting:
@@ -206,20 +201,16 @@ def _posting(difference: _Difference) -> Posting:
     )
 
 
-def _row(difference: _Difference, rerating_id: UUID) -> PriceCorrection:
-    charge = difference.due.charge
-    price: Decimal = in_chf(difference.due.wanted.price)
-    return PriceCorrection(charge.mandate_no, charge.event_id, difference.number, difference.id, price, rerating_id)
+def _row(difference: _Difference) -> PriceCorrection:
+    return PriceCorrection(difference.key[1], difference.number, difference.id, in_chf(difference.due.wanted.price))
 
 
-def _left_out(
-    prepared: PreparedPostings, differences: Sequence[_Difference], mandates: Mapping[int, LockedMandate]
-) -> set[EventKey]:
+def _left_out(prepared: PreparedPostings, differences: Sequence[_Difference], mandate: LockedMandate) -> set[EventKey]:
     """Charges whose correction no balance can hold; all on accounts that are not used where what passes on cannot."""
     beyond = {posting.event_id for posting in prepared.out_of_range}
     passed_on = any(posting.contra_account != "REVENUE" for posting in prepared.out_of_range)
     return {
-        each.due.charge.key
+        each.key
         for each in differences
-        if each.id.bytes in beyond or (passed_on and not is_used(_moved(each, 0), mandates))
+        if each.id.bytes in beyond or (passed_on and not is_used(each.due.charge.account_type, mandate.billing_model))
     }

@@ -16,19 +16,12 @@ __all__ = ["PriceCorrection", "insert_price_corrections", "read_standing"]
 
 
 class PriceCorrection(NamedTuple):
-    """A correction of what a usage event was charged; the fields are the columns of its row."""
+    """A correction of what a usage event was charged: its number, its row, and the exact price (CHF) from then on."""
 
-    mandate_no: int
     event_id: UUID
     number: int
     correction_id: UUID
     price: Decimal
-    rerating_id: UUID
-
-    @property
-    def key(self) -> EventKey:
-        """The usage event."""
-        return self.mandate_no, self.event_id
 
 
 async def read_standing(connection: AsyncConnection, keys: Collection[EventKey]) -> dict[EventKey, PriceCorrection]:
@@ -40,23 +33,24 @@ async def read_standing(connection: AsyncConnection, keys: Collection[EventKey])
     given = sa.func.unnest(numbers, event_ids).table_valued("mandate_no", "event_id").render_derived(name="given")
     columns = price_corrections.c
     named = sa.and_(columns.mandate_no == given.c.mandate_no, columns.event_id == given.c.event_id)
-    read = sa.select(price_corrections).select_from(given.join(price_corrections, named))
+    read = sa.select(columns.mandate_no, *(columns[name] for name in PriceCorrection._fields))
     event = (columns.mandate_no, columns.event_id)
-    newest = read.ext(distinct_on(*event)).order_by(*event, columns.number.desc())
-    found = [PriceCorrection(*row) for row in await connection.execute(newest)]
-    return {each.key: each for each in found}
+    newest = read.select_from(given.join(price_corrections, named)).ext(distinct_on(*event))
+    rows = await connection.execute(newest.order_by(*event, columns.number.desc()))
+    return {(mandate_no, event_id): PriceCorrection(event_id, *rest) for mandate_no, event_id, *rest in rows}
 
 
-async def insert_price_corrections(connection: AsyncConnection, corrections: Sequence[PriceCorrection]) -> None:
-    """Keeps corrections for good; raises `UniqueViolationError` where one has been made meanwhile. The types are said,
-    so that a statement of any number of rows is the same."""
+async def insert_price_corrections(
+    connection: AsyncConnection, mandate_no: int, corrections: Sequence[PriceCorrection], rerating_id: UUID
+) -> None:
+    """Keeps corrections of a mandate for good; raises `UniqueViolationError` where one has been made meanwhile."""
     if not corrections:
         return
-    columns = [price_corrections.c[name] for name in PriceCorrection._fields]
+    names = PriceCorrection._fields
     arrays = [
-        sa.literal(list(values), sa.ARRAY(column.type))
-        for column, values in zip(columns, zip(*corrections, strict=True), strict=True)
+        sa.literal(list(values), sa.ARRAY(price_corrections.c[name].type))
+        for name, values in zip(names, zip(*corrections, strict=True), strict=True)
     ]
-    given = sa.func.unnest(*arrays).table_valued(*PriceCorrection._fields).render_derived(name="given")
-    rows = sa.select(*(given.c[name] for name in PriceCorrection._fields))
-    await connection.execute(sa.insert(price_corrections).from_select(list(PriceCorrection._fields), rows))
+    given = sa.func.unnest(*arrays).table_valued(*names).render_derived(name="given")
+    rows = sa.select(sa.literal(mandate_no), sa.literal(rerating_id), *(given.c[name] for name in names))
+    await connection.execute(sa.insert(price_corrections).from_select(["mandate_no", "rerating_id", *names], rows))

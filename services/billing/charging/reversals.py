@@ -105,7 +105,7 @@ async def reverse_charges(
             _key(row)
             for row in charges
             if (row["mandate_no"], reversal_id(*_key(row)).bytes) in beyond
-            or (row["mandate_no"] in passed_on and not is_used(moved[_key(row)], mandates))
+            or (row["mandate_no"] in passed_on and not is_used(row["account_type"], _model(mandates, row)))
         }
 
 
@@ -134,16 +134,19 @@ def _reversal(row: sa.RowMapping, spent: Spent, cancellation: Cancellation) -> P
     return replace(posting, **of_usage, spent=spent)
 
 
+def _model(mandates: Mapping[int, LockedTerms], row: sa.RowMapping) -> BillingModel:
+    return mandates[row["mandate_no"]].billing_model
+
+
 def _moved(row: sa.RowMapping, spent: Spent) -> Moved:
     accounts = row["account_type"], row["posted_account_no"], row["member_account_no"]
     return Moved(row["mandate_no"], *accounts, row["amount"], spent, reversal_id(*_key(row)))
 
 
-def is_used(moved: Moved, mandates: Mapping[int, LockedTerms]) -> bool:
+def is_used(kind: AccountType, model: BillingModel) -> bool:
     """Whether money belongs on an account of this type. The pool keeps it in every model but PREPAY_USER; what an
     internal account paid is nobody's."""
-    own_model = charged_account_type(mandates[moved.mandate_no].billing_model) == "USER"
-    return moved.account_type == "INTERNAL" or (moved.account_type == "USER") == own_model
+    return kind == "INTERNAL" or (kind == "USER") == (charged_account_type(model) == "USER")
 
 
 async def pass_on(
@@ -155,7 +158,11 @@ async def pass_on(
     now: datetime,
 ) -> list[Posting]:
     """What moves the money on from accounts that the billing model does not use any more, as a switch would have."""
-    idle = [each for each in moved if each.amount and not is_used(each, mandates)]
+    idle = [
+        each
+        for each in moved
+        if each.amount and not is_used(each.account_type, mandates[each.mandate_no].billing_model)
+    ]
     if not idle:
         return []
     by_mandate: dict[int, list[Moved]] = defaultdict(list)

@@ -87,8 +87,10 @@ def _print_preview(done: PriceImport, listed_max: int) -> None:
     answer = done.json()
     # What looks like a slip first, so that it is never among what is left out.
     changed = sorted(answer["changed"], key=lambda entry: not entry["tenfold"])
-    _list("new", [_model(entry) for entry in answer["new"]], listed_max)
+    _list("new", ["\n".join((_model(entry), *map(_price, entry["prices"]))) for entry in answer["new"]], listed_max)
     _list("changed", ["\n".join((_model(entry), *map(_price, entry["prices"]))) for entry in changed], listed_max)
+    # Usually nearly all of them, so only counted unless all is asked for.
+    _list("unchanged", [_model(entry) for entry in answer["unchanged"]] if listed_max > LISTED_MAX else [], listed_max)
     _list("not read", [f"{entry['entry']}: {entry['why']}" for entry in answer["unreadable"]], listed_max)
     _list("partly read", [f"{entry['entry']}: {entry['why']}" for entry in answer["partlyRead"]], listed_max)
     for entry in answer["settles"]:
@@ -96,7 +98,7 @@ def _print_preview(done: PriceImport, listed_max: int) -> None:
         print(f"settles {entry['events']} parked events of {entry['provider']} {entry['model']}{waiting}")
     tenfold = sum(1 for entry in changed if entry["tenfold"])
     marked = f" ({tenfold} by more than ten times)" if tenfold else ""
-    counts = f"{len(answer['new'])} new, {len(changed)} changed{marked}, {answer['unchanged']} unchanged"
+    counts = f"{len(answer['new'])} new, {len(changed)} changed{marked}, {len(answer['unchanged'])} unchanged"
     read = f"{len(answer['unreadable'])} not read, {len(answer['partlyRead'])} partly read"
     print(f"{counts}, {read}" + ("" if answer["applied"] else " (nothing applied)"))
 

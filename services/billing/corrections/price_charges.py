@@ -100,7 +100,8 @@ def _price(
         names = charge.provider, charge.model
         try:
             kept = read_derivation(derivation or "")
-            charged = posted_price(kept, amount)
+            known = standing.get(charge.key)
+            before = posted_price(kept, amount) if known is None else exact(known.price)
             wanted = price_again(kept, model=names, at=charge.occurred_at, quotes=quotes)
         except (ArithmeticError, ValueError):
             page.not_priced[NotPriced(NOT_KEPT, *names, None)] += 1
@@ -108,8 +109,6 @@ def _price(
         if isinstance(wanted, Parked):
             page.not_priced[NotPriced(wanted.reason, *names, wanted.currency)] += 1
             continue
-        known = standing.get(charge.key)
-        before = charged if known is None else exact(known.price)
         page.totals.count(before, wanted.price)
         if before != wanted.price:
             page.due.append(PriceToCorrect(charge, kept, before, wanted))

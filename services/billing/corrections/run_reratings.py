@@ -15,13 +15,10 @@ from services.billing.pricing.repository import Tariffs, current_tariff
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
-from services.chassis.logging import get_logger
 
 __all__ = ["CurrentQuotes", "RunReratings"]
 
 TOO_LARGE = "AMOUNT_TOO_LARGE"
-
-_log = get_logger(__name__)
 
 
 class CurrentQuotes:
@@ -66,7 +63,6 @@ class RunReratings:
         if position.occurred_at is None:
             number = await next_mandate(connection, rerating.selection, position.mandate_no)
             if number is None:
-                _log.info("re-rating finished", rerating_id=str(rerating.id))
                 return rerating._replace(finished_at=self._clock())
             position = Position(number)
         page = await price_page(connection, rerating.selection, position, await self._quotes(connection))

@@ -68,7 +68,7 @@ name do not change the price.
 
 from services.billing.pricing.book import PriceBook
 from services.billing.pricing.bounds import EARLIEST, LATEST, OUT_OF_TIME, in_time, rate_fault, utc_text
-from services.billing.pricing.changes import Change, Preview, diff
+from services.billing.pricing.changes import Change, Preview, PriceChange, diff, new_prices
 from services.billing.pricing.json_form import version_from_text, version_to_json, version_to_text
 from services.billing.pricing.litellm_file import read_litellm_file
 from services.billing.pricing.price_file import PriceFile, PriceFileError, Unreadable
@@ -97,6 +97,7 @@ __all__ = [
     "Metered",
     "Preview",
     "PriceBook",
+    "PriceChange",
     "PriceError",
     "PriceFile",
     "PriceFileError",
@@ -110,6 +111,7 @@ __all__ = [
     "checked_rate",
     "diff",
     "in_time",
+    "new_prices",
     "rate_fault",
     "read_litellm_file",
     "read_rappen_file",

@@ -146,6 +146,12 @@ class ChangedUnit(AnswerBody):
     tenfold: bool
 
 
+class NewPrice(NamedPrice):
+    """The prices of a model that has none at that time; none of them has a `before`."""
+
+    prices: list[ChangedUnit]
+
+
 class ChangedPrice(NamedPrice):
     """What a file changes of a model's prices."""
 
@@ -174,9 +180,9 @@ class PricePreview(AnswerBody):
     """What a file changes, what of it was not read, and the parked events that it settles."""
 
     applied: bool
-    new: list[NamedPrice]
+    new: list[NewPrice]
     changed: list[ChangedPrice]
-    unchanged: int
+    unchanged: list[NamedPrice]
     unreadable: list[UnreadEntry]
     partly_read: list[UnreadEntry]
     settles: list[SettledGroup]

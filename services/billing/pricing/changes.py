@@ -10,7 +10,7 @@ from services.billing.pricing.book import PriceBook
 from services.billing.pricing.clock import Window
 from services.billing.pricing.version import STANDARD, Factor, PriceList, PriceVersion
 
-__all__ = ["Change", "Preview", "diff"]
+__all__ = ["Change", "Preview", "PriceChange", "diff", "new_prices"]
 
 # A larger change, up or down, is more often a mistaken unit than a new price: it is marked for review.
 _SUSPICIOUS_RATIO = 10
@@ -61,6 +61,11 @@ class Preview(NamedTuple):
     def additions(self) -> tuple[PriceVersion, ...]:
         """The versions to record, in this order."""
         return (*self.new, *(change.after for change in self.changed))
+
+
+def new_prices(version: PriceVersion) -> list[PriceChange]:
+    """Every price of a model that had none before."""
+    return [PriceChange(*key, None, price, tenfold=False) for key, price in dict(_prices(version)).items()]
 
 
 def _prices(version: PriceVersion) -> Iterator[tuple[tuple[str, str], Decimal]]:

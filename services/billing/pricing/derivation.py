@@ -23,8 +23,8 @@ from services.billing.money import (
     converted,
     exact,
     exact_difference,
+    exact_of_micro,
     exact_sum,
-    from_micro,
     plain,
     remainder_text,
     with_markup,
@@ -146,7 +146,7 @@ def posted_price(kept: Derivation, amount: int) -> Exact:
     """The exact price of a row that moved `amount` (micro-CHF) from its account: that, and what it left of the
     account's remainder. ArithmeticError or ValueError for remainders that nobody can read."""
     left = exact_difference(exact(Decimal(kept.carry_after)), exact(Decimal(kept.carry_before)))
-    return exact_sum(exact(from_micro(amount)), left)
+    return exact_sum(exact_of_micro(amount), left)
 
 
 def kept_usage(kept: Derivation, model: tuple[str | None, str | None]) -> Billable:

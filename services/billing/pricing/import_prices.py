@@ -13,6 +13,7 @@ from services.billing.http import TakeTime
 from services.billing.pricing import (
     Change,
     Preview,
+    PriceChange,
     PriceFile,
     PriceFileError,
     PriceVersion,
@@ -20,6 +21,7 @@ from services.billing.pricing import (
     Unreadable,
     checked_rate,
     diff,
+    new_prices,
     read_litellm_file,
     read_rappen_file,
     utc_text,
@@ -71,9 +73,9 @@ class PriceImport:
         """The body of an answer."""
         return {
             "applied": self.applied,
-            "new": [_name(version) for version in self.preview.new],
+            "new": [_name(version) | {"prices": _prices(new_prices(version))} for version in self.preview.new],
             "changed": [_change(change) for change in self.preview.changed],
-            "unchanged": len(self.preview.unchanged),
+            "unchanged": [_name(version) for version in self.preview.unchanged],
             "unreadable": [entry._asdict() for entry in self.unreadable],
             "partlyRead": [entry._asdict() for entry in self.partly_read],
             "settles": list(self.settles),
@@ -95,8 +97,12 @@ def _change(change: Change) -> dict[str, Any]:
         **_name(change.after),
         "currencyBefore": change.before.currency,
         "tenfold": any(price.tenfold for price in prices),
-        "prices": [price._asdict() | {"before": _text(price.before), "after": _text(price.after)} for price in prices],
+        "prices": _prices(prices),
     }
+
+
+def _prices(changes: Sequence[PriceChange]) -> list[dict[str, Any]]:
+    return [price._asdict() | {"before": _text(price.before), "after": _text(price.after)} for price in changes]
 
 
 def _text(price: Decimal | None) -> str | None:

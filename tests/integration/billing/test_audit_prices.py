@@ -100,6 +100,39 @@ async def test_charges_by_what_held_when_they_were_recorded_are_right(
     assert await _failing(admin, mandate) == []
 
 
+async def test_what_was_recorded_first_is_told_by_its_number_not_by_its_text(
+    admin: asyncpg.Connection, database: Database
+) -> None:
+    """A charge by the last number of so many digits, and after it one of more digits, which begins with a 1."""
+    mandate = model = new_mandate()
+    await _add(database, model, -9, "0.5")
+    await _use(database, mandate, model)
+    async with on_driver(database) as connection:
+        price = await connection.fetchval("SELECT id FROM prices WHERE model = $1", model)
+        rate = await connection.fetchval("SELECT max(id) FROM rates WHERE currency = $1", CURRENCY)
+    for number, days in ((99_999_999, -9), (100_000_000, -1)):
+        since = DAY + timedelta(days=days)
+        version = PriceVersion("acme", model, CURRENCY, since, (PriceList({"input": Decimal("0.5")}),))
+        await admin.execute(
+            "INSERT INTO prices (id, provider, model, valid_from, version) OVERRIDING SYSTEM VALUE"
+            " VALUES ($1, 'acme', $2, $3, $4)",
+            number,
+            model,
+            since,
+            version_to_text(version),
+        )
+        await admin.execute(
+            "INSERT INTO rates (id, currency, valid_from, rate) OVERRIDING SYSTEM VALUE"
+            " SELECT $1, currency, $2, rate FROM rates WHERE id = $3",
+            number,
+            since,
+            rate,
+        )
+    for name, kept in (("price", price), ("rate", rate)):
+        await _rename(admin, mandate, f'"{name}":"{kept}"', f'"{name}":"99999999"')
+        assert await _failing(admin, mandate) == []
+
+
 async def test_prices_and_rates_that_nobody_can_read_stop_no_audit(
     admin: asyncpg.Connection, database: Database
 ) -> None:

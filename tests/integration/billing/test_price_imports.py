@@ -82,7 +82,8 @@ async def test_the_rest_of_a_litellm_list_is_taken_and_two_lists_say_what_is_not
         {"entry": f"{model}-part", "why": "taken without: google_maps_grounding_cost_per_query"}
     ]
     again = (await post(api, content, format="litellm")).json()
-    assert (again["new"], again["changed"], again["unchanged"]) == ([], [], 2)
+    unchanged = [entry["model"] for entry in again["unchanged"]]
+    assert (again["new"], again["changed"], unchanged) == ([], [], [model, f"{model}-part"])
     assert [item["lists"] for item in await recorded(api, model)] == [
         [{"prices": {"input": "0.000001", "output": "0.000002"}}]
     ]
@@ -117,6 +118,28 @@ async def test_the_wrong_format_is_named(api: BillingApi, model: str) -> None:
     refused = await post(api, litellm(**{model: {"input_cost_per_token": 1e-06}}))
     assert refused.status_code == 422
     assert "--format litellm" in refused.json()["detail"]
+
+
+async def test_a_new_price_is_shown_with_all_that_it_says(api: BillingApi, model: str) -> None:
+    """A mistaken unit shows in what is new too, where nothing is there to be compared with."""
+    lists = [{"prices": {"input": "0.003"}}, {"tier": "batch", "prices": {"input": "0.0015"}}]
+    new = version(model, *lists, factors=[{"when": {"region": "us"}, "factor": "1.1"}])
+    preview = (await post(api, own(new), preview="true")).json()
+    assert preview["new"] == [
+        {
+            "provider": "anthropic",
+            "model": model,
+            "currency": "CHF",
+            "validFrom": FROM,
+            "prices": [
+                {"price": "input", "where": "", "before": None, "after": "0.003", "tenfold": False},
+                {"price": "input", "where": "batch", "before": None, "after": "0.0015", "tenfold": False},
+                {"price": "factor", "where": "region us", "before": None, "after": "1.1", "tenfold": False},
+            ],
+        }
+    ]
+    assert (preview["changed"], preview["unchanged"], preview["applied"]) == ([], [], False)
+    assert await recorded(api, model) == []
 
 
 async def test_a_changed_price_is_shown_before_and_after_and_marked_beyond_ten_times(
@@ -252,6 +275,8 @@ async def test_the_command_shows_everything_when_asked_and_says_when_it_does_not
     assert (whole.stdout.count("new  "), whole.stdout.count("not read  "), "more" in whole.stdout) == (45, 45, False)
     assert "45 new, 0 changed, 0 unchanged" in whole.stdout
     assert [item["valid_from"] for item in await recorded(api, f"{model}-0")] == [FROM]
+    again = run_command(servers, "billing", *command, "--format", "litellm", "--all", "--valid-from", FROM)
+    assert again.stdout.count("unchanged   anthropic") == 45
     file.write_text(litellm(**{f"{model}-0": {"input_cost_per_token": 1}}))
     dearer = run_command(servers, "billing", *command, "--format", "litellm")
     assert "input: 0.000001 -> 1  MORE THAN TEN TIMES" in dearer.stdout
