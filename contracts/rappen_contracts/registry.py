@@ -6,7 +6,7 @@ from typing import Final
 
 from rappen_contracts.billing.v1 import BalanceChanged, BalanceLow, RechargeDisabled, RechargeRequested
 from rappen_contracts.directory.v1 import DirectoryChanged
-from rappen_contracts.payment.v1 import PaymentFailed, PaymentSucceeded
+from rappen_contracts.payment.v1 import PaymentFailed, PaymentRefunded, PaymentSucceeded
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from rappen_contracts.types import Contract
 from rappen_contracts.usage.v1 import UsageRecorded, UsageVoided
@@ -93,6 +93,7 @@ USAGE_RECORDED_V1: Final = EventVersion("usage.recorded", 1, UsageRecorded)
 USAGE_VOIDED_V1: Final = EventVersion("usage.voided", 1, UsageVoided)
 PAYMENT_SUCCEEDED_V1: Final = EventVersion("payment.succeeded", 1, PaymentSucceeded)
 PAYMENT_FAILED_V1: Final = EventVersion("payment.failed", 1, PaymentFailed)
+PAYMENT_REFUNDED_V1: Final = EventVersion("payment.refunded", 1, PaymentRefunded)
 SUBSCRIPTION_CHANGED_V1: Final = EventVersion("subscription.changed", 1, SubscriptionChanged)
 BALANCE_CHANGED_V1: Final = EventVersion("balance.changed", 1, BalanceChanged)
 BALANCE_LOW_V1: Final = EventVersion("balance.low", 1, BalanceLow)
@@ -126,6 +127,15 @@ SOURCES: Final[tuple[SourceTopic, ...]] = (
         groups=("billing",),
         events=(PAYMENT_FAILED_V1,),
         description="Payments that were declined or wait for somebody to confirm them, from payments.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="payment.refunded",
+        partitions=6,
+        key="mandate id",
+        groups=("billing",),
+        events=(PAYMENT_REFUNDED_V1,),
+        description="Money of payments that went back by a refund or a lost dispute, and disputes that were won.",
         retention_ms=30 * _DAY_MS,
     ),
     SourceTopic(

@@ -7,7 +7,7 @@ from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.charging.charge_usage import GROUP, ChargeUsage
 from services.billing.charging.usage_events import Usage
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments, RefundPayments
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.recharges.fail_recharges import FailRecharges
 from services.billing.settings import BillingSettings
@@ -31,6 +31,7 @@ def build(
     kafka = Subscribers(settings, group=GROUP, database=database, clock=clock, health=health)
     charge_usage = ChargeUsage(database, default_markup=settings.default_markup_percent, clock=clock, faults=faults)
     credit_payments = CreditPayments(database, clock=clock)
+    refund_payments = RefundPayments(database, clock=clock)
     fail_recharges = FailRecharges(database, clock=clock)
     apply_subscription = ApplySubscription(database, clock=clock)
     apply_directory = ApplyDirectory(database, clock=clock)
@@ -48,6 +49,10 @@ def build(
     @kafka.subscriber("payment.failed")
     async def payment_failed(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         return await fail_recharges(events, refused)
+
+    @kafka.subscriber("payment.refunded")
+    async def payment_refunded(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await refund_payments(events, refused)
 
     @kafka.subscriber("subscription.changed")
     async def subscription_changed(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:

@@ -32,6 +32,7 @@ __all__ = [
     "metadata",
     "outbox",
     "payment_credits",
+    "payment_refunds",
     "price_book",
     "price_corrections",
     "prices",
@@ -644,6 +645,21 @@ payment_credits = sa.Table(
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("digest", sa.LargeBinary),
     sa.Column("credited_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "event_id"),
+)
+
+# Refunds and lost disputes that were taken back, under the id of their (first) row, with the amount in micro-CHF and
+# the reference of the payment; the digest distinguishes a repeat from a conflict.
+payment_refunds = sa.Table(
+    "payment_refunds",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("event_id", sa.Uuid, nullable=False),
+    sa.Column("refund_id", sa.Text, nullable=False),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("refunded_at", _Time, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "event_id"),
 )
 

@@ -7,14 +7,20 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from rappen_contracts import encode
-from rappen_contracts.payment.v1 import PaymentFailed, PaymentSucceeded
-from rappen_contracts.registry import PAYMENT_FAILED_V1, PAYMENT_SUCCEEDED_V1, SUBSCRIPTION_CHANGED_V1, EventVersion
+from rappen_contracts.payment.v1 import PaymentFailed, PaymentRefunded, PaymentSucceeded
+from rappen_contracts.registry import (
+    PAYMENT_FAILED_V1,
+    PAYMENT_REFUNDED_V1,
+    PAYMENT_SUCCEEDED_V1,
+    SUBSCRIPTION_CHANGED_V1,
+    EventVersion,
+)
 from rappen_contracts.subscription.v1 import Plan, SubscriptionChanged
 from rappen_contracts.types import Contract, NonNegativeMoney
 from services.chassis.consumer import Received
 from tests.support.records import received_record
 
-__all__ = ["AT", "declined", "money", "paid", "received_fact", "subscription"]
+__all__ = ["AT", "declined", "money", "paid", "received_fact", "refunded", "subscription"]
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -65,6 +71,25 @@ def declined(mandate: str, recharge_id: UUID, *, event_id: UUID | None = None, *
         }
     )
     return received_fact(PAYMENT_FAILED_V1, data, event_id=event_id, key=mandate)
+
+
+def refunded(mandate: str, amount: int | str = 500, *, event_id: UUID | None = None, **more: Any) -> Received:
+    """A refund of a top-up."""
+    data = PaymentRefunded(
+        **{
+            "mandate_id": mandate,
+            "amount": money(amount, more.pop("currency", "CHF")),
+            "reason": "top_up",
+            "outcome": "refund",
+            "reference": f"cs_{uuid4().hex}",
+            "refund_id": f"re_{uuid4().hex}",
+            "paid_at": AT,
+            "refunded_at": AT,
+            "cause": "tests",
+            **more,
+        }
+    )
+    return received_fact(PAYMENT_REFUNDED_V1, data, event_id=event_id, key=mandate)
 
 
 def subscription(

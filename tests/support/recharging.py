@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.apply_directory import ApplyDirectory

@@ -1,10 +1,10 @@
-"""What became of payments at Stripe: money that arrived, and payments that failed."""
+"""What became of payments at Stripe: money that arrived, payments that failed, and money that went back."""
 
 from typing import Literal
 
 from rappen_contracts.types import Contract, EventId, Identifier, NonNegativeMoney, Text, Timestamp
 
-__all__ = ["PaymentFailed", "PaymentReason", "PaymentSucceeded"]
+__all__ = ["PaymentFailed", "PaymentReason", "PaymentRefunded", "PaymentSucceeded"]
 
 PaymentReason = Literal["top_up", "recharge", "invoice", "subscription"]
 
@@ -49,4 +49,28 @@ class PaymentFailed(Contract):
     decline_code: Text | None = None
     action_url: Text | None = None
     failed_at: Timestamp
+    cause: Text
+
+
+class PaymentRefunded(Contract):
+    """Money of a payment that went back: by a `refund`, in whole or in part, or by a `dispute_lost`. A `dispute_won`
+    says that it did not.
+
+    `amount` is what went back, in the currency of the payment, of which `reference` is the business identity and
+    `paid_at` the time, as in `payment.succeeded`. `refund_id` is the identity of the refund or dispute: it takes back
+    once, however often it is reported.
+    """
+
+    mandate_id: Identifier
+    user_id: Identifier | None = None
+    amount: NonNegativeMoney
+    reason: PaymentReason
+    outcome: Literal["refund", "dispute_lost", "dispute_won"]
+    reference: Text
+    refund_id: Text
+    stripe_payment_intent_id: Text | None = None
+    paid_at: Timestamp
+    refunded_at: Timestamp
+    created_by_user_id: Identifier | None = None
+    description: Text | None = None
     cause: Text

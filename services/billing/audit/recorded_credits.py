@@ -1,11 +1,11 @@
-"""The check of credits: payments, budgets, promotions, opening and manual credits as recorded elsewhere, against the
-ledger."""
+"""The check of credits: payments, refunds, budgets, promotions, opening and manual credits as recorded elsewhere,
+against the ledger."""
 
 __all__ = ["CHECKS"]
 
 CHECKS = {
-    # Every payment, budget, promotion and opening credit that was recorded has its rows, whatever members shared it,
-    # and every such row was recorded; manual credits and deductions are those in the audit log.
+    # Every payment, refund, budget, promotion and opening credit that was recorded has its rows, whatever members it
+    # was shared among, and every such row was recorded; manual credits and deductions are those in the audit log.
     "credits": """
         WITH rows AS (
             SELECT t.mandate_no, CASE WHEN t.contra_account = 'PROMOTIONAL' AND t.reference_id IS NULL
@@ -18,14 +18,16 @@ CHECKS = {
               FROM transactions t
              WHERE t.contra_account = 'ADMIN' AND t.reference_type = 'ADMIN'
                 OR t.contra_account = 'PROMOTIONAL' AND t.reference_id IS NULL
-                OR t.contra_account IN ('SUBSCRIPTION_GRANT', 'PAYMENT_PROVIDER', 'PROMOTIONAL')
-                   AND t.transaction_type = 'CREDIT'
+                OR t.contra_account = 'PAYMENT_PROVIDER'
+                OR t.contra_account IN ('SUBSCRIPTION_GRANT', 'PROMOTIONAL') AND t.transaction_type = 'CREDIT'
              GROUP BY 1, 2, 3, 4),
              marks AS (
             SELECT mandate_no, NULL::bigint AS no, 'SUBSCRIPTION_GRANT' AS contra_account,
                    subscription_id || ' from ' || period_start AS cause, amount FROM subscription_budgets
              UNION ALL
             SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', reference, amount FROM payment_credits
+             UNION ALL
+            SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', refund_id, -amount FROM payment_refunds
              UNION ALL
             SELECT r.mandate_no, NULL, 'PROMOTIONAL', r.promotion_id::text, p.amount
               FROM promotion_redemptions r JOIN promotions p ON p.id = r.promotion_id

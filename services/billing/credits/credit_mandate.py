@@ -1,4 +1,5 @@
-"""Crediting a mandate once: its pool, a member's budget, or all members' budgets in equal parts."""
+"""Crediting a mandate once, or taking a credit back: its pool, a member's budget, or all members' budgets in equal
+parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.credits.repository import is_posted
 from services.billing.ledger.accounts import enabled_member_accounts, member_account
-from services.billing.ledger.domain import LEDGER_NAMESPACE, GrantKind, Posting, ReferenceType, StoredContraAccount
+from services.billing.ledger.domain import (
+    LEDGER_NAMESPACE,
+    GrantKind,
+    Posting,
+    ReferenceType,
+    StoredContraAccount,
+    TransactionType,
+)
 from services.billing.ledger.grants import NewGrant, insert_grants
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.write_postings import write_postings
@@ -22,7 +30,8 @@ __all__ = ["MandateCredit", "credit_mandate"]
 
 @dataclass(frozen=True, slots=True)
 class MandateCredit:
-    """A credit with its business identity: `cause` names what it is for, and is credited once per mandate."""
+    """A credit with its business identity: `cause` names what it is for, and is credited once per mandate. What takes
+    one back is an ADJUSTMENT with an amount below zero."""
 
     user_id: str | None
     cause: str
@@ -35,6 +44,7 @@ class MandateCredit:
     created_by_user_id: str | None = None
     # What was given rather than paid for: a grant, which expires where it has a time.
     grant: GrantKind | None = None
+    transaction_type: TransactionType = "CREDIT"
     expires_at: datetime | None = None
 
     def event_id(self, mandate: LockedMandate) -> UUID:
@@ -67,7 +77,7 @@ async def credit_mandate(
                 event_id=each,
                 member_account_no=about or no,
                 posted_account_no=no,
-                transaction_type="CREDIT",
+                transaction_type=credit.transaction_type,
                 amount=amount,
                 contra_account=credit.contra_account,
                 reference_type=credit.reference_type,

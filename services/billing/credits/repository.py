@@ -12,6 +12,7 @@ from services.billing.tables import (
     accounts,
     directory_members,
     payment_credits,
+    payment_refunds,
     promotion_redemptions,
     promotions,
     subscription_budgets,
@@ -29,9 +30,11 @@ __all__ = [
     "is_posted",
     "mark_budget",
     "mark_payment",
+    "mark_refund",
     "posted_credit",
     "read_payment_mark",
     "read_promotion",
+    "read_refund_mark",
 ]
 
 
@@ -80,6 +83,38 @@ async def mark_payment(
     """Marks a payment as credited with so many micro-CHF."""
     mark = sa.insert(payment_credits).values(
         mandate_no=mandate_no, event_id=event_id, reference=reference, amount=amount, digest=digest, credited_at=now
+    )
+    await connection.execute(mark)
+
+
+async def read_refund_mark(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> bytes | None:
+    """The digest of a refund that was taken back."""
+    mark = payment_refunds.c
+    read = sa.select(mark.digest).where(mark.mandate_no == mandate_no, mark.event_id == event_id)
+    digest: bytes | None = await connection.scalar(read)
+    return digest
+
+
+async def mark_refund(
+    connection: AsyncConnection,
+    mandate_no: int,
+    event_id: UUID,
+    *,
+    refund_id: str,
+    reference: str,
+    amount: int,
+    digest: bytes,
+    now: datetime,
+) -> None:
+    """Marks a refund of so many micro-CHF of a payment as taken back."""
+    mark = sa.insert(payment_refunds).values(
+        mandate_no=mandate_no,
+        event_id=event_id,
+        refund_id=refund_id,
+        reference=reference,
+        amount=amount,
+        digest=digest,
+        refunded_at=now,
     )
     await connection.execute(mark)
 

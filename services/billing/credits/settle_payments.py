@@ -1,10 +1,10 @@
-"""Crediting payments that waited for a rate, once it has been added: through the same credit, exactly once."""
+"""Settling payments and refunds that waited for a rate, once it has been added: by the same code, exactly once."""
 
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.credits.credit_payment import credit_payment
+from services.billing.credits.payment_events import settle_payment
 from services.billing.mandates.repository import LockedMandate, lock_mandates
 from services.billing.pricing.parked import (
     CONTRADICTS,
@@ -44,17 +44,17 @@ class SettlePayments:
             for parked in await read_parked(connection, taken, tariff.revision, now):
                 try:
                     async with savepoint(connection):
-                        await _credit(connection, mandates[parked.row["mandate_no"]], parked, tariff, now)
+                        await _settle(connection, mandates[parked.row["mandate_no"]], parked, tariff, now)
                 except FAULTS_OF_DATA as error:
                     await set_aside(connection, parked.row, fault_of_data(error), tariff.revision)
         return len(taken)
 
 
-async def _credit(
+async def _settle(
     connection: AsyncConnection, mandate: LockedMandate, parked: ParkedEvent, tariff: Tariff, now: datetime
 ) -> None:
-    """Credits a parked payment; what still has no rate, or contradicts what was credited, is parked again."""
-    outcome = await credit_payment(connection, mandate, parked.event, tariff, now=now)
+    """Settles a parked payment; what still has no rate, or contradicts what was settled, is parked again."""
+    outcome = await settle_payment(connection, mandate, parked.event, tariff, now=now)
     if outcome == "conflict":
         outcome = UnpostedEvent.kept(parked.row, CONTRADICTS, tariff.revision)
     if not isinstance(outcome, str):

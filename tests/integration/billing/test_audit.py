@@ -11,7 +11,7 @@ import pytest
 
 from services.billing.audit import AuditCheck, PublishedBalance, audit
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BillingModel, hold_id
 from services.billing.ledger.holds import NewHold, insert_holds

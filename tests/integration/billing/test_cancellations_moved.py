@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BALANCE_MAX, BillingModel
 from services.chassis.clock import system_clock

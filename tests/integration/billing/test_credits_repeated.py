@@ -14,7 +14,7 @@ from rappen_contracts.registry import PAYMENT_SUCCEEDED_V1, SUBSCRIPTION_CHANGED
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from rappen_contracts.types import NonNegativeMoney
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.chassis.clock import system_clock
 from services.chassis.consumer import Received
 from tests.integration.billing.conftest import BillingApi

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.billing.ledger.domain import transaction_id
 from services.billing.pricing import PriceList, PriceVersion, version_to_text
 from services.billing.pricing.import_prices import set_rate

@@ -9,8 +9,8 @@ import pytest
 
 from rappen_contracts.subscription.v1 import Plan
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.credits.credit_payment import CreditPayments
 from services.billing.credits.expire_grants import ExpireGrants
+from services.billing.credits.payment_events import CreditPayments
 from services.billing.ledger.spending import read_grants_text
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received

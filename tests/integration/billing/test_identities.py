@@ -6,7 +6,7 @@ import pytest
 
 from rappen_contracts.subscription.v1 import Plan
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.billing.credits.settle_payments import SettlePayments
 from services.billing.ledger.domain import LEDGER_NAMESPACE
 from services.chassis.clock import system_clock

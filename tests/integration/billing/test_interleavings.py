@@ -13,7 +13,7 @@ import pytest
 
 from services.billing.corrections.reverse_charge import cancel_event
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.chassis.clock import system_clock
 from services.chassis.database import is_transient
 from tests.integration.billing.conftest import BillingApi

@@ -5,7 +5,7 @@ from decimal import Decimal
 from uuid import uuid4
 
 from services.billing import jobs
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.billing.credits.settle_payments import SettlePayments
 from services.billing.pricing.import_prices import set_rate
 from services.billing.settings import BillingSettings

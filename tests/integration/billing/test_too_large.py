@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from rappen_contracts.subscription.v1 import Plan
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.billing.credits.settle_payments import SettlePayments
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin

@@ -15,7 +15,7 @@ import pytest
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from services.billing.audit import audit
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.billing.ledger.domain import LEDGER_NAMESPACE
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
