@@ -3,10 +3,13 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 
 from rappen_contracts.types import NonNegativeBalance
+from services.billing.credits.apply_subscription import ApplySubscription
+from services.billing.credits.expire_grants import ExpireGrants
 from services.billing.ledger.low_balances import MAIL_INTERVAL_SETTING
 from services.billing.mandates.set_terms import set_terms
 from services.chassis.database import Database
@@ -14,6 +17,7 @@ from tests.support.callers import system_admin
 from tests.support.charging import charging, received
 from tests.support.databases import on_driver, opened
 from tests.support.events import new_mandate, usage_record, voided_record
+from tests.support.facts import subscription
 from tests.support.ledger import Books
 from tests.support.recharging import MAX, Recharged
 from tests.support.stack import ServerPair
@@ -173,6 +177,19 @@ async def test_a_mandate_that_never_had_money_is_warned_with_its_first_usage(dat
     await mandate.use("0.01")
     await mandate.use("0.01")
     assert [each["balance"]["amount"] for each in await mandate.told("balance.low")] == ["-0.015000"]
+
+
+async def test_a_budget_that_expires_leaves_a_low_balance(database: Database, books: Books) -> None:
+    mandate = Recharged(database, NOW)
+    await mandate.begin()
+    period = {"period_start": NOW, "period_end": NOW + timedelta(days=1), "budget_due": True}
+    given = subscription(mandate.id, uuid4(), 1, "ACTIVE", **period)
+    await ApplySubscription(database, clock=mandate.clock)([given], [])
+    assert await books.pool(mandate.id) == 20_000_000
+    mandate.now += timedelta(days=2)
+    while await ExpireGrants(database, clock=mandate.clock)():
+        pass
+    assert [each["balance"]["amount"] for each in await mandate.told("balance.low")] == ["0.000000"]
 
 
 async def test_a_percentage_that_cannot_be_one_stops_no_charge(mandate: Recharged, books: Books) -> None:
