@@ -2,6 +2,7 @@
 
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.checks.release_holds import ReleaseHolds
+from services.billing.credits.expire_grants import ExpireGrants
 from services.billing.credits.settle_payments import SettlePayments
 from services.billing.ledger.seal_days import SealDays
 from services.billing.settings import BillingSettings
@@ -28,5 +29,6 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock, faults
     return [
         RepeatedJob("settle parked", settle, every_s=1.0, clock=clock),
         RepeatedJob("release holds", ReleaseHolds(database, clock=clock), every_s=1.0, clock=clock),
+        RepeatedJob("expire grants", ExpireGrants(database, clock=clock), every_s=1.0, clock=clock),
         RepeatedJob("seal days", seal, every_s=10.0, clock=clock),
     ]

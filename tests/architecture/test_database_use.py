@@ -21,6 +21,7 @@ DRIVER = {
     "billing/checks/eligibility.py",
     "billing/commands/audit.py",
     "billing/ledger/closed_days.py",
+    "billing/ledger/grants.py",
     "billing/ledger/holds.py",
     "billing/ledger/keys.py",
     "billing/ledger/repository.py",

@@ -1,5 +1,5 @@
-"""Reads what decides a check: membership, settings, accounts and provider permissions, as they are now. What is held is
-less what is due, whether or not it was given back yet.
+"""Reads what decides a check: membership, settings, accounts and provider permissions, as they are now. Grants
+that have expired and holds that are due do not count, whether or not their rows say so yet.
 
 Every AI call asks first, so checks that arrive while others are being read are read together, by one statement: the
 busier the service, the less a check costs. A check that is alone waits for nobody.
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.ledger.grants import BALANCE_NOW
 from services.billing.ledger.holds import HELD_NOW
 from services.billing.mandates.repository import USABLE_PERCENT
 from services.chassis.clock import Clock
@@ -33,10 +34,12 @@ SELECT d.id IS NOT NULL AS known, d.enabled AND s.enabled AND coalesce(u.enabled
        m.no AS mandate_no, m.billing_model, m.block_on_zero_balance, m.subscription_operative,
        {USABLE_PERCENT.format("m.markup_percent")} AS markup_percent,
        {USABLE_PERCENT.format("m.plan_markup_percent")} AS plan_markup_percent,
-       pool.no AS pool_no, pool.enabled AS pool_enabled, pool.balance AS pool_balance,
+       pool.no AS pool_no, pool.enabled AS pool_enabled,
+       {BALANCE_NOW.format("pool", "$4::timestamptz")} AS pool_balance,
        {HELD_NOW.format("pool", "$4::timestamptz")} AS pool_held,
        pool.credit_limit,
-       own.no AS own_no, own.enabled AS own_enabled, own.balance AS own_balance,
+       own.no AS own_no, own.enabled AS own_enabled,
+       {BALANCE_NOW.format("own", "$4::timestamptz")} AS own_balance,
        {HELD_NOW.format("own", "$4::timestamptz")} AS own_held,
        p.granting_roles, p.ruled_roles, (SELECT revision FROM price_book) AS revision
   FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (mandate_id, user_id, provider, number)

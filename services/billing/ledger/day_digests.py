@@ -44,6 +44,7 @@ FORMS: Final[Mapping[int, Mapping[str, Kind]]] = {
         "output_tokens": "plain",
         "derivation": "plain",
         "digest": "bytes",
+        "grants": "plain",
     },
 }
 # In which days are sealed now.

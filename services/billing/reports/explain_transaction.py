@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.types import parse_uuid
 from services.billing.ledger.domain import transaction_id, transaction_place
+from services.billing.ledger.spending import read_grants_text
 from services.billing.pricing import EARLIEST, LATEST
 from services.billing.pricing.derivation import KeptTariff
 from services.billing.pricing.explained import Explained, KeptCharge, explain_charge, explain_reading
@@ -18,8 +19,9 @@ from services.billing.pricing.repository import readable_time
 from services.billing.reports.errors import TransactionUnknown
 from services.billing.reports.explanation import Related, explanation_json
 from services.billing.reports.transactions import Scope, find_transaction, place_of
-from services.billing.tables import holds, payment_credits, prices, rates, transactions
+from services.billing.tables import grants, holds, payment_credits, prices, rates, transactions
 from services.chassis.database import Database
+from services.chassis.statements import one_of
 
 __all__ = ["explain_transaction"]
 
@@ -41,14 +43,19 @@ async def explain_transaction(database: Database, scope: Scope, transaction: str
             corrects=await _corrected(connection, row),
             hold=None if explained is None else await _settled_hold(connection, row),
             payment=await _payment(connection, row),
-            grants=grants_moved(row),
+            grants=await _changed_grants(connection, row),
         )
     return explanation_json(row, explained, related)
 
 
-def grants_moved(row: sa.RowMapping) -> list[dict[str, Any]]:
-    """What of a row was spent from, given to or taken from which grants."""
-    return []
+async def _changed_grants(connection: AsyncConnection, row: sa.RowMapping) -> list[tuple[sa.RowMapping, int]]:
+    """The grants that a row gave, spent, gave back or let expire, with the change of each in micro-CHF."""
+    changes = dict(read_grants_text(row["grants"]))
+    if not changes:
+        return []
+    of_mandate = sa.select(grants).where(grants.c.mandate_no == row["mandate_no"])
+    found = await connection.execute(of_mandate.where(one_of(grants.c.no, list(changes))).order_by(grants.c.no))
+    return [(grant, changes[grant["no"]]) for grant in found.mappings()]
 
 
 async def _explained(connection: AsyncConnection, row: sa.RowMapping) -> Explained | None:
