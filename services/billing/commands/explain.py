@@ -60,7 +60,8 @@ def _lines(it: Json) -> Iterator[str]:
         account = f"account {posting['accountId']} ({posting['accountType']}{owner})"
         yield f"posting        {posting['amount']} on {account} against {posting['contraAccount']}{after}"
     for grant in it["grants"]:
-        yield f"grant          {', '.join(f'{name} {value}' for name, value in grant.items())}"
+        until = "" if grant["expiresAt"] is None else f", until {grant['expiresAt']:%Y-%m-%dT%H:%M:%SZ}"
+        yield f"grant          {grant['amount']} of {grant['kind']} {grant['grantId']} ({grant['description']}{until})"
     if it["hold"] is not None:
         yield f"hold           {it['hold']['holdId']} of {it['hold']['amount']} CHF"
     if it["payment"] is not None:

@@ -189,6 +189,17 @@ class Correction(AnswerBody):
     recorded_at: Time
 
 
+class ChangedGrant(AnswerBody):
+    """A budget or promotion that a row changes: what was spent of it is negative."""
+
+    grant_id: str
+    kind: Literal["BUDGET", "PROMOTION"]
+    amount: DecimalText
+    description: str
+    reference_id: str | None
+    expires_at: Time | None
+
+
 class SettledHold(AnswerBody):
     """The hold that a charge settled."""
 
@@ -204,17 +215,6 @@ class ExplainedPayment(AnswerBody):
     reference: str
     amount: DecimalText
     credited_at: Time
-
-
-class ExplainedGrant(AnswerBody):
-    """A budget or promotion that the transaction changed: by how much, below zero where it was spent or expired."""
-
-    id: str
-    kind: Literal["BUDGET", "PROMOTION"]
-    description: str
-    granted: DecimalText
-    change: DecimalText
-    expires_at: Time | None
 
 
 class Explanation(AnswerBody):
@@ -235,7 +235,7 @@ class Explanation(AnswerBody):
     carry_after: DecimalText | None
     amount: DecimalText
     rounding: Rounding | None
-    grants: list[ExplainedGrant]
+    grants: list[ChangedGrant]
     postings: list[ExplainedPosting]
     corrections: list[Correction]
     corrects: Correction | None

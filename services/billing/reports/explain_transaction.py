@@ -1,6 +1,6 @@
 """What one transaction came from: the event, its price, the rounding, and the rows that correct it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -43,9 +43,19 @@ async def explain_transaction(database: Database, scope: Scope, transaction: str
             corrects=await _corrected(connection, row),
             hold=None if explained is None else await _settled_hold(connection, row),
             payment=await _payment(connection, row),
-            grants=await _grants(connection, row),
+            grants=await _changed_grants(connection, row),
         )
     return explanation_json(row, explained, related)
+
+
+async def _changed_grants(connection: AsyncConnection, row: sa.RowMapping) -> list[tuple[sa.RowMapping, int]]:
+    """The grants that a row gave, spent, gave back or let expire, with the change of each in micro-CHF."""
+    changes = dict(read_grants_text(row["grants"]))
+    if not changes:
+        return []
+    of_mandate = sa.select(grants).where(grants.c.mandate_no == row["mandate_no"])
+    found = await connection.execute(of_mandate.where(one_of(grants.c.no, list(changes))).order_by(grants.c.no))
+    return [(grant, changes[grant["no"]]) for grant in found.mappings()]
 
 
 async def _explained(connection: AsyncConnection, row: sa.RowMapping) -> Explained | None:
@@ -120,17 +130,6 @@ async def _settled_hold(connection: AsyncConnection, row: sa.RowMapping) -> sa.R
     columns = holds.c
     read = sa.select(holds).where(columns.mandate_no == row["mandate_no"], columns.settled_by == row["event_id"])
     return (await connection.execute(read.order_by(columns.created_at).limit(1))).mappings().one_or_none()
-
-
-async def _grants(connection: AsyncConnection, row: sa.RowMapping) -> Sequence[Mapping[str, Any]]:
-    """The grants that a row changed, in the order in which it did, each with `change` (micro-CHF), below zero for what
-    was spent."""
-    changes = dict(read_grants_text(row["grants"]))
-    if not changes:
-        return ()
-    of_row = sa.and_(grants.c.mandate_no == row["mandate_no"], one_of(grants.c.no, sorted(changes)))
-    found = {each["no"]: each for each in (await connection.execute(sa.select(grants).where(of_row))).mappings()}
-    return [{**found[no], "change": change} for no, change in changes.items() if no in found]
 
 
 async def _payment(connection: AsyncConnection, row: sa.RowMapping) -> sa.RowMapping | None:

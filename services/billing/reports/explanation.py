@@ -20,13 +20,13 @@ __all__ = ["Related", "explanation_json"]
 
 class Related(NamedTuple):
     """What stands beside a row: rows that correct it and the one that it corrects, the hold that it settled, the
-    payment that it is from, and what it moved of which grants."""
+    payment that it is from, and the grants that it changed, each by how many micro-CHF."""
 
     corrections: Sequence[sa.RowMapping]
     corrects: sa.RowMapping | None
     hold: sa.RowMapping | None
     payment: sa.RowMapping | None
-    grants: Sequence[Mapping[str, Any]]
+    grants: Sequence[tuple[sa.RowMapping, int]]
 
 
 def explanation_json(row: sa.RowMapping, explained: Explained | None, related: Related) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def explanation_json(row: sa.RowMapping, explained: Explained | None, related: R
         **_price_json(explained),
         "amount": amount,
         "rounding": None if explained is None else _rounding_json(explained, amount),
-        "grants": [_grant_json(each) for each in related.grants],
+        "grants": [_grant_json(grant, change) for grant, change in related.grants],
         "postings": [_posting_json(row)],
         "corrections": [_correction_json(each) for each in related.corrections],
         "corrects": None if related.corrects is None else _correction_json(related.corrects),
@@ -156,6 +156,17 @@ def _posting_json(row: sa.RowMapping) -> dict[str, Any]:
     }
 
 
+def _grant_json(grant: sa.RowMapping, change: int) -> dict[str, Any]:
+    return {
+        "grantId": str(grant["no"]),
+        "kind": grant["kind"],
+        "amount": _amount(change),
+        "description": grant["description"],
+        "referenceId": grant["reference_id"],
+        "expiresAt": grant["expires_at"],
+    }
+
+
 def _correction_json(row: sa.RowMapping) -> dict[str, Any]:
     return {
         "transactionId": transaction_id(row["posted_account_no"], row["seq"]),
@@ -173,17 +184,6 @@ def _hold_json(hold: sa.RowMapping) -> dict[str, Any]:
         "amount": _amount(hold["amount"]),
         "createdAt": hold["created_at"],
         "settledAt": hold["settled_at"],
-    }
-
-
-def _grant_json(grant: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "id": str(grant["no"]),
-        "kind": grant["kind"],
-        "description": grant["description"],
-        "granted": _amount(grant["amount"]),
-        "change": _amount(grant["change"]),
-        "expiresAt": grant["expires_at"],
     }
 
 

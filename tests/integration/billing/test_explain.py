@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.payment_events import CreditPayments
 from services.billing.ledger.domain import transaction_id
 from services.billing.pricing import PriceList, PriceVersion, version_to_text
@@ -24,7 +25,7 @@ from tests.support.callers import admin_of, checker, member_of, system_admin
 from tests.support.charging import charge
 from tests.support.events import RawRecord, new_mandate, usage_record, voided_record
 from tests.support.explanations import assert_explained
-from tests.support.facts import paid
+from tests.support.facts import paid, subscription
 from tests.support.holding import Holding, chf, usage_event
 from tests.support.ledger import Books
 from tests.support.priced_usage import NOW, any_number, any_versions, fitting_record, is_accepted
@@ -245,6 +246,23 @@ async def test_usage_of_an_unlimited_mandate_shows_no_balance(api: BillingApi, b
     it = await explain(api, transaction)
     assert_explained(it)
     assert (it["postings"][0]["accountType"], it["postings"][0]["balanceAfter"]) == ("INTERNAL", None)
+
+
+async def test_a_charge_names_the_grants_that_it_spent(api: BillingApi, books: Books, mandate: str) -> None:
+    changed = subscription(mandate, uuid4(), 1, "ACTIVE", budget_due=True)
+    await ApplySubscription(api.database, clock=system_clock)([changed], [])
+    (given,) = await transactions(books, mandate)
+    usage = usage_record(mandate, amount="1")
+    await charge(api.database, usage)
+    (spent,) = [each for each in await transactions(books, mandate) if each != given]
+    (grant,) = (await explain(api, given))["grants"]
+    assert (grant["kind"], grant["amount"]) == ("BUDGET", "20.000000")
+    it = await explain(api, spent)
+    assert_explained(it)
+    assert it["grants"] == [{**grant, "amount": "-1.500000"}]
+    await charge(api.database, voided_record(mandate, usage.event_id))
+    (correction,) = (await explain(api, spent))["corrections"]
+    assert (await explain(api, correction["transactionId"]))["grants"] == [{**grant, "amount": "1.500000"}]
 
 
 async def test_a_charge_names_the_hold_that_it_settled(api: BillingApi, books: Books, mandate: str) -> None:

@@ -16,6 +16,7 @@ from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, databa
 from services.billing.audit import audit
 from services.billing.audit import sealed as sealed_check
 from services.billing.audit.sealed import check_sealed_days
+from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger import day_digests, sealed_days
 from services.billing.ledger.seal_days import SealDays
@@ -29,6 +30,7 @@ from tests.support.charging import charging, received
 from tests.support.databases import connected, on_driver, opened, unseen
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, new_mandate, usage_record, voided_record
+from tests.support.facts import subscription
 from tests.support.stack import ROOT, make_postgres
 
 FOLDER = ROOT / "services" / "billing" / "migrations"
@@ -93,8 +95,8 @@ async def ledger(server: tuple[str, str]) -> AsyncIterator[Ledger]:
     app_dsn, admin_dsn = server
     async with connected(admin_dsn, schema="billing") as connection:
         await connection.execute(
-            "TRUNCATE closed_days, sealed_days, transactions, rollups, accounts, mandates, cancellations, audit_log,"
-            " unposted_events, unpublished_balances, dimensions"
+            "TRUNCATE closed_days, sealed_days, transactions, rollups, accounts, grants, mandates, cancellations,"
+            " subscription_budgets, mandate_subscriptions, audit_log, unposted_events, unpublished_balances, dimensions"
         )
     mandate = new_mandate()
     async with opened(app_dsn, pool_size=6) as database:
@@ -133,6 +135,9 @@ async def sealed(ledger: Ledger) -> Ledger:
         await ledger.charge(at, everything, cancelled, voided_record(ledger.mandate, cancelled.event_id, at=at))
         async with ledger.database.transaction() as connection:
             await _credit(ledger, connection, at)
+    # A grant on the second day.
+    budget = subscription(ledger.mandate, uuid4(), 1, "ACTIVE", budget_due=True)
+    await ApplySubscription(ledger.database, clock=lambda: noon(DAYS[1]))([budget], [])
     # The last moment of a day, and the first of the next.
     end = begin(DAYS[1]) - timedelta(microseconds=1)
     await ledger.charge(end, usage_record(ledger.mandate, amount="1", at=end))
@@ -176,7 +181,7 @@ async def test_the_digests_are_those_that_anybody_computes_from_the_documented_f
         assert (seal["form"], seal["rows"], seal["previous_digest"]) == (1, len(of_day), previous)
         previous = seal["digest"]
     assert [seal["day"] for seal in seals] == [DAYS[0], DAYS[1], DAYS[3]]
-    assert [seal["rows"] for seal in seals] == [5, 5, 4]
+    assert [seal["rows"] for seal in seals] == [5, 6, 4]
     assert await sealed.failing() == []
 
 
@@ -214,7 +219,7 @@ async def test_a_change_of_any_column_of_a_row_names_its_day(sealed: Ledger, to_
             )
             assert done == "UPDATE 1", column.name
             assert (await check_sealed_days(admin)).failing == [
-                f"day {DAYS[1]} has other rows than the 5 that were sealed"
+                f"day {DAYS[1]} has other rows than the 6 that were sealed"
             ], column.name
             tried += 1
     assert tried == (sum(1 for column in transactions.c if column.nullable) if to_null else len(transactions.c))
@@ -226,11 +231,11 @@ _MOVED = "UPDATE transactions SET recorded_at ="
 @pytest.mark.parametrize(
     ("statement", "days"),
     [
-        ("DELETE FROM transactions WHERE recorded_at = '{1} 12:00Z' AND own", ["{1} was sealed with 5 rows and has 3"]),
-        ("DELETE FROM transactions WHERE recorded_at::date = '{1}'", ["{1} was sealed with 5 rows and has 0"]),
+        ("DELETE FROM transactions WHERE recorded_at = '{1} 12:00Z' AND own", ["{1} was sealed with 6 rows and has 3"]),
+        ("DELETE FROM transactions WHERE recorded_at::date = '{1}'", ["{1} was sealed with 6 rows and has 0"]),
         (
             f"{_MOVED} recorded_at + interval '1 day' WHERE recorded_at::date = '{{0}}' AND own",
-            ["{0} was sealed with 5 rows and has 3", "{1} was sealed with 5 rows and has 7"],
+            ["{0} was sealed with 5 rows and has 3", "{1} was sealed with 6 rows and has 8"],
         ),
         (
             f"{_MOVED} recorded_at + interval '99 days' WHERE recorded_at::date = '{{3}}'",
@@ -238,7 +243,7 @@ _MOVED = "UPDATE transactions SET recorded_at ="
         ),
         (
             f"{_MOVED} recorded_at + interval '1 day' WHERE recorded_at::date = '{{1}}' AND own",
-            ["{1} was sealed with 5 rows and has 3", "{2} has 2 rows and is not sealed"],
+            ["{1} was sealed with 6 rows and has 3", "{2} has 3 rows and is not sealed"],
         ),
         (
             f"{_MOVED} '-infinity' WHERE recorded_at::date = '{{3}}' AND own",
@@ -268,7 +273,7 @@ _MOVED = "UPDATE transactions SET recorded_at ="
         (
             "DELETE FROM sealed_days WHERE day = '{1}'",
             [
-                "{1} has 5 rows and is not sealed",
+                "{1} has 6 rows and is not sealed",
                 "{3} does not follow from the digest of the day that was sealed before",
             ],
         ),
@@ -291,7 +296,7 @@ async def test_a_row_that_is_put_into_a_sealed_day_is_named(sealed: Ledger, numb
         )
         (fault,) = (await check_sealed_days(admin)).failing
         assert fault == f"day {DAYS[number]} " + (
-            "was sealed with 5 rows and has 6" if number == 1 else "has 1 rows and is not sealed"
+            "was sealed with 6 rows and has 7" if number == 1 else "has 1 rows and is not sealed"
         )
 
 
