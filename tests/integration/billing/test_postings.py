@@ -137,5 +137,6 @@ async def test_a_posting_that_cannot_be_made_is_named_and_its_neighbours_are_pre
     assert (named, str(error)) == (no_dimension, "a posting against revenue has a dimension")
     assert len(prepared.rows) == 2
     account = prepared.accounts[row["posted_account_no"]]
-    # An exact amount is rounded to micro-francs, and what is left over waits on the account.
-    assert (account.seq, account.balance, in_chf(account.rounding_remainder)) == (3, 1, Decimal("0.0000004"))
+    # An exact price is what is paid, also of an adjustment; it is rounded to micro-francs, and what is left over waits
+    # on the account.
+    assert (account.seq, account.balance, in_chf(account.rounding_remainder)) == (3, -1, Decimal("0.0000004"))

@@ -11,12 +11,16 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from services.billing.ledger.domain import transaction_id
+from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
+from services.billing.ledger.domain import BALANCE_MAX, transaction_id
 from services.billing.pricing.import_prices import set_rate
+from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, checker, member_of, system_admin
 from tests.support.charging import charge
-from tests.support.events import RawRecord, usage_record, voided_record
+from tests.support.events import RawRecord, new_mandate, usage_record, voided_record
+from tests.support.facts import paid
 from tests.support.ledger import Books
 from tests.support.rerating import carry_out, of_model, rerate, running
 
@@ -263,6 +267,49 @@ async def test_after_a_switch_the_difference_is_where_the_switch_would_have_move
     shared = {name: sign * (third + (number < rest)) for number, name in enumerate(("admin-1", "user-1", "user-2"))}
     assert moved == ({"pool": total} if new == "PREPAY_MANDATE" else shared)
     assert await books.failing() == {}
+
+
+async def test_what_no_balance_can_hold_is_left_as_it_is_and_counted(
+    api: BillingApi, books: Books, mandate: str, model: str
+) -> None:
+    other = new_mandate()
+    await api.price(model, "0.001")
+    await charge(api.database, tokens(mandate, model, 1000), tokens(mandate, model, 10), tokens(other, model, 1000))
+    # Of money from elsewhere, so that the account that the credit comes from has room for it.
+    await CreditPayments(api.database, clock=system_clock)([paid(mandate, 10)], [])
+    await _fill(api, books, mandate, BALANCE_MAX - 100_000)
+    await api.price(model, "0.0005")
+    done = await rerate(api.database, of_model(model))
+    assert (done["charges"], done["differing"], done["difference"]) == (3, 2, money("-0.757500"))
+    assert [(why["reason"], why["charges"]) for why in done["notPriced"]] == [("AMOUNT_TOO_LARGE", 1)]
+    assert await books.pool(mandate) == BALANCE_MAX - 100_000 + 7_500
+    assert await books.failing() == {}
+
+
+async def test_what_cannot_be_passed_on_is_left_as_it_is_with_all_of_its_account(
+    api: BillingApi, books: Books, mandate: str, model: str
+) -> None:
+    await api.price(model, "0.001")
+    await charge(api.database, *(tokens(mandate, model, 1000) for _ in range(2)))
+    await CreditPayments(api.database, clock=system_clock)([paid(mandate, 10)], [])
+    await api.switch(mandate, "PREPAY_USER")
+    await charge(api.database, tokens(mandate, model, 1000))
+    await _fill(api, books, mandate, BALANCE_MAX - 1, "user-2")
+    before = await books.balances(mandate)
+    await api.price(model, "0.0005")
+    done = await rerate(api.database, of_model(model))
+    assert (done["differing"], [why["charges"] for why in done["notPriced"]]) == (1, [2])
+    assert await books.balances(mandate) == {**before, "user-1": before["user-1"] + 750_000}
+    assert await books.failing() == {}
+
+
+async def _fill(api: BillingApi, books: Books, mandate: str, balance: int, user_id: str | None = None) -> None:
+    """Brings an account to a balance (micro-CHF), beyond what one request may give."""
+    number = await books.value("SELECT no FROM mandates WHERE id = $1", mandate)
+    missing = balance - (await books.balances(mandate))[user_id or "pool"]
+    credit = ManualCredit(user_id, Decimal(missing).scaleb(-6), "for tests", None)
+    async with api.database.transaction() as connection:
+        await post_manual_credit(connection, number, credit, caller=system_admin(), now=system_clock())
 
 
 async def test_two_at_once_and_live_usage_post_each_difference_once(
