@@ -2,6 +2,7 @@
 
 from services.billing.charging.settle_parked import SettleParked
 from services.billing.checks.release_holds import ReleaseHolds
+from services.billing.credits.expire_grants import ExpireGrants
 from services.billing.credits.settle_payments import SettlePayments
 from services.billing.settings import BillingSettings
 from services.chassis.clock import Clock
@@ -25,4 +26,5 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock) -> lis
     return [
         RepeatedJob("settle parked", settle, every_s=1.0, clock=clock),
         RepeatedJob("release holds", ReleaseHolds(database, clock=clock), every_s=1.0, clock=clock),
+        RepeatedJob("expire grants", ExpireGrants(database, clock=clock), every_s=1.0, clock=clock),
     ]

@@ -21,6 +21,7 @@ __all__ = [
     "directory_mandates",
     "directory_members",
     "directory_users",
+    "grants",
     "holds",
     "kept_answers",
     "limit_costs",
@@ -32,6 +33,8 @@ __all__ = [
     "payment_credits",
     "price_book",
     "prices",
+    "promotion_redemptions",
+    "promotions",
     "provider_permissions",
     "quarantine",
     "rates",
@@ -120,6 +123,8 @@ accounts = sa.Table(
     sa.Column("user_id", _Id),
     sa.Column("balance", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("held", sa.BigInteger, nullable=False, server_default="0"),
+    # How much of the balance are grants, of which something remains.
+    sa.Column("granted", sa.BigInteger, nullable=False, server_default="0"),
     # How often `held` has changed; with `seq` it numbers what is published of the account.
     sa.Column("held_changes", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("rounding_remainder", sa.Numeric, nullable=False, server_default="0"),
@@ -137,7 +142,37 @@ accounts = sa.Table(
     sa.UniqueConstraint("mandate_no", "type", "user_id", postgresql_nulls_not_distinct=True),
     sa.Index("ix_accounts_no", "no"),
     sa.CheckConstraint("held >= 0", name="held"),
+    sa.CheckConstraint("granted >= 0 AND granted <= greatest(balance, 0)", name="granted"),
     postgresql_with={"fillfactor": "50"},
+)
+
+# Budgets and promotions: what remains (micro-CHF) of what was given to an account, until a time or for good. A charge
+# spends the grant that expires soonest; `transactions.grants` has every change, and `ledger/grants.py` the rules.
+grants = sa.Table(
+    "grants",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("no", sa.BigInteger, sa.Identity(), nullable=False),
+    sa.Column("account_no", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("remaining", sa.BigInteger, nullable=False),
+    # Whether anything remains: the indexes are of these, and what remains of one changes without touching them.
+    sa.Column("open", sa.Boolean, nullable=False),
+    sa.Column("granted_at", _Time, nullable=False),
+    sa.Column("expires_at", _Time),
+    # Where it came from, and goes when it expires.
+    sa.Column("contra_account", sa.Text, nullable=False),
+    sa.Column("reference_type", sa.Text, nullable=False),
+    sa.Column("reference_id", sa.Text),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "no"),
+    sa.CheckConstraint("kind IN ('BUDGET', 'PROMOTION')", name="kind"),
+    sa.CheckConstraint("remaining >= 0 AND remaining <= amount", name="remaining"),
+    sa.CheckConstraint("open = (remaining > 0)", name="open"),
+    sa.Index("ix_grants_open", "mandate_no", "account_no", "expires_at", postgresql_where=sa.text("open")),
+    sa.Index("ix_grants_due", "expires_at", postgresql_where=sa.text("open AND expires_at IS NOT NULL")),
+    postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
 )
 
 # Amounts (micro-CHF) that are reserved for a member on `account_no` until they are settled: CAPTURED by usage (the
@@ -220,6 +255,8 @@ transactions = sa.Table(
     sa.Column("derivation", sa.Text),
     sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.Column("own", sa.Boolean, nullable=False, server_default=sa.false()),
+    # How the row changed the grants of its account, as `number:micro-CHF` one after the other; null where it did not.
+    sa.Column("grants", sa.Text),
     sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
     sa.UniqueConstraint("mandate_no", "posted_account_no", "seq"),
     sa.Index("ix_transactions_mandate_no_occurred_at", "mandate_no", "occurred_at"),
@@ -383,6 +420,33 @@ subscription_budgets = sa.Table(
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("credited_at", _Time, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "subscription_id", "period_start"),
+)
+
+# Promotions: credit (micro-CHF) that expires, for one mandate, or for each that redeems the code.
+promotions = sa.Table(
+    "promotions",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("mandate_no", sa.Integer),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", _Time, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("code", _Id, unique=True),
+    sa.Column("created_by_user_id", sa.Text, nullable=False),
+    sa.Column("created_at", _Time, nullable=False),
+    sa.CheckConstraint("amount > 0", name="amount"),
+    sa.CheckConstraint("mandate_no IS NOT NULL OR code IS NOT NULL", name="receiver"),
+)
+
+# Which mandates were granted which promotions, each once.
+promotion_redemptions = sa.Table(
+    "promotion_redemptions",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("promotion_id", sa.Uuid, sa.ForeignKey("promotions.id"), nullable=False),
+    sa.Column("redeemed_by_user_id", sa.Text, nullable=False),
+    sa.Column("redeemed_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "promotion_id"),
 )
 
 # Payments that were credited, under the id of their (first) row, with the amount in micro-CHF; the digest distinguishes

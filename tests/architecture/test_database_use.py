@@ -19,6 +19,7 @@ OF_THE_DRIVER = {"driver_connection", "driver_reading"}
 DRIVER = {
     "billing/checks/eligibility.py",
     "billing/commands/audit.py",
+    "billing/ledger/grants.py",
     "billing/ledger/holds.py",
     "billing/ledger/keys.py",
     "billing/ledger/repository.py",

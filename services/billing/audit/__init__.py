@@ -1,4 +1,4 @@
-"""Whether the books add up: balances, chains, days, sums, credits, holds, limits, in one snapshot of the database.
+"""Whether the books add up: balances, chains, days, sums, credits, holds, grants, limits, in one snapshot.
 
 A check is one statement over the whole ledger, hashed or sorted, never a look-up for each row. It gives a row for every
 account (or mandate) that it looks at: `failing` is whether that one is wrong, `detail` how. Two things are not in the
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from services.billing.audit import accounts, balances, holds, limits, recorded_credits, reversals, usage
+from services.billing.audit import accounts, balances, grants, holds, limits, recorded_credits, reversals, usage
 from services.billing.audit.days import DAYS, day_borders
 from services.billing.audit.published import PUBLISHED, PublishedBalance, published_arguments, read_published
 from services.billing.audit.recomputed import recompute_prices
@@ -28,6 +28,7 @@ _STATEMENTS = {
     **accounts.CHECKS,
     **recorded_credits.CHECKS,
     **holds.CHECKS,
+    **grants.CHECKS,
     **limits.CHECKS,
 }
 

@@ -1,27 +1,34 @@
-"""The check of credits: payments, budgets, opening and manual credits as recorded elsewhere, against the ledger."""
+"""The check of credits: payments, budgets, promotions, opening and manual credits as recorded elsewhere, against the
+ledger."""
 
 __all__ = ["CHECKS"]
 
 CHECKS = {
-    # Every payment, budget and opening credit that was recorded has its rows, whatever members shared it, and every
-    # such row was recorded; manual credits and deductions are those in the audit log.
+    # Every payment, budget, promotion and opening credit that was recorded has its rows, whatever members shared it,
+    # and every such row was recorded; manual credits and deductions are those in the audit log.
     "credits": """
         WITH rows AS (
-            SELECT t.mandate_no, CASE t.contra_account WHEN 'PROMOTIONAL' THEN t.posted_account_no END AS no,
+            SELECT t.mandate_no, CASE WHEN t.contra_account = 'PROMOTIONAL' AND t.reference_id IS NULL
+                                      THEN t.posted_account_no END AS no,
               t.contra_account,
                    CASE t.contra_account WHEN 'SUBSCRIPTION_GRANT' THEN t.reference_id || ' from ' || t.occurred_at
-                                  WHEN 'PAYMENT_PROVIDER' THEN t.reference_id ELSE '' END AS cause,
+                                  WHEN 'PAYMENT_PROVIDER' THEN t.reference_id
+                                  WHEN 'PROMOTIONAL' THEN coalesce(t.reference_id, '') ELSE '' END AS cause,
                    sum(CASE t.transaction_type WHEN 'DEBIT' THEN -t.amount ELSE t.amount END) AS amount
               FROM transactions t
              WHERE t.contra_account = 'ADMIN' AND t.reference_type = 'ADMIN'
-                OR t.contra_account = 'PROMOTIONAL' AND t.reference_type = 'SYSTEM'
-                OR t.contra_account IN ('SUBSCRIPTION_GRANT', 'PAYMENT_PROVIDER') AND t.transaction_type = 'CREDIT'
+                OR t.contra_account = 'PROMOTIONAL' AND t.reference_id IS NULL
+                OR t.contra_account IN ('SUBSCRIPTION_GRANT', 'PAYMENT_PROVIDER', 'PROMOTIONAL')
+                   AND t.transaction_type = 'CREDIT'
              GROUP BY 1, 2, 3, 4),
              marks AS (
             SELECT mandate_no, NULL::bigint AS no, 'SUBSCRIPTION_GRANT' AS contra_account,
                    subscription_id || ' from ' || period_start AS cause, amount FROM subscription_budgets
              UNION ALL
             SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', reference, amount FROM payment_credits
+             UNION ALL
+            SELECT r.mandate_no, NULL, 'PROMOTIONAL', r.promotion_id::text, p.amount
+              FROM promotion_redemptions r JOIN promotions p ON p.id = r.promotion_id
              UNION ALL
             SELECT mandate_no, no, 'PROMOTIONAL', '', coalesce(opening_credit, 0) FROM accounts
              WHERE opening_credit_at IS NOT NULL OR opening_credit IS NOT NULL

@@ -90,6 +90,7 @@ async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) 
         columns.period_day,
         columns.dimension_no,
         columns.workflow_id,
+        columns.grants,
         accounts.c.type.label("account_type"),
     ).select_from(given.join(transactions, of_usage).join(accounts, posted))
     place = {key: number for number, key in enumerate(keys)}

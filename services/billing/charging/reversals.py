@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID, uuid5
@@ -16,12 +16,15 @@ from services.billing.ledger.domain import (
     LEDGER_NAMESPACE,
     AccountType,
     BillingModel,
+    LockedGrant,
     Posting,
     charged_account_type,
     transaction_id,
 )
+from services.billing.ledger.grants import read_grants
+from services.billing.ledger.spending import read_grants_text
 from services.billing.ledger.write_postings import prepare_postings, write_prepared
-from services.billing.mandates.domain import share_equally
+from services.billing.mandates.transfers import Leg, Transfer, shares, transfer_postings
 
 __all__ = ["LockedTerms", "reversal_id", "reverse_charges"]
 
@@ -109,7 +112,9 @@ def _reversal(row: sa.RowMapping, cancellation: Cancellation) -> Posting:
         created_by_user_id=cancellation.cancelled_by_user_id,
     )
     of_usage = {name: row[name] for name in ("dimension_no", "workflow_id", "period_day")}
-    return replace(posting, **of_usage)
+    # What it was paid from gets it back.
+    returned = [(no, -change) for no, change in read_grants_text(row["grants"])]
+    return replace(posting, **of_usage, grants=returned)
 
 
 def _is_used(kind: AccountType, model: BillingModel) -> bool:
@@ -129,59 +134,59 @@ async def _passed_on(
     for row in idle:
         by_mandate[row["mandate_no"]].append(row)
     receivers = await read_receivers(connection, by_mandate.keys())
-    return [
-        posting
-        for mandate_no, rows in by_mandate.items()
-        for posting in _transfers(
-            rows,
-            _legs(rows, [each for each in receivers if each["mandate_no"] == mandate_no]),
-            mandates[mandate_no].billing_model,
-            now,
-        )
-    ]
+    named = {(row["mandate_no"], no) for row in idle for no, _ in read_grants_text(row["grants"])}
+    grants = {(grant.mandate_no, grant.no): grant for grant in await read_grants(connection, (), named)}
+    postings = []
+    for mandate_no, rows in by_mandate.items():
+        legs = _legs(rows, [each for each in receivers if each["mandate_no"] == mandate_no], grants)
+        description = f"Reversal in billing model {mandates[mandate_no].billing_model}"
+        transfer = Transfer(mandate_no, uuid5(reversal_id(*_key(rows[0])), "transfer"), description)
+        postings += await transfer_postings(connection, transfer, legs, now=now)
+    return postings
 
 
 def _model(mandates: Mapping[int, LockedTerms], row: sa.RowMapping) -> BillingModel:
     return mandates[row["mandate_no"]].billing_model
 
 
-def _legs(rows: Sequence[sa.RowMapping], receivers: Sequence[sa.RowMapping]) -> Iterator[tuple[int, int, int]]:
-    """From, to, amount (micro-CHF): members' money to the pool; the pool's to the members in equal parts, and to those
-    whose usage it was where there are none."""
+def _legs(
+    rows: Sequence[sa.RowMapping],
+    receivers: Sequence[sa.RowMapping],
+    grants: Mapping[tuple[int, int], LockedGrant],
+) -> list[Leg]:
+    """Members' money goes to the pool; the pool's to the members in equal parts, and to those whose usage it was where
+    there are none. What was spent of a grant stays part of one."""
     pool_no = next(each["no"] for each in receivers if each["type"] == "MANDATE")
     members = [each["no"] for each in receivers if each["type"] == "USER"]
-    sums: dict[tuple[int, int], int] = defaultdict(int)
-    shared = 0
+    moved: dict[tuple[int, int | None], _Returned] = defaultdict(_Returned)
     for row in rows:
         if row["account_type"] == "USER":
-            sums[row["posted_account_no"], pool_no] += row["amount"]
-        elif members:
-            shared += row["amount"]
+            between: tuple[int, int | None] = (row["posted_account_no"], pool_no)
         else:
-            sums[pool_no, row["member_account_no"]] += row["amount"]
-    for no, part in zip(members, share_equally(shared, len(members)), strict=True) if shared else ():
-        sums[pool_no, no] += part
-    return ((source, target, amount) for (source, target), amount in sums.items() if amount)
+            between = pool_no, None if members else row["member_account_no"]
+        moved[between].add(row, grants)
+    legs = []
+    for (source, target), returned in moved.items():
+        targets = members if target is None else [target]
+        legs += shares(source, targets, returned.paid, list(returned.of_grants()))
+    return legs
 
 
-def _transfers(
-    rows: Sequence[sa.RowMapping], legs: Iterator[tuple[int, int, int]], model: BillingModel, now: datetime
-) -> Iterator[Posting]:
-    """Each leg as its pair of adjustments through the mandate's TRANSFER contra account, as a switch makes them."""
-    mandate_no = rows[0]["mandate_no"]
-    transfer = uuid5(reversal_id(*_key(rows[0])), "transfer")
-    for number, (source, target, moved) in enumerate(legs):
-        for side, account_no, amount in (("from", source, -moved), ("to", target, moved)):
-            yield Posting.own(
-                mandate_no=mandate_no,
-                event_id=uuid5(transfer, f"{number}/{side}"),
-                member_account_no=account_no,
-                posted_account_no=account_no,
-                transaction_type="ADJUSTMENT",
-                amount=amount,
-                contra_account="TRANSFER",
-                reference_type="SYSTEM",
-                reference_id=str(transfer),
-                description=f"Reversal in billing model {model}",
-                occurred_at=now,
-            )
+@dataclass(slots=True)
+class _Returned:
+    """What reversals give back to one account: paid credit and parts of grants, in micro-CHF."""
+
+    paid: int = 0
+    parts: dict[int, tuple[LockedGrant, int]] = field(default_factory=dict)
+
+    def add(self, row: sa.RowMapping, grants: Mapping[tuple[int, int], LockedGrant]) -> None:
+        """Adds what a charge was paid from."""
+        self.paid += row["amount"]
+        for no, change in read_grants_text(row["grants"]):
+            _, before = self.parts.get(no, (None, 0))
+            self.parts[no] = grants[row["mandate_no"], no], before - change
+            self.paid += change
+
+    def of_grants(self) -> Iterator[tuple[LockedGrant, int]]:
+        """The parts of grants of which there is something."""
+        return (part for part in self.parts.values() if part[1])

@@ -1,5 +1,5 @@
-"""Reads what decides a check: membership, settings, accounts and provider permissions, as they are now. What is held is
-less what is due, whether or not it was given back yet.
+"""Reads what decides a check: membership, settings, accounts and provider permissions, as they are now. Grants
+that have expired and holds that are due do not count, whether or not their rows say so yet.
 
 Every AI call asks first, so checks that arrive while others are being read are read together, by one statement: the
 busier the service, the less a check costs. A check that is alone waits for nobody. Those of mandates with limits need a
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.checks.limit_use import read_limit_use
 from services.billing.checks.limits import LimitUse, Spending
+from services.billing.ledger.grants import BALANCE_NOW
 from services.billing.ledger.holds import HELD_NOW
 from services.billing.mandates.repository import USABLE_PERCENT, calendar_of
 from services.chassis.clock import Clock
@@ -39,10 +40,12 @@ SELECT d.id IS NOT NULL AS known, d.enabled AND s.enabled AND coalesce(u.enabled
        m.limits_since IS NOT NULL AS has_limits,
        CASE WHEN m.limits_since IS NOT NULL THEN m.time_zone END AS time_zone,
        CASE WHEN m.limits_since IS NOT NULL THEN m.past_time_zones END AS past_time_zones,
-       pool.no AS pool_no, pool.enabled AS pool_enabled, pool.balance AS pool_balance,
+       pool.no AS pool_no, pool.enabled AS pool_enabled,
+       {BALANCE_NOW.format("pool", "$4::timestamptz")} AS pool_balance,
        {HELD_NOW.format("pool", "$4::timestamptz")} AS pool_held,
        pool.credit_limit,
-       own.no AS own_no, own.enabled AS own_enabled, own.balance AS own_balance,
+       own.no AS own_no, own.enabled AS own_enabled,
+       {BALANCE_NOW.format("own", "$4::timestamptz")} AS own_balance,
        {HELD_NOW.format("own", "$4::timestamptz")} AS own_held,
        p.granting_roles, p.ruled_roles, (SELECT revision FROM price_book) AS revision
   FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (mandate_id, user_id, provider, number)

@@ -1,14 +1,16 @@
-"""Accounts and manual credit: /api/billing/admin/accounts, /admin/credit, /admin/unknown, /internal/top-up-target."""
+"""Accounts and credits: /api/billing/admin/accounts, /credit, /promotions, /unknown; /api/billing/redeem;
+/internal/top-up-target."""
 
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query
 from pydantic import WithJsonSchema
 
-from services.billing.credits.bodies import AccountChange, Credit, Unknown
+from services.billing.credits.bodies import AccountChange, Credit, Promotion, PromotionOffer, Redemption, Unknown
 from services.billing.credits.change_account import change_account
 from services.billing.credits.give_credit import find_top_up_target, give_credit
 from services.billing.credits.post_manual_credit import ManualCredit
+from services.billing.credits.promotions import Offer, give_promotion, redeem_code
 from services.billing.http import Context, IdempotencyKey, require_mandate_admin, router
 from services.billing.mandates.queries import list_unknown
 from services.billing.parameters import MandateId
@@ -36,7 +38,7 @@ api = router()
     ),
 )
 async def get_accounts(context: Context, mandate_id: MandateId) -> list[dict[str, Any]]:
-    return await list_accounts(context.database, mandate_id)
+    return await list_accounts(context.database, mandate_id, clock=context.clock)
 
 
 @api.put(
@@ -81,6 +83,51 @@ async def post_credit(
     return await give_credit(
         context.database, mandate_id, credit, amount_max=ceiling, caller=caller, clock=context.clock
     )
+
+
+@api.post(
+    "/api/billing/admin/promotions",
+    dependencies=[Depends(require_system_admin)],
+    **operation(
+        "billing-give-promotion",
+        "Give credit that expires, at once or by a code.",
+        access=Access.SYSTEM_ADMIN,
+        limit=CHANGES_PER_MINUTE,
+        repeat=Repeat.KEY,
+        answer=Promotion,
+        refuses=(404, 409, 413, 415, 422),
+    ),
+)
+async def post_promotion(
+    context: Context, caller: CurrentCaller, body: PromotionOffer, key: IdempotencyKey = None
+) -> dict[str, Any]:
+    given = (body.mandate_id, body.amount, body.expires_at, body.reason, body.code)
+    return await give_promotion(
+        context.database,
+        Offer(*given, key=key, body=body.model_dump_json()),
+        amount_max=context.settings.amount_max_chf,
+        caller=caller,
+        clock=context.clock,
+    )
+
+
+@api.post(
+    "/api/billing/redeem",
+    **operation(
+        "billing-redeem",
+        "Redeem the code of a promotion for a mandate.",
+        access=Access.PERSON,
+        limit=CHANGES_PER_MINUTE,
+        repeat=Repeat.KEY,
+        answer=Promotion,
+        refuses=(404, 409, 413, 415, 422),
+    ),
+)
+async def post_redemption(
+    context: Context, caller: CurrentCaller, body: Redemption, key: IdempotencyKey = None
+) -> dict[str, Any]:
+    caller.require_admin(body.mandate_id)
+    return await redeem_code(context.database, body.mandate_id, body.code, key=key, caller=caller, clock=context.clock)
 
 
 @api.get(

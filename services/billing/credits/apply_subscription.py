@@ -77,6 +77,8 @@ async def _credit_budget(
         reference_id=str(changed.subscription_id),
         description=f"Budget {changed.plan.key}",
         occurred_at=changed.period_start,
+        grant="BUDGET",
+        expires_at=None if changed.plan.rollover else changed.period_end,
     )
     await credit_mandate(connection, mandate, credit, now=now)
     await mark_budget(connection, mandate.no, changed.subscription_id, changed.period_start, amount=amount, now=now)

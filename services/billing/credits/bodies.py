@@ -1,9 +1,16 @@
 """Request and response models of the routes of accounts and credits."""
 
-from services.billing.http import ChfNumber, Description, Identifier
-from services.chassis.bodies import AnswerBody, RequestBody
+from typing import Annotated
 
-__all__ = ["AccountChange", "Credit", "Unknown"]
+from pydantic import Field, StringConstraints
+
+from rappen_contracts.types import Money, NonNegativeMoney, Timestamp
+from services.billing.http import ChfNumber, Description, Identifier
+from services.chassis.bodies import AnswerBody, RequestBody, Time
+
+__all__ = ["AccountChange", "Credit", "Promotion", "PromotionOffer", "Redemption", "Unknown"]
+
+Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{4,64}$")]
 
 
 class Credit(RequestBody):
@@ -37,3 +44,32 @@ class Unknown(AnswerBody):
     """What usage has named and the directory does not know."""
 
     items: list[UnknownUsage]
+
+
+class PromotionOffer(RequestBody):
+    """Credit that expires. Without a code it is granted to the mandate at once; with one, whoever administers a mandate
+    may redeem it, in that mandate alone where one is named. Capitals and small letters of a code differ."""
+
+    mandate_id: Identifier | None
+    amount: NonNegativeMoney
+    expires_at: Timestamp
+    reason: Annotated[Description, Field(max_length=200)]
+    code: Code | None = None
+
+
+class Redemption(RequestBody):
+    """A code, and the mandate that gets its credit; in PREPAY_USER its enabled members, in equal parts."""
+
+    mandate_id: Identifier
+    code: Code
+
+
+class Promotion(AnswerBody):
+    """A promotion; `mandateId` is the mandate that may have it or has it, null for any that redeems its code."""
+
+    id: str
+    mandate_id: str | None
+    amount: Money
+    expires_at: Time
+    reason: str
+    code: str | None

@@ -19,9 +19,9 @@ async def change_account(
     database: Database, account_id: str, *, enabled: bool, caller: Caller, clock: Clock
 ) -> dict[str, Any]:
     """Enables or disables the account and returns it; a value that is set already is no change."""
-    number = _account_number(account_id)
+    number, now = _account_number(account_id), clock()
     async with database.transaction() as connection:
-        before = await read_account(connection, number)
+        before = await read_account(connection, number, now=now)
         if before is None:
             raise NoAccount
         if before["enabled"] != enabled:
@@ -33,9 +33,9 @@ async def change_account(
                 action="account",
                 before={"id": account_id, "enabled": before["enabled"]},
                 after={"id": account_id, "enabled": enabled},
-                now=clock(),
+                now=now,
             )
-        after = await read_account(connection, number)
+        after = await read_account(connection, number, now=now)
         if after is None:
             raise NoAccount
         return after

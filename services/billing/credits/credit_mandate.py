@@ -1,5 +1,6 @@
 """Crediting a mandate once: its pool, a member's budget, or all members' budgets in equal parts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
@@ -8,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.credits.repository import is_posted
 from services.billing.ledger.accounts import enabled_member_accounts, member_account
-from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting, ReferenceType, StoredContraAccount
+from services.billing.ledger.domain import LEDGER_NAMESPACE, GrantKind, Posting, ReferenceType, StoredContraAccount
+from services.billing.ledger.grants import NewGrant, insert_grants
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.domain import share_equally
@@ -31,6 +33,9 @@ class MandateCredit:
     description: str
     occurred_at: datetime
     created_by_user_id: str | None = None
+    # What was given rather than paid for: a grant, which expires where it has a time.
+    grant: GrantKind | None = None
+    expires_at: datetime | None = None
 
     def event_id(self, mandate: LockedMandate) -> UUID:
         """The id of its row; of the first one, where it is shared."""
@@ -48,6 +53,12 @@ async def credit_mandate(
     # The first part has the identity of the whole, so that a repeat finds it even if the members have changed.
     event_ids = [event_id, *(_part(event_id, no) for no in targets[1:])]
     about = None if credit.user_id is None else await member_account(connection, mandate.no, credit.user_id)
+    parts = [
+        (no, each, amount)
+        for no, each, amount in zip(targets, event_ids, share_equally(credit.amount, len(targets)), strict=True)
+        if amount
+    ]
+    granted = await _grants(connection, mandate, credit, [(no, amount) for no, _, amount in parts], now)
     await write_postings(
         connection,
         [
@@ -64,13 +75,41 @@ async def credit_mandate(
                 description=credit.description,
                 occurred_at=credit.occurred_at,
                 created_by_user_id=credit.created_by_user_id,
+                grants=grants,
             )
-            for no, each, amount in zip(targets, event_ids, share_equally(credit.amount, len(targets)), strict=True)
-            if amount
+            for (no, each, amount), grants in zip(parts, granted, strict=True)
         ],
         calendars={mandate.no: mandate.calendar},
         now=now,
     )
+
+
+async def _grants(
+    connection: AsyncConnection,
+    mandate: LockedMandate,
+    credit: MandateCredit,
+    parts: Sequence[tuple[int, int]],
+    now: datetime,
+) -> list[tuple[tuple[int, int], ...]]:
+    """For each part of the credit, as (account, micro-CHF), the grant that it fills, if it is one."""
+    if credit.grant is None:
+        return [()] * len(parts)
+    given = [
+        NewGrant(
+            mandate_no=mandate.no,
+            account_no=account_no,
+            kind=credit.grant,
+            amount=amount,
+            expires_at=credit.expires_at,
+            contra_account=credit.contra_account,
+            reference_type=credit.reference_type,
+            reference_id=credit.reference_id,
+            description=credit.description,
+        )
+        for account_no, amount in parts
+    ]
+    numbers = await insert_grants(connection, given, now=now)
+    return [((no, amount),) for no, (_, amount) in zip(numbers, parts, strict=True)]
 
 
 async def _targets(

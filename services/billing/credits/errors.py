@@ -5,7 +5,18 @@ from typing import ClassVar
 from services.billing.errors import InvalidField
 from services.chassis.problems import Problem
 
-__all__ = ["NoAccount", "NotAMember", "UserRequired", "ZeroCredit"]
+__all__ = [
+    "CodeTaken",
+    "CodeUnknown",
+    "ExpiresTooEarly",
+    "NoAccount",
+    "NotAMember",
+    "PromotionExpired",
+    "PromotionForNobody",
+    "PromotionRedeemed",
+    "UserRequired",
+    "ZeroCredit",
+]
 
 
 class NoAccount(Problem):
@@ -44,3 +55,58 @@ class NotAMember(InvalidField):
         super().__init__(
             "userId", en="is no member of this mandate", de="ist kein Mitglied dieses Mandanten", code="NOT_A_MEMBER"
         )
+
+
+class PromotionForNobody(InvalidField):
+    """Neither a mandate that gets it nor a code by which others do."""
+
+    def __init__(self) -> None:
+        super().__init__("code", en="is required without a mandateId", de="ist ohne mandateId nötig")
+
+
+class ExpiresTooEarly(InvalidField):
+    """A promotion that would be over when it begins."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "expiresAt", en="a time in the future is expected", de="ein Zeitpunkt in der Zukunft wird erwartet"
+        )
+
+
+class CodeTaken(Problem):
+    """Another promotion has this code."""
+
+    status = 409
+    code = "CODE_TAKEN"
+    title = "Code taken"
+    texts: ClassVar = {"en": "Another promotion has this code.", "de": "Eine andere Aktion hat diesen Code."}
+
+
+class CodeUnknown(Problem):
+    """No promotion for this mandate has this code."""
+
+    status = 404
+    code = "CODE_UNKNOWN"
+    title = "Unknown code"
+    texts: ClassVar = {"en": "There is no such code.", "de": "Diesen Code gibt es nicht."}
+
+
+class PromotionExpired(Problem):
+    """The promotion is over."""
+
+    status = 409
+    code = "PROMOTION_EXPIRED"
+    title = "Promotion expired"
+    texts: ClassVar = {"en": "This promotion has expired.", "de": "Diese Aktion ist abgelaufen."}
+
+
+class PromotionRedeemed(Problem):
+    """The mandate has it already."""
+
+    status = 409
+    code = "PROMOTION_REDEEMED"
+    title = "Promotion redeemed"
+    texts: ClassVar = {
+        "en": "This mandate has redeemed this code already.",
+        "de": "Dieser Mandant hat diesen Code schon eingelöst.",
+    }

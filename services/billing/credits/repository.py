@@ -1,29 +1,37 @@
 """The marks by which each credit is given once, and the reads that a credit is decided by, in its own transaction."""
 
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.tables import (
     accounts,
     directory_members,
     payment_credits,
+    promotion_redemptions,
+    promotions,
     subscription_budgets,
     transactions,
     unposted_events,
 )
 
 __all__ = [
+    "Promotion",
     "count_members",
     "digest_of_parked_payment",
+    "insert_promotion",
+    "insert_redemption",
     "is_budget_credited",
     "is_posted",
     "mark_budget",
     "mark_payment",
     "posted_credit",
     "read_payment_mark",
+    "read_promotion",
 ]
 
 
@@ -114,6 +122,42 @@ async def count_members(connection: AsyncConnection, mandate_id: str) -> int:
     member = directory_members.c
     read = sa.select(sa.func.count()).where(member.mandate_id == mandate_id, member.enabled)
     return (await connection.execute(read)).scalar_one()
+
+
+class Promotion(NamedTuple):
+    """Credit of so many micro-CHF that expires; for one mandate, or for each that redeems its code."""
+
+    id: UUID
+    mandate_no: int | None
+    amount: int
+    expires_at: datetime
+    reason: str
+    code: str | None
+
+
+async def insert_promotion(
+    connection: AsyncConnection, promotion: Promotion, *, created_by: str, now: datetime
+) -> bool:
+    """Whether it was made; not where another one has its code."""
+    row = insert(promotions).values(**promotion._asdict(), created_by_user_id=created_by, created_at=now)
+    return (await connection.execute(row.on_conflict_do_nothing().returning(sa.true()))).first() is not None
+
+
+async def read_promotion(connection: AsyncConnection, code: str) -> Promotion | None:
+    """The promotion of a code."""
+    columns = [promotions.c[name] for name in Promotion._fields]
+    row = (await connection.execute(sa.select(*columns).where(promotions.c.code == code))).one_or_none()
+    return None if row is None else Promotion(*row)
+
+
+async def insert_redemption(
+    connection: AsyncConnection, mandate_no: int, promotion: UUID, *, redeemed_by: str, now: datetime
+) -> bool:
+    """Whether the mandate redeems it now; not where it did before."""
+    row = insert(promotion_redemptions).values(
+        mandate_no=mandate_no, promotion_id=promotion, redeemed_by_user_id=redeemed_by, redeemed_at=now
+    )
+    return (await connection.execute(row.on_conflict_do_nothing().returning(sa.true()))).first() is not None
 
 
 def _own(table: sa.Table, mandate_no: int, event_id: UUID) -> list[sa.ColumnElement[bool]]:

@@ -1,13 +1,11 @@
 """Members' accounts by their owners, and changes of accounts that move no money."""
 
-from collections.abc import Sequence
-
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.tables import accounts, directory_members
 
-__all__ = ["enabled_member_accounts", "member_account", "read_own_balances", "set_enabled"]
+__all__ = ["enabled_member_accounts", "member_account", "own_accounts", "set_enabled"]
 
 
 async def set_enabled(connection: AsyncConnection, account_no: int, *, enabled: bool) -> int:
@@ -32,8 +30,7 @@ async def enabled_member_accounts(connection: AsyncConnection, mandate_no: int, 
     return list(await connection.scalars(read.where(of_members).order_by(accounts.c.no)))
 
 
-async def read_own_balances(connection: AsyncConnection, mandate_no: int) -> Sequence[sa.RowMapping]:
-    """Number, type and balance (micro-CHF) of the pool and of the members' accounts, by number."""
-    read = sa.select(accounts.c.no, accounts.c.type, accounts.c.balance)
+async def own_accounts(connection: AsyncConnection, mandate_no: int) -> list[int]:
+    """The numbers of the pool and of the members' accounts."""
     of_mandate = sa.and_(accounts.c.mandate_no == mandate_no, accounts.c.type.in_(("MANDATE", "USER")))
-    return (await connection.execute(read.where(of_mandate).order_by(accounts.c.no))).mappings().all()
+    return list(await connection.scalars(sa.select(accounts.c.no).where(of_mandate)))

@@ -1,7 +1,7 @@
 """What a posting is and how it moves a balance: pure, exact, the same for every kind of ledger row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal, Protocol, Self
 from uuid import UUID
@@ -16,7 +16,9 @@ __all__ = [
     "AccountType",
     "BillingModel",
     "ContraAccount",
+    "GrantKind",
     "LockedAccount",
+    "LockedGrant",
     "Posting",
     "ReferenceType",
     "StoredContraAccount",
@@ -33,6 +35,8 @@ __all__ = [
 BillingModel = Literal["PREPAY_MANDATE", "PREPAY_USER", "CREDIT_POSTPAY", "UNLIMITED"]
 TransactionType = Literal["CREDIT", "DEBIT", "ADJUSTMENT"]
 ReferenceType = Literal["WORKFLOW", "PAYMENT", "ADMIN", "SYSTEM", "SUBSCRIPTION", "STORAGE"]
+# What was given: the budget of a plan, or a promotion.
+GrantKind = Literal["BUDGET", "PROMOTION"]
 # The other side of a posting, as an account of each mandate.
 StoredContraAccount = Literal[
     "PAYMENT_PROVIDER", "SUBSCRIPTION_GRANT", "PROMOTIONAL", "ADMIN", "INTERNAL", "TAKE_OVER", "TRANSFER"
@@ -63,6 +67,29 @@ def movement(transaction_type: TransactionType, amount: int) -> int:
 
 
 @dataclass(slots=True)
+class LockedGrant:
+    """A part of a balance that was given until a time, or for good, under the lock of its mandate."""
+
+    mandate_no: int
+    no: int
+    account_no: int
+    kind: GrantKind
+    amount: int
+    remaining: int
+    granted_at: datetime
+    expires_at: datetime | None
+    contra_account: StoredContraAccount
+    reference_type: ReferenceType
+    reference_id: str | None
+    description: str
+    changed: bool = False
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether something remains although its time is over."""
+        return self.expires_at is not None and self.expires_at <= now and self.remaining > 0
+
+
+@dataclass(slots=True)
 class LockedAccount:
     """An account under the lock of its mandate: nobody else moves it until this transaction ends."""
 
@@ -74,6 +101,9 @@ class LockedAccount:
     held: int
     rounding_remainder: Exact
     seq: int
+    # The sum of what remains of its grants, and those that were read, in the order in which they are spent.
+    granted: int = 0
+    grants: list[LockedGrant] = field(default_factory=list)
     moved: int = 0
     rows: int = 0
 
@@ -131,6 +161,9 @@ class Posting:
     usage: UsageDetails | None = None
     # The day on which it counts, where that is not the day of its time: a charge that is taken back counts on its own.
     period_day: date | None = None
+    # By how much it changes grants of the posted account, as (number, micro-CHF); what is spent beside takes them in
+    # their order.
+    grants: Sequence[tuple[int, int]] = ()
 
     @classmethod
     def own(
@@ -148,6 +181,7 @@ class Posting:
         description: str | None,
         reference_id: str | None = None,
         created_by_user_id: str | None = None,
+        grants: Sequence[tuple[int, int]] = (),
     ) -> Self:
         """A movement of ours, which is not usage; `amount` is micro-CHF."""
         return cls(
@@ -163,6 +197,7 @@ class Posting:
             description,
             reference_id=reference_id,
             created_by_user_id=created_by_user_id,
+            grants=grants,
         )
 
     @property

@@ -50,15 +50,15 @@ async def read_accounts(connection: AsyncConnection, numbers: Iterable[tuple[int
     driver = driver_connection(connection)
     wanted = set(numbers)
     rows = await driver.fetch(
-        "SELECT a.mandate_no, a.no, a.type, a.user_id, a.balance, a.held, a.rounding_remainder, a.seq"
-        " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, no)"
+        "SELECT a.mandate_no, a.no, a.type, a.user_id, a.balance, a.held, a.rounding_remainder, a.seq,"
+        " a.granted FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, no)"
         " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.no = given.no",
         [mandate_no for mandate_no, _ in wanted],
         [no for _, no in wanted],
     )
     return {
-        no: LockedAccount(mandate_no, no, kind, user_id, balance, held, exact(remainder), seq)
-        for mandate_no, no, kind, user_id, balance, held, remainder, seq in rows
+        no: LockedAccount(mandate_no, no, kind, user_id, balance, held, exact(remainder), seq, granted)
+        for mandate_no, no, kind, user_id, balance, held, remainder, seq, granted in rows
     }
 
 
@@ -128,9 +128,9 @@ async def update_accounts(connection: AsyncConnection, accounts: Sequence[Locked
         return
     moved = await driver.fetchval(
         "WITH moved AS (UPDATE accounts a SET balance = a.balance + given.by,"
-        " rounding_remainder = given.rounding_remainder, seq = given.seq"
-        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[], $6::bigint[])"
-        " AS given (mandate_no, no, by, rounding_remainder, seq, rows)"
+        " rounding_remainder = given.rounding_remainder, seq = given.seq, granted = given.granted"
+        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[], $6::bigint[], $7::bigint[])"
+        " AS given (mandate_no, no, by, rounding_remainder, seq, rows, granted)"
         " WHERE a.mandate_no = given.mandate_no AND a.no = given.no AND a.seq = given.seq - given.rows"
         " RETURNING a.mandate_no, a.no, a.type),"
         " marked AS (INSERT INTO unpublished_balances (mandate_no, account_no)"
@@ -142,6 +142,7 @@ async def update_accounts(connection: AsyncConnection, accounts: Sequence[Locked
         [in_chf(account.rounding_remainder) for account in accounts],
         [account.seq for account in accounts],
         [account.rows for account in accounts],
+        [account.granted for account in accounts],
     )
     if moved != len(accounts):
         raise SerializationError(f"{len(accounts) - moved} accounts were moved without the lock of their mandate")

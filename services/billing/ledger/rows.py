@@ -45,6 +45,7 @@ COLUMNS: Final = (
     "derivation",
     "reference_id",
     "created_by_user_id",
+    "grants",
 )
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -71,10 +72,12 @@ def encoded_row(
     recorded_at: int,
     day: date,
     derivation: bytes | None,
+    grants: bytes | None,
 ) -> bytes:
     """The row of a posting of `amount` micro-CHF on a day. Rows sort, as bytes, by the key: mandate and event id.
 
-    `seq` and `balance_after` are those of the posted account; `recorded_at` is a time as `since_epoch` gives it.
+    `grants` is how it changes grants, as `spending` writes it. `seq` and `balance_after` are those of the posted
+    account; `recorded_at` is a time as `since_epoch` gives it.
     OverflowError for a number that its column cannot hold.
     """
     usage, dimension_no = posting.usage, posting.dimension_no
@@ -103,6 +106,7 @@ def encoded_row(
             _NULL if derivation is None else _LENGTH.pack(len(derivation)) + derivation,
             _NULL if posting.reference_id is None else _text(posting.reference_id),
             _NULL if posting.created_by_user_id is None else _text(posting.created_by_user_id),
+            _NULL if grants is None else _LENGTH.pack(len(grants)) + grants,
         )
     )
 

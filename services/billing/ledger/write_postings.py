@@ -1,6 +1,7 @@
 """Posting: the one way into the ledger for usage, credits, deductions, transfers and reversals of charges."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -8,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.types import since_epoch
 from services.billing.ledger.calendars import MINUTE, Calendar, day_of_minute
-from services.billing.ledger.domain import BALANCE_MAX, LockedAccount, Posting, movement
+from services.billing.ledger.domain import BALANCE_MAX, LockedAccount, LockedGrant, Posting, movement
 from services.billing.ledger.errors import BalanceOutOfRange
+from services.billing.ledger.grants import read_grants, update_grants
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.repository import (
     RollupKey,
@@ -20,6 +22,7 @@ from services.billing.ledger.repository import (
     update_accounts,
 )
 from services.billing.ledger.rows import encoded_row
+from services.billing.ledger.spending import GrantChange, apply_changes, expiry, grant_changes, grants_text
 from services.billing.money import Exact, post
 
 __all__ = ["PreparedPostings", "move_accounts", "prepare_postings", "write_postings", "write_prepared"]
@@ -42,16 +45,22 @@ class PreparedPostings(NamedTuple):
 
 
 async def write_postings(
-    connection: AsyncConnection, postings: Sequence[Posting], *, calendars: Mapping[int, Calendar], now: datetime
+    connection: AsyncConnection,
+    postings: Sequence[Posting],
+    *,
+    calendars: Mapping[int, Calendar],
+    now: datetime,
+    touched: Collection[tuple[int, int]] = (),
 ) -> dict[int, LockedAccount]:
     """Writes all of the postings or none, and gives the accounts by number as they are then.
 
     One row each; both balances move and are marked to be published, or, against REVENUE, one balance and the rollups.
-    The caller has locked the mandates, whose calendars it gives, and chosen the accounts under that lock. Raises
-    `UniqueViolationError` for a posting that has its row already, so a caller that may repeat looks first;
-    `BalanceOutOfRange` for a balance that the ledger cannot hold.
+    Grants whose time is over expire first, each with a row of its own, on the accounts that are posted to and on those
+    that are `touched`, given as (mandate, account). The caller has locked the mandates, whose calendars it gives, and
+    chosen the accounts under that lock. Raises `UniqueViolationError` for a posting that has its row already, so a
+    caller that may repeat looks first; `BalanceOutOfRange` for a balance that the ledger cannot hold.
     """
-    prepared = await prepare_postings(connection, postings, calendars=calendars, now=now)
+    prepared = await prepare_postings(connection, postings, calendars=calendars, now=now, touched=touched)
     for _, error in prepared.faulty:
         raise error
     if prepared.out_of_range:
@@ -61,19 +70,31 @@ async def write_postings(
 
 
 async def prepare_postings(
-    connection: AsyncConnection, postings: Sequence[Posting], *, calendars: Mapping[int, Calendar], now: datetime
+    connection: AsyncConnection,
+    postings: Sequence[Posting],
+    *,
+    calendars: Mapping[int, Calendar],
+    now: datetime,
+    touched: Collection[tuple[int, int]] = (),
 ) -> PreparedPostings:
     """Reads the accounts and moves them in memory, one posting after the other; each that cannot be is left out, and
     the next of its account does not suffer for it."""
-    contras = {
+    keys = {
         AccountKey(posting.mandate_no, posting.contra_account)
         for posting in postings
         if posting.contra_account != "REVENUE"
     }
-    numbers = await ensure_accounts(connection, list(contras)) if contras else {}
-    wanted = {(posting.mandate_no, posting.posted_account_no) for posting in postings}
+    numbers = await ensure_accounts(connection, list(keys)) if keys else {}
+    wanted = {(posting.mandate_no, posting.posted_account_no) for posting in postings} | set(touched)
     wanted |= {(key.mandate_no, number) for key, number in numbers.items()}
     accounts = await read_accounts(connection, wanted) if wanted else {}
+    named = {(posting.mandate_no, no) for posting in postings if posting.grants for no, _ in posting.grants}
+    for grant in await read_grants(connection, accounts.values(), named):
+        accounts[grant.account_no].grants.append(grant)
+        key = AccountKey(grant.mandate_no, grant.contra_account)
+        if grant.expires_at is not None and grant.expires_at <= now and key not in numbers:
+            numbers |= await ensure_accounts(connection, [key])
+            accounts |= await read_accounts(connection, [(grant.mandate_no, numbers[key])])
     return move_accounts(postings, accounts, {key: accounts[number] for key, number in numbers.items()}, calendars, now)
 
 
@@ -86,24 +107,52 @@ def move_accounts(
 ) -> PreparedPostings:
     """Moves accounts in memory, posting by posting; `contras` are the accounts of contra accounts that are no
     revenue."""
-    recorded_at = since_epoch(now)
-    prepared = PreparedPostings(accounts, [], {}, [], [], [])
+    moving = _Moving(PreparedPostings(accounts, [], {}, [], [], []), contras, calendars, since_epoch(now))
+    granted = [account for account in accounts.values() if account.grants]
+    moving.expire(granted, now)
     for posting in postings:
-        account = accounts[posting.posted_account_no]
+        moving.move(posting)
+    # What a reversal gave back to a grant whose time is over.
+    moving.expire(granted, now)
+    return moving.prepared
+
+
+@dataclass(slots=True)
+class _Moving:
+    """The accounts of a transaction while they are moved."""
+
+    prepared: PreparedPostings
+    contras: Mapping[AccountKey, LockedAccount]
+    calendars: Mapping[int, Calendar]
+    recorded_at: int
+
+    def expire(self, accounts: Sequence[LockedAccount], now: datetime) -> None:
+        """Takes back what remains of grants whose time is over."""
+        for account in accounts:
+            for grant in account.grants:
+                if grant.is_due(now):
+                    self.move(expiry(account, grant, now))
+
+    def move(self, posting: Posting) -> None:
+        """Moves the accounts of a posting; one that cannot be posted changes nothing and is kept apart."""
+        prepared = self.prepared
+        account = prepared.accounts[posting.posted_account_no]
         contra = None
         if posting.contra_account != "REVENUE":
-            contra = contras[AccountKey(posting.mandate_no, posting.contra_account)]
+            contra = self.contras[AccountKey(posting.mandate_no, posting.contra_account)]
         try:
-            day = posting.period_day or day_of_minute(calendars[posting.mandate_no], posting.occurred_at // MINUTE)
-            moved = _row(posting, account, contra, day, recorded_at)
+            day = posting.period_day or day_of_minute(self.calendars[posting.mandate_no], posting.occurred_at // MINUTE)
+            moved = _row(posting, account, contra, day, self.recorded_at)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting and kept with it.
             prepared.faulty.append((posting, error))
-            continue
+            return
         if moved is None:
             prepared.out_of_range.append(posting)
-            continue
-        row, by, account.rounding_remainder = moved
+            return
+        row, by, account.rounding_remainder, changes = moved
         prepared.rows.append(row)
+        if changes:
+            apply_changes(account, changes)
         account.move(by)
         if contra is not None:
             contra.move(-by)
@@ -114,14 +163,13 @@ def move_accounts(
             added[1] += 1 if posting.transaction_type == "DEBIT" else -1
         if posting.transaction_type == "CREDIT":
             prepared.credited.append((posting.mandate_no, account.no))
-    return prepared
 
 
 def _row(
     posting: Posting, account: LockedAccount, contra: LockedAccount | None, day: date, recorded_at: int
-) -> tuple[bytes, int, Exact] | None:
-    """The row of a posting, how it moves its account (micro-CHF), and the remainder that is left; None where a balance
-    would leave the ledger's range."""
+) -> tuple[bytes, int, Exact, list[GrantChange]] | None:
+    """The row of a posting, how it moves its account (micro-CHF) and its grants, and the remainder that is left; None
+    where a balance would leave the ledger's range."""
     amount, usage, remainder = posting.amount, posting.usage, account.rounding_remainder
     if contra is None and posting.dimension_no is None:
         raise ValueError("a posting against revenue has a dimension")
@@ -133,6 +181,7 @@ def _row(
     balance = account.balance + by
     if abs(balance) > BALANCE_MAX or (contra is not None and abs(contra.balance - by) > BALANCE_MAX):
         return None
+    changes = grant_changes(account, posting, by) if account.grants else []
     row = encoded_row(
         posting,
         amount=amount,
@@ -141,15 +190,21 @@ def _row(
         recorded_at=recorded_at,
         day=day,
         derivation=None if usage is None else usage.explain(account.rounding_remainder, remainder),
+        grants=grants_text(changes),
     )
-    return row, by, remainder
+    return row, by, remainder, changes
 
 
 async def write_prepared(connection: AsyncConnection, prepared: PreparedPostings) -> None:
     """Writes what was prepared in this transaction: rows in the order of their key, so that two workers with the same
-    events wait for each other, not for ever; then balances and rollups."""
+    events wait for each other, not for ever; then balances, grants and rollups."""
     if prepared.rows:
         await insert_rows(connection, sorted(prepared.rows))
         await update_accounts(connection, list(prepared.accounts.values()))
+        await update_grants(connection, _changed(prepared.accounts.values()))
         await keep_balance_after_credit(connection, prepared.credited)
         await add_to_rollups(connection, prepared.rollups)
+
+
+def _changed(accounts: Iterable[LockedAccount]) -> list[LockedGrant]:
+    return [grant for account in accounts for grant in account.grants if grant.changed]

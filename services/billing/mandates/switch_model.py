@@ -1,23 +1,22 @@
 """Switching the billing model: the money goes where the new model looks for it, to the last micro-CHF."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID, uuid4, uuid5
+from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.ledger.accounts import enabled_member_accounts, read_own_balances
-from services.billing.ledger.domain import BillingModel, Posting
+from services.billing.ledger.accounts import enabled_member_accounts, own_accounts
+from services.billing.ledger.domain import BillingModel, LockedAccount, LockedGrant
 from services.billing.ledger.holds import move_holds
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.audit_log import record_change
-from services.billing.mandates.domain import share_equally
 from services.billing.mandates.errors import AddressMissing, ModelUnchanged, NoMembers
 from services.billing.mandates.open_accounts import give_opening_credit
 from services.billing.mandates.queries import read_settings
 from services.billing.mandates.repository import lock_mandate, write_settings
+from services.billing.mandates.transfers import Leg, Transfer, shares, transfer_postings
 from services.chassis.caller import Caller
 
 __all__ = ["switch_model"]
@@ -42,34 +41,33 @@ async def switch_model(
     either before, by the old model, or after, by the new one.
     """
     locked = {mandate_no: await lock_mandate(connection, mandate_no)}
-    pool = AccountKey(mandate_no, "MANDATE")
-    pool_no = (await ensure_accounts(connection, [pool]))[pool]
-    accounts = await read_own_balances(connection, mandate_no)
+    calendars = {mandate_no: locked[mandate_no].calendar}
+    pool_key = AccountKey(mandate_no, "MANDATE")
+    pool_no = (await ensure_accounts(connection, [pool_key]))[pool_key]
     settings = await read_settings(connection, mandate_no)
     old: BillingModel = settings["billing_model"]
     if old == model:
         raise ModelUnchanged
     if model == "CREDIT_POSTPAY" and settings["billing_address"] is None:
         raise AddressMissing
-    switch = uuid4()
-    members = [row for row in accounts if row["type"] == "USER"]
-    pool_balance = next(row["balance"] for row in accounts if row["no"] == pool_no)
+    own = [(mandate_no, no) for no in await own_accounts(connection, mandate_no)]
+    # What has expired is not moved.
+    accounts = await write_postings(connection, (), calendars=calendars, now=now, touched=own)
     if model == "PREPAY_USER":
-        legs = await _share_out(connection, mandate_no, settings["id"], pool_no, pool_balance)
+        legs = await _share_out(connection, mandate_no, settings["id"], accounts[pool_no])
     elif old == "PREPAY_USER":
-        legs = [(row["no"], pool_no, row["balance"]) for row in members if row["balance"]]
+        legs = [_all_of(accounts[no], pool_no) for no in sorted(accounts) if accounts[no].type == "USER"]
     else:
         legs = []
     await write_settings(connection, mandate_no, {"billing_model": model}, priced_anew=True)
-    postings = _postings(
-        mandate_no, switch, legs, description=f"Billing model {old} to {model}", caller=caller, now=now
-    )
-    await write_postings(connection, postings, calendars={mandate_no: locked[mandate_no].calendar}, now=now)
+    transfer = Transfer(mandate_no, uuid4(), f"Billing model {old} to {model}", caller.user_id)
+    postings = await transfer_postings(connection, transfer, legs, now=now)
+    await write_postings(connection, postings, calendars=calendars, now=now)
     await move_holds(connection, mandate_no, pool_no=pool_no, to_members=model == "PREPAY_USER")
     if model == "PREPAY_USER":
         await give_opening_credit(connection, locked, now=now)
-    touched = {no for leg in legs for no in leg[:2]} - {pool_no}
-    result = ModelSwitch(old, model, sum(amount for *_, amount in legs), len(touched))
+    members = {posting.posted_account_no for posting in postings} - {pool_no}
+    result = ModelSwitch(old, model, sum(leg.amount for leg in legs), len(members))
     await record_change(
         connection,
         mandate_no=mandate_no,
@@ -82,42 +80,17 @@ async def switch_model(
     return result
 
 
-async def _share_out(
-    connection: AsyncConnection, mandate_no: int, mandate_id: str, pool_no: int, balance: int
-) -> list[tuple[int, int, int]]:
-    """The pool in equal parts to the members' accounts, the remainder to the first in id order."""
+async def _share_out(connection: AsyncConnection, mandate_no: int, mandate_id: str, pool: LockedAccount) -> list[Leg]:
+    """The pool in equal parts to the members' accounts, each grant on its own."""
     members = await enabled_member_accounts(connection, mandate_no, mandate_id)
     if not members:
         raise NoMembers
-    parts = share_equally(balance, len(members))
-    return [(pool_no, no, part) for no, part in zip(members, parts, strict=True) if part]
+    return shares(pool.no, members, pool.balance - pool.granted, _open_grants(pool))
 
 
-def _postings(
-    mandate_no: int,
-    switch: UUID,
-    legs: Sequence[tuple[int, int, int]],
-    *,
-    description: str,
-    caller: Caller,
-    now: datetime,
-) -> list[Posting]:
-    """Each leg (from, to, amount) as its pair of adjustments through the mandate's TRANSFER contra account."""
-    return [
-        Posting.own(
-            mandate_no=mandate_no,
-            event_id=uuid5(switch, f"{number}/{side}"),
-            member_account_no=account_no,
-            posted_account_no=account_no,
-            transaction_type="ADJUSTMENT",
-            amount=amount,
-            contra_account="TRANSFER",
-            reference_type="SYSTEM",
-            reference_id=str(switch),
-            description=description,
-            occurred_at=now,
-            created_by_user_id=caller.user_id,
-        )
-        for number, (source, target, moved) in enumerate(legs)
-        for side, account_no, amount in (("from", source, -moved), ("to", target, moved))
-    ]
+def _all_of(account: LockedAccount, target: int) -> Leg:
+    return Leg(account.no, target, account.balance, _open_grants(account))
+
+
+def _open_grants(account: LockedAccount) -> list[tuple[LockedGrant, int]]:
+    return [(grant, grant.remaining) for grant in account.grants if grant.remaining]

@@ -34,7 +34,7 @@ api = router()
     ),
 )
 async def get_balances(context: Context, caller: CurrentCaller) -> list[dict[str, Any]]:
-    return await list_balances(context.database, caller)
+    return await list_balances(context.database, caller, clock=context.clock)
 
 
 @api.get(
@@ -49,7 +49,7 @@ async def get_balances(context: Context, caller: CurrentCaller) -> list[dict[str
     ),
 )
 async def get_balance(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> dict[str, Any]:
-    return await show_balance(context.database, caller, mandate_id)
+    return await show_balance(context.database, caller, mandate_id, clock=context.clock)
 
 
 @api.get(

@@ -1,6 +1,7 @@
-"""Reads of balances and accounts. Amounts in answers are exact CHF."""
+"""Reads of balances and accounts. Amounts in answers are exact CHF; grants whose time is over do not count."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,45 +11,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.checks.domain import is_warning, warning_threshold
 from services.billing.ledger.domain import BillingModel
+from services.billing.ledger.grants import balance_at
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.queries import display_name, markup_in_force
 from services.billing.money import from_micro
 from services.billing.tables import accounts, directory_mandates, mandates
 from services.chassis.caller import Caller
+from services.chassis.clock import Clock
 from services.chassis.database import Database
 
 __all__ = ["list_accounts", "list_balances", "read_account", "show_balance", "show_markup"]
 
-_ACCOUNTS = (
-    sa.select(
-        accounts.c.no,
-        accounts.c.type,
-        accounts.c.user_id,
-        accounts.c.balance,
-        accounts.c.held,
-        accounts.c.credit_limit,
-        accounts.c.balance_after_last_credit,
-        accounts.c.enabled,
-        mandates.c.id.label("mandate_id"),
-        mandates.c.billing_model,
-        mandates.c.warning_threshold_percent,
-    )
-    .select_from(accounts.join(mandates, mandates.c.no == accounts.c.mandate_no))
-    .where(accounts.c.type.in_(("MANDATE", "USER")))
-)
 
-
-async def list_balances(database: Database, caller: Caller) -> list[dict[str, Any]]:
+async def list_balances(database: Database, caller: Caller, *, clock: Clock) -> list[dict[str, Any]]:
     """The caller's balance in each of their mandates, by mandate id."""
     async with database.reading() as connection:
-        return await _own_balances(connection, caller, sorted(caller.mandates))
+        return await _own_balances(connection, caller, sorted(caller.mandates), clock())
 
 
-async def show_balance(database: Database, caller: Caller, mandate_id: str) -> dict[str, Any]:
+async def show_balance(database: Database, caller: Caller, mandate_id: str, *, clock: Clock) -> dict[str, Any]:
     """The caller's balance in one mandate."""
     async with database.reading() as connection:
         await open_mandate(connection, mandate_id)
-        return (await _own_balances(connection, caller, [mandate_id]))[0]
+        return (await _own_balances(connection, caller, [mandate_id], clock()))[0]
 
 
 async def show_markup(database: Database, mandate_id: str, default: Decimal) -> dict[str, Decimal]:
@@ -58,22 +43,43 @@ async def show_markup(database: Database, mandate_id: str, default: Decimal) -> 
         return {"percent": await markup_in_force(connection, mandate_no, default)}
 
 
-async def list_accounts(database: Database, mandate_id: str) -> list[dict[str, Any]]:
+async def list_accounts(database: Database, mandate_id: str, *, clock: Clock) -> list[dict[str, Any]]:
     """The pool and the members' accounts of a mandate, the pool first."""
     async with database.reading() as connection:
         of_mandate = accounts.c.mandate_no == await open_mandate(connection, mandate_id)
-        read = _ACCOUNTS.where(of_mandate).order_by(accounts.c.user_id.is_not(None), accounts.c.no)
+        read = _accounts(clock()).where(of_mandate).order_by(accounts.c.user_id.is_not(None), accounts.c.no)
         return [_account_json(row) for row in (await connection.execute(read)).mappings()]
 
 
-async def read_account(connection: AsyncConnection, account_no: int) -> dict[str, Any] | None:
+async def read_account(connection: AsyncConnection, account_no: int, *, now: datetime) -> dict[str, Any] | None:
     """One pool or member account by its number."""
-    row = (await connection.execute(_ACCOUNTS.where(accounts.c.no == account_no))).mappings().first()
+    row = (await connection.execute(_accounts(now).where(accounts.c.no == account_no))).mappings().first()
     return None if row is None else _account_json(row)
 
 
+def _accounts(now: datetime) -> sa.Select[Any]:
+    """Pools and members' accounts, with their balances at a time."""
+    return (
+        sa.select(
+            accounts.c.no,
+            accounts.c.type,
+            accounts.c.user_id,
+            balance_at(now).label("balance"),
+            accounts.c.held,
+            accounts.c.credit_limit,
+            accounts.c.balance_after_last_credit,
+            accounts.c.enabled,
+            mandates.c.id.label("mandate_id"),
+            mandates.c.billing_model,
+            mandates.c.warning_threshold_percent,
+        )
+        .select_from(accounts.join(mandates, mandates.c.no == accounts.c.mandate_no))
+        .where(accounts.c.type.in_(("MANDATE", "USER")))
+    )
+
+
 async def _own_balances(
-    connection: AsyncConnection, caller: Caller, mandate_ids: Sequence[str]
+    connection: AsyncConnection, caller: Caller, mandate_ids: Sequence[str], now: datetime
 ) -> list[dict[str, Any]]:
     """By mandate id: the caller's budget, the pool, or nothing (UNLIMITED)."""
     ids = sa.func.unnest(sa.literal(list(mandate_ids), ARRAY(sa.Text)))
@@ -89,7 +95,7 @@ async def _own_balances(
             directory_mandates.c.name,
             sa.func.coalesce(mandates.c.billing_model, "PREPAY_MANDATE").label("billing_model"),
             sa.func.coalesce(mandates.c.warning_threshold_percent, Decimal(10)).label("percent"),
-            accounts.c.balance,
+            balance_at(now).label("balance"),
             accounts.c.balance_after_last_credit,
             accounts.c.credit_limit,
         )

@@ -221,6 +221,33 @@ TAMPERINGS = {
         [("claims", "user_1")],
         "1 events are charged and claimed as free or cancelled too, one is ",
     ),
+    "what remains of a grant": Tampering(
+        "INSERT INTO grants VALUES (:no, DEFAULT, :pool, 'BUDGET', 5, 3, true, now(), now() + interval '1 day',"
+        " 'SUBSCRIPTION_GRANT', 'SUBSCRIPTION', 'x', 'x')",
+        [("grants", "pool")],
+        "remains 3, its rows leave 0; granted 20000000, of its grants remains 20000003",
+    ),
+    "what a row did to a grant": Tampering(
+        f"UPDATE transactions SET grants = '123456789012:-5' WHERE {_FIRST}",
+        [("grants", "pool")],
+        "of grant 123456789012 remains 0, its rows leave -5",
+    ),
+    "what a row did to a grant, so that it cannot be read": Tampering(
+        f"UPDATE transactions SET grants = '1 of 2' WHERE {_FIRST}",
+        [("grants", "pool")],
+        "of grant 0 remains 0, its rows leave 1",
+    ),
+    "how much of a balance are grants": Tampering(
+        "UPDATE accounts SET granted = granted - 1 WHERE no = :pool",
+        [("grants", "pool")],
+        "granted 19999999, of its grants remains 20000000",
+    ),
+    "that a promotion was redeemed": Tampering(
+        "WITH made AS (INSERT INTO promotions VALUES (gen_random_uuid(), :no, 5, now(), 'x', NULL, 'user-1', now())"
+        " RETURNING id) INSERT INTO promotion_redemptions SELECT :no, id, 'user-1', now() FROM made",
+        [("credits", None)],
+        "recorded 5, rows 0",
+    ),
     "what is held on an account": Tampering(
         "UPDATE accounts SET held = held + 1 WHERE no = :pool",
         [("held", "pool")],

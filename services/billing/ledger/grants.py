@@ -1,0 +1,142 @@
+"""Grants: parts of a balance that were given rather than paid for, most of them until a time.
+
+The balance of an account is its grants' remainders and, beyond them, paid credit. What is spent takes the grant that
+expires soonest first, then those that never expire, then paid credit; a debt is covered from grants as soon as there is
+one. So there is paid credit or there are no grants: `accounts.granted`, the sum of the remainders, is never larger than
+a positive balance, and nothing where the balance is not positive.
+
+Every change of a grant is in a row of the ledger (`transactions.grants`), in the transaction that writes the row; a
+remainder is the sum of its changes. All of it happens under the lock of the mandate.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.billing.ledger.domain import GrantKind, LockedAccount, LockedGrant, ReferenceType, StoredContraAccount
+from services.billing.tables import accounts, grants
+from services.chassis.database import driver_connection
+
+__all__ = [
+    "BALANCE_NOW",
+    "NewGrant",
+    "accounts_with_due_grants",
+    "balance_at",
+    "insert_grants",
+    "read_grants",
+    "update_grants",
+]
+
+# The balance of an account without the grants whose time is over: SQL with the names of the account and of the time.
+BALANCE_NOW = (
+    "CASE WHEN {0}.granted > 0 THEN {0}.balance - coalesce((SELECT sum(due.remaining) FROM grants due"
+    " WHERE due.mandate_no = {0}.mandate_no AND due.account_no = {0}.no AND due.open"
+    " AND due.expires_at <= {1}), 0)::bigint ELSE {0}.balance END"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewGrant:
+    """A grant to be made; the amount is micro-CHF, `expires_at` None for one that never expires. `contra_account` and
+    the reference are those of the rows that give it, and of the row by which it expires."""
+
+    mandate_no: int
+    account_no: int
+    kind: GrantKind
+    amount: int
+    expires_at: datetime | None
+    contra_account: StoredContraAccount
+    reference_type: ReferenceType
+    reference_id: str | None
+    description: str
+
+
+def balance_at(now: datetime) -> sa.ColumnElement[int]:
+    """The balance of `accounts` without what has expired by then: `BALANCE_NOW` for statements of SQLAlchemy."""
+    due = sa.and_(
+        grants.c.mandate_no == accounts.c.mandate_no,
+        grants.c.account_no == accounts.c.no,
+        grants.c.open,
+        grants.c.expires_at <= now,
+    )
+    expired = sa.select(sa.func.coalesce(sa.func.sum(grants.c.remaining), 0)).where(due).scalar_subquery()
+    left = accounts.c.balance - sa.cast(expired, sa.BigInteger)
+    return sa.case((accounts.c.granted > 0, left), else_=accounts.c.balance)
+
+
+async def insert_grants(connection: AsyncConnection, given: Sequence[NewGrant], *, now: datetime) -> list[int]:
+    """Makes grants of which nothing is there yet, and gives their numbers; the rows that name them fill them."""
+    if not given:
+        return []
+    made = sa.insert(grants).returning(grants.c.no, sort_by_parameter_order=True)
+    values = [
+        {
+            "mandate_no": each.mandate_no,
+            "account_no": each.account_no,
+            "kind": each.kind,
+            "amount": each.amount,
+            "remaining": 0,
+            "open": False,
+            "granted_at": now,
+            "expires_at": each.expires_at,
+            "contra_account": each.contra_account,
+            "reference_type": each.reference_type,
+            "reference_id": each.reference_id,
+            "description": each.description,
+        }
+        for each in given
+    ]
+    return list(await connection.scalars(made, values))
+
+
+async def read_grants(
+    connection: AsyncConnection, of: Iterable[LockedAccount], named: Collection[tuple[int, int]]
+) -> list[LockedGrant]:
+    """The grants of accounts of which something remains, and those that are named, as (mandate, number); in the order
+    in which they are spent."""
+    keys = [(account.mandate_no, account.no) for account in of if account.granted]
+    if not keys and not named:
+        return []
+    rows = await driver_connection(connection).fetch(
+        "SELECT g.mandate_no, g.no, g.account_no, g.kind, g.amount, g.remaining, g.granted_at, g.expires_at,"
+        " g.contra_account, g.reference_type, g.reference_id, g.description FROM ("
+        " SELECT g.mandate_no, g.no FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, account_no)"
+        " JOIN grants g ON g.mandate_no = given.mandate_no AND g.account_no = given.account_no AND g.open"
+        " UNION SELECT * FROM unnest($3::int[], $4::bigint[])) AS wanted"
+        " JOIN grants g ON g.mandate_no = wanted.mandate_no AND g.no = wanted.no"
+        " ORDER BY g.expires_at NULLS LAST, g.no",
+        [mandate_no for mandate_no, _ in keys],
+        [account_no for _, account_no in keys],
+        [mandate_no for mandate_no, _ in named],
+        [no for _, no in named],
+    )
+    return [LockedGrant(*row) for row in rows]
+
+
+async def update_grants(connection: AsyncConnection, changed: Sequence[LockedGrant]) -> None:
+    """Writes what remains of grants."""
+    if changed:
+        await driver_connection(connection).execute(
+            "UPDATE grants g SET remaining = given.remaining, open = given.remaining > 0"
+            " FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS given (mandate_no, no, remaining)"
+            " WHERE g.mandate_no = given.mandate_no AND g.no = given.no",
+            [grant.mandate_no for grant in changed],
+            [grant.no for grant in changed],
+            [grant.remaining for grant in changed],
+        )
+
+
+async def accounts_with_due_grants(
+    connection: AsyncConnection, *, now: datetime, limit: int, mandate_no: int | None = None
+) -> list[tuple[int, int]]:
+    """Accounts, as (mandate, account), with at most `limit` grants whose time is over, those first that are over for
+    longest; of one mandate, where it is given."""
+    due = sa.select(grants.c.mandate_no, grants.c.account_no).where(grants.c.open, grants.c.expires_at <= now)
+    if mandate_no is not None:
+        due = due.where(grants.c.mandate_no == mandate_no)
+    oldest = due.order_by(grants.c.expires_at).limit(limit).subquery()
+    rows = await connection.execute(sa.select(oldest.c.mandate_no, oldest.c.account_no).distinct())
+    return [(row.mandate_no, row.account_no) for row in rows]

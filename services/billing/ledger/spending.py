@@ -1,0 +1,79 @@
+"""In which order a balance is spent: how a posting changes the grants of the account that it moves. Pure.
+
+An account has paid credit or it has no grants, before and after every posting (see `ledger/grants.py`).
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import uuid5
+
+from services.billing.ledger.domain import LEDGER_NAMESPACE, LockedAccount, LockedGrant, Posting
+
+__all__ = ["GrantChange", "apply_changes", "expiry", "grant_changes", "grants_text", "read_grants_text"]
+
+# A grant, and by how much its remainder changes, in micro-CHF.
+GrantChange = tuple[LockedGrant, int]
+
+
+def grant_changes(account: LockedAccount, posting: Posting, by: int) -> list[GrantChange]:
+    """How a posting that moves the balance by so many micro-CHF changes the account's grants; nothing is changed yet.
+
+    First what the posting says itself. Then what it spends, soonest expiry first; money that goes back to the payment
+    provider is paid credit as far as there is any. Then whatever grants there are beyond the balance, which cover a
+    debt. Raises ValueError for a grant of which less remains than the posting takes.
+    """
+    changes: dict[int, int] = dict(posting.grants)
+    granted = account.granted + sum(changes.values())
+    beyond = granted - max(account.balance + by, 0)
+    if by < 0 and not posting.grants and posting.contra_account != "PAYMENT_PROVIDER":
+        beyond = max(beyond, min(granted, -by))
+    for grant in account.grants:
+        if beyond <= 0:
+            break
+        taken = min(beyond, grant.remaining + changes.get(grant.no, 0))
+        if taken > 0:
+            changes[grant.no] = changes.get(grant.no, 0) - taken
+            beyond -= taken
+    of_account = {grant.no: grant for grant in account.grants}
+    found = [(of_account[no], change) for no, change in changes.items() if change]
+    if beyond > 0 or any(not 0 <= grant.remaining + change <= grant.amount for grant, change in found):
+        raise ValueError("a posting takes more of a grant than there is, or gives back more than was taken")
+    return found
+
+
+def apply_changes(account: LockedAccount, changes: Iterable[GrantChange]) -> None:
+    """Makes the changes."""
+    for grant, change in changes:
+        grant.remaining += change
+        grant.changed = True
+        account.granted += change
+
+
+def expiry(account: LockedAccount, grant: LockedGrant, now: datetime) -> Posting:
+    """The posting by which what remains of a grant expires. A grant can expire again after a reversal gave something of
+    it back, so the id has the number of the row."""
+    return Posting.own(
+        mandate_no=grant.mandate_no,
+        event_id=uuid5(LEDGER_NAMESPACE, f"expiry/{grant.mandate_no}/{grant.no}/{account.no}/{account.seq}"),
+        member_account_no=account.no,
+        posted_account_no=account.no,
+        transaction_type="ADJUSTMENT",
+        amount=-grant.remaining,
+        contra_account=grant.contra_account,
+        reference_type=grant.reference_type,
+        reference_id=grant.reference_id,
+        description=f"Expired: {grant.description}",
+        occurred_at=grant.expires_at or now,
+        grants=((grant.no, -grant.remaining),),
+    )
+
+
+def grants_text(changes: Sequence[GrantChange]) -> bytes | None:
+    """The changes as a row keeps them; None where there are none."""
+    return " ".join([f"{grant.no}:{change}" for grant, change in changes]).encode() if changes else None
+
+
+def read_grants_text(text: str | None) -> list[tuple[int, int]]:
+    """The grants that a row changed, as (number, micro-CHF)."""
+    pairs = [part.partition(":") for part in (text or "").split()]
+    return [(int(no), int(change)) for no, _, change in pairs]
