@@ -112,8 +112,8 @@ def test_what_is_printed_of_a_charge_recomputes_to_its_amount(random: Random) ->
     usages = [usage for record in records if isinstance(usage := read(arrived_record("usage.recorded", record)), Usage)]
     for usage in usages:
         usage.keys = ChargeKeys(1, 2, 3, 4, 5)
-    postings, _ = split_by_price(usages, PricingContext({1: terms}, tariff, Quotes(tariff)), datetime.now(UTC))
-    for posting in postings:
+    context = PricingContext({1: terms}, tariff, Quotes(tariff))
+    for posting in split_by_price(usages, context, datetime.now(UTC), {}).postings:
         remainder = _explained(posting, remainder, kept)
 
 

@@ -47,7 +47,7 @@ async def _begin(api: BillingApi, mandate: str) -> Received:
             "recurring": True,
             "plan": plan,
             "period_start": "2026-05-01T00:00:00Z",
-            "period_end": "2026-06-01T00:00:00Z",
+            "period_end": "2150-06-01T00:00:00Z",
             "budget_due": True,
             "cause": "tests",
         }

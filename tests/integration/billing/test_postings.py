@@ -75,7 +75,7 @@ async def test_a_charge_and_what_takes_it_back_may_come_in_one_transaction_with_
     await charge(api.database, usage_record(mandate, "user-1", amount="1", at=AT))
     (row,) = await _charges(books, mandate)
     credit = reversal(
-        row, event_id=uuid4().bytes, transaction_type="CREDIT", contra_account="PROMOTIONAL", reference_type="ADMIN"
+        row, event_id=uuid4().bytes, transaction_type="CREDIT", contra_account="TAKE_OVER", reference_type="SYSTEM"
     )
     await _write(api.database, [reversal(row), replace(credit, dimension_no=None)], row)
     assert await books.failing() == {}
