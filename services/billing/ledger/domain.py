@@ -174,6 +174,9 @@ class Posting:
     grants: Sequence[tuple[int, int]] = ()
     # Of what takes a charge back, in whole or in part: what the charge was paid from.
     spent: Spent | None = None
+    # Of an account that the billing model does not use any more, whose money is moved on in the same transaction: on
+    # the way no grant is spent, and none covers a debt.
+    passing: bool = False
 
     @classmethod
     def own(
@@ -192,6 +195,7 @@ class Posting:
         reference_id: str | None = None,
         created_by_user_id: str | None = None,
         grants: Sequence[tuple[int, int]] = (),
+        passing: bool = False,
     ) -> Self:
         """A movement of ours, which is not usage; `amount` is micro-CHF."""
         return cls(
@@ -208,6 +212,7 @@ class Posting:
             reference_id=reference_id,
             created_by_user_id=created_by_user_id,
             grants=grants,
+            passing=passing,
         )
 
     @property

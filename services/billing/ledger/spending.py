@@ -25,10 +25,7 @@ def grant_changes(account: LockedAccount, posting: Posting, by: int) -> list[Gra
     changes: dict[int, int] = dict(posting.grants)
     if posting.spent is not None:
         changes |= {grant.no: part for grant, part in given_back(account.grants, posting.spent, by)}
-    granted = account.granted + sum(changes.values())
-    beyond = granted - max(account.balance + by, 0)
-    if by < 0 and not posting.grants and posting.contra_account != "PAYMENT_PROVIDER":
-        beyond = max(beyond, min(granted, -by))
+    beyond = 0 if posting.passing else _beyond(account, posting, by, account.granted + sum(changes.values()))
     for grant in account.grants:
         if beyond <= 0:
             break
@@ -43,10 +40,19 @@ def grant_changes(account: LockedAccount, posting: Posting, by: int) -> list[Gra
     return found
 
 
+def _beyond(account: LockedAccount, posting: Posting, by: int, granted: int) -> int:
+    """How much of the grants the posting spends, or covers a debt with."""
+    beyond = granted - max(account.balance + by, 0)
+    if by < 0 and not posting.grants and posting.contra_account != "PAYMENT_PROVIDER":
+        beyond = max(beyond, min(granted, -by))
+    return beyond
+
+
 def given_back(grants: Sequence[LockedGrant], spent: Spent, amount: int) -> list[GrantChange]:
     """What of an amount that is given back for a charge belongs to its grants, which are in the order in which they are
-    spent: what was spent last comes back first, and that is paid credit."""
-    left, parts = amount - spent.paid, []
+    spent: what was spent last comes back first, and that is paid credit. Never more than the amount: more was spent of
+    grants than was paid in all, where a correction gave back to a grant what at once covered a debt."""
+    left, parts = amount - max(spent.paid, 0), []
     for grant in reversed(grants):
         part = min(left, spent.grants.get(grant.no, 0))
         if part > 0:
