@@ -85,9 +85,13 @@ class LockedGrant:
     description: str
     changed: bool = False
 
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
     def is_due(self, now: datetime) -> bool:
         """Whether something remains although its time is over."""
-        return self.expires_at is not None and self.expires_at <= now and self.remaining > 0
+        return self.remaining > 0 and self.is_over(now)
 
 
 class Spent(NamedTuple):

@@ -11,7 +11,7 @@ from services.billing.pricing.repository import add_versions, lock_revision, rai
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from tests.integration.billing.conftest import BillingApi
-from tests.support.charging import charge
+from tests.support.charging import charge, charging, received
 from tests.support.events import RawRecord, usage_record, voided_record
 from tests.support.facts import subscription
 from tests.support.ledger import Books
@@ -95,3 +95,22 @@ async def _price(database: Database, provider: str, model: str, price: str) -> N
         await lock_revision(connection)
         await add_versions(connection, [(version, version_to_text(version))], None)
         await raise_revision(connection)
+
+
+async def test_what_a_reversal_gives_back_to_an_expired_grant_covers_no_debt(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    now = datetime.now(UTC)
+    event = subscription(
+        mandate, uuid4(), 1, "ACTIVE", period_start=now - timedelta(days=9), period_end=now, budget_due=True
+    )
+    assert await ApplySubscription(api.database, clock=lambda: now - timedelta(days=1))([event], []) == []
+    usage = usage_record(mandate, amount="2", at=now - timedelta(days=1))
+    await charging(api.database, clock=lambda: now - timedelta(days=1))(received([usage]), [])
+    assert (await books.pool(mandate), await granted(books, mandate)) == (17 * CHF, 17 * CHF)
+    # 17 of the 20 expire, and 7.5 are owed.
+    await charge(api.database, usage_record(mandate, amount="5"))
+    assert await books.pool(mandate) == -7_500_000
+    await charge(api.database, voided_record(mandate, usage.event_id))
+    assert (await books.pool(mandate), await granted(books, mandate)) == (-7_500_000, 0)
+    assert await books.failing() == {}
