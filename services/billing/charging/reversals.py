@@ -87,7 +87,7 @@ async def reverse_charges(
         if not charges:
             return left_out
         spent = await read_spent(connection, [_key(row) for row in charges])
-        postings = [_reversal(row, spent[_key(row)], due[_key(row)]) for row in charges]
+        postings = [_reversal(row, spent[_key(row)], due[_key(row)], _model(mandates, row)) for row in charges]
         moved = {_key(row): _moved(row, spent[_key(row)]) for row in charges}
         postings += await pass_on(connection, list(moved.values()), mandates, what="Reversal", now=now)
         calendars = {no: mandates[no].calendar for no in {row["mandate_no"] for row in charges}}
@@ -113,7 +113,7 @@ def _key(row: sa.RowMapping) -> EventKey:
     return row["mandate_no"], row["event_id"]
 
 
-def _reversal(row: sa.RowMapping, spent: Spent, cancellation: Cancellation) -> Posting:
+def _reversal(row: sa.RowMapping, spent: Spent, cancellation: Cancellation, model: BillingModel) -> Posting:
     """Exactly the amount of the charge and its corrections, as posted, whatever remainders they left: on its day, in
     its dimension, to what it was paid from."""
     posting = Posting.own(
@@ -129,6 +129,7 @@ def _reversal(row: sa.RowMapping, spent: Spent, cancellation: Cancellation) -> P
         occurred_at=row["occurred_at"],
         description=f"Reversal: {cancellation.reason}",
         created_by_user_id=cancellation.cancelled_by_user_id,
+        passing=not is_used(row["account_type"], model),
     )
     of_usage = {name: row[name] for name in ("dimension_no", "workflow_id", "period_day")}
     return replace(posting, **of_usage, spent=spent)
@@ -176,7 +177,7 @@ async def pass_on(
         receiving = [each for each in receivers if each["mandate_no"] == mandate_no]
         legs = _legs(of_mandate, receiving, [grant for grant in grants if grant.mandate_no == mandate_no])
         description = f"{what} in billing model {mandates[mandate_no].billing_model}"
-        transfer = Transfer(mandate_no, uuid5(of_mandate[0].cause, "transfer"), description)
+        transfer = Transfer(mandate_no, uuid5(of_mandate[0].cause, "transfer"), description, passing=True)
         postings += await transfer_postings(connection, transfer, legs, now=now)
     return postings
 

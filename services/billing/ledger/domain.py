@@ -85,9 +85,13 @@ class LockedGrant:
     description: str
     changed: bool = False
 
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
     def is_due(self, now: datetime) -> bool:
         """Whether something remains although its time is over."""
-        return self.expires_at is not None and self.expires_at <= now and self.remaining > 0
+        return self.remaining > 0 and self.is_over(now)
 
 
 class Spent(NamedTuple):
@@ -174,6 +178,9 @@ class Posting:
     grants: Sequence[tuple[int, int]] = ()
     # Of what takes a charge back, in whole or in part: what the charge was paid from.
     spent: Spent | None = None
+    # Of an account that the billing model does not use any more, whose money is moved on in the same transaction: on
+    # the way no grant is spent, and none covers a debt.
+    passing: bool = False
 
     @classmethod
     def own(
@@ -192,6 +199,7 @@ class Posting:
         reference_id: str | None = None,
         created_by_user_id: str | None = None,
         grants: Sequence[tuple[int, int]] = (),
+        passing: bool = False,
     ) -> Self:
         """A movement of ours, which is not usage; `amount` is micro-CHF."""
         return cls(
@@ -208,6 +216,7 @@ class Posting:
             reference_id=reference_id,
             created_by_user_id=created_by_user_id,
             grants=grants,
+            passing=passing,
         )
 
     @property

@@ -15,23 +15,25 @@ __all__ = ["GrantChange", "apply_changes", "expiry", "given_back", "grant_change
 GrantChange = tuple[LockedGrant, int]
 
 
-def grant_changes(account: LockedAccount, posting: Posting, by: int) -> list[GrantChange]:
+def grant_changes(account: LockedAccount, posting: Posting, by: int, now: datetime) -> list[GrantChange]:
     """How a posting that moves the balance by so many micro-CHF changes the account's grants; nothing is changed yet.
 
     First what the posting says itself, or gives back of a charge. Then what it spends, soonest expiry first; money that
     goes back to the payment provider is paid credit as far as there is any. Then whatever grants there are beyond the
-    balance, which cover a debt. Raises ValueError for a grant of which less remains than the posting takes.
+    balance, which cover a debt. What is given back to a grant whose time is over does neither: it expires. Raises
+    ValueError for a grant of which less remains than the posting takes.
     """
     changes: dict[int, int] = dict(posting.grants)
     if posting.spent is not None:
         changes |= {grant.no: part for grant, part in given_back(account.grants, posting.spent, by)}
-    granted = account.granted + sum(changes.values())
-    beyond = granted - max(account.balance + by, 0)
-    if by < 0 and not posting.grants and posting.contra_account != "PAYMENT_PROVIDER":
-        beyond = max(beyond, min(granted, -by))
+    over = sum(grant.remaining + changes.get(grant.no, 0) for grant in account.grants if grant.is_over(now))
+    granted = account.granted + sum(changes.values()) - over
+    beyond = 0 if posting.passing else _beyond(posting, by, granted, account.balance + by - over)
     for grant in account.grants:
         if beyond <= 0:
             break
+        if grant.is_over(now):
+            continue
         taken = min(beyond, grant.remaining + changes.get(grant.no, 0))
         if taken > 0:
             changes[grant.no] = changes.get(grant.no, 0) - taken
@@ -43,10 +45,19 @@ def grant_changes(account: LockedAccount, posting: Posting, by: int) -> list[Gra
     return found
 
 
+def _beyond(posting: Posting, by: int, granted: int, balance: int) -> int:
+    """How much of the grants the posting spends, or covers a debt with, given the balance after it."""
+    beyond = granted - max(balance, 0)
+    if by < 0 and not posting.grants and posting.contra_account != "PAYMENT_PROVIDER":
+        beyond = max(beyond, min(granted, -by))
+    return beyond
+
+
 def given_back(grants: Sequence[LockedGrant], spent: Spent, amount: int) -> list[GrantChange]:
     """What of an amount that is given back for a charge belongs to its grants, which are in the order in which they are
-    spent: what was spent last comes back first, and that is paid credit."""
-    left, parts = amount - spent.paid, []
+    spent: what was spent last comes back first, and that is paid credit. Never more than the amount: more was spent of
+    grants than was paid in all, where a correction gave back to a grant what at once covered a debt."""
+    left, parts = amount - max(spent.paid, 0), []
     for grant in reversed(grants):
         part = min(left, spent.grants.get(grant.no, 0))
         if part > 0:

@@ -149,7 +149,7 @@ class _Moving:
             contra = self.contras[AccountKey(posting.mandate_no, posting.contra_account)]
         try:
             day = posting.period_day or day_of_minute(self.calendars[posting.mandate_no], posting.occurred_at // MINUTE)
-            moved = _row(posting, account, contra, day, self.recorded_at)
+            moved = _row(posting, account, contra, day, self)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting and kept with it.
             prepared.faulty.append((posting, error))
             return
@@ -174,7 +174,7 @@ class _Moving:
 
 
 def _row(
-    posting: Posting, account: LockedAccount, contra: LockedAccount | None, day: date, recorded_at: int
+    posting: Posting, account: LockedAccount, contra: LockedAccount | None, day: date, moving: _Moving
 ) -> tuple[bytes, int, Exact, list[GrantChange]] | None:
     """The row of a posting, how it moves its account (micro-CHF) and its grants, and the remainder that is left; None
     where a balance would leave the ledger's range."""
@@ -191,13 +191,13 @@ def _row(
     balance = account.balance + by
     if abs(balance) > BALANCE_MAX or (contra is not None and abs(contra.balance - by) > BALANCE_MAX):
         return None
-    changes = grant_changes(account, posting, by) if account.grants else []
+    changes = grant_changes(account, posting, by, moving.prepared.now) if account.grants else []
     row = encoded_row(
         posting,
         amount=amount,
         seq=account.seq + 1,
         balance_after=balance,
-        recorded_at=recorded_at,
+        recorded_at=moving.recorded_at,
         day=day,
         derivation=None if usage is None else usage.explain(account.rounding_remainder, remainder),
         grants=grants_text(changes),
