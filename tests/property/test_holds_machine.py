@@ -139,6 +139,7 @@ class HoldsMachine(RuleBasedStateMachine):
         # Some at once, because a run may leave out any of the rules.
         for number in range(8):
             self.hold(number % 2, USERS[number // 4], 500_000, 10 ** (1 + number % 3), False)
+        self.hold(0, USERS[0], 99_000_000, 10, False)
 
     @rule(mandate=st.integers(0, MANDATES - 1), user=st.sampled_from(USERS), francs=st.integers(-3, 9))
     def credit(self, mandate: int, user: str, francs: int) -> None:
