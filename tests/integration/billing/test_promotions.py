@@ -117,6 +117,22 @@ async def test_in_prepay_user_it_is_shared_among_the_members(api: BillingApi, bo
     assert await books.failing() == {}
 
 
+async def test_in_prepay_user_it_waits_on_the_pool_while_nobody_is_there(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    await api.switch(mandate, "PREPAY_USER")
+    gone = {"admin-1": ["admin"], "user-1": ["member"], "user-2": ["member"]}
+    await api.directory(mandate, gone, disabled=tuple(gone))
+    made = await give(api, mandate)
+    assert await books.pool(mandate) == 5 * CHF
+    assert await books.failing() == {}
+    later = datetime.fromisoformat(made["expiresAt"]) + timedelta(days=1)
+    while await ExpireGrants(api.database, clock=lambda: later)():
+        pass
+    assert await books.pool(mandate) == 0
+    assert await books.failing() == {}
+
+
 async def test_when_its_time_is_over_it_is_taken_back_and_its_code_refused(
     api: BillingApi, books: Books, mandate: str
 ) -> None:
