@@ -23,6 +23,7 @@ from services.chassis.validation import value_fault
 
 __all__ = [
     "NUMBER_END",
+    "SAID",
     "ApiContext",
     "ChfNumber",
     "Context",
@@ -128,9 +129,11 @@ def _said(text: str) -> str:
     return text
 
 
+# Text that says something.
+SAID = AfterValidator(_said)
 Description = Annotated[
     str,
     StringConstraints(max_length=DESCRIPTION_LENGTH_MAX),
-    AfterValidator(_said),
+    SAID,
     WithJsonSchema({"type": "string", "maxLength": DESCRIPTION_LENGTH_MAX, "pattern": r"\S"}),
 ]

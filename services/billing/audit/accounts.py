@@ -44,6 +44,7 @@ CHECKS = {
         WITH waiting AS (
             SELECT t.mandate_no, t.posted_account_no AS no, t.seq, t.balance_after = 0 AS empty,
                    CASE WHEN t.contra_account NOT IN ('PAYMENT_PROVIDER', 'SUBSCRIPTION_GRANT')
+                             AND NOT (t.contra_account = 'PROMOTIONAL' AND t.reference_id IS NOT NULL)
                              AND NOT (t.own AND t.contra_account = 'REVENUE' AND t.transaction_type = 'DEBIT')
                           OR t.member_account_no <> t.posted_account_no
                         THEN CASE t.transaction_type WHEN 'DEBIT' THEN -t.amount ELSE t.amount END END AS other

@@ -79,7 +79,7 @@ async def post_rerating(
         "A re-rating: how far it is, and what it came to.",
         access=Access.SYSTEM_ADMIN,
         answer=Rerating,
-        refuses=(404,),
+        refuses=(404, 422),
     ),
 )
 async def get_rerating(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from rappen_contracts.types import Money, Name, Timestamp
 from services.billing.http import Description
@@ -19,7 +19,12 @@ class Reversal(RequestBody):
 
 class Rerate(RequestBody):
     """Which charges are priced again: those of usage of [from, to), of a provider and model where they are named,
-    exactly as reported. With `preview` nothing is written."""
+    exactly as reported. With `preview` nothing is written.
+
+    A name that is not known is refused: with a misspelt `model` the charges of all models would be priced again.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     from_: Annotated[Timestamp, Field(alias="from")]
     to: Timestamp

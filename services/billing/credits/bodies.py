@@ -2,15 +2,24 @@
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, StringConstraints, WithJsonSchema
 
 from rappen_contracts.types import Money, NonNegativeMoney, Timestamp
-from services.billing.http import ChfNumber, Description, Identifier
+from services.billing.http import SAID, ChfNumber, Description, Identifier
 from services.chassis.bodies import AnswerBody, RequestBody, Time
+from services.chassis.validation import Form
 
 __all__ = ["AccountChange", "Credit", "Promotion", "PromotionOffer", "Redemption", "Unknown"]
 
-Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{4,64}$")]
+Code = Annotated[
+    str,
+    Form(
+        r"^[A-Za-z0-9._-]{4,64}$",
+        "a code is 4 to 64 letters, digits or the characters . _ -",
+        "ein Code besteht aus 4 bis 64 Buchstaben, Ziffern oder den Zeichen . _ -",
+    ),
+]
+REASON_LENGTH_MAX = 200
 
 
 class Credit(RequestBody):
@@ -48,12 +57,22 @@ class Unknown(AnswerBody):
 
 class PromotionOffer(RequestBody):
     """Credit that expires. Without a code it is granted to the mandate at once; with one, whoever administers a mandate
-    may redeem it, in that mandate alone where one is named. Capitals and small letters of a code differ."""
+    may redeem it, in that mandate alone where one is named. Capitals and small letters of a code differ.
+
+    A name that is not known is refused: with a misspelt `code` the mandate would get the money at once.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
     mandate_id: Identifier | None
     amount: NonNegativeMoney
     expires_at: Timestamp
-    reason: Annotated[Description, Field(max_length=200)]
+    reason: Annotated[
+        str,
+        StringConstraints(max_length=REASON_LENGTH_MAX),
+        SAID,
+        WithJsonSchema({"type": "string", "maxLength": REASON_LENGTH_MAX, "pattern": r"\S"}),
+    ]
     code: Code | None = None
 
 

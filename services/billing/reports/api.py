@@ -130,7 +130,7 @@ async def get_transactions(
         "What a transaction in the caller's scope came from: event, price, rate, markup, rounding, corrections.",
         access=Access.PERSON,
         answer=Explanation,
-        refuses=(404,),
+        refuses=(404, 422),
     ),
 )
 async def get_explanation(

@@ -117,6 +117,22 @@ async def test_in_prepay_user_it_is_shared_among_the_members(api: BillingApi, bo
     assert await books.failing() == {}
 
 
+async def test_in_prepay_user_it_waits_on_the_pool_while_nobody_is_there(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    await api.switch(mandate, "PREPAY_USER")
+    gone = {"admin-1": ["admin"], "user-1": ["member"], "user-2": ["member"]}
+    await api.directory(mandate, gone, disabled=tuple(gone))
+    made = await give(api, mandate)
+    assert await books.pool(mandate) == 5 * CHF
+    assert await books.failing() == {}
+    later = datetime.fromisoformat(made["expiresAt"]) + timedelta(days=1)
+    while await ExpireGrants(api.database, clock=lambda: later)():
+        pass
+    assert await books.pool(mandate) == 0
+    assert await books.failing() == {}
+
+
 async def test_when_its_time_is_over_it_is_taken_back_and_its_code_refused(
     api: BillingApi, books: Books, mandate: str
 ) -> None:
@@ -144,13 +160,29 @@ async def test_when_its_time_is_over_it_is_taken_back_and_its_code_refused(
         ({"expiresAt": "2026-01-01T00:00:00Z"}, "expiresAt"),
         ({"expiresAt": "2030-01-01T00:00:00"}, "expiresAt"),
         ({"reason": " "}, "reason"),
+        ({"reason": "x" * 201}, "reason"),
         ({"code": "a"}, "code"),
+        ({"cod": "WELCOME"}, "cod"),
     ],
 )
 async def test_what_is_wrong_is_named(api: BillingApi, mandate: str, fault: dict[str, Any], field: str) -> None:
     answer = await api.call(system_admin(), "POST", OFFERS, json={**offer(mandate), **fault})
     assert answer.status_code == 422, answer.text
     assert [each["field"] for each in answer.json()["errors"]] == [field]
+
+
+async def test_a_refusal_says_what_is_expected(api: BillingApi, mandate: str, books: Books) -> None:
+    for fault, said in (
+        ({"reason": "x" * 201}, "is longer than 200 characters"),
+        ({"code": "a b"}, "a code is 4 to 64 letters, digits or the characters . _ -"),
+        ({"cod": "WELCOME"}, "there is no such field"),
+    ):
+        answer = await api.call(system_admin(), "POST", OFFERS, json={**offer(mandate), **fault})
+        assert [each["message"] for each in answer.json()["errors"]] == [said]
+    answer = await redeem(api, admin_of(mandate), mandate, "a b")
+    assert answer.json()["errors"][0]["message"] == "a code is 4 to 64 letters, digits or the characters . _ -"
+    assert await books.rows(mandate) == [], "a misspelt code gives nothing away"
+    assert (await give(api, mandate, reason="x" * 200))["reason"] == "x" * 200
 
 
 async def test_only_system_administrators_give_and_an_unknown_mandate_gets_nothing(

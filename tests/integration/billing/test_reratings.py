@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from services.billing.credits.credit_payment import CreditPayments
+from services.billing.credits.payment_events import CreditPayments
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BALANCE_MAX, transaction_id
 from services.billing.pricing.import_prices import set_rate
@@ -377,6 +377,7 @@ async def test_charges_of_many_pages_and_of_one_moment_are_all_found(
         ({**MAY, "preview": True, "model": ""}, "model"),
         ({**MAY, "preview": True, "provider": "a\u0000"}, "provider"),
         ({**MAY, "preview": True, "provider": 5}, "provider"),
+        ({**MAY, "preview": True, "modell": "gpt"}, "modell"),
     ],
 )
 async def test_what_cannot_be_asked_is_refused_by_its_field(api: BillingApi, body: dict[str, Any], field: str) -> None:
