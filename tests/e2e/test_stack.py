@@ -276,7 +276,9 @@ def test_the_audit_finds_the_books_right(up: Machine) -> None:
     told = json.loads(up.succeed("audit", "--json"))
     assert told["ok"] is True
     assert len(told["checks"]) >= 5
-    assert all(check["accounts"] > 0 and check["failing"] == 0 for check in told["checks"])
+    assert all(check["failing"] == 0 for check in told["checks"])
+    # Nobody has limits or storage here, and no day is over.
+    assert {check["name"] for check in told["checks"] if not check["accounts"]} <= {"limits", "sealed", "storage"}
 
 
 def test_down_leaves_no_process_and_no_stack_file(up: Machine) -> None:

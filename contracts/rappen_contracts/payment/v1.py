@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from rappen_contracts.types import Contract, EventId, Identifier, NonNegativeMoney, Text, Timestamp
+from rappen_contracts.types import Contract, EventId, Identifier, Name, NonNegativeMoney, Text, Timestamp
 
 __all__ = ["PaymentFailed", "PaymentReason", "PaymentRefunded", "PaymentSucceeded"]
 
@@ -67,7 +67,7 @@ class PaymentRefunded(Contract):
     reason: PaymentReason
     outcome: Literal["refund", "dispute_lost", "dispute_won"]
     reference: Text
-    refund_id: Text
+    refund_id: Name
     stripe_payment_intent_id: Text | None = None
     paid_at: Timestamp
     refunded_at: Timestamp
