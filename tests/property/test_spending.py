@@ -57,7 +57,7 @@ def _posting(kind: TransactionType, amount: int, contra: Any, grants: Any = ()) 
 
 
 def _post(account: LockedAccount, posting: Posting, by: int) -> None:
-    changes = grant_changes(account, posting, by)
+    changes = grant_changes(account, posting, by, START)
     assert read_grants_text((grants_text(changes) or b"").decode()) == [(grant.no, by) for grant, by in changes]
     apply_changes(account, changes)
     account.move(by)

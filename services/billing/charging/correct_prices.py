@@ -127,7 +127,7 @@ async def correct_prices(
         kept = [each for each in differences if each.key not in beyond] if beyond else differences
         if not kept:
             return Corrected(set(), beyond)
-        postings = [_posting(each) for each in kept]
+        postings = [_posting(each, mandate) for each in kept]
         idle = await _round_idle(connection, kept, mandate)
         postings += await pass_on(connection, idle, mandates, what="Re-rating", now=now)
         prepared = await prepare_postings(connection, postings, calendars={mandate.no: mandate.calendar}, now=now)
@@ -177,7 +177,7 @@ async def _round_idle(
     return moved
 
 
-def _posting(difference: _Difference) -> Posting:
+def _posting(difference: _Difference, mandate: LockedMandate) -> Posting:
     """On the day and in the dimension of the charge, so that statistics have its new price."""
     charge = difference.due.charge
     return Posting(
@@ -198,6 +198,7 @@ def _posting(difference: _Difference) -> Posting:
         usage=_Explanation(difference.due),
         period_day=charge.period_day,
         spent=difference.spent,
+        passed_on=not is_used(charge.account_type, mandate.billing_model),
     )
 
 

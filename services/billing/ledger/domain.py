@@ -85,13 +85,18 @@ class LockedGrant:
     description: str
     changed: bool = False
 
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
     def is_due(self, now: datetime) -> bool:
         """Whether something remains although its time is over."""
-        return self.expires_at is not None and self.expires_at <= now and self.remaining > 0
+        return self.remaining > 0 and self.is_over(now)
 
 
 class Spent(NamedTuple):
-    """What a charge was paid from, in micro-CHF: paid credit, and grants by their numbers."""
+    """What a charge was paid from, in micro-CHF: paid credit, and grants by their numbers. Paid credit is below zero
+    where a part of the grants was given back before and went into a debt at once."""
 
     paid: int
     grants: Mapping[int, int]
@@ -174,6 +179,9 @@ class Posting:
     grants: Sequence[tuple[int, int]] = ()
     # Of what takes a charge back, in whole or in part: what the charge was paid from.
     spent: Spent | None = None
+    # Whether the money moves on to another account right behind it: until then it neither spends grants nor covers a
+    # debt.
+    passed_on: bool = False
 
     @classmethod
     def own(

@@ -15,23 +15,32 @@ __all__ = ["GrantChange", "apply_changes", "expiry", "given_back", "grant_change
 GrantChange = tuple[LockedGrant, int]
 
 
-def grant_changes(account: LockedAccount, posting: Posting, by: int) -> list[GrantChange]:
+def grant_changes(account: LockedAccount, posting: Posting, by: int, now: datetime) -> list[GrantChange]:
     """How a posting that moves the balance by so many micro-CHF changes the account's grants; nothing is changed yet.
 
     First what the posting says itself, or gives back of a charge. Then what it spends, soonest expiry first; money that
     goes back to the payment provider is paid credit as far as there is any. Then whatever grants there are beyond the
-    balance, which cover a debt. Raises ValueError for a grant of which less remains than the posting takes.
+    balance, which cover a debt; not by what is given back to one whose time is over, because it is about to expire.
+    Raises ValueError for a grant of which less remains than the posting takes.
     """
     changes: dict[int, int] = dict(posting.grants)
+    over: dict[int, int] = {}
     if posting.spent is not None:
-        changes |= {grant.no: part for grant, part in given_back(account.grants, posting.spent, by)}
-    granted = account.granted + sum(changes.values())
-    beyond = granted - max(account.balance + by, 0)
+        back = given_back(account.grants, posting.spent, by)
+        changes |= {grant.no: part for grant, part in back}
+        over = {grant.no: part for grant, part in back if grant.is_over(now)}
+    expiring = sum(over.values())
+    granted = account.granted + sum(changes.values()) - expiring
+    beyond = granted - max(account.balance + by - expiring, 0)
     if by < 0 and not posting.grants and posting.contra_account != "PAYMENT_PROVIDER":
         beyond = max(beyond, min(granted, -by))
+    if posting.passed_on:
+        beyond = 0
     for grant in account.grants:
         if beyond <= 0:
             break
+        if grant.no in over:
+            continue
         taken = min(beyond, grant.remaining + changes.get(grant.no, 0))
         if taken > 0:
             changes[grant.no] = changes.get(grant.no, 0) - taken
@@ -45,10 +54,14 @@ def grant_changes(account: LockedAccount, posting: Posting, by: int) -> list[Gra
 
 def given_back(grants: Sequence[LockedGrant], spent: Spent, amount: int) -> list[GrantChange]:
     """What of an amount that is given back for a charge belongs to its grants, which are in the order in which they are
-    spent: what was spent last comes back first, and that is paid credit."""
-    left, parts = amount - spent.paid, []
+    spent: what was spent last comes back first, and that is paid credit. What of the grants was given back before, and
+    went into a debt at once, does not come back a second time."""
+    left, gone, parts = amount - max(spent.paid, 0), max(-spent.paid, 0), []
     for grant in reversed(grants):
-        part = min(left, spent.grants.get(grant.no, 0))
+        of_grant = spent.grants.get(grant.no, 0)
+        skipped = min(gone, of_grant)
+        gone -= skipped
+        part = min(left, of_grant - skipped)
         if part > 0:
             parts.append((grant, part))
             left -= part
