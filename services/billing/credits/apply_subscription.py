@@ -10,6 +10,7 @@ from services.billing.credits.credit_mandate import MandateCredit, credit_mandat
 from services.billing.credits.repository import count_members, is_budget_credited, mark_budget
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.keys import ensure_mandates
+from services.billing.ledger.low_balances import note_low_balances_of_mandate
 from services.billing.mandates.repository import LockedMandate, lock_mandates
 from services.billing.mandates.subscriptions import follow_subscriptions, keep_subscription
 from services.billing.money import to_micro
@@ -49,6 +50,8 @@ class ApplySubscription:
                         await follow_subscriptions(connection, mandate.no)
                         await settle_storage_periods(connection, mandate, changed, now=now)
                         await _credit_budget(connection, mandate, changed, now)
+                        # The storage of one period and the budget of the next warn together.
+                        await note_low_balances_of_mandate(connection, mandate.no, now=now)
                 except BalanceOutOfRange:
                     too_large = "with this budget or storage the balance would leave the range of the ledger"
                     rejected.append(Refused(received.record, "AMOUNT_TOO_LARGE", too_large))

@@ -37,7 +37,7 @@ async def settle_storage_periods(
 
     Where a period has begun and is paid for, those before are closed and charged, and it is opened; where the
     subscription has ended, all are closed and charged. Each is so once, however often that is said: its identity is the
-    subscription and its start.
+    subscription and its start. The caller looks which balances are low, once the new period's budget is there.
     """
     period = _period(changed)
     if period is not None:
@@ -157,7 +157,8 @@ async def _post(connection: AsyncConnection, mandate: LockedMandate, closed: _Cl
         for no, part in parts
         if part
     ]
-    await write_postings(connection, postings, calendars={mandate.no: mandate.calendar}, now=now)
+    calendars = {mandate.no: mandate.calendar}
+    await write_postings(connection, postings, calendars=calendars, now=now, more_follows=True)
 
 
 async def _paying(connection: AsyncConnection, mandate: LockedMandate) -> list[int]:

@@ -8,13 +8,13 @@ import pytest
 from services.billing.corrections.charges import Selection
 from services.billing.corrections.rerate import start_rerating
 from services.billing.corrections.run_reratings import RunReratings
-from services.billing.credits.payment_events import CreditPayments
+from services.billing.credits.payment_events import CreditPayments, RefundPayments
 from services.chassis.faults import FaultPoints
 from tests.integration.billing.conftest import BillingApi
 from tests.integration.billing.test_grants import CHF, LATER, SOON, START, budget, give, remaining, spend
 from tests.support.charging import charge
 from tests.support.events import RawRecord, usage_record, voided_record
-from tests.support.facts import paid
+from tests.support.facts import paid, refunded
 from tests.support.ledger import Books
 
 FOREVER = datetime.now(UTC) + timedelta(days=300)
@@ -131,4 +131,26 @@ async def test_a_rerating_after_a_switch_passes_on_what_is_cheaper_beside_what_i
         "SELECT sum(granted) FROM accounts a JOIN mandates m ON m.no = a.mandate_no WHERE m.id = $1", mandate
     )
     assert granted == 2_550_000 + 150_000 - 75_000
+    assert await books.failing() == {}
+
+
+async def test_a_grant_that_is_passed_on_covers_no_debt_of_the_account_that_it_leaves(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    await give(api, budget(mandate, 2, FOREVER))
+    usage = usage_record(mandate, "user-1", amount="1.2")
+    await charge(api.database, usage)
+    await api.switch(mandate, "PREPAY_USER")
+    members = {"admin-1": ["admin"], "user-1": ["member"], "user-2": ["member"]}
+    await api.directory(mandate, members, disabled=tuple(members))
+    # There is nobody else to take it from.
+    await RefundPayments(api.database, clock=lambda: START)([refunded(mandate, 5)], [])
+    before = await books.balances(mandate)
+    assert before["pool"] == -5 * CHF
+    await charge(api.database, voided_record(mandate, usage.event_id))
+    assert await books.balances(mandate) == before | {"user-1": before["user-1"] + 1_800_000}
+    granted = await books.value(
+        "SELECT sum(granted) FROM accounts a JOIN mandates m ON m.no = a.mandate_no WHERE m.id = $1", mandate
+    )
+    assert granted == 2 * CHF
     assert await books.failing() == {}

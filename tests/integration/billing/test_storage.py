@@ -524,3 +524,19 @@ async def test_a_failure_after_the_charge_leaves_nothing_and_the_next_delivery_c
     await renting.follow(renewal, now=JUNE)
     assert await renting.amounts() == [500_000]
     assert await renting.books.failing() == {}
+
+
+async def test_a_renewal_warns_of_what_is_left_after_storage_and_budget_together(renting: Renting) -> None:
+    await renting.follow(renting.change(1, MAY, JUNE, plan=_plan(budget=3)))
+    await renting.use(_report(renting.mandate, MAY + timedelta(days=1), 11 * GB), now=JUNE)
+    await renting.follow(renting.change(2, JUNE, JULY, plan=_plan(budget=3)), now=JUNE)
+    assert await renting.amounts() == [3_000_000]
+    crossings = (
+        "SELECT a.crossings FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
+        " WHERE m.id = $1 AND a.type = 'MANDATE'"
+    )
+    assert await renting.books.value(crossings, renting.mandate) == 0
+    # At its end no budget comes.
+    await renting.follow(renting.change(3, JUNE, JULY, plan=_plan(budget=3), state="EXPIRED"), now=JULY)
+    assert await renting.amounts() == [3_000_000] * 2
+    assert await renting.books.value(crossings, renting.mandate) == 1
