@@ -162,6 +162,7 @@ class Relay:
         found = await self._states.read(connection, ROWS_MAX)
         if found:
             await self._publish(connection, producer, [row for row, _ in found])
+            self._faults.reach("relay_produced_states")
             await self._states.mark_published(connection, [mark for _, mark in found])
         return len(found) == ROWS_MAX
 

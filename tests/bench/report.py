@@ -142,7 +142,8 @@ def _styles() -> str:
 _HOW = f"""\
 - Events are CloudEvents of about 560 bytes, lz4, 12 partitions keyed by mandate; 1,000 members of 200 mandates by zipf
   1.1, half of the mandates with one pool and half with a budget for each member; 12 models of 7 providers, 4 features;
-  seven of eight events are priced by tokens from the price book, the rest come with a cost in USD.
+  seven of eight events are priced by tokens from the price book, the rest come with a cost in USD. Every account has a
+  grant, which its charges spend.
 - They are written as different publishers write them. Of a hundred, two are a repeat of one of the last 2,000, two are
   of a model without a price and so parked, and two are unusual: other spellings of ids and times, more, fewer and other
   headers, structured mode, tiers, conditions, texts that look like JSON. The other 94 are of five styles, by weight:

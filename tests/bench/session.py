@@ -43,6 +43,7 @@ PRICES = ROOT / "deploy" / "simulator" / "prices.json"
 RATES = {"USD": Decimal("0.80"), DEAR_CURRENCY: Decimal(100_000)}
 PRICES_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 CREDIT_CHF = 1_000_000
+GRANTS_UNTIL = "2199-01-01T00:00:00Z"
 CREDITS_AT_ONCE = 8
 
 
@@ -149,7 +150,8 @@ class Session:
                 await set_rate(connection, currency=currency, rate=rate, valid_from=PRICES_FROM, actor="operator")
 
     async def _credit(self) -> None:
-        """By the api, so that checks have funds to find: every pool, and every member that has a budget."""
+        """By the api, so that checks have funds to find: every pool, and every member that has a budget. Each has a
+        grant beside, which charges spend first."""
         administrator = Caller(user_id="operator", system_admin=True)
         signed = self.caller_header(administrator) | {"Content-Type": "application/json"}
         pools = set(POOL_MANDATES)
@@ -164,7 +166,15 @@ class Session:
                     answer = await client.post(f"/api/billing/admin/credit/{mandate_id}", content=body)
                     answer.raise_for_status()
 
+            async def grant(mandate_id: str) -> None:
+                async with gate:
+                    amount = {"amount": str(CREDIT_CHF), "currency": "CHF"}
+                    body = {"mandateId": mandate_id, "amount": amount, "expiresAt": GRANTS_UNTIL, "reason": "Funds"}
+                    answer = await client.post("/api/billing/admin/promotions", content=json.dumps(body))
+                    answer.raise_for_status()
+
             await asyncio.gather(*(credit(*entry) for entry in wanted))
+            await asyncio.gather(*(grant(mandate_id) for mandate_id in dict.fromkeys(id_ for id_, _ in wanted)))
 
 
 async def _enrol(connection: asyncpg.Connection) -> None:

@@ -60,10 +60,10 @@ async def test_a_relay_killed_between_produce_and_mark_tells_every_balance_and_t
     mandates = [new_mandate() for _ in range(5)]
     first, first_ids = stream(mandates, 50)
     records, ids = stream(mandates[1:], 450)
-    faults.arm("relay_produced")
+    faults.arm("relay_produced_states")
     async with crew.at_work(1):
         await publish(bootstrap_servers, first)
-        await eventually(lambda: faults.hits("relay_produced") >= 1, what="the kill")
+        await eventually(lambda: faults.hits("relay_produced_states") >= 1, what="the kill")
         # The accounts of the first mandate do not move again: what is told of them twice was told before the kill.
         await publish(bootstrap_servers, records)
         await books.wait_charged(mandates, 500)

@@ -4,7 +4,6 @@ The real handler works on a real PostgreSQL, without Kafka. After every step eac
 is what the model says, to the last digit, and the audit finds nothing.
 """
 
-import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,11 +14,9 @@ from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from services.billing.audit import audit
 from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.charging.charge_usage import ChargeUsage
@@ -35,20 +32,18 @@ from services.billing.pricing import read_rappen_file
 from services.billing.pricing.import_prices import import_prices, set_rate
 from services.billing.pricing.repository import Tariffs
 from services.chassis.caller import Caller
-from services.chassis.database import Database, driver_connection
+from services.chassis.database import driver_connection
 from services.chassis.faults import FaultPoints
-from services.chassis.migrations import migrate
 from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record, voided_record
+from tests.support.machines import World, empty_ledger, limits
 from tests.support.model_ledger import MARKUP, MICRO, MODELS, RATES, TOKEN_PRICE, USERS, ModelLedger, Used
-from tests.support.stack import make_postgres
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ADMIN = Caller(user_id="system-admin", system_admin=True)
-FOLDER = Path(__file__).resolve().parents[2] / "services" / "billing" / "migrations"
 
 
 class Crash(Exception):  # noqa: N818 - it stands for a crash, not for an error.
@@ -79,35 +74,11 @@ class Void(NamedTuple):
     reason: str
 
 
-class World:
-    """The database, its loop, and what all runs of the machine count together."""
-
-    def __init__(self, runner: asyncio.Runner, dsn: str, admin_dsn: str) -> None:
-        self._runner = runner
-        self.database = Database(dsn, pool_size=4)
-        self.admin_dsn = admin_dsn
-        self.seen: defaultdict[str, int] = defaultdict(int)
-
-    def wait(self, work: Awaitable[T]) -> T:
-        async def waited() -> T:
-            return await work
-
-        return self._runner.run(waited())
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    """An empty ledger on a PostgreSQL of its own."""
-    passwords = {name: RolePasswords(uuid4().hex, uuid4().hex) for name in SERVICES}
-    with make_postgres(tmp_path / "postgres") as server, asyncio.Runner() as runner:
-        runner.run(bootstrap(server.admin_dsn, passwords))
-        owner_dsn = database_dsn(server.admin_dsn, "billing_owner", passwords["billing"].owner)
-        migrate(owner_dsn, schema="billing", folder=FOLDER)
-        app_dsn = database_dsn(server.admin_dsn, "billing_app", passwords["billing"].app)
-        made = World(runner, app_dsn, owner_dsn)
-        made.wait(made.database.start())
+    """An empty ledger."""
+    with empty_ledger(tmp_path) as made:
         yield made
-        made.wait(made.database.stop())
 
 
 amounts = st.decimals(0, 50, places=9) | st.decimals(0, Decimal("0.0001"), places=12) | st.just(Decimal(0))
@@ -413,16 +384,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 def test_the_ledger_is_what_its_model_says_after_every_step(world: World) -> None:
     machine: Any = lambda: LedgerMachine(world)  # noqa: E731 - Hypothesis wants something to call.
-    limits = settings(
-        max_examples=30,
-        stateful_step_count=25,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(machine, settings=limits)
+    run_state_machine_as_test(machine, settings=limits(runs=30, steps=25))
     assert world.seen["crashes"] > 0
     assert world.seen["conflicts"] > 0
     assert world.seen["switches"] > 0

@@ -198,7 +198,7 @@ def _posting(difference: _Difference, mandate: LockedMandate) -> Posting:
         usage=_Explanation(difference.due),
         period_day=charge.period_day,
         spent=difference.spent,
-        passed_on=not is_used(charge.account_type, mandate.billing_model),
+        passing=not is_used(charge.account_type, mandate.billing_model),
     )
 
 

@@ -87,15 +87,7 @@ async def reverse_charges(
         if not charges:
             return left_out
         spent = await read_spent(connection, [_key(row) for row in charges])
-        postings = [
-            _reversal(
-                row,
-                spent[_key(row)],
-                due[_key(row)],
-                passed_on=not is_used(row["account_type"], _model(mandates, row)),
-            )
-            for row in charges
-        ]
+        postings = [_reversal(row, spent[_key(row)], due[_key(row)], _model(mandates, row)) for row in charges]
         moved = {_key(row): _moved(row, spent[_key(row)]) for row in charges}
         postings += await pass_on(connection, list(moved.values()), mandates, what="Reversal", now=now)
         calendars = {no: mandates[no].calendar for no in {row["mandate_no"] for row in charges}}
@@ -121,7 +113,7 @@ def _key(row: sa.RowMapping) -> EventKey:
     return row["mandate_no"], row["event_id"]
 
 
-def _reversal(row: sa.RowMapping, spent: Spent, cancellation: Cancellation, *, passed_on: bool) -> Posting:
+def _reversal(row: sa.RowMapping, spent: Spent, cancellation: Cancellation, model: BillingModel) -> Posting:
     """Exactly the amount of the charge and its corrections, as posted, whatever remainders they left: on its day, in
     its dimension, to what it was paid from."""
     posting = Posting.own(
@@ -137,9 +129,10 @@ def _reversal(row: sa.RowMapping, spent: Spent, cancellation: Cancellation, *, p
         occurred_at=row["occurred_at"],
         description=f"Reversal: {cancellation.reason}",
         created_by_user_id=cancellation.cancelled_by_user_id,
+        passing=not is_used(row["account_type"], model),
     )
     of_usage = {name: row[name] for name in ("dimension_no", "workflow_id", "period_day")}
-    return replace(posting, **of_usage, spent=spent, passed_on=passed_on)
+    return replace(posting, **of_usage, spent=spent)
 
 
 def _model(mandates: Mapping[int, LockedTerms], row: sa.RowMapping) -> BillingModel:
@@ -165,8 +158,7 @@ async def pass_on(
     what: str,
     now: datetime,
 ) -> list[Posting]:
-    """What moves the money on from accounts that the billing model does not use any more, as a switch would have: not
-    what belongs to grants whose time is over, which expires where it is."""
+    """What moves the money on from accounts that the billing model does not use any more, as a switch would have."""
     idle = [
         each
         for each in moved
@@ -183,30 +175,27 @@ async def pass_on(
     postings = []
     for mandate_no, of_mandate in by_mandate.items():
         receiving = [each for each in receivers if each["mandate_no"] == mandate_no]
-        legs = _legs(of_mandate, receiving, [grant for grant in grants if grant.mandate_no == mandate_no], now)
+        legs = _legs(of_mandate, receiving, [grant for grant in grants if grant.mandate_no == mandate_no])
         description = f"{what} in billing model {mandates[mandate_no].billing_model}"
-        transfer = Transfer(mandate_no, uuid5(of_mandate[0].cause, "transfer"), description)
+        transfer = Transfer(mandate_no, uuid5(of_mandate[0].cause, "transfer"), description, passing=True)
         postings += await transfer_postings(connection, transfer, legs, now=now)
     return postings
 
 
-def _legs(
-    moved: Sequence[Moved], receivers: Sequence[sa.RowMapping], grants: Sequence[LockedGrant], now: datetime
-) -> list[Leg]:
+def _legs(moved: Sequence[Moved], receivers: Sequence[sa.RowMapping], grants: Sequence[LockedGrant]) -> list[Leg]:
     """Members' money goes to the pool; the pool's to the members in equal parts, and to those whose usage it was where
-    there are none. What was spent of a grant stays part of one. What is taken comes before what is given, and apart
-    from it: it spends the grants of who gets it."""
+    there are none. What was spent of a grant stays part of one."""
     pool_no = next(each["no"] for each in receivers if each["type"] == "MANDATE")
     members = [each["no"] for each in receivers if each["type"] == "USER"]
-    returned: dict[tuple[int, int | None, bool], _Returned] = defaultdict(_Returned)
-    for each in sorted(moved, key=lambda each: each.amount > 0):
+    returned: dict[tuple[int, int | None], _Returned] = defaultdict(_Returned)
+    for each in moved:
         if each.account_type == "USER":
             between: tuple[int, int | None] = (each.posted_account_no, pool_no)
         else:
             between = pool_no, None if members else each.member_account_no
-        returned[*between, each.amount > 0].add(each, grants, now)
+        returned[between].add(each, grants)
     legs = []
-    for (source, target, _), sums in returned.items():
+    for (source, target), sums in returned.items():
         targets = members if target is None else [target]
         legs += shares(source, targets, sums.paid, list(sums.parts.values()))
     return legs
@@ -219,11 +208,10 @@ class _Returned:
     paid: int = 0
     parts: dict[int, tuple[LockedGrant, int]] = field(default_factory=dict)
 
-    def add(self, moved: Moved, grants: Sequence[LockedGrant], now: datetime) -> None:
+    def add(self, moved: Moved, grants: Sequence[LockedGrant]) -> None:
         """Adds a movement, by what its charge was paid from."""
         self.paid += moved.amount
         for grant, part in given_back(grants, moved.spent, moved.amount):
+            _, before = self.parts.get(grant.no, (grant, 0))
+            self.parts[grant.no] = grant, before + part
             self.paid -= part
-            if not grant.is_over(now):
-                _, before = self.parts.get(grant.no, (grant, 0))
-                self.parts[grant.no] = grant, before + part

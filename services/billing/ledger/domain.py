@@ -95,8 +95,7 @@ class LockedGrant:
 
 
 class Spent(NamedTuple):
-    """What a charge was paid from, in micro-CHF: paid credit, and grants by their numbers. Paid credit is below zero
-    where a part of the grants was given back before and went into a debt at once."""
+    """What a charge was paid from, in micro-CHF: paid credit, and grants by their numbers."""
 
     paid: int
     grants: Mapping[int, int]
@@ -179,9 +178,9 @@ class Posting:
     grants: Sequence[tuple[int, int]] = ()
     # Of what takes a charge back, in whole or in part: what the charge was paid from.
     spent: Spent | None = None
-    # Whether the money moves on to another account right behind it: until then it neither spends grants nor covers a
-    # debt.
-    passed_on: bool = False
+    # Of an account that the billing model does not use any more, whose money is moved on in the same transaction: on
+    # the way no grant is spent, and none covers a debt.
+    passing: bool = False
 
     @classmethod
     def own(
@@ -200,6 +199,7 @@ class Posting:
         reference_id: str | None = None,
         created_by_user_id: str | None = None,
         grants: Sequence[tuple[int, int]] = (),
+        passing: bool = False,
     ) -> Self:
         """A movement of ours, which is not usage; `amount` is micro-CHF."""
         return cls(
@@ -216,6 +216,7 @@ class Posting:
             reference_id=reference_id,
             created_by_user_id=created_by_user_id,
             grants=grants,
+            passing=passing,
         )
 
     @property

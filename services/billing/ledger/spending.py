@@ -20,26 +20,19 @@ def grant_changes(account: LockedAccount, posting: Posting, by: int, now: dateti
 
     First what the posting says itself, or gives back of a charge. Then what it spends, soonest expiry first; money that
     goes back to the payment provider is paid credit as far as there is any. Then whatever grants there are beyond the
-    balance, which cover a debt; not by what is given back to one whose time is over, because it is about to expire.
-    Raises ValueError for a grant of which less remains than the posting takes.
+    balance, which cover a debt. What is given back to a grant whose time is over does neither: it expires. Raises
+    ValueError for a grant of which less remains than the posting takes.
     """
     changes: dict[int, int] = dict(posting.grants)
-    over: dict[int, int] = {}
     if posting.spent is not None:
-        back = given_back(account.grants, posting.spent, by)
-        changes |= {grant.no: part for grant, part in back}
-        over = {grant.no: part for grant, part in back if grant.is_over(now)}
-    expiring = sum(over.values())
-    granted = account.granted + sum(changes.values()) - expiring
-    beyond = granted - max(account.balance + by - expiring, 0)
-    if by < 0 and not posting.grants and posting.contra_account != "PAYMENT_PROVIDER":
-        beyond = max(beyond, min(granted, -by))
-    if posting.passed_on:
-        beyond = 0
+        changes |= {grant.no: part for grant, part in given_back(account.grants, posting.spent, by)}
+    over = sum(grant.remaining + changes.get(grant.no, 0) for grant in account.grants if grant.is_over(now))
+    granted = account.granted + sum(changes.values()) - over
+    beyond = 0 if posting.passing else _beyond(posting, by, granted, account.balance + by - over)
     for grant in account.grants:
         if beyond <= 0:
             break
-        if grant.no in over:
+        if grant.is_over(now):
             continue
         taken = min(beyond, grant.remaining + changes.get(grant.no, 0))
         if taken > 0:
@@ -52,16 +45,21 @@ def grant_changes(account: LockedAccount, posting: Posting, by: int, now: dateti
     return found
 
 
+def _beyond(posting: Posting, by: int, granted: int, balance: int) -> int:
+    """How much of the grants the posting spends, or covers a debt with, given the balance after it."""
+    beyond = granted - max(balance, 0)
+    if by < 0 and not posting.grants and posting.contra_account != "PAYMENT_PROVIDER":
+        beyond = max(beyond, min(granted, -by))
+    return beyond
+
+
 def given_back(grants: Sequence[LockedGrant], spent: Spent, amount: int) -> list[GrantChange]:
     """What of an amount that is given back for a charge belongs to its grants, which are in the order in which they are
-    spent: what was spent last comes back first, and that is paid credit. What of the grants was given back before, and
-    went into a debt at once, does not come back a second time."""
-    left, gone, parts = amount - max(spent.paid, 0), max(-spent.paid, 0), []
+    spent: what was spent last comes back first, and that is paid credit. Never more than the amount: more was spent of
+    grants than was paid in all, where a correction gave back to a grant what at once covered a debt."""
+    left, parts = amount - max(spent.paid, 0), []
     for grant in reversed(grants):
-        of_grant = spent.grants.get(grant.no, 0)
-        skipped = min(gone, of_grant)
-        gone -= skipped
-        part = min(left, of_grant - skipped)
+        part = min(left, spent.grants.get(grant.no, 0))
         if part > 0:
             parts.append((grant, part))
             left -= part

@@ -119,7 +119,7 @@ def move_accounts(
     moving.expire(granted, now)
     for posting in postings:
         moving.move(posting)
-    # A grant whose time was over when it came.
+    # What a reversal gave back to a grant whose time is over.
     moving.expire(granted, now)
     return moving.prepared
 
@@ -149,7 +149,7 @@ class _Moving:
             contra = self.contras[AccountKey(posting.mandate_no, posting.contra_account)]
         try:
             day = posting.period_day or day_of_minute(self.calendars[posting.mandate_no], posting.occurred_at // MINUTE)
-            moved = _row(posting, account, contra, day, self.recorded_at, now=prepared.now)
+            moved = _row(posting, account, contra, day, self)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting and kept with it.
             prepared.faulty.append((posting, error))
             return
@@ -171,19 +171,10 @@ class _Moving:
             added[1] += 1 if posting.transaction_type == "DEBIT" else -1 if posting.price is None else 0
         if posting.transaction_type == "CREDIT":
             prepared.credited.append((posting.mandate_no, account.no))
-        if posting.spent is not None and changes:
-            # What was given back to a grant whose time is over expires before anything else could spend it.
-            self.expire([account], prepared.now)
 
 
 def _row(
-    posting: Posting,
-    account: LockedAccount,
-    contra: LockedAccount | None,
-    day: date,
-    recorded_at: int,
-    *,
-    now: datetime,
+    posting: Posting, account: LockedAccount, contra: LockedAccount | None, day: date, moving: _Moving
 ) -> tuple[bytes, int, Exact, list[GrantChange]] | None:
     """The row of a posting, how it moves its account (micro-CHF) and its grants, and the remainder that is left; None
     where a balance would leave the ledger's range."""
@@ -200,13 +191,13 @@ def _row(
     balance = account.balance + by
     if abs(balance) > BALANCE_MAX or (contra is not None and abs(contra.balance - by) > BALANCE_MAX):
         return None
-    changes = grant_changes(account, posting, by, now) if account.grants else []
+    changes = grant_changes(account, posting, by, moving.prepared.now) if account.grants else []
     row = encoded_row(
         posting,
         amount=amount,
         seq=account.seq + 1,
         balance_after=balance,
-        recorded_at=recorded_at,
+        recorded_at=moving.recorded_at,
         day=day,
         derivation=None if usage is None else usage.explain(account.rounding_remainder, remainder),
         grants=grants_text(changes),

@@ -32,6 +32,8 @@ class Transfer:
     id: UUID
     description: str
     created_by_user_id: str | None = None
+    # Its money only passes through the accounts that it comes from.
+    passing: bool = False
 
 
 def shares(source: int, targets: Sequence[int], paid: int, grants: Sequence[tuple[LockedGrant, int]]) -> list[Leg]:
@@ -74,6 +76,7 @@ async def transfer_postings(
                 occurred_at=now,
                 created_by_user_id=transfer.created_by_user_id,
                 grants=grants,
+                passing=transfer.passing and side == "from",
             )
             for side, account_no, amount, grants in (
                 ("from", leg.source, -leg.amount, taken),

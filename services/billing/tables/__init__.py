@@ -1,0 +1,92 @@
+"""The tables of the schema `billing`, as the migrations make them.
+
+Amounts of type BigInteger are whole micro-CHF (a millionth of a franc); a Numeric is an exact decimal in the unit that
+its name or comment gives (CHF, percent, CHF for one unit of a currency). Every table of the ledger has the mandate's
+narrow key, so the ledger can be spread by mandate. Text ids are compared byte by byte (collation C).
+"""
+
+from services.billing.tables.accounts import accounts, grants, holds, unpublished_balances
+from services.billing.tables.base import metadata
+from services.billing.tables.credits import (
+    payment_credits,
+    payment_refunds,
+    promotion_redemptions,
+    promotions,
+    recharges,
+    subscription_budgets,
+)
+from services.billing.tables.directory import (
+    directory_mandates,
+    directory_members,
+    directory_users,
+    provider_permissions,
+)
+from services.billing.tables.ledger import (
+    closed_days,
+    dimensions,
+    limit_costs,
+    limits,
+    rollups,
+    sealed_days,
+    transactions,
+)
+from services.billing.tables.mandates import audit_log, kept_answers, mandate_subscriptions, mandates
+from services.billing.tables.pricing import price_book, prices, rates
+from services.billing.tables.usage import (
+    cancellations,
+    price_corrections,
+    rerated_mandates,
+    reratings,
+    storage_periods,
+    storage_reports,
+    unposted_events,
+)
+from services.chassis.dead_letter_limit import stopped_consumers_table
+from services.chassis.outbox import outbox_table
+from services.chassis.quarantine import quarantine_table
+
+__all__ = [
+    "accounts",
+    "audit_log",
+    "cancellations",
+    "closed_days",
+    "dimensions",
+    "directory_mandates",
+    "directory_members",
+    "directory_users",
+    "grants",
+    "holds",
+    "kept_answers",
+    "limit_costs",
+    "limits",
+    "mandate_subscriptions",
+    "mandates",
+    "metadata",
+    "outbox",
+    "payment_credits",
+    "payment_refunds",
+    "price_book",
+    "price_corrections",
+    "prices",
+    "promotion_redemptions",
+    "promotions",
+    "provider_permissions",
+    "quarantine",
+    "rates",
+    "recharges",
+    "rerated_mandates",
+    "reratings",
+    "rollups",
+    "sealed_days",
+    "stopped_consumers",
+    "storage_periods",
+    "storage_reports",
+    "subscription_budgets",
+    "transactions",
+    "unposted_events",
+    "unpublished_balances",
+]
+
+outbox = outbox_table(metadata)
+quarantine = quarantine_table(metadata)
+stopped_consumers = stopped_consumers_table(metadata)

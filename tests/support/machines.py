@@ -1,0 +1,65 @@
+"""What the state machines of billing share: a ledger of their own, driven without Kafka and HTTP."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from hypothesis import HealthCheck, Phase, settings
+
+from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
+from services.chassis.database import Database
+from services.chassis.migrations import migrate
+from tests.support.stack import make_postgres
+
+__all__ = ["World", "empty_ledger", "limits"]
+
+T = TypeVar("T")
+FOLDER = Path(__file__).resolve().parents[2] / "services" / "billing" / "migrations"
+
+
+class World:
+    """The database, its loop, and what all runs of a machine saw."""
+
+    def __init__(self, runner: asyncio.Runner, dsn: str, **options: Any) -> None:
+        self._runner = runner
+        self.database = Database(dsn, pool_size=4, **options)
+        self.seen: defaultdict[str, int] = defaultdict(int)
+
+    def wait(self, work: Awaitable[T]) -> T:
+        """Does it in the loop."""
+
+        async def waited() -> T:
+            return await work
+
+        return self._runner.run(waited())
+
+
+@contextmanager
+def empty_ledger(folder: Path, **options: Any) -> Iterator[World]:
+    """An empty ledger on a PostgreSQL of its own; options are those of `Database`."""
+    passwords = {name: RolePasswords(uuid4().hex, uuid4().hex) for name in SERVICES}
+    with make_postgres(folder / "postgres") as server, asyncio.Runner() as runner:
+        runner.run(bootstrap(server.admin_dsn, passwords))
+        owner_dsn = database_dsn(server.admin_dsn, "billing_owner", passwords["billing"].owner)
+        migrate(owner_dsn, schema="billing", folder=FOLDER)
+        made = World(runner, database_dsn(server.admin_dsn, "billing_app", passwords["billing"].app), **options)
+        made.wait(made.database.start())
+        yield made
+        made.wait(made.database.stop())
+
+
+def limits(*, runs: int, steps: int) -> settings:
+    """So many runs of so many steps, the same ones every time."""
+    return settings(
+        max_examples=runs,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
