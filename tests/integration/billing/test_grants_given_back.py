@@ -11,7 +11,7 @@ from services.billing.corrections.run_reratings import RunReratings
 from services.billing.credits.payment_events import CreditPayments, RefundPayments
 from services.chassis.faults import FaultPoints
 from tests.integration.billing.conftest import BillingApi
-from tests.integration.billing.test_grants import CHF, LATER, SOON, START, budget, give, remaining, spend
+from tests.integration.billing.test_grants import CHF, SOON, START, budget, give, remaining, spend
 from tests.support.charging import charge
 from tests.support.events import RawRecord, usage_record, voided_record
 from tests.support.facts import paid, refunded
@@ -89,27 +89,6 @@ async def test_a_dearer_charge_does_not_spend_what_a_cheaper_one_gives_back_to_a
     assert await books.failing() == {}
 
 
-async def test_what_covered_a_debt_is_not_given_back_once_more(
-    api: BillingApi, books: Books, mandate: str, models: tuple[str, str]
-) -> None:
-    cheaper, _ = models
-    at = START - timedelta(days=50, seconds=7)
-    await give(api, budget(mandate, 1, LATER), budget(mandate, 2, FOREVER))
-    usage = tokens(mandate, cheaper, 2000, at)
-    await spend(api, [usage], START)
-    await spend(api, [usage_record(mandate, amount="2")], START)
-    assert await books.pool(mandate) == -3 * CHF
-    await api.price(cheaper, "0.0005")
-    await rerate_from(api, at, START)
-    assert await books.pool(mandate) == -1_500_000
-    await CreditPayments(api.database, clock=lambda: START)([paid(mandate, 10)], [])
-    await spend(api, [voided_record(mandate, usage.event_id)], START)
-    # Of 3 in all, 1.5 came back with the lower price, and went into the debt.
-    assert await books.pool(mandate) == 10 * CHF
-    assert sum(rest for _, rest in await remaining(books, mandate)) == 1_500_000
-    assert await books.failing() == {}
-
-
 async def test_a_rerating_after_a_switch_passes_on_what_is_cheaper_beside_what_is_dearer(
     api: BillingApi, books: Books, mandate: str, models: tuple[str, str]
 ) -> None:
@@ -127,6 +106,10 @@ async def test_a_rerating_after_a_switch_passes_on_what_is_cheaper_beside_what_i
     await api.price(dearer, "0.0015")
     await rerate_from(api, at, datetime.now(UTC))
     assert await books.pool(mandate) == before + 150_000 - 75_000
+    granted = await books.value(
+        "SELECT sum(granted) FROM accounts a JOIN mandates m ON m.no = a.mandate_no WHERE m.id = $1", mandate
+    )
+    assert granted == 2_550_000 + 150_000 - 75_000
     assert await books.failing() == {}
 
 
