@@ -267,14 +267,14 @@ class GrantsModel:
 
     def _pass_on(self, returned: Sequence[tuple[Charge, int, dict[Grant, int]]]) -> None:
         """Money for accounts that the billing model does not use goes where a switch would have moved it, and nothing
-        is spent or covered on the way."""
+        is spent or covered on the way. What is taken is taken first, and spends what there is at its target."""
         for mandate in {charge.place[0] for charge, _, _ in returned}:
-            sums: dict[Place, _Returned] = defaultdict(_Returned)
-            for charge, amount, parts in returned:
+            sums: dict[tuple[Place, bool], _Returned] = defaultdict(_Returned)
+            for charge, amount, parts in sorted(returned, key=lambda each: each[1] > 0):
                 if charge.place[0] == mandate and amount:
-                    sums[charge.place].add(amount, parts)
+                    sums[charge.place, amount > 0].add(amount, parts)
             self._move(
-                [(leg, each.paid, each.parts) for place, each in sums.items() for leg in [self._targets(place)]],
+                [(leg, each.paid, each.parts) for (place, _), each in sums.items() for leg in [self._targets(place)]],
             )
 
     def _targets(self, source: Place) -> list[Place]:

@@ -184,18 +184,19 @@ async def pass_on(
 
 def _legs(moved: Sequence[Moved], receivers: Sequence[sa.RowMapping], grants: Sequence[LockedGrant]) -> list[Leg]:
     """Members' money goes to the pool; the pool's to the members in equal parts, and to those whose usage it was where
-    there are none. What was spent of a grant stays part of one."""
+    there are none. What was spent of a grant stays part of one. What is taken comes before what is given, and apart
+    from it: it spends the grants of who pays it."""
     pool_no = next(each["no"] for each in receivers if each["type"] == "MANDATE")
     members = [each["no"] for each in receivers if each["type"] == "USER"]
-    returned: dict[tuple[int, int | None], _Returned] = defaultdict(_Returned)
-    for each in moved:
+    returned: dict[tuple[int, int | None, bool], _Returned] = defaultdict(_Returned)
+    for each in sorted(moved, key=lambda each: each.amount > 0):
         if each.account_type == "USER":
             between: tuple[int, int | None] = (each.posted_account_no, pool_no)
         else:
             between = pool_no, None if members else each.member_account_no
-        returned[between].add(each, grants)
+        returned[*between, each.amount > 0].add(each, grants)
     legs = []
-    for (source, target), sums in returned.items():
+    for (source, target, _), sums in returned.items():
         targets = members if target is None else [target]
         legs += shares(source, targets, sums.paid, list(sums.parts.values()))
     return legs
