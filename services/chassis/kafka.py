@@ -21,7 +21,7 @@ from services.chassis.partition_records import KafkaRecord
 from services.chassis.records import RecordReader
 from services.chassis.settings import KafkaSettings
 
-__all__ = ["BatchSubscription", "KafkaRecord", "RebalanceListener", "close_producer", "make_producer"]
+__all__ = ["BatchSubscription", "KafkaRecord", "RebalanceListener", "close_producer", "gathering_time", "make_producer"]
 
 RebalanceListener: TypeAlias = ConsumerRebalanceListener
 
@@ -159,12 +159,18 @@ class BatchSubscription:
     def settled_in(self, seconds: float) -> None:
         """Says how long the newest batch took, by which a group that lingers lets the next ones gather."""
         if self._linger_s and self.reader is not None:
-            self.reader.gather(min(self._linger_s, max(LINGER_S_MIN, LINGER_BY_SETTLING * seconds)))
+            self.reader.gather(gathering_time(self._linger_s, seconds))
 
     @property
     def reader(self) -> RecordReader | None:
         """The client below, for positions, end offsets and topics."""
         return self._subscriber.consumer
+
+
+def gathering_time(linger_s: float, settled_s: float) -> float:
+    """For how long, in seconds, a group that lingers for `linger_s` at most gathers after a batch that took
+    `settled_s`."""
+    return min(linger_s, max(LINGER_S_MIN, LINGER_BY_SETTLING * settled_s))
 
 
 def _read_by(broker: KafkaBroker, reader: Callable[..., RecordReader]) -> None:
