@@ -278,7 +278,7 @@ def test_the_audit_finds_the_books_right(up: Machine) -> None:
     assert len(told["checks"]) >= 5
     assert all(check["failing"] == 0 for check in told["checks"])
     # Nobody has limits or storage here, and no day is over.
-    assert {check["name"] for check in told["checks"] if not check["accounts"]} <= {"limits", "sealed", "storage"}
+    assert {check["check"] for check in told["checks"] if not check["accounts"]} <= {"limits", "sealed", "storage"}
 
 
 def test_down_leaves_no_process_and_no_stack_file(up: Machine) -> None:
