@@ -1,8 +1,8 @@
 """Response models of the routes of balances, accounts and transactions."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 from services.billing.ledger.domain import AccountType, BillingModel, ContraAccount, ReferenceType, TransactionType
 from services.chassis.bodies import Amount, AnswerBody, Currency, Time
@@ -136,8 +136,14 @@ class Selection(AnswerBody):
     windows: list[OpenWindow]
 
 
+class PricePart(BaseModel):
+    """A list of prices or a factor, in the form of price files."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 class ExplainedPrice(AnswerBody):
-    """A version of the price book; lists and factors are in the form of price files."""
+    """A version of the price book."""
 
     id: str
     provider: str
@@ -145,8 +151,8 @@ class ExplainedPrice(AnswerBody):
     currency: Currency
     valid_from: Time
     source: str | None
-    lists: list[dict[str, Any]]
-    factors: list[dict[str, Any]]
+    lists: list[PricePart]
+    factors: list[PricePart]
 
 
 class ExplainedRate(AnswerBody):

@@ -150,8 +150,8 @@ def test_what_is_one_of_a_few_is_an_enumeration(surface: Surface) -> None:
     )
     # A word of somebody else's: an AI model, an HTTP status, the type of an event of Stripe.
     free = {"model", "aicoreModel", "status", "type"}
-    # Why somebody cancels usage, in their own words.
-    in_own_words = {("Reversal", "reason"), ("UsageVoided", "reason")}
+    # Why somebody cancels usage or gives credit, in their own words.
+    in_own_words = {(name, "reason") for name in ("Reversal", "UsageVoided", "Promotion", "PromotionOffer")}
     for name, schema in surface.document["components"]["schemas"].items():
         for field, property_ in schema.get("properties", {}).items():
             text = str(property_)
@@ -173,6 +173,8 @@ async def test_a_key_is_described_where_a_repeat_with_it_is_the_same_request(sur
         "billing-authorize-hold",
         "billing-credit",
         "billing-change-model",
+        "billing-give-promotion",
+        "billing-redeem",
         "payments-create-checkout",
         "subscriptions-start",
     }
