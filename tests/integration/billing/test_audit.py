@@ -156,8 +156,8 @@ async def test_books_in_order_fail_no_check(admin: asyncpg.Connection, database:
     mandate = await _mandate(database, model)
     assert await _failures(admin) == set()
     looked = {check.name: check.looked_at for check in await audit(admin)}
-    # The days of a database that tests share stay open.
-    assert {name for name, count in looked.items() if not count} == {"sealed"}, looked
+    # The days of a database that tests share stay open, unless one of them is about that.
+    assert {name for name, count in looked.items() if not count} <= {"sealed"}, looked
     assert mandate.accounts.keys() >= {"pool", "internal", "user_1", "user_2", "admin", "payment_provider"}
 
 
