@@ -7,6 +7,8 @@ MOVE_MONEY = {
     "billing-authorize-hold",
     "billing-change-model",
     "billing-credit",
+    "billing-give-promotion",
+    "billing-redeem",
     "payments-create-checkout",
     "subscriptions-start",
 }
