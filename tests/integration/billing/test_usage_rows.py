@@ -49,6 +49,7 @@ def _row(posting: Posting, *, amount: int = 1_000_001, balance_after: int = -(2*
         recorded_at=since_epoch(AT + timedelta(microseconds=1)),
         day=date(2026, 5, 1),
         derivation=b'{"cost":"1"}' if posting.usage else None,
+        grants=b"5:-7 6:-1" if posting.usage else None,
     )
 
 
@@ -108,6 +109,7 @@ def _compare(found: Any, number: int) -> None:
         "own": False,
         "reference_id": None,
         "created_by_user_id": None,
+        "grants": "5:-7 6:-1",
     }
 
 
