@@ -23,6 +23,8 @@ def grant_changes(account: LockedAccount, posting: Posting, by: int, now: dateti
     balance, which cover a debt. What is given back to a grant whose time is over does neither: it expires. Raises
     ValueError for a grant of which less remains than the posting takes.
     """
+    if by < 0 and not posting.grants and posting.contra_account == "REVENUE" and not posting.passing:
+        return _spending(account.grants, -by, now)
     changes: dict[int, int] = dict(posting.grants)
     if posting.spent is not None:
         changes |= {grant.no: part for grant, part in given_back(account.grants, posting.spent, by)}
@@ -43,6 +45,19 @@ def grant_changes(account: LockedAccount, posting: Posting, by: int, now: dateti
     if beyond > 0 or any(not 0 <= grant.remaining + change <= grant.amount for grant, change in found):
         raise ValueError("a posting takes more of a grant than there is, or gives back more than was taken")
     return found
+
+
+def _spending(grants: Sequence[LockedGrant], amount: int, now: datetime) -> list[GrantChange]:
+    """What a charge spends. No debt is left to cover: there is none where there are grants."""
+    changes = []
+    for grant in grants:
+        if grant.remaining and not grant.is_over(now):
+            taken = min(amount, grant.remaining)
+            changes.append((grant, -taken))
+            amount -= taken
+            if not amount:
+                break
+    return changes
 
 
 def _beyond(posting: Posting, by: int, granted: int, balance: int) -> int:
