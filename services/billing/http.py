@@ -10,7 +10,9 @@ from fastapi import APIRouter, Header, Request
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.money import MICRO_PLACES
+from rappen_contracts.types import NonNegativeBalance, NonNegativeMoney
+from services.billing.errors import InvalidField
+from services.billing.money import MICRO_PLACES, to_micro
 from services.billing.parameters import MandateId
 from services.billing.settings import BillingSettings
 from services.chassis.caller import CurrentCaller
@@ -19,7 +21,7 @@ from services.chassis.database import Database, extend_timeouts
 from services.chassis.exact_json import ExactJsonResponse, ExactJsonRoute
 from services.chassis.requests import LONG_ANSWER_S, deadline_of
 from services.chassis.state import of_state
-from services.chassis.validation import value_fault
+from services.chassis.validation import Texts, value_fault
 
 __all__ = [
     "NUMBER_END",
@@ -34,6 +36,7 @@ __all__ = [
     "TakeTime",
     "WholeNumber",
     "long_time",
+    "micro_chf",
     "require_mandate_admin",
     "require_mandate_member",
     "router",
@@ -117,6 +120,18 @@ NonNegativeNumber = Annotated[
     ChfNumber, Field(ge=0), WithJsonSchema({"type": "number", "minimum": 0, "exclusiveMaximum": NUMBER_END})
 ]
 WholeNumber = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
+
+
+def micro_chf(money: NonNegativeMoney | NonNegativeBalance, field: str, *, currency: Texts) -> int:
+    """An amount of a body, which stands in `field`, in micro-CHF; `currency` says what is wrong with another one."""
+    if money.currency != "CHF":
+        raise InvalidField(f"{field}.currency", **currency)
+    try:
+        return to_micro(money.amount)
+    except ValueError:
+        raise InvalidField(
+            f"{field}.amount", en="at most six decimals", de="höchstens sechs Nachkommastellen"
+        ) from None
 
 
 def _said(text: str) -> str:

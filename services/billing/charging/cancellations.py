@@ -27,6 +27,7 @@ from services.chassis.statements import one_of
 __all__ = [
     "Cancellation",
     "EventKey",
+    "given_events",
     "insert_cancellations",
     "read_cancellations",
     "read_charges",
@@ -53,7 +54,8 @@ class Cancellation(NamedTuple):
         return self.mandate_no, self.event_id
 
 
-def _given(keys: Collection[EventKey]) -> sa.TableValuedAlias:
+def given_events(keys: Collection[EventKey]) -> sa.TableValuedAlias:
+    """Usage events as rows (mandate_no, event_id) of a statement: two parameters, however many there are."""
     numbers = sa.literal([number for number, _ in keys], sa.ARRAY(sa.Integer))
     event_ids = sa.literal([event_id for _, event_id in keys], sa.ARRAY(sa.Uuid))
     return sa.func.unnest(numbers, event_ids).table_valued("mandate_no", "event_id").render_derived(name="given")
@@ -67,7 +69,7 @@ async def read_cancellations(connection: AsyncConnection, keys: Collection[Event
     """The cancellations of these usage events, of those that have one."""
     if not keys:
         return {}
-    given, columns = _given(keys), cancellations.c
+    given, columns = given_events(keys), cancellations.c
     read = sa.select(columns.mandate_no, columns.event_id, columns.reason, columns.cancelled_by_user_id)
     rows = await connection.execute(read.select_from(given.join(cancellations, _named(cancellations, given))))
     found = [Cancellation(*row) for row in rows]
@@ -83,10 +85,10 @@ async def insert_cancellations(connection: AsyncConnection, cancelled: Sequence[
 
 async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) -> Sequence[sa.RowMapping]:
     """The charges of these usage events, of those that were charged, with the type of the account that paid; in the
-    order in which they are given. `amount` is what was paid in all, corrections of the price included."""
+    order in which they are given."""
     if not keys:
         return []
-    given, columns = _given(keys), transactions.c
+    given, columns = given_events(keys), transactions.c
     of_usage = sa.and_(_named(transactions, given), ~columns.own)
     posted = sa.and_(accounts.c.mandate_no == columns.mandate_no, accounts.c.no == columns.posted_account_no)
     read = sa.select(
@@ -95,7 +97,6 @@ async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) 
         columns.member_account_no,
         columns.posted_account_no,
         columns.seq,
-        (columns.amount - _corrected()).label("amount"),
         columns.reference_type,
         columns.occurred_at,
         columns.period_day,
@@ -108,23 +109,11 @@ async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) 
     return sorted(rows, key=lambda row: place[row["mandate_no"], row["event_id"]])
 
 
-def _corrected() -> sa.ColumnElement[int]:
-    """How the corrections of a charge moved its account, in micro-CHF."""
-    correction, named = transactions.alias("correction"), price_corrections.c
-    of_charge = sa.and_(named.mandate_no == transactions.c.mandate_no, named.event_id == transactions.c.event_id)
-    its_row = sa.and_(
-        correction.c.mandate_no == named.mandate_no, correction.c.event_id == named.correction_id, correction.c.own
-    )
-    rows = price_corrections.join(correction, its_row)
-    moved = sa.cast(sa.func.coalesce(sa.func.sum(correction.c.amount), 0), sa.BigInteger)
-    return sa.select(moved).select_from(rows).where(of_charge).correlate(transactions).scalar_subquery()
-
-
 async def read_spent(connection: AsyncConnection, keys: Collection[EventKey]) -> dict[EventKey, Spent]:
     """What the charges of these usage events were paid from, corrections of the price included."""
     if not keys:
         return {}
-    given, columns, named = _given(keys), transactions.c, price_corrections.c
+    given, columns, named = given_events(keys), transactions.c, price_corrections.c
     charges = sa.select(columns.mandate_no, columns.event_id, columns.amount, columns.grants).select_from(
         given.join(transactions, sa.and_(_named(transactions, given), ~columns.own))
     )
@@ -151,7 +140,7 @@ async def unpark(connection: AsyncConnection, keys: Collection[EventKey]) -> Non
     """
     if not keys:
         return
-    given, columns = _given(keys), unposted_events.c
+    given, columns = given_events(keys), unposted_events.c
     parked = sa.and_(_named(unposted_events, given), ~columns.own, waiting(unposted_events))
     lock = sa.select(columns.mandate_no, columns.event_id).select_from(given.join(unposted_events, parked))
     try:
@@ -159,7 +148,7 @@ async def unpark(connection: AsyncConnection, keys: Collection[EventKey]) -> Non
     except LockNotAvailableError as error:
         raise Contended("parked usage is being priced") from error
     if found:
-        taken = _given([(row.mandate_no, row.event_id) for row in found])
+        taken = given_events([(row.mandate_no, row.event_id) for row in found])
         settle = sa.update(unposted_events).where(_named(unposted_events, taken), ~columns.own)
         await connection.execute(settle.values(reason="CANCELLED", detail="", currency=None, event=None))
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.charging.cancellations import EventKey
+from services.billing.charging.cancellations import EventKey, given_events
 from services.billing.tables import price_corrections
 
 __all__ = ["PriceCorrection", "insert_price_corrections", "read_standing"]
@@ -28,10 +28,7 @@ async def read_standing(connection: AsyncConnection, keys: Collection[EventKey])
     """The newest correction of these usage events, of those that have one."""
     if not keys:
         return {}
-    numbers = sa.literal([number for number, _ in keys], sa.ARRAY(sa.Integer))
-    event_ids = sa.literal([event_id for _, event_id in keys], sa.ARRAY(sa.Uuid))
-    given = sa.func.unnest(numbers, event_ids).table_valued("mandate_no", "event_id").render_derived(name="given")
-    columns = price_corrections.c
+    given, columns = given_events(keys), price_corrections.c
     named = sa.and_(columns.mandate_no == given.c.mandate_no, columns.event_id == given.c.event_id)
     read = sa.select(columns.mandate_no, *(columns[name] for name in PriceCorrection._fields))
     event = (columns.mandate_no, columns.event_id)

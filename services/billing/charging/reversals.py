@@ -122,7 +122,7 @@ def _reversal(row: sa.RowMapping, spent: Spent, cancellation: Cancellation, mode
         member_account_no=row["member_account_no"],
         posted_account_no=row["posted_account_no"],
         transaction_type="ADJUSTMENT",
-        amount=row["amount"],
+        amount=spent.total,
         contra_account="REVENUE",
         reference_type=row["reference_type"],
         reference_id=str(transaction_id(row["posted_account_no"], row["seq"])),
@@ -141,7 +141,7 @@ def _model(mandates: Mapping[int, LockedTerms], row: sa.RowMapping) -> BillingMo
 
 def _moved(row: sa.RowMapping, spent: Spent) -> Moved:
     accounts = row["account_type"], row["posted_account_no"], row["member_account_no"]
-    return Moved(row["mandate_no"], *accounts, row["amount"], spent, reversal_id(*_key(row)))
+    return Moved(row["mandate_no"], *accounts, spent.total, spent, reversal_id(*_key(row)))
 
 
 def is_used(kind: AccountType, model: BillingModel) -> bool:

@@ -8,13 +8,13 @@ from rappen_contracts.types import NonNegativeMoney
 from services.billing.checks.limits import Limit, LimitKind, LimitPeriod, month_of
 from services.billing.checks.repository import read_limits, replace_limits
 from services.billing.errors import InvalidField
-from services.billing.http import TakeTime
+from services.billing.http import TakeTime, micro_chf
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.errors import MandateUnknown
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.queries import find_mandate
 from services.billing.mandates.repository import lock_mandate
-from services.billing.money import money_json, to_micro
+from services.billing.money import money_json
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -22,6 +22,7 @@ from services.chassis.database import Database
 __all__ = ["LIMITS_MAX", "GivenLimit", "set_limits", "show_limits"]
 
 LIMITS_MAX = 2_000
+_IN_CHF = {"en": "a limit is in CHF", "de": "ein Limit ist in CHF"}
 
 
 class GivenLimit(NamedTuple):
@@ -86,18 +87,7 @@ def _limits(given: Sequence[GivenLimit]) -> Iterable[Limit]:
                 de="ein Limit mit dieser Art, diesem Schlüssel und dieser Periode steht schon davor",
             )
         seen.add(each[:3])
-        yield Limit(each.kind, each.key, each.period, _micros(f"{number}.limit", each.limit))
-
-
-def _micros(field: str, limit: NonNegativeMoney) -> int:
-    if limit.currency != "CHF":
-        raise InvalidField(f"{field}.currency", en="a limit is in CHF", de="ein Limit ist in CHF")
-    try:
-        return to_micro(limit.amount)
-    except ValueError:
-        raise InvalidField(
-            f"{field}.amount", en="at most six decimals", de="höchstens sechs Nachkommastellen"
-        ) from None
+        yield Limit(each.kind, each.key, each.period, micro_chf(each.limit, f"{number}.limit", currency=_IN_CHF))
 
 
 def _shown(limits: Iterable[Limit]) -> list[dict[str, Any]]:

@@ -25,11 +25,12 @@ from services.billing.credits.repository import (
     read_promotion,
 )
 from services.billing.errors import AmountAboveCeiling, InvalidField
+from services.billing.http import micro_chf
 from services.billing.mandates.answers import KeyedRequest, answer_once
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.repository import lock_mandate
-from services.billing.money import money_json, to_micro
+from services.billing.money import money_json
 from services.billing.pricing import utc_text
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
@@ -39,6 +40,7 @@ __all__ = ["Offer", "give_promotion", "redeem_code"]
 
 # In place of a mandate's number where a promotion is for whoever redeems its code.
 _ANY_MANDATE = 0
+_IN_CHF = {"en": "a promotion is in CHF", "de": "eine Gutschrift ist in CHF"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +149,7 @@ def _promotion_json(promotion: Promotion, mandate_id: str | None) -> dict[str, A
 
 
 def _micros(amount: NonNegativeMoney, amount_max: Decimal) -> int:
-    if amount.currency != "CHF":
-        raise InvalidField("amount.currency", en="a promotion is in CHF", de="eine Gutschrift ist in CHF")
-    try:
-        micros = to_micro(amount.amount)
-    except ValueError:
-        raise InvalidField("amount.amount", en="at most six decimals", de="höchstens sechs Nachkommastellen") from None
+    micros = micro_chf(amount, "amount", currency=_IN_CHF)
     if micros <= 0:
         raise InvalidField("amount.amount", en="more than 0 is expected", de="mehr als 0 wird erwartet")
     if amount.amount > amount_max:

@@ -100,6 +100,11 @@ class Spent(NamedTuple):
     paid: int
     grants: Mapping[int, int]
 
+    @property
+    def total(self) -> int:
+        """What was paid in all."""
+        return self.paid + sum(self.grants.values())
+
 
 @dataclass(slots=True)
 class LockedAccount:

@@ -129,14 +129,10 @@ async def update_grants(connection: AsyncConnection, changed: Sequence[LockedGra
         )
 
 
-async def accounts_with_due_grants(
-    connection: AsyncConnection, *, now: datetime, limit: int, mandate_no: int | None = None
-) -> list[tuple[int, int]]:
+async def accounts_with_due_grants(connection: AsyncConnection, *, now: datetime, limit: int) -> list[tuple[int, int]]:
     """Accounts, as (mandate, account), with at most `limit` grants whose time is over, those first that are over for
-    longest; of one mandate, where it is given."""
+    longest."""
     due = sa.select(grants.c.mandate_no, grants.c.account_no).where(grants.c.open, grants.c.expires_at <= now)
-    if mandate_no is not None:
-        due = due.where(grants.c.mandate_no == mandate_no)
     oldest = due.order_by(grants.c.expires_at).limit(limit).subquery()
     rows = await connection.execute(sa.select(oldest.c.mandate_no, oldest.c.account_no).distinct())
     return [(row.mandate_no, row.account_no) for row in rows]

@@ -116,11 +116,11 @@ def move_accounts(
     revenue."""
     moving = _Moving(PreparedPostings(accounts, [], {}, [], [], [], now), contras, calendars, since_epoch(now))
     granted = [account for account in accounts.values() if account.grants]
-    moving.expire(granted, now)
+    moving.expire(granted)
     for posting in postings:
         moving.move(posting)
     # What a reversal gave back to a grant whose time is over.
-    moving.expire(granted, now)
+    moving.expire(granted)
     return moving.prepared
 
 
@@ -133,8 +133,9 @@ class _Moving:
     calendars: Mapping[int, Calendar]
     recorded_at: int
 
-    def expire(self, accounts: Sequence[LockedAccount], now: datetime) -> None:
+    def expire(self, accounts: Sequence[LockedAccount]) -> None:
         """Takes back what remains of grants whose time is over."""
+        now = self.prepared.now
         for account in accounts:
             for grant in account.grants:
                 if grant.is_due(now):

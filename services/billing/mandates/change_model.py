@@ -7,7 +7,7 @@ from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.answers import KeyedRequest, answer_once
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.switch_model import switch_model
-from services.billing.money import from_micro
+from services.billing.money import money_json
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -37,7 +37,7 @@ async def change_model(
             return {
                 "oldModel": done.old_model,
                 "newModel": done.new_model,
-                "migratedAmount": {"amount": format(from_micro(done.migrated), "f"), "currency": "CHF"},
+                "migratedAmount": money_json(done.migrated),
                 "userCount": done.user_count,
             }
 

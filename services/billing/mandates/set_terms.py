@@ -4,18 +4,21 @@ from decimal import Decimal
 from typing import Any
 
 from rappen_contracts.types import NonNegativeBalance
-from services.billing.errors import AmountAboveCeiling, InvalidField
+from services.billing.errors import AmountAboveCeiling
+from services.billing.http import micro_chf
 from services.billing.ledger.keys import AccountKey, ensure_accounts
 from services.billing.ledger.low_balances import note_low_balances_of_mandate
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.repository import lock_mandate, write_terms
-from services.billing.money import from_micro, to_micro
+from services.billing.money import money_json
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 
 __all__ = ["set_terms"]
+
+_IN_CHF = {"en": "a credit limit is in CHF", "de": "ein Kreditlimit ist in CHF"}
 
 
 async def set_terms(
@@ -47,20 +50,12 @@ async def set_terms(
             after={"markupPercent": markup_percent, "creditLimit": limit},
             now=now,
         )
-    money = None if limit is None else {"amount": format(from_micro(limit), "f"), "currency": "CHF"}
-    return {"markupPercent": markup_percent, "creditLimit": money}
+    return {"markupPercent": markup_percent, "creditLimit": None if limit is None else money_json(limit)}
 
 
 def _micros(limit: NonNegativeBalance, limit_max: Decimal) -> int:
     """A credit limit as the ledger has it, up to the platform's ceiling."""
-    if limit.currency != "CHF":
-        raise InvalidField("creditLimit.currency", en="a credit limit is in CHF", de="ein Kreditlimit ist in CHF")
-    try:
-        micros = to_micro(limit.amount)
-    except ValueError:
-        raise InvalidField(
-            "creditLimit.amount", en="at most six decimals", de="höchstens sechs Nachkommastellen"
-        ) from None
+    micros = micro_chf(limit, "creditLimit", currency=_IN_CHF)
     if limit.amount > limit_max:
         raise AmountAboveCeiling("creditLimit.amount", limit_max)
     return micros
