@@ -14,7 +14,8 @@ from services.billing.pricing.dependencies import CurrentTariffs
 from services.billing.reports.balances import list_balances, show_balance, show_markup
 from services.billing.reports.bodies import Balance, Explanation, Markup, MovementRow
 from services.billing.reports.explain_transaction import explain_transaction
-from services.billing.reports.transactions import Scope, list_transactions
+from services.billing.reports.scope import Scope
+from services.billing.reports.transactions import list_transactions
 from services.chassis.bodies import IDENTIFIER_SCHEMA
 from services.chassis.caller import Caller, CurrentCaller, require_person
 from services.chassis.operations import Access, operation

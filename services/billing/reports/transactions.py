@@ -1,6 +1,5 @@
 """Reads of the ledger within a caller's scope."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,12 +11,11 @@ from services.billing.ledger.domain import transaction_id, transaction_place
 from services.billing.mandates.queries import display_name
 from services.billing.money import from_micro
 from services.billing.reports.errors import TransactionUnknown
+from services.billing.reports.scope import Scope
 from services.billing.tables import accounts, dimensions, directory_mandates, mandates, transactions
-from services.chassis.caller import Caller
 from services.chassis.database import Database
-from services.chassis.statements import one_of
 
-__all__ = ["Scope", "find_transaction", "list_transactions", "place_of", "read_transaction", "transaction_json"]
+__all__ = ["find_transaction", "list_transactions", "place_of", "read_transaction", "transaction_json"]
 
 
 def _account_of(account: sa.FromClause, number: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
@@ -52,40 +50,32 @@ _ROWS = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scope:
-    """What a caller may see of the ledger: which mandates, and which of their rows, as conditions."""
+# Whose a row is (S2).
+_USER_ID = sa.func.coalesce(transactions.c.created_by_user_id, _member.c.user_id)
 
-    mandates: sa.ColumnElement[bool]
-    rows: sa.ColumnElement[bool]
 
-    @classmethod
-    def of(cls, caller: Caller) -> "Scope":
-        """Everything for a system administrator; else administered mandates, own rows, and administered instances,
-        whose administrators need not be members of the instances' mandates."""
-        only, mandate = caller.context_mandate, mandates.c.id
-        if caller.system_admin:
-            return cls(sa.true() if only is None else mandate == only, sa.true())
-        visible = caller.mandates.keys() | caller.instance_mandates
-        shown = [each for each in visible if only is None or each == only]
-        administered = [each for each in shown if caller.mandates.get(each, False)]
-        spender = sa.func.coalesce(transactions.c.created_by_user_id, _member.c.user_id)
-        rows = sa.or_(
-            one_of(mandate, sorted(administered)),
-            one_of(dimensions.c.feature_instance_id, sorted(caller.instances)),
-            sa.and_(one_of(mandate, sorted(caller.mandates)), spender == caller.user_id),
-        )
-        return cls(one_of(mandate, sorted(shown)), rows)
+def _rows_of(scope: Scope) -> sa.Select[Any]:
+    """The rows of one mandate that the scope shows, and of which of them it shows the balance."""
+    shown = scope.shows_row(mandates.c.id, _USER_ID, dimensions.c.feature_instance_id)
+    return _ROWS.add_columns(scope.shows_balance(mandates.c.id, _USER_ID).label("balance_shown")).where(shown)
 
 
 async def list_transactions(database: Database, scope: Scope, *, limit: int, offset: int) -> list[dict[str, Any]]:
     """A page of the scope's rows, the newest first."""
     # Each mandate gives its newest by its own index before they are merged, so that a list costs the same whatever the
     # size of the ledger.
-    newest = _ROWS.where(scope.rows).order_by(*_newest_first(transactions.c)).limit(limit + offset).lateral("newest")
-    page = _named(newest).where(scope.mandates).order_by(*_newest_first(newest.c)).limit(limit).offset(offset)
+    newest = _rows_of(scope).order_by(*_newest_first(transactions.c)).limit(limit + offset).lateral("newest")
+    page = (
+        _named(newest)
+        .where(scope.shows_mandate(mandates.c.id))
+        .order_by(*_newest_first(newest.c))
+        .limit(limit)
+        .offset(offset)
+    )
     async with database.reading() as connection:
-        return [transaction_json(row) for row in (await connection.execute(page)).mappings()]
+        return [
+            transaction_json(row) for row in (await connection.execute(page.limit(limit).offset(offset))).mappings()
+        ]
 
 
 async def read_transaction(
@@ -93,7 +83,9 @@ async def read_transaction(
 ) -> dict[str, Any]:
     """One row, by its number in its account's chain."""
     in_chain = sa.and_(transactions.c.posted_account_no == posted_account_no, transactions.c.seq == seq)
-    read = _named(_ROWS.where(in_chain).lateral("one")).where(mandates.c.no == mandate_no)
+    read = _named(_ROWS.add_columns(sa.true().label("balance_shown")).where(in_chain).lateral("one")).where(
+        mandates.c.no == mandate_no
+    )
     return transaction_json((await connection.execute(read)).mappings().one())
 
 
@@ -115,7 +107,9 @@ async def find_transaction(
     """One row of the scope, by its number in its account's chain; None where the scope has no such row."""
     in_chain = sa.and_(transactions.c.posted_account_no == posted_account_no, transactions.c.seq == seq)
     of_account = sa.select(accounts.c.mandate_no).where(accounts.c.no == posted_account_no).scalar_subquery()
-    read = _named(_ROWS.where(in_chain, scope.rows).lateral("one")).where(scope.mandates, mandates.c.no == of_account)
+    read = _named(_rows_of(scope).where(in_chain).lateral("one")).where(
+        scope.shows_mandate(mandates.c.id), mandates.c.no == of_account
+    )
     found: sa.RowMapping | None = (await connection.execute(read)).mappings().one_or_none()
     return found
 
@@ -151,8 +145,7 @@ def transaction_json(row: sa.RowMapping) -> dict[str, Any]:
         "mandateId": row["mandate_id"],
         "mandateName": display_name(row["label"], row["name"], row["mandate_id"]),
         "referenceId": row["reference_id"] or (str(row["event_id"]) if usage else None),
-        # Usage of an UNLIMITED mandate moves nobody's balance.
-        "balanceAfter": None if row["moved_type"] == "INTERNAL" else from_micro(row["balance_after"]),
+        "balanceAfter": from_micro(row["balance_after"]) if _has_balance(row) else None,
         "processingTime": _seconds(row["processing_time_ms"]),
         "bytesSent": row["bytes_sent"],
         "bytesReceived": row["bytes_received"],
@@ -161,6 +154,11 @@ def transaction_json(row: sa.RowMapping) -> dict[str, Any]:
         "outputTokens": row["output_tokens"],
         "recordedAt": row["recorded_at"],
     }
+
+
+def _has_balance(row: sa.RowMapping) -> bool:
+    """Usage of an UNLIMITED mandate moves nobody's balance; others are not everybody's to see."""
+    return row["moved_type"] != "INTERNAL" and bool(row["balance_shown"])
 
 
 def _description(row: sa.RowMapping) -> str:
