@@ -1,0 +1,58 @@
+"""What answers of lists have in common."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from services.chassis.bodies import AnswerBody
+from services.chassis.lists.columns import Operator
+from services.chassis.lists.pagination import Number, PageRequest
+
+__all__ = ["PageInfo", "page_info"]
+
+# What a filter of a list compares with.
+FilterValue = str | bool | Number | None
+
+
+class SortRule(AnswerBody):
+    """One column to sort by."""
+
+    field: str
+    direction: Literal["asc", "desc"] = "asc"
+
+
+class FilterRule(AnswerBody):
+    """A condition on a column, as it was read."""
+
+    operator: Operator
+    value: FilterValue | list[FilterValue] = None
+
+
+class PageInfo(AnswerBody):
+    """Which page an answer holds."""
+
+    current_page: int
+    page_size: int
+    total_items: int
+    total_pages: int
+    sort: list[SortRule]
+    filters: dict[str, FilterRule | FilterValue | list[FilterValue]]
+
+
+def page_info(request: PageRequest, total: int) -> dict[str, Any]:
+    """The `pagination` of an answer: the page that was asked for, and how many there are."""
+    given = request.given
+    filters: dict[str, Any] = {name: _plain(each) for name, each in given.filters.items()}
+    return {
+        "currentPage": given.page,
+        "pageSize": given.page_size,
+        "totalItems": total,
+        "totalPages": -(-total // given.page_size),
+        "sort": [{"field": each.field, "direction": each.direction} for each in given.sort],
+        "filters": filters,
+    }
+
+
+def _plain(entry: Any) -> Any:
+    if isinstance(entry, Sequence) or not hasattr(entry, "operator"):
+        return entry
+    return {"operator": entry.operator, "value": entry.value}
