@@ -1,4 +1,4 @@
-"""GET /api/billing/balance, /balance/{mandateId}, /markup, /providers, /transactions, /transactions/{id}/explain."""
+"""GET /api/billing/balance, /balance/{mandateId}, /markup, /providers, /transactions/{id}/explain."""
 
 from decimal import Decimal
 from typing import Annotated, Any
@@ -9,13 +9,12 @@ from pydantic import WithJsonSchema
 from services.billing.checks.providers import list_providers, list_providers_of_member
 from services.billing.errors import MalformedParameter
 from services.billing.http import Context, require_mandate_member, router
-from services.billing.parameters import IdOf, IntegerOf, MandateId
+from services.billing.parameters import IdOf, MandateId
 from services.billing.pricing.dependencies import CurrentTariffs
 from services.billing.reports.balances import list_balances, show_balance, show_markup
-from services.billing.reports.bodies import Balance, Explanation, Markup, MovementRow
+from services.billing.reports.bodies import Balance, Explanation, Markup
 from services.billing.reports.explain_transaction import explain_transaction
 from services.billing.reports.scope import Scope
-from services.billing.reports.transactions import list_transactions
 from services.chassis.bodies import IDENTIFIER_SCHEMA
 from services.chassis.caller import Caller, CurrentCaller, require_person
 from services.chassis.operations import Access, operation
@@ -99,28 +98,6 @@ async def get_providers(
     if caller.system_admin and not mandates:
         return await list_providers(context.database, tariffs, context.settings)
     return await list_providers_of_member(context.database, tariffs, context.settings, mandates, user)
-
-
-@api.get(
-    "/api/billing/transactions",
-    dependencies=[Depends(require_person)],
-    **operation(
-        "billing-list-transactions",
-        "The transactions in the caller's scope, newest first.",
-        access=Access.PERSON,
-        limit=30,
-        context=True,
-        answer=list[MovementRow],
-        refuses=(422,),
-    ),
-)
-async def get_transactions(
-    context: Context,
-    caller: CurrentCaller,
-    limit: Annotated[int, Query(), IntegerOf("limit", least=1, most=500)] = 50,
-    offset: Annotated[int, Query(), IntegerOf("offset", least=0)] = 0,
-) -> list[dict[str, Any]]:
-    return await list_transactions(context.database, Scope.of(caller), limit=limit, offset=offset)
 
 
 @api.get(

@@ -18,7 +18,7 @@ from services.chassis.caller import Caller, CurrentCaller, Forbidden
 from services.chassis.database import Database
 from services.chassis.statements import one_of
 
-__all__ = ["RequestedScope", "Scope", "ScopeName", "requested_scope"]
+__all__ = ["RequestedScope", "Scope", "ScopeName", "requested_mandate", "requested_scope"]
 
 ScopeName = Literal["personal", "mandate", "all"]
 _Column = sa.ColumnElement[Any]
@@ -107,6 +107,13 @@ async def requested_scope(
     scope = Scope.of(caller, cast("ScopeName", name), mandate_id=mandate_id, only_mine=only_mine)
     if mandate_id is not None and caller.system_admin:
         await _require_mandate(context.database, mandate_id)
+    return scope
+
+
+async def requested_mandate(database: Database, caller: Caller, mandate_id: str) -> Scope:
+    """All of a mandate that the caller may see; 404 where there is none of that id, to those who may know that."""
+    scope = Scope.of(caller, "mandate", mandate_id=mandate_id)
+    await _require_mandate(database, mandate_id)
     return scope
 
 
