@@ -18,6 +18,7 @@ __all__ = [
     "ListQuery",
     "Lookup",
     "LookupAnswer",
+    "Member",
     "PageAnswer",
     "ProvidersReset",
     "SliceAnswer",
@@ -102,6 +103,17 @@ class LookupAnswer(Wire):
     """The users that exist and may be seen."""
 
     items: list[NamedUser]
+
+
+class Member(Wire):
+    """A member of a mandate, by name; a text that nobody knows is empty."""
+
+    id: str
+    username: str
+    email: str
+    first_name: str
+    last_name: str
+    display_name: str
 
 
 class Imported(Wire):

@@ -28,6 +28,7 @@ __all__ = [
     "instance_mandate",
     "invitation",
     "list_invitations",
+    "members_of",
     "page_of_entries",
     "users_named",
 ]
@@ -111,6 +112,19 @@ async def users_named(database: Database, ids: Sequence[str], view: View) -> lis
     statement = _select(KIND_BY_NAME["user"], view).where(one_of(tables.users.c.id, ids)).order_by(tables.users.c.id)
     async with database.reading() as connection:
         return [User.of_row(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
+async def members_of(database: Database, mandate_id: str) -> list[User] | None:
+    """The enabled members of a mandate by what they are called; None where there is no such mandate."""
+    member = tables.memberships.c
+    real = sa.select(member.user_id).where(member.mandate_id == mandate_id, member.enabled, ~member.pending)
+    users = _select(KIND_BY_NAME["user"], View(None)).where(tables.users.c.id.in_(real), tables.users.c.enabled)
+    known = sa.select(sa.exists().where(tables.mandates.c.id == mandate_id))
+    async with list_reading(database, statement_s=LIST_STATEMENT_S) as connection:
+        if not await connection.scalar(known):
+            return None
+        rows = await connection.execute(users.order_by(_display_name(), tables.users.c.id))
+        return [User.of_row(dict(row)) for row in rows.mappings()]
 
 
 async def list_invitations(
