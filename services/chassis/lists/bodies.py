@@ -1,11 +1,11 @@
 """What answers of lists have in common."""
 
-from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
 from services.chassis.bodies import AnswerBody
 from services.chassis.lists.columns import Operator
-from services.chassis.lists.pagination import Number, PageRequest
+from services.chassis.lists.pagination import Condition, Number, PageRequest
 
 __all__ = ["PageInfo", "page_info"]
 
@@ -53,6 +53,9 @@ def page_info(request: PageRequest, total: int) -> dict[str, Any]:
 
 
 def _plain(entry: Any) -> Any:
-    if isinstance(entry, Sequence) or not hasattr(entry, "operator"):
-        return entry
-    return {"operator": entry.operator, "value": entry.value}
+    if isinstance(entry, Condition):
+        return {"operator": entry.operator, "value": _plain(entry.value)}
+    if isinstance(entry, list):
+        return [_plain(each) for each in entry]
+    # A whole number may have more digits than the JSON encoder takes of one.
+    return Decimal(entry) if isinstance(entry, int) and not isinstance(entry, bool) else entry

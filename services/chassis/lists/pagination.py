@@ -14,7 +14,7 @@ from services.chassis.lists.errors import PaginationFault
 from services.chassis.lists.values import read_filter
 from services.chassis.operations import reference
 
-__all__ = ["Number", "PageRequest", "Pagination", "PaginationText", "SortedBy", "parse_pagination"]
+__all__ = ["Condition", "Number", "PageRequest", "Pagination", "PaginationText", "SortedBy", "parse_pagination"]
 
 VALUES_MAX = 1000
 FILTERS_MAX = 50
