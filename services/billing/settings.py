@@ -48,4 +48,11 @@ class BillingSettings(ServiceSettings):
     # How long after its end (UTC) a day of the ledger is closed and sealed: what a worker that stood still, or whose
     # clock is behind, still has to record by then is recorded on the next day.
     seal_after_s: int = Field(default=900, ge=0, le=10**9)
+    # Lists: rows of a page, distinct values of a column in an answer, seconds that one statement may take the database.
+    page_size_max: int = Field(default=1000, ge=1, le=10_000)
+    filter_values_max: int = Field(default=10_000, ge=1, le=1_000_000)
+    list_statement_s: float = Field(default=4.0, gt=0, le=600)
+    # Exports that a process runs at once, each with a connection of its own, and the seconds that one may take in all.
+    exports_max: int = Field(default=2, ge=1, le=100)
+    export_s: float = Field(default=600.0, gt=0, le=86_400)
     database_pool_size: int = Field(default=8, ge=2, le=100)

@@ -42,7 +42,7 @@ from services.billing.mandates.switch_model import switch_model
 from services.billing.pricing import PriceList, PriceVersion, version_to_text
 from services.billing.pricing.repository import add_versions, lock_revision, raise_revision
 from services.billing.reports.explain_transaction import explain_transaction
-from services.billing.reports.transactions import Scope
+from services.billing.reports.scope import Scope
 from services.chassis.caller import Caller
 from services.chassis.database import driver_connection
 from services.chassis.faults import FaultPoints

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.billing.reports.errors import TransactionUnknown
 from services.billing.reports.explain_transaction import explain_transaction
-from services.billing.reports.transactions import Scope
+from services.billing.reports.scope import Scope
 from services.billing.settings import BillingSettings
 from services.chassis.arguments import operator_database
 from services.chassis.caller import Caller

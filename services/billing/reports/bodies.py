@@ -6,8 +6,20 @@ from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 from services.billing.ledger.domain import AccountType, BillingModel, ContraAccount, ReferenceType, TransactionType
 from services.chassis.bodies import Amount, AnswerBody, Currency, Time
+from services.chassis.lists.bodies import PageInfo
 
-__all__ = ["Account", "Balance", "Explanation", "Markup", "MovementRow"]
+__all__ = [
+    "Account",
+    "Balance",
+    "Explanation",
+    "MandateBalance",
+    "Markup",
+    "MemberBalance",
+    "MovementPage",
+    "MovementRow",
+    "MovementSlice",
+    "UserMovementRow",
+]
 
 # An exact decimal with all its digits, never with an exponent.
 DecimalText = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"})]
@@ -73,6 +85,54 @@ class MovementRow(AnswerBody):
     error_count: int | None
     input_tokens: int | None
     output_tokens: int | None
+
+
+class UserMovementRow(MovementRow):
+    """A row of the ledger and whose it is; without anybody userName is empty."""
+
+    user_id: str | None
+    user_name: str
+
+
+class MovementPage(AnswerBody):
+    """A page of rows. Without a page that was asked for, or without any mandate, `pagination` is null."""
+
+    items: list[UserMovementRow]
+    pagination: PageInfo | None
+
+
+class MovementSlice(AnswerBody):
+    """Rows behind a cursor; `nextCursor` is null at the end."""
+
+    items: list[UserMovementRow]
+    next_cursor: str | None
+
+
+class MandateBalance(AnswerBody):
+    """What a mandate has: its members' budgets or its pool, and the settings that decide on them."""
+
+    mandate_id: str
+    mandate_name: str
+    total_balance: Amount
+    user_count: int
+    warning_threshold_percent: Amount
+    billing_model: BillingModel
+    default_user_credit: Amount
+    block_on_zero_balance: bool
+
+
+class MemberBalance(AnswerBody):
+    """A member's account; where the pool pays, its balance is 0."""
+
+    account_id: str
+    mandate_id: str
+    mandate_name: str
+    user_id: str
+    user_name: str
+    balance: Amount
+    warning_threshold: Amount
+    is_warning: bool
+    enabled: bool
 
 
 class ExplainedCost(BaseModel):

@@ -18,7 +18,8 @@ from services.billing.pricing.kept_tariff import StoredPrice, StoredRate, kept_t
 from services.billing.pricing.repository import readable_time
 from services.billing.reports.errors import TransactionUnknown
 from services.billing.reports.explanation import Related, explanation_json
-from services.billing.reports.transactions import Scope, find_transaction, place_of
+from services.billing.reports.scope import Scope
+from services.billing.reports.transactions import find_transaction, place_of
 from services.billing.tables import grants, holds, payment_credits, prices, rates, transactions
 from services.chassis.database import Database
 from services.chassis.statements import one_of
