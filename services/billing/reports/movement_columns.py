@@ -83,9 +83,7 @@ def movement_columns(extent: Extent) -> Columns:
             _number("inputTokens", row.input_tokens),
             _number("outputTokens", row.output_tokens),
             Column("recordedAt", "time", row.recorded_at, nullable=False),
-            Column(
-                "userId", "text", USER_ID, _MEMBER, searchable=True, equals=lambda values: _is_of_user(extent, values)
-            ),
+            Column("userId", "text", USER_ID, _MEMBER, searchable=True, equals=partial(_is_of_user, extent)),
             Column("userName", "text", user_name, _USER, nullable=False, searchable=True),
         ),
         aliases={"sysCreatedAt": "createdAt"},
