@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from services.billing.reports.errors import TooManyExports
 from services.billing.reports.extent import extent_of
 from services.billing.reports.list_movements import Listing, ListLimits
-from services.billing.reports.movement_columns import rows_of
+from services.billing.reports.movement_values import rows_of
 from services.billing.reports.scope import Scope
 from services.chassis.database import Database
 from services.chassis.lists.columns import Column

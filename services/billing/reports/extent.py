@@ -46,10 +46,11 @@ class Extent:
 
     def of_mandates(self) -> _Condition:
         """Whether a row is of its mandates."""
-        number = transactions.c.mandate_no
-        if self.mandates is None:
-            return sa.true()
-        return number == self.mandates[0] if len(self.mandates) == 1 else one_of(number, self.mandates)
+        return self.has_mandate(transactions.c.mandate_no)
+
+    def has_mandate(self, number: sa.ColumnElement[int]) -> _Condition:
+        """Whether the number is that of one of its mandates."""
+        return sa.true() if self.mandates is None else _among(number, self.mandates)
 
     def shows(self) -> _Condition:
         """Whether a row of its mandates is shown."""
@@ -59,13 +60,17 @@ class Extent:
 
     def shows_balance(self) -> _Condition:
         """Whether the balance that a row left is shown too: not where only its feature instance is the caller's."""
-        row = transactions.c
         if self.is_whole:
             return sa.true()
-        # A row is its creator's, else that of the member whom it is about (S2).
-        creator = sa.func.nullif(row.created_by_user_id, "")
-        mine = sa.or_(creator == self.user_id, sa.and_(creator.is_(None), one_of(row.member_account_no, self.accounts)))
-        return sa.or_(one_of(row.mandate_no, self.whole), sa.and_(one_of(row.mandate_no, self.own), mine))
+        row, number = transactions.c, transactions.c.mandate_no
+        # A row is its creator's, else that of the member whom it is about (S2). Numbers are compared first.
+        about = sa.and_(
+            _among(row.member_account_no, self.accounts), sa.func.coalesce(row.created_by_user_id, "") == ""
+        )
+        mine = sa.or_(about, row.created_by_user_id == self.user_id)
+        if self.own == self.mandates and not self.whole:
+            return mine
+        return sa.or_(one_of(number, self.whole), sa.and_(one_of(number, self.own), mine))
 
     def days(self) -> "CalendarDays":
         """The days of its mandates."""
@@ -87,6 +92,10 @@ class CalendarDays:
             for calendar, numbers in self.calendars
         ]
         return sa.or_(sa.false(), *of_each)
+
+
+def _among(number: sa.ColumnElement[int], numbers: Sequence[int]) -> _Condition:
+    return number == numbers[0] if len(numbers) == 1 else one_of(number, numbers)
 
 
 def _begin(calendar: Calendar) -> Begin:

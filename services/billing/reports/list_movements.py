@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.reports.errors import TooManyValues
 from services.billing.reports.extent import DayBorders, Extent, day_borders, extent_of
-from services.billing.reports.movement_columns import KEY, movement_columns, movement_rows, rows_of
+from services.billing.reports.movement_columns import movement_columns
+from services.billing.reports.movement_values import KEY, computed_from, from_row, movement_rows, rows_of
 from services.billing.reports.scope import Scope
 from services.billing.reports.transactions import transaction_json, user_transaction_json
 from services.billing.tables import accounts, mandates, transactions
@@ -77,9 +78,9 @@ class Listing:
 
     def tables(self, *more: Column) -> frozenset[str]:
         """The tables that conditions, order and more columns look at."""
-        looked_at = [each.column for each in self.request.filters] + [each.column for each in self.request.sort]
-        searched = self.columns.searchable if self.request.search else []
-        return frozenset(name for column in (*looked_at, *searched, *more) for name in column.needs)
+        filtered = [name for each in self.request.filters for name in each.needs]
+        looked_at = [*(each.column for each in self.request.sort), *more]
+        return frozenset([*filtered, *(name for column in looked_at for name in column.needs)])
 
 
 async def list_newest(
@@ -205,10 +206,12 @@ def _keys(listing: Listing, *, limit: int, offset: int, place: Sequence[Any] | N
 async def _values(connection: AsyncConnection, listing: Listing, column: Column, limit: int) -> list[str]:
     if column.type == "time":
         return [day.isoformat() for day in await _days(connection, listing, column)][:limit]
-    value: sa.ColumnElement[Any] = column.value
+    # First what the value is computed from, as narrow as the row has it, so that names are looked up once for each.
+    of_rows = sa.select(*from_row(column)).select_from(rows_of(listing.tables())).distinct()
+    kept = of_rows.where(listing.extent.of_mandates(), *listing.conditions()).subquery("kept")
+    value, tables = computed_from(kept, column)
     said = [value.is_not(None)] if column.type == "number" else [value.is_not(None), value != ""]
-    rows = sa.select(value.label("value")).select_from(rows_of(listing.tables(column))).distinct()
-    found = rows.where(listing.extent.of_mandates(), *listing.conditions(), *said).order_by(value).limit(limit)
+    found = sa.select(value.label("value")).select_from(tables).where(*said).distinct().order_by(value).limit(limit)
     values = await connection.scalars(found)
     return [format(each.normalize(), "f") if column.type == "number" else str(each) for each in values]
 

@@ -11,7 +11,7 @@ from services.billing.ledger.domain import transaction_id, transaction_place
 from services.billing.mandates.queries import display_name
 from services.billing.money import from_micro
 from services.billing.reports.errors import TransactionUnknown
-from services.billing.reports.movement_columns import USER_ID, movement_rows
+from services.billing.reports.movement_values import USER_ID, movement_rows
 from services.billing.reports.scope import Scope
 from services.billing.tables import accounts, dimensions, mandates, transactions
 

@@ -44,7 +44,15 @@ transactions = sa.Table(
     sa.Column("grants", sa.Text),
     sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
     sa.UniqueConstraint("mandate_no", "posted_account_no", "seq"),
-    sa.Index("ix_transactions_mandate_no_occurred_at", "mandate_no", "occurred_at"),
+    # Lists filter by member and dimension without reading the rows.
+    sa.Index("ix_transactions_in_time", "mandate_no", "occurred_at", "member_account_no", "dimension_no"),
+    sa.Index(
+        "ix_transactions_creators",
+        "mandate_no",
+        "created_by_user_id",
+        "occurred_at",
+        postgresql_where=sa.text("created_by_user_id IS NOT NULL"),
+    ),
     sa.Index("ix_transactions_recorded_at", "recorded_at", postgresql_using="brin"),
     # What takes charges back, by the charge.
     sa.Index(

@@ -38,7 +38,7 @@ class Column:
     """One column, by its name in JSON; `value` is its SQL, of the SQL type that fits its type.
 
     `needs` names the tables beside the list's own that `value` reads, so that no statement joins one in vain.
-    `equals` and `contains` compare in another way than by `value`, where that can use an index or a smaller table.
+    `equals` compares in another way than by `value`, where that can use an index or a smaller table, and needs none.
     """
 
     name: str
@@ -50,7 +50,6 @@ class Column:
     filterable: bool = True
     sortable: bool = True
     equals: Callable[[Sequence[Value]], _Condition] | None = None
-    contains: Callable[[str], _Condition] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +60,24 @@ class Filter:
     operator: Operator
     values: tuple[Value, ...]
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The tables that the condition looks at beside the list's own."""
+        column, values = self.column, self.values
+        equality = self.operator in ("equals", "notEquals", "in")
+        return frozenset() if column.equals is not None and equality and None not in values else column.needs
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The columns of a list, by name. `aliases` are other names of some, `computed` makes a column of a name that is
-    none of them, or None."""
+    none of them, or None. `search` looks for a text in those that are searchable; where it is missing, in each by its
+    value."""
 
     by_name: Mapping[str, Column]
     aliases: Mapping[str, str] = field(default_factory=dict)
     computed: Callable[[str], Column | None] = lambda name: None
+    search: Callable[[str], _Condition] | None = None
 
     @classmethod
     def of(
@@ -78,9 +86,10 @@ class Columns:
         *,
         aliases: Mapping[str, str] | None = None,
         computed: Callable[[str], Column | None] = lambda name: None,
+        search: Callable[[str], _Condition] | None = None,
     ) -> "Columns":
         """Those columns, in their order."""
-        return cls({column.name: column for column in columns}, aliases or {}, computed)
+        return cls({column.name: column for column in columns}, aliases or {}, computed, search)
 
     def to_filter_by(self, name: str) -> Column:
         """The column to filter by; `PaginationFault` where there is none of that name."""
@@ -94,8 +103,8 @@ class Columns:
 
     @property
     def searchable(self) -> list[Column]:
-        """Those that a search looks into."""
-        return [column for column in self.by_name.values() if column.searchable]
+        """Those that a search looks into by their values."""
+        return [] if self.search is not None else [each for each in self.by_name.values() if each.searchable]
 
     def _find(self, name: str) -> Column | None:
         return self.by_name.get(self.aliases.get(name, name))

@@ -13,9 +13,9 @@ from services.chassis.lists.errors import ListTooCostly
 
 __all__ = ["list_reading"]
 
-# What lists ask differs from one to the next, so a plan for all values would often be a bad one; and compiling a
-# statement to machine code takes longer than most of them.
-_SESSION = {"plan_cache_mode": "force_custom_plan", "jit": "off"}
+# What lists ask differs from one to the next, so a plan for all values would often be a bad one. Compiling a statement
+# to machine code takes longer than most of them. A list has one core of the server, and leaves the others to charges.
+_SESSION = {"plan_cache_mode": "force_custom_plan", "jit": "off", "max_parallel_workers_per_gather": "0"}
 
 
 @asynccontextmanager
