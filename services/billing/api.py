@@ -19,6 +19,7 @@ from services.billing.pricing import api as pricing
 from services.billing.pricing.repository import Tariffs
 from services.billing.reports import api as reports
 from services.billing.settings import BillingSettings
+from services.billing.statistics import api as statistics
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -30,7 +31,7 @@ __all__ = ["add_routes", "serve_routes"]
 
 def add_routes(app: FastAPI) -> None:
     """Adds every route. The objects that they use are put into the application's state when it is served."""
-    for part in (checks, holds, limits, reports, mandates, accounts, corrections, pricing):
+    for part in (checks, holds, limits, reports, statistics, mandates, accounts, corrections, pricing):
         app.include_router(part.api)
 
 

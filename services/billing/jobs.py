@@ -10,6 +10,7 @@ from services.billing.credits.settle_payments import SettlePayments
 from services.billing.ledger.seal_days import SealDays
 from services.billing.recharges.request_recharges import RechargeLimits, RequestRecharges
 from services.billing.settings import BillingSettings
+from services.billing.statistics.keep_sums import KeepSums
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
@@ -42,5 +43,6 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock, faults
         RepeatedJob("release holds", ReleaseHolds(database, clock=clock), every_s=1.0, clock=clock),
         RepeatedJob("expire grants", ExpireGrants(database, clock=clock), every_s=1.0, clock=clock),
         RepeatedJob("re-rate", RunReratings(database, clock=clock, faults=faults), every_s=1.0, clock=clock),
+        RepeatedJob("keep sums", KeepSums(database), every_s=10.0, clock=clock),
         RepeatedJob("seal days", seal, every_s=10.0, clock=clock),
     ]

@@ -1,8 +1,10 @@
 """The settings of the billing service (`BILLING_*`)."""
 
 from decimal import Decimal
+from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from services.chassis.settings import ServiceSettings
@@ -11,6 +13,14 @@ __all__ = ["WARNING_MAIL_INTERVAL_S", "BillingSettings"]
 
 # Where nothing else is set, also for commands of operators.
 WARNING_MAIL_INTERVAL_S = 3_600
+
+
+def _known(zone: str) -> str:
+    try:
+        ZoneInfo(zone)
+    except (LookupError, OSError) as error:
+        raise ValueError(f"{zone!r} is no time zone that this machine knows") from error
+    return zone
 
 
 class BillingSettings(ServiceSettings):
@@ -48,4 +58,6 @@ class BillingSettings(ServiceSettings):
     # How long after its end (UTC) a day of the ledger is closed and sealed: what a worker that stood still, or whose
     # clock is behind, still has to record by then is recorded on the next day.
     seal_after_s: int = Field(default=900, ge=0, le=10**9)
+    # The time zone of what is about several mandates, whose own may differ.
+    time_zone: Annotated[str, AfterValidator(_known)] = "Europe/Zurich"
     database_pool_size: int = Field(default=8, ge=2, le=100)

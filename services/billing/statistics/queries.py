@@ -1,0 +1,186 @@
+"""Reads of the rollups within a scope. Where a mandate has many, the sums of them are read that are kept beside them,
+so that an answer costs the same whatever the number of members and the size of the ledger."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.billing.ledger.calendars import Calendar
+from services.billing.mandates.queries import display_name
+from services.billing.mandates.repository import calendar_of
+from services.billing.reports.scope import Scope
+from services.billing.statistics.domain import UNKNOWN, NamedMandate, StatisticsPeriod, distinct_names
+from services.billing.tables import accounts, dimensions, directory_mandates, mandates, rollup_sums, rollups
+from services.chassis.statements import one_of
+
+__all__ = ["EntrySum", "UsageSums", "read_calendar", "read_usage"]
+
+
+@dataclass(slots=True)
+class EntrySum:
+    """Cost (micro-CHF) and count of an entry of a period."""
+
+    cost: int = 0
+    count: int = 0
+    by_provider: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class UsageSums:
+    """What was used in a period, in micro-CHF: by entry, model, feature within its mandate, and feature alone."""
+
+    entries: dict[date, EntrySum]
+    by_model: dict[str, int]
+    by_feature: dict[tuple[int, str], int]
+    names: dict[int, str]
+
+    @property
+    def cost(self) -> int:
+        """All of it."""
+        return sum(entry.cost for entry in self.entries.values())
+
+    @property
+    def count(self) -> int:
+        """How many charges, less those that were taken back."""
+        return sum(entry.count for entry in self.entries.values())
+
+    @property
+    def by_provider(self) -> dict[str, int]:
+        """By provider, over the whole period."""
+        costs: dict[str, int] = {}
+        for entry in self.entries.values():
+            for provider, cost in entry.by_provider.items():
+                costs[provider] = costs.get(provider, 0) + cost
+        return costs
+
+
+async def read_calendar(connection: AsyncConnection, scope: Scope, default: Calendar) -> Calendar:
+    """The calendar of what the scope shows: its only mandate's, or the platform's over several."""
+    shown = scope.mandates
+    if shown is None or len(shown) != 1:
+        return default
+    read = sa.select(mandates.c.no, mandates.c.time_zone, mandates.c.past_time_zones).where(mandates.c.id == shown[0])
+    row = (await connection.execute(read)).first()
+    return default if row is None else calendar_of(*row)
+
+
+async def read_usage(connection: AsyncConnection, scope: Scope, period: StatisticsPeriod) -> UsageSums:
+    """What the scope shows of a period, in one statement and one for the names of its mandates."""
+    if scope.mandates == ():
+        return UsageSums({}, {}, {}, {})
+    sums = UsageSums({}, {}, {}, {})
+    for row in await connection.execute(_grouped(scope, period)):
+        cost = int(row.cost)
+        if not row.of_entry:
+            entry = sums.entries.setdefault(row.entry, EntrySum())
+            provider = row.provider or UNKNOWN
+            entry.cost += cost
+            entry.count += int(row.count)
+            entry.by_provider[provider] = entry.by_provider.get(provider, 0) + cost
+        elif not row.of_model:
+            model = row.model or UNKNOWN
+            sums.by_model[model] = sums.by_model.get(model, 0) + cost
+        else:
+            feature = row.mandate_no, row.feature_code or UNKNOWN
+            sums.by_feature[feature] = sums.by_feature.get(feature, 0) + cost
+    sums.names = distinct_names(await _named(connection, {mandate_no for mandate_no, _ in sums.by_feature}))
+    return sums
+
+
+async def _named(connection: AsyncConnection, numbers: Collection[int]) -> list[NamedMandate]:
+    read = (
+        sa.select(mandates.c.no, mandates.c.id, directory_mandates.c.label, directory_mandates.c.name)
+        .select_from(mandates.outerjoin(directory_mandates, directory_mandates.c.id == mandates.c.id))
+        .where(one_of(mandates.c.no, sorted(numbers)))
+        .order_by(mandates.c.no)
+    )
+    rows = await connection.execute(read)
+    return [NamedMandate(row.no, row.id, display_name(row.label, row.name, row.id)) for row in rows]
+
+
+def _grouped(scope: Scope, period: StatisticsPeriod) -> sa.Select[Any]:
+    """The sums that answers are made of: by entry and provider, by model, and by mandate and feature. The columns of
+    `of_entry` and `of_model` are 0 where a row is of that kind."""
+    used = sa.union_all(*_parts(scope, period)).lateral("used")
+    entry, provider, model, feature = used.c.entry, dimensions.c.provider, dimensions.c.model, dimensions.c.feature_code
+    return (
+        sa.select(
+            entry,
+            provider,
+            model,
+            mandates.c.no.label("mandate_no"),
+            feature,
+            sa.func.grouping(entry).label("of_entry"),
+            sa.func.grouping(model).label("of_model"),
+            sa.func.sum(used.c.cost).label("cost"),
+            sa.func.sum(used.c.count).label("count"),
+        )
+        .select_from(
+            mandates.join(used, sa.true()).join(
+                dimensions, sa.and_(dimensions.c.mandate_no == mandates.c.no, dimensions.c.no == used.c.dimension_no)
+            )
+        )
+        .where(scope.shows_mandate(mandates.c.id))
+        .group_by(
+            sa.func.grouping_sets(sa.tuple_(entry, provider), sa.tuple_(model), sa.tuple_(mandates.c.no, feature))
+        )
+    )
+
+
+def _parts(scope: Scope, period: StatisticsPeriod) -> Sequence[sa.Select[Any]]:
+    """The rollups of one mandate that the scope shows, in parts of which none has a row of another: of all members
+    where it shows the whole mandate; else the caller's own, and everybody's for the instances that the caller
+    administers."""
+    if scope.everything:
+        return _of_everybody(period)
+    administered = one_of(mandates.c.id, scope.administered)
+    parts = [part.where(administered) for part in _of_everybody(period)] if scope.administered else []
+    instances = _dimensions_of(scope.instances)
+    own = _of_member(scope.user_id, period).where(one_of(mandates.c.id, scope.member_of), ~administered)
+    if not scope.instances:
+        return [*parts, own]
+    parts.append(own.where(rollups.c.dimension_no.not_in(instances)))
+    for part in _of_everybody(period):
+        parts.append(part.where(~administered, part.selected_columns.dimension_no.in_(instances)))
+    return parts
+
+
+def _of_everybody(period: StatisticsPeriod) -> list[sa.Select[Any]]:
+    """A mandate's sums, or its rollups where none are kept."""
+    kept, in_period = rollup_sums.c, rollup_sums.c.first_day.between(period.first, period.last)
+    of_sums = sa.select(kept.first_day.label("entry"), kept.dimension_no, kept.cost, kept.count).where(
+        mandates.c.sums_kept, kept.mandate_no == mandates.c.no, kept.period == period.grain, in_period
+    )
+    return [of_sums.correlate(mandates), _of_rollups(period).where(~mandates.c.sums_kept)]
+
+
+def _of_member(user_id: str, period: StatisticsPeriod) -> sa.Select[Any]:
+    of_account = sa.and_(rollups.c.mandate_no == accounts.c.mandate_no, rollups.c.member_account_no == accounts.c.no)
+    of_member = sa.and_(
+        accounts.c.mandate_no == mandates.c.no, accounts.c.type == "USER", accounts.c.user_id == user_id
+    )
+    return _of_rollups(period).select_from(accounts.join(rollups, of_account)).where(of_member)
+
+
+def _of_rollups(period: StatisticsPeriod) -> sa.Select[Any]:
+    day: sa.ColumnElement[Any] = rollups.c.day
+    if period.grain == "month":
+        day = sa.cast(sa.func.date_trunc("month", sa.cast(day, sa.TIMESTAMP)), sa.Date)
+    cost = sa.cast(rollups.c.cost, sa.Numeric).label("cost")
+    return (
+        sa.select(day.label("entry"), rollups.c.dimension_no, cost, rollups.c.count)
+        .where(rollups.c.mandate_no == mandates.c.no, rollups.c.day.between(period.first, period.last))
+        .correlate(mandates)
+    )
+
+
+def _dimensions_of(instances: Collection[str]) -> sa.Select[Any]:
+    """The dimensions of feature instances, in the mandate."""
+    of_instances = sa.and_(
+        dimensions.c.mandate_no == mandates.c.no, one_of(dimensions.c.feature_instance_id, instances)
+    )
+    return sa.select(dimensions.c.no).where(of_instances).correlate(mandates)
