@@ -4,10 +4,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from rappen_contracts.billing.v1 import BalanceChanged, BalanceLow, RechargeDisabled, RechargeRequested
-from rappen_contracts.directory.v1 import DirectoryChanged
+from rappen_contracts.billing.v1 import (
+    BalanceChanged,
+    BalanceLow,
+    InvoiceIssued,
+    PublisherSilent,
+    RechargeDisabled,
+    RechargeRequested,
+)
+from rappen_contracts.directory.v1 import DirectoryChanged, DirectoryRequested
 from rappen_contracts.payment.v1 import PaymentFailed, PaymentRefunded, PaymentSucceeded
-from rappen_contracts.subscription.v1 import SubscriptionChanged
+from rappen_contracts.store.v1 import FeatureActivated
+from rappen_contracts.stripe.v1 import (
+    QuantityRequested,
+    QuantitySettled,
+    StripeObserved,
+    StripeRequested,
+    StripeSettled,
+)
+from rappen_contracts.subscription.v1 import SubscriptionChanged, TrialEnding
 from rappen_contracts.types import Contract
 from rappen_contracts.usage.v1 import UsageRecorded, UsageVoided
 
@@ -99,7 +114,17 @@ BALANCE_CHANGED_V1: Final = EventVersion("balance.changed", 1, BalanceChanged)
 BALANCE_LOW_V1: Final = EventVersion("balance.low", 1, BalanceLow)
 RECHARGE_REQUESTED_V1: Final = EventVersion("recharge.requested", 1, RechargeRequested)
 RECHARGE_DISABLED_V1: Final = EventVersion("recharge.disabled", 1, RechargeDisabled)
+INVOICE_ISSUED_V1: Final = EventVersion("invoice.issued", 1, InvoiceIssued)
+PUBLISHER_SILENT_V1: Final = EventVersion("publisher.silent", 1, PublisherSilent)
 DIRECTORY_CHANGED_V1: Final = EventVersion("directory.changed", 1, DirectoryChanged)
+DIRECTORY_REQUESTED_V1: Final = EventVersion("directory.requested", 1, DirectoryRequested)
+TRIAL_ENDING_V1: Final = EventVersion("trial.ending", 1, TrialEnding)
+FEATURE_ACTIVATED_V1: Final = EventVersion("feature.activated", 1, FeatureActivated)
+STRIPE_REQUESTED_V1: Final = EventVersion("stripe.requested", 1, StripeRequested)
+STRIPE_SETTLED_V1: Final = EventVersion("stripe.settled", 1, StripeSettled)
+STRIPE_OBSERVED_V1: Final = EventVersion("stripe.observed", 1, StripeObserved)
+QUANTITY_REQUESTED_V1: Final = EventVersion("quantity.requested", 1, QuantityRequested)
+QUANTITY_SETTLED_V1: Final = EventVersion("quantity.settled", 1, QuantitySettled)
 
 SOURCES: Final[tuple[SourceTopic, ...]] = (
     SourceTopic(
@@ -181,6 +206,96 @@ SOURCES: Final[tuple[SourceTopic, ...]] = (
         groups=("gateway",),
         events=(RECHARGE_DISABLED_V1,),
         description="Mandates whose automatic recharges were turned off after declined payments, from billing.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="invoice.issued",
+        partitions=6,
+        key="mandate id",
+        groups=("payments", "gateway"),
+        events=(INVOICE_ISSUED_V1,),
+        description="Monthly invoices of mandates that pay afterwards, from billing.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="publisher.silent",
+        partitions=6,
+        key="mandate id",
+        groups=("gateway",),
+        events=(PUBLISHER_SILENT_V1,),
+        description="Mandates whose usage used to arrive and does not any more, from billing.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="trial.ending",
+        partitions=6,
+        key="mandate id",
+        groups=("gateway",),
+        events=(TRIAL_ENDING_V1,),
+        description="Trials that end soon, from subscriptions.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="feature.activated",
+        partitions=6,
+        key="mandate id",
+        groups=("gateway",),
+        events=(FEATURE_ACTIVATED_V1,),
+        description="Feature instances that were activated in the store, from subscriptions.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="stripe.requested",
+        partitions=6,
+        key="mandate id",
+        groups=("payments",),
+        events=(STRIPE_REQUESTED_V1,),
+        description="What is to be done with subscriptions at Stripe, from subscriptions.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="stripe.settled",
+        partitions=6,
+        key="mandate id",
+        groups=("subscriptions",),
+        events=(STRIPE_SETTLED_V1,),
+        description="What became of it, from payments.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="stripe.observed",
+        partitions=6,
+        key="mandate id",
+        groups=("subscriptions",),
+        events=(STRIPE_OBSERVED_V1,),
+        description="Subscriptions, their checkouts and invoices as payments fetched them from Stripe.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="quantity.requested",
+        partitions=6,
+        key="mandate id",
+        groups=("payments",),
+        events=(QUANTITY_REQUESTED_V1,),
+        description="Members and feature instances that subscriptions are to be charged for, from subscriptions.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="quantity.settled",
+        partitions=6,
+        key="mandate id",
+        groups=("subscriptions",),
+        events=(QUANTITY_SETTLED_V1,),
+        description="What became of them at Stripe, from payments.",
+        retention_ms=30 * _DAY_MS,
+    ),
+    SourceTopic(
+        name="directory.requested",
+        partitions=6,
+        key="mandate id",
+        groups=("gateway",),
+        events=(DIRECTORY_REQUESTED_V1,),
+        description="Entries that the store asks the directory to have, from subscriptions.",
         retention_ms=30 * _DAY_MS,
     ),
     SourceTopic(

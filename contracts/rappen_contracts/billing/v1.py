@@ -1,6 +1,9 @@
-"""What billing says of balances: their newest state, that one is low, and the automatic recharges that follow."""
+"""What billing says of balances, of the automatic recharges that follow, of monthly invoices, and of publishers that
+fell silent."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from rappen_contracts.types import (
     Contract,
@@ -10,12 +13,22 @@ from rappen_contracts.types import (
     Money,
     Name,
     NonNegativeBalance,
+    NonNegativeDecimal,
     NonNegativeMoney,
     Text,
     Timestamp,
 )
 
-__all__ = ["BalanceChanged", "BalanceLow", "RechargeDisabled", "RechargeRequested"]
+__all__ = [
+    "BalanceChanged",
+    "BalanceLow",
+    "InvoiceIssued",
+    "InvoiceLine",
+    "InvoiceRecipient",
+    "PublisherSilent",
+    "RechargeDisabled",
+    "RechargeRequested",
+]
 
 
 class BalanceChanged(Contract):
@@ -86,4 +99,61 @@ class RechargeDisabled(Contract):
     mandate_id: Identifier
     recharge_id: EventId
     failures: Count
+    cause: Text
+
+
+class InvoiceRecipient(Contract):
+    """To whom an invoice is addressed, as on it."""
+
+    company: Text
+    street: Text
+    zip: Text
+    city: Text
+    country: Name
+    vat_number: Text | None = None
+
+
+class InvoiceLine(Contract):
+    """A line of an invoice; `net` is negative where an earlier period is corrected."""
+
+    description: Name
+    net: Money
+
+
+class InvoiceIssued(Contract):
+    """The monthly invoice of a `CREDIT_POSTPAY` mandate, which never changes any more.
+
+    Lines and VAT add up to `total`, the amount to be paid by `due_at`; `payment.succeeded` with the reason `invoice`
+    and `invoice_id` as its reference settles it. The period is [start, end).
+    """
+
+    mandate_id: Identifier
+    invoice_id: EventId
+    number: Name
+    period_start: Timestamp
+    period_end: Timestamp
+    issued_at: Timestamp
+    due_at: Timestamp
+    recipient: InvoiceRecipient
+    lines: Annotated[list[InvoiceLine], Field(max_length=500)]
+    net: NonNegativeMoney
+    vat_percent: NonNegativeDecimal
+    vat: NonNegativeMoney
+    total: NonNegativeMoney
+    language: Literal["de", "en"]
+    cause: Text
+
+
+class PublisherSilent(Contract):
+    """A mandate whose usage used to arrive has sent none for much longer than usual: published once for each silence.
+
+    `usual_gap_s` is the longest time without usage that was usual before, in seconds; `silence` counts the silences of
+    this mandate.
+    """
+
+    mandate_id: Identifier
+    last_usage_at: Timestamp
+    usual_gap_s: Count
+    noticed_at: Timestamp
+    silence: Count
     cause: Text

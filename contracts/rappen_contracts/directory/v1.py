@@ -1,14 +1,16 @@
-"""directory.changed v1: mandates, users, memberships, feature instances, accesses and provider permissions."""
+"""The directory: mandates, users, memberships, feature instances, accesses and provider permissions, as they are, and
+as they are asked to be."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rappen_contracts.types import Contract, Count, Identifier, Name, Text
+from rappen_contracts.types import Contract, Count, EventId, Identifier, Name, Text
 
 __all__ = [
     "DirectoryChanged",
     "DirectoryEntry",
+    "DirectoryRequested",
     "FeatureAccess",
     "FeatureInstance",
     "Mandate",
@@ -94,4 +96,18 @@ class DirectoryChanged(Contract):
     mandate_id: Identifier | None = None
     version: Count
     entry: DirectoryEntry
+    cause: Text
+
+
+class DirectoryRequested(Contract):
+    """Entries that another service asks the directory to have, all or none, once for `request_id`.
+
+    What becomes of it is published as `directory.changed`, with `request_id` as its cause. `mandate_id` is that of all
+    entries.
+    """
+
+    mandate_id: Identifier
+    request_id: EventId
+    entries: Annotated[list[Mandate | Membership | FeatureInstance | FeatureAccess], Field(min_length=1, max_length=20)]
+    requested_by: Identifier
     cause: Text

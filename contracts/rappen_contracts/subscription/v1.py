@@ -1,4 +1,4 @@
-"""subscription.changed v1: every transition and renewal of a mandate's subscription."""
+"""Every transition and renewal of a mandate's subscription, and trials that are about to end."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ from rappen_contracts.types import (
     Timestamp,
 )
 
-__all__ = ["Plan", "SubscriptionChanged", "SubscriptionState"]
+__all__ = ["Plan", "SubscriptionChanged", "SubscriptionState", "TrialEnding"]
 
 SubscriptionState = Literal["PENDING", "TRIALING", "SCHEDULED", "ACTIVE", "PAST_DUE", "CANCELED", "EXPIRED"]
 
@@ -52,4 +52,15 @@ class SubscriptionChanged(Contract):
     plan: Plan
     period_start: Timestamp | None = None
     period_end: Timestamp | None = None
+    cause: Text
+
+
+class TrialEnding(Contract):
+    """A trial ends soon: published once for each reminder that the configuration names, `days_left` before its end."""
+
+    mandate_id: Identifier
+    subscription_id: EventId
+    plan_key: Name
+    trial_ends_at: Timestamp
+    days_left: Count
     cause: Text
