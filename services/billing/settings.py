@@ -58,6 +58,8 @@ class BillingSettings(ServiceSettings):
     # How long after its end (UTC) a day of the ledger is closed and sealed: what a worker that stood still, or whose
     # clock is behind, still has to record by then is recorded on the next day.
     seal_after_s: int = Field(default=900, ge=0, le=10**9)
+    # How long after the last usage of a mandate nobody wonders yet, however dense its usage was before.
+    publisher_silence_min_s: int = Field(default=3_600, ge=60, le=366 * 86_400)
     # The time zone of what is about several mandates, whose own may differ.
     time_zone: Annotated[str, AfterValidator(_known)] = "Europe/Zurich"
     database_pool_size: int = Field(default=8, ge=2, le=100)

@@ -36,6 +36,7 @@ from services.billing.tables.pricing import price_book, prices, rates
 from services.billing.tables.usage import (
     cancellations,
     price_corrections,
+    publisher_silences,
     rerated_mandates,
     reratings,
     storage_periods,
@@ -72,6 +73,7 @@ __all__ = [
     "promotion_redemptions",
     "promotions",
     "provider_permissions",
+    "publisher_silences",
     "quarantine",
     "rates",
     "recharges",
