@@ -46,6 +46,6 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock, faults
         RepeatedJob("expire grants", ExpireGrants(database, clock=clock), every_s=1.0, clock=clock),
         RepeatedJob("re-rate", RunReratings(database, clock=clock, faults=faults), every_s=1.0, clock=clock),
         RepeatedJob("notice silences", silences, every_s=60.0, clock=clock),
-        RepeatedJob("keep sums", KeepSums(database), every_s=10.0, clock=clock),
+        RepeatedJob("keep sums", KeepSums(database, clock=clock), every_s=10.0, clock=clock),
         RepeatedJob("seal days", seal, every_s=10.0, clock=clock),
     ]

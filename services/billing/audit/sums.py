@@ -1,10 +1,10 @@
-"""The check of the sums of rollups: that they are the rollups', wherever they are kept."""
+"""The check of the sums of rollups: that they are those of the rollups of the days that are summed."""
 
 from services.billing.ledger.rollup_sums import SUMMED
 
 __all__ = ["CHECKS"]
 
-_SUMMED = SUMMED.format("rollups", " JOIN mandates kept ON kept.no = rolled.mandate_no AND kept.sums_kept")
+_SUMMED = SUMMED.format("rollups", " JOIN mandates m ON m.no = rolled.mandate_no AND rolled.day <= m.summed_until")
 
 CHECKS = {
     "sums": f"""
@@ -17,6 +17,6 @@ CHECKS = {
                w.mandate_no IS NOT NULL AS failing,
                w.sums || ' sums are not those of the rollups, the first is that of the ' || w.first AS detail
           FROM mandates m FULL JOIN wrong w ON w.mandate_no = m.no
-         WHERE m.sums_kept OR w.mandate_no IS NOT NULL
+         WHERE m.summed_until IS NOT NULL OR w.mandate_no IS NOT NULL
     """,
 }

@@ -179,7 +179,7 @@ _TOWARDS_LIMITS = (
 
 
 async def add_to_rollups(connection: AsyncConnection, sums: Mapping[RollupKey, Sequence[int]]) -> None:
-    """Adds cost (micro-CHF) and count to the rollups, to the sums of them that are kept, and the cost to what counts
+    """Adds cost (micro-CHF) and count to the rollups, to the sums of those that are summed, and the cost to what counts
     towards limits; one statement. Rows are in one order, so that no two batches deadlock."""
     driver = driver_connection(connection)
     if not sums:

@@ -8,8 +8,8 @@ branch_labels = None
 depends_on = None
 
 STATEMENTS = (
-    "ALTER TABLE billing.mandates ADD COLUMN sums_kept BOOLEAN NOT NULL DEFAULT false",
-    "CREATE INDEX ix_mandates_sums_kept ON billing.mandates (no) WHERE sums_kept",
+    "ALTER TABLE billing.mandates ADD COLUMN summed_until DATE",
+    "CREATE INDEX ix_mandates_summed_until ON billing.mandates (no) WHERE summed_until IS NOT NULL",
     """
     CREATE TABLE billing.rollup_sums (
         mandate_no INTEGER NOT NULL,
@@ -35,5 +35,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Takes it away again; statistics read the rollups then."""
     op.execute("DROP TABLE billing.rollup_sums")
-    op.execute("DROP INDEX billing.ix_mandates_sums_kept")
-    op.execute("ALTER TABLE billing.mandates DROP COLUMN sums_kept")
+    op.execute("DROP INDEX billing.ix_mandates_summed_until")
+    op.execute("ALTER TABLE billing.mandates DROP COLUMN summed_until")

@@ -150,12 +150,20 @@ def _parts(scope: Scope, period: StatisticsPeriod) -> Sequence[sa.Select[Any]]:
 
 
 def _of_everybody(period: StatisticsPeriod) -> list[sa.Select[Any]]:
-    """A mandate's sums, or its rollups where none are kept."""
-    kept, in_period = rollup_sums.c, rollup_sums.c.first_day.between(period.first, period.last)
+    """A mandate's rollups; of the days that are summed the sums, and of the days after those the rollups by member, so
+    that none is read of a day before."""
+    kept, until = rollup_sums.c, mandates.c.summed_until
+    in_period = kept.first_day.between(period.first, period.last)
     of_sums = sa.select(kept.first_day.label("entry"), kept.dimension_no, kept.cost, kept.count).where(
-        mandates.c.sums_kept, kept.mandate_no == mandates.c.no, kept.period == period.grain, in_period
+        until.is_not(None), kept.mandate_no == mandates.c.no, kept.period == period.grain, in_period
     )
-    return [of_sums.correlate(mandates), _of_rollups(period).where(~mandates.c.sums_kept)]
+    # OFFSET 0 keeps it a look-up of each account, whatever the statistics.
+    later = _of_rollups(period).where(rollups.c.member_account_no == accounts.c.no, rollups.c.day > until)
+    of_account = later.correlate(mandates, accounts).offset(0).lateral("of_account")
+    since = sa.select(of_account).select_from(accounts.join(of_account, sa.true()))
+    since = since.where(until.is_not(None), until < period.last, accounts.c.mandate_no == mandates.c.no)
+    not_summed = _of_rollups(period).where(until.is_(None))
+    return [of_sums.correlate(mandates), since.correlate(mandates), not_summed]
 
 
 def _of_member(user_id: str, period: StatisticsPeriod) -> sa.Select[Any]:

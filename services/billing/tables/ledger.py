@@ -101,8 +101,8 @@ rollups = sa.Table(
     postgresql_with={"fillfactor": "70"},
 )
 
-# Sums of the rollups over members, by day and by calendar month, in step with them, where `mandates.sums_kept`
-# (`ledger/rollup_sums.py`). A sum of all members may be more than 64 bits hold.
+# Sums of the rollups over members, by day and by calendar month, of the days up to `mandates.summed_until`, in step
+# with them (`ledger/rollup_sums.py`). A sum of all members may be more than 64 bits hold.
 rollup_sums = sa.Table(
     "rollup_sums",
     metadata,

@@ -347,8 +347,8 @@ TAMPERINGS = {
         [("sums", None)],
         "1 sums are not those of the rollups, the first is that of the month of 2026-05-01",
     ),
-    "the mark of a mandate whose sums are kept": Tampering(
-        "UPDATE mandates SET sums_kept = true WHERE no = :no",
+    "up to which day rollups are summed": Tampering(
+        "UPDATE mandates SET summed_until = '2199-12-31' WHERE no = :no",
         [("sums", None)],
         "sums are not those of the rollups, the first is that of the day of ",
     ),
