@@ -1,4 +1,4 @@
-"""GET /api/billing/statistics/{period}, /view/statistics."""
+"""GET /api/billing/statistics/{period}, /view/statistics, /view/runway."""
 
 from typing import Annotated, Any, NamedTuple, cast, get_args
 
@@ -8,10 +8,11 @@ from pydantic import WithJsonSchema
 from services.billing.errors import MalformedParameter
 from services.billing.http import Context, router
 from services.billing.ledger.calendars import Calendar
-from services.billing.parameters import IntegerOf, OneOf
+from services.billing.parameters import IdOf, IntegerOf, OneOf
 from services.billing.reports.scope import RequestedScope, Scope
-from services.billing.statistics.bodies import OwnStatistics, Statistics
+from services.billing.statistics.bodies import OwnStatistics, Runway, Statistics
 from services.billing.statistics.domain import month_period, year_period
+from services.billing.statistics.show_runway import show_runway
 from services.billing.statistics.show_statistics import PeriodName, show_own_statistics, show_statistics
 from services.chassis.caller import CurrentCaller, require_person
 from services.chassis.operations import Access, operation
@@ -103,6 +104,24 @@ async def get_statistics(
         language=caller.language,
         clock=context.clock,
     )
+
+
+@api.get(
+    "/api/billing/view/runway",
+    dependencies=[Depends(require_person)],
+    **operation(
+        "billing-view-runway",
+        "How long the balance of a mandate lasts at the present rate, and unusual days, by member and feature.",
+        access=Access.PERSON,
+        answer=Runway,
+        refuses=(404, 422),
+    ),
+)
+async def get_runway(
+    context: Context, caller: CurrentCaller, mandate_id: Annotated[str, Query(alias="mandateId"), IdOf("mandateId")]
+) -> dict[str, Any]:
+    scope = Scope.of(caller, mandate_id=mandate_id)
+    return await show_runway(context.database, scope, mandate_id, language=caller.language, clock=context.clock)
 
 
 def _missing(name: str) -> MalformedParameter:

@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
+from rappen_contracts.types import Money
 from services.billing.statistics.show_statistics import PeriodName
-from services.chassis.bodies import Amount, AnswerBody
+from services.chassis.bodies import Amount, AnswerBody, Time
 
-__all__ = ["OwnStatistics", "Statistics"]
+__all__ = ["OwnStatistics", "Runway", "Statistics"]
 
 
 class OwnStatistics(AnswerBody):
@@ -41,3 +42,49 @@ class Statistics(AnswerBody):
     cost_by_feature: dict[str, Amount]
     cost_by_mandate: dict[str, Amount]
     time_series: list[StatisticsEntry]
+
+
+class UnusualDay(AnswerBody):
+    """A day that cost much more than is usual on its weekday: by so many deviations from the median, and why."""
+
+    date: str = Field(json_schema_extra={"format": "date"})
+    cost: Money
+    usual: Money
+    deviations: str = Field(pattern=r"^[0-9]+\.[0-9]$")
+    text: str
+
+
+class Outlook(AnswerBody):
+    """The balance, what is spent in a day, and the day on which it ends at this rate: null where it does not within a
+    year, or nobody can tell; `text` says which, in the caller's language. The newest unusual day is the first."""
+
+    balance: Money | None
+    burn_per_day: Money | None
+    ends_on: str | None = Field(json_schema_extra={"format": "date"})
+    text: str
+    unusual: list[UnusualDay]
+
+
+class MemberOutlook(Outlook):
+    """That of a member; without a balance where they have no budget of their own."""
+
+    user_id: str
+    user_name: str
+
+
+class FeatureOutlook(Outlook):
+    """That of a feature, which has no balance."""
+
+    feature_code: str
+
+
+class Runway(AnswerBody):
+    """How long the balance of a mandate lasts; `mandate` is null where the caller does not see all of its usage.
+    Members and features are those with usage in the last nine weeks, the most expensive first."""
+
+    mandate_id: str
+    mandate_name: str
+    as_of: Time
+    mandate: Outlook | None
+    members: list[MemberOutlook]
+    features: list[FeatureOutlook]

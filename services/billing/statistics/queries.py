@@ -17,7 +17,7 @@ from services.billing.statistics.domain import UNKNOWN, NamedMandate, Statistics
 from services.billing.tables import accounts, dimensions, directory_mandates, mandates, rollup_sums, rollups
 from services.chassis.statements import one_of
 
-__all__ = ["EntrySum", "UsageSums", "read_calendar", "read_usage"]
+__all__ = ["EntrySum", "UsageSums", "read_calendar", "read_usage", "usage_parts"]
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ async def _named(connection: AsyncConnection, numbers: Collection[int]) -> list[
 def _grouped(scope: Scope, period: StatisticsPeriod) -> sa.Select[Any]:
     """The sums that answers are made of: by entry and provider, by model, and by mandate and feature. The columns of
     `of_entry` and `of_model` are 0 where a row is of that kind."""
-    used = sa.union_all(*_parts(scope, period)).lateral("used")
+    used = sa.union_all(*usage_parts(scope, period)).lateral("used")
     entry, provider, model, feature = used.c.entry, dimensions.c.provider, dimensions.c.model, dimensions.c.feature_code
     return (
         sa.select(
@@ -131,7 +131,7 @@ def _grouped(scope: Scope, period: StatisticsPeriod) -> sa.Select[Any]:
     )
 
 
-def _parts(scope: Scope, period: StatisticsPeriod) -> Sequence[sa.Select[Any]]:
+def usage_parts(scope: Scope, period: StatisticsPeriod) -> Sequence[sa.Select[Any]]:
     """The rollups of one mandate that the scope shows, in parts of which none has a row of another: of all members
     where it shows the whole mandate; else the caller's own, and everybody's for the instances that the caller
     administers."""
