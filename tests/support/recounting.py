@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -27,6 +27,9 @@ class Recount:
     by_model: Counter[str] = field(default_factory=Counter)
     by_feature: Counter[str] = field(default_factory=Counter)
     by_mandate: Counter[str] = field(default_factory=Counter)
+    by_member: Counter[str] = field(default_factory=Counter)
+    # How often, by the name of the answer's costs and the key there.
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     # By the day or month: cost, count, and costs by provider.
     series: dict[str, tuple[int, int, Counter[str]]] = field(default_factory=dict)
 
@@ -44,13 +47,18 @@ class Recount:
             entries.append(
                 {name: when, "cost": amount, "totalCost": amount, "count": count, "byProvider": chf(providers)}
             )
+        costs = {
+            "Provider": self.by_provider,
+            "Model": self.by_model,
+            "Feature": self.by_feature,
+            "Mandate": self.by_mandate,
+            "Member": self.by_member,
+        }
         return {
             "totalCost": Decimal(self.cost).scaleb(-6),
             "transactionCount": self.count,
-            "costByProvider": chf(self.by_provider),
-            "costByModel": chf(self.by_model),
-            "costByFeature": chf(self.by_feature),
-            "costByMandate": chf(self.by_mandate),
+            **{f"costBy{name}": chf(by_name) for name, by_name in costs.items()},
+            **{f"countBy{name}": dict(self.counts[name]) for name in costs},
             "timeSeries": entries,
         }
 
@@ -88,15 +96,21 @@ def recount(
         cost = row["amount"] if row["transaction_type"] == "DEBIT" else -row["amount"]
         is_reversal = row["transaction_type"] == "ADJUSTMENT" and row["description"].startswith("Reversal")
         count = 1 if row["transaction_type"] == "DEBIT" else -1 if is_reversal else 0
-        provider, name = row["provider"] or "unknown", names[row["mandate_id"]]
+        name = names[row["mandate_id"]]
+        keys = {
+            "Provider": (made.by_provider, row["provider"] or "unknown"),
+            "Model": (made.by_model, row["model"] or "unknown"),
+            "Feature": (made.by_feature, f"{name} / {row['feature_code'] or 'unknown'}"),
+            "Mandate": (made.by_mandate, name),
+            "Member": (made.by_member, row["user_id"] or "unknown"),
+        }
         made.cost += cost
         made.count += count
-        made.by_provider[provider] += cost
-        made.by_model[row["model"] or "unknown"] += cost
-        made.by_feature[f"{name} / {row['feature_code'] or 'unknown'}"] += cost
-        made.by_mandate[name] += cost
+        for what, (costs, key) in keys.items():
+            costs[key] += cost
+            made.counts[what][key] += count
         when = day.isoformat() if by == "day" else day.isoformat()[:7]
         before, counted, providers = made.series.get(when, (0, 0, Counter()))
-        providers[provider] += cost
+        providers[row["provider"] or "unknown"] += cost
         made.series[when] = before + cost, counted + count, providers
     return made

@@ -8,12 +8,12 @@ from pydantic import WithJsonSchema
 from services.billing.errors import MalformedParameter
 from services.billing.http import Context, router
 from services.billing.ledger.calendars import Calendar
-from services.billing.parameters import IdOf, IntegerOf, OneOf
+from services.billing.parameters import FlagOf, IdOf, IntegerOf, OneOf
 from services.billing.reports.scope import RequestedScope, Scope
 from services.billing.statistics.bodies import OwnStatistics, Runway, Statistics
 from services.billing.statistics.domain import month_period, year_period
 from services.billing.statistics.show_runway import show_runway
-from services.billing.statistics.show_statistics import PeriodName, show_own_statistics, show_statistics
+from services.billing.statistics.show_statistics import Asked, PeriodName, show_own_statistics, show_statistics
 from services.chassis.caller import CurrentCaller, require_person
 from services.chassis.operations import Access, operation
 
@@ -41,6 +41,20 @@ async def _named(
 
 
 Named = Annotated[_Named, Depends(_named)]
+
+
+async def _asked(
+    named: Named,
+    period: Annotated[str, Query(), OneOf("period", _PERIODS)] = "month",
+    by_member: Annotated[bool, Query(alias="byMember"), FlagOf("byMember")] = False,
+) -> Asked:
+    # `year` is read as `month`: the months of a year.
+    if period != "day":
+        return Asked("month", named.year, by_member=by_member)
+    return Asked("day", named.year, None if named.month is None else _MONTH.read(named.month), by_member)
+
+
+AskedPeriod = Annotated[Asked, Depends(_asked)]
 
 
 @api.get(
@@ -90,19 +104,11 @@ async def get_statistics(
     context: Context,
     caller: CurrentCaller,
     scope: RequestedScope,
-    named: Named,
-    period: Annotated[str, Query(), OneOf("period", _PERIODS)] = "month",
+    asked: AskedPeriod,
 ) -> dict[str, Any]:
-    by_day = period == "day"
+    platform = Calendar(context.settings.time_zone)
     return await show_statistics(
-        context.database,
-        scope,
-        grain="day" if by_day else "month",
-        year=named.year,
-        month=_MONTH.read(named.month) if by_day and named.month is not None else None,
-        platform=Calendar(context.settings.time_zone),
-        language=caller.language,
-        clock=context.clock,
+        context.database, scope, asked, platform=platform, language=caller.language, clock=context.clock
     )
 
 

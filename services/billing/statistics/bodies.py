@@ -16,8 +16,11 @@ class OwnStatistics(AnswerBody):
     total_cost: Amount
     transaction_count: int
     cost_by_provider: dict[str, Amount]
+    count_by_provider: dict[str, int]
     cost_by_model: dict[str, Amount]
+    count_by_model: dict[str, int]
     cost_by_feature: dict[str, Amount]
+    count_by_feature: dict[str, int]
 
 
 class StatisticsEntry(AnswerBody):
@@ -33,14 +36,21 @@ class StatisticsEntry(AnswerBody):
 
 
 class Statistics(AnswerBody):
-    """Usage in a calendar month by day, or in a year by month; features as `mandate / feature`, mandates by name."""
+    """Usage in a calendar month by day, or in a year by month; features as `mandate / feature`, mandates by name,
+    members by name where they are asked for."""
 
     total_cost: Amount
     transaction_count: int
     cost_by_provider: dict[str, Amount]
+    count_by_provider: dict[str, int]
     cost_by_model: dict[str, Amount]
+    count_by_model: dict[str, int]
     cost_by_feature: dict[str, Amount]
+    count_by_feature: dict[str, int]
     cost_by_mandate: dict[str, Amount]
+    count_by_mandate: dict[str, int]
+    cost_by_member: dict[str, Amount] = Field(default_factory=dict)
+    count_by_member: dict[str, int] = Field(default_factory=dict)
     time_series: list[StatisticsEntry]
 
 

@@ -2,16 +2,17 @@
 
 from calendar import monthrange
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeVar
 
 __all__ = [
     "UNKNOWN",
     "Grain",
-    "NamedMandate",
+    "Named",
     "StatisticsPeriod",
+    "UsageSum",
     "distinct_names",
     "label",
     "month_period",
@@ -22,6 +23,8 @@ __all__ = [
 Grain = Literal["day", "month"]
 # The key of usage without a provider, model or feature.
 UNKNOWN: Final = "unknown"
+
+K = TypeVar("K", bound=Hashable)
 
 _MONTHS: Final = {
     "en": ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
@@ -65,24 +68,36 @@ def label(grain: Grain, first: date, language: str) -> str:
     return f"{first.day}. {month}" if language == "de" else f"{first.day} {month}"
 
 
-class NamedMandate(NamedTuple):
-    """A mandate's number and id, and what it is called."""
+@dataclass(slots=True)
+class UsageSum:
+    """Cost (micro-CHF), and how many charges there were less those that were taken back."""
 
-    no: int
+    cost: int = 0
+    count: int = 0
+
+    def add(self, cost: int, count: int) -> None:
+        """Adds another sum."""
+        self.cost += cost
+        self.count += count
+
+
+class Named(NamedTuple):
+    """The id of a mandate or member, and what it is called."""
+
     id: str
     name: str
 
 
-def distinct_names(mandates: Sequence[NamedMandate]) -> dict[int, str]:
-    """What each mandate is called in an answer: its name, with its id behind it where others have the same one.
+def distinct_names(named: Mapping[K, Named]) -> dict[K, str]:
+    """What each is called in an answer: its name, with its id behind it where others have the same one.
 
     A name may look as if it had an id behind it, so it is looked again until no two are equal.
     """
-    shown = {each.no: each.name for each in mandates}
+    shown = {key: each.name for key, each in named.items()}
     while True:
         taken = Counter(shown.values())
-        equal = [each for each in mandates if taken[shown[each.no]] > 1]
+        equal = [key for key in named if taken[shown[key]] > 1]
         if not equal:
             return shown
-        for each in equal:
-            shown[each.no] += f" ({each.id})"
+        for key in equal:
+            shown[key] += f" ({named[key].id})"

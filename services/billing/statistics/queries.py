@@ -13,49 +13,30 @@ from services.billing.ledger.calendars import Calendar
 from services.billing.mandates.queries import display_name
 from services.billing.mandates.repository import calendar_of
 from services.billing.reports.scope import Scope
-from services.billing.statistics.domain import UNKNOWN, NamedMandate, StatisticsPeriod, distinct_names
-from services.billing.tables import accounts, dimensions, directory_mandates, mandates, rollup_sums, rollups
+from services.billing.statistics.domain import UNKNOWN, Named, StatisticsPeriod, UsageSum, distinct_names
+from services.billing.tables import (
+    accounts,
+    dimensions,
+    directory_mandates,
+    directory_users,
+    mandates,
+    rollup_sums,
+    rollups,
+)
 from services.chassis.statements import one_of
 
-__all__ = ["EntrySum", "UsageSums", "read_calendar", "read_usage", "usage_parts"]
-
-
-@dataclass(slots=True)
-class EntrySum:
-    """Cost (micro-CHF) and count of an entry of a period."""
-
-    cost: int = 0
-    count: int = 0
-    by_provider: dict[str, int] = field(default_factory=dict)
+__all__ = ["UsageSums", "read_calendar", "read_members", "read_usage", "usage_parts"]
 
 
 @dataclass(slots=True)
 class UsageSums:
-    """What was used in a period, in micro-CHF: by entry, model, feature within its mandate, and feature alone."""
+    """What was used in a period: by entry and provider, by model, by feature within its mandate; and what the mandates
+    are called."""
 
-    entries: dict[date, EntrySum]
-    by_model: dict[str, int]
-    by_feature: dict[tuple[int, str], int]
-    names: dict[int, str]
-
-    @property
-    def cost(self) -> int:
-        """All of it."""
-        return sum(entry.cost for entry in self.entries.values())
-
-    @property
-    def count(self) -> int:
-        """How many charges, less those that were taken back."""
-        return sum(entry.count for entry in self.entries.values())
-
-    @property
-    def by_provider(self) -> dict[str, int]:
-        """By provider, over the whole period."""
-        costs: dict[str, int] = {}
-        for entry in self.entries.values():
-            for provider, cost in entry.by_provider.items():
-                costs[provider] = costs.get(provider, 0) + cost
-        return costs
+    entries: dict[date, dict[str, UsageSum]] = field(default_factory=dict)
+    by_model: dict[str, UsageSum] = field(default_factory=dict)
+    by_feature: dict[tuple[int, str], UsageSum] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
 
 
 async def read_calendar(connection: AsyncConnection, scope: Scope, default: Calendar) -> Calendar:
@@ -70,28 +51,55 @@ async def read_calendar(connection: AsyncConnection, scope: Scope, default: Cale
 
 async def read_usage(connection: AsyncConnection, scope: Scope, period: StatisticsPeriod) -> UsageSums:
     """What the scope shows of a period, in one statement and one for the names of its mandates."""
+    sums = UsageSums()
     if scope.mandates == ():
-        return UsageSums({}, {}, {}, {})
-    sums = UsageSums({}, {}, {}, {})
+        return sums
     for row in await connection.execute(_grouped(scope, period)):
-        cost = int(row.cost)
         if not row.of_entry:
-            entry = sums.entries.setdefault(row.entry, EntrySum())
-            provider = row.provider or UNKNOWN
-            entry.cost += cost
-            entry.count += int(row.count)
-            entry.by_provider[provider] = entry.by_provider.get(provider, 0) + cost
+            of_entry = sums.entries.setdefault(row.entry, {})
+            found = of_entry.setdefault(row.provider or UNKNOWN, UsageSum())
         elif not row.of_model:
-            model = row.model or UNKNOWN
-            sums.by_model[model] = sums.by_model.get(model, 0) + cost
+            found = sums.by_model.setdefault(row.model or UNKNOWN, UsageSum())
         else:
-            feature = row.mandate_no, row.feature_code or UNKNOWN
-            sums.by_feature[feature] = sums.by_feature.get(feature, 0) + cost
+            found = sums.by_feature.setdefault((row.mandate_no, row.feature_code or UNKNOWN), UsageSum())
+        found.add(int(row.cost), int(row.charges))
     sums.names = distinct_names(await _named(connection, {mandate_no for mandate_no, _ in sums.by_feature}))
     return sums
 
 
-async def _named(connection: AsyncConnection, numbers: Collection[int]) -> list[NamedMandate]:
+async def read_members(connection: AsyncConnection, scope: Scope, period: StatisticsPeriod) -> dict[str, UsageSum]:
+    """What the scope shows of a period by what members are called; `unknown` is what is no member's. It reads their
+    rollups, so it costs more the more members there are."""
+    used = (
+        _of_rollups(period)
+        .where(rollups.c.member_account_no == accounts.c.no)
+        .correlate(mandates, accounts)
+        .offset(0)
+        .lateral("used")
+    )
+    of_use = sa.and_(dimensions.c.mandate_no == mandates.c.no, dimensions.c.no == used.c.dimension_no)
+    user, name = accounts.c.user_id, directory_users.c.display_name
+    read = (
+        sa.select(user, name, sa.func.sum(used.c.cost).label("cost"), sa.func.sum(used.c.count).label("charges"))
+        .select_from(
+            mandates.join(accounts, accounts.c.mandate_no == mandates.c.no)
+            .join(used, sa.true())
+            .join(dimensions, of_use)
+            .outerjoin(directory_users, directory_users.c.id == user)
+        )
+        .where(scope.shows_mandate(mandates.c.id))
+        .where(scope.shows_row(mandates.c.id, user, dimensions.c.feature_instance_id))
+        .group_by(user, name)
+        .order_by(user)
+    )
+    rows = (await connection.execute(read)).all()
+    names = distinct_names(
+        {row.user_id: Named(row.user_id or UNKNOWN, row.display_name or row.user_id or UNKNOWN) for row in rows}
+    )
+    return {names[row.user_id]: UsageSum(int(row.cost), int(row.charges)) for row in rows}
+
+
+async def _named(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, Named]:
     read = (
         sa.select(mandates.c.no, mandates.c.id, directory_mandates.c.label, directory_mandates.c.name)
         .select_from(mandates.outerjoin(directory_mandates, directory_mandates.c.id == mandates.c.id))
@@ -99,7 +107,7 @@ async def _named(connection: AsyncConnection, numbers: Collection[int]) -> list[
         .order_by(mandates.c.no)
     )
     rows = await connection.execute(read)
-    return [NamedMandate(row.no, row.id, display_name(row.label, row.name, row.id)) for row in rows]
+    return {row.no: Named(row.id, display_name(row.label, row.name, row.id)) for row in rows}
 
 
 def _grouped(scope: Scope, period: StatisticsPeriod) -> sa.Select[Any]:
@@ -117,7 +125,7 @@ def _grouped(scope: Scope, period: StatisticsPeriod) -> sa.Select[Any]:
             sa.func.grouping(entry).label("of_entry"),
             sa.func.grouping(model).label("of_model"),
             sa.func.sum(used.c.cost).label("cost"),
-            sa.func.sum(used.c.count).label("count"),
+            sa.func.sum(used.c.count).label("charges"),
         )
         .select_from(
             mandates.join(used, sa.true()).join(

@@ -15,7 +15,7 @@ import pytest
 from services.billing.ledger.calendars import Calendar
 from services.billing.reports.scope import Scope
 from services.billing.statistics.keep_sums import KeepSums
-from services.billing.statistics.show_statistics import show_statistics
+from services.billing.statistics.show_statistics import Asked, show_statistics
 from services.chassis.caller import Caller
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
@@ -45,9 +45,7 @@ async def shown(database: Database, scope: Scope, grain: Any, year: int, month: 
     answer = await show_statistics(
         database,
         scope,
-        grain=grain,
-        year=year,
-        month=month,
+        Asked(grain, year, month, by_member=True),
         platform=PLATFORM,
         language="en",
         clock=lambda: LATER,
@@ -254,9 +252,7 @@ async def test_entries_go_up_to_now_in_the_zone_of_the_only_mandate_or_of_the_pl
             answer = await show_statistics(
                 api.database,
                 Scope.of(admin_of(*mandates)),
-                grain=grain,  # type: ignore[arg-type]
-                year=None,
-                month=None,
+                Asked(grain),  # type: ignore[arg-type]
                 platform=PLATFORM,
                 language="de",
                 clock=lambda: now,
@@ -270,9 +266,7 @@ async def test_entries_go_up_to_now_in_the_zone_of_the_only_mandate_or_of_the_pl
     empty = await show_statistics(
         api.database,
         Scope.of(admin_of(ahead)),
-        grain="month",
-        year=2027,
-        month=None,
+        Asked("month", 2027),
         platform=PLATFORM,
         language="en",
         clock=system_clock,

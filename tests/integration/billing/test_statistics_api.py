@@ -45,70 +45,84 @@ async def tenants(database: Database) -> Tenants:
 
 
 CLAUDE = "claude-sonnet-4-5"
-ACME = {
-    "totalCost": "3.250001",
-    "transactionCount": 3,
-    "costByProvider": {"anthropic": "1.250000", "openai": "2.000001"},
-    "costByModel": {CLAUDE: "1.250000", "gpt-5": "2.000001"},
-    "costByFeature": {"Acme AG / chat": "1.250000", "Acme AG / search": "2.000001"},
-    "costByMandate": {"Acme AG": "3.250001"},
-    "series": {"1 May": ("1.250000", 1), "31 May": ("2.000001", 2)},
-}
-OTHER = {
-    "totalCost": "8.000000",
-    "transactionCount": 1,
-    "costByProvider": {"anthropic": "8.000000"},
-    "costByModel": {CLAUDE: "8.000000"},
-    "costByFeature": {"Other GmbH / unknown": "8.000000"},
-    "costByMandate": {"Other GmbH": "8.000000"},
-    "series": {"1 May": ("8.000000", 1)},
-}
-OWN_IN_ACME = {
-    "totalCost": "1.250001",
-    "transactionCount": 2,
-    "costByProvider": {"anthropic": "1.250000", "openai": "0.000001"},
-    "costByModel": {CLAUDE: "1.250000", "gpt-5": "0.000001"},
-    "costByFeature": {"Acme AG / chat": "1.250000", "Acme AG / search": "0.000001"},
-    "costByMandate": {"Acme AG": "1.250001"},
-    "series": {"1 May": ("1.250000", 1), "31 May": ("0.000001", 1)},
-}
-OWN = {
-    "totalCost": "9.250001",
-    "transactionCount": 3,
-    "costByProvider": {"anthropic": "9.250000", "openai": "0.000001"},
-    "costByModel": {CLAUDE: "9.250000", "gpt-5": "0.000001"},
-    "costByFeature": {"Acme AG / chat": "1.250000", "Acme AG / search": "0.000001", "Other GmbH / unknown": "8.000000"},
-    "costByMandate": {"Acme AG": "1.250001", "Other GmbH": "8.000000"},
-    "series": {"1 May": ("9.250000", 2), "31 May": ("0.000001", 1)},
-}
-SEARCH = {
-    "totalCost": "2.000001",
-    "transactionCount": 2,
-    "costByProvider": {"openai": "2.000001"},
-    "costByModel": {"gpt-5": "2.000001"},
-    "costByFeature": {"Acme AG / search": "2.000001"},
-    "costByMandate": {"Acme AG": "2.000001"},
-    "series": {"31 May": ("2.000001", 2)},
-}
+BY = ("cost", "count")
+
+
+def books(costs: dict[str, dict[str, tuple[str, int]]], series: dict[str, tuple[str, int]]) -> dict[str, Any]:
+    """An answer, by costs and counts under each name, and days with usage."""
+    found: dict[str, Any] = {"series": series}
+    for what, by_name in costs.items():
+        found[f"costBy{what}"] = {name: cost for name, (cost, _) in by_name.items()}
+        found[f"countBy{what}"] = {name: count for name, (_, count) in by_name.items()}
+    found["totalCost"] = str(sum((Decimal(cost) for cost, _ in series.values()), Decimal("0.000000")))
+    found["transactionCount"] = sum(count for _, count in series.values())
+    return found
+
+
+ACME = books(
+    {
+        "Provider": {"anthropic": ("1.250000", 1), "openai": ("2.000001", 2)},
+        "Model": {CLAUDE: ("1.250000", 1), "gpt-5": ("2.000001", 2)},
+        "Feature": {"Acme AG / chat": ("1.250000", 1), "Acme AG / search": ("2.000001", 2)},
+        "Mandate": {"Acme AG": ("3.250001", 3)},
+    },
+    {"1 May": ("1.250000", 1), "31 May": ("2.000001", 2)},
+)
+OTHER = books(
+    {
+        "Provider": {"anthropic": ("8.000000", 1)},
+        "Model": {CLAUDE: ("8.000000", 1)},
+        "Feature": {"Other GmbH / unknown": ("8.000000", 1)},
+        "Mandate": {"Other GmbH": ("8.000000", 1)},
+    },
+    {"1 May": ("8.000000", 1)},
+)
+OWN_IN_ACME = books(
+    {
+        "Provider": {"anthropic": ("1.250000", 1), "openai": ("0.000001", 1)},
+        "Model": {CLAUDE: ("1.250000", 1), "gpt-5": ("0.000001", 1)},
+        "Feature": {"Acme AG / chat": ("1.250000", 1), "Acme AG / search": ("0.000001", 1)},
+        "Mandate": {"Acme AG": ("1.250001", 2)},
+    },
+    {"1 May": ("1.250000", 1), "31 May": ("0.000001", 1)},
+)
+OWN = books(
+    {
+        "Provider": {"anthropic": ("9.250000", 2), "openai": ("0.000001", 1)},
+        "Model": {CLAUDE: ("9.250000", 2), "gpt-5": ("0.000001", 1)},
+        "Feature": {
+            "Acme AG / chat": ("1.250000", 1),
+            "Acme AG / search": ("0.000001", 1),
+            "Other GmbH / unknown": ("8.000000", 1),
+        },
+        "Mandate": {"Acme AG": ("1.250001", 2), "Other GmbH": ("8.000000", 1)},
+    },
+    {"1 May": ("9.250000", 2), "31 May": ("0.000001", 1)},
+)
+SEARCH = books(
+    {
+        "Provider": {"openai": ("2.000001", 2)},
+        "Model": {"gpt-5": ("2.000001", 2)},
+        "Feature": {"Acme AG / search": ("2.000001", 2)},
+        "Mandate": {"Acme AG": ("2.000001", 2)},
+    },
+    {"31 May": ("2.000001", 2)},
+)
 # All of Acme, and all of the other mandate, which is one member's.
-ACME_AND_OTHER = {
-    "totalCost": "11.250001",
-    "transactionCount": 4,
-    "costByProvider": {"anthropic": "9.250000", "openai": "2.000001"},
-    "costByModel": {CLAUDE: "9.250000", "gpt-5": "2.000001"},
-    "costByFeature": {"Acme AG / chat": "1.250000", "Acme AG / search": "2.000001", "Other GmbH / unknown": "8.000000"},
-    "costByMandate": {"Acme AG": "3.250001", "Other GmbH": "8.000000"},
-    "series": {"1 May": ("9.250000", 2), "31 May": ("2.000001", 2)},
-}
-NOTHING: dict[str, Any] = {
-    "totalCost": "0.000000",
-    "transactionCount": 0,
-    "costByProvider": {},
-    "costByModel": {},
-    "costByFeature": {},
-    "costByMandate": {},
-    "series": {},
-}
+ACME_AND_OTHER = books(
+    {
+        "Provider": {"anthropic": ("9.250000", 2), "openai": ("2.000001", 2)},
+        "Model": {CLAUDE: ("9.250000", 2), "gpt-5": ("2.000001", 2)},
+        "Feature": {
+            "Acme AG / chat": ("1.250000", 1),
+            "Acme AG / search": ("2.000001", 2),
+            "Other GmbH / unknown": ("8.000000", 1),
+        },
+        "Mandate": {"Acme AG": ("3.250001", 3), "Other GmbH": ("8.000000", 1)},
+    },
+    {"1 May": ("9.250000", 2), "31 May": ("2.000001", 2)},
+)
+NOTHING = books({"Provider": {}, "Model": {}, "Feature": {}, "Mandate": {}}, {})
 
 
 def caller(who: str, tenants: Tenants) -> Caller:
@@ -204,6 +218,24 @@ async def test_an_administrator_of_an_instance_who_is_a_member_sees_both(api: Bi
     }
 
 
+@pytest.mark.parametrize(
+    ("who", "costs", "counts"),
+    [
+        ("admin of acme", {"user-1": "1.250001", "user-2": "2.000000"}, {"user-1": 2, "user-2": 1}),
+        ("member of both", {"user-1": "9.250001"}, {"user-1": 3}),
+        ("admin of search", {"user-1": "0.000001", "user-2": "2.000000"}, {"user-1": 1, "user-2": 1}),
+        ("stranger", {}, {}),
+    ],
+)
+async def test_members_are_shown_where_they_are_asked_for(
+    api: BillingApi, tenants: Tenants, who: str, costs: dict[str, str], counts: dict[str, int]
+) -> None:
+    for query in ("year=2026", "period=day&year=2026&month=5"):
+        path = f"/api/billing/view/statistics?{query}&byMember=true"
+        told = json.loads((await api.call(caller(who, tenants), "GET", path)).text, parse_float=str)
+        assert (told["costByMember"], told["countByMember"]) == (costs, counts)
+
+
 async def test_year_is_read_as_month_and_the_month_of_a_year_is_passed_over(api: BillingApi, tenants: Tenants) -> None:
     asked = ("?year=2026", "?period=month&year=2026", "?period=year&year=2026", "?period=year&year=2026&month=nonsense")
     answers = [await api.call(admin_of(tenants.acme), "GET", f"/api/billing/view/statistics{query}") for query in asked]
@@ -222,13 +254,18 @@ async def test_ones_own_are_of_the_mandate_of_the_context_or_of_all(api: Billing
         asking = Caller(user_id="user-1", mandates={tenants.acme: True, tenants.other: False}, context_mandate=context)
         for query in ("day?year=2026&month=5", "month?year=2026", "year?year=2026"):
             answer = await api.call(asking, "GET", f"/api/billing/statistics/{query}")
-            features: dict[str, str] = {}
-            for name, cost in expected["costByFeature"].items():
-                features[name.split(" / ")[1]] = cost
-            assert json.loads(answer.text, parse_float=str) == {
+            told = json.loads(answer.text, parse_float=str)
+            assert told == {
                 "period": query.split("?")[0],
-                **{name: expected[name] for name in ("totalCost", "transactionCount", "costByProvider", "costByModel")},
-                "costByFeature": features,
+                "totalCost": expected["totalCost"],
+                "transactionCount": expected["transactionCount"],
+                **{f"{what}By{name}": expected[f"{what}By{name}"] for what in BY for name in ("Provider", "Model")},
+                **{
+                    f"{what}ByFeature": {
+                        name.split(" / ")[1]: each for name, each in expected[f"{what}ByFeature"].items()
+                    }
+                    for what in BY
+                },
             }
     empty = await api.call(asking, "GET", "/api/billing/statistics/day?year=2026&month=6")
     assert Decimal(str(empty.json()["totalCost"])) == 0
@@ -258,6 +295,7 @@ async def test_ones_own_are_of_the_mandate_of_the_context_or_of_all(api: Billing
         ("view/statistics?year=twenty", "year"),
         ("view/statistics?scope=everything", "scope"),
         ("view/statistics?onlyMine=perhaps", "onlyMine"),
+        ("view/statistics?byMember=perhaps", "byMember"),
         ("view/statistics?mandateId=%00", "mandateId"),
     ],
 )

@@ -19,7 +19,7 @@ from services.billing.reports.scope import Scope
 from services.billing.statistics.domain import month_period, year_period
 from services.billing.statistics.keep_sums import KeepSums
 from services.billing.statistics.queries import read_usage
-from services.billing.statistics.show_statistics import show_statistics
+from services.billing.statistics.show_statistics import Asked, show_statistics
 from services.chassis.caller import Caller
 from services.chassis.database import Database
 from tests.integration.billing.conftest import BillingApi
@@ -42,9 +42,7 @@ async def shown(
     answer = await show_statistics(
         database,
         Scope.of(caller, **asked),
-        grain="month" if month is None else "day",
-        year=year,
-        month=month,
+        Asked("month" if month is None else "day", year, month, by_member=True),
         platform=ZURICH,
         language="en",
         clock=lambda: now,
