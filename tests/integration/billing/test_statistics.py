@@ -3,6 +3,7 @@ scopes; with and without sums of the rollups."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -272,3 +273,32 @@ async def test_entries_go_up_to_now_in_the_zone_of_the_only_mandate_or_of_the_pl
         clock=system_clock,
     )
     assert empty["timeSeries"] == []
+
+
+async def test_charges_beside_the_summing_of_days_are_in_the_sums_once(api: BillingApi, books: Books) -> None:
+    # Days around the ones that are being summed, charged by several at once, while two jobs sum ever more of them.
+    mandate = await made(api.database)
+    first, rng = datetime(2026, 3, 1, 12, tzinfo=UTC), random.Random(11)
+    records = [
+        usage_record(
+            mandate, f"user-{rng.randrange(1, 3)}", amount="0.01", at=first + timedelta(days=rng.randrange(40))
+        )
+        for _ in range(600)
+    ]
+    await use(api.database, records[:50])
+
+    async def sum_days() -> None:
+        for day in range(45):
+            await sum_all(api.database, first + timedelta(days=day))
+
+    parts = [records[50 + number :: 4] for number in range(4)]
+    charges = [use(api.database, part[at : at + 10]) for part in parts for at in range(0, len(part), 10)]
+    await asyncio.gather(sum_days(), sum_days(), *charges)
+    until = await books.value("SELECT summed_until FROM mandates WHERE id = $1", mandate)
+    assert until == (first + timedelta(days=43)).date()
+    answer = await shown(api.database, Scope.of(admin_of(mandate)), "month", 2026)
+    names = {mandate: mandate}
+    zones = {mandate: "Europe/Zurich"}
+    assert answer == await expected(books, zones, names, ("month", 2026, None), lambda row: True)
+    assert answer["transactionCount"] == 600
+    assert await books.failing() == {}
