@@ -21,6 +21,7 @@ from services.billing.reports import api as reports
 from services.billing.reports import api_lists as lists
 from services.billing.reports.export_movements import RunningExports
 from services.billing.settings import BillingSettings
+from services.billing.statistics import api as statistics
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -32,7 +33,7 @@ __all__ = ["add_routes", "serve_routes"]
 
 def add_routes(app: FastAPI) -> None:
     """Adds every route. The objects that they use are put into the application's state when it is served."""
-    for part in (checks, holds, limits, reports, lists, mandates, accounts, corrections, pricing):
+    for part in (checks, holds, limits, reports, lists, statistics, mandates, accounts, corrections, pricing):
         app.include_router(part.api)
 
 

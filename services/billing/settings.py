@@ -1,8 +1,10 @@
 """The settings of the billing service (`BILLING_*`)."""
 
 from decimal import Decimal
+from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from services.chassis.settings import ServiceSettings
@@ -11,6 +13,14 @@ __all__ = ["WARNING_MAIL_INTERVAL_S", "BillingSettings"]
 
 # Where nothing else is set, also for commands of operators.
 WARNING_MAIL_INTERVAL_S = 3_600
+
+
+def _known(zone: str) -> str:
+    try:
+        ZoneInfo(zone)
+    except (LookupError, OSError) as error:
+        raise ValueError(f"{zone!r} is no time zone that this machine knows") from error
+    return zone
 
 
 class BillingSettings(ServiceSettings):
@@ -55,4 +65,8 @@ class BillingSettings(ServiceSettings):
     # Exports that a process runs at once, each with a connection of its own, and the seconds that one may take in all.
     exports_max: int = Field(default=2, ge=1, le=100)
     export_s: float = Field(default=600.0, gt=0, le=86_400)
+    # How long after the last usage of a mandate nobody wonders yet, however dense its usage was before.
+    publisher_silence_min_s: int = Field(default=3_600, ge=60, le=366 * 86_400)
+    # The time zone of what is about several mandates, whose own may differ.
+    time_zone: Annotated[str, AfterValidator(_known)] = "Europe/Zurich"
     database_pool_size: int = Field(default=8, ge=2, le=100)

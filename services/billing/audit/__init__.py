@@ -22,6 +22,7 @@ from services.billing.audit import (
     recorded_credits,
     reversals,
     storage,
+    sums,
     usage,
 )
 from services.billing.audit.days import DAYS, day_borders
@@ -45,6 +46,7 @@ _STATEMENTS = {
     **grants.CHECKS,
     **limits.CHECKS,
     **storage.CHECKS,
+    **sums.CHECKS,
     **low_balances.CHECKS,
 }
 

@@ -4,7 +4,16 @@ import sqlalchemy as sa
 
 from services.billing.tables.base import Id, Time, metadata
 
-__all__ = ["closed_days", "dimensions", "limit_costs", "limits", "rollups", "sealed_days", "transactions"]
+__all__ = [
+    "closed_days",
+    "dimensions",
+    "limit_costs",
+    "limits",
+    "rollup_sums",
+    "rollups",
+    "sealed_days",
+    "transactions",
+]
 
 # The ledger, in micro-CHF. A row moves `amount` between the account `posted_account_no` and the mandate's account of
 # the type `contra_account`; `member_account_no` is the member it is about, or the posted account. A row is never
@@ -97,6 +106,22 @@ rollups = sa.Table(
     sa.Column("cost", sa.BigInteger, nullable=False),
     sa.Column("count", sa.BigInteger, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "member_account_no", "day", "dimension_no"),
+    postgresql_with={"fillfactor": "70"},
+)
+
+# Sums of the rollups over members, by day and by calendar month, of the days up to `mandates.summed_until`, in step
+# with them (`ledger/rollup_sums.py`). A sum of all members may be more than 64 bits hold.
+rollup_sums = sa.Table(
+    "rollup_sums",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("period", sa.Text, nullable=False),
+    sa.Column("first_day", sa.Date, nullable=False),
+    sa.Column("dimension_no", sa.Integer, nullable=False),
+    sa.Column("cost", sa.Numeric, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "period", "first_day", "dimension_no"),
+    sa.CheckConstraint("period IN ('day', 'month')", name="period"),
     postgresql_with={"fillfactor": "70"},
 )
 

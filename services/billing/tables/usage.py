@@ -8,6 +8,7 @@ from services.billing.tables.base import Id, Time, metadata
 __all__ = [
     "cancellations",
     "price_corrections",
+    "publisher_silences",
     "rerated_mandates",
     "reratings",
     "storage_periods",
@@ -154,4 +155,16 @@ storage_periods = sa.Table(
         " AND (closed_at IS NULL OR period_end IS NOT NULL)",
         name="closed",
     ),
+)
+
+# The last time that the usage of a mandate was noticed to have stopped: how many such times there have been, the last
+# usage before it, and whether usage has come since.
+publisher_silences = sa.Table(
+    "publisher_silences",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("silence", sa.BigInteger, nullable=False),
+    sa.Column("last_usage_at", Time, nullable=False),
+    sa.Column("noticed_at", Time, nullable=False),
+    sa.Column("over", sa.Boolean, nullable=False),
 )
