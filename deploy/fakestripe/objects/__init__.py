@@ -12,10 +12,13 @@ from deploy.fakestripe.objects import (
     checkout,
     checkout_sessions,
     customers,
+    disputes,
+    given,
     invoice_api,
     invoice_item_api,
     payment_intents,
     payment_methods,
+    portal,
     products,
     refunds,
     setup_intents,
@@ -31,10 +34,12 @@ OPERATIONS: tuple[Operation, ...] = (
     *charges.OPERATIONS,
     *checkout_sessions.OPERATIONS,
     *customers.OPERATIONS,
+    *disputes.OPERATIONS,
     *invoice_api.OPERATIONS,
     *invoice_item_api.OPERATIONS,
     *payment_intents.OPERATIONS,
     *payment_methods.OPERATIONS,
+    *portal.OPERATIONS,
     *products.OPERATIONS,
     *refunds.OPERATIONS,
     *setup_intents.OPERATIONS,
@@ -49,6 +54,7 @@ EXPANDABLE: Mapping[str, str] = MappingProxyType(
         "customer": "customer",
         "default_payment_method": "payment_method",
         "default_price": "price",
+        "dispute": "dispute",
         "invoice": "invoice",
         "latest_invoice": "invoice",
         "latest_charge": "charge",
@@ -75,7 +81,7 @@ ADDITIONS: Mapping[tuple[str, str], Callable[[Store, Json], Json | None]] = Mapp
 def due_for_sessions(store: Store) -> Iterator[tuple[int, Callable[[Call], None]]]:
     """Give when each open session expires."""
     for session in store.table("checkout_session").values():
-        if session["status"] == "open":
+        if session["status"] == "open" and not given.is_given(store, session):
             yield session["expires_at"], partial(_expire, session)
 
 
@@ -86,6 +92,8 @@ def _expire(session: Json, call: Call) -> None:
 # What happens by itself, and when; see `timers.run_due`.
 TIMERS: tuple[Callable[[Store], Iterator[tuple[int, Callable[[Call], None]]]], ...] = (
     due_for_sessions,
+    disputes.due_for_disputes,
+    refunds.due_for_refunds,
     subscription_cycle.due_for_subscriptions,
     subscription_cycle.due_for_invoices,
 )

@@ -46,7 +46,7 @@ def _create_endpoint(call: Call) -> Json:
 def _balance(call: Call) -> Json:
     amounts: dict[str, int] = {"chf": 0}
     for charge in call.store.table("charge").values():
-        if charge["status"] == "succeeded":
+        if charge.get("status") == "succeeded":
             left = charge["amount"] - charge["amount_refunded"]
             amounts[charge["currency"]] = amounts.get(charge["currency"], 0) + left
     available = [

@@ -205,7 +205,7 @@ def _list(call: Call) -> Json:
     subscription = call.params.get("subscription")
 
     def keep(row: Json) -> bool:
-        details = (row["parent"] or {}).get("subscription_details") or {}
+        details = (row.get("parent") or {}).get("subscription_details") or {}
         return subscription is None or details.get("subscription") == subscription
 
     return table_page(
