@@ -7,6 +7,7 @@ from fastapi.responses import Response
 
 from deploy.fakestripe.api import Api
 from deploy.fakestripe.card_form import CVC, EXPIRY, CardRefusedError, read_card
+from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.portal import LIFETIME_S, change_card, end_or_go_on, subscriptions_of
 from deploy.fakestripe.operation import Call
 from deploy.fakestripe.rendering import Renderer, leave, read_form
@@ -63,8 +64,8 @@ class PortalPage:
             card = read_card(form, self._api.store.now())
             change_card(call, call.store.table("customer")[session["customer"]], card)
             return None
-        own = {row["id"]: row for row in subscriptions_of(call, session["customer"])}
-        subscription = own.get(form.get("subscription", ""))
+        running = {row["id"]: row for row in subscriptions_of(call, session["customer"])}
+        subscription = running.get(form.get("subscription", ""))
         if action not in ("cancel", "renew") or subscription is None:
             return "Please press one of the buttons."
         end_or_go_on(call, subscription, ends=action == "cancel")
@@ -82,10 +83,10 @@ class PortalPage:
         methods = store.table("payment_method")
         subscriptions = subscriptions_of(self._api.begin(), session["customer"])
         default = customer["invoice_settings"]["default_payment_method"]
-        own = next((row["default_payment_method"] for row in subscriptions if row["default_payment_method"]), None)
+        chosen = next((row["default_payment_method"] for row in subscriptions if row["default_payment_method"]), None)
         invoices = [
             row
-            for row in reversed(store.table("invoice").values())
+            for row in reversed(own(store, "invoice"))
             if row["customer"] == customer["id"] and row["status"] != "draft"
         ]
         return self._renderer.page(
@@ -95,7 +96,7 @@ class PortalPage:
             customer=customer,
             subscriptions=subscriptions,
             products=store.table("product"),
-            card=methods[own or default]["card"] if own or default else None,
+            card=methods[chosen or default]["card"] if chosen or default else None,
             invoices=invoices[:SHOWN_INVOICES],
             problem=problem,
             expiry=EXPIRY,

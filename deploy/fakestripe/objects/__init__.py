@@ -21,6 +21,7 @@ from deploy.fakestripe.objects import (
     portal,
     products,
     refunds,
+    search,
     setup_intents,
     subscription_api,
     subscription_cycle,
@@ -30,6 +31,8 @@ from deploy.fakestripe.operation import Call, Operation
 from deploy.fakestripe.store import Json, Store
 
 OPERATIONS: tuple[Operation, ...] = (
+    # Before those that take an id in the same place.
+    *search.OPERATIONS,
     *account.OPERATIONS,
     *charges.OPERATIONS,
     *checkout_sessions.OPERATIONS,
@@ -80,8 +83,8 @@ ADDITIONS: Mapping[tuple[str, str], Callable[[Store, Json], Json | None]] = Mapp
 
 def due_for_sessions(store: Store) -> Iterator[tuple[int, Callable[[Call], None]]]:
     """Give when each open session expires."""
-    for session in store.table("checkout_session").values():
-        if session["status"] == "open" and not given.is_given(store, session):
+    for session in given.own(store, "checkout_session"):
+        if session["status"] == "open":
             yield session["expires_at"], partial(_expire, session)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from deploy.fakestripe.objects import checkout_payment, checkout_setup, checkout_subscription
-from deploy.fakestripe.objects.given import is_given
+from deploy.fakestripe.objects.given import is_given, own
 from deploy.fakestripe.objects.intents import CANCELABLE, cancel_intent
 from deploy.fakestripe.objects.payment_methods import DECLINED_CARD, GOOD_CARD, TestCard
 from deploy.fakestripe.objects.setup_intents import cancel_setup
@@ -107,11 +107,9 @@ def settle(
 
 def session_of(call: Call, intent: Json) -> Json | None:
     """Return the session that an intent belongs to."""
-    for session in call.store.table("checkout_session").values():
-        if is_given(call.store, session):
-            continue
-        own = MODES[session["mode"]].intent_of(call, session)
-        if own is not None and own["id"] == intent["id"]:
+    for session in own(call.store, "checkout_session"):
+        found = MODES[session["mode"]].intent_of(call, session)
+        if found is not None and found["id"] == intent["id"]:
             return session
     return None
 

@@ -41,6 +41,11 @@ def put(store: Store, given: Json) -> None:
         store.table("invoice_lines")[given["id"]] = {"id": given["id"], "data": list(lines.get("data") or [])}
 
 
+def own(store: Store, table: str) -> list[Json]:
+    """Return the objects of a table that were made here and therefore have every member, oldest first."""
+    return [row for row in store.table(table).values() if not is_given(store, row)]
+
+
 def is_given(store: Store, row: Json) -> bool:
     """Tell whether an object was put as it is."""
     return row["id"] in store.table("given")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.payment_methods import TestCard, attach, new_card, refuse_attaching
 from deploy.fakestripe.objects.subscriptions import ENDED, period_end, set_end
 from deploy.fakestripe.operation import Call, Operation, one_of, refuse
@@ -78,7 +79,7 @@ def _flow(call: Call, customer: Json) -> Json | None:
 
 def subscriptions_of(call: Call, customer: str) -> list[Json]:
     """Return the customer's subscriptions that have not ended, oldest first."""
-    rows = call.store.table("subscription").values()
+    rows = own(call.store, "subscription")
     return [row for row in rows if row["customer"] == customer and row["status"] not in ENDED]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from deploy.fakestripe.listing import table_page
+from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.payment_methods import named_card
 from deploy.fakestripe.operation import Call, Operation, merged_metadata, one_of, refuse, retrieval, update
 from deploy.fakestripe.store import Json, Store
@@ -45,7 +46,7 @@ def _create(call: Call) -> Json:
 
 
 def _disputes(call: Call) -> list[Json]:
-    return [row for row in call.store.table("dispute").values() if row["status"] != "won"]
+    return [row for row in own(call.store, "dispute") if row["status"] != "won"]
 
 
 def _plan(call: Call, charge: Json, refund: Json) -> None:
