@@ -367,3 +367,24 @@ async def test_a_disputed_card_takes_its_charge_back_a_day_later_and_refunds_are
     taken_back = await life.client.v1.charges.retrieve_async(str(fails.charge))
     assert (taken_back.amount_refunded, taken_back.refunded) == (0, False)
     await arrived(life.receiver, fails.id, "refund.failed", "charge.refund.updated")
+
+
+async def test_a_subscription_that_is_invoiced_by_mail_is_overdue_when_nobody_pays(life: Life) -> None:
+    plan = await make_plan(life.client)
+    customer = await life.client.v1.customers.create_async({"email": "mail@example.com"})
+    made = await life.client.v1.subscriptions.create_async(
+        {"customer": customer.id, "items": plan.items(), "collection_method": "send_invoice", "days_until_due": 10}
+    )
+    assert made.status == "active"
+    [first] = await life.invoices(made.id)
+    assert (first.status, first.due_date) == ("open", first.created + 10 * DAY_S)
+    life.to(first.created + 10 * DAY_S)
+    await arrived(life.receiver, str(first.id), "invoice.overdue")
+    assert (await life.subscription(made.id))["status"] == "past_due"
+    await life.client.v1.invoices.pay_async(str(first.id), {"paid_out_of_band": True})
+    assert (await life.subscription(made.id))["status"] == "active"
+    life.to(period_of(plain(made))[1])
+    renewed = (await life.invoices(made.id))[-1]
+    assert renewed.status == "open"
+    await arrived(life.receiver, str(renewed.id), "invoice.sent")
+    await life.client.v1.subscriptions.cancel_async(made.id)

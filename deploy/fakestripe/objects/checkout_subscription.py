@@ -23,6 +23,7 @@ from deploy.fakestripe.wire import invalid
 
 _DATA_UNSUPPORTED = (
     "application_fee_percent",
+    "billing_cycle_anchor",
     "billing_cycle_anchor_config",
     "default_tax_rates",
     "invoice_settings",
@@ -31,7 +32,6 @@ _DATA_UNSUPPORTED = (
     "transfer_data",
 )
 _DATA = (
-    "billing_cycle_anchor",
     "billing_mode",
     "description",
     "metadata",

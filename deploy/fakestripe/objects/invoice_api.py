@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.fakestripe.listing import page, table_page
-from deploy.fakestripe.objects.given import own
+from deploy.fakestripe.objects.given import is_given, own
 from deploy.fakestripe.objects.invoice_lines import take_pending
 from deploy.fakestripe.objects.invoices import (
     add_items,
@@ -114,7 +114,15 @@ def _delete(call: Call) -> Json:
 
 
 def _find(call: Call) -> Json:
-    return call.find("invoice", "invoice", call.path["invoice"])
+    """Return the invoice to change; its customer has to be there still."""
+    invoice = call.find("invoice", "invoice", call.path["invoice"])
+    if is_given(call.store, invoice):
+        raise invalid(
+            "This invoice was put as it is, and nothing can be done with it.", "invoice", "unsupported_by_fake"
+        )
+    if call.store.table("customer")[invoice["customer"]].get("deleted"):
+        raise invalid("The customer of this invoice was deleted.", "invoice", "customer_deleted")
+    return invoice
 
 
 def expect(invoice: Json, verb: str, *statuses: str) -> None:
@@ -219,7 +227,7 @@ def _list(call: Call) -> Json:
 
 
 def _lines(call: Call) -> Json:
-    invoice = _find(call)
+    invoice = call.find("invoice", "invoice", call.path["invoice"])
     return page(call, list(call.store.table("invoice_lines")[invoice["id"]]["data"]))
 
 

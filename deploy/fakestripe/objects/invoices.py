@@ -203,7 +203,9 @@ def finalize(call: Call, invoice: Json, intent: Json | None = None) -> None:
 
 def _add_payment(call: Call, invoice: Json, due: int) -> None:
     """Make the payment intent of an invoice, and what links the two."""
-    given = {"customer": invoice["customer"], "description": _purpose(invoice), "setup_future_usage": "off_session"}
+    given = {"customer": invoice["customer"], "description": _purpose(invoice)}
+    if invoice["parent"] is not None:
+        given["setup_future_usage"] = "off_session"
     intent = new_intent(call, due, invoice["currency"], given)
     link_payment(call, invoice, intent)
 
@@ -259,7 +261,9 @@ def method_for(call: Call, invoice: Json) -> Json | None:
         customer.get("invoice_settings", {}).get("default_payment_method"),
     )
     key = next((candidate for candidate in candidates if candidate), None)
-    return None if key is None else call.store.table("payment_method")[key]
+    method = None if key is None else call.store.table("payment_method")[key]
+    # One that was detached since cannot be charged any more.
+    return method if method is not None and method["customer"] == customer["id"] else None
 
 
 def collect(call: Call, invoice: Json, method: Json | None, *, off_session: bool) -> Json | None:

@@ -183,9 +183,9 @@ def _predicted(call: Call, subscription: Json, amount: int, *, off_session: bool
     if amount + sum(row["amount"] for row in waiting) + customer["balance"] < SMALLEST_PAYMENT:
         return None
     key = subscription["default_payment_method"] or customer["invoice_settings"]["default_payment_method"]
-    if key is None:
+    method = None if key is None else call.store.table("payment_method")[key]
+    if method is None or method["customer"] != customer["id"]:
         return {"code": "resource_missing", "message": "This customer has no attached payment method."}
-    method = call.store.table("payment_method")[key]
     error = refusal(call, method, off_session=off_session)
     if error is None and needs_authentication(call, method, off_session=off_session):
         return authentication_error()

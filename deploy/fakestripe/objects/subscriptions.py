@@ -286,12 +286,13 @@ def settle_now(call: Call, subscription: Json, invoice: Json, *, off_session: bo
     return collect(call, invoice, method_for(call, invoice), off_session=off_session)
 
 
-def cancel(call: Call, subscription: Json, reason: str, status: str = "canceled") -> None:
+def cancel(call: Call, subscription: Json, reason: str) -> None:
     """End a subscription at once, and emit its event."""
-    details = {**subscription["cancellation_details"], "reason": reason}
+    # One that was put as it is may lack what only newer versions have.
+    details = {**(subscription.get("cancellation_details") or {}), "reason": reason}
     subscription |= {
-        "status": status,
-        "canceled_at": subscription["canceled_at"] or call.now,
+        "status": "canceled",
+        "canceled_at": subscription.get("canceled_at") or call.now,
         "ended_at": call.now,
         "cancellation_details": details,
         "pending_update": None,
