@@ -74,6 +74,8 @@ def opened(call: Call, session: Json) -> None:
         for line in lines:
             if line["price"]["recurring"] is not None:
                 line |= {"amount_subtotal": 0, "amount_total": 0}
+    if session["payment_method_collection"] is None:
+        session["payment_method_collection"] = "always"
     total = sum(line["amount_total"] for line in lines)
     session |= {"amount_subtotal": total, "amount_total": total}
 

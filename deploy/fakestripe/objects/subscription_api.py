@@ -29,6 +29,7 @@ from deploy.fakestripe.objects.subscription_orders import (
 from deploy.fakestripe.objects.subscriptions import (
     ENDED,
     cancel,
+    check_end,
     draft_for,
     expire_incomplete,
     first_amount,
@@ -94,6 +95,7 @@ def _create(call: Call) -> Json:
     if params.get("payment_behavior") == "pending_if_incomplete":
         raise invalid("`pending_if_incomplete` cannot be used when a subscription is created.", "payment_behavior")
     _check_collection(params)
+    check_end(params)
     if params.get("payment_behavior") == "error_if_incomplete" and given.get("collection_method") != "send_invoice":
         _refuse_unpayable(call, customer, method, first_amount(ordered, given, call.now))
     subscription = new_subscription(call, customer["id"], ordered, given)
@@ -172,6 +174,7 @@ def _update(call: Call) -> Json:
     refuse(params, (*_UNSUPPORTED, "add_invoice_items"))
     _check_words(params)
     check_behaviors(params)
+    check_end(params)
     if params.get("billing_cycle_anchor", {}).get("type", "unchanged") != "unchanged":
         raise invalid("The fake Stripe keeps the anchor.", "billing_cycle_anchor", "unsupported_by_fake")
     changes = _changes(call, subscription)

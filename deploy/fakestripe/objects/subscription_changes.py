@@ -52,7 +52,6 @@ def check_behaviors(params: Json) -> None:
 
 def change_items(call: Call, subscription: Json, rows: list[Json], given: Json) -> Json:
     """Replace the items; return the old values, or nothing when they were told already. Raises Stripe's 402."""
-    drop_pending(call, subscription)
     running = subscription["status"] in ("active", "past_due", "unpaid")
     restarts = running and _restarts(subscription["items"]["data"], rows)
     drafts: list[_Proration] = []
@@ -63,7 +62,9 @@ def change_items(call: Call, subscription: Json, rows: list[Json], given: Json) 
         _restart(call, rows)
     lines = [_whole_line(call, row) for row in rows] if restarts else []
     invoiced = restarts or (given.get("proration_behavior") == "always_invoice" and bool(drafts))
-    if invoiced and _waits(call, subscription, drafts, lines, given):
+    waits = invoiced and _waits(call, subscription, drafts, lines, given)
+    drop_pending(call, subscription)
+    if waits:
         _wait_for_payment(call, subscription, rows, drafts, at)
         return {}
     for draft in drafts:
