@@ -17,6 +17,7 @@ from deploy.fakestripe.objects.invoices import (
 )
 from deploy.fakestripe.objects.payment_attempts import payment_error
 from deploy.fakestripe.objects.payment_methods import obtain
+from deploy.fakestripe.objects.subscriptions import MAX_DAYS_UNTIL_DUE, moment_of
 from deploy.fakestripe.operation import (
     Call,
     Operation,
@@ -85,6 +86,10 @@ def _payer(call: Call) -> tuple[Json, Json | None]:
 
 
 def _check_words(params: Json) -> None:
+    if params.get("due_date"):
+        moment_of(params["due_date"], "due_date")
+    if not 0 <= params.get("days_until_due", 0) <= MAX_DAYS_UNTIL_DUE:
+        raise invalid("Invalid number of days.", "days_until_due")
     one_of(params, "collection_method", ("charge_automatically", "send_invoice"))
     if params.get("automatic_tax", {}).get("enabled"):
         raise invalid("The fake Stripe does not calculate tax.", "automatic_tax[enabled]", "unsupported_by_fake")

@@ -50,6 +50,15 @@ def check_behaviors(params: Json) -> None:
             raise invalid(message, name)
 
 
+def check_proration_date(call: Call, subscription: Json) -> None:
+    """Refuse a moment that is not in the period which is paid for."""
+    at = call.params.get("proration_date")
+    items = subscription["items"]["data"]
+    start = min(item["current_period_start"] for item in items)
+    if at is not None and not start <= at <= max(item["current_period_end"] for item in items):
+        raise invalid("The proration date must lie within the current period.", "proration_date")
+
+
 def change_items(call: Call, subscription: Json, rows: list[Json], given: Json) -> Json:
     """Replace the items; return the old values, or nothing when they were told already. Raises Stripe's 402."""
     running = subscription["status"] in ("active", "past_due", "unpaid")

@@ -28,6 +28,7 @@ INCOMPLETE_FOR_S = 23 * 3600
 TRIAL_WARNING_S = 3 * 24 * 3600
 # Later than the year 2286 is no time that anything here can be due at.
 MAX_TIME_DIGITS = 10
+MAX_DAYS_UNTIL_DUE = 3650
 _PERIOD_ENDS = ("min_period_end", "max_period_end")
 ENDED = ("canceled", "incomplete_expired")
 
