@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.fakestripe.listing import page, table_page
-from deploy.fakestripe.objects.given import is_given, own
+from deploy.fakestripe.objects.given import is_given
 from deploy.fakestripe.objects.invoice_lines import take_pending
 from deploy.fakestripe.objects.invoices import (
     add_items,
@@ -114,7 +114,8 @@ def _delete(call: Call) -> Json:
     for item in call.store.table("invoiceitem").values():
         if item.get("invoice") == invoice["id"]:
             item["invoice"] = None
-    del call.store.table("invoice")[invoice["id"]]
+    for table in ("invoice", "unsettled_invoice"):
+        del call.store.table(table)[invoice["id"]]
     return {"id": invoice["id"], "object": "invoice", "deleted": True}
 
 
@@ -244,11 +245,12 @@ def payments_of(store: Store, invoice: Json) -> Json:
 
 def confirmation_of(store: Store, invoice: Json) -> Json | None:
     """Build what a front end confirms the payment of an open invoice with; there only when it is expanded."""
-    for row in own(store, "invoice_payment"):
-        if row["invoice"] == invoice["id"] and row["status"] == "open":
-            intent = store.table("payment_intent")[row["payment"]["payment_intent"]]
-            return {"client_secret": intent["client_secret"], "type": "payment_intent"}
-    return None
+    link = store.table("payment_link").get(invoice["id"])
+    payment = None if link is None else store.table("invoice_payment")[link["payment"]]
+    if payment is None or payment.get("status") != "open":
+        return None
+    intent = store.table("payment_intent")[payment["payment"]["payment_intent"]]
+    return {"client_secret": intent["client_secret"], "type": "payment_intent"}
 
 
 def _list_payments(call: Call) -> Json:

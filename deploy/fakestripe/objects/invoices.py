@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from deploy.fakestripe.objects.given import own
+from deploy.fakestripe.objects.given import is_given
 from deploy.fakestripe.objects.intents import CANCELABLE, cancel_intent, new_intent
 from deploy.fakestripe.objects.invoice_lines import SHOWN_LINES, line_of_invoice_item
 from deploy.fakestripe.objects.payment_attempts import attempt
@@ -132,6 +132,7 @@ def new_invoice(
     }
     call.store.add("invoice_lines", {"id": key, "data": []})
     call.store.add("invoice", invoice)
+    call.store.add("unsettled_invoice", {"id": key})
     if subscription is not None:
         subscription["latest_invoice"] = key
     return invoice
@@ -211,11 +212,14 @@ def _add_payment(call: Call, invoice: Json, due: int) -> None:
 
 
 def link_payment(call: Call, invoice: Json, intent: Json) -> Json:
-    """Store that a payment intent is to pay an invoice."""
+    """Store that a payment intent is to pay an invoice; either leads to it without a search."""
+    key = call.store.new_id("inpay_")
+    for end in (invoice["id"], intent["id"]):
+        call.store.add("payment_link", {"id": end, "payment": key})
     return call.store.add(
         "invoice_payment",
         {
-            "id": call.store.new_id("inpay_"),
+            "id": key,
             "object": "invoice_payment",
             "amount_paid": None,
             "amount_requested": intent["amount"],
@@ -231,10 +235,11 @@ def link_payment(call: Call, invoice: Json, intent: Json) -> Json:
     )
 
 
-def payment_of(call: Call, invoice: Json) -> Json | None:
-    """Return what links an invoice to the payment intent that is to pay it."""
-    rows = own(call.store, "invoice_payment")
-    return next((row for row in rows if row["invoice"] == invoice["id"] and row["is_default"]), None)
+def payment_of(call: Call, row: Json) -> Json | None:
+    """Return what links an invoice to the payment intent that is to pay it, of either of the two."""
+    link = call.store.table("payment_link").get(row["id"])
+    payment = None if link is None else call.store.table("invoice_payment")[link["payment"]]
+    return None if payment is None or is_given(call.store, payment) else payment
 
 
 def intent_of(call: Call, invoice: Json) -> Json | None:
@@ -245,10 +250,8 @@ def intent_of(call: Call, invoice: Json) -> Json | None:
 
 def invoice_of(call: Call, intent: Json) -> Json | None:
     """Return the invoice that a payment intent is to pay."""
-    for row in own(call.store, "invoice_payment"):
-        if row["payment"]["payment_intent"] == intent["id"]:
-            return call.store.table("invoice")[row["invoice"]]
-    return None
+    payment = payment_of(call, intent)
+    return None if payment is None else call.store.table("invoice")[payment["invoice"]]
 
 
 def method_for(call: Call, invoice: Json) -> Json | None:
@@ -326,6 +329,7 @@ def mark_paid(call: Call, invoice: Json, amount: int, *, out_of_band: bool = Fal
         "next_payment_attempt": None,
     }
     invoice["status_transitions"]["paid_at"] = call.now
+    call.store.table("unsettled_invoice").pop(invoice["id"], None)
     payment = payment_of(call, invoice)
     if payment is not None:
         _settle_payment(call, payment, paid=not out_of_band)
@@ -356,6 +360,7 @@ def close(call: Call, invoice: Json, status: str) -> None:
     events = {"void": "invoice.voided", "uncollectible": "invoice.marked_uncollectible"}
     invoice |= {"status": status, "next_payment_attempt": None, "auto_advance": False}
     invoice["status_transitions"][names[status]] = call.now
+    call.store.table("unsettled_invoice").pop(invoice["id"], None)
     payment = payment_of(call, invoice)
     if status == "void" and payment is not None:
         _settle_payment(call, payment, paid=False)

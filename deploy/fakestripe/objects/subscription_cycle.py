@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from deploy.fakestripe.objects.calendar import next_border
-from deploy.fakestripe.objects.given import own
+from deploy.fakestripe.objects.given import is_given, own
 from deploy.fakestripe.objects.invoice_lines import item_line, take_pending
 from deploy.fakestripe.objects.invoices import close, collect, dunning_of, finalize, method_for
 from deploy.fakestripe.objects.subscription_changes import drop_pending
@@ -55,7 +55,10 @@ def due_for_subscriptions(store: Store) -> Iterator[tuple[int, Effect]]:
 
 def due_for_invoices(store: Store) -> Iterator[tuple[int, Effect]]:
     """Give which drafts are finalized and which open invoices are tried again next, and when."""
-    for invoice in own(store, "invoice"):
+    for key in store.table("unsettled_invoice"):
+        invoice = store.table("invoice")[key]
+        if is_given(store, invoice):
+            continue
         if invoice["status"] == "draft" and invoice["auto_advance"] and invoice["automatically_finalizes_at"]:
             yield invoice["automatically_finalizes_at"], partial(advance, invoice)
         elif invoice["status"] == "open" and invoice["next_payment_attempt"] is not None:
