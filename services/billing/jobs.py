@@ -7,6 +7,7 @@ from services.billing.checks.release_holds import ReleaseHolds
 from services.billing.corrections.run_reratings import RunReratings
 from services.billing.credits.expire_grants import ExpireGrants
 from services.billing.credits.settle_payments import SettlePayments
+from services.billing.invoices.close_months import CloseMonths
 from services.billing.ledger.seal_days import SealDays
 from services.billing.recharges.request_recharges import RechargeLimits, RequestRecharges
 from services.billing.settings import BillingSettings
@@ -31,6 +32,8 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock, faults
     recharges = RequestRecharges(database, limits=limits, clock=clock)
     seal = SealDays(database, after_s=settings.seal_after_s, clock=clock, faults=faults)
 
+    close = CloseMonths(database, settings=settings.invoicing, clock=clock, faults=faults)
+
     async def settle() -> int:
         # One after the other, because payments are few: once no usage is left to look at, nothing stands before them in
         # the index of what is parked.
@@ -42,5 +45,6 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock, faults
         RepeatedJob("release holds", ReleaseHolds(database, clock=clock), every_s=1.0, clock=clock),
         RepeatedJob("expire grants", ExpireGrants(database, clock=clock), every_s=1.0, clock=clock),
         RepeatedJob("re-rate", RunReratings(database, clock=clock, faults=faults), every_s=1.0, clock=clock),
+        RepeatedJob("close months", close, every_s=10.0, clock=clock),
         RepeatedJob("seal days", seal, every_s=10.0, clock=clock),
     ]

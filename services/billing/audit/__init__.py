@@ -17,6 +17,7 @@ from services.billing.audit import (
     corrections,
     grants,
     holds,
+    invoices,
     limits,
     low_balances,
     recorded_credits,
@@ -45,6 +46,7 @@ _STATEMENTS = {
     **grants.CHECKS,
     **limits.CHECKS,
     **storage.CHECKS,
+    **invoices.CHECKS,
     **low_balances.CHECKS,
 }
 
