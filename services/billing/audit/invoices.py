@@ -86,9 +86,10 @@ CHECKS = {
               FROM mandates m LEFT JOIN postpay_spans s ON s.mandate_no = m.no AND s.to_seq IS NULL
              WHERE (m.billing_model = 'CREDIT_POSTPAY') <> (s.mandate_no IS NOT NULL)),
              counted AS (
-            SELECT mandate_no, count(*) AS rows, min(what) AS what FROM wrong GROUP BY 1)
+            SELECT mandate_no, count(*) AS rows,
+                   array_to_string((array_agg(what ORDER BY what))[1:3], '; ') AS what FROM wrong GROUP BY 1)
         SELECT coalesce(m.no, w.mandate_no) AS mandate_no, a.no AS account_no, w.rows IS NOT NULL AS failing,
-               w.what || CASE WHEN w.rows > 1 THEN ', and ' || w.rows - 1 || ' more' ELSE '' END AS detail
+               w.what || CASE WHEN w.rows > 3 THEN '; and ' || w.rows - 3 || ' more' ELSE '' END AS detail
           FROM mandates m FULL JOIN counted w ON w.mandate_no = m.no
           LEFT JOIN accounts a ON a.mandate_no = m.no AND a.type = 'MANDATE'
     """,
