@@ -93,7 +93,7 @@ async def get_invoice_pdf(
     request: Request, context: Context, caller: CurrentCaller, printer: CurrentPrinter, invoice_id: InvoiceId
 ) -> Response:
     asked = language_of(request) if "accept-language" in request.headers else None
-    content = await give_document(
+    given = await give_document(
         context.database,
         InvoiceScope.of(caller),
         _invoice(invoice_id),
@@ -101,7 +101,11 @@ async def get_invoice_pdf(
         printer=printer,
         clock=context.clock,
     )
-    return Response(content, media_type="application/pdf")
+    return Response(
+        given.content,
+        media_type="application/pdf",
+        headers={"Content-Disposition": f'attachment; filename="{given.file_name}"'},
+    )
 
 
 def _invoice(text: str) -> UUID:

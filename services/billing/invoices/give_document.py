@@ -1,17 +1,19 @@
 """The PDF of an invoice: made when it is first asked for, and from then on the bytes that were given out."""
 
 import asyncio
+from typing import NamedTuple
 from uuid import UUID
 
 from services.billing.invoices.document import Document, document_of
 from services.billing.invoices.queries import InvoiceScope, find_invoice, read_document, read_lines
 from services.billing.invoices.repository import insert_document
+from services.billing.invoices.texts import TEXTS
 from services.billing.ledger.calendars import DEFAULT_ZONE, period_day
 from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.problems import Unavailable
 
-__all__ = ["Printer", "give_document"]
+__all__ = ["Given", "Printer", "give_document"]
 
 # Documents that wait to be made; further ones are told to come again.
 WAITING_MAX = 20
@@ -46,6 +48,13 @@ def _made(document: Document) -> bytes:
     return with_einvoice(document, draw_invoice(document))
 
 
+class Given(NamedTuple):
+    """A document and the name of its file."""
+
+    content: bytes
+    file_name: str
+
+
 async def give_document(
     database: Database,
     scope: InvoiceScope,
@@ -54,18 +63,19 @@ async def give_document(
     language: str | None,
     printer: Printer,
     clock: Clock,
-) -> bytes:
+) -> Given:
     """The PDF of an invoice of the scope in a language, else in its own; 404 for any other invoice."""
     async with database.reading() as connection:
         row = await find_invoice(connection, scope, invoice_id)
         tongue = language or row["language"]
         known = await read_document(connection, invoice_id, tongue)
         lines = [] if known is not None else await read_lines(connection, invoice_id)
+    file_name = f"{TEXTS[tongue]['file']}-{row['number']}.pdf"
     if known is not None:
-        return known
+        return Given(known, file_name)
     issued, due = (period_day(row[name], DEFAULT_ZONE) for name in ("issued_at", "due_at"))
     content = await printer.print(document_of(row, lines, tongue, issued_on=issued, due_on=due))
     async with database.transaction() as connection:
         await insert_document(connection, invoice_id, tongue, content, now=clock())
         # Where two were made at once, the first is the one.
-        return await read_document(connection, invoice_id, tongue) or content
+        return Given(await read_document(connection, invoice_id, tongue) or content, file_name)

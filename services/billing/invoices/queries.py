@@ -1,6 +1,8 @@
 """Reads of invoices within a caller's scope: those of the mandates that they administer."""
 
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.invoices.domain import payment_state
 from services.billing.invoices.errors import InvoiceUnknown
 from services.billing.money import money_json, plain
-from services.billing.tables import invoice_documents, invoice_lines, invoice_payments, invoices, mandates
+from services.billing.tables import (
+    invoice_documents,
+    invoice_lines,
+    invoice_payments,
+    invoices,
+    mandates,
+    vat_rates,
+)
 from services.chassis.caller import Caller
 from services.chassis.database import Database
 from services.chassis.statements import one_of
@@ -19,6 +28,7 @@ __all__ = [
     "InvoiceScope",
     "find_invoice",
     "list_invoices",
+    "list_vat_rates",
     "read_document",
     "read_lines",
     "show_invoice",
@@ -104,6 +114,15 @@ async def read_document(connection: AsyncConnection, invoice_id: UUID, language:
     read = sa.select(columns.content).where(columns.invoice_id == invoice_id, columns.language == language)
     content: bytes | None = await connection.scalar(read)
     return content
+
+
+async def list_vat_rates(database: Database) -> list[tuple[str, date, Decimal]]:
+    """All rates of VAT: country, first day, percent."""
+    columns = vat_rates.c
+    read = sa.select(columns.country, columns.valid_from, columns.percent)
+    async with database.reading() as connection:
+        rows = await connection.execute(read.order_by(columns.country, columns.valid_from))
+        return [(row.country, row.valid_from, row.percent) for row in rows]
 
 
 def _invoice_json(row: sa.RowMapping) -> dict[str, Any]:

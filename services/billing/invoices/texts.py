@@ -13,6 +13,7 @@ _PARTS_APART: Final = " · "
 TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "de": {
         "title": "Rechnung",
+        "file": "Rechnung",
         "number": "Rechnungsnummer",
         "date": "Rechnungsdatum",
         "period": "Leistungsperiode",
@@ -44,6 +45,7 @@ TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "en": {
         "title": "Invoice",
+        "file": "invoice",
         "number": "Invoice number",
         "date": "Invoice date",
         "period": "Period of supply",

@@ -34,7 +34,7 @@ MARGIN_S = 0.5
 IN_FLIGHT_MAX = 1_000
 # No other header is forwarded, above all not the token, and none that the gateway has evaluated itself.
 FORWARDED_HEADERS = ("content-type", "accept-language", "idempotency-key")
-ANSWERED_HEADERS = ("content-type", "retry-after")
+ANSWERED_HEADERS = ("content-type", "content-disposition", "retry-after")
 # The two operations for which more is done than forwarding the request unchanged.
 CHECKOUT, WEBHOOK = "payments-create-checkout", "payments-receive-stripe-event"
 

@@ -17,10 +17,13 @@ from services.billing.invoices.errors import NoSeller
 from services.billing.settings import InvoiceSettings
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
+from tests.integration.billing.conftest import BillingApi
 from tests.support.databases import connected
 from tests.support.facts import money, paid, subscription
 from tests.support.invoicing import INVOICES, Postpaid
 from tests.support.ledger import Books
+from tests.support.processes import run_command
+from tests.support.rerating import of_model, rerate
 from tests.support.stack import ServerPair
 
 # In Europe/Zurich, in summer.
@@ -437,3 +440,74 @@ async def test_the_service_cannot_change_what_was_issued(servers: ServerPair, ta
         )
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(f"UPDATE {table} SET {name} = {name}")
+
+
+async def test_what_is_priced_again_is_on_the_next_one(api: BillingApi, books: Books) -> None:
+    model = f"model-{uuid4()}"
+    await api.price(model, "0.001")
+    mandate = await Postpaid(api.database, JULY).begin()
+    await mandate.use("0", model=model, cost=None, tokens={"input": 10_000})
+    mandate.now = AUGUST + 2 * HOUR
+    await mandate.close(2026, 7)
+    await api.price(model, "0.0012")
+    await rerate(api.database, of_model(model))
+    await mandate.use("5")
+    mandate.now = SEPTEMBER + 2 * HOUR
+    await mandate.close(2026, 8)
+    first, second = await mandate.invoices()
+    assert amounts(first)["total"] == "10.000000"
+    assert [(each[0], each[2], each[4], each[5]) for each in lines(second)] == [
+        ("USAGE", "2026-08-01", 1, "5.000000"),
+        ("CORRECTION", "2026-07-01", 0, "2.000000"),
+    ]
+    assert await books.failing() == {}
+
+
+async def test_round_numbers_have_no_exponent(postpaid: Postpaid) -> None:
+    await postpaid.use("1E+4")
+    await postpaid.use("20000.00", model="other")
+    postpaid.now = AUGUST + 2 * HOUR
+    await postpaid.close(2026, 7)
+    (invoice,) = await postpaid.invoices()
+    assert [each[5] for each in lines(invoice)] == ["10000.000000", "20000.000000"]
+    assert amounts(invoice)["total"] == "30000.000000"
+
+
+async def test_storage_has_a_line_of_its_own(postpaid: Postpaid, books: Books) -> None:
+    await postpaid.use("3")
+    identity = uuid4()
+    plan = Plan(key="TEAM", budget=money(0), max_data_volume_mb=0, storage_price_per_gb_month=money(2))
+    period = {"plan": plan, "period_start": JULY, "period_end": AUGUST}
+    apply = ApplySubscription(postpaid.database, clock=postpaid.clock)
+    await apply([subscription(postpaid.id, identity, 1, "ACTIVE", at=JULY, budget_due=True, **period)], [])
+    await postpaid.use(
+        "0", kind="storage", cost=None, provider=None, model=None, feature_instance_id="i", bytes_in_use=3 * 10**9
+    )
+    postpaid.now = AUGUST
+    await apply([subscription(postpaid.id, identity, 2, "EXPIRED", at=AUGUST, **period)], [])
+    postpaid.now = AUGUST + 2 * HOUR
+    await postpaid.close(2026, 7)
+    (invoice,) = await postpaid.invoices()
+    assert [(each[0], each[4], each[5]) for each in lines(invoice)] == [
+        ("USAGE", 1, "3.000000"),
+        ("STORAGE", 1, "6.000000"),
+    ]
+    assert await books.failing() == {}
+
+
+async def test_rates_of_vat_are_added_by_the_operator(servers: ServerPair, database: Database) -> None:
+    def vat(*words: str) -> tuple[int, str]:
+        done = run_command(servers, "billing", "vat", *words)
+        return done.returncode, done.stdout + done.stderr
+
+    assert "CH  from 2024-01-01  8.1 %" in vat("list")[1]
+    assert vat("add", "AT", "2025-01-01", "20") == (0, "AT: 20 % from 2025-01-01\n")
+    assert vat("add", "AT", "2025-01-01", "21")[0] == 1
+    for words in (("ch", "2025-01-01", "20"), ("CH", "today", "20"), ("CH", "2025-01-01", "NaN"), ("CH", "x", "100")):
+        assert vat("add", *words)[0] == 2
+    vienna = await Postpaid(database, JULY).begin(billingAddress={"company": "X", "country": "AT"})
+    await vienna.use("12")
+    vienna.now = AUGUST + 2 * HOUR
+    await vienna.close(2026, 7)
+    (invoice,) = await vienna.invoices()
+    assert (invoice["vatPercent"], *amounts(invoice).values()) == ("20", "10.000000", "2.000000", "12.000000")

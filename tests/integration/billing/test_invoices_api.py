@@ -106,6 +106,7 @@ async def test_the_pdf_says_what_the_law_wants_and_can_be_paid(api: BillingApi) 
     path = f"{PATH}/{invoice['id']}/pdf"
     answer = await api.call(admin_of(mandate.id), "GET", path)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")
+    assert answer.headers["content-disposition"] == f'attachment; filename="Rechnung-{invoice["number"]}.pdf"'
     (page,) = page_texts(answer.content)
     for said in (
         *("Muster Plattform AG", "Limmatquai 12", "8001 Zürich", "CHE-123.456.788 MWST"),
