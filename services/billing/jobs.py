@@ -7,6 +7,7 @@ from services.billing.checks.release_holds import ReleaseHolds
 from services.billing.corrections.run_reratings import RunReratings
 from services.billing.credits.expire_grants import ExpireGrants
 from services.billing.credits.settle_payments import SettlePayments
+from services.billing.invoices.close_months import CloseMonths
 from services.billing.ledger.seal_days import SealDays
 from services.billing.publishers.notice_silences import NoticeSilences
 from services.billing.recharges.request_recharges import RechargeLimits, RequestRecharges
@@ -34,6 +35,8 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock, faults
     silences = NoticeSilences(database, minimum=timedelta(seconds=settings.publisher_silence_min_s), clock=clock)
     seal = SealDays(database, after_s=settings.seal_after_s, clock=clock, faults=faults)
 
+    close = CloseMonths(database, settings=settings.invoicing, clock=clock, faults=faults)
+
     async def settle() -> int:
         # One after the other, because payments are few: once no usage is left to look at, nothing stands before them in
         # the index of what is parked.
@@ -47,5 +50,6 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock, faults
         RepeatedJob("re-rate", RunReratings(database, clock=clock, faults=faults), every_s=1.0, clock=clock),
         RepeatedJob("notice silences", silences, every_s=60.0, clock=clock),
         RepeatedJob("keep sums", KeepSums(database, clock=clock), every_s=10.0, clock=clock),
+        RepeatedJob("close months", close, every_s=10.0, clock=clock),
         RepeatedJob("seal days", seal, every_s=10.0, clock=clock),
     ]

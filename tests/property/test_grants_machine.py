@@ -52,6 +52,7 @@ from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record, voided_record
 from tests.support.explanations import assert_explained
 from tests.support.facts import money, subscription
+from tests.support.invoicing import SPANS
 from tests.support.machines import World, empty_ledger, limits
 from tests.support.model_grants import USERS, Budget, GrantsModel, Used
 from tests.support.model_ledger import MODELS
@@ -350,7 +351,7 @@ class GrantsMachine(RuleBasedStateMachine):
         self.model.cancel((id_, "event") for id_ in cancelled or [])
 
     def _switch(self, mandate: int, model: BillingModel) -> None:
-        self._write(lambda c, no: switch_model(c, no, model, caller=ADMIN, now=self.model.now), mandate)
+        self._write(lambda c, no: switch_model(c, no, model, spans=SPANS, caller=ADMIN, now=self.model.now), mandate)
         self.model.switch(mandate, model)
         self.world.seen[f"switched to {model}"] += 1
 

@@ -45,6 +45,7 @@ from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record, voided_record
+from tests.support.invoicing import SPANS
 from tests.support.limiting import Limiting
 from tests.support.machines import World, empty_ledger, limits
 from tests.support.records import received_record
@@ -362,7 +363,9 @@ class HoldsMachine(RuleBasedStateMachine):
 
         async def change() -> None:
             async with self.world.database.transaction() as connection:
-                await switch_model(connection, await self._no(connection, mandate), model, caller=ADMIN, now=self.now)
+                await switch_model(
+                    connection, await self._no(connection, mandate), model, spans=SPANS, caller=ADMIN, now=self.now
+                )
 
         self.world.wait(change())
         pool, own = (mandate, "pool"), [(mandate, user) for user in USERS]

@@ -17,6 +17,7 @@ from services.billing.audit import (
     corrections,
     grants,
     holds,
+    invoices,
     limits,
     low_balances,
     recorded_credits,
@@ -47,6 +48,7 @@ _STATEMENTS = {
     **limits.CHECKS,
     **storage.CHECKS,
     **sums.CHECKS,
+    **invoices.CHECKS,
     **low_balances.CHECKS,
 }
 

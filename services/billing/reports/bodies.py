@@ -283,6 +283,17 @@ class ExplainedPayment(AnswerBody):
     credited_at: Time
 
 
+class ExplainedInvoiceLine(AnswerBody):
+    """The line of an invoice that asks for a charge with others of its kind: their exact cost, and its amount."""
+
+    invoice_id: str
+    number: str
+    position: int
+    kind: Literal["USAGE", "STORAGE", "CORRECTION"]
+    cost: DecimalText
+    amount: DecimalText
+
+
 class Explanation(AnswerBody):
     """What a transaction came from. Of what is no charge of usage, event and price are null. `fault` says why a charge
     does not lead to its price, where its row or what it names was changed."""
@@ -307,4 +318,5 @@ class Explanation(AnswerBody):
     corrects: Correction | None
     hold: SettledHold | None
     payment: ExplainedPayment | None
+    invoice_line: ExplainedInvoiceLine | None
     fault: str | None

@@ -20,7 +20,18 @@ from services.billing.reports.errors import TransactionUnknown
 from services.billing.reports.explanation import Related, explanation_json
 from services.billing.reports.scope import Scope
 from services.billing.reports.transactions import find_transaction, place_of
-from services.billing.tables import grants, holds, payment_credits, prices, rates, transactions
+from services.billing.tables import (
+    dimensions,
+    grants,
+    holds,
+    invoice_lines,
+    invoices,
+    payment_credits,
+    postpay_spans,
+    prices,
+    rates,
+    transactions,
+)
 from services.chassis.database import Database
 from services.chassis.statements import one_of
 
@@ -45,6 +56,7 @@ async def explain_transaction(database: Database, scope: Scope, transaction: str
             hold=None if explained is None else await _settled_hold(connection, row),
             payment=await _payment(connection, row),
             grants=await _changed_grants(connection, row),
+            invoice_line=await _invoice_line(connection, row),
         )
     return explanation_json(row, explained, related)
 
@@ -131,6 +143,36 @@ async def _settled_hold(connection: AsyncConnection, row: sa.RowMapping) -> sa.R
     columns = holds.c
     read = sa.select(holds).where(columns.mandate_no == row["mandate_no"], columns.settled_by == row["event_id"])
     return (await connection.execute(read.order_by(columns.created_at).limit(1))).mappings().one_or_none()
+
+
+async def _invoice_line(connection: AsyncConnection, row: sa.RowMapping) -> sa.RowMapping | None:
+    """The line of the invoice that asks for a charge, or that corrects one; None where no invoice does yet. It is on
+    the first one that reaches the row and its day."""
+    if row["contra_account"] != "REVENUE" or row["moved_type"] != "MANDATE":
+        return None
+    span, issued, line, dimension = postpay_spans.c, invoices.c, invoice_lines.c, dimensions.c
+    of_postpay = sa.exists().where(
+        span.mandate_no == row["mandate_no"],
+        span.from_seq < row["seq"],
+        sa.or_(span.to_seq.is_(None), span.to_seq >= row["seq"]),
+    )
+    reached = sa.and_(
+        issued.mandate_no == row["mandate_no"], issued.up_to_seq >= row["seq"], issued.through_day >= row["period_day"]
+    )
+    first = sa.select(issued.id, issued.number).where(reached, of_postpay)
+    invoice = first.order_by(issued.up_to_seq, issued.through_day).limit(1).subquery("invoice")
+    names = ("provider", "model", "feature_code", "feature_instance_id")
+    same = sa.and_(*(line[name].is_not_distinct_from(dimension[name]) for name in names))
+    kinds = {"STORAGE": ("STORAGE",), "WORKFLOW": ("USAGE",)}.get(row["reference_type"], ())
+    if row["transaction_type"] == "ADJUSTMENT":
+        kinds = ("CORRECTION", *kinds)
+    month = sa.func.date_trunc("month", sa.cast(line.first_day, sa.DateTime))
+    of_month = month == sa.func.date_trunc("month", sa.literal(row["period_day"], sa.DateTime))
+    of_row = sa.and_(dimension.mandate_no == row["mandate_no"], dimension.no == row["dimension_no"])
+    joined = invoice.join(invoice_lines, line.invoice_id == invoice.c.id).join(dimensions, sa.and_(of_row, same))
+    read = sa.select(invoice.c.id, invoice.c.number, line.position, line.kind, line.amount, line.cost)
+    found = read.select_from(joined).where(line.kind.in_(kinds), of_month).order_by(line.kind).limit(1)
+    return (await connection.execute(found)).mappings().one_or_none()
 
 
 async def _payment(connection: AsyncConnection, row: sa.RowMapping) -> sa.RowMapping | None:

@@ -20,13 +20,15 @@ __all__ = ["Related", "explanation_json"]
 
 class Related(NamedTuple):
     """What stands beside a row: rows that correct it and the one that it corrects, the hold that it settled, the
-    payment that it is from, and the grants that it changed, each by how many micro-CHF."""
+    payment that it is from, the grants that it changed, each by how many micro-CHF, and the line of the invoice that
+    asks for it."""
 
     corrections: Sequence[sa.RowMapping]
     corrects: sa.RowMapping | None
     hold: sa.RowMapping | None
     payment: sa.RowMapping | None
     grants: Sequence[tuple[sa.RowMapping, int]]
+    invoice_line: sa.RowMapping | None
 
 
 def explanation_json(row: sa.RowMapping, explained: Explained | None, related: Related) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def explanation_json(row: sa.RowMapping, explained: Explained | None, related: R
         "corrects": None if related.corrects is None else _correction_json(related.corrects),
         "hold": None if related.hold is None else _hold_json(related.hold),
         "payment": None if related.payment is None else _payment_json(related.payment),
+        "invoiceLine": None if related.invoice_line is None else _invoice_line_json(related.invoice_line),
         "fault": None if explained is None else explained.fault,
     }
 
@@ -192,6 +195,17 @@ def _payment_json(payment: sa.RowMapping) -> dict[str, Any]:
         "reference": payment["reference"],
         "amount": _amount(payment["amount"]),
         "creditedAt": payment["credited_at"],
+    }
+
+
+def _invoice_line_json(line: sa.RowMapping) -> dict[str, Any]:
+    return {
+        "invoiceId": str(line["id"]),
+        "number": line["number"],
+        "position": line["position"],
+        "kind": line["kind"],
+        "cost": _amount(line["cost"]),
+        "amount": _amount(line["amount"]),
     }
 
 

@@ -21,6 +21,15 @@ from services.billing.tables.directory import (
     directory_users,
     provider_permissions,
 )
+from services.billing.tables.invoices import (
+    invoice_documents,
+    invoice_lines,
+    invoice_payments,
+    invoice_series,
+    invoices,
+    postpay_spans,
+    vat_rates,
+)
 from services.billing.tables.ledger import (
     closed_days,
     dimensions,
@@ -58,6 +67,11 @@ __all__ = [
     "directory_users",
     "grants",
     "holds",
+    "invoice_documents",
+    "invoice_lines",
+    "invoice_payments",
+    "invoice_series",
+    "invoices",
     "kept_answers",
     "limit_costs",
     "limits",
@@ -67,6 +81,7 @@ __all__ = [
     "outbox",
     "payment_credits",
     "payment_refunds",
+    "postpay_spans",
     "price_book",
     "price_corrections",
     "prices",
@@ -89,6 +104,7 @@ __all__ = [
     "transactions",
     "unposted_events",
     "unpublished_balances",
+    "vat_rates",
 ]
 
 outbox = outbox_table(metadata)

@@ -158,7 +158,7 @@ TAMPERINGS = {
     ),
     "the billing model": Tampering(
         "UPDATE mandates SET billing_model = 'CREDIT_POSTPAY' WHERE no = :no",
-        [("model", None)],
+        [("model", None), ("invoices", "pool")],
         "it is CREDIT_POSTPAY, switched to none",
     ),
     "a payment": Tampering(

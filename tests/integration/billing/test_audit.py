@@ -29,6 +29,7 @@ from tests.support.databases import on_driver, unseen
 from tests.support.directory import directory_events
 from tests.support.events import new_mandate, usage_record
 from tests.support.facts import paid, subscription
+from tests.support.invoicing import SPANS
 from tests.support.limiting import Limiting
 from tests.support.stack import ServerPair
 
@@ -65,7 +66,7 @@ async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -
         credit = ManualCredit(None, Decimal(7), "for tests", None)
         await post_manual_credit(connection, no, credit, caller=system_admin(), now=system_clock())
         if model != "PREPAY_MANDATE":
-            await switch_model(connection, no, model, caller=system_admin(), now=system_clock())
+            await switch_model(connection, no, model, spans=SPANS, caller=system_admin(), now=system_clock())
     captured = await _hold(database, no, own=model == "PREPAY_USER")
     for number in range(4):
         user, at = f"user-{1 + number % 2}", DAY + timedelta(days=number // 2)

@@ -214,7 +214,7 @@ async def test_what_is_no_usage_says_what_there_is(api: BillingApi, books: Books
     assert {name for name, value in it.items() if value in (None, [])} == {
         *("event", "baseCost", "lines", "selection", "priceVersions", "rate", "storedRate", "markupPercent"),
         *("exactPrice", "carryBefore", "carryAfter", "rounding", "grants", "corrections", "corrects", "hold"),
-        *("payment", "fault"),
+        *("payment", "invoiceLine", "fault"),
     }
     (posting,) = it["postings"]
     assert (posting["amount"], posting["contraAccount"], posting["balanceAfter"]) == ("-3.000000", "ADMIN", "-3.000000")
