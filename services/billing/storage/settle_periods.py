@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import uuid5
 
-import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.subscription.v1 import SubscriptionChanged
@@ -14,7 +13,8 @@ from services.billing.ledger.domain import LEDGER_NAMESPACE, AccountType, Postin
 from services.billing.ledger.keys import AccountKey, DimensionKey, ensure_accounts, ensure_dimensions
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.repository import LockedMandate
-from services.billing.money import EXACT, Exact, exact, plain, remainder_text
+from services.billing.money import EXACT, Exact, exact, plain
+from services.billing.storage.derivation import StorageTerms, storage_derivation
 from services.billing.storage.domain import bytes_above, gigabytes, months_of, share_price, storage_price
 from services.billing.storage.repository import (
     OpenPeriod,
@@ -83,12 +83,13 @@ async def _close(
 
 @dataclass(frozen=True, slots=True)
 class _ClosedPeriod:
-    """What a period is charged by; the rows of the charge keep it."""
+    """What a period is charged by; the rows of the charge keep it, with how many accounts pay."""
 
     period: OpenPeriod
     end: datetime
     peak: int
     months: Decimal
+    shared_by: int = 1
 
     @property
     def price(self) -> Decimal:
@@ -107,18 +108,18 @@ class _ClosedPeriod:
         return None, None, None, None, None, None
 
     def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
-        """The derivation, as JSON, which begins as that of every charge."""
-        before, after = remainder_text(remainder_before), remainder_text(remainder_after)
-        terms = {
-            "period_start": self.period.period_start.isoformat(),
-            "period_end": self.end.isoformat(),
-            "months": plain(self.months),
-            "peak_bytes": self.peak,
-            "included_mb": self.period.included_mb,
-            "price_per_gb_month": plain(self.period.price_per_gb_month or 0),
-            "exact": plain(self.price),
-        }
-        return orjson.dumps({"carry_before": before, "carry_after": after, "storage": terms})
+        """The derivation, as JSON."""
+        terms = StorageTerms(
+            self.period.period_start,
+            self.end,
+            plain(self.months),
+            self.peak,
+            self.period.included_mb,
+            plain(self.period.price_per_gb_month or 0),
+            plain(self.price),
+            self.shared_by,
+        )
+        return storage_derivation(terms, remainder_before, remainder_after)
 
 
 async def _post(connection: AsyncConnection, mandate: LockedMandate, closed: _ClosedPeriod, now: datetime) -> None:
@@ -142,6 +143,7 @@ async def _post(connection: AsyncConnection, mandate: LockedMandate, closed: _Cl
         occurred_at=closed.end - _TICK,
         description=closed.description,
     )
+    usage = replace(closed, shared_by=len(accounts))
     parts = zip(accounts, share_price(closed.price, len(accounts)), strict=True)
     postings = [
         replace(
@@ -151,7 +153,7 @@ async def _post(connection: AsyncConnection, mandate: LockedMandate, closed: _Cl
             posted_account_no=no,
             amount=None,
             price=exact(part),
-            usage=closed,
+            usage=usage,
             dimension_no=dimension_no,
         )
         for no, part in parts

@@ -25,8 +25,10 @@ from tests.support.callers import admin_of, system_admin
 from tests.support.charging import charging, received, settling
 from tests.support.databases import connected
 from tests.support.events import RawRecord, new_mandate, usage_record, uuid7, voided_record
+from tests.support.explanations import assert_storage_explained
 from tests.support.facts import money, subscription
 from tests.support.ledger import Books
+from tests.support.processes import run_command
 from tests.support.stack import ServerPair
 
 MAY, JUNE, JULY, AUGUST = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6, 7, 8))
@@ -83,6 +85,16 @@ class Renting:
 
     async def charges(self) -> list[asyncpg.Record]:
         return [row for row in await self.books.rows(self.mandate) if row["reference_type"] == "STORAGE"]
+
+    async def explained(self) -> list[Any]:
+        """The rows that charge storage, each as it is explained."""
+        found = []
+        for row in await self.charges():
+            path = f"/api/billing/transactions/{transaction_id(row['posted_account_no'], row['seq'])}/explain"
+            answer = await self.api.call(system_admin(), "GET", path)
+            assert answer.status_code == 200, answer.text
+            found.append(json.loads(answer.text, parse_float=Decimal))
+        return found
 
     async def amounts(self) -> list[int]:
         return [row["amount"] for row in await self.charges()]
@@ -276,6 +288,9 @@ async def test_the_billing_model_says_who_pays(
     )
     assert sum(row[0] for row in remainders) == Decimal("0.0000000015")
     assert await renting.books.rollups(mandate) == (500_000, len(paid))
+    explanations = await renting.explained()
+    assert [each["storage"]["sharedBy"] for each in explanations] == [len(paid)] * len(paid)
+    assert_storage_explained(explanations)
     assert await renting.books.failing() == {}
 
 
@@ -540,3 +555,18 @@ async def test_a_renewal_warns_of_what_is_left_after_storage_and_budget_together
     await renting.follow(renting.change(3, JUNE, JULY, plan=_plan(budget=3), state="EXPIRED"), now=JULY)
     assert await renting.amounts() == [3_000_000] * 2
     assert await renting.books.value(crossings, renting.mandate) == 1
+
+
+async def test_the_command_explains_what_the_storage_of_a_period_cost(renting: Renting, servers: ServerPair) -> None:
+    await renting.use(_report(renting.mandate, MAY, 6 * GB + 3))
+    for version, (start, end) in enumerate(pairwise((MAY, JUNE, JULY)), 1):
+        await renting.follow(renting.change(version, start, end), now=start)
+    (row,) = await renting.charges()
+    transaction = transaction_id(row["posted_account_no"], row["seq"])
+    printed = run_command(servers, "billing", "explain", str(transaction)).stdout
+    lines = {line[:15].strip(): line[15:] for line in printed.splitlines()}
+    assert lines["storage"].startswith(f"of subscription {renting.subscription_id}, 2026-05-01T00:00:00Z to 2026-06-01")
+    assert lines["peak"] == "6000000003 bytes, 5000 MB included, 1000000003 charged"
+    assert lines["period price"] == "1000000003 / 10^9 x 0.5 x 1 months = 0.5000000015 CHF"
+    assert lines["exact price"] == "0.5000000015 CHF"
+    assert lines["rounding"] == "0.000000 + 0.5000000015 = 0.5000000015"
