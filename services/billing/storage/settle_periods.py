@@ -31,28 +31,38 @@ _TICK = timedelta(microseconds=1)
 
 
 async def settle_storage_periods(
-    connection: AsyncConnection, mandate: LockedMandate, changed: SubscriptionChanged, *, now: datetime
+    connection: AsyncConnection,
+    mandate: LockedMandate,
+    changed: SubscriptionChanged,
+    *,
+    ended_at: datetime | None,
+    now: datetime,
 ) -> None:
     """Follows a change of a subscription, in the caller's transaction, which has locked the mandate.
 
-    Where a period has begun and is paid for, those before are closed and charged, and it is opened; where the
-    subscription has ended, all are closed and charged. Each is so once, however often that is said: its identity is the
-    subscription and its start. The caller looks which balances are low, once the new period's budget is there.
+    Where a period has begun and is paid for, it is opened, and those before are closed and charged; where the
+    subscription has ended, as it is known by now whatever this change says, all are closed and charged, also one that
+    is told only then. Each is so once, however often that is said: its identity is the subscription and its start. The
+    caller looks which balances are low, once the new period's budget is there.
     """
     period = _period(changed)
     if period is not None:
         await update_period(connection, mandate.no, period)
-    ended = changed.to_state == "EXPIRED"
-    if not (ended or (changed.budget_due and period is not None)):
+    paid = changed.budget_due and period is not None
+    if period is not None and paid:
+        await open_period(connection, mandate.no, period, now=now)
+    if not (paid or changed.to_state == "EXPIRED"):
         return
     for each in await open_periods(connection, mandate.no, changed.subscription_id):
-        if ended:
-            await _close(connection, mandate, each, each.period_end or changed.period_end or now, now)
+        if ended_at is not None:
+            await _close(connection, mandate, each, _end(each, ended_at), now)
         elif period is not None and each.period_start < period.period_start:
-            end = min(each.period_end or period.period_start, period.period_start)
-            await _close(connection, mandate, each, end, now)
-    if period is not None and not ended:
-        await open_period(connection, mandate.no, period, now=now)
+            await _close(connection, mandate, each, _end(each, period.period_start), now)
+
+
+def _end(period: OpenPeriod, at: datetime) -> datetime:
+    """When a period ends that is over at a time at the latest; one that never began has no length."""
+    return max(period.period_start, min(period.period_end or at, at))
 
 
 def _period(changed: SubscriptionChanged) -> OpenPeriod | None:

@@ -187,6 +187,37 @@ async def test_at_the_end_of_the_subscription_the_last_period_is_charged_and_non
     assert await renting.books.failing() == {}
 
 
+@pytest.mark.parametrize(
+    ("told", "months"),
+    [
+        # The renewal comes after the end that cut its period short, which is a newer version of it.
+        ({"version": 2}, "0.500000"),
+        # It is paid after the end, and says so itself.
+        ({"version": 4, "state": "EXPIRED", "end": JUNE + timedelta(days=15)}, "0.500000"),
+        # One that would have begun after the end has no time, so it costs nothing.
+        ({"version": 2, "start": JULY, "end": AUGUST}, "0"),
+    ],
+)
+async def test_a_paid_period_that_is_told_after_the_end_is_charged_once_and_does_not_stay_open(
+    renting: Renting, told: dict[str, Any], months: str
+) -> None:
+    await renting.follow(renting.change(1, MAY, JUNE))
+    await renting.use(_report(renting.mandate, MAY, 6 * GB), now=JUNE + timedelta(days=20))
+    ended = renting.change(3, JUNE, JUNE + timedelta(days=15), state="EXPIRED", budget_due=False)
+    await renting.follow(ended, now=JUNE + timedelta(days=15))
+    assert await renting.amounts() == [500_000]
+    version, start, end = told.get("version", 2), told.get("start", JUNE), told.get("end", JULY)
+    late = renting.change(version, start, end, state=told.get("state", "ACTIVE"))
+    for _ in range(2):
+        await renting.follow(late, ended, now=JUNE + timedelta(days=20))
+    first, second = await renting.periods()
+    assert first["closed_at"] == JUNE + timedelta(days=15)
+    assert (second["period_start"], second["closed_at"]) == (start, JUNE + timedelta(days=20))
+    assert (second["period_end"], second["months"]) == (max(start, JUNE + timedelta(days=15)), Decimal(months))
+    assert sum(await renting.amounts()) == 500_000 + int(500_000 * Decimal(months))
+    assert await renting.books.failing() == {}
+
+
 async def test_a_period_that_was_not_paid_is_not_opened(renting: Renting) -> None:
     mandate = renting.mandate
     await renting.follow(renting.change(1, MAY, JUNE))
