@@ -122,7 +122,21 @@ def corrected_derivation(
     """The derivation of a correction: the usage of its charge, whose derivation is given, and what its price is from
     by now."""
     before, after = remainder_text(remainder_before), remainder_text(remainder_after)
-    return _encode(msgspec.structs.replace(kept, carry_before=before, carry_after=after, **source._asdict()))
+    return _encode(
+        Derivation(
+            before,
+            after,
+            *source,
+            kept.cost,
+            kept.tokens,
+            kept.quantities,
+            kept.service_tier,
+            kept.conditions,
+            kept.hold_id,
+            kept.response_id,
+            kept.metadata,
+        )
+    )
 
 
 def _text(number: Decimal) -> str:
