@@ -453,6 +453,7 @@ REACHED = (
     "correction of a grant",
     "correction of a grant passed on",
     "correction passed on",
+    "correction that covered a debt",
     "counted in the open month",
     "debt covered",
     "expired by a movement",

@@ -117,7 +117,8 @@ async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) 
 
 
 async def read_spent(connection: AsyncConnection, keys: Collection[EventKey]) -> dict[EventKey, Spent]:
-    """What the charges of these usage events were paid from, corrections of the price included."""
+    """What the charges of these usage events were paid from, corrections of the price included: what a correction gave
+    back is paid from no grant any more, also where it covered a debt of others at once."""
     if not keys:
         return {}
     given, columns, named = given_events(keys), transactions.c, price_corrections.c
@@ -133,7 +134,8 @@ async def read_spent(connection: AsyncConnection, keys: Collection[EventKey]) ->
         before = found.get((mandate_no, event_id), Spent(0, {}))
         grants = dict(before.grants)
         for no, change in read_grants_text(text):
-            grants[no] = grants.get(no, 0) - change
+            if (change < 0) == (amount > 0):
+                grants[no] = grants.get(no, 0) - change
         paid = before.paid + amount + sum(before.grants.values()) - sum(grants.values())
         found[mandate_no, event_id] = Spent(paid, grants)
     return found

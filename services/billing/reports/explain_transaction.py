@@ -74,13 +74,15 @@ async def explain_transaction(database: Database, scope: Scope, transaction: str
 
 
 async def _changed_grants(connection: AsyncConnection, row: sa.RowMapping) -> list[tuple[sa.RowMapping, int]]:
-    """The grants that a row gave, spent, gave back or let expire, with the change of each in micro-CHF."""
-    changes = dict(read_grants_text(row["grants"]))
+    """The grants that a row gave, spent, gave back or let expire, with the change of each in micro-CHF; twice where
+    what was given back covered a debt at once."""
+    changes = read_grants_text(row["grants"])
     if not changes:
         return []
-    of_mandate = sa.select(grants).where(grants.c.mandate_no == row["mandate_no"])
-    found = await connection.execute(of_mandate.where(one_of(grants.c.no, list(changes))).order_by(grants.c.no))
-    return [(grant, changes[grant["no"]]) for grant in found.mappings()]
+    named = one_of(grants.c.no, sorted({no for no, _ in changes}))
+    found = await connection.execute(sa.select(grants).where(grants.c.mandate_no == row["mandate_no"], named))
+    by_number = {grant["no"]: grant for grant in found.mappings()}
+    return [(by_number[no], change) for no, change in changes if no in by_number]
 
 
 async def _explained(
