@@ -476,17 +476,20 @@ def _naive_peak(reports: Sequence[tuple[datetime, UUID, str, int]], start: datet
     return peak
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 async def test_the_peak_is_that_of_a_look_at_every_moment(api: BillingApi, books: Books, seed: int) -> None:
     random, mandate = Random(seed), new_mandate()
+    # Most often few, so that many reports say what the one before them said.
+    sizes = random.choice([[0, 1, 5, 9, 2**53 - 1], [0, 5], [1, 1, 1, 3]])
     times = [MAY + timedelta(hours=random.randrange(0, 60)) for _ in range(random.randrange(1, 20))]
     told = [
-        (random.choice(times), uuid7(), f"i-{random.randrange(3)}", random.choice([0, 1, 5, 9, 2**53 - 1]))
-        for _ in range(random.randrange(1, 40))
+        (random.choice(times), uuid7(), f"i-{random.randrange(3)}", random.choice(sizes))
+        for _ in range(random.randrange(1, 60))
     ]
     random.shuffle(told)
     renting = Renting(api, books, mandate)
-    cancelled = {event_id for _, event_id, *_ in told if random.random() < 0.15}
+    often = random.choice([0.15, 0.5])
+    cancelled = {event_id for _, event_id, *_ in told if random.random() < often}
     records = [_report(mandate, at, size, instance, event_id=event_id) for at, event_id, instance, size in told] + [
         voided_record(mandate, event_id, at=MAY) for event_id in cancelled
     ]
@@ -502,6 +505,36 @@ async def test_the_peak_is_that_of_a_look_at_every_moment(api: BillingApi, books
         async with api.database.reading() as connection:
             peak = await read_peak(connection, no, start=start, end=max(end, start + TICK))
         assert peak == _naive_peak(standing, start, max(end, start + TICK))
+
+
+async def test_a_report_that_changes_nothing_is_claimed_and_not_kept(renting: Renting) -> None:
+    """Until another one comes before it, or the one is cancelled whose word it repeats."""
+
+    async def kept() -> list[tuple[int, int]]:
+        rows = await renting.books.fetch(
+            "SELECT r.occurred_at, r.bytes_in_use FROM storage_reports r JOIN mandates m ON m.no = r.mandate_no"
+            " WHERE m.id = $1 AND NOT EXISTS (SELECT FROM cancellations c WHERE c.event_id = r.event_id)"
+            " ORDER BY r.occurred_at",
+            renting.mandate,
+        )
+        return [((row["occurred_at"] - MAY).days, row["bytes_in_use"]) for row in rows]
+
+    def report(day: int, size: int) -> RawRecord:
+        return _report(renting.mandate, MAY + timedelta(days=day), size)
+
+    first, *repeats = [report(day, 6) for day in range(10)]
+    await renting.use(first, *repeats[:5], now=JUNE)
+    await renting.use(*repeats[4:], first, now=JUNE)
+    assert await kept() == [(0, 6)]
+    claims = "SELECT count(*) FROM unposted_events u JOIN mandates m ON m.no = u.mandate_no WHERE m.id = $1"
+    assert await renting.books.value(claims, renting.mandate) == 10
+    # Another size for a day: what was said after it counts again from its own time on.
+    await renting.use(_report(renting.mandate, MAY + timedelta(days=3, hours=1), 9), now=JUNE)
+    assert await kept() == [(0, 6), (3, 9), (4, 6)]
+    await renting.use(report(4, 7), report(8, 6), report(9, 5), report(20, 5), report(30, 5), now=JUNE)
+    await renting.use(voided_record(renting.mandate, first.event_id, at=MAY), now=JUNE)
+    assert (await kept())[:2] == [(1, 6), (3, 9)]
+    assert await renting.books.failing() == {}
 
 
 async def test_storage_that_waited_for_a_price_before_is_a_report_now(renting: Renting, servers: ServerPair) -> None:
