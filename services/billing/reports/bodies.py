@@ -275,12 +275,60 @@ class SettledHold(AnswerBody):
     settled_at: Time
 
 
+class ExplainedRefund(AnswerBody):
+    """A refund or lost dispute, by its id at the payment provider, and the whole of it."""
+
+    refund_id: str
+    amount: DecimalText
+    refunded_at: Time
+
+
+class ExplainedRecharge(AnswerBody):
+    """The automatic recharge that a payment was for."""
+
+    recharge_id: str
+    amount: DecimalText
+    requested_at: Time
+    settled_at: Time | None
+
+
 class ExplainedPayment(AnswerBody):
-    """The payment behind a credit: its reference at the payment provider, and the whole of it."""
+    """The payment behind a credit, or behind a refund: its reference at the payment provider, and the whole of what was
+    credited for it, null for a payment that has not arrived."""
 
     reference: str
-    amount: DecimalText
-    credited_at: Time
+    amount: DecimalText | None
+    credited_at: Time | None
+    refund: ExplainedRefund | None
+    recharge: ExplainedRecharge | None
+
+
+class ExplainedStorage(AnswerBody):
+    """What the storage of a subscription's period costs: bytes of the peak above what is included, in GB of
+    1,000,000,000, times price times months. Without a limit nothing is above; `sharedBy` is how many accounts pay it in
+    equal parts, null where that was not recorded."""
+
+    subscription_id: str
+    period_start: Time
+    period_end: Time
+    peak_bytes: int
+    included_mb: int | None
+    charged_bytes: int
+    price_per_gb_month: DecimalText
+    months: DecimalText
+    exact_price: DecimalText
+    shared_by: int | None
+
+
+class CorrectedPrice(AnswerBody):
+    """Which of the corrections of its charge a row is, the exact prices of the charge before and after, and their
+    difference, which is rounded with the remainder."""
+
+    number: int
+    rerating_id: str
+    old_exact_price: DecimalText
+    new_exact_price: DecimalText
+    difference: DecimalText
 
 
 class ExplainedInvoiceLine(AnswerBody):
@@ -295,8 +343,10 @@ class ExplainedInvoiceLine(AnswerBody):
 
 
 class Explanation(AnswerBody):
-    """What a transaction came from. Of what is no charge of usage, event and price are null. `fault` says why a charge
-    does not lead to its price, where its row or what it names was changed."""
+    """What a transaction came from. Of what has nothing to do with usage, event and price are null. A correction has
+    the event of its charge, and the price that it leads to by now; what takes a charge back has the event alone, and
+    a charge of storage the exact part of its period's price. `fault` says why a row does not lead to its amount, where
+    it or what it names was changed."""
 
     transaction: MovementRow
     event: ExplainedEvent | None
@@ -310,6 +360,8 @@ class Explanation(AnswerBody):
     exact_price: DecimalText | None
     carry_before: DecimalText | None
     carry_after: DecimalText | None
+    storage: ExplainedStorage | None
+    correction: CorrectedPrice | None
     amount: DecimalText
     rounding: Rounding | None
     grants: list[ChangedGrant]

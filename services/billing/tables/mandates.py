@@ -71,6 +71,8 @@ mandate_subscriptions = sa.Table(
     sa.Column("plan_key", sa.Text, nullable=False),
     sa.Column("markup_percent", sa.Numeric),
     sa.Column("changed_at", Time, nullable=False),
+    # When it ended; null while it has not, or where it did in a release before.
+    sa.Column("ended_at", Time),
     sa.PrimaryKeyConstraint("mandate_no", "subscription_id"),
 )
 

@@ -42,6 +42,15 @@ unposted_events = sa.Table(
         "price_revision",
         postgresql_where=sa.text("reason NOT IN ('FREE', 'CANCELLED', 'CANCELLATION')"),
     ),
+    # Reports of storage, by their instances.
+    sa.Index(
+        "ix_unposted_events_reports",
+        "mandate_no",
+        "detail",
+        "occurred_at",
+        "event_id",
+        postgresql_where=sa.text("reason = 'FREE' AND detail <> ''"),
+    ),
 )
 
 # Usage events that were cancelled, also before they arrived, each with the first reason that was given and the system
@@ -111,7 +120,8 @@ price_corrections = sa.Table(
 )
 
 # What feature instances reported to have in use: so many bytes from a time on, until their next report. The events are
-# claimed in `unposted_events`.
+# claimed in `unposted_events`, whose `detail` is the instance. A report that says what the one before it said has no
+# row here.
 storage_reports = sa.Table(
     "storage_reports",
     metadata,

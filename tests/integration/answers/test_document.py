@@ -176,6 +176,7 @@ async def test_a_key_is_described_where_a_repeat_with_it_is_the_same_request(sur
         "billing-change-model",
         "billing-give-promotion",
         "billing-redeem",
+        "billing-rerate",
         "payments-create-checkout",
         "subscriptions-start",
     }
