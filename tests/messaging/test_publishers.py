@@ -24,7 +24,7 @@ async def test_a_publisher_that_falls_silent_is_told_and_counted_until_it_publis
     mandate, now = await made(database), datetime.now(UTC)
     last = now - timedelta(hours=6)
     await use(database, [usage_record(mandate, at=last - timedelta(hours=hours)) for hours in range(24 * 21)], now=now)
-    more = {"BILLING_PUBLISHER_SILENCE_MIN_S": "600"}
+    more = {"BILLING_PUBLISHER_SILENCE_MIN_S": "60"}
     async with ServiceProcess(servers, "billing", "worker", tmp_path / "worker.log", more=more) as worker:
         (record,) = await read_topic(bootstrap_servers, "publisher.silent", key=mandate, count=1)
         silent = orjson.loads(record.value)

@@ -36,22 +36,27 @@ _log = get_logger(__name__)
 
 
 class NoticeSilences:
-    """Looks at every mandate. One whose last usage is not longer ago than `minimum` is not silent."""
+    """Looks at every mandate. One whose last usage is not longer ago than `minimum` is not silent. For the time of
+    `settle` after its first look nothing is noted: what came while no worker was there may still have to be charged."""
 
-    def __init__(self, database: Database, *, minimum: timedelta, clock: Clock) -> None:
+    def __init__(self, database: Database, *, minimum: timedelta, settle: timedelta, clock: Clock) -> None:
         self._database = database
         self._minimum = minimum
+        self._settle = settle
         self._clock = clock
+        self._since: datetime | None = None
 
     async def __call__(self) -> int:
         """Notes what is silent, and what is no longer; returns how many silences were noted."""
         now, noted, after = self._clock(), 0, 0
+        self._since = self._since or now
+        settled = now - self._since >= self._settle
         while True:
             # A connection for each slice, so that others get theirs.
             async with self._database.reading() as connection:
                 publishers = await read_publishers(connection, after=after, limit=SLICE)
                 await self._end(connection, publishers, now)
-                for publisher in publishers:
+                for publisher in publishers if settled else ():
                     noted += await self._look_at(connection, publisher, now)
                 if len(publishers) < SLICE:
                     PUBLISHERS_SILENT.set(await count_silent(connection))

@@ -1,9 +1,13 @@
 """What was used in a period, by provider, model, feature, mandate and member, and over time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.ledger.calendars import Calendar
 from services.billing.money import from_micro
@@ -49,7 +53,8 @@ async def show_statistics(
     database: Database, scope: Scope, asked: Asked, *, platform: Calendar, language: str, clock: Clock
 ) -> dict[str, Any]:
     """What the scope shows, with an entry for each day or month up to now."""
-    async with database.reading() as connection:
+    # Members are read by a statement of their own, which has to see what the others saw.
+    async with _snapshot(database) if asked.by_member else database.reading() as connection:
         calendar = await read_calendar(connection, scope, platform)
         today = calendar.day(clock())
         period = asked.period(today)
@@ -63,6 +68,14 @@ async def show_statistics(
         **({} if members is None else _told("Member", members)),
         "timeSeries": [_entry(period, first, sums.entries.get(first, {}), language) for first in period.entries(today)],
     }
+
+
+@asynccontextmanager
+async def _snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
+    """A connection on which all statements see one moment."""
+    async with database.transaction() as connection:
+        await connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        yield connection
 
 
 def _totals(sums: UsageSums) -> dict[str, Any]:

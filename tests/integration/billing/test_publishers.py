@@ -34,7 +34,7 @@ async def published(database: Database, mandate: str, since: datetime, until: da
 
 
 async def noticed(database: Database, now: datetime) -> int:
-    return await NoticeSilences(database, minimum=HOUR, clock=lambda: now)()
+    return await NoticeSilences(database, minimum=HOUR, settle=timedelta(), clock=lambda: now)()
 
 
 async def told(books: Books, mandate: str) -> list[dict[str, Any]]:
@@ -104,6 +104,16 @@ async def test_usage_that_is_free_or_waits_for_a_price_is_no_silence(
     assert await told(books, busy) == []
     await noticed(database, NOW + 10 * HOUR)
     assert len(await told(books, busy)) == 1
+
+
+async def test_a_worker_that_has_just_started_waits_for_what_came_before_it(
+    database: Database, books: Books, busy: str
+) -> None:
+    times = iter([NOW + 9 * HOUR, NOW + 9 * HOUR + timedelta(minutes=4), NOW + 9 * HOUR + timedelta(minutes=5)])
+    notice = NoticeSilences(database, minimum=HOUR, settle=timedelta(minutes=5), clock=lambda: next(times))
+    for expected in (0, 0, 1):
+        await notice()
+        assert len(await told(books, busy)) == expected
 
 
 async def test_nobody_waits_for_a_mandate_that_is_disabled(database: Database, books: Books, busy: str) -> None:

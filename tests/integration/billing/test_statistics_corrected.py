@@ -3,6 +3,7 @@ policy, changed zones; in every billing model, with and without sums of the roll
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -232,3 +233,27 @@ async def test_an_answer_is_two_statements_whatever_it_is_about(api: BillingApi,
             async with counted.reading() as connection:
                 await read_usage(connection, Scope.of(caller), period)
             assert counted.calls == ["execute", "execute"]
+
+
+async def test_members_add_up_to_the_total_while_usage_is_charged(api: BillingApi) -> None:
+    mandate = await made(api.database)
+    parts = [
+        [usage_record(mandate, f"user-{1 + number % 2}", amount="0.37", at=AT) for _ in range(5)]
+        for number in range(40)
+    ]
+    charged = asyncio.ensure_future(_one_after_the_other(api.database, parts))
+    totals = set()
+    while not charged.done():
+        answer = await shown(api.database, admin_of(mandate), 2026)
+        assert sum(answer["costByMember"].values()) == answer["totalCost"]
+        assert sum(answer["countByMember"].values()) == answer["transactionCount"]
+        totals.add(answer["transactionCount"])
+    await charged
+    # It was looked at while it grew.
+    assert len(totals) > 2
+    assert (await shown(api.database, admin_of(mandate), 2026))["totalCost"] == 74
+
+
+async def _one_after_the_other(database: Database, parts: list[list[RawRecord]]) -> None:
+    for part in parts:
+        await use(database, part)
