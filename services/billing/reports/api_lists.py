@@ -30,7 +30,6 @@ __all__ = ["api"]
 # What admin/transactions answers where no page is asked for.
 NEWEST = 200
 PART = 50
-CURSOR_LENGTH_MAX = 6_000
 
 api = router()
 
@@ -130,7 +129,7 @@ async def get_user_transactions(
     scope: RequestedScope,
     *,
     pagination: _Pagination = None,
-    cursor: Annotated[str | None, Query(min_length=1, max_length=CURSOR_LENGTH_MAX)] = None,
+    cursor: Annotated[str | None, Query(), TextOf("cursor")] = None,
     limit: Annotated[int | None, Query(), IntegerOf("limit", least=1)] = None,
 ) -> dict[str, Any]:
     asked = pagination or NEWEST_FIRST

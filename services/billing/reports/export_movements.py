@@ -5,8 +5,8 @@ caller takes them. A text that a spreadsheet would take for a formula gets an ap
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -25,6 +25,8 @@ __all__ = ["CSV", "RunningExports", "export_movements"]
 CSV: Final = "text/csv"
 LINE_END: Final = "\r\n"
 LINES_TAKEN = 1000
+# How long an export waits for a place.
+WAITING_S = 3.0
 # How a cell begins that spreadsheets compute or run, also in full-width characters.
 FORMULA_BEGINNINGS: Final = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 
@@ -33,26 +35,27 @@ class RunningExports:
     """How many exports run: each has a connection and a snapshot of its own for as long as its caller reads."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._running = 0
+        self._places = asyncio.Semaphore(most)
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """A place for one more; 503 where there is none."""
-        if self._running >= self._most:
-            raise TooManyExports(headers={"Retry-After": "5"})
-        self._running += 1
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """A place for one more; 503 where none becomes free in a moment."""
+        try:
+            async with asyncio.timeout(WAITING_S):
+                await self._places.acquire()
+        except TimeoutError:
+            raise TooManyExports(headers={"Retry-After": "5"}) from None
         try:
             yield
         finally:
-            self._running -= 1
+            self._places.release()
 
 
 async def export_movements(
     database: Database, exports: RunningExports, scope: Scope, pagination: str, limits: ListLimits, *, export_s: float
 ) -> AsyncGenerator[bytes, None]:
     """The header of JSON names and the lines of all rows that the list has; its page counts for nothing."""
-    with exports.one():
+    async with exports.one():
         until = asyncio.get_running_loop().time() + export_s
         async with list_reading(database, statement_s=export_s) as connection:
             extent = await extent_of(connection, scope)
