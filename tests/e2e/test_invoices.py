@@ -35,6 +35,7 @@ def test_a_month_of_postpaid_usage_is_an_invoice_when_the_clock_has_been_moved(m
     up.succeed("up", "--detach", "--empty", "--no-limits", "--workers", "1")
     operator = up.token("--user", "operator", "--system-admin")
     up.call("PUT", f"/api/directory/mandates/{MANDATE}", operator, {"name": "p", "enabled": True})
+    up.call("PUT", f"/api/directory/users/{ADMIN}", operator, {"username": "ada", "enabled": True})
     up.call("PUT", f"/api/directory/memberships/{MANDATE}/{ADMIN}", operator, {"roles": ["admin"], "enabled": True})
     admin = up.token("--user", ADMIN)
     settings = {"billingAddress": ADDRESS}
