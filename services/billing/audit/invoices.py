@@ -1,8 +1,11 @@
 """The check of invoices: what they ask for is what the ledger has of CREDIT_POSTPAY, once, and they add up."""
 
-from services.billing.audit.reversals import CHARGE_ID
-
 __all__ = ["CHECKS"]
+
+# The number of the charge that a row corrects, out of the id that `transaction_id` made of it.
+CHARGE_SEQ = """CASE WHEN t.transaction_type = 'ADJUSTMENT' AND pg_input_is_valid(t.reference_id, 'uuid')
+                        THEN ('x' || right(replace(t.reference_id, '-', ''), 16))::bit(64)::bigint
+                             & ((1::bigint << 62) - 1) END"""
 
 CHECKS = {
     # Each row of a pool that is from CREDIT_POSTPAY, or corrects one that is, is on the first invoice that reaches it
@@ -10,24 +13,20 @@ CHECKS = {
     # up to net amount and total, and with what rounding left over before to what it leaves over. The numbers of each
     # year have no gap. What was paid of an invoice was credited.
     "invoices": f"""
-        WITH charges AS (
-            SELECT c.mandate_no, c.posted_account_no, {CHARGE_ID} AS id, c.seq
-              FROM transactions c
-             WHERE c.contra_account = 'REVENUE' AND c.transaction_type = 'DEBIT'
-               AND c.mandate_no IN (SELECT mandate_no FROM postpay_spans)),
-             asked AS (
-            SELECT t.mandate_no, t.posted_account_no, t.seq, t.period_day, t.dimension_no,
-                   CASE t.transaction_type WHEN 'DEBIT' THEN t.amount ELSE -t.amount END AS cost
+        WITH usage AS (
+            SELECT t.mandate_no, t.seq, t.period_day, t.dimension_no, t.transaction_type,
+                   CASE t.transaction_type WHEN 'DEBIT' THEN t.amount ELSE -t.amount END AS cost, {CHARGE_SEQ} AS charge
               FROM transactions t
               JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.posted_account_no AND a.type = 'MANDATE'
+             WHERE t.contra_account = 'REVENUE' AND t.mandate_no IN (SELECT mandate_no FROM postpay_spans)),
+             asked AS (
+            SELECT t.mandate_no, t.seq, t.period_day, t.dimension_no, t.cost
+              FROM usage t
               JOIN postpay_spans s ON s.mandate_no = t.mandate_no AND t.seq > s.from_seq
                AND t.seq <= coalesce(s.to_seq, t.seq)
-              LEFT JOIN charges c ON t.transaction_type = 'ADJUSTMENT' AND c.mandate_no = t.mandate_no
-               AND c.id = t.reference_id AND c.posted_account_no = t.posted_account_no
-             WHERE t.contra_account = 'REVENUE'
-               AND (t.transaction_type = 'DEBIT'
-                    OR EXISTS (SELECT FROM postpay_spans o WHERE o.mandate_no = t.mandate_no AND c.seq > o.from_seq
-                                  AND c.seq <= coalesce(o.to_seq, c.seq)))),
+             WHERE t.transaction_type = 'DEBIT'
+                OR EXISTS (SELECT FROM postpay_spans o WHERE o.mandate_no = t.mandate_no AND t.charge > o.from_seq
+                              AND t.charge <= coalesce(o.to_seq, t.charge))),
              ordered AS (
             SELECT i.*, lag(up_to_seq) OVER w AS had_seq, lag(through_day) OVER w AS had_day
               FROM invoices i WINDOW w AS (PARTITION BY mandate_no ORDER BY up_to_seq, through_day)),

@@ -1,6 +1,6 @@
 """When a mandate is in CREDIT_POSTPAY, as a switch of its billing model says; leaving it issues an invoice."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,7 +29,9 @@ class PostpaySpans:
     async def begin(self, connection: AsyncConnection, mandate: LockedMandate, *, now: datetime) -> None:
         """From here on the rows of the pool are asked for by invoices."""
         pool = await read_pool(connection, mandate.no)
-        await insert_span(connection, mandate.no, 0 if pool is None else pool.seq, now=now)
+        from_seq = 0 if pool is None else pool.seq
+        before = mandate.calendar.day(now).replace(day=1) - timedelta(days=1)
+        await insert_span(connection, mandate.no, from_seq, closed_through=before, now=now)
 
     async def end(self, connection: AsyncConnection, mandate: LockedMandate, *, now: datetime) -> None:
         """Closes the period with an invoice of all that no invoice has asked for yet, whatever its day."""

@@ -145,10 +145,14 @@ async def open_spans(connection: AsyncConnection, closed_before: date) -> Sequen
     return found.mappings().all()
 
 
-async def insert_span(connection: AsyncConnection, mandate_no: int, from_seq: int, *, now: datetime) -> None:
-    """Notes that the pool's rows after this one are asked for by invoices. One that ended without a row goes on."""
-    span = insert(postpay_spans).values(mandate_no=mandate_no, from_seq=from_seq, opened_at=now)
-    again = {"to_seq": None, "closed_at": None, "closed_through": None, "opened_at": now}
+async def insert_span(
+    connection: AsyncConnection, mandate_no: int, from_seq: int, *, closed_through: date, now: datetime
+) -> None:
+    """Notes that the pool's rows after this one are asked for by invoices, of the months after that day. One that ended
+    without a row goes on."""
+    opened = {"opened_at": now, "closed_through": closed_through}
+    span = insert(postpay_spans).values(mandate_no=mandate_no, from_seq=from_seq, **opened)
+    again = {"to_seq": None, "closed_at": None, **opened}
     key = [postpay_spans.c.mandate_no, postpay_spans.c.from_seq]
     await connection.execute(span.on_conflict_do_update(index_elements=key, set_=again))
 

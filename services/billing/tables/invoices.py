@@ -16,7 +16,8 @@ __all__ = [
 ]
 
 # When a mandate was in CREDIT_POSTPAY, in rows of its pool: those after `from_seq`, up to `to_seq`, which is null while
-# it is. `closed_through` is the last day of the newest month that was looked at, whether or not it had an invoice.
+# it is. `closed_through` is the last day of the newest month that was looked at, whether or not it had an invoice, or
+# that was over before; null for spans from before there were invoices.
 postpay_spans = sa.Table(
     "postpay_spans",
     metadata,

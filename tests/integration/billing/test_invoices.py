@@ -414,6 +414,21 @@ async def test_one_mandate_that_cannot_be_closed_holds_up_no_other(database: Dat
     assert [len(await each.invoices()) for each in mandates] == [1, 1]
 
 
+async def test_without_a_seller_the_model_cannot_be_left_while_something_is_due(
+    database: Database, books: Books
+) -> None:
+    mandate = await Postpaid(database, JULY, settings=InvoiceSettings()).begin()
+    await mandate.use("5")
+    with pytest.raises(NoSeller):
+        await mandate.switch("PREPAY_MANDATE")
+    assert await mandate.invoices() == []
+    mandate.settings = INVOICES
+    await mandate.switch("PREPAY_MANDATE")
+    (invoice,) = await mandate.invoices()
+    assert (amounts(invoice)["total"], invoice["periodStart"]) == ("5.000000", "2026-07-01")
+    assert await books.failing() == {}
+
+
 async def test_numbers_have_no_gap_under_concurrent_closings(database: Database, books: Books) -> None:
     mandates = []
     for _ in range(20):

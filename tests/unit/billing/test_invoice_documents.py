@@ -1,5 +1,6 @@
 """Documents of invoices: as one sees them, as banks and other programs read them, and with an end."""
 
+import asyncio
 from dataclasses import replace
 from datetime import date
 
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from services.billing.invoices import give_document
 from services.billing.invoices.document import LINES_MAX, Document, Party, ShownLine, document_of
 from services.billing.invoices.domain import payment_reference
 from services.billing.invoices.einvoice import einvoice_xml, with_einvoice
 from services.billing.invoices.pdf import draw_invoice
 from services.billing.invoices.qr_bill import qr_bill_of
+from services.chassis.problems import Unavailable
 from tests.support.documents import page_texts, qr_codes
 
 NUMBER = "2026-000042"
@@ -161,3 +164,11 @@ def test_a_document_has_an_end_and_says_what_is_left_out() -> None:
     assert (last.description, last.count, last.amount) == ("201 more items", 402, 2_010_000)
     assert sum(each.amount for each in document.lines) == 7_000_000
     assert len(page_texts(draw_invoice(document))) < 20
+
+
+async def test_who_would_wait_too_long_for_a_document_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(give_document, "WAITING_MAX", 2)
+    printer = give_document.Printer()
+    done = await asyncio.gather(*(printer.print(DOCUMENT) for _ in range(4)), return_exceptions=True)
+    assert [type(each) for each in done] == [bytes, bytes, Unavailable, Unavailable]
+    assert "%PDF" in str((await printer.print(DOCUMENT))[:5])
