@@ -17,8 +17,13 @@ from services.subscriptions import api, jobs, subscribers
 from services.subscriptions.lifecycle.api import LifecycleContext
 from services.subscriptions.plans.catalogue import Catalogue, CatalogueInvalid, read_catalogue
 from services.subscriptions.settings import SubscriptionsSettings
+from services.subscriptions.store.activate_feature import ActivateFeature
+from services.subscriptions.store.api import StoreContext
+from services.subscriptions.store.catalogue import Features, FeaturesInvalid, read_features
+from services.subscriptions.store.create_personal_mandate import OfferedMandates
+from services.subscriptions.store.deactivate_feature import DeactivateFeature
 
-__all__ = ["application", "serve"]
+__all__ = ["application", "serve", "store_context"]
 
 API_ROLES = ("api", "all")
 PATH_PREFIX: str = SubscriptionsSettings.model_fields["path_prefix"].default
@@ -39,6 +44,12 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
         catalogue = read_catalogue(settings.plans_file)
     except CatalogueInvalid as error:
         sys.exit(f"SUBSCRIPTIONS_PLANS_FILE: {error}")
+    try:
+        features = read_features(settings.features_file)
+    except FeaturesInvalid as error:
+        sys.exit(f"SUBSCRIPTIONS_FEATURES_FILE: {error}")
+    if not catalogue.has_trial(settings.personal_plan):
+        sys.exit(f"SUBSCRIPTIONS_PERSONAL_PLAN: {settings.personal_plan} is no trial of the catalogue")
     database = Database(
         settings.database_url.get_secret_value(), pool_size=settings.database_pool_size, settings=settings.database
     )
@@ -56,9 +67,27 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
         app.state.caller = CallerVerifier(audience="subscriptions", secret=settings.internal_secret.get_secret_value())
         app.state.catalogue = catalogue
         app.state.lifecycle = LifecycleContext(database, catalogue, consumer_progress, clock)
+        app.state.store = store_context(settings, database, catalogue, features, clock)
     if role in ("worker", "all"):
         components += _worker(settings, database, catalogue, clock, health)
     run_process(app, http=settings.http, health=health, resources=resources, components=components)
+
+
+def store_context(
+    settings: SubscriptionsSettings, database: Database, catalogue: Catalogue, features: Features, clock: Clock
+) -> StoreContext:
+    """What the routes of the store use."""
+    faults = FaultPoints(settings.faults_folder)
+    wait_s = settings.directory_wait_s
+    return StoreContext(
+        database,
+        features,
+        OfferedMandates(database, catalogue.plan(settings.personal_plan), clock=clock, wait_s=wait_s),
+        ActivateFeature(database, features, clock=clock, faults=faults, wait_s=settings.activation_wait_s),
+        DeactivateFeature(database, clock=clock, faults=faults, wait_s=wait_s),
+        settings.store_state_names,
+        clock,
+    )
 
 
 def _worker(

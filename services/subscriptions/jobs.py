@@ -7,6 +7,7 @@ from services.chassis.process import Component
 from services.subscriptions.lifecycle.advance_due import AdvanceDue
 from services.subscriptions.plans.catalogue import Catalogue
 from services.subscriptions.settings import SubscriptionsSettings
+from services.subscriptions.store.recover_work import RecoverWork
 
 __all__ = ["build"]
 
@@ -16,4 +17,8 @@ def build(
 ) -> list[Component]:
     """The jobs of one worker; each is safe beside those of other workers."""
     advance_due = AdvanceDue(database, catalogue, clock=clock)
-    return [RepeatedJob("period clock", advance_due, every_s=settings.clock_interval_s, clock=clock)]
+    recover_work = RecoverWork(database, clock=clock)
+    return [
+        RepeatedJob("period clock", advance_due, every_s=settings.clock_interval_s, clock=clock),
+        RepeatedJob("store recovery", recover_work, every_s=settings.recovery_interval_s, clock=clock),
+    ]

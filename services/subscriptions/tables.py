@@ -9,12 +9,18 @@ from services.chassis.outbox import outbox_table
 from services.chassis.quarantine import quarantine_table
 
 __all__ = [
+    "activations",
+    "directory_feature_access",
     "directory_feature_instances",
     "directory_mandates",
     "directory_members",
+    "directory_users",
     "metadata",
     "outbox",
+    "personal_mandates",
+    "quantities",
     "quarantine",
+    "removals",
     "stopped_consumers",
     "subscriptions",
     "transitions",
@@ -115,6 +121,107 @@ directory_feature_instances = sa.Table(
     sa.Column("enabled", sa.Boolean, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Index("ix_directory_feature_instances_mandate_id", "mandate_id"),
+)
+
+directory_feature_access = sa.Table(
+    "directory_feature_access",
+    metadata,
+    sa.Column("instance_id", _Id, nullable=False),
+    sa.Column("user_id", _Id, nullable=False),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("roles", ARRAY(sa.Text), nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("instance_id", "user_id"),
+    sa.Index("ix_directory_feature_access_user_id", "user_id"),
+)
+
+# Of people only what a personal mandate is named after.
+directory_users = sa.Table(
+    "directory_users",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("username", sa.Text),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+
+# A feature instance on its way to be active, or back; `price` is micro-CHF for one instance and period. What was
+# activated once stays ACTIVE here: whether it is still in use, the directory says.
+activations = sa.Table(
+    "activations",
+    metadata,
+    sa.Column("instance_id", sa.Uuid, primary_key=True),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("user_id", _Id, nullable=False),
+    sa.Column("feature_code", _Id, nullable=False),
+    sa.Column("label_de", sa.Text, nullable=False),
+    sa.Column("label_en", sa.Text, nullable=False),
+    sa.Column("language", sa.Text, nullable=False),
+    sa.Column("subscription_id", sa.Uuid, sa.ForeignKey(subscriptions.c.id), nullable=False),
+    sa.Column("price", sa.BigInteger, nullable=False),
+    sa.Column("billing_period", sa.Text, nullable=False),
+    sa.Column("paid_at_once", sa.Boolean, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("failure", sa.Text),
+    # Of the quantities that have to be paid before it is active.
+    sa.Column("quantity_version", sa.BigInteger),
+    sa.Column("request_key", sa.Uuid),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("deadline_at", _Time, nullable=False),
+    sa.Column("created_at", _Time, nullable=False),
+    sa.Column("changed_at", _Time, nullable=False),
+    # One instance for a key, unless what it began came to nothing.
+    sa.Index(
+        "uq_activations_request_key",
+        "request_key",
+        unique=True,
+        postgresql_where=sa.text("state IN ('PROVISIONING', 'BILLING', 'ACTIVE')"),
+    ),
+    sa.Index(
+        "ix_activations_open",
+        "mandate_id",
+        postgresql_where=sa.text("state IN ('PROVISIONING', 'BILLING', 'ROLLING_BACK')"),
+    ),
+)
+
+# An access, and with the last one its instance, on the way out of the directory.
+removals = sa.Table(
+    "removals",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("instance_id", _Id, nullable=False),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("user_id", _Id, nullable=False),
+    sa.Column("instance_removed", sa.Boolean, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("requested_at", _Time, nullable=False),
+    sa.Column("done_at", _Time),
+    sa.Index("uq_removals_open", "instance_id", "user_id", unique=True, postgresql_where=sa.text("done_at IS NULL")),
+    sa.Index("ix_removals_open", "mandate_id", postgresql_where=sa.text("done_at IS NULL")),
+)
+
+# Who has, or had, a personal mandate: a user once, ever.
+personal_mandates = sa.Table(
+    "personal_mandates",
+    metadata,
+    sa.Column("user_id", _Id, primary_key=True),
+    sa.Column("mandate_id", _Id, nullable=False, unique=True),
+    sa.Column("created_at", _Time, nullable=False),
+)
+
+# What a subscription is to be charged for at Stripe, as it was asked for last and as it is known to be there.
+quantities = sa.Table(
+    "quantities",
+    metadata,
+    sa.Column("subscription_id", sa.Uuid, sa.ForeignKey(subscriptions.c.id), primary_key=True),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("members", sa.BigInteger, nullable=False),
+    sa.Column("feature_instances", sa.BigInteger, nullable=False),
+    sa.Column("settled_version", sa.BigInteger, nullable=False),
+    sa.Column("settled_members", sa.BigInteger),
+    sa.Column("settled_feature_instances", sa.BigInteger),
+    sa.Column("requested_at", _Time, nullable=False),
 )
 
 outbox = outbox_table(metadata)

@@ -1,5 +1,7 @@
 """Reads of subscriptions, each within what the caller may see."""
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -7,13 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.caller import Caller
 from services.chassis.database import Database
+from services.chassis.statements import one_of
 from services.subscriptions.directory.queries import count_feature_instances, count_members
 from services.subscriptions.lifecycle.domain import Subscription
 from services.subscriptions.lifecycle.rows import SUBSCRIPTIONS, subscription_of
 from services.subscriptions.lifecycle.states import OCCUPYING
 from services.subscriptions.tables import subscriptions
 
-__all__ = ["MandateView", "view_of_mandate"]
+__all__ = ["MandateView", "operative_of", "view_of_mandate"]
 
 
 class MandateView(NamedTuple):
@@ -35,6 +38,17 @@ async def view_of_mandate(database: Database, caller: Caller, mandate_id: str) -
             members=await count_members(connection, mandate_id),
             feature_instances=await count_feature_instances(connection, mandate_id),
         )
+
+
+async def operative_of(
+    connection: AsyncConnection, mandate_ids: Collection[str], *, now: datetime
+) -> dict[str, Subscription]:
+    """The subscriptions that may be used now, by mandate; mandates without one are left out."""
+    occupying = SUBSCRIPTIONS.where(
+        one_of(subscriptions.c.mandate_id, mandate_ids), subscriptions.c.state.in_(OCCUPYING)
+    )
+    found = [subscription_of(row) for row in (await connection.execute(occupying)).mappings()]
+    return {each.mandate_id: each for each in found if each.operative_at(now)}
 
 
 async def _current(connection: AsyncConnection, mandate_id: str) -> Subscription | None:

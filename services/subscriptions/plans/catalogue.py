@@ -35,6 +35,11 @@ class Catalogue:
             raise UnknownPlan(key)
         return found
 
+    def has_trial(self, key: str) -> bool:
+        """Whether there is a plan of that key, and it is a trial."""
+        found = self._plans.get(key)
+        return found is not None and found.is_trial
+
     def next_terms(self, plan: Plan) -> Plan:
         """The terms of the next period of a plan that our own clock renews.
 

@@ -10,6 +10,7 @@ MOVE_MONEY = {
     "billing-give-promotion",
     "billing-redeem",
     "payments-create-checkout",
+    "store-activate",
     "subscriptions-start",
 }
 
