@@ -82,7 +82,7 @@ def store_context(
     return StoreContext(
         database,
         features,
-        OfferedMandates(database, catalogue.plan(settings.personal_plan), clock=clock, wait_s=wait_s),
+        OfferedMandates(database, catalogue.plan(settings.personal_plan), clock=clock, faults=faults, wait_s=wait_s),
         ActivateFeature(database, features, clock=clock, faults=faults, wait_s=settings.activation_wait_s),
         DeactivateFeature(database, clock=clock, faults=faults, wait_s=wait_s),
         settings.store_state_names,

@@ -28,13 +28,15 @@ def build(
 
     # What the store waits for is told in the transaction that keeps it.
     async def of_directory(connection: AsyncConnection, changes: Sequence[DirectoryChanged]) -> None:
-        await directory_has_changed(connection, changes, now=clock())
+        if await directory_has_changed(connection, changes, now=clock()):
+            faults.reach("store_directory_before_commit")
 
     async def of_quantities(connection: AsyncConnection, answers: Sequence[QuantitySettled]) -> None:
         await payments_were_settled(connection, answers, now=clock())
+        faults.reach("store_payment_before_commit")
 
     apply_directory = ApplyDirectory(database, clock=clock, waiting=of_directory)
-    settle_quantities = SettleQuantities(database, clock=clock, faults=faults, waiting=of_quantities)
+    settle_quantities = SettleQuantities(database, clock=clock, waiting=of_quantities)
 
     @kafka.subscriber(TOPIC, faults=faults)
     async def directory_changed(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:

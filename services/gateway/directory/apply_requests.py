@@ -38,7 +38,6 @@ class ApplyRequests:
     async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch in one transaction."""
         rejected, now = list(refused), self._clock()
-        self._faults.reach("directory-request-received")
         async with self._database.transaction() as connection:
             for received in events:
                 request = received.event.data
@@ -49,7 +48,9 @@ class ApplyRequests:
                 elif await repository.claim_request(connection, request, now=now):
                     await _apply(connection, request, now)
             await quarantine(connection, rejected, group=GROUP, now=now)
-        self._faults.reach("directory-request-applied")
+            if events:
+                self._faults.reach("directory_request_before_commit")
+        self._faults.reach("directory_request_applied")
         EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) + len(refused) - len(rejected))
         return rejected
 

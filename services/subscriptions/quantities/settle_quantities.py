@@ -9,7 +9,6 @@ from rappen_contracts.stripe.v1 import QuantitySettled
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
 from services.chassis.database import Database
-from services.chassis.faults import FaultPoints
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 from services.subscriptions.tables import quantities
@@ -26,10 +25,9 @@ Waiting = Callable[[AsyncConnection, Sequence[QuantitySettled]], Awaitable[None]
 class SettleQuantities:
     """Handler of quantity.settled: what is older than what is known changes nothing, so repeats are harmless."""
 
-    def __init__(self, database: Database, *, clock: Clock, faults: FaultPoints, waiting: Waiting) -> None:
+    def __init__(self, database: Database, *, clock: Clock, waiting: Waiting) -> None:
         self._database = database
         self._clock = clock
-        self._faults = faults
         self._waiting = waiting
 
     async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
@@ -42,14 +40,12 @@ class SettleQuantities:
                 settled.append(data)
             else:
                 rejected.append(Refused(received.record, "WRONG_TOPIC", f"{received.event.type} on {TOPIC}"))
-        self._faults.reach("quantity-answer-received")
         async with self._database.transaction() as connection:
             # First, because it takes the mandates' locks, before which nothing may be locked.
             await self._waiting(connection, settled)
             for answer in settled:
                 await _keep(connection, answer)
             await quarantine(connection, rejected, group=GROUP, now=self._clock())
-        self._faults.reach("quantity-answer-kept")
         EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) + len(refused) - len(rejected))
         return rejected
 

@@ -47,7 +47,7 @@ class ActivateFeature:
         """The id of the instance, which may be used now. A repeat with its key gives the first one's."""
         feature = self._features.in_store(feature_code)
         instance_id = await self._begin(caller, feature, mandate_id, request_key, cause)
-        self._faults.reach("activation-begun")
+        self._faults.reach("store_activation_begun")
 
         async def outcome() -> tuple[str, str | None] | None:
             state, failure = await queries.activation_state(self._database, instance_id)
@@ -74,6 +74,7 @@ class ActivateFeature:
             activation = self._activation(caller, feature, subscription, cause, now)
             await repository.add_activation(connection, activation, request_key=request_key, now=now)
             await append_outbox(connection, [_provisioning(activation, now)])
+            self._faults.reach("store_activation_before_commit")
         return activation.instance_id
 
     async def _allowed(self, connection: AsyncConnection, mandate_id: str, now: datetime) -> Subscription:

@@ -18,16 +18,15 @@ from services.subscriptions.store.queries import holders_of
 
 __all__ = ["advance_mandates", "directory_has_changed", "payments_were_settled", "roll_back"]
 
-# Who makes no step without somebody's request: the cause of what recovery does is the request's own.
 _FAILURES: dict[str, Failure] = {"declined": "DECLINED", "unavailable": "UNAVAILABLE"}
 
 
 async def directory_has_changed(
     connection: AsyncConnection, changes: Sequence[DirectoryChanged], *, now: datetime
-) -> None:
-    """Moves what waited for these entries."""
+) -> int:
+    """Moves what waited for these entries; returns how much that was."""
     kinds = (FeatureInstance, FeatureAccess)
-    await advance_mandates(
+    return await advance_mandates(
         connection, {change.entry.mandate_id for change in changes if isinstance(change.entry, kinds)}, now=now
     )
 

@@ -12,6 +12,7 @@ from rappen_contracts.directory.v1 import Mandate, Membership
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
 from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
 from services.chassis.outbox import append_outbox
 from services.chassis.problems import Unavailable
 from services.subscriptions.lifecycle.domain import begin
@@ -32,22 +33,30 @@ _TRIAL_OF_USER = "uq_trials_user_id"
 class OfferedMandates:
     """The mandates in which a caller may activate features."""
 
-    def __init__(self, database: Database, personal_plan: Plan, *, clock: Clock, wait_s: float) -> None:
+    def __init__(
+        self, database: Database, personal_plan: Plan, *, clock: Clock, faults: FaultPoints, wait_s: float
+    ) -> None:
         self._database = database
         self._personal_plan = personal_plan
         self._clock = clock
+        self._faults = faults
         self._wait_s = wait_s
 
     async def __call__(self, caller: Caller, *, cause: str) -> list[MandateEntry]:
         """Those that the caller administers, without the operator's own; where there is none, the personal one, which
         is made where the caller never had one."""
-        async with self._database.reading() as connection:
-            known = await queries.mandates_known(connection, caller.administered)
-        offered = [each for each in known.values() if each.enabled and not each.is_system]
-        # What this service does not know yet may well be one of them.
-        if offered or any(mandate_id not in known for mandate_id in caller.administered):
-            return offered
-        return await self._personal(caller, cause)
+
+        async def offered() -> list[MandateEntry] | None:
+            async with self._database.reading() as connection:
+                known = await queries.mandates_known(connection, caller.administered)
+            found = [each for each in known.values() if each.enabled and not each.is_system]
+            # What the directory told the gateway and not yet this service may well be one of them.
+            return found if found or len(known) == len(caller.administered) else None
+
+        found = await awaited(offered, seconds=self._wait_s)
+        if found is None:
+            raise Unavailable(headers={"Retry-After": "1"})
+        return found or await self._personal(caller, cause)
 
     async def _personal(self, caller: Caller, cause: str) -> list[MandateEntry]:
         try:
@@ -97,6 +106,8 @@ class OfferedMandates:
                 now=now,
             )
             await append_outbox(connection, [request])
+            self._faults.reach("store_personal_before_commit")
+        self._faults.reach("store_personal_begun")
 
 
 async def _entries(connection: AsyncConnection, caller: Caller, mandate_id: str) -> list[Mandate | Membership]:

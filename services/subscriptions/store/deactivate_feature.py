@@ -30,7 +30,7 @@ class DeactivateFeature:
     ) -> bool:
         """Whether the instance was removed with the caller's access."""
         removal_id, instance_removed = await self._begin(caller, feature_code, mandate_id, instance_id, cause)
-        self._faults.reach("removal-begun")
+        self._faults.reach("store_removal_begun")
 
         async def removed() -> bool | None:
             return await queries.is_removed(self._database, removal_id) or None
