@@ -11,11 +11,11 @@ from services.chassis.health import Health, health_routes
 from services.chassis.process import Component, Resource, run_process
 from services.chassis.relay import Relay
 from services.chassis.requests import install_problems
+from services.chassis.return_url import ReturnOrigins
 from services.payments.checkouts import api as checkouts
 from services.payments.checkouts.api import CheckoutContext
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
 from services.payments.checkouts.create_checkout import CreateCheckout
-from services.payments.checkouts.return_url import ReturnOrigins
 from services.payments.inbox import api as inbox
 from services.payments.inbox.process_event import ProcessEvents
 from services.payments.inbox.receive_event import ReceiveEvent

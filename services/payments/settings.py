@@ -3,13 +3,12 @@
 import re
 from decimal import Decimal
 from typing import Annotated, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.chassis.return_url import Marks, Origin, Parameter
 from services.chassis.settings import ServiceSettings, SettingsGroup
-from services.payments.checkouts.return_url import Marks, origin_of
 from services.payments.stripe.gateway import to_minor
 
 __all__ = ["PaymentsSettings"]
@@ -29,21 +28,11 @@ def _webhook_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
-def _origin(text: str) -> str:
-    origin = origin_of(text)
-    if origin is None or urlsplit(text).path not in ("", "/") or urlsplit(text).query or urlsplit(text).fragment:
-        raise ValueError("an origin is http(s)://host or http(s)://host:port")
-    return origin
-
-
 def _offered(amounts: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
     for amount in amounts:
         if to_minor(amount, "CHF") <= 0:
             raise ValueError("an amount is above zero")
     return tuple(sorted(set(amounts)))
-
-
-Parameter = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 class StripeSettings(SettingsGroup):
@@ -71,7 +60,7 @@ class PaymentsSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="PAYMENTS_", env_nested_delimiter="__", frozen=True, extra="forbid")
 
     stripe: StripeSettings = StripeSettings()
-    return_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+    return_origins: tuple[Origin, ...] = ()
     # Also pages on this machine, whatever their port.
     loopback_origins: bool = False
     # CHF that checkout/create accepts.

@@ -1,10 +1,12 @@
 """The settings of the subscriptions service (`SUBSCRIPTIONS_*`)."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.chassis.return_url import Marks, Origin, Parameter
 from services.chassis.settings import ServiceSettings
 
 __all__ = ["SubscriptionsSettings"]
@@ -21,4 +23,26 @@ class SubscriptionsSettings(ServiceSettings):
     path_prefix: str = Field(default="/api/subscriptions", pattern=r"^(/[A-Za-z0-9._~-]+)+$")
     # How late the end of a trial or period can be noticed.
     clock_interval_s: float = Field(default=1.0, gt=0, le=3600)
+    # Where a payer may be sent back to from a checkout, and also pages on this machine, whatever their port.
+    return_origins: tuple[Origin, ...] = ()
+    loopback_origins: bool = False
+    # The parameters added to a return URL.
+    return_success_parameter: Parameter = "success"
+    return_session_parameter: Parameter = "session_id"
+    return_canceled_parameter: Parameter = "canceled"
     database_pool_size: int = Field(default=8, ge=2, le=100)
+
+    @property
+    def return_marks(self) -> Marks:
+        """The names of the parameters added to a return URL."""
+        return Marks(
+            success=self.return_success_parameter,
+            session_id=self.return_session_parameter,
+            canceled=self.return_canceled_parameter,
+        )
+
+    @model_validator(mode="after")
+    def _payers_come_back_to_us(self) -> Self:
+        if self.environment == "production" and self.loopback_origins:
+            raise ValueError("loopback_origins is for development")
+        return self

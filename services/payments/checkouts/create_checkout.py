@@ -13,6 +13,7 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.problems import IdempotencyMismatch
+from services.chassis.return_url import Marks, return_urls
 from services.chassis.validation import say
 from services.payments.checkouts.domain import PAYMENT_TEXT, TOP_UP_TEXT, Checkout, CheckoutState
 from services.payments.checkouts.errors import (
@@ -21,7 +22,6 @@ from services.payments.checkouts.errors import (
     ReturnUrlNotAllowed,
 )
 from services.payments.checkouts.repository import add_checkout, renew_stripe_attempt, save_session
-from services.payments.checkouts.return_url import Marks, return_urls
 from services.payments.stripe.errors import StripeBusy, StripeFailed
 from services.payments.stripe.gateway import StripeGateway, TopUp
 
