@@ -17,10 +17,12 @@ from services.payments.checkouts import api as checkouts
 from services.payments.checkouts.api import CheckoutContext
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
 from services.payments.checkouts.create_checkout import CreateCheckout
+from services.payments.checkouts.open_portal import OpenPortal
 from services.payments.customers.ensure_customer import EnsureCustomer
 from services.payments.inbox import api as inbox
 from services.payments.inbox.process_event import ProcessEvents
 from services.payments.inbox.receive_event import ReceiveEvent
+from services.payments.recharges.charge_account import ChargeAccount
 from services.payments.requests.process_requests import ProcessRequests, Work
 from services.payments.settings import PaymentsSettings
 from services.payments.stripe.gateway import StripeGateway
@@ -38,6 +40,7 @@ def application(role: str = "api") -> FastAPI:
     install_problems(app)
     if role in API_ROLES:
         app.include_router(checkouts.api)
+        app.include_router(checkouts.methods)
         app.include_router(inbox.api)
     return app
 
@@ -92,6 +95,7 @@ def _worker(
     work: dict[str, Work] = {
         "stripe.requested": PerformAction(database, stripe, ensure_customer, clock=clock),
         "quantity.requested": SetQuantities(database, stripe, clock=clock),
+        "recharge.requested": ChargeAccount(database, stripe, pages=settings.confirmation_pages, clock=clock),
     }
     events = ProcessEvents(database, stripe, clock=clock, faults=faults)
     asked = ProcessRequests(database, work, clock=clock, faults=faults)
@@ -111,16 +115,20 @@ def _serve_routes(
     clock: Clock,
     faults: FaultPoints,
 ) -> None:
+    origins = ReturnOrigins(settings.return_origins, settings.loopback_origins)
+    ensure_customer = EnsureCustomer(database, stripe, clock=clock, faults=faults)
     create = CreateCheckout(
         database,
         stripe,
         amounts=settings.top_up_amounts,
-        return_origins=ReturnOrigins(settings.return_origins, settings.loopback_origins),
+        return_origins=origins,
         marks=settings.return_marks,
+        ensure_customer=ensure_customer,
         clock=clock,
         faults=faults,
     )
     confirm = ConfirmCheckout(database, stripe, consumer_progress, clock=clock, faults=faults)
+    open_portal = OpenPortal(stripe, ensure_customer, return_origins=origins)
     receive = ReceiveEvent(
         database,
         secrets=[secret.get_secret_value() for secret in settings.stripe.webhook_secrets],
@@ -129,5 +137,5 @@ def _serve_routes(
         wall_clock=system_clock,
     )
     app.state.caller = CallerVerifier(audience="payments", secret=settings.internal_secret.get_secret_value())
-    app.state.checkouts = CheckoutContext(create, confirm, settings.top_up_amounts)
+    app.state.checkouts = CheckoutContext(create, confirm, open_portal, settings.top_up_amounts)
     app.state.receive_event = receive

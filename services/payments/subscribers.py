@@ -22,6 +22,8 @@ def build(
     receive_actions = ReceiveRequests(database, "stripe.requested", clock=clock)
     receive_quantities = ReceiveRequests(database, "quantity.requested", clock=clock)
 
+    receive_recharges = ReceiveRequests(database, "recharge.requested", clock=clock)
+
     @kafka.subscriber("stripe.requested", faults=faults)
     async def stripe_requested(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         return await receive_actions(events, refused)
@@ -29,5 +31,9 @@ def build(
     @kafka.subscriber("quantity.requested", faults=faults)
     async def quantity_requested(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         return await receive_quantities(events, refused)
+
+    @kafka.subscriber("recharge.requested", faults=faults)
+    async def recharge_requested(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await receive_recharges(events, refused)
 
     return kafka.consumers

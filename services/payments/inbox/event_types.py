@@ -8,7 +8,10 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.checkouts.settle_checkout import ObservedSession
+from services.payments.customers.observe_methods import ObservedMethod
+from services.payments.refunds.observe_payment import ObservedPayment, ObservedRefunds
 from services.payments.stripe.gateway import StripeGateway
+from services.payments.stripe.refunds import intent_of_charge, intent_of_dispute, intent_of_refund
 from services.payments.subscriptions.observe_objects import (
     ObservedInvoice,
     ObservedSubscription,
@@ -49,6 +52,34 @@ async def _session(stripe: StripeGateway, session_id: str, number: int) -> Obser
     return observed
 
 
+async def _intent(stripe: StripeGateway, intent_id: str, _number: int) -> ObservedObject | None:
+    return await ObservedPayment.fetch(stripe, intent_id)
+
+
+async def _charge(stripe: StripeGateway, charge_id: str, _number: int) -> ObservedObject | None:
+    return await ObservedRefunds.fetch(stripe, await intent_of_charge(stripe, charge_id))
+
+
+async def _refund(stripe: StripeGateway, refund_id: str, _number: int) -> ObservedObject | None:
+    return await ObservedRefunds.fetch(stripe, await intent_of_refund(stripe, refund_id))
+
+
+async def _dispute(stripe: StripeGateway, dispute_id: str, _number: int) -> ObservedObject | None:
+    return await ObservedRefunds.fetch(stripe, await intent_of_dispute(stripe, dispute_id))
+
+
+async def _setup(stripe: StripeGateway, setup_intent_id: str, _number: int) -> ObservedObject | None:
+    return await ObservedMethod.of_setup(stripe, setup_intent_id)
+
+
+async def _customer(stripe: StripeGateway, customer_id: str, _number: int) -> ObservedObject | None:
+    return await ObservedMethod.of_customer(stripe, customer_id)
+
+
+async def _method(stripe: StripeGateway, method_id: str, _number: int) -> ObservedObject | None:
+    return await ObservedMethod.of_id(stripe, method_id)
+
+
 async def _subscription(stripe: StripeGateway, subscription_id: str, number: int) -> ObservedObject | None:
     return await ObservedSubscription.fetch(stripe, subscription_id, number=number)
 
@@ -66,6 +97,24 @@ EVENT_TYPES: Mapping[str, Fetch] = {
     "checkout.session.async_payment_succeeded": _session,
     "checkout.session.async_payment_failed": _session,
     "checkout.session.expired": _session,
+    "payment_intent.succeeded": _intent,
+    "payment_intent.processing": _intent,
+    "payment_intent.payment_failed": _intent,
+    "payment_intent.requires_action": _intent,
+    "payment_intent.canceled": _intent,
+    "charge.refunded": _charge,
+    "refund.created": _refund,
+    "refund.updated": _refund,
+    "refund.failed": _refund,
+    "charge.refund.updated": _refund,
+    "charge.dispute.created": _dispute,
+    "charge.dispute.updated": _dispute,
+    "charge.dispute.closed": _dispute,
+    "charge.dispute.funds_withdrawn": _dispute,
+    "charge.dispute.funds_reinstated": _dispute,
+    "setup_intent.succeeded": _setup,
+    "customer.updated": _customer,
+    "payment_method.detached": _method,
     "customer.subscription.created": _subscription,
     "customer.subscription.updated": _subscription,
     "customer.subscription.paused": _subscription,

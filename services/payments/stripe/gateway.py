@@ -62,6 +62,8 @@ class TopUp:
     language: str
     success_url: str
     cancel_url: str
+    # Whose method is saved by the payment; None where none is.
+    customer_id: str | None = None
 
 
 class StripeGateway:
@@ -141,7 +143,10 @@ def _top_up_params(top_up: TopUp) -> "SessionCreateParams":
     metadata = {"mandateId": top_up.mandate_id, "checkoutId": str(top_up.checkout_id)}
     if top_up.user_id is not None:
         metadata["userId"] = top_up.user_id
-    return {
+    saving: dict[str, Any] = {}
+    if top_up.customer_id is not None:
+        saving = {"setup_future_usage": "off_session"}
+    params: SessionCreateParams = {
         "mode": "payment",
         "client_reference_id": str(top_up.checkout_id),
         "line_items": [
@@ -155,11 +160,14 @@ def _top_up_params(top_up: TopUp) -> "SessionCreateParams":
             }
         ],
         "metadata": metadata,
-        "payment_intent_data": {"description": top_up.description, "metadata": metadata},
+        "payment_intent_data": cast("Any", {"description": top_up.description, "metadata": metadata, **saving}),
         "locale": "de" if top_up.language == "de" else "en",
         "success_url": top_up.success_url,
         "cancel_url": top_up.cancel_url,
     }
+    if top_up.customer_id is not None:
+        params["customer"] = top_up.customer_id
+    return params
 
 
 def _session(session: dict[str, Any]) -> CheckoutSession:

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-__all__ = ["CheckoutSession", "Invoice", "OpenedSession", "PaymentIntent", "Subscription", "SubscriptionItem"]
+__all__ = [
+    "CheckoutSession",
+    "Invoice",
+    "MoneyBack",
+    "OpenedSession",
+    "PaymentIntent",
+    "Subscription",
+    "SubscriptionItem",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,6 @@ class CheckoutSession:
     """
 
     id: str
-    mode: str
     status: str | None
     payment_status: str
     amount_total: Decimal
@@ -44,6 +51,7 @@ class CheckoutSession:
     client_reference_id: str | None
     created_at: datetime
     payment_intent: PaymentIntent | None
+    mode: str = "payment"
     customer_id: str | None = None
     subscription_id: str | None = None
     setup_method_id: str | None = None
@@ -111,3 +119,16 @@ class Invoice:
     paid_at: datetime | None
     attempts: int
     hosted_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyBack:
+    """A refund (`REFUND`) or dispute (`DISPUTE`) of a payment, with Stripe's word for where it stands."""
+
+    id: str
+    kind: str
+    status: str
+    amount: Decimal
+    currency: str
+    intent_id: str | None
+    created_at: datetime
