@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.chassis.return_url import Marks, Origin, Parameter
+from services.chassis.return_url import Marks, Origin, Parameter, ReturnOrigins, ReturnUrls, return_urls
 from services.chassis.settings import ServiceSettings, SettingsGroup
 from services.payments.stripe.gateway import to_minor
 

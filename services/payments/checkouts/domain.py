@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from rappen_contracts.types import AMOUNT_END, CURRENCIES, TIME_START
@@ -37,7 +38,9 @@ PAYMENT_TEXT: Mapping[str, str] = {"en": "Stripe payment", "de": "Stripe-Zahlung
 TOP_UP_TEXT: Mapping[str, str] = {"en": "Credit top-up", "de": "Guthaben-Aufladung"}
 
 # The purposes of checkouts.
-TOP_UP, RECHARGE, SETUP = "top_up", "recharge", "setup"
+TOP_UP: Final = "top_up"
+RECHARGE: Final = "recharge"
+SETUP: Final = "setup"
 
 PAID = "paid"
 _SUCCEEDED = "succeeded"

@@ -56,7 +56,7 @@ class ChargeAccount:
         self._clock = clock
 
     async def perform(self, request: StoredRequest) -> Done:
-        """Charges, unless that was done before; a decline is an answer, and what Stripe cannot do now is tried again."""
+        """Charges, unless that was done before; a decline is an answer, and what cannot be done now is tried again."""
         asked = RechargeRequested.model_validate_json(request.data)
         async with self._database.transaction() as connection:
             await add_recharge(connection, _recharge(asked), self._clock())
