@@ -96,7 +96,7 @@ class Expander:
     def __init__(
         self,
         tables: Mapping[str, str],
-        additions: Mapping[tuple[str, str], Callable[[Store, Json], Json]],
+        additions: Mapping[tuple[str, str], Callable[[Store, Json], Json | None]],
     ) -> None:
         self._tables = tables
         self._additions = additions
