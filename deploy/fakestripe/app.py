@@ -15,11 +15,14 @@ from fastapi.responses import JSONResponse
 
 from deploy.fakestripe.api import Api
 from deploy.fakestripe.contract import API_VERSION
-from deploy.fakestripe.control import Control, ControlError, answer_bad_body, answer_control_error
+from deploy.fakestripe.control import Control
+from deploy.fakestripe.control_errors import ControlError, answer_bad_body, answer_control_error
+from deploy.fakestripe.control_world import World
 from deploy.fakestripe.invoice_page import InvoicePage
 from deploy.fakestripe.objects import OPERATIONS, TIMERS
 from deploy.fakestripe.operation import Settings
 from deploy.fakestripe.pages import Pages
+from deploy.fakestripe.portal_page import PortalPage
 from deploy.fakestripe.rendering import Renderer
 from deploy.fakestripe.store import Store
 from deploy.fakestripe.timers import run_due
@@ -68,9 +71,11 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         return JSONResponse({"status": "ready" if working else "failed"}, 200 if working else 503)
 
     app.include_router(Control(api, dispatcher).router())
+    app.include_router(World(api).router())
     renderer = Renderer()
     app.include_router(Pages(api, renderer).router())
     app.include_router(InvoicePage(api, renderer).router())
+    app.include_router(PortalPage(api, renderer).router())
     for operation in OPERATIONS:
         app.add_api_route(operation.path, api.endpoint(operation), methods=[operation.method])
 

@@ -16,6 +16,7 @@ from deploy.fakestripe.objects.checkout import (
     settle,
     wants_card,
 )
+from deploy.fakestripe.objects.given import is_given
 from deploy.fakestripe.objects.invoices import after_attempt
 from deploy.fakestripe.objects.payment_attempts import attempt, fail
 from deploy.fakestripe.objects.payment_methods import TestCard, message_of
@@ -61,10 +62,15 @@ class Pages:
         """Show what is bought and how it can be paid; the number of a checkout leads there as its id does."""
         if session_id.isascii() and session_id.isdigit():
             return self._numbered(session_id)
-        session = self._api.store.table("checkout_session").get(session_id)
+        session = self._find(session_id)
         if session is None:
             return self._renderer.message("There is no such checkout.", 404)
         return self._checkout(session)
+
+    def _find(self, session_id: str) -> Json | None:
+        """Return the checkout; one that was put as it is has no page."""
+        session = self._api.store.table("checkout_session").get(session_id)
+        return None if session is None or is_given(self._api.store, session) else session
 
     def _numbered(self, number: str) -> Response:
         """Lead from the short address, with the place in the list of all checkouts, to the whole one."""
@@ -77,7 +83,7 @@ class Pages:
 
     async def act_on_checkout(self, session_id: str, request: Request) -> Response:
         """Pay, decline, pay later or cancel, and lead back to the shop."""
-        session = self._api.store.table("checkout_session").get(session_id)
+        session = self._find(session_id)
         if session is None:
             return self._renderer.message("There is no such checkout.", 404)
         form = await read_form(request)

@@ -12,12 +12,16 @@ from deploy.fakestripe.objects import (
     checkout,
     checkout_sessions,
     customers,
+    disputes,
+    given,
     invoice_api,
     invoice_item_api,
     payment_intents,
     payment_methods,
+    portal,
     products,
     refunds,
+    search,
     setup_intents,
     subscription_api,
     subscription_cycle,
@@ -27,14 +31,18 @@ from deploy.fakestripe.operation import Call, Operation
 from deploy.fakestripe.store import Json, Store
 
 OPERATIONS: tuple[Operation, ...] = (
+    # Before those that take an id in the same place.
+    *search.OPERATIONS,
     *account.OPERATIONS,
     *charges.OPERATIONS,
     *checkout_sessions.OPERATIONS,
     *customers.OPERATIONS,
+    *disputes.OPERATIONS,
     *invoice_api.OPERATIONS,
     *invoice_item_api.OPERATIONS,
     *payment_intents.OPERATIONS,
     *payment_methods.OPERATIONS,
+    *portal.OPERATIONS,
     *products.OPERATIONS,
     *refunds.OPERATIONS,
     *setup_intents.OPERATIONS,
@@ -49,6 +57,7 @@ EXPANDABLE: Mapping[str, str] = MappingProxyType(
         "customer": "customer",
         "default_payment_method": "payment_method",
         "default_price": "price",
+        "dispute": "dispute",
         "invoice": "invoice",
         "latest_invoice": "invoice",
         "latest_charge": "charge",
@@ -74,7 +83,7 @@ ADDITIONS: Mapping[tuple[str, str], Callable[[Store, Json], Json | None]] = Mapp
 
 def due_for_sessions(store: Store) -> Iterator[tuple[int, Callable[[Call], None]]]:
     """Give when each open session expires."""
-    for session in store.table("checkout_session").values():
+    for session in given.own(store, "checkout_session"):
         if session["status"] == "open":
             yield session["expires_at"], partial(_expire, session)
 
@@ -86,6 +95,8 @@ def _expire(session: Json, call: Call) -> None:
 # What happens by itself, and when; see `timers.run_due`.
 TIMERS: tuple[Callable[[Store], Iterator[tuple[int, Callable[[Call], None]]]], ...] = (
     due_for_sessions,
+    disputes.due_for_disputes,
+    refunds.due_for_refunds,
     subscription_cycle.due_for_subscriptions,
     subscription_cycle.due_for_invoices,
 )

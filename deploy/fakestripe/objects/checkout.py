@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from deploy.fakestripe.objects import checkout_payment, checkout_setup, checkout_subscription
+from deploy.fakestripe.objects.given import is_given, own
 from deploy.fakestripe.objects.intents import CANCELABLE, cancel_intent
 from deploy.fakestripe.objects.payment_methods import DECLINED_CARD, GOOD_CARD, TestCard
 from deploy.fakestripe.objects.setup_intents import cancel_setup
@@ -80,6 +81,8 @@ def settle(
     `card` is the one typed in on the hosted page; by default one that brings the outcome is used. Not `authenticated`,
     its holder may be asked to confirm first, for which the session's payment intent then waits.
     """
+    if is_given(call.store, session):
+        raise Conflict(f"session {session['id']} was put as it is, and nothing can happen to it")
     if session["status"] == "open" and session["expires_at"] <= call.now:
         expire(call, session)
     mode = MODES[session["mode"]]
@@ -104,9 +107,9 @@ def settle(
 
 def session_of(call: Call, intent: Json) -> Json | None:
     """Return the session that an intent belongs to."""
-    for session in call.store.table("checkout_session").values():
-        own = MODES[session["mode"]].intent_of(call, session)
-        if own is not None and own["id"] == intent["id"]:
+    for session in own(call.store, "checkout_session"):
+        found = MODES[session["mode"]].intent_of(call, session)
+        if found is not None and found["id"] == intent["id"]:
             return session
     return None
 

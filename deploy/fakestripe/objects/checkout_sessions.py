@@ -271,14 +271,14 @@ def _custom_text(given: Json) -> Json:
 
 def line_items_of(store: Store, session: Json) -> Json:
     """Build the list of line items, which is in a session only when it is expanded."""
-    rows = store.table("line_items")[session["id"]]["data"]
+    rows = store.table("line_items").get(session["id"], {"data": []})["data"]
     url = f"/v1/checkout/sessions/{session['id']}/line_items"
     return {"object": "list", "data": rows[:10], "has_more": len(rows) > 10, "url": url}
 
 
 def _line_items(call: Call) -> Json:
     session = call.find("checkout_session", "checkout.session", call.path["session"])
-    return page(call, call.store.table("line_items")[session["id"]]["data"])
+    return page(call, call.store.table("line_items").get(session["id"], {"data": []})["data"])
 
 
 def _list(call: Call) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploy.fakestripe.listing import page, table_page
+from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.invoice_lines import take_pending
 from deploy.fakestripe.objects.invoices import (
     add_items,
@@ -205,7 +206,7 @@ def _list(call: Call) -> Json:
     subscription = call.params.get("subscription")
 
     def keep(row: Json) -> bool:
-        details = (row["parent"] or {}).get("subscription_details") or {}
+        details = (row.get("parent") or {}).get("subscription_details") or {}
         return subscription is None or details.get("subscription") == subscription
 
     return table_page(
@@ -224,13 +225,13 @@ def _lines(call: Call) -> Json:
 
 def payments_of(store: Store, invoice: Json) -> Json:
     """Build the list of an invoice's payments, which is there only when it is expanded."""
-    rows = [row for row in reversed(store.table("invoice_payment").values()) if row["invoice"] == invoice["id"]]
+    rows = [row for row in reversed(store.table("invoice_payment").values()) if row.get("invoice") == invoice["id"]]
     return {"object": "list", "data": rows, "has_more": False, "url": f"/v1/invoices/{invoice['id']}/payments"}
 
 
 def confirmation_of(store: Store, invoice: Json) -> Json | None:
     """Build what a front end confirms the payment of an open invoice with; there only when it is expanded."""
-    for row in store.table("invoice_payment").values():
+    for row in own(store, "invoice_payment"):
         if row["invoice"] == invoice["id"] and row["status"] == "open":
             intent = store.table("payment_intent")[row["payment"]["payment_intent"]]
             return {"client_secret": intent["client_secret"], "type": "payment_intent"}
@@ -242,7 +243,8 @@ def _list_payments(call: Call) -> Json:
 
     def keep(row: Json) -> bool:
         kind = wanted.get("type")
-        return not wanted or (kind == row["payment"]["type"] and row["payment"].get(kind) == wanted.get(kind))
+        payment = row.get("payment", {})
+        return not wanted or (kind == payment.get("type") and payment.get(kind) == wanted.get(kind))
 
     return table_page(call, "invoice_payment", equal=("invoice", "status"), keep=keep)
 

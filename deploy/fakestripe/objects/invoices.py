@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.intents import CANCELABLE, cancel_intent, new_intent
 from deploy.fakestripe.objects.invoice_lines import SHOWN_LINES, line_of_invoice_item
 from deploy.fakestripe.objects.payment_attempts import attempt
@@ -230,7 +231,7 @@ def link_payment(call: Call, invoice: Json, intent: Json) -> Json:
 
 def payment_of(call: Call, invoice: Json) -> Json | None:
     """Return what links an invoice to the payment intent that is to pay it."""
-    rows = call.store.table("invoice_payment").values()
+    rows = own(call.store, "invoice_payment")
     return next((row for row in rows if row["invoice"] == invoice["id"] and row["is_default"]), None)
 
 
@@ -242,7 +243,7 @@ def intent_of(call: Call, invoice: Json) -> Json | None:
 
 def invoice_of(call: Call, intent: Json) -> Json | None:
     """Return the invoice that a payment intent is to pay."""
-    for row in call.store.table("invoice_payment").values():
+    for row in own(call.store, "invoice_payment"):
         if row["payment"]["payment_intent"] == intent["id"]:
             return call.store.table("invoice")[row["invoice"]]
     return None

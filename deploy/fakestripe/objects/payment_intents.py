@@ -122,7 +122,7 @@ def _usable(call: Call, key: str, customer: str | None) -> Json:
 
 def _refuse_checkouts(call: Call, intent: Json, verb: str) -> None:
     sessions = call.store.table("checkout_session").values()
-    if any(session["payment_intent"] == intent["id"] for session in sessions):
+    if any(session.get("payment_intent") == intent["id"] for session in sessions):
         raise invalid(f"You cannot {verb} the PaymentIntent of a Checkout Session.")
 
 

@@ -347,13 +347,14 @@ def _list(call: Call) -> Json:
     price = call.params.get("price")
 
     def keep(row: Json) -> bool:
-        if price is not None and all(item["price"]["id"] != price for item in row["items"]["data"]):
+        items = row.get("items", {}).get("data", [])
+        if price is not None and all(item.get("price", {}).get("id") != price for item in items):
             return False
         if status == "all":
             return True
         if status == "ended":
-            return row["status"] in ENDED
-        return bool(row["status"] == status if status else row["status"] != "canceled")
+            return row.get("status") in ENDED
+        return bool(row.get("status") == status if status else row.get("status") != "canceled")
 
     unsupported = (
         "automatic_tax",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from deploy.fakestripe.objects.calendar import next_border
+from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.invoice_lines import item_line, take_pending
 from deploy.fakestripe.objects.invoices import close, collect, dunning_of, finalize, method_for
 from deploy.fakestripe.objects.subscription_changes import drop_pending
@@ -28,7 +29,7 @@ Effect = Callable[[Call], None]
 
 def due_for_subscriptions(store: Store) -> Iterator[tuple[int, Effect]]:
     """Give what will happen next to each subscription, and when; of two things at one moment the first given."""
-    for subscription in store.table("subscription").values():
+    for subscription in own(store, "subscription"):
         if subscription["status"] in ENDED:
             continue
         status = subscription["status"]
@@ -54,7 +55,7 @@ def due_for_subscriptions(store: Store) -> Iterator[tuple[int, Effect]]:
 
 def due_for_invoices(store: Store) -> Iterator[tuple[int, Effect]]:
     """Give which drafts are finalized and which open invoices are tried again next, and when."""
-    for invoice in store.table("invoice").values():
+    for invoice in own(store, "invoice"):
         if invoice["status"] == "draft" and invoice["auto_advance"] and invoice["automatically_finalizes_at"]:
             yield invoice["automatically_finalizes_at"], partial(advance, invoice)
         elif invoice["status"] == "open" and invoice["next_payment_attempt"] is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 from deploy.fakestripe.listing import page
+from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.subscription_changes import change_items, check_behaviors
 from deploy.fakestripe.objects.subscription_orders import change_row, check_rows, read_items
 from deploy.fakestripe.objects.subscriptions import ENDED, new_item
@@ -61,7 +62,7 @@ def _own(params: Json) -> Json:
 def _place(call: Call) -> tuple[Json, str]:
     """Return the subscription that has the item named in the path, and the item's id."""
     key = call.path["item"]
-    for subscription in call.store.table("subscription").values():
+    for subscription in own(call.store, "subscription"):
         if any(row["id"] == key for row in subscription["items"]["data"]):
             return subscription, key
     raise not_found("subscription_item", key)

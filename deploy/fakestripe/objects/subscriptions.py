@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.fakestripe.objects.calendar import next_border, part_of, period_ending
+from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.invoice_lines import item_line, take_pending
 from deploy.fakestripe.objects.invoices import (
     add_items,
@@ -316,6 +317,6 @@ def invoices_of(store: Store, subscription: Json) -> list[Json]:
     """Return the invoices of a subscription, oldest first."""
     return [
         row
-        for row in store.table("invoice").values()
+        for row in own(store, "invoice")
         if row["parent"] is not None and row["parent"]["subscription_details"]["subscription"] == subscription["id"]
     ]
