@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.chassis.return_url import Marks, Origin, Parameter
+from services.chassis.return_url import Marks, Origin, Parameter, ReturnOrigins, ReturnUrls, return_urls
 from services.chassis.settings import ServiceSettings, SettingsGroup
 from services.payments.stripe.gateway import to_minor
 
@@ -63,6 +63,8 @@ class PaymentsSettings(ServiceSettings):
     return_origins: tuple[Origin, ...] = ()
     # Also pages on this machine, whatever their port.
     loopback_origins: bool = False
+    # The page for who confirms a recharge in person; unset: the first of the origins.
+    frontend_url: str | None = None
     # CHF that checkout/create accepts.
     top_up_amounts: Annotated[tuple[Decimal, ...], AfterValidator(_offered)] = Field(
         default=tuple(map(Decimal, (10, 25, 50, 100, 250, 500))), min_length=1
@@ -81,6 +83,13 @@ class PaymentsSettings(ServiceSettings):
             session_id=self.return_session_parameter,
             canceled=self.return_canceled_parameter,
         )
+
+    @property
+    def confirmation_pages(self) -> ReturnUrls | None:
+        """Where somebody comes back to who confirmed a recharge in person; None where no page is configured."""
+        origins = ReturnOrigins(self.return_origins, self.loopback_origins)
+        page = self.frontend_url or next(iter(self.return_origins), None)
+        return None if page is None else return_urls(page, origins=origins, marks=self.return_marks)
 
     @property
     def livemode(self) -> bool:
