@@ -286,7 +286,13 @@ class _Settling:
     def _counting(self, record: Subscription) -> list[PaidPeriod]:
         """Paid periods that give a budget: of what had to wait, not the one before its start."""
         paid = self._paid.get(record.id, [])
-        return [each for each in paid if record.starts_at is None or each.end > record.starts_at]
+        if record.starts_at is None:
+            return paid
+        # Stripe's trial, in which it waits, may last a little longer, because it does not begin shorter ones.
+        facts = self._facts.get(record.id)
+        waited = None if facts is None or facts.subscription is None else facts.subscription.trial_ends_at
+        starts_at = max(record.starts_at, waited or record.starts_at)
+        return [each for each in paid if each.end > starts_at]
 
     def _running(self, besides: Subscription) -> Subscription | None:
         for record in self._records.values():
