@@ -13,8 +13,11 @@ from services.chassis.health import Health, health_routes
 from services.chassis.process import Component, Resource, run_process
 from services.chassis.relay import Relay
 from services.chassis.requests import install_problems
+from services.chassis.return_url import ReturnOrigins
 from services.subscriptions import api, jobs, subscribers
 from services.subscriptions.lifecycle.api import LifecycleContext
+from services.subscriptions.lifecycle.change_end import ChangeEnd
+from services.subscriptions.lifecycle.start_checkout import StartCheckout
 from services.subscriptions.plans.catalogue import Catalogue, CatalogueInvalid, read_catalogue
 from services.subscriptions.settings import SubscriptionsSettings
 from services.subscriptions.store.activate_feature import ActivateFeature
@@ -23,7 +26,7 @@ from services.subscriptions.store.catalogue import Features, FeaturesInvalid, re
 from services.subscriptions.store.create_personal_mandate import OfferedMandates
 from services.subscriptions.store.deactivate_feature import DeactivateFeature
 
-__all__ = ["application", "serve", "store_context"]
+__all__ = ["application", "lifecycle_context", "serve", "store_context"]
 
 API_ROLES = ("api", "all")
 PATH_PREFIX: str = SubscriptionsSettings.model_fields["path_prefix"].default
@@ -66,7 +69,7 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
         resources.append(consumer_progress)
         app.state.caller = CallerVerifier(audience="subscriptions", secret=settings.internal_secret.get_secret_value())
         app.state.catalogue = catalogue
-        app.state.lifecycle = LifecycleContext(database, catalogue, consumer_progress, clock)
+        app.state.lifecycle = lifecycle_context(settings, database, catalogue, consumer_progress, clock)
         app.state.store = store_context(settings, database, catalogue, features, clock)
     if role in ("worker", "all"):
         components += _worker(settings, database, catalogue, clock, health)
@@ -90,10 +93,32 @@ def store_context(
     )
 
 
+def lifecycle_context(
+    settings: SubscriptionsSettings,
+    database: Database,
+    catalogue: Catalogue,
+    consumer_progress: ConsumerProgress,
+    clock: Clock,
+) -> LifecycleContext:
+    """What the routes of a mandate's subscription work with."""
+    start_checkout = StartCheckout(
+        database,
+        return_origins=ReturnOrigins(settings.return_origins, settings.loopback_origins),
+        marks=settings.return_marks,
+        wait_s=settings.checkout_wait_s,
+        clock=clock,
+        faults=FaultPoints(settings.faults_folder),
+    )
+    change_end = ChangeEnd(database, wait_s=settings.checkout_wait_s, clock=clock)
+    return LifecycleContext(database, catalogue, consumer_progress, clock, start_checkout, change_end)
+
+
 def _worker(
     settings: SubscriptionsSettings, database: Database, catalogue: Catalogue, clock: Clock, health: Health
 ) -> list[Component]:
     faults = FaultPoints(settings.faults_folder)
     relay = Relay.of_service("subscriptions", settings, database, clock=clock)
-    consumers = subscribers.build(settings, database=database, clock=clock, faults=faults, health=health)
+    consumers = subscribers.build(
+        settings, database=database, catalogue=catalogue, clock=clock, faults=faults, health=health
+    )
     return [*consumers, relay, *jobs.build(settings, database=database, catalogue=catalogue, clock=clock)]

@@ -9,7 +9,7 @@ from rappen_contracts.types import Money
 from services.chassis.bodies import Amount, AnswerBody, RequestBody
 from services.chassis.validation import value_fault
 
-__all__ = ["Checkout", "CheckoutOptions", "Confirmation", "Confirmed", "Redirect"]
+__all__ = ["Checkout", "CheckoutOptions", "Confirmation", "Confirmed", "Redirect", "ReturnPage"]
 
 DECIMALS_MAX = 6
 INTEGER_DIGITS_MAX = 14
@@ -47,6 +47,15 @@ class Checkout(RequestBody):
 
     user_id: Identifier | None = None
     amount: Number
+    # Judged later, with an error of its own.
+    return_url: str
+    # Whether the method it is paid by is kept for automatic recharges.
+    save_payment_method: bool = False
+
+
+class ReturnPage(RequestBody):
+    """The page to come back to."""
+
     # Judged later, with an error of its own.
     return_url: str
 

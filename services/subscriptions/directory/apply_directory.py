@@ -1,6 +1,8 @@
 """Keeps this service's copy of the directory: mandates, user names, memberships, feature instances and accesses."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -34,17 +36,20 @@ _REPLICAS: Mapping[type, Replica] = {
     FeatureAccess: Replica(tables.directory_feature_access),
 }
 
-# Told of every change in the transaction that keeps it.
-Waiting = Callable[[AsyncConnection, Sequence[DirectoryChanged]], Awaitable[None]]
+
+class Followed(Protocol):
+    """Told, in the same transaction, of which mandates something has changed."""
+
+    async def __call__(self, connection: AsyncConnection, mandate_ids: Collection[str], *, now: datetime) -> None: ...
 
 
 class ApplyDirectory:
     """Handler of directory.changed: what is older than what is known changes nothing, so repeats are harmless."""
 
-    def __init__(self, database: Database, *, clock: Clock, waiting: Waiting) -> None:
+    def __init__(self, database: Database, *, clock: Clock, followed: Followed) -> None:
         self._database = database
         self._clock = clock
-        self._waiting = waiting
+        self._followed = followed
 
     async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch in one transaction."""
@@ -60,7 +65,9 @@ class ApplyDirectory:
             for kind, replica in _REPLICAS.items():
                 entries = [(change.entry, change.version) for change in changes if isinstance(change.entry, kind)]
                 await replica.write_all(connection, entries)
-            await self._waiting(connection, changes)
+            if changes:
+                mandates = {change.mandate_id for change in changes if change.mandate_id is not None}
+                await self._followed(connection, mandates, now=self._clock())
             await quarantine(connection, rejected, group=GROUP, now=self._clock())
         EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) + len(refused) - len(rejected))
         return rejected

@@ -1,19 +1,31 @@
-"""Reads of what a mandate uses and is charged for."""
+"""Reads of what a mandate is to be charged for, and of what there is at Stripe to charge it by."""
+
+from collections.abc import Collection
+from typing import Final
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.subscriptions.lifecycle.domain import Subscription
-from services.subscriptions.tables import activations, directory_feature_instances, quantities, removals
+from services.chassis.statements import one_of
+from services.subscriptions.tables import (
+    activations,
+    directory_feature_instances,
+    quantities,
+    removals,
+    stripe_facts,
+)
 
-__all__ = ["charged_instances", "is_set_up"]
+__all__ = ["charged_instances", "complete_at_stripe"]
 
 _instance, _activation, _removal = directory_feature_instances.c, activations.c, removals.c
+# Both items are there, whatever else is.
+_ITEMS: Final = {"items": [{"kind": "members"}, {"kind": "feature_instances"}]}
 
 
 async def charged_instances(connection: AsyncConnection, mandate_id: str) -> int:
-    """How many feature instances of a mandate are to be charged: those there are, without those that are not paid for
-    yet, that are being rolled back or that are being removed."""
+    """How many feature instances of a mandate are to be charged: those there are, without those whose payment was not
+    asked for yet, that are being rolled back or that are being removed."""
     uncharged = sa.exists().where(
         sa.cast(_activation.instance_id, sa.Text) == _instance.id,
         _activation.mandate_id == mandate_id,
@@ -28,13 +40,15 @@ async def charged_instances(connection: AsyncConnection, mandate_id: str) -> int
     return int((await connection.execute(counted)).scalar_one())
 
 
-async def is_set_up(connection: AsyncConnection, subscription: Subscription) -> bool:
-    """Whether all is there at Stripe that the subscription's plan is charged by; true of a plan without Stripe."""
-    if not subscription.plan.requires_stripe:
-        return True
-    known = sa.select(quantities.c.subscription_id).where(
-        quantities.c.subscription_id == subscription.id,
-        quantities.c.settled_members.is_not(None),
-        quantities.c.settled_feature_instances.is_not(None),
+async def complete_at_stripe(connection: AsyncConnection, subscription_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these subscriptions are charged at Stripe, with an item for members and one for feature instances."""
+    complete = (
+        sa.select(quantities.c.subscription_id)
+        .join(stripe_facts, stripe_facts.c.subscription_id == quantities.c.subscription_id)
+        .where(
+            one_of(quantities.c.subscription_id, subscription_ids),
+            quantities.c.live,
+            stripe_facts.c.subscription.contains(_ITEMS),
+        )
     )
-    return (await connection.execute(known)).first() is not None
+    return {UUID(bytes=found.bytes) for found in await connection.scalars(complete)}

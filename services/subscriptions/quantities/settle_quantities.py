@@ -1,29 +1,35 @@
-"""What became of requested quantities: kept as what Stripe is known to have, and passed on to who waits for it."""
+"""What became of requested quantities."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.stripe.v1 import QuantitySettled
 from services.chassis.clock import Clock
-from services.chassis.consumer import Received
+from services.chassis.consumer import Received, data_of
 from services.chassis.database import Database
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
-from services.subscriptions.tables import quantities
+from services.subscriptions.quantities.repository import note_answer
 
-__all__ = ["TOPIC", "SettleQuantities"]
+__all__ = ["SETTLED", "SettleQuantities"]
 
-TOPIC = "quantity.settled"
 GROUP = "subscriptions"
+SETTLED = "quantity.settled"
 
-# Told of every answer in the transaction that keeps it, in their order.
-Waiting = Callable[[AsyncConnection, Sequence[QuantitySettled]], Awaitable[None]]
+
+class Waiting(Protocol):
+    """Told of answers in their order, in the transaction that notes them."""
+
+    async def __call__(
+        self, connection: AsyncConnection, answers: Sequence[QuantitySettled], *, now: datetime
+    ) -> None: ...
 
 
 class SettleQuantities:
-    """Handler of quantity.settled: what is older than what is known changes nothing, so repeats are harmless."""
+    """Handler of quantity.settled."""
 
     def __init__(self, database: Database, *, clock: Clock, waiting: Waiting) -> None:
         self._database = database
@@ -32,33 +38,14 @@ class SettleQuantities:
 
     async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch in one transaction."""
-        rejected = list(refused)
-        settled: list[QuantitySettled] = []
-        for received in events:
-            data = received.event.data
-            if isinstance(data, QuantitySettled):
-                settled.append(data)
-            else:
-                rejected.append(Refused(received.record, "WRONG_TOPIC", f"{received.event.type} on {TOPIC}"))
+        now = self._clock()
+        answers = [data_of(received.event, QuantitySettled) for received in events]
         async with self._database.transaction() as connection:
-            # First, because it takes the mandates' locks, before which nothing may be locked.
-            await self._waiting(connection, settled)
-            for answer in settled:
-                await _keep(connection, answer)
-            await quarantine(connection, rejected, group=GROUP, now=self._clock())
-        EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) + len(refused) - len(rejected))
-        return rejected
-
-
-async def _keep(connection: AsyncConnection, answer: QuantitySettled) -> None:
-    if answer.quantities is None:
-        return
-    await connection.execute(
-        sa.update(quantities)
-        .where(quantities.c.subscription_id == answer.subscription_id, quantities.c.settled_version < answer.version)
-        .values(
-            settled_version=answer.version,
-            settled_members=answer.quantities.members,
-            settled_feature_instances=answer.quantities.feature_instances,
-        )
-    )
+            # First, because it takes the locks of mandates, before which nothing may be locked.
+            await self._waiting(connection, answers, now=now)
+            # In the order of their keys, so that two workers never wait for each other in a circle.
+            for settled in sorted(answers, key=lambda each: (each.subscription_id, each.version)):
+                await note_answer(connection, settled, now=now)
+            await quarantine(connection, list(refused), group=GROUP, now=now)
+        EVENTS_CONSUMED.labels(SETTLED, "applied").inc(len(events))
+        return refused

@@ -12,16 +12,16 @@ from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.outbox import OutboxRow, append_outbox
 from services.chassis.problems import IdempotencyMismatch
+from services.subscriptions.lifecycle.await_stripe import until
 from services.subscriptions.lifecycle.domain import Subscription
-from services.subscriptions.lifecycle.repository import lock_occupying
-from services.subscriptions.quantities.queries import is_set_up
+from services.subscriptions.lifecycle.queries import operative_of
+from services.subscriptions.quantities.queries import complete_at_stripe
 from services.subscriptions.store import queries, repository
 from services.subscriptions.store.advance_activations import roll_back
 from services.subscriptions.store.catalogue import Features
 from services.subscriptions.store.domain import Activation, Feature, instance_request, reason_against
 from services.subscriptions.store.errors import REFUSALS, ActivationUnavailable, NotAdministered, PaymentDeclined
 from services.subscriptions.store.publications import directory_requested
-from services.subscriptions.store.waiting import awaited
 
 __all__ = ["ActivateFeature"]
 
@@ -54,7 +54,7 @@ class ActivateFeature:
             return (state, failure) if state in ("ACTIVE", "ROLLING_BACK", "ROLLED_BACK") else None
 
         # It is rolled back at its deadline by whoever sees it first: this request, or recovery.
-        state, failure = await awaited(outcome, seconds=self._wait_s) or await self._give_up(mandate_id, instance_id)
+        state, failure = await until(outcome, timeout_s=self._wait_s) or await self._give_up(mandate_id, instance_id)
         if state == "ACTIVE":
             return instance_id
         raise PaymentDeclined if failure == "DECLINED" else ActivationUnavailable(headers={"Retry-After": "1"})
@@ -80,12 +80,13 @@ class ActivateFeature:
     async def _allowed(self, connection: AsyncConnection, mandate_id: str, now: datetime) -> Subscription:
         """The operative subscription under which one more instance is allowed."""
         known = await queries.mandates_known(connection, [mandate_id])
-        subscription = await lock_occupying(connection, mandate_id)
-        operative = subscription is not None and subscription.operative_at(now)
+        subscription = (await operative_of(connection, [mandate_id], now=now)).get(mandate_id)
+        charged = subscription is not None and subscription.plan.requires_stripe
+        complete = [] if subscription is None else await complete_at_stripe(connection, [subscription.id])
         reason = reason_against(
             administers=mandate_id in known and known[mandate_id].enabled and not known[mandate_id].is_system,
-            operative=operative,
-            stripe_complete=subscription is not None and await is_set_up(connection, subscription),
+            operative=subscription is not None,
+            stripe_complete=not charged or bool(complete),
             limit=None if subscription is None else subscription.plan.max_feature_instances,
             in_use=(await queries.instances_in_use(connection, [mandate_id]))[mandate_id],
         )

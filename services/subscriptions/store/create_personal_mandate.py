@@ -15,15 +15,15 @@ from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.outbox import append_outbox
 from services.chassis.problems import Unavailable
+from services.subscriptions.lifecycle.await_stripe import until
 from services.subscriptions.lifecycle.domain import begin
 from services.subscriptions.lifecycle.record_changes import record_changes
-from services.subscriptions.lifecycle.repository import use_trial
+from services.subscriptions.lifecycle.repository import trial_used, use_trial
 from services.subscriptions.plans.domain import Plan
 from services.subscriptions.store import queries, repository
 from services.subscriptions.store.domain import personal_ids
 from services.subscriptions.store.publications import directory_requested
 from services.subscriptions.store.queries import MandateEntry
-from services.subscriptions.store.waiting import awaited
 
 __all__ = ["OfferedMandates"]
 
@@ -53,7 +53,7 @@ class OfferedMandates:
             # What the directory told the gateway and not yet this service may well be one of them.
             return found if found or len(known) == len(caller.administered) else None
 
-        found = await awaited(offered, seconds=self._wait_s)
+        found = await until(offered, timeout_s=self._wait_s)
         if found is None:
             raise Unavailable(headers={"Retry-After": "1"})
         return found or await self._personal(caller, cause)
@@ -71,7 +71,7 @@ class OfferedMandates:
             found = await queries.personal_mandate(self._database, caller.user_id)
             return found if found is not None and found.entered else None
 
-        personal = await awaited(entered, seconds=self._wait_s)
+        personal = await until(entered, timeout_s=self._wait_s)
         if personal is None:
             # It is decided and comes; a repeat finds it.
             raise Unavailable(headers={"Retry-After": "1"})
@@ -87,7 +87,7 @@ class OfferedMandates:
             # Requests of the user at the same moment wait here for the first, and find that it was them.
             if not await repository.add_personal_mandate(connection, caller.user_id, str(mandate_id), now=now):
                 return
-            if not await repository.had_trial(connection, caller.user_id):
+            if not await trial_used(connection, str(mandate_id), caller.user_id):
                 trial = begin(
                     self._personal_plan,
                     subscription_id=trial_id,

@@ -8,10 +8,10 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.outbox import append_outbox
+from services.subscriptions.lifecycle.await_stripe import until
 from services.subscriptions.store import queries, repository
 from services.subscriptions.store.errors import InstanceUnknown
 from services.subscriptions.store.publications import directory_requested
-from services.subscriptions.store.waiting import awaited
 
 __all__ = ["DeactivateFeature"]
 
@@ -36,7 +36,7 @@ class DeactivateFeature:
             return await queries.is_removed(self._database, removal_id) or None
 
         # A courtesy: the removal is decided and arrives, so the answer is true also where it has not yet.
-        await awaited(removed, seconds=self._wait_s)
+        await until(removed, timeout_s=self._wait_s)
         return instance_removed
 
     async def _begin(

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.caller import Caller
 from services.chassis.database import Database
 from services.subscriptions.lifecycle.queries import operative_of
-from services.subscriptions.quantities.queries import is_set_up
+from services.subscriptions.quantities.queries import complete_at_stripe
 from services.subscriptions.store import queries
 from services.subscriptions.store.catalogue import Features
 from services.subscriptions.store.domain import Feature, Reason, reason_against
@@ -51,14 +51,16 @@ async def _standings(connection: AsyncConnection, caller: Caller, now: datetime)
     known = await queries.mandates_known(connection, sorted(caller.mandates))
     offered = [each.id for each in known.values() if each.enabled and not each.is_system]
     operative = await operative_of(connection, offered, now=now)
+    complete = await complete_at_stripe(connection, [each.id for each in operative.values()])
     in_use = await queries.instances_in_use(connection, offered)
     standings = []
     for mandate_id in offered:
         subscription = operative.get(mandate_id)
+        charged = subscription is not None and subscription.plan.requires_stripe
         reason = reason_against(
             administers=caller.mandates[mandate_id],
             operative=subscription is not None,
-            stripe_complete=subscription is not None and await is_set_up(connection, subscription),
+            stripe_complete=not charged or (subscription is not None and subscription.id in complete),
             limit=None if subscription is None else subscription.plan.max_feature_instances,
             in_use=in_use[mandate_id],
         )

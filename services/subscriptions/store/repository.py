@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.statements import one_of
+from services.subscriptions.lifecycle.repository import lock_mandate
 from services.subscriptions.store.domain import ACTIVE, OPEN, Activation, Plight
 from services.subscriptions.tables import (
     activations,
@@ -18,7 +19,6 @@ from services.subscriptions.tables import (
     directory_feature_instances,
     personal_mandates,
     removals,
-    trials,
 )
 
 __all__ = [
@@ -29,16 +29,16 @@ __all__ = [
     "add_removal",
     "change_activation",
     "close_removals",
-    "had_trial",
     "lock_activation",
     "lock_awaiting_payment",
     "lock_mandates",
     "lock_open_activations",
     "mandates_with_open_work",
     "open_removals",
+    "waited_until",
+    "with_open_work",
 ]
 
-_LOCKS = 7_301
 # The ledger's smallest unit, a millionth of a franc.
 _MICRO = 1_000_000
 
@@ -47,13 +47,13 @@ _instance, _access = directory_feature_instances.c, directory_feature_access.c
 
 
 async def lock_mandates(connection: AsyncConnection, mandate_ids: Collection[str]) -> None:
-    """Takes the store's locks of mandates, in one order for everybody, until the transaction ends.
+    """Takes the locks of mandates, in one order for everybody, until the transaction ends.
 
-    Under it alone instances are counted against a limit, and activations and removals move. Whoever takes it has locked
-    nothing before but entries of the directory's copy.
+    Under it alone subscriptions change, instances are counted against a limit, activations and removals move. Whoever
+    takes it has locked nothing before but entries of the directory's copy.
     """
     for mandate_id in sorted(set(mandate_ids)):
-        await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCKS, sa.func.hashtext(mandate_id))))
+        await lock_mandate(connection, mandate_id)
 
 
 async def activation_of_key(connection: AsyncConnection, request_key: UUID) -> Activation | None:
@@ -133,6 +133,28 @@ async def lock_awaiting_payment(
     return [activation_of(row) for row in rows.mappings()]
 
 
+async def waited_until(connection: AsyncConnection, subscription_id: UUID) -> datetime | None:
+    """Until when somebody waits for a payment of the subscription; None where nobody does."""
+    waiting = sa.select(sa.func.max(_activation.deadline_at)).where(
+        _activation.subscription_id == subscription_id, _activation.state == "BILLING"
+    )
+    until: datetime | None = await connection.scalar(waiting)
+    return until
+
+
+async def with_open_work(connection: AsyncConnection, mandate_ids: Collection[str]) -> list[str]:
+    """In which of these mandates something is on its way."""
+    if not mandate_ids:
+        return []
+    open_ = sa.union(
+        sa.select(_activation.mandate_id).where(
+            _activation.state.in_(OPEN), one_of(_activation.mandate_id, mandate_ids)
+        ),
+        sa.select(_removal.mandate_id).where(_removal.done_at.is_(None), one_of(_removal.mandate_id, mandate_ids)),
+    )
+    return list(await connection.scalars(open_))
+
+
 async def mandates_with_open_work(connection: AsyncConnection, *, limit: int, after: str) -> list[str]:
     """Mandates in which something is on its way, in the order of their ids."""
     open_ = sa.union(
@@ -146,9 +168,6 @@ class OpenRemoval(NamedTuple):
     """An access on its way out; `applied` where the directory has none any more."""
 
     id: UUID
-    mandate_id: str
-    instance_removed: bool
-    cause: str
     applied: bool
 
 
@@ -185,7 +204,7 @@ async def open_removals(connection: AsyncConnection, mandate_ids: Collection[str
     stands = sa.exists().where(_instance.id == _removal.instance_id, _instance.enabled)
     applied = ~holds & (~_removal.instance_removed | ~stands)
     rows = await connection.execute(
-        sa.select(_removal.id, _removal.mandate_id, _removal.instance_removed, _removal.cause, applied.label("applied"))
+        sa.select(_removal.id, applied.label("applied"))
         .where(one_of(_removal.mandate_id, mandate_ids), _removal.done_at.is_(None))
         .order_by(_removal.requested_at, _removal.id)
     )
@@ -202,12 +221,6 @@ async def add_personal_mandate(connection: AsyncConnection, user_id: str, mandat
     """Notes that the user has their personal mandate; False where they had it before, or another request makes it."""
     new = insert(personal_mandates).values(user_id=user_id, mandate_id=mandate_id, created_at=now)
     return (await connection.execute(new.on_conflict_do_nothing())).rowcount > 0
-
-
-async def had_trial(connection: AsyncConnection, user_id: str) -> bool:
-    """Whether the user had their trial, in whatever mandate."""
-    had = sa.select(trials.c.mandate_id).where(trials.c.user_id == user_id)
-    return (await connection.execute(had)).first() is not None
 
 
 def activation_of(row: Mapping[Any, Any]) -> Activation:

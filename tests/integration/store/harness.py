@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import httpx
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from rappen_contracts import decode, encode
-from rappen_contracts.registry import QUANTITY_SETTLED_V1, EventVersion
+from rappen_contracts.registry import QUANTITY_SETTLED_V1, STRIPE_OBSERVED_V1, EventVersion
 from rappen_contracts.store.v1 import FeatureActivated
 from rappen_contracts.stripe.v1 import QuantityRequested, QuantitySettled
 from rappen_contracts.subscription.v1 import SubscriptionState
@@ -32,6 +32,7 @@ from tests.support.databases import connected, opened
 from tests.support.gateway import GatewayProcess, Issuer
 from tests.support.processes import FaultFolder, ServiceProcess, all_ready
 from tests.support.stack import ServerPair
+from tests.support.stripe_facts import SubscriptionAtStripe
 from tests.support.topics import read_in_group, read_topic
 from tests.support.waiting import eventually
 
@@ -53,7 +54,7 @@ class PaymentsPlace:
 
     def __init__(self, records: Sequence[ConsumerRecord], producer: AIOKafkaProducer) -> None:
         self._records = records
-        self._producer = producer
+        self.producer = producer
         self.outcomes: dict[str, str | None] = {}
 
     def requests(self, mandate_id: str) -> list[QuantityRequested]:
@@ -89,7 +90,7 @@ class PaymentsPlace:
             settled_at=system_clock(),
             cause="test",
         )
-        await publish(self._producer, QUANTITY_SETTLED_V1, settled, key=request.mandate_id)
+        await publish(self.producer, QUANTITY_SETTLED_V1, settled, key=request.mandate_id)
 
 
 async def publish(producer: AIOKafkaProducer, version: EventVersion, data: Any, *, key: str) -> None:
@@ -116,7 +117,6 @@ class Shop:
     gateway: GatewayProcess
     subscriptions: ServiceProcess
     faults: FaultFolder
-    names: dict[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> Headers:
@@ -152,9 +152,12 @@ class Shop:
         complete: bool = True,
         **more: Any,
     ) -> UUID:
-        """A subscription of that plan in that state, since now, as the lifecycle writes it."""
+        """A subscription of that plan in that state, since now, as the lifecycle writes it; a paid one that is complete
+        begins as payments tells of it."""
         now = datetime.now(UTC).replace(microsecond=0)
         plan = CATALOGUE.plan(plan_key)
+        if plan.requires_stripe and state == "ACTIVE" and complete:
+            return await self._begin_at_stripe(mandate_id, plan_key, now)
         subscription = Subscription(
             **{
                 "id": uuid4(),
@@ -175,18 +178,26 @@ class Shop:
         async with self.database.transaction() as connection:
             change = Change(None, subscription, "test", now)
             await record_changes(connection, [change], cause="test", actor=None, now=now)
-        if plan.requires_stripe and complete:
-            await self.set_up_at_stripe(subscription)
         return subscription.id
 
-    async def set_up_at_stripe(self, subscription: Subscription) -> None:
-        """What is known once the checkout is completed: the items and their quantities."""
-        await self.execute(
-            "INSERT INTO quantities (subscription_id, mandate_id, version, members, feature_instances, settled_version,"
-            " settled_members, settled_feature_instances, requested_at) VALUES ($1, $2, 1, 1, 0, 1, 1, 0, now())",
-            subscription.id,
-            subscription.mandate_id,
+    async def _begin_at_stripe(self, mandate_id: str, plan_key: str, now: datetime) -> UUID:
+        record = await self.subscribe(
+            mandate_id, plan_key, "PENDING", effective_from=None, period=None, recurring=True, created_at=now
         )
+        at_stripe = SubscriptionAtStripe(
+            record=record,
+            mandate_id=mandate_id,
+            plan_key=plan_key,
+            period=Period(now, now + timedelta(days=30)),
+            at=now,
+        )
+        await publish(self.payments.producer, STRIPE_OBSERVED_V1, at_stripe.begins(), key=mandate_id)
+
+        async def begun() -> bool:
+            return bool(await self.fetch("SELECT 1 FROM subscriptions WHERE id = $1 AND state = 'ACTIVE'", record))
+
+        await eventually(begun, what="the paid plan begun", timeout_s=WAIT_S)
+        return record
 
     async def execute(self, statement: str, *arguments: object) -> None:
         async with connected(self.servers.dsn("subscriptions")) as connection:
@@ -260,7 +271,7 @@ async def open_shop(servers: ServerPair, folder: Path) -> AsyncIterator[Shop]:
     more = {
         "SUBSCRIPTIONS_ACTIVATION_WAIT_S": str(ACTIVATION_WAIT_S),
         "SUBSCRIPTIONS_FAULTS_FOLDER": str(faults.folder),
-        "SUBSCRIPTIONS_RECOVERY_INTERVAL_S": "0.2",
+        "SUBSCRIPTIONS_CLOCK_INTERVAL_S": "0.2",
         "SUBSCRIPTIONS_KAFKA__SESSION_TIMEOUT_MS": "6000",
     }
     subscriptions = ServiceProcess(servers, "subscriptions", "all", folder / "subscriptions.log", more=more)

@@ -63,8 +63,12 @@ async def consistent(shop: Shop, mandate: str) -> int:
     await shop.settled(mandate)
     active = (await shop.states(mandate)).count("ACTIVE")
     assert len(await shop.instances(mandate)) == len(await shop.accesses(mandate)) == active
-    charged = [request.quantities.feature_instances for request in shop.payments.requests(mandate)]
-    assert (charged[-1] if charged else 0) == active
+
+    def charged() -> int:
+        asked = [request.quantities.feature_instances for request in shop.payments.requests(mandate)]
+        return asked[-1] if asked else 0
+
+    await eventually(lambda: charged() == active, what="charged is what is active", timeout_s=WAIT_S)
     return active
 
 
