@@ -1,7 +1,6 @@
 """Reads of what a mandate is to be charged for, and of what there is at Stripe to charge it by."""
 
 from collections.abc import Collection
-from typing import Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -19,8 +18,6 @@ from services.subscriptions.tables import (
 __all__ = ["charged_instances", "complete_at_stripe"]
 
 _instance, _activation, _removal = directory_feature_instances.c, activations.c, removals.c
-# Both items are there, whatever else is.
-_ITEMS: Final = {"items": [{"kind": "members"}, {"kind": "feature_instances"}]}
 
 
 async def charged_instances(connection: AsyncConnection, mandate_id: str) -> int:
@@ -41,14 +38,16 @@ async def charged_instances(connection: AsyncConnection, mandate_id: str) -> int
 
 
 async def complete_at_stripe(connection: AsyncConnection, subscription_ids: Collection[UUID]) -> set[UUID]:
-    """Which of these subscriptions are charged at Stripe, with an item for members and one for feature instances."""
+    """Which of these subscriptions are charged at Stripe by items; payments adds the one that nothing was charged by
+    so far."""
+    items = stripe_facts.c.subscription["items"]
     complete = (
         sa.select(quantities.c.subscription_id)
         .join(stripe_facts, stripe_facts.c.subscription_id == quantities.c.subscription_id)
         .where(
             one_of(quantities.c.subscription_id, subscription_ids),
             quantities.c.live,
-            stripe_facts.c.subscription.contains(_ITEMS),
+            sa.func.jsonb_array_length(items) > 0,
         )
     )
     return {UUID(bytes=found.bytes) for found in await connection.scalars(complete)}
