@@ -31,7 +31,7 @@ class Passed:
 
 _COMMANDS = (
     Passed("audit", "billing", "Check the books; exit code 1 if a check fails. [--json]"),
-    Passed("dlq", "billing", "Dead letters: list, show, replay, close; resume TOPIC. [--service subscriptions]"),
+    Passed("dlq", "billing", "Dead letters: list, show, replay, close; resume TOPIC. [--service subscriptions|payments]"),
     Passed("unpriced", "billing", "Usage and payments that wait for a price or a rate. [--limit N] [--json]"),
     Passed("unknown", "billing", "Usage of mandates and members unknown to the directory. [--limit N] [--json]"),
     Passed("prices", "billing", "Prices: import FILE [--format rappen|litellm] [--valid-from TIME] [--apply] [--all]."),
