@@ -22,6 +22,7 @@ from services.payments.customers.ensure_customer import EnsureCustomer
 from services.payments.inbox import api as inbox
 from services.payments.inbox.process_event import ProcessEvents
 from services.payments.inbox.receive_event import ReceiveEvent
+from services.payments.invoices.mirror_invoice import MirrorInvoice
 from services.payments.recharges.charge_account import ChargeAccount
 from services.payments.requests.process_requests import ProcessRequests, Work
 from services.payments.settings import PaymentsSettings
@@ -95,6 +96,7 @@ def _worker(
     work: dict[str, Work] = {
         "stripe.requested": PerformAction(database, stripe, ensure_customer, clock=clock),
         "quantity.requested": SetQuantities(database, stripe, clock=clock),
+        "invoice.issued": MirrorInvoice(database, stripe, ensure_customer, clock=clock),
         "recharge.requested": ChargeAccount(database, stripe, pages=settings.confirmation_pages, clock=clock),
     }
     events = ProcessEvents(database, stripe, clock=clock, faults=faults)

@@ -33,9 +33,7 @@ class Recharging:
     async def set_up(self, method: str | None = None) -> str:
         """Saves a method by a setup session; another test card then takes its place. Gives the customer's id."""
         path = f"/api/payments/setup/{self.mandate_id}"
-        answer = await self.world.http.post(
-            path, json={"returnUrl": f"{ORIGIN}/billing"}, headers=self.person.headers
-        )
+        answer = await self.world.http.post(path, json={"returnUrl": f"{ORIGIN}/billing"}, headers=self.person.headers)
         assert answer.status_code == 200, answer.text
         session_id = await self.world.session_id_of(answer.json()["redirectUrl"])
         await self.world.pay(session_id)
@@ -85,7 +83,5 @@ class Recharging:
 
     async def outcome(self, request: RechargeRequested) -> Any:
         """The outcome of a request, once it is settled."""
-        rows = await self.world.rows(
-            "SELECT outcome FROM stripe_requests WHERE request_id = $1", request.recharge_id
-        )
+        rows = await self.world.rows("SELECT outcome FROM stripe_requests WHERE request_id = $1", request.recharge_id)
         return rows and rows[0]["outcome"]

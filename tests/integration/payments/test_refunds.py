@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -24,7 +25,7 @@ async def topped_up(world: World, amount: int = 100) -> tuple[Person, str, str]:
 
 async def refunded(world: World, person: Person, *, count: int = 1) -> list[PaymentRefunded]:
     """What is told to have gone back."""
-    await eventually(lambda: idle(world), what="all events processed")
+    await eventually(partial(idle, world), what="all events processed")
     return await world.told(PAYMENT_REFUNDED_V1, person.mandate_id, count=count)
 
 
@@ -95,7 +96,7 @@ async def test_a_dispute_takes_when_it_is_lost_and_not_when_it_is_won(world: Wor
     lost, won = await topped_up(world), await topped_up(world)
     for person, _, intent_id in (lost, won):
         dispute_id = await dispute(world, intent_id)
-        await eventually(lambda: idle(world), what="all events processed")
+        await eventually(partial(idle, world), what="all events processed")
         assert await world.told(PAYMENT_REFUNDED_V1, person.mandate_id, count=0) == []
         await decide(world, dispute_id, "lost" if person is lost[0] else "won")
     (told,) = await refunded(world, lost[0])
@@ -125,7 +126,8 @@ async def test_a_charge_that_was_released_gives_nothing_back_and_closes_the_chec
     charge |= {"amount_captured": 0, "amount_refunded": 5000, "captured": False, "refunded": True}
     charge |= {"currency": "chf", "status": "succeeded"}
     assert (await world.control.post("/objects", json=charge)).status_code == 200
-    event = {"id": f"evt_{uuid4().hex}", "type": "charge.refunded", "livemode": False, "data": {"object": charge}}
+    event: dict[str, Any] = {"id": f"evt_{uuid4().hex}", "type": "charge.refunded", "livemode": False}
+    event["data"] = {"object": charge}
     assert (await world.deliver(json.dumps(event).encode())).status_code == 200
     assert await world.event_outcome(event["id"]) == "FAILED"
     assert (await world.checkout_of(session_id))["state"] == "FAILED"
@@ -139,7 +141,7 @@ async def test_a_payment_that_was_on_its_way_and_did_not_arrive_is_told(world: W
     await world.pay(session_id, "async_failed")
     (failed,) = await world.told(PAYMENT_FAILED_V1, person.mandate_id)
     assert (failed.outcome, failed.reason, failed.reference) == ("declined", "top_up", session_id)
-    await eventually(lambda: idle(world), what="all events processed")
+    await eventually(partial(idle, world), what="all events processed")
     assert len(await world.told(PAYMENT_FAILED_V1, person.mandate_id)) == 1
 
 
@@ -150,7 +152,9 @@ async def test_a_refund_that_failed_after_all_is_credited_again(world: World) ->
     answer = await world.control.post(f"/refunds/{refund_id}", json={"status": "failed"})
     assert answer.status_code == 200, answer.text
     events = await world.published(person.mandate_id, count=2)
-    back = next(each.data for each in events if isinstance(each.data, PaymentSucceeded) and each.data.reference == refund_id)
+    back = next(
+        each.data for each in events if isinstance(each.data, PaymentSucceeded) and each.data.reference == refund_id
+    )
     assert (back.amount.amount, back.reason) == (Decimal(25), "top_up")
     (row,) = await world.rows("SELECT state FROM refunds WHERE refund_id = $1", refund_id)
     assert row["state"] == "GIVEN_BACK"
@@ -163,7 +167,7 @@ async def test_a_refund_that_waits_moves_nothing_until_it_is_done(world: World) 
     await world.published(recharging.mandate_id)
     (intent,) = await recharging.intents()
     refund_id = await refund(world, intent.id)
-    await eventually(lambda: idle(world), what="all events processed")
+    await eventually(partial(idle, world), what="all events processed")
     assert await world.told(PAYMENT_REFUNDED_V1, recharging.mandate_id, count=0) == []
     for status in ("requires_action", "succeeded"):
         answer = await world.control.post(f"/refunds/{refund_id}", json={"status": status})

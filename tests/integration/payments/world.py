@@ -223,7 +223,9 @@ class World:
     ) -> None:
         """Has the fake answer the next requests so."""
         body = {"path": path, "status": status, "times": times, "after_effect": after_effect, "method": method}
-        answer = await self.control.post("/faults", json={name: each for name, each in body.items() if each is not None})
+        answer = await self.control.post(
+            "/faults", json={name: each for name, each in body.items() if each is not None}
+        )
         assert answer.status_code == 200, answer.text
 
     async def killed(self, hit: Path) -> None:
