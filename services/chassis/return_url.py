@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from pydantic import AfterValidator, StringConstraints
 
-__all__ = ["Marks", "Origin", "Parameter", "ReturnOrigins", "origin_of", "return_urls"]
+__all__ = ["Marks", "Origin", "Parameter", "ReturnOrigins", "ReturnUrls", "origin_of", "return_urls"]
 
 LENGTH_MAX = 2000
 # Stripe puts the session's id in its place, and knows it only unescaped.

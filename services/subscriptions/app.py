@@ -13,12 +13,15 @@ from services.chassis.health import Health, health_routes
 from services.chassis.process import Component, Resource, run_process
 from services.chassis.relay import Relay
 from services.chassis.requests import install_problems
+from services.chassis.return_url import ReturnOrigins
 from services.subscriptions import api, jobs, subscribers
 from services.subscriptions.lifecycle.api import LifecycleContext
+from services.subscriptions.lifecycle.change_end import ChangeEnd
+from services.subscriptions.lifecycle.start_checkout import StartCheckout
 from services.subscriptions.plans.catalogue import Catalogue, CatalogueInvalid, read_catalogue
 from services.subscriptions.settings import SubscriptionsSettings
 
-__all__ = ["application", "serve"]
+__all__ = ["application", "lifecycle_context", "serve"]
 
 API_ROLES = ("api", "all")
 PATH_PREFIX: str = SubscriptionsSettings.model_fields["path_prefix"].default
@@ -55,10 +58,30 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
         resources.append(consumer_progress)
         app.state.caller = CallerVerifier(audience="subscriptions", secret=settings.internal_secret.get_secret_value())
         app.state.catalogue = catalogue
-        app.state.lifecycle = LifecycleContext(database, catalogue, consumer_progress, clock)
+        app.state.lifecycle = lifecycle_context(settings, database, catalogue, consumer_progress, clock)
     if role in ("worker", "all"):
         components += _worker(settings, database, catalogue, clock, health)
     run_process(app, http=settings.http, health=health, resources=resources, components=components)
+
+
+def lifecycle_context(
+    settings: SubscriptionsSettings,
+    database: Database,
+    catalogue: Catalogue,
+    consumer_progress: ConsumerProgress,
+    clock: Clock,
+) -> LifecycleContext:
+    """What the routes of a mandate's subscription work with."""
+    start_checkout = StartCheckout(
+        database,
+        return_origins=ReturnOrigins(settings.return_origins, settings.loopback_origins),
+        marks=settings.return_marks,
+        wait_s=settings.checkout_wait_s,
+        clock=clock,
+        faults=FaultPoints(settings.faults_folder),
+    )
+    change_end = ChangeEnd(database, wait_s=settings.checkout_wait_s, clock=clock)
+    return LifecycleContext(database, catalogue, consumer_progress, clock, start_checkout, change_end)
 
 
 def _worker(
@@ -66,5 +89,7 @@ def _worker(
 ) -> list[Component]:
     faults = FaultPoints(settings.faults_folder)
     relay = Relay.of_service("subscriptions", settings, database, clock=clock)
-    consumers = subscribers.build(settings, database=database, clock=clock, faults=faults, health=health)
+    consumers = subscribers.build(
+        settings, database=database, catalogue=catalogue, clock=clock, faults=faults, health=health
+    )
     return [*consumers, relay, *jobs.build(settings, database=database, catalogue=catalogue, clock=clock)]

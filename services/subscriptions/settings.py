@@ -1,7 +1,7 @@
 """The settings of the subscriptions service (`SUBSCRIPTIONS_*`)."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -30,6 +30,12 @@ class SubscriptionsSettings(ServiceSettings):
     return_success_parameter: Parameter = "success"
     return_session_parameter: Parameter = "session_id"
     return_canceled_parameter: Parameter = "canceled"
+    # How long a subscription stays usable after a payment of it has failed.
+    grace_days: int = Field(default=7, ge=0, le=90)
+    # How long the start of a paid plan waits for its checkout, which is the answer; below the limit of an answer.
+    checkout_wait_s: float = Field(default=7.0, gt=0, le=8)
+    # How many days before the end of a trial its mandate is reminded, once for each.
+    trial_reminder_days: tuple[Annotated[int, Field(ge=1, le=365)], ...] = (3, 1)
     database_pool_size: int = Field(default=8, ge=2, le=100)
 
     @property

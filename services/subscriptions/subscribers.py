@@ -1,6 +1,7 @@
 """The Kafka subscribers of the service: a decorated function for each topic, which calls its use case."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from services.chassis.clock import Clock
 from services.chassis.consumer import Consumer, Received, Subscribers
@@ -9,20 +10,50 @@ from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.quarantine import Refused
 from services.subscriptions.directory.apply_directory import GROUP, TOPIC, ApplyDirectory
+from services.subscriptions.lifecycle.observe_stripe import OBSERVED, ObserveStripe
+from services.subscriptions.lifecycle.settle_mandate import LifecycleRules
+from services.subscriptions.lifecycle.settle_requests import SETTLED as REQUESTS_SETTLED
+from services.subscriptions.lifecycle.settle_requests import SettleRequests
+from services.subscriptions.plans.catalogue import Catalogue
+from services.subscriptions.quantities.repository import look_at_mandates
+from services.subscriptions.quantities.settle_quantities import SETTLED as QUANTITIES_SETTLED
+from services.subscriptions.quantities.settle_quantities import SettleQuantities
 from services.subscriptions.settings import SubscriptionsSettings
 
 __all__ = ["build"]
 
 
 def build(
-    settings: SubscriptionsSettings, *, database: Database, clock: Clock, faults: FaultPoints, health: Health
+    settings: SubscriptionsSettings,
+    *,
+    database: Database,
+    catalogue: Catalogue,
+    clock: Clock,
+    faults: FaultPoints,
+    health: Health,
 ) -> list[Consumer]:
     """The consumers of one worker."""
     kafka = Subscribers(settings, group=GROUP, database=database, clock=clock, health=health)
-    apply_directory = ApplyDirectory(database, clock=clock)
+    apply_directory = ApplyDirectory(database, clock=clock, followed=look_at_mandates)
+    rules = LifecycleRules(catalogue, grace=timedelta(days=settings.grace_days))
+    observe_stripe = ObserveStripe(database, rules, clock=clock, faults=faults)
+    settle_requests = SettleRequests(database, clock=clock)
+    settle_quantities = SettleQuantities(database, clock=clock)
 
     @kafka.subscriber(TOPIC, faults=faults)
     async def directory_changed(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         return await apply_directory(events, refused)
+
+    @kafka.subscriber(OBSERVED, faults=faults)
+    async def stripe_observed(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await observe_stripe(events, refused)
+
+    @kafka.subscriber(REQUESTS_SETTLED, faults=faults)
+    async def stripe_settled(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await settle_requests(events, refused)
+
+    @kafka.subscriber(QUANTITIES_SETTLED, faults=faults)
+    async def quantity_settled(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await settle_quantities(events, refused)
 
     return kafka.consumers

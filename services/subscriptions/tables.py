@@ -12,12 +12,18 @@ __all__ = [
     "directory_feature_instances",
     "directory_mandates",
     "directory_members",
+    "given_budgets",
     "metadata",
     "outbox",
+    "paid_periods",
+    "quantities",
     "quarantine",
     "stopped_consumers",
+    "stripe_facts",
+    "stripe_requests",
     "subscriptions",
     "transitions",
+    "trial_reminders",
     "trials",
 ]
 
@@ -27,7 +33,7 @@ _Id = sa.Text(collation="C")
 _Time = sa.DateTime(timezone=True)
 
 # A subscription as it is now. `terms` are the plan's at the start of the period, so a changed catalogue changes no
-# period that runs. `due_at` is when our own clock has something to do.
+# period that runs. `due_at` is when our own clock ends or renews it, `settle_at` when a wait is over.
 subscriptions = sa.Table(
     "subscriptions",
     metadata,
@@ -46,6 +52,8 @@ subscriptions = sa.Table(
     sa.Column("due_at", _Time),
     sa.Column("created_by", _Id, nullable=False),
     sa.Column("created_at", _Time, nullable=False),
+    sa.Column("starts_at", _Time),
+    sa.Column("settle_at", _Time),
     sa.Index("ix_subscriptions_mandate_id_created_at", "mandate_id", "created_at"),
     # One operative subscription per mandate, whatever the service does.
     sa.Index(
@@ -55,6 +63,8 @@ subscriptions = sa.Table(
         postgresql_where=sa.text("state IN ('TRIALING', 'ACTIVE', 'PAST_DUE', 'CANCELED')"),
     ),
     sa.Index("ix_subscriptions_due_at", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+    sa.Index("ix_subscriptions_settle_at", "settle_at", postgresql_where=sa.text("settle_at IS NOT NULL")),
+    sa.Index("ix_subscriptions_trial_ends_at", "trial_ends_at", postgresql_where=sa.text("state = 'TRIALING'")),
 )
 
 # Every transition and renewal, for ever: the application role can only add. A null actor is the platform itself.
@@ -81,6 +91,94 @@ trials = sa.Table(
     sa.Column("user_id", _Id, unique=True),
     sa.Column("subscription_id", sa.Uuid, sa.ForeignKey(subscriptions.c.id), nullable=False),
     sa.Column("started_at", _Time, nullable=False),
+)
+
+# What is known of a record at Stripe; there also before the record is, where that comes later. `applied` is false until
+# the record was brought to it.
+stripe_facts = sa.Table(
+    "stripe_facts",
+    metadata,
+    sa.Column("subscription_id", sa.Uuid, primary_key=True),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("checkout_version", sa.BigInteger, nullable=False),
+    sa.Column("checkout", JSONB),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("subscription", JSONB),
+    sa.Column("observed_at", _Time),
+    sa.Column("paid_up_version", sa.BigInteger, nullable=False),
+    sa.Column("past_due", JSONB, nullable=False),
+    sa.Column("applied", sa.Boolean, nullable=False),
+    sa.Index("ix_stripe_facts_mandate_id", "mandate_id", postgresql_where=sa.text("NOT applied")),
+)
+
+# Periods whose invoice is paid, for ever: the application role can only add.
+paid_periods = sa.Table(
+    "paid_periods",
+    metadata,
+    sa.Column("subscription_id", sa.Uuid, nullable=False),
+    sa.Column("period_start", _Time, nullable=False),
+    sa.Column("period_end", _Time, nullable=False),
+    sa.Column("stripe_invoice_id", _Id, nullable=False),
+    sa.PrimaryKeyConstraint("subscription_id", "period_start"),
+)
+
+# Periods whose budget was told to be due, with the version that said so: once each, whatever is told of them.
+given_budgets = sa.Table(
+    "given_budgets",
+    metadata,
+    sa.Column("subscription_id", sa.Uuid, sa.ForeignKey(subscriptions.c.id), nullable=False),
+    sa.Column("period_start", _Time, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("subscription_id", "period_start"),
+)
+
+# What payments was asked to do at Stripe, and what became of it.
+stripe_requests = sa.Table(
+    "stripe_requests",
+    metadata,
+    sa.Column("request_id", sa.Uuid, primary_key=True),
+    sa.Column("subscription_id", sa.Uuid, sa.ForeignKey(subscriptions.c.id), nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("return_url", sa.Text),
+    sa.Column("outcome", sa.Text),
+    sa.Column("code", sa.Text),
+    sa.Column("redirect_url", sa.Text),
+    sa.Column("requested_at", _Time, nullable=False),
+    sa.Column("settled_at", _Time),
+    sa.Index("ix_stripe_requests_subscription_id", "subscription_id"),
+    sa.CheckConstraint("action IN ('checkout', 'end_at_period_end', 'resume', 'cancel')", name="action"),
+    sa.CheckConstraint("outcome IN ('done', 'refused', 'expired')", name="outcome"),
+)
+
+# What a subscription is charged for at Stripe, as far as known, and what was last asked to be. `check_at` is when that
+# is looked at again; null while both agree.
+quantities = sa.Table(
+    "quantities",
+    metadata,
+    sa.Column("subscription_id", sa.Uuid, sa.ForeignKey(subscriptions.c.id), primary_key=True),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("live", sa.Boolean, nullable=False),
+    sa.Column("requested_members", sa.Integer),
+    sa.Column("requested_feature_instances", sa.Integer),
+    sa.Column("requested_at", _Time),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("charged_members", sa.Integer),
+    sa.Column("charged_feature_instances", sa.Integer),
+    sa.Column("check_at", _Time),
+    sa.Column("held_until", _Time),
+    sa.Index("ix_quantities_mandate_id", "mandate_id"),
+    sa.Index("ix_quantities_check_at", "check_at", postgresql_where=sa.text("check_at IS NOT NULL")),
+)
+
+# Of which trials it was said that they end, and how many days before: once each.
+trial_reminders = sa.Table(
+    "trial_reminders",
+    metadata,
+    sa.Column("subscription_id", sa.Uuid, sa.ForeignKey(subscriptions.c.id), nullable=False),
+    sa.Column("days_left", sa.Integer, nullable=False),
+    sa.Column("reminded_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("subscription_id", "days_left"),
 )
 
 directory_mandates = sa.Table(

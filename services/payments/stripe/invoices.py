@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -107,6 +108,7 @@ async def intent_of_invoice(stripe: StripeGateway, stripe_invoice_id: str) -> st
 def invoice_of(found: Mapping[str, Any]) -> Invoice:
     """An invoice from its JSON, of this or an older version of Stripe's API."""
     currency = str(found.get("currency") or "").upper()
+    start, end = _charged_period(found)
     transitions = found.get("status_transitions")
     return Invoice(
         id=found["id"],
@@ -118,12 +120,35 @@ def invoice_of(found: Mapping[str, Any]) -> Invoice:
         total=from_minor(found.get("total") or 0, currency),
         amount_paid=from_minor(found.get("amount_paid") or 0, currency),
         currency=currency,
-        period_start=time_of(found.get("period_start")),
-        period_end=time_of(found.get("period_end")),
+        period_start=start,
+        period_end=end,
         paid_at=time_of(transitions.get("paid_at")) if isinstance(transitions, Mapping) else None,
         attempts=found.get("attempt_count") or 0,
         hosted_url=found.get("hosted_invoice_url"),
     )
+
+
+def _charged_period(invoice: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
+    """The period that the invoice charges for: that of its lines, less those that settle a change within a period.
+
+    The invoice's own period is the one before, because it is that of usage. Where lines have different periods, or
+    there are none, nothing is guessed.
+    """
+    periods = {
+        (time_of(period.get("start")), time_of(period.get("end")))
+        for line in list_of(invoice.get("lines"))
+        if _charges_period(line) and isinstance(period := line.get("period"), Mapping)
+    }
+    return periods.pop() if len(periods) == 1 else (None, None)
+
+
+def _charges_period(line: Mapping[str, Any]) -> bool:
+    parent = line.get("parent")
+    if not isinstance(parent, Mapping):
+        # As older versions had it.
+        return line.get("type") == "subscription" and not line.get("proration")
+    details = parent.get("subscription_item_details")
+    return isinstance(details, Mapping) and not details.get("proration")
 
 
 def _subscription_id(invoice: Mapping[str, Any]) -> str | None:

@@ -103,7 +103,8 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """An invoice. `subscription_id` is found wherever this or an older version of Stripe's API puts it."""
+    """An invoice. `subscription_id` is found wherever this or an older version of Stripe's API puts it; the period is
+    the one that its lines charge for, null where they do not agree."""
 
     id: str
     customer_id: str | None

@@ -1,6 +1,10 @@
 """Keeps this service's copy of the directory: mandates, memberships and feature instances."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.directory.v1 import DirectoryChanged, FeatureInstance, Mandate, Membership
 from services.chassis.clock import Clock
@@ -24,12 +28,19 @@ _REPLICAS: Mapping[type, Replica] = {
 }
 
 
+class Followed(Protocol):
+    """Told, in the same transaction, of which mandates something has changed."""
+
+    async def __call__(self, connection: AsyncConnection, mandate_ids: Collection[str], *, now: datetime) -> None: ...
+
+
 class ApplyDirectory:
     """Handler of directory.changed: what is older than what is known changes nothing, so repeats are harmless."""
 
-    def __init__(self, database: Database, *, clock: Clock) -> None:
+    def __init__(self, database: Database, *, clock: Clock, followed: Followed) -> None:
         self._database = database
         self._clock = clock
+        self._followed = followed
 
     async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch in one transaction."""
@@ -45,6 +56,9 @@ class ApplyDirectory:
             for kind, replica in _REPLICAS.items():
                 entries = [(change.entry, change.version) for change in changes if isinstance(change.entry, kind)]
                 await replica.write_all(connection, entries)
+            if changes:
+                mandates = {change.mandate_id for change in changes if change.mandate_id is not None}
+                await self._followed(connection, mandates, now=self._clock())
             await quarantine(connection, rejected, group=GROUP, now=self._clock())
         EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) + len(refused) - len(rejected))
         return rejected
