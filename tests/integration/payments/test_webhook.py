@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import stripe
 
-from services.payments.inbox.process_event import EVENT_TYPES
+from services.payments.inbox.event_types import EVENT_TYPES
 from tests.integration.payments.world import OTHER_SECRET, SECRET, WEBHOOK, World
 
 
