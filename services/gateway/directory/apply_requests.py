@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.directory.v1 import DirectoryRequested, FeatureAccess, FeatureInstance, Mandate, Membership
@@ -73,6 +74,9 @@ async def _fault_of(connection: AsyncConnection, request: DirectoryRequested) ->
     """Why the request cannot be applied, as a code and a sentence; None where it can."""
     if any(_mandate_of(entry) != request.mandate_id for entry in request.entries):
         return "MANDATE_MISMATCH", "an entry belongs to another mandate than the request"
+    invalid = _invalid(request)
+    if invalid is not None:
+        return "INVALID_ENTRY", f"a {invalid} is not as the directory can hold it"
     made = any(isinstance(entry, Mandate) for entry in request.entries)
     if not made and await repository.missing(connection, KIND_BY_NAME["mandate"], [request.mandate_id]):
         return "UNKNOWN_REFERENCE", f"there is no mandate {request.mandate_id}"
@@ -87,6 +91,16 @@ async def _fault_of(connection: AsyncConnection, request: DirectoryRequested) ->
         return "INSTANCE_OF_ANOTHER_MANDATE", "a feature instance belongs to another mandate"
     absent = accessed - instances - standing.keys()
     return ("UNKNOWN_REFERENCE", f"there is no feature instance {min(absent)}") if absent else None
+
+
+def _invalid(request: DirectoryRequested) -> str | None:
+    """The kind of an entry that could be stored and not be read again; None where there is none."""
+    for entry in request.entries:
+        try:
+            KIND_BY_NAME[entry.kind].entry.of_row(_row(entry))
+        except ValidationError:
+            return entry.kind
+    return None
 
 
 def _of_kind(request: DirectoryRequested, kind_name: str) -> list[_Entry]:

@@ -27,6 +27,8 @@ from services.subscriptions.store.queries import MandateEntry
 
 __all__ = ["OfferedMandates"]
 
+# What the directory holds; a user's name may be as long by itself.
+NAME_LENGTH_MAX = 200
 _TRIAL_OF_USER = "uq_trials_user_id"
 
 
@@ -111,7 +113,8 @@ class OfferedMandates:
 
 
 async def _entries(connection: AsyncConnection, caller: Caller, mandate_id: str) -> list[Mandate | Membership]:
-    name = f"Home {await queries.username_of(connection, caller.user_id) or caller.user_id}"
+    username = await queries.username_of(connection, caller.user_id) or caller.user_id
+    name = f"Home {username}"[:NAME_LENGTH_MAX]
     return [
         Mandate(id=mandate_id, name=name, label=name),
         Membership(mandate_id=mandate_id, user_id=caller.user_id, roles=["admin"]),

@@ -148,6 +148,7 @@ async def test_what_refers_to_nothing_is_refused_whole_and_holds_up_nobody(
         ([access(unique("i"))], "UNKNOWN_REFERENCE"),
         ([made, access(elsewhere)], "INSTANCE_OF_ANOTHER_MANDATE"),
         ([made, access(elsewhere, mandate_id=other)], "MANDATE_MISMATCH"),
+        ([made.model_copy(update={"label": "x" * 201})], "INVALID_ENTRY"),
     ]
     for entries, _ in refusals:
         await store.ask(mandate, user, entries)
