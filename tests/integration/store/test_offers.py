@@ -102,6 +102,15 @@ async def test_somebody_who_is_not_entered_yet_gets_one_too_and_so_does_a_system
     assert own["id"] != personal["id"]
 
 
+async def test_the_name_of_a_personal_mandate_is_one_that_the_directory_can_hold(shop: Shop) -> None:
+    user = unique("u")
+    await shop.enter({"kind": "user", "id": user, "username": "j" * 200})
+    (personal,) = (await shop.get("mandates", user)).json()
+    assert personal["name"] == "Home " + "j" * 195
+    shown = await shop.http.get(f"/api/directory/mandates/{personal['id']}", headers=shop.root)
+    assert (shown.status_code, shown.json()["name"]) == (200, personal["name"])
+
+
 async def test_who_administers_only_the_operators_mandate_gets_a_personal_one(shop: Shop) -> None:
     system, user = await shop.tenant(isSystem=True)
     (personal,) = (await shop.get("mandates", user)).json()
