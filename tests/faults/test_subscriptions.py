@@ -97,11 +97,11 @@ class World:
         return [(data.to_state, data.budget_due) for data in told.values()]
 
 
-@pytest_asyncio.fixture
-async def world(own_servers: ServerPair, faults: FaultFolder, tmp_path: Path) -> AsyncIterator[World]:
-    bootstrap_servers = own_servers.kafka.bootstrap_servers
+@pytest_asyncio.fixture(scope="module")
+async def world(own_servers: ServerPair, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    bootstrap_servers, folder = own_servers.kafka.bootstrap_servers, tmp_path_factory.mktemp("subscription-faults")
     async with AsyncExitStack() as stack:
-        world = World(own_servers, faults, tmp_path / "subscriptions.log")
+        world = World(own_servers, FaultFolder(folder / "faults"), folder / "subscriptions.log")
         await stack.enter_async_context(world.process)
         await stack.enter_async_context(world.http)
         world.producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
