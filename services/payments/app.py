@@ -8,6 +8,7 @@ from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
+from services.chassis.jobs import RepeatedJob
 from services.chassis.process import Component, Resource, run_process
 from services.chassis.relay import Relay
 from services.chassis.requests import install_problems
@@ -22,7 +23,9 @@ from services.payments.customers.ensure_customer import EnsureCustomer
 from services.payments.inbox import api as inbox
 from services.payments.inbox.process_event import ProcessEvents
 from services.payments.inbox.receive_event import ReceiveEvent
+from services.payments.invoices.mirror_invoice import MirrorInvoice
 from services.payments.recharges.charge_account import ChargeAccount
+from services.payments.reconciliation.reconcile import Reconcile, ScheduledReconciliation
 from services.payments.requests.process_requests import ProcessRequests, Work
 from services.payments.settings import PaymentsSettings
 from services.payments.stripe.gateway import StripeGateway
@@ -95,6 +98,7 @@ def _worker(
     work: dict[str, Work] = {
         "stripe.requested": PerformAction(database, stripe, ensure_customer, clock=clock),
         "quantity.requested": SetQuantities(database, stripe, clock=clock),
+        "invoice.issued": MirrorInvoice(database, stripe, ensure_customer, clock=clock),
         "recharge.requested": ChargeAccount(database, stripe, pages=settings.confirmation_pages, clock=clock),
     }
     events = ProcessEvents(database, stripe, clock=clock, faults=faults)
@@ -102,7 +106,11 @@ def _worker(
     consumers = subscribers.build(settings, database=database, clock=clock, faults=faults, health=health)
     relay = Relay.of_service("payments", settings, database, clock=clock)
     inbox = jobs.inbox(database, events, clock=clock)
-    return [*consumers, inbox, jobs.requests(database, asked, clock=clock), relay]
+    reconciliation = ScheduledReconciliation(
+        Reconcile(database, stripe, clock=clock), apply=settings.reconcile_apply, clock=clock
+    )
+    scheduled = RepeatedJob("reconciliation", reconciliation, every_s=settings.reconcile_interval_s, clock=clock)
+    return [*consumers, inbox, jobs.requests(database, asked, clock=clock), scheduled, relay]
 
 
 def _serve_routes(

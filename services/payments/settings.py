@@ -69,6 +69,9 @@ class PaymentsSettings(ServiceSettings):
     top_up_amounts: Annotated[tuple[Decimal, ...], AfterValidator(_offered)] = Field(
         default=tuple(map(Decimal, (10, 25, 50, 100, 250, 500))), min_length=1
     )
+    # How often the last days are compared with Stripe, and whether what is safe is healed then.
+    reconcile_interval_s: float = Field(default=86_400, gt=0)
+    reconcile_apply: bool = False
     # The parameters added to a return URL.
     return_success_parameter: Parameter = "success"
     return_session_parameter: Parameter = "session_id"

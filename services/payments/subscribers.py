@@ -23,6 +23,7 @@ def build(
     receive_quantities = ReceiveRequests(database, "quantity.requested", clock=clock)
 
     receive_recharges = ReceiveRequests(database, "recharge.requested", clock=clock)
+    receive_invoices = ReceiveRequests(database, "invoice.issued", clock=clock)
 
     @kafka.subscriber("stripe.requested", faults=faults)
     async def stripe_requested(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
@@ -35,5 +36,9 @@ def build(
     @kafka.subscriber("recharge.requested", faults=faults)
     async def recharge_requested(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         return await receive_recharges(events, refused)
+
+    @kafka.subscriber("invoice.issued", faults=faults)
+    async def invoice_issued(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        return await receive_invoices(events, refused)
 
     return kafka.consumers

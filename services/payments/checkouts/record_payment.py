@@ -14,7 +14,7 @@ from services.payments.checkouts.domain import Payment, ReceivedPayment
 from services.payments.checkouts.errors import PaymentNotPlaceable
 from services.payments.checkouts.repository import add_payment
 
-__all__ = ["record_payment", "report_payment"]
+__all__ = ["payment_succeeded", "record_payment", "report_payment"]
 
 # Labels are from bounded sets, never a tenant.
 PAYMENTS_CREDITED = Counter("rappen_payments_credited_total", "Payments published.", ["reason"])
@@ -34,7 +34,7 @@ async def record_payment(connection: AsyncConnection, payment: Payment) -> tuple
     recorded = await add_payment(connection, payment)
     if recorded is not None:
         return recorded, False
-    await append_outbox(connection, [_payment_succeeded(payment)])
+    await append_outbox(connection, [payment_succeeded(payment)])
     return payment, True
 
 
@@ -53,7 +53,7 @@ def report_payment(payment: Payment) -> None:
         )
 
 
-def _payment_succeeded(payment: Payment) -> OutboxRow:
+def payment_succeeded(payment: Payment) -> OutboxRow:
     """The outbox row of money that arrived; one payment always has one event id."""
     requested = None
     if payment.requested_amount is not None and payment.requested_currency is not None:

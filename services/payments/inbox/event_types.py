@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.checkouts.settle_checkout import ObservedSession
 from services.payments.customers.observe_methods import ObservedMethod
+from services.payments.invoices.settle_invoice import ObservedMonthlyInvoice
 from services.payments.refunds.observe_payment import ObservedPayment, ObservedRefunds
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.refunds import intent_of_charge, intent_of_dispute, intent_of_refund
@@ -19,7 +20,7 @@ from services.payments.subscriptions.observe_objects import (
     observed_checkout,
 )
 
-__all__ = ["EVENT_TYPES", "Effect", "Fetch", "ObservedObject"]
+__all__ = ["EVENT_TYPES", "Effect", "Fetch", "ObservedObject", "fetch_for"]
 
 
 class Effect(Protocol):
@@ -89,7 +90,10 @@ async def _trial(stripe: StripeGateway, subscription_id: str, number: int) -> Ob
 
 
 async def _invoice(stripe: StripeGateway, invoice_id: str, number: int) -> ObservedObject | None:
-    return await ObservedInvoice.fetch(stripe, invoice_id, number=number)
+    observed = await ObservedInvoice.fetch(stripe, invoice_id, number=number)
+    if observed is not None and observed.invoice.subscription_id is None:
+        return await ObservedMonthlyInvoice.of(stripe, observed.invoice)
+    return observed
 
 
 EVENT_TYPES: Mapping[str, Fetch] = {
@@ -131,3 +135,9 @@ EVENT_TYPES: Mapping[str, Fetch] = {
     "invoice.voided": _invoice,
     "invoice.marked_uncollectible": _invoice,
 }
+
+
+def fetch_for(event_type: str) -> Fetch | None:
+    """How the object of an event of that type is fetched; None where nothing listens to it. A thin event of an object
+    of Stripe's first API has the same name behind `v1.`."""
+    return EVENT_TYPES.get(event_type.removeprefix("v1."))

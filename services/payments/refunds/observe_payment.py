@@ -24,7 +24,7 @@ __all__ = ["ObservedPayment", "ObservedRefunds"]
 class ObservedPayment:
     """A payment: of a recharge, or of a checkout."""
 
-    settled_by: ObservedRecharge | ObservedSession
+    settled_by: "ObservedRecharge | ObservedSession | _LeftToSession"
 
     @classmethod
     async def fetch(cls, stripe: StripeGateway, intent_id: str) -> Self | None:
@@ -33,6 +33,8 @@ class ObservedPayment:
             intent = await read_intent(stripe, intent_id)
         except StripeObjectUnknown:
             return None
+        if "checkoutId" in intent.metadata and intent.status != "canceled":
+            return cls(_LeftToSession())
         return await cls.of(stripe, intent)
 
     @classmethod
@@ -40,22 +42,40 @@ class ObservedPayment:
         """The same of a payment that was read. What it is of, its metadata says; whether that is so, the record."""
         if recharge_id_in(intent.metadata) is not None:
             return cls(ObservedRecharge(intent))
+        return await cls._of_checkout(stripe, intent)
+
+    @classmethod
+    async def _of_checkout(cls, stripe: StripeGateway, intent: PaymentIntent) -> Self | None:
         session_id = await session_of_intent(stripe, intent.id)
         session = None if session_id is None else await ObservedSession.fetch(stripe, session_id)
         return None if session is None or session.session.mode != "payment" else cls(session)
 
     async def apply(
         self, connection: AsyncConnection, *, cause: str, now: datetime
-    ) -> Settlement | RechargeSettlement | None:
+    ) -> "Settlement | RechargeSettlement | _LeftToSession | None":
         """Settles it in the caller's transaction; None when it is not ours."""
         return await self.settled_by.apply(connection, cause=cause, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftToSession:
+    """A payment of a checkout, of whose session Stripe tells by an event of its own."""
+
+    outcome: str = "LEFT_TO_SESSION"
+
+    async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> Self:
+        """Changes nothing."""
+        return self
+
+    def report(self) -> None:
+        """There is nothing to tell."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Both:
     """A payment that is credited only now, because its refund was told of first."""
 
-    payment: Settlement | RechargeSettlement
+    payment: Settlement | RechargeSettlement | _LeftToSession
     refunds: RefundSettlement
 
     @property
@@ -92,7 +112,7 @@ class ObservedRefunds:
 
     async def apply(
         self, connection: AsyncConnection, *, cause: str, now: datetime
-    ) -> Settlement | RechargeSettlement | RefundSettlement | _Both | None:
+    ) -> Settlement | RechargeSettlement | RefundSettlement | _LeftToSession | _Both | None:
         """Settles payment and refunds in the caller's transaction; None when it is not ours."""
         paid = None if self.payment is None else await self.payment.apply(connection, cause=cause, now=now)
         refunds = await settle_refunds(connection, self.intent_id, self.backs, cause=cause, now=now)

@@ -19,7 +19,7 @@ from services.payments.refunds.domain import Movement, RefundState, movements
 from services.payments.refunds.repository import lock_payment, read_refunds, save_movement
 from services.payments.stripe.objects import MoneyBack
 
-__all__ = ["RefundSettlement", "settle_refunds"]
+__all__ = ["RefundSettlement", "refund_event", "settle_refunds"]
 
 _NAMESPACE = UUID("d40b7c1a-5e82-5a9d-9c36-f1a2b8e67d05")
 
@@ -68,11 +68,12 @@ async def settle_refunds(
     for each in moved:
         await save_movement(connection, payment, each, now)
     told = [each for each in moved if each.amount > 0]
-    await append_outbox(connection, [_event(payment, each, cause=cause, now=now) for each in told])
+    await append_outbox(connection, [refund_event(payment, each, cause=cause, now=now) for each in told])
     return RefundSettlement(moved)
 
 
-def _event(payment: Payment, movement: Movement, *, cause: str, now: datetime) -> OutboxRow:
+def refund_event(payment: Payment, movement: Movement, *, cause: str, now: datetime) -> OutboxRow:
+    """The outbox row of a movement, which always has the same event id."""
     event_id = uuid5(_NAMESPACE, f"{movement.back.id}/{movement.state}")
     # Stripe's clock may be ahead of ours; no reader takes an event from the future.
     at = min(movement.back.created_at, now)
@@ -105,6 +106,7 @@ def _event(payment: Payment, movement: Movement, *, cause: str, now: datetime) -
         refunded_at=at,
         created_by_user_id=payment.created_by_user_id,
         description=payment.description,
+        recharge_id=payment.recharge_id,
         cause=cause,
     )
     return outbox_row(PAYMENT_REFUNDED_V1, data, event_id=event_id, occurred_at=at, key=payment.mandate_id)

@@ -8,7 +8,7 @@ from services.payments.stripe.gateway import StripeGateway, from_minor
 from services.payments.stripe.json_values import id_of, time_of
 from services.payments.stripe.objects import MoneyBack
 
-__all__ = ["intent_of_charge", "intent_of_dispute", "intent_of_refund", "list_refunds", "money_back"]
+__all__ = ["find_money_back", "intent_of_charge", "intent_of_dispute", "intent_of_refund", "list_refunds", "money_back"]
 
 
 async def intent_of_charge(stripe: StripeGateway, charge_id: str) -> str | None:
@@ -43,6 +43,13 @@ async def money_back(stripe: StripeGateway, intent_id: str) -> list[MoneyBack]:
     disputes = await stripe.ask_list(lambda v1: v1.disputes.list_async(params))
     found = [*(_money_back(each, "REFUND") for each in refunds), *(_money_back(each, "DISPUTE") for each in disputes)]
     return sorted(found, key=lambda each: (each.created_at, each.id))
+
+
+async def find_money_back(stripe: StripeGateway, refund_id: str) -> MoneyBack:
+    """The refund or dispute of that id; raises StripeObjectUnknown."""
+    if refund_id.startswith(("re_", "pyr_")):
+        return _money_back(await stripe.ask(lambda v1: v1.refunds.retrieve_async(refund_id)), "REFUND")
+    return _money_back(await stripe.ask(lambda v1: v1.disputes.retrieve_async(refund_id)), "DISPUTE")
 
 
 async def list_refunds(stripe: StripeGateway, *, created: Mapping[str, int]) -> list[MoneyBack]:

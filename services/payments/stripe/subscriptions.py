@@ -85,9 +85,9 @@ async def read_subscription(stripe: StripeGateway, subscription_id: str) -> Subs
     return _subscription(await stripe.ask(lambda v1: v1.subscriptions.retrieve_async(subscription_id)))
 
 
-async def list_subscriptions(stripe: StripeGateway, *, created: Mapping[str, int]) -> list[Subscription]:
-    """Every subscription that was made in a time (`gte`, `lt`, in seconds since 1970), ended ones too."""
-    params = {"status": "all", "created": created, "limit": 100}
+async def list_subscriptions(stripe: StripeGateway) -> list[Subscription]:
+    """Every subscription, ended ones too."""
+    params = {"status": "all", "limit": 100}
     return [_subscription(each) for each in await stripe.ask_list(lambda v1: v1.subscriptions.list_async(params))]
 
 

@@ -7,9 +7,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.subscriptions.stripe.domain import checkout_request
-from services.subscriptions.tables import stripe_requests
+from services.subscriptions.tables import stripe_facts, stripe_requests
 
-__all__ = ["CheckoutRequests", "RequestAnswer", "answer_of", "checkout_requests"]
+__all__ = ["CheckoutRequests", "RequestAnswer", "answer_of", "checkout_requests", "list_statuses"]
 
 
 class RequestAnswer(NamedTuple):
@@ -52,3 +52,10 @@ async def checkout_requests(connection: AsyncConnection, subscription_id: UUID) 
     answered = newest["outcome"] is not None
     answer = RequestAnswer(newest["outcome"], newest["code"], newest["redirect_url"]) if answered else None
     return CheckoutRequests(len(found), request_id, newest["return_url"], answer)
+
+
+async def list_statuses(connection: AsyncConnection) -> list[tuple[UUID, str | None]]:
+    """Every subscription that was seen at Stripe, and the status in which it was last."""
+    facts = stripe_facts.c
+    query = sa.select(facts.subscription_id, facts.subscription["status"].astext).where(facts.subscription.is_not(None))
+    return [(subscription_id, status) for subscription_id, status in await connection.execute(query)]

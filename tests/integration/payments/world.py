@@ -110,9 +110,10 @@ class World:
         log = self._folder / f"payments-{uuid4().hex}.log"
         return ServiceProcess(self.servers, "payments", role, log, port=port, more=self.settings(chosen))
 
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, input_: str | None = None) -> subprocess.CompletedProcess[str]:
         """Runs an operator's command."""
-        return run_command(self.servers, "payments", *words, more=self.settings(self._stripe_settings))
+        settings = self.settings(self._stripe_settings)
+        return run_command(self.servers, "payments", *words, more=settings, input_=input_)
 
     def person(self, *, language: str = "en", system_admin: bool = False, admin: bool = True) -> Person:
         """A user in a mandate of their own."""
@@ -223,7 +224,9 @@ class World:
     ) -> None:
         """Has the fake answer the next requests so."""
         body = {"path": path, "status": status, "times": times, "after_effect": after_effect, "method": method}
-        answer = await self.control.post("/faults", json={name: each for name, each in body.items() if each is not None})
+        answer = await self.control.post(
+            "/faults", json={name: each for name, each in body.items() if each is not None}
+        )
         assert answer.status_code == 200, answer.text
 
     async def killed(self, hit: Path) -> None:

@@ -10,6 +10,7 @@ MOVE_MONEY = {
     "billing-give-promotion",
     "billing-redeem",
     "payments-create-checkout",
+    "payments-set-up-method",
     "subscriptions-start",
 }
 

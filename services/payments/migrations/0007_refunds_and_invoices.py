@@ -1,4 +1,4 @@
-"""Money of payments that went back, or that was to go back and did not."""
+"""Money of payments that went back, or that was to go back and did not; monthly invoices as Stripe has them."""
 
 from alembic import op
 
@@ -28,14 +28,31 @@ REFUNDS = """
     )
 """
 
+INVOICES = """
+    CREATE TABLE payments.invoices (
+        invoice_id uuid NOT NULL,
+        mandate_id text COLLATE "C" NOT NULL,
+        number text NOT NULL,
+        total numeric(24, 6) NOT NULL,
+        currency text NOT NULL,
+        stripe_invoice_id text COLLATE "C",
+        hosted_url text,
+        created_at timestamptz NOT NULL,
+        CONSTRAINT pk_invoices PRIMARY KEY (invoice_id),
+        CONSTRAINT uq_invoices_stripe_invoice_id UNIQUE (stripe_invoice_id)
+    )
+"""
+
 
 def upgrade() -> None:
-    """Makes the table."""
+    """Makes the tables."""
+    op.execute(INVOICES)
+    op.execute(f"GRANT SELECT, INSERT, UPDATE ON payments.invoices TO {ROLE}")
     op.execute(REFUNDS)
     op.execute("CREATE INDEX ix_refunds_payment_event_id ON payments.refunds (payment_event_id)")
     op.execute(f"GRANT SELECT, INSERT, UPDATE ON payments.refunds TO {ROLE}")
 
 
 def downgrade() -> None:
-    """Takes it away again."""
-    op.execute("DROP TABLE payments.refunds")
+    """Takes them away again."""
+    op.execute("DROP TABLE payments.refunds, payments.invoices")
