@@ -20,7 +20,7 @@ from services.payments.subscriptions.observe_objects import (
     observed_checkout,
 )
 
-__all__ = ["EVENT_TYPES", "Effect", "Fetch", "ObservedObject"]
+__all__ = ["EVENT_TYPES", "Effect", "Fetch", "ObservedObject", "fetch_for"]
 
 
 class Effect(Protocol):
@@ -135,3 +135,9 @@ EVENT_TYPES: Mapping[str, Fetch] = {
     "invoice.voided": _invoice,
     "invoice.marked_uncollectible": _invoice,
 }
+
+
+def fetch_for(event_type: str) -> Fetch | None:
+    """How the object of an event of that type is fetched; None where nothing listens to it. A thin event of an object
+    of Stripe's first API has the same name behind `v1.`."""
+    return EVENT_TYPES.get(event_type.removeprefix("v1."))

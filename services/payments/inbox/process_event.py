@@ -15,7 +15,7 @@ from services.chassis.logging import get_logger
 from services.chassis.problems import Problem
 from services.payments.checkouts.errors import PaymentNotPlaceable
 from services.payments.inbox.domain import StoredEvent
-from services.payments.inbox.event_types import EVENT_TYPES, Effect
+from services.payments.inbox.event_types import Effect, fetch_for
 from services.payments.inbox.metrics import EVENTS_FAILED, EVENTS_PROCESSED
 from services.payments.inbox.repository import claim_events, mark_processed, postpone_event
 from services.payments.stripe.gateway import StripeGateway
@@ -70,7 +70,7 @@ class ProcessEvents:
         return await self._fetched_and_applied(event)
 
     async def _fetched_and_applied(self, event: StoredEvent) -> tuple[str, Effect | None]:
-        fetch, observed = EVENT_TYPES.get(event.type), None
+        fetch, observed = fetch_for(event.type), None
         if fetch is not None and event.object_id is not None:
             async with self._database.reading() as connection:
                 number = await next_observation(connection)

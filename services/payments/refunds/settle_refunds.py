@@ -106,6 +106,7 @@ def refund_event(payment: Payment, movement: Movement, *, cause: str, now: datet
         refunded_at=at,
         created_by_user_id=payment.created_by_user_id,
         description=payment.description,
+        recharge_id=payment.recharge_id,
         cause=cause,
     )
     return outbox_row(PAYMENT_REFUNDED_V1, data, event_id=event_id, occurred_at=at, key=payment.mandate_id)

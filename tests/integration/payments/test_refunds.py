@@ -79,11 +79,13 @@ async def test_a_refund_that_is_told_of_before_its_payment_credits_that_first(wo
 async def test_a_refund_of_a_recharge_names_its_payment(world: World) -> None:
     recharging = Recharging(world)
     await recharging.set_up()
-    await recharging.ask(recharging.request("40", user_id="member-1"))
+    request = recharging.request("40", user_id="member-1")
+    await recharging.ask(request)
     await world.published(recharging.mandate_id)
     (intent,) = await recharging.intents()
     await refund(world, intent.id, 1500)
     (told,) = await refunded(world, recharging.person)
+    assert told.recharge_id == request.recharge_id
     assert (told.reason, told.reference, told.user_id, told.amount.amount) == (
         "recharge",
         intent.id,
