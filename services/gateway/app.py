@@ -28,6 +28,8 @@ from services.gateway.edge.forwarding import ServiceClient, forwarded_operations
 from services.gateway.edge.operations import SERVICES, operations_of, read_document
 from services.gateway.edge.routing import in_order
 from services.gateway.edge.well_known import well_known_routes
+from services.gateway.feed.api import Stream
+from services.gateway.feed.live_feed import LiveFeed
 from services.gateway.settings import GatewaySettings
 from services.gateway.usage.publisher import UsagePublisher
 from services.gateway.usage.record_usage import UsageRecorder
@@ -59,7 +61,14 @@ def serve(settings: GatewaySettings, role: str) -> None:
     public: Site | None = None
     if role in ("api", "all"):
         app = _empty("Rappen")
-        needed, forwarded = _add_api(app, settings, database, clock)
+        feed = LiveFeed(
+            settings.kafka,
+            client_id=f"gateway-feed-{settings.instance}",
+            streams_max=settings.streams_max,
+            clock=clock,
+        )
+        components.append(feed)
+        needed, forwarded = _add_api(app, settings, database, clock, feed)
         resources += needed
         install_problems(app, answer_s=ANSWER_S)
         public = Site(_edge(app, forwarded, settings), settings.http, BoundedHttp)
@@ -76,7 +85,7 @@ def _empty(title: str) -> FastAPI:
 
 
 def _add_api(
-    app: FastAPI, settings: GatewaySettings, database: Database, clock: Clock
+    app: FastAPI, settings: GatewaySettings, database: Database, clock: Clock, feed: LiveFeed
 ) -> tuple[list[Resource], list[Direct]]:
     """Adds the operations that the gateway answers itself; gives what they need, and those that services answer."""
     urls = (settings.billing_url, settings.payments_url, settings.subscriptions_url)
@@ -94,6 +103,7 @@ def _add_api(
         ),
         scopes=ScopeReader(database, context_header=settings.context_header),
     )
+    app.state.stream = Stream(feed, admission, settings.stream_renewal_s)
     app.state.usage = UsageRecorder(publisher, now=clock)
     app.state.directory = Directory(
         database=database,

@@ -69,6 +69,10 @@ class GatewaySettings(ServiceSettings):
     page_size_max: int = Field(default=1000, ge=1)
     # Events taken over HTTP and not yet acknowledged by Kafka; beyond it requests are refused for a moment.
     usage_in_flight_max: int = Field(default=20_000, ge=1)
+    # Callers of the live feed that one process serves at the same time, and after how long it is looked again at what
+    # each of them may see.
+    streams_max: int = Field(default=1_000, ge=1)
+    stream_renewal_s: float = Field(default=15.0, ge=0.1, le=60)
     database_pool_size: int = Field(default=8, ge=2, le=100)
 
     @model_validator(mode="after")

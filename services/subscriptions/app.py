@@ -92,4 +92,8 @@ def _worker(
     consumers = subscribers.build(
         settings, database=database, catalogue=catalogue, clock=clock, faults=faults, health=health
     )
-    return [*consumers, relay, *jobs.build(settings, database=database, catalogue=catalogue, clock=clock)]
+    return [
+        *consumers,
+        relay,
+        *jobs.build(settings, database=database, catalogue=catalogue, clock=clock, faults=faults),
+    ]

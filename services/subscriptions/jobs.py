@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from services.chassis.clock import Clock
 from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
 from services.chassis.jobs import RepeatedJob
 from services.chassis.process import Component
 from services.subscriptions.lifecycle.advance_due import AdvanceDue
@@ -19,14 +20,14 @@ __all__ = ["build"]
 
 
 def build(
-    settings: SubscriptionsSettings, *, database: Database, catalogue: Catalogue, clock: Clock
+    settings: SubscriptionsSettings, *, database: Database, catalogue: Catalogue, clock: Clock, faults: FaultPoints
 ) -> list[Component]:
     """The jobs of one worker; each is safe beside those of other workers."""
     rules = LifecycleRules(catalogue, grace=timedelta(days=settings.grace_days))
     jobs: dict[str, Callable[[], Awaitable[int]]] = {
         "period clock": AdvanceDue(database, catalogue, clock=clock),
-        "settlements": SettleDue(database, rules, clock=clock),
+        "settlements": SettleDue(database, rules, clock=clock, faults=faults),
         "trial reminders": RemindTrials(database, settings.trial_reminder_days, clock=clock),
-        "quantities": KeepInStep(database, clock=clock),
+        "quantities": KeepInStep(database, clock=clock, faults=faults),
     }
     return [RepeatedJob(name, job, every_s=settings.clock_interval_s, clock=clock) for name, job in jobs.items()]

@@ -77,7 +77,8 @@ def faults_of_answer(answer: httpx.Response) -> list[str]:
         for name in described["headers"]
         if components[name].get("required") and name not in answer.headers
     ]
-    errors = _validator(operation["operationId"], str(answer.status_code), content_type).iter_errors(answer.json())
+    content = answer.json() if content_type.endswith("json") else answer.text
+    errors = _validator(operation["operationId"], str(answer.status_code), content_type).iter_errors(content)
     faults += [f"{error.json_path}: {error.message[:300]}" for error in errors]
     return [_told(operation, answer, fault) for fault in faults]
 

@@ -135,10 +135,16 @@ class Admission:
         _require_mandate(caller, operation, path.get("mandateId"))
         return Call(request, operation, caller, path, key)
 
-    async def _caller(self, request: Request, operation: Operation) -> Caller:
+    async def renew(self, call: Call) -> Caller:
+        """The caller as they are now, for an answer that goes on: refuses a token that has expired meanwhile, and a
+        caller who may not make this call any more."""
+        return await self._caller(call.request, call.operation, counted=False)
+
+    async def _caller(self, request: Request, operation: Operation, *, counted: bool = True) -> Caller:
         rules = operation.rules
         identity = await self._tokens.verify(request.headers.get("authorization"))
-        add_headers(request, await self._limits.take(identity, operation.id, rules.limit))
+        if counted:
+            add_headers(request, await self._limits.take(identity, operation.id, rules.limit))
         if identity.service_account:
             # It is a member of no mandate, and names the mandate in each request.
             scopes, language = identity.scopes, language_of(request)

@@ -5,6 +5,7 @@ So is what was told of a record before it was there, once it is.
 
 from services.chassis.clock import Clock
 from services.chassis.database import Database, is_transient
+from services.chassis.faults import FaultPoints
 from services.chassis.logging import get_logger
 from services.chassis.metrics import SET_ASIDE
 from services.subscriptions.lifecycle.advance_due import CAUSE, SET_ASIDE_FOR
@@ -23,10 +24,11 @@ _log = get_logger(__name__)
 class SettleDue:
     """Each call settles the mandates with which something is due, and returns how many there were."""
 
-    def __init__(self, database: Database, rules: LifecycleRules, *, clock: Clock) -> None:
+    def __init__(self, database: Database, rules: LifecycleRules, *, clock: Clock, faults: FaultPoints) -> None:
         self._database = database
         self._rules = rules
         self._clock = clock
+        self._faults = faults
 
     async def __call__(self) -> int:
         """Settles each mandate in a transaction of its own; one that fails is left alone for an hour."""
@@ -37,6 +39,8 @@ class SettleDue:
             try:
                 async with self._database.transaction() as connection:
                     await settle_mandate(connection, mandate_id, self._rules, also=records, cause=CAUSE, now=now)
+                    self._faults.reach("subscriptions_due_uncommitted")
+                self._faults.reach("subscriptions_due_committed")
             except Exception as error:
                 if is_transient(error):
                     raise

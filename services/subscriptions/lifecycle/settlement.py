@@ -317,6 +317,8 @@ class _Settling:
         self._append(changed(before, after, state, at=at, now=self._now, budget_due=budget_due))
 
     def _append(self, change: Change) -> None:
+        # Stripe's clock may be ahead of ours, and no reader takes an event from the future.
+        change = change._replace(occurred_at=min(change.occurred_at, self._now))
         after = change.after
         self._records[after.id] = after
         if change.budget_due and after.period is not None:
@@ -329,4 +331,4 @@ class _Settling:
 
 def _ended_at(facts: Facts, now: datetime) -> datetime:
     observed = facts.subscription.ended_at if facts.subscription is not None else None
-    return min(observed or facts.observed_at or now, now)
+    return observed or facts.observed_at or now

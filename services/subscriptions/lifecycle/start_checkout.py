@@ -74,6 +74,7 @@ class StartCheckout:
             raise ReturnUrlNotAllowed
         async with self._database.transaction() as connection:
             request_id = await self._open(connection, order, urls)
+            self._faults.reach("subscriptions_checkout_uncommitted")
         self._faults.reach("subscriptions_checkout_committed")
         answer = await await_answer(self._database, request_id, timeout_s=self._wait_s)
         if answer is None or answer.outcome == "expired":

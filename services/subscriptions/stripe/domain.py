@@ -88,10 +88,16 @@ def added(facts: Facts, observed: StripeObserved) -> Facts:
     found = observed.subscription
     if found is None:
         return facts
-    facts = _with_failures(facts, observed.version, observed.observed_at, found.status)
+    facts = _with_failures(facts, observed.version, _failed_at(observed, found), found.status)
     if observed.version > facts.version:
         facts = replace(facts, subscription=found, version=observed.version, observed_at=observed.observed_at)
     return facts
+
+
+def _failed_at(observed: StripeObserved, found: StripeSubscription) -> datetime:
+    """When a payment had failed, as far as an observation tells: when it was made, and not before the period for which
+    it was to be paid, of which Stripe's clock may tell a little earlier than ours."""
+    return max([observed.observed_at, *(item.period_start for item in found.items)])
 
 
 def _with_failures(facts: Facts, version: int, at: datetime, status: StripeSubscriptionStatus) -> Facts:

@@ -24,6 +24,8 @@ ENGLISH = re.compile(r"\b(the|is|are|must|expected|required|and|not|of|please|tr
 WRONG: list[Any] = [7, 1.5, True, None, "a b", "\x00", "x" * 3000, [], [7], {"a": []}, 10**30]
 WORDS = ["a b", "", "-1", "1e9", '{"page": "x"}', '{"filters": {"id": {"a": 1}}}', "x" * 1100]
 DEPTH_MAX = 4
+# What is answered without an end has tests of its own.
+ENDLESS = {"billing-stream"}
 
 # Thousands of requests, and four services to start before them.
 pytestmark = pytest.mark.timeout(400)
@@ -34,6 +36,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
         (method.upper(), path, operation)
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
+        if operation["operationId"] not in ENDLESS
     ]
 
 

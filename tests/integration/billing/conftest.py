@@ -1,7 +1,7 @@
-"""A billing api process, and a directory that knows a few people."""
+"""Servers of this folder alone, a billing api process, and a directory that knows a few people."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,13 @@ class BillingApi:
         path, params = "/api/billing/admin/prices", {"format": "rappen"}
         answer = await self.call(system_admin(), "POST", path, content=json.dumps(file), params=params)
         assert answer.status_code == 200, answer.text
+
+
+@pytest.fixture(scope="package")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPair]:
+    """Tests here audit all books hundreds of times, which takes seconds beside what tests with load leave behind."""
+    with ServerPair(tmp_path_factory.mktemp("servers")).running(["billing"]) as pair:
+        yield pair
 
 
 @pytest.fixture(scope="package")

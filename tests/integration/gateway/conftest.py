@@ -49,7 +49,7 @@ async def directory_read(servers: ServerPair) -> AsyncIterator[None]:
 async def gateway(
     servers: ServerPair, issuer: Issuer, peers: dict[str, Peer], directory_read: None, folder: Path
 ) -> AsyncIterator[GatewayProcess]:
-    async with GatewayProcess(servers, issuer, peers, folder) as process:
+    async with GatewayProcess(servers, issuer, peers, folder, more={"GATEWAY_STREAM_RENEWAL_S": "1"}) as process:
         yield process
 
 

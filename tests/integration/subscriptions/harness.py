@@ -191,8 +191,8 @@ class Service:
     def __post_init__(self) -> None:
         rules = LifecycleRules(self.catalogue, grace=timedelta(days=7))
         self.advance_due = AdvanceDue(self.database, self.catalogue, clock=self.clock)
-        self.settle_due = SettleDue(self.database, rules, clock=self.clock)
-        self.keep_in_step = KeepInStep(self.database, clock=self.clock)
+        self.settle_due = SettleDue(self.database, rules, clock=self.clock, faults=FaultPoints(None))
+        self.keep_in_step = KeepInStep(self.database, clock=self.clock, faults=FaultPoints(None))
         self.remind_trials = RemindTrials(self.database, (3, 1), clock=self.clock)
 
     async def get(self, path: str, caller: Caller, **more: Any) -> httpx.Response:

@@ -318,6 +318,20 @@ def test_past_due_is_usable_for_its_grace_and_then_ends_also_at_stripe() -> None
     assert mandate.asked() == {(FIRST, "cancel")}
 
 
+def test_stripes_clock_may_be_ahead_of_ours() -> None:
+    mandate, stripe = Mandate(), at_stripe()
+    mandate.start()
+    mandate.observe(begins(stripe))
+    # The renewal fails by Stripe's clock, and ours still says that it is in the future.
+    stripe.status, stripe.period = "past_due", month(1)
+    mandate.observe(stripe.fetch())
+    assert mandate.records[FIRST].grace_ends_at == month(1).start + GRACE
+    stripe.status, stripe.ended_at = "canceled", month(1).start + DAY
+    mandate.observe(stripe.fetch())
+    assert mandate.records[FIRST].period == Period(month(1).start, month(1).start + DAY)
+    assert all(change.occurred_at <= mandate.now for change in mandate.changes)
+
+
 @pytest.mark.parametrize("status", ["unpaid", "paused"])
 def test_unpaid_and_paused_are_not_usable_and_wait_for_stripe(status: StripeSubscriptionStatus) -> None:
     mandate, stripe = Mandate(), at_stripe()
