@@ -97,7 +97,11 @@ class Environments:
             "INSTANCE": instance,
             "CLOCK_FILE": str(self.clock_file),
         }
-        own = {"gateway": self._gateway, "payments": self._payments}.get(service, dict[str, str])()
+        own = {
+            "gateway": self._gateway,
+            "payments": self._payments,
+            "subscriptions": self._return_origins,
+        }.get(service, dict[str, str])()
         return {f"{service.upper()}_{key}": value for key, value in {**common, **own}.items()}
 
     def for_command(self, service: str) -> dict[str, str]:
@@ -137,6 +141,11 @@ class Environments:
             "STRIPE__API_KEY": self.identity.stripe_api_key,
             "STRIPE__API_BASE": self.addresses.stripe,
             "STRIPE__WEBHOOK_SECRETS": json.dumps([self.identity.webhook_secret]),
+            **self._return_origins(),
+        }
+
+    def _return_origins(self) -> dict[str, str]:
+        return {
             "RETURN_ORIGINS": json.dumps(self.frontend_origins),
             # The frontend that is being developed on this machine, and the pages of the stack itself.
             "LOOPBACK_ORIGINS": "true",

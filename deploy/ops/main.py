@@ -23,6 +23,7 @@ def make_app() -> typer.Typer:
     from deploy.ops.demo import demo, simulate
     from deploy.ops.services import add_service_commands
     from deploy.ops.stack import down, status, up
+    from deploy.ops.stripe import add_stripe_commands
     from deploy.ops.tokens import token
 
     app = typer.Typer(
@@ -35,6 +36,7 @@ def make_app() -> typer.Typer:
         app.command()(command)
     app.add_typer(clock, name="clock")
     add_service_commands(app)
+    add_stripe_commands(app)
     return app
 
 

@@ -10,7 +10,7 @@ import asyncpg
 
 _TIMEOUT_S = 10.0
 # The services that consume from Kafka.
-CONSUMERS = ("billing", "subscriptions")
+CONSUMERS = ("billing", "subscriptions", "payments", "gateway")
 
 _DEAD_LETTERS = "SELECT count(*) FROM quarantine WHERE replayed_at IS NULL AND closed_at IS NULL"
 _UNPRICED = "SELECT count(*) FROM unposted_events WHERE reason NOT IN ('FREE', 'CANCELLED', 'CANCELLATION')"

@@ -31,7 +31,7 @@ class Passed:
 
 _COMMANDS = (
     Passed("audit", "billing", "Check the books; exit code 1 if a check fails. [--json]"),
-    Passed("dlq", "billing", "Dead letters: list, show, replay, close; resume TOPIC. [--service subscriptions]"),
+    Passed("dlq", "billing", "Dead letters: list, show, replay, close; resume TOPIC. [--service NAME]"),
     Passed("unpriced", "billing", "Usage and payments that wait for a price or a rate. [--limit N] [--json]"),
     Passed("unknown", "billing", "Usage of mandates and members unknown to the directory. [--limit N] [--json]"),
     Passed("prices", "billing", "Prices: import FILE [--format rappen|litellm] [--valid-from TIME] [--apply] [--all]."),
@@ -40,8 +40,40 @@ _COMMANDS = (
     Passed("rerate", "billing", "Price charges again: --from TIME --to TIME [--provider P] [--model M] [--apply]."),
     Passed("vat", "billing", "Rates of VAT on invoices: list, add COUNTRY DAY PERCENT."),
     Passed("ensure", "billing", "Settings for every mandate of the directory, an account for every member."),
-    Passed("events", "payments", "Webhook events from Stripe: list, retry."),
+    Passed("events", "payments", "Webhook events from Stripe: list, show, retry."),
+    Passed("payments", "billing", "Payments credited and refunds taken back since a time, as JSON: --since TIME."),
+    Passed("stripe", "payments", "What came from Stripe and is asked of it: events list|show|retry, requests."),
 )
+
+
+def stack_home() -> Home:
+    """The home of the stack, which has to run."""
+    from deploy.local.control import running_stack
+    from deploy.local.home import find_home
+
+    home = find_home()
+    running_stack(home)
+    return home
+
+
+def pass_on(service: str, words: list[str], *, home: Home | None, input_: bytes | None = None) -> int:
+    """Run a command of a service as the operator's own; without a home, without the settings of a stack."""
+    from deploy.local.home import find_home
+
+    environment = {} if home is None else _environments(home)["services"][service]
+    if input_ is None:
+        return _run([f"services.{service}", *words], environment, home or find_home())
+    command, variables = _command([f"services.{service}", *words], environment, home or find_home())
+    return subprocess.run(command, env=variables, input=input_, check=False).returncode
+
+
+def answer_of(service: str, words: list[str], home: Home) -> bytes:
+    """What a command of a service prints; where it fails, it has said why."""
+    command, variables = _command([f"services.{service}", *words], _environments(home)["services"][service], home)
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        raise StackError(f"{service} does not answer")
+    return done.stdout
 
 
 def add_service_commands(app: typer.Typer) -> None:
@@ -114,12 +146,11 @@ def _environments(home: Home) -> dict[str, dict[str, dict[str, str]]]:
 
 def _run(arguments: list[str], environment: dict[str, str], home: Home) -> int:
     """Run a module of this checkout in the caller's own folder, so that the names of files mean what they say."""
-    path = os.pathsep.join(part for part in (str(home.root), os.environ.get("PYTHONPATH", "")) if part)
-    command = [sys.executable, "-m", *arguments]
+    command, variables = _command(arguments, environment, home)
     # Ctrl-C reaches both. It is left to this process, which ends the other: that would answer with a traceback.
     answer = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process = subprocess.Popen(command, env={**os.environ, **environment, "PYTHONPATH": path})
+        process = subprocess.Popen(command, env=variables)
     finally:
         signal.signal(signal.SIGINT, answer)
     try:
@@ -128,3 +159,8 @@ def _run(arguments: list[str], environment: dict[str, str], home: Home) -> int:
         process.terminate()
         process.wait()
         raise
+
+
+def _command(arguments: list[str], environment: dict[str, str], home: Home) -> tuple[list[str], dict[str, str]]:
+    path = os.pathsep.join(part for part in (str(home.root), os.environ.get("PYTHONPATH", "")) if part)
+    return [sys.executable, "-m", *arguments], {**os.environ, **environment, "PYTHONPATH": path}

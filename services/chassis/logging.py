@@ -5,7 +5,7 @@ import sys
 
 import structlog
 
-__all__ = ["configure_logging", "get_logger"]
+__all__ = ["configure_command_logging", "configure_logging", "get_logger"]
 
 
 def configure_logging(*, service: str, role: str, instance: str) -> None:
@@ -38,6 +38,14 @@ def configure_logging(*, service: str, role: str, instance: str) -> None:
     root.setLevel(logging.WARNING)
     # The Stripe client logs bodies below WARNING.
     logging.getLogger("stripe").setLevel(logging.WARNING)
+
+
+def configure_command_logging() -> None:
+    """For an operator's command, whose answer alone is on standard output: lines for people, on standard error."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 from pydantic import ValidationError
 
 from services.chassis.database import is_transient
-from services.chassis.logging import configure_logging
+from services.chassis.logging import configure_command_logging, configure_logging
 from services.chassis.migrations import migrate
 from services.chassis.output import until_closed
 from services.chassis.settings import ServiceSettings
@@ -76,6 +76,7 @@ def _migrate(name: str, settings: ServiceSettings, folder: Path) -> int:
 
 
 def _command(word: str, command: Callable[[S, Sequence[str]], int], settings: S, arguments: Sequence[str]) -> int:
+    configure_command_logging()
     try:
         return until_closed(lambda: command(settings, arguments))
     except Exception as error:

@@ -1,8 +1,9 @@
-"""`python -m services.gateway api|worker|all|migrate|openapi`."""
+"""`python -m services.gateway api|worker|all|migrate|openapi|dlq`."""
 
 import sys
 from pathlib import Path
 
+from services.chassis import dead_letters
 from services.chassis.service import run_service
 from services.gateway.api import application
 from services.gateway.app import serve
@@ -15,7 +16,7 @@ if __name__ == "__main__":
             GatewaySettings,
             roles=("api", "worker", "all"),
             serve=serve,
-            commands={},
+            commands={"dlq": dead_letters.run},
             migrations=Path(__file__).parent / "migrations",
             application=application,
         )

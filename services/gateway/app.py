@@ -9,10 +9,12 @@ from starlette.types import ASGIApp
 from services.chassis.clock import Clock, platform_clock, system_clock
 from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
 from services.chassis.process import Component, Resource, Site, run_process
 from services.chassis.relay import Relay
 from services.chassis.requests import REQUEST_ID_HEADER, Direct, DirectPaths, install_problems
+from services.gateway import subscribers
 from services.gateway.access.identity import DevelopmentKey, IssuerClient, RemoteKeySet, TokenVerifier, TrustedIssuer
 from services.gateway.access.scope import ScopeReader
 from services.gateway.access.windows import OwnWindows, SharedWindows
@@ -74,6 +76,8 @@ def serve(settings: GatewaySettings, role: str) -> None:
         public = Site(_edge(app, forwarded, settings), settings.http, BoundedHttp)
     if role in ("worker", "all"):
         components.append(Relay.of_service("gateway", settings, database, clock=clock))
+        faults = FaultPoints(settings.faults_folder)
+        components += subscribers.build(settings, database=database, clock=clock, faults=faults, health=health)
     run_process(
         internal, http=settings.internal_http, health=health, resources=resources, components=components, public=public
     )

@@ -10,11 +10,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.schema import SchemaItem
 
+from services.chassis.dead_letter_limit import stopped_consumers_table
 from services.chassis.migrations import service_metadata
 from services.chassis.outbox import outbox_table
 from services.chassis.quarantine import quarantine_table
 
 __all__ = [
+    "directory_requests",
     "directory_version",
     "feature_access",
     "feature_instances",
@@ -25,6 +27,7 @@ __all__ = [
     "provider_permissions",
     "quarantine",
     "rate_windows",
+    "stopped_consumers",
     "users",
 ]
 
@@ -130,6 +133,17 @@ provider_permissions = _entry_table(
     sa.Column("providers", ARRAY(sa.Text, dimensions=1)),
 )
 
+# What other services have asked for and was applied, once for each id and for ever.
+directory_requests = sa.Table(
+    "directory_requests",
+    metadata,
+    sa.Column("request_id", sa.Uuid, primary_key=True),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("requested_by", _Id, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("applied_at", sa.DateTime(timezone=True), nullable=False),
+)
+
 # Requests of the last minute, where several gateways count them together; it may be lost at any time.
 rate_windows = sa.Table(
     "rate_windows",
@@ -144,5 +158,5 @@ rate_windows = sa.Table(
 )
 
 outbox = outbox_table(metadata)
-# The relay looks here for dead letters; the gateway's own consumers write them.
 quarantine = quarantine_table(metadata)
+stopped_consumers = stopped_consumers_table(metadata)

@@ -1,4 +1,4 @@
-"""`python -m services.payments api|worker|all|migrate|openapi|events`."""
+"""`python -m services.payments api|worker|all|migrate|openapi|dlq|events|plan|reconcile|stripe`."""
 
 import sys
 from pathlib import Path

@@ -8,20 +8,29 @@ from services.chassis.consumer_progress import ConsumerProgress
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health, health_routes
+from services.chassis.jobs import RepeatedJob
 from services.chassis.process import Component, Resource, run_process
 from services.chassis.relay import Relay
 from services.chassis.requests import install_problems
+from services.chassis.return_url import ReturnOrigins
+from services.payments import jobs, subscribers
 from services.payments.checkouts import api as checkouts
 from services.payments.checkouts.api import CheckoutContext
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
 from services.payments.checkouts.create_checkout import CreateCheckout
-from services.payments.checkouts.return_url import ReturnOrigins
+from services.payments.checkouts.open_portal import OpenPortal
+from services.payments.customers.ensure_customer import EnsureCustomer
 from services.payments.inbox import api as inbox
 from services.payments.inbox.process_event import ProcessEvents
 from services.payments.inbox.receive_event import ReceiveEvent
-from services.payments.jobs import Inbox
+from services.payments.invoices.mirror_invoice import MirrorInvoice
+from services.payments.recharges.charge_account import ChargeAccount
+from services.payments.reconciliation.reconcile import Reconcile, ScheduledReconciliation
+from services.payments.requests.process_requests import ProcessRequests, Work
 from services.payments.settings import PaymentsSettings
 from services.payments.stripe.gateway import StripeGateway
+from services.payments.subscriptions.perform_action import PerformAction
+from services.payments.subscriptions.set_quantities import SetQuantities
 
 __all__ = ["application", "serve"]
 
@@ -34,6 +43,7 @@ def application(role: str = "api") -> FastAPI:
     install_problems(app)
     if role in API_ROLES:
         app.include_router(checkouts.api)
+        app.include_router(checkouts.methods)
         app.include_router(inbox.api)
     return app
 
@@ -71,10 +81,36 @@ def serve(settings: PaymentsSettings, role: str) -> None:
             faults=faults,
         )
     if role in ("worker", "all"):
-        events = ProcessEvents(database, stripe, clock=clock, faults=faults)
-        relay = Relay.of_service("payments", settings, database, clock=clock)
-        components += [Inbox(database, events, clock=clock), relay]
+        components += _worker(settings, database=database, stripe=stripe, clock=clock, faults=faults, health=health)
     run_process(app, http=settings.http, health=health, resources=resources, components=components)
+
+
+def _worker(
+    settings: PaymentsSettings,
+    *,
+    database: Database,
+    stripe: StripeGateway,
+    clock: Clock,
+    faults: FaultPoints,
+    health: Health,
+) -> list[Component]:
+    ensure_customer = EnsureCustomer(database, stripe, clock=clock, faults=faults)
+    work: dict[str, Work] = {
+        "stripe.requested": PerformAction(database, stripe, ensure_customer, clock=clock),
+        "quantity.requested": SetQuantities(database, stripe, clock=clock),
+        "invoice.issued": MirrorInvoice(database, stripe, ensure_customer, clock=clock),
+        "recharge.requested": ChargeAccount(database, stripe, pages=settings.confirmation_pages, clock=clock),
+    }
+    events = ProcessEvents(database, stripe, clock=clock, faults=faults)
+    asked = ProcessRequests(database, work, clock=clock, faults=faults)
+    consumers = subscribers.build(settings, database=database, clock=clock, faults=faults, health=health)
+    relay = Relay.of_service("payments", settings, database, clock=clock)
+    inbox = jobs.inbox(database, events, clock=clock)
+    reconciliation = ScheduledReconciliation(
+        Reconcile(database, stripe, clock=clock), apply=settings.reconcile_apply, clock=clock
+    )
+    scheduled = RepeatedJob("reconciliation", reconciliation, every_s=settings.reconcile_interval_s, clock=clock)
+    return [*consumers, inbox, jobs.requests(database, asked, clock=clock), scheduled, relay]
 
 
 def _serve_routes(
@@ -87,16 +123,20 @@ def _serve_routes(
     clock: Clock,
     faults: FaultPoints,
 ) -> None:
+    origins = ReturnOrigins(settings.return_origins, settings.loopback_origins)
+    ensure_customer = EnsureCustomer(database, stripe, clock=clock, faults=faults)
     create = CreateCheckout(
         database,
         stripe,
         amounts=settings.top_up_amounts,
-        return_origins=ReturnOrigins(settings.return_origins, settings.loopback_origins),
+        return_origins=origins,
         marks=settings.return_marks,
+        ensure_customer=ensure_customer,
         clock=clock,
         faults=faults,
     )
     confirm = ConfirmCheckout(database, stripe, consumer_progress, clock=clock, faults=faults)
+    open_portal = OpenPortal(stripe, ensure_customer, return_origins=origins)
     receive = ReceiveEvent(
         database,
         secrets=[secret.get_secret_value() for secret in settings.stripe.webhook_secrets],
@@ -105,5 +145,5 @@ def _serve_routes(
         wall_clock=system_clock,
     )
     app.state.caller = CallerVerifier(audience="payments", secret=settings.internal_secret.get_secret_value())
-    app.state.checkouts = CheckoutContext(create, confirm, settings.top_up_amounts)
+    app.state.checkouts = CheckoutContext(create, confirm, open_portal, settings.top_up_amounts)
     app.state.receive_event = receive

@@ -1,8 +1,12 @@
-"""The component of the worker that processes stored webhook events."""
+"""The components of the worker that process what is stored: webhook events, and requests of other services."""
 
 import asyncio
 import time
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from prometheus_client import Gauge
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.clock import Clock, offset_s_of
 from services.chassis.database import Database, is_transient
@@ -12,10 +16,13 @@ from services.chassis.process import pause
 from services.payments.inbox.metrics import EVENTS_WAITING
 from services.payments.inbox.process_event import ProcessEvents
 from services.payments.inbox.queries import count_waiting_events
+from services.payments.requests.metrics import REQUESTS_WAITING
+from services.payments.requests.process_requests import ProcessRequests
+from services.payments.requests.queries import count_waiting_requests
 
-__all__ = ["Inbox"]
+__all__ = ["Processing", "inbox", "requests"]
 
-# Also the delay of an event that arrives while the worker is idle.
+# Also the delay of what arrives while the worker is idle.
 POLL_S: Final = 0.1
 RETRY_S: Final = 1.0
 PARALLEL: Final = 4
@@ -24,14 +31,35 @@ MEASURE_INTERVAL_S: Final = 5.0
 _log = get_logger(__name__)
 
 
-class Inbox:
-    """Processes stored events, a few at a time, so that one that waits for Stripe does not hold up the others."""
+class Queue(Protocol):
+    """What is stored and waits: taken under a lease, then processed."""
 
-    name = "inbox"
+    async def claim(self, limit: int) -> list[Any]:
+        """Takes up to `limit` due entries for this worker."""
 
-    def __init__(self, database: Database, events: ProcessEvents, *, clock: Clock) -> None:
+    async def process(self, entry: Any) -> None:
+        """Processes one; whatever fails is noted."""
+
+
+class Processing:
+    """Processes the entries of a queue, a few at a time, so that one that waits for Stripe does not hold up the
+    others."""
+
+    def __init__(
+        self,
+        name: str,
+        queue: Queue,
+        *,
+        database: Database,
+        count: Callable[[AsyncConnection], Awaitable[int]],
+        gauge: Gauge,
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self._queue = queue
         self._database = database
-        self._events = events
+        self._count = count
+        self._gauge = gauge
         self._clock = clock
         self._measured_at = float("-inf")
         JOB_CLOCK_OFFSET_SECONDS.labels(self.name).set(0)
@@ -49,21 +77,33 @@ class Inbox:
             except Exception as error:
                 if not is_transient(error):
                     raise
-                _log.warning("inbox tries again", error=type(error).__name__)
+                _log.warning("queue tried again", queue=self.name, error=type(error).__name__)
                 await pause(stop, RETRY_S)
             running = await _after_first(running, stop)
         await asyncio.gather(*running)
 
     async def _take(self, limit: int) -> set[asyncio.Task[None]]:
-        events = await self._events.claim(limit) if limit > 0 else []
-        return {asyncio.create_task(self._events.process(event), name=event.event_id) for event in events}
+        entries = await self._queue.claim(limit) if limit > 0 else []
+        return {asyncio.create_task(self._queue.process(entry), name=self.name) for entry in entries}
 
     async def _measure(self) -> None:
         if time.monotonic() - self._measured_at < MEASURE_INTERVAL_S:
             return
         self._measured_at = time.monotonic()
         async with self._database.reading() as connection:
-            EVENTS_WAITING.set(await count_waiting_events(connection))
+            self._gauge.set(await self._count(connection))
+
+
+def inbox(database: Database, events: ProcessEvents, *, clock: Clock) -> Processing:
+    """Processes stored webhook events."""
+    return Processing("inbox", events, database=database, count=count_waiting_events, gauge=EVENTS_WAITING, clock=clock)
+
+
+def requests(database: Database, asked: ProcessRequests, *, clock: Clock) -> Processing:
+    """Does what other services ask for."""
+    return Processing(
+        "requests", asked, database=database, count=count_waiting_requests, gauge=REQUESTS_WAITING, clock=clock
+    )
 
 
 async def _after_first(running: set[asyncio.Task[None]], stop: asyncio.Event) -> set[asyncio.Task[None]]:

@@ -3,13 +3,12 @@
 import re
 from decimal import Decimal
 from typing import Annotated, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.chassis.return_url import Marks, Origin, Parameter, ReturnOrigins, ReturnUrls, return_urls
 from services.chassis.settings import ServiceSettings, SettingsGroup
-from services.payments.checkouts.return_url import Marks, origin_of
 from services.payments.stripe.gateway import to_minor
 
 __all__ = ["PaymentsSettings"]
@@ -29,21 +28,11 @@ def _webhook_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
-def _origin(text: str) -> str:
-    origin = origin_of(text)
-    if origin is None or urlsplit(text).path not in ("", "/") or urlsplit(text).query or urlsplit(text).fragment:
-        raise ValueError("an origin is http(s)://host or http(s)://host:port")
-    return origin
-
-
 def _offered(amounts: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
     for amount in amounts:
         if to_minor(amount, "CHF") <= 0:
             raise ValueError("an amount is above zero")
     return tuple(sorted(set(amounts)))
-
-
-Parameter = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 class StripeSettings(SettingsGroup):
@@ -71,13 +60,18 @@ class PaymentsSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="PAYMENTS_", env_nested_delimiter="__", frozen=True, extra="forbid")
 
     stripe: StripeSettings = StripeSettings()
-    return_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+    return_origins: tuple[Origin, ...] = ()
     # Also pages on this machine, whatever their port.
     loopback_origins: bool = False
+    # The page for who confirms a recharge in person; unset: the first of the origins.
+    frontend_url: str | None = None
     # CHF that checkout/create accepts.
     top_up_amounts: Annotated[tuple[Decimal, ...], AfterValidator(_offered)] = Field(
         default=tuple(map(Decimal, (10, 25, 50, 100, 250, 500))), min_length=1
     )
+    # How often the last days are compared with Stripe, and whether what is safe is healed then.
+    reconcile_interval_s: float = Field(default=86_400, gt=0)
+    reconcile_apply: bool = False
     # The parameters added to a return URL.
     return_success_parameter: Parameter = "success"
     return_session_parameter: Parameter = "session_id"
@@ -92,6 +86,13 @@ class PaymentsSettings(ServiceSettings):
             session_id=self.return_session_parameter,
             canceled=self.return_canceled_parameter,
         )
+
+    @property
+    def confirmation_pages(self) -> ReturnUrls | None:
+        """Where somebody comes back to who confirmed a recharge in person; None where no page is configured."""
+        origins = ReturnOrigins(self.return_origins, self.loopback_origins)
+        page = self.frontend_url or next(iter(self.return_origins), None)
+        return None if page is None else return_urls(page, origins=origins, marks=self.return_marks)
 
     @property
     def livemode(self) -> bool:

@@ -1,11 +1,11 @@
-"""`python -m services.subscriptions api|worker|all|migrate|openapi|dlq`."""
+"""`python -m services.subscriptions api|worker|all|migrate|openapi|dlq|plans|records`."""
 
 import sys
 from pathlib import Path
 
-from services.chassis import dead_letters
 from services.chassis.service import run_service
 from services.subscriptions.app import application, serve
+from services.subscriptions.commands import COMMANDS
 from services.subscriptions.settings import SubscriptionsSettings
 
 if __name__ == "__main__":
@@ -15,7 +15,7 @@ if __name__ == "__main__":
             SubscriptionsSettings,
             roles=("api", "worker", "all"),
             serve=serve,
-            commands={"dlq": dead_letters.run},
+            commands=COMMANDS,
             migrations=Path(__file__).parent / "migrations",
             application=application,
         )

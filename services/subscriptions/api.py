@@ -4,13 +4,18 @@ from fastapi import APIRouter
 
 from services.subscriptions.lifecycle import api as lifecycle
 from services.subscriptions.plans import api as plans
+from services.subscriptions.store import api as store
 
 __all__ = ["routes"]
 
 
 def routes(prefix: str) -> APIRouter:
-    """Every route. The plans come first, because their path also reads as that of a mandate called `plans`."""
-    router = APIRouter(prefix=prefix)
-    router.include_router(plans.api)
-    router.include_router(lifecycle.api)
+    """Every route; those of subscriptions are below the prefix, and the plans come first there, because their path also
+    reads as that of a mandate called `plans`."""
+    own = APIRouter(prefix=prefix)
+    own.include_router(plans.api)
+    own.include_router(lifecycle.api)
+    router = APIRouter()
+    router.include_router(own)
+    router.include_router(store.api)
     return router

@@ -43,7 +43,7 @@ def names(contract: dict[str, Any]) -> set[str]:
 
 def test_there_are_subjects_at_all() -> None:
     assert {("billing", "charging"), ("gateway", "directory"), ("payments", "inbox")} <= set(SUBJECTS)
-    assert subjects("subscriptions") == {"directory", "lifecycle", "plans"}
+    assert subjects("subscriptions") == {"directory", "lifecycle", "plans", "quantities", "store", "stripe"}
 
 
 @pytest.mark.parametrize("service", SERVICES)

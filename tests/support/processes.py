@@ -299,15 +299,20 @@ class Crew:
 
 
 def run_command(
-    servers: ServerPair, service: str, *words: str, more: Mapping[str, str] | None = None
+    servers: ServerPair,
+    service: str,
+    *words: str,
+    more: Mapping[str, str] | None = None,
+    input_: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs an operator's command of a service to its end."""
+    """Runs an operator's command of a service to its end; `input_` is what it reads."""
     return subprocess.run(
         [sys.executable, "-m", f"services.{service}", *words],
         env=servers.environment(service, port=1, more=more),
         cwd=ROOT,
         capture_output=True,
         text=True,
+        input=input_,
         timeout=60,
         check=False,
     )

@@ -46,7 +46,8 @@ def test_every_operation_says_who_may_call_and_nothing_internal_is_one(service: 
     document = json.loads(document_file(service).read_bytes())
     assert document["paths"]
     # Of the paths of billing, the gateway answers those that need the directory or the live feed.
-    prefixes = ("directory-", "usage-", "billing-") if service == "gateway" else f"{service}-"
+    several = {"gateway": ("directory-", "usage-", "billing-"), "subscriptions": ("subscriptions-", "store-")}
+    prefixes = several.get(service, (f"{service}-",))
     for path, methods in document["paths"].items():
         assert path.startswith("/api/")
         for method, described in methods.items():

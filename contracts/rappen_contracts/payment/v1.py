@@ -58,7 +58,7 @@ class PaymentRefunded(Contract):
 
     `amount` is what went back, in the currency of the payment, of which `reference` is the business identity and
     `paid_at` the time, as in `payment.succeeded`. `refund_id` is the identity of the refund or dispute: it takes back
-    once, however often it is reported.
+    once, however often it is reported. `recharge_id` names the recharge whose payment it was.
     """
 
     mandate_id: Identifier
@@ -73,4 +73,5 @@ class PaymentRefunded(Contract):
     refunded_at: Timestamp
     created_by_user_id: Identifier | None = None
     description: Text | None = None
+    recharge_id: EventId | None = None
     cause: Text

@@ -171,7 +171,8 @@ class StripeSubscription(Contract):
 
 
 class StripeInvoice(Contract):
-    """An invoice of a subscription as Stripe had it when it was fetched; period and `attempts` are those of then.
+    """An invoice of a subscription as Stripe had it when it was fetched; the period is the one that its lines charge
+    for, null where they do not say one.
 
     `billing_reason` is Stripe's word; only `subscription_create` and `subscription_cycle` begin a period.
     """

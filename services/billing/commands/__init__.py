@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from services.billing.commands import audit, ensure, explain, prices, rerate, reverse, unpriced, vat
+from services.billing.commands import audit, ensure, explain, payments, prices, rerate, reverse, unpriced, vat
 from services.billing.settings import BillingSettings
 from services.chassis import dead_letters
 
@@ -11,6 +11,7 @@ __all__ = ["COMMANDS"]
 COMMANDS: Mapping[str, Callable[[BillingSettings, Sequence[str]], int]] = {
     "audit": audit.run,
     "dlq": dead_letters.run,
+    "payments": payments.run,
     "prices": prices.run,
     "ensure": ensure.run,
     "explain": explain.run,

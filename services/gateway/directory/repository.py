@@ -4,12 +4,14 @@ A version is drawn while the entry's row is locked, so that for each entry a lat
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from rappen_contracts.directory.v1 import DirectoryRequested
 from services.chassis.database import extend_timeouts
 from services.chassis.requests import LONG_ANSWER_S
 from services.chassis.statements import one_of
@@ -19,7 +21,9 @@ from services.gateway.directory.domain.entries import Kind
 __all__ = [
     "TABLES",
     "accept",
+    "add_user",
     "allow_long_answer",
+    "claim_request",
     "disable",
     "has_key",
     "instance_mandates",
@@ -124,6 +128,28 @@ async def reset_providers(connection: AsyncConnection, mandate_id: str, role: st
     if await _one_or_none(connection, sa.select(table).where(*own).with_for_update()) is None:
         return None
     return await _one(connection, sa.update(table).values(providers=None, **_CHANGE).where(*own).returning(table))
+
+
+async def add_user(connection: AsyncConnection, user_id: str) -> list[Row]:
+    """Enters somebody who is not in the directory yet, by the id alone; returns the new row, none where they are."""
+    table = tables.users
+    new = insert(table).values(id=user_id, enabled=True, version=tables.directory_version.next_value())
+    added = await connection.execute(new.on_conflict_do_nothing(index_elements=[table.c.id]).returning(table))
+    return [dict(row) for row in added.mappings()]
+
+
+async def claim_request(connection: AsyncConnection, request: DirectoryRequested, *, now: datetime) -> bool:
+    """Notes that the request is applied by this transaction; False where it was before."""
+    table = tables.directory_requests
+    claim = insert(table).values(
+        request_id=request.request_id,
+        mandate_id=request.mandate_id,
+        requested_by=request.requested_by,
+        cause=request.cause,
+        applied_at=now,
+    )
+    claimed = await connection.execute(claim.on_conflict_do_nothing(index_elements=[table.c.request_id]))
+    return claimed.rowcount > 0
 
 
 async def missing(connection: AsyncConnection, kind: Kind, ids: Collection[str]) -> set[str]:

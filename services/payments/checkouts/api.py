@@ -15,12 +15,20 @@ from services.chassis.operations import Access, Repeat, operation
 from services.chassis.requests import request_id_of
 from services.chassis.state import of_state
 from services.chassis.validation import Form
-from services.payments.checkouts.bodies import Checkout, CheckoutOptions, Confirmation, Confirmed, Redirect
+from services.payments.checkouts.bodies import (
+    Checkout,
+    CheckoutOptions,
+    Confirmation,
+    Confirmed,
+    Redirect,
+    ReturnPage,
+)
 from services.payments.checkouts.confirm_checkout import ConfirmCheckout
-from services.payments.checkouts.create_checkout import CURRENCY, CreateCheckout, TopUpOrder
-from services.payments.checkouts.domain import Payment
+from services.payments.checkouts.create_checkout import CURRENCY, CheckoutOrder, CreateCheckout
+from services.payments.checkouts.domain import SETUP, Payment
+from services.payments.checkouts.open_portal import OpenPortal
 
-__all__ = ["CheckoutContext", "api"]
+__all__ = ["CheckoutContext", "api", "methods"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,7 @@ class CheckoutContext:
 
     create: CreateCheckout
     confirm: ConfirmCheckout
+    open_portal: OpenPortal
     # CHF that can be topped up.
     amounts: Collection[Decimal]
 
@@ -46,6 +55,7 @@ IdempotencyKey = Annotated[
 ]
 
 api = APIRouter(prefix="/api/billing/checkout", route_class=ExactJsonRoute)
+methods = APIRouter(prefix="/api/payments", route_class=ExactJsonRoute)
 
 
 async def _require_admin(mandate_id: MandateId, caller: CurrentCaller) -> None:
@@ -89,7 +99,7 @@ async def post_create(
     body: Checkout,
     idempotency_key: Annotated[IdempotencyKey | None, Header(include_in_schema=False)] = None,
 ) -> dict[str, str]:
-    order = TopUpOrder(
+    order = CheckoutOrder(
         mandate_id=mandate_id,
         user_id=body.user_id,
         amount=body.amount,
@@ -97,8 +107,63 @@ async def post_create(
         created_by_user_id=caller.user_id,
         language=caller.language,
         idempotency_key=idempotency_key,
+        save_method=body.save_payment_method,
     )
     return {"redirectUrl": await context.create(order)}
+
+
+@methods.post(
+    "/setup/{mandateId}",
+    dependencies=[Depends(_require_admin)],
+    **operation(
+        "payments-set-up-method",
+        "Save a payment method for automatic recharges; its owner goes to the answered address.",
+        access=Access.MANDATE_ADMIN,
+        limit=10,
+        repeat=Repeat.KEY,
+        answer=Redirect,
+        refuses=(400, 404, 409, 413, 415, 422),
+    ),
+)
+async def post_setup(
+    context: Context,
+    caller: CurrentCaller,
+    mandate_id: MandateId,
+    body: ReturnPage,
+    idempotency_key: Annotated[IdempotencyKey | None, Header(include_in_schema=False)] = None,
+) -> dict[str, str]:
+    order = CheckoutOrder(
+        mandate_id=mandate_id,
+        user_id=None,
+        amount=Decimal(0),
+        return_url=body.return_url,
+        created_by_user_id=caller.user_id,
+        language=caller.language,
+        idempotency_key=idempotency_key,
+        purpose=SETUP,
+    )
+    return {"redirectUrl": await context.create(order)}
+
+
+@methods.post(
+    "/portal/{mandateId}",
+    dependencies=[Depends(_require_admin)],
+    **operation(
+        "payments-open-portal",
+        "The page on which a mandate's payment methods, invoices and subscription are managed.",
+        access=Access.MANDATE_ADMIN,
+        limit=10,
+        # Each is an address of its own to the same page.
+        repeat=Repeat.SAME,
+        answer=Redirect,
+        refuses=(400, 404, 413, 415, 422),
+    ),
+)
+async def post_portal(
+    context: Context, caller: CurrentCaller, mandate_id: MandateId, body: ReturnPage
+) -> dict[str, str]:
+    address = await context.open_portal(mandate_id, return_url=body.return_url, language=caller.language)
+    return {"redirectUrl": address}
 
 
 @api.post(

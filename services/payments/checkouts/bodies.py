@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 from rappen_contracts.types import Money
 from services.chassis.bodies import Amount, AnswerBody, RequestBody, exact_number
 
-__all__ = ["Checkout", "CheckoutOptions", "Confirmation", "Confirmed", "Redirect"]
+__all__ = ["Checkout", "CheckoutOptions", "Confirmation", "Confirmed", "Redirect", "ReturnPage"]
 
 INTEGER_DIGITS_MAX = 14
 NUMBER_END = 10**INTEGER_DIGITS_MAX
@@ -32,6 +32,15 @@ class Checkout(RequestBody):
 
     user_id: Identifier | None = None
     amount: Number
+    # Judged later, with an error of its own.
+    return_url: str
+    # Whether the method it is paid by is kept for automatic recharges.
+    save_payment_method: bool = False
+
+
+class ReturnPage(RequestBody):
+    """The page to come back to."""
+
     # Judged later, with an error of its own.
     return_url: str
 

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from rappen_contracts.types import AMOUNT_END, CURRENCIES, TIME_START
-from services.payments.stripe.objects import CheckoutSession
+from services.payments.stripe.objects import CheckoutSession, PaymentIntent
 
 __all__ = [
     "PAYMENT_TEXT",
+    "RECHARGE",
+    "SETUP",
+    "TOP_UP",
     "TOP_UP_TEXT",
     "Checkout",
     "CheckoutState",
@@ -23,6 +27,7 @@ __all__ = [
     "ReceivedPayment",
     "advanced",
     "observed_state",
+    "received_of_intent",
     "received_payment",
     "session_id_is_valid",
 ]
@@ -32,12 +37,17 @@ PAYMENT_TEXT: Mapping[str, str] = {"en": "Stripe payment", "de": "Stripe-Zahlung
 # What is bought, on Stripe's page.
 TOP_UP_TEXT: Mapping[str, str] = {"en": "Credit top-up", "de": "Guthaben-Aufladung"}
 
+# The purposes of checkouts.
+TOP_UP: Final = "top_up"
+RECHARGE: Final = "recharge"
+SETUP: Final = "setup"
+
 PAID = "paid"
 _SUCCEEDED = "succeeded"
 # An intent of a completed session that stands here will not be paid any more: the bank has said no.
 _FAILED_INTENTS = frozenset(("requires_payment_method", "canceled"))
 
-_SESSION_ID = re.compile(r"cs_(?:test|live)_[A-Za-z0-9]{1,200}", re.ASCII)
+_SESSION_ID = re.compile(r"cs_(?:test|live)_[A-Za-z0-9]{1,500}", re.ASCII)
 
 
 class CheckoutState(StrEnum):
@@ -82,11 +92,15 @@ class Checkout:
     state: str
     created_at: datetime
     updated_at: datetime
+    # Of a recharge that somebody has to confirm in person.
+    recharge_id: UUID | None = None
+    save_method: bool = False
+    stripe_customer_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """A row of payments."""
+    """A row of payments; `reference` is the business identity by which others know it."""
 
     event_id: UUID
     reason: str
@@ -104,6 +118,9 @@ class Payment:
     cause: str
     paid_at: datetime
     recorded_at: datetime
+    reference: str = ""
+    description: str | None = None
+    recharge_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +150,11 @@ def received_payment(session: CheckoutSession) -> ReceivedPayment | None:
     intent = session.payment_intent
     if intent is None:
         return ReceivedPayment(session.amount_total, session.currency, None, session.created_at)
+    return received_of_intent(intent)
+
+
+def received_of_intent(intent: PaymentIntent) -> ReceivedPayment | None:
+    """The money of a payment intent, or None while there is none."""
     if intent.status != _SUCCEEDED:
         return None
     return ReceivedPayment(intent.amount_received, intent.currency, intent.id, intent.paid_at)
@@ -140,7 +162,9 @@ def received_payment(session: CheckoutSession) -> ReceivedPayment | None:
 
 def observed_state(session: CheckoutSession) -> CheckoutState:
     """The state that the session shows."""
-    if received_payment(session) is not None or session.payment_status == "no_payment_required":
+    # A session that asks for no money says so from its beginning on.
+    nothing_to_pay = session.payment_status == "no_payment_required" and session.status == "complete"
+    if received_payment(session) is not None or nothing_to_pay:
         return CheckoutState.PAID
     if session.status == "expired":
         return CheckoutState.EXPIRED

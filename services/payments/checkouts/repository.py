@@ -1,6 +1,6 @@
 """Checkouts and the payments of them, each statement in the caller's transaction."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ __all__ = [
     "find_checkout",
     "lock_checkout",
     "renew_stripe_attempt",
+    "save_checkout_customer",
     "save_session",
     "save_state",
 ]
@@ -83,6 +84,18 @@ async def save_session(
         .where(checkouts.c.id == checkout_id)
         .values(stripe_session_id=session_id, redirect_url=url, updated_at=now)
     )
+
+
+async def save_checkout_customer(connection: AsyncConnection, checkout: Checkout, customer_id: str) -> Checkout:
+    """Notes whose method the checkout saves; gives the checkout with the one that holds."""
+    first = sa.func.coalesce(checkouts.c.stripe_customer_id, customer_id)
+    saved = await connection.execute(
+        sa.update(checkouts)
+        .where(checkouts.c.id == checkout.id)
+        .values(stripe_customer_id=first)
+        .returning(checkouts.c.stripe_customer_id)
+    )
+    return replace(checkout, stripe_customer_id=saved.scalar_one())
 
 
 async def renew_stripe_attempt(connection: AsyncConnection, checkout: Checkout) -> None:

@@ -6,17 +6,16 @@ from decimal import Decimal
 from typing import Literal, Self, cast
 from uuid import UUID, uuid5
 
-from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rappen_contracts.payment.v1 import PaymentSucceeded
-from rappen_contracts.registry import PAYMENT_SUCCEEDED_V1
+from rappen_contracts.payment.v1 import PaymentFailed
+from rappen_contracts.registry import PAYMENT_FAILED_V1
 from rappen_contracts.types import NonNegativeMoney
-from services.chassis.logging import get_logger
 from services.chassis.outbox import OutboxRow, append_outbox, outbox_row
 from services.chassis.validation import say
 from services.payments.checkouts.domain import (
     PAYMENT_TEXT,
+    SETUP,
     Checkout,
     CheckoutState,
     Payment,
@@ -26,8 +25,9 @@ from services.payments.checkouts.domain import (
     received_payment,
     session_id_is_valid,
 )
-from services.payments.checkouts.errors import PaymentNotPlaceable
-from services.payments.checkouts.repository import add_payment, lock_checkout, save_state
+from services.payments.checkouts.record_payment import record_payment, report_payment
+from services.payments.checkouts.repository import lock_checkout, save_state
+from services.payments.customers.repository import save_method
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.objects import CheckoutSession
@@ -36,12 +36,6 @@ __all__ = ["ObservedSession", "Settlement"]
 
 # Event ids are derived from the session's id, so that a payment has one id whether webhook or confirm settles it.
 _NAMESPACE = UUID("6f0d1c36-52d5-5c0b-9f5e-6d3f6f6e0a11")
-
-# Labels are from bounded sets, never a tenant.
-PAYMENTS_CREDITED = Counter("rappen_payments_credited_total", "Payments published.", ["reason"])
-AMOUNT_MISMATCHES = Counter("rappen_payments_amount_mismatches_total", "Payments of another amount than asked for.")
-
-_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +46,21 @@ class Settlement:
     state: CheckoutState
     credited: bool
     payment: Payment | None
+    method_saved: bool = False
 
     @property
     def outcome(self) -> str:
         """In one word: what became of the money, else the state."""
+        if self.method_saved and self.payment is None:
+            return "METHOD_SAVED"
         if self.payment is not None:
             return "CREDITED" if self.credited else "ALREADY_CREDITED"
         return "NOTHING_PAID" if self.state is CheckoutState.PAID else self.state.value
 
     def report(self) -> None:
         """Counts and logs what was credited; called after the commit."""
-        payment = self.payment
-        if payment is None or not self.credited:
-            return
-        PAYMENTS_CREDITED.labels(payment.reason).inc()
-        if payment.mismatch:
-            AMOUNT_MISMATCHES.inc()
-            _log.error(
-                "payment differs from what was asked for",
-                session_id=payment.stripe_session_id,
-                paid=str(payment.amount),
-                paid_currency=payment.currency,
-                requested=str(payment.requested_amount),
-                requested_currency=payment.requested_currency,
-            )
+        if self.payment is not None and self.credited:
+            report_payment(self.payment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +93,29 @@ class ObservedSession:
         payment, credited = None, False
         if received is not None and received.amount > 0:
             new = _payment(checkout, session, received, cause=cause, now=now)
-            recorded = await add_payment(connection, new)
-            payment, credited = recorded or new, recorded is None
-            if credited:
-                description = say(PAYMENT_TEXT, checkout.language)
-                event = _payment_succeeded(new, reference=session.id, description=description)
-                await append_outbox(connection, [event])
+            payment, credited = await record_payment(connection, new)
         state = advanced(CheckoutState(checkout.state), observed_state(session))
         if state != checkout.state or checkout.stripe_session_id is None:
             await save_state(connection, checkout.id, state=state, session_id=session.id, now=now)
-        return Settlement(checkout, state, credited, payment)
+        if state is CheckoutState.FAILED and state != checkout.state and checkout.purpose != SETUP:
+            await append_outbox(connection, [_payment_failed(checkout, session, cause=cause, now=now)])
+        saved = await _save_method(connection, session, now)
+        return Settlement(checkout, state, credited, payment, method_saved=saved)
+
+
+async def _save_method(connection: AsyncConnection, session: CheckoutSession, now: datetime) -> bool:
+    """Keeps the method of a session that was to save one, once it is the customer's."""
+    intent, method_id = session.payment_intent, session.setup_method_id
+    if intent is not None and intent.saves_method and received_payment(session) is not None:
+        method_id = intent.method_id
+    if session.customer_id is None or method_id is None:
+        return False
+    return await save_method(connection, session.customer_id, method_id, now)
 
 
 def _payment(
     checkout: Checkout, session: CheckoutSession, received: ReceivedPayment, *, cause: str, now: datetime
 ) -> Payment:
-    if not received.can_be_published:
-        raise PaymentNotPlaceable
     asked: tuple[Decimal, str] = (checkout.amount, checkout.currency)
     return Payment(
         event_id=uuid5(_NAMESPACE, session.id),
@@ -144,27 +135,27 @@ def _payment(
         # Stripe's clock may be ahead of ours; no reader takes an event from the future.
         paid_at=min(received.paid_at, now),
         recorded_at=now,
+        reference=session.id,
+        description=say(PAYMENT_TEXT, checkout.language),
+        recharge_id=checkout.recharge_id,
     )
 
 
-def _payment_succeeded(payment: Payment, *, reference: str, description: str) -> OutboxRow:
-    """The outbox row of money that arrived; one payment always has one event id."""
-    requested = None
-    if payment.requested_amount is not None and payment.requested_currency is not None:
-        requested = NonNegativeMoney(amount=payment.requested_amount, currency=payment.requested_currency)
-    data = PaymentSucceeded(
-        mandate_id=payment.mandate_id,
-        user_id=payment.user_id,
-        amount=NonNegativeMoney(amount=payment.amount, currency=payment.currency),
-        requested_amount=requested,
-        reason=cast(Literal["top_up", "recharge", "invoice", "subscription"], payment.reason),
-        reference=reference,
-        stripe_payment_intent_id=payment.stripe_payment_intent_id,
-        paid_at=payment.paid_at,
-        created_by_user_id=payment.created_by_user_id,
-        description=description,
-        cause=payment.cause,
+def _payment_failed(checkout: Checkout, session: CheckoutSession, *, cause: str, now: datetime) -> OutboxRow:
+    """The outbox row of a payment that was on its way and did not arrive."""
+    intent = session.payment_intent
+    data = PaymentFailed(
+        mandate_id=checkout.mandate_id,
+        user_id=checkout.user_id,
+        amount=NonNegativeMoney(amount=checkout.amount, currency=checkout.currency),
+        reason=cast(Literal["top_up", "recharge"], checkout.purpose),
+        outcome="declined",
+        reference=session.id,
+        recharge_id=checkout.recharge_id,
+        stripe_payment_intent_id=None if intent is None else intent.id,
+        decline_code=None if intent is None else intent.decline_code,
+        failed_at=now,
+        cause=cause,
     )
-    return outbox_row(
-        PAYMENT_SUCCEEDED_V1, data, event_id=payment.event_id, occurred_at=payment.paid_at, key=payment.mandate_id
-    )
+    event_id = uuid5(_NAMESPACE, f"{session.id}/failed")
+    return outbox_row(PAYMENT_FAILED_V1, data, event_id=event_id, occurred_at=now, key=checkout.mandate_id)

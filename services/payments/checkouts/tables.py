@@ -41,6 +41,11 @@ checkouts = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("created_at", _Time, nullable=False),
     sa.Column("updated_at", _Time, nullable=False),
+    # The recharge that is confirmed in person by it.
+    sa.Column("recharge_id", sa.Uuid),
+    # Whether the method it is paid by is kept for recharges, and whose it then is.
+    sa.Column("save_method", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("stripe_customer_id", _Id),
     sa.UniqueConstraint("created_by_user_id", "purpose", "idempotency_key"),
     sa.CheckConstraint("state IN ('OPEN', 'WAITING', 'EXPIRED', 'FAILED', 'PAID')", name="state"),
 )
@@ -66,5 +71,10 @@ payments = sa.Table(
     sa.Column("cause", sa.Text, nullable=False),
     sa.Column("paid_at", _Time, nullable=False),
     sa.Column("recorded_at", _Time, nullable=False),
+    # The business identity that was published, and what the payment is called there.
+    sa.Column("reference", _Id, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("recharge_id", sa.Uuid),
     sa.CheckConstraint("amount > 0", name="amount"),
+    sa.Index("ix_payments_mandate_id", "mandate_id", "recorded_at"),
 )

@@ -5,11 +5,8 @@ kind of object has the same class.
 """
 
 import random
-from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Final, Protocol, Self
-
-from sqlalchemy.ext.asyncio import AsyncConnection
+from datetime import timedelta
+from typing import Final
 
 from services.chassis.clock import Clock
 from services.chassis.database import Database, is_transient
@@ -17,52 +14,25 @@ from services.chassis.faults import FaultPoints
 from services.chassis.logging import get_logger
 from services.chassis.problems import Problem
 from services.payments.checkouts.errors import PaymentNotPlaceable
-from services.payments.checkouts.settle_checkout import ObservedSession
 from services.payments.inbox.domain import StoredEvent
+from services.payments.inbox.event_types import Effect, fetch_for
 from services.payments.inbox.metrics import EVENTS_FAILED, EVENTS_PROCESSED
 from services.payments.inbox.repository import claim_events, mark_processed, postpone_event
 from services.payments.stripe.gateway import StripeGateway
+from services.payments.subscriptions.errors import FetchedTooEarly
+from services.payments.subscriptions.repository import next_observation
 
-__all__ = ["EVENT_TYPES", "Effect", "ObservedObject", "ProcessEvents"]
+__all__ = ["ProcessEvents"]
 
 # How long an event stays with a worker that does not answer, by the platform's time like all times of an event. Two
 # that overlap, as when that time is moved, do no harm, only double work.
 LEASE: Final = timedelta(seconds=15)
 BACK_OFF_S: Final = 1.0
 BACK_OFF_S_MAX: Final = 300.0
+# Times that an object is fetched because another worker has told of it meanwhile, before it waits.
+FETCHES_MAX: Final = 5
 
 _log = get_logger(__name__)
-
-
-class Effect(Protocol):
-    """What an object has done to our books."""
-
-    @property
-    def outcome(self) -> str:
-        """The word that is stored with the event and counted."""
-
-    def report(self) -> None:
-        """Counts and logs it; called after the commit."""
-
-
-class ObservedObject(Protocol):
-    """An object as Stripe has it now."""
-
-    @classmethod
-    async def fetch(cls, stripe: StripeGateway, object_id: str) -> Self | None:
-        """Gets it from Stripe, before any transaction; None when there is none of that id."""
-
-    async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> Effect | None:
-        """Brings our books to it in the caller's transaction; None when it is not ours. Repeats change nothing."""
-
-
-# The types of Stripe's events that something listens to, each with the class of the object that it is about.
-EVENT_TYPES: Mapping[str, type[ObservedObject]] = {
-    "checkout.session.completed": ObservedSession,
-    "checkout.session.async_payment_succeeded": ObservedSession,
-    "checkout.session.async_payment_failed": ObservedSession,
-    "checkout.session.expired": ObservedSession,
-}
 
 
 class ProcessEvents:
@@ -92,12 +62,23 @@ class ProcessEvents:
                 effect.report()
 
     async def _processed(self, event: StoredEvent) -> tuple[str, Effect | None]:
-        kind = EVENT_TYPES.get(event.type)
-        observed = await kind.fetch(self._stripe, event.object_id) if kind and event.object_id else None
+        for _ in range(1, FETCHES_MAX):
+            try:
+                return await self._fetched_and_applied(event)
+            except FetchedTooEarly:
+                continue
+        return await self._fetched_and_applied(event)
+
+    async def _fetched_and_applied(self, event: StoredEvent) -> tuple[str, Effect | None]:
+        fetch, observed = fetch_for(event.type), None
+        if fetch is not None and event.object_id is not None:
+            async with self._database.reading() as connection:
+                number = await next_observation(connection)
+            observed = await fetch(self._stripe, event.object_id, number)
         now = self._clock()
         async with self._database.transaction() as connection:
             effect = None if observed is None else await observed.apply(connection, cause=event.event_id, now=now)
-            without_effect = "IGNORED" if kind is None else "NOT_OURS"
+            without_effect = "IGNORED" if fetch is None else "NOT_OURS"
             outcome = without_effect if effect is None else effect.outcome
             await mark_processed(connection, event.event_id, outcome=outcome, now=now)
             self._faults.reach("payments_before_commit")

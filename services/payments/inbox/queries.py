@@ -7,13 +7,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.inbox.tables import webhook_events
 
-__all__ = ["count_waiting_events", "list_events"]
+__all__ = ["count_waiting_events", "find_event", "list_events"]
 
 
 async def count_waiting_events(connection: AsyncConnection) -> int:
     """How many stored events are not processed yet."""
     query = sa.select(sa.func.count()).select_from(webhook_events).where(webhook_events.c.processed_at.is_(None))
     return (await connection.execute(query)).scalar_one()
+
+
+async def find_event(connection: AsyncConnection, event_id: str) -> dict[str, Any] | None:
+    """One event with its payload."""
+    row = (await connection.execute(sa.select(webhook_events).where(webhook_events.c.event_id == event_id))).mappings()
+    found = row.first()
+    return None if found is None else dict(found)
 
 
 async def list_events(connection: AsyncConnection, *, unfinished: bool, limit: int) -> list[dict[str, Any]]:

@@ -54,9 +54,19 @@ class StripeObjectUnknown(StripeRefused):
 
 
 class StripeDeclined(Problem):
-    """The payment method was declined."""
+    """The payment method was declined; `decline_code` is Stripe's word for why, `intent_id` the payment."""
 
     status = 402
     code = "PAYMENT_DECLINED"
     title = "Payment declined"
     texts = both("The payment was declined.", "Die Zahlung wurde abgelehnt.")
+
+    def __init__(self, *, decline_code: str | None = None, intent_id: str | None = None) -> None:
+        super().__init__()
+        self.decline_code = decline_code
+        self.intent_id = intent_id
+
+    @property
+    def needs_authentication(self) -> bool:
+        """Whether the payer has to confirm the payment in person, after which it can succeed."""
+        return self.decline_code in ("authentication_required", "authentication_not_handled")

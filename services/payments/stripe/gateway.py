@@ -4,11 +4,11 @@ of ours.
 Nothing of Stripe's own texts leaves this file: they can hold what a payer typed.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from uuid import UUID
 
 import stripe
@@ -24,13 +24,14 @@ from services.payments.stripe.errors import (
     StripeRefused,
     StripeUnavailable,
 )
+from services.payments.stripe.json_values import id_of, metadata_of
 from services.payments.stripe.objects import CheckoutSession, OpenedSession, PaymentIntent
 
 if TYPE_CHECKING:
     from stripe.checkout import SessionService
     from stripe.params.checkout import SessionCreateParams
 
-__all__ = ["StripeGateway", "TopUp", "from_minor", "to_minor"]
+__all__ = ["StripeGateway", "TopUp", "from_minor", "payment_intent", "to_minor"]
 
 # Requests and answers have the shape of this version, whatever the account's own default is.
 API_VERSION: Final = "2026-10-28.endive"
@@ -61,6 +62,8 @@ class TopUp:
     language: str
     success_url: str
     cancel_url: str
+    # Whose method is saved by the payment; None where none is.
+    customer_id: str | None = None
 
 
 class StripeGateway:
@@ -102,14 +105,36 @@ class StripeGateway:
 
     async def checkout_session(self, session_id: str) -> CheckoutSession:
         """The session as Stripe has it now, with its payment; raises StripeObjectUnknown."""
-        session = await _answer(self._sessions.retrieve_async(session_id, {"expand": ["payment_intent.latest_charge"]}))
+        session = await _answer(
+            self._sessions.retrieve_async(session_id, {"expand": ["payment_intent.latest_charge", "setup_intent"]})
+        )
         return _session(session.to_dict(for_json=True))
+
+    async def ask(self, call: Callable[[Any], Awaitable[Any]]) -> dict[str, Any]:
+        """Makes one call of the client's, as `lambda v1: v1.customers.create_async(params, options)`; gives the JSON of
+        the object that Stripe answers."""
+        answer = await _answer(call(self._v1))
+        return cast("dict[str, Any]", answer.to_dict(for_json=True))
+
+    async def ask_list(self, call: Callable[[Any], Awaitable[Any]]) -> list[dict[str, Any]]:
+        """The same for a call that lists: every object of every page, newest first as Stripe lists them."""
+        page = await _answer(call(self._v1))
+        found: list[dict[str, Any]] = []
+        while True:
+            found += [each.to_dict(for_json=True) for each in page.data]
+            if not page.has_more:
+                return found
+            page = await _answer(page.next_page_async())
+
+    @property
+    def _v1(self) -> Any:
+        if self._client is None:
+            raise StripeNotConfigured
+        return self._client.v1
 
     @property
     def _sessions(self) -> "SessionService":
-        if self._client is None:
-            raise StripeNotConfigured
-        return self._client.v1.checkout.sessions
+        return cast("SessionService", self._v1.checkout.sessions)
 
 
 def _top_up_params(top_up: TopUp) -> "SessionCreateParams":
@@ -118,7 +143,10 @@ def _top_up_params(top_up: TopUp) -> "SessionCreateParams":
     metadata = {"mandateId": top_up.mandate_id, "checkoutId": str(top_up.checkout_id)}
     if top_up.user_id is not None:
         metadata["userId"] = top_up.user_id
-    return {
+    saving: dict[str, Any] = {}
+    if top_up.customer_id is not None:
+        saving = {"setup_future_usage": "off_session"}
+    params: SessionCreateParams = {
         "mode": "payment",
         "client_reference_id": str(top_up.checkout_id),
         "line_items": [
@@ -132,15 +160,18 @@ def _top_up_params(top_up: TopUp) -> "SessionCreateParams":
             }
         ],
         "metadata": metadata,
-        "payment_intent_data": {"description": top_up.description, "metadata": metadata},
+        "payment_intent_data": cast("Any", {"description": top_up.description, "metadata": metadata, **saving}),
         "locale": "de" if top_up.language == "de" else "en",
         "success_url": top_up.success_url,
         "cancel_url": top_up.cancel_url,
     }
+    if top_up.customer_id is not None:
+        params["customer"] = top_up.customer_id
+    return params
 
 
 def _session(session: dict[str, Any]) -> CheckoutSession:
-    intent = session.get("payment_intent")
+    intent, setup = session.get("payment_intent"), session.get("setup_intent")
     currency = (session.get("currency") or "").upper()
     return CheckoutSession(
         id=session["id"],
@@ -150,11 +181,17 @@ def _session(session: dict[str, Any]) -> CheckoutSession:
         currency=currency,
         client_reference_id=session.get("client_reference_id"),
         created_at=_time(session["created"]),
-        payment_intent=_payment_intent(intent) if isinstance(intent, dict) else None,
+        mode=session.get("mode") or "payment",
+        payment_intent=payment_intent(intent) if isinstance(intent, dict) else None,
+        customer_id=id_of(session.get("customer")),
+        subscription_id=id_of(session.get("subscription")),
+        setup_method_id=id_of(setup.get("payment_method")) if isinstance(setup, dict) else None,
+        metadata=metadata_of(session),
     )
 
 
-def _payment_intent(intent: dict[str, Any]) -> PaymentIntent:
+def payment_intent(intent: dict[str, Any]) -> PaymentIntent:
+    """A payment intent from its JSON; the time of its charge is known where that is expanded."""
     charge = intent.get("latest_charge")
     currency = intent["currency"].upper()
     return PaymentIntent(
@@ -163,7 +200,19 @@ def _payment_intent(intent: dict[str, Any]) -> PaymentIntent:
         amount_received=from_minor(intent["amount_received"], currency),
         currency=currency,
         paid_at=_time(charge["created"] if isinstance(charge, dict) else intent["created"]),
+        customer_id=id_of(intent.get("customer")),
+        method_id=id_of(intent.get("payment_method")),
+        saves_method=intent.get("setup_future_usage") == "off_session",
+        decline_code=_decline_code(intent.get("last_payment_error")),
+        metadata=metadata_of(intent),
     )
+
+
+def _decline_code(error: object) -> str | None:
+    if not isinstance(error, dict):
+        return None
+    code = error.get("decline_code") or error.get("code")
+    return code if isinstance(code, str) else None
 
 
 def _time(seconds: int) -> datetime:
@@ -211,9 +260,18 @@ def _translated(error: stripe.StripeError) -> Problem:
     return problem
 
 
+def _declined(error: stripe.CardError) -> StripeDeclined:
+    about = error.error.to_dict(for_json=True) if error.error is not None else {}
+    # The codes are Stripe's own words; its sentences stay here.
+    return StripeDeclined(
+        decline_code=error.code if error.code != "card_declined" else about.get("decline_code") or error.code,
+        intent_id=id_of(about.get("payment_intent")),
+    )
+
+
 def _problem(error: stripe.StripeError) -> Problem:
     if isinstance(error, stripe.CardError):
-        return StripeDeclined()
+        return _declined(error)
     if error.http_status == 404 or error.code == "resource_missing":
         return StripeObjectUnknown()
     if error.http_status == 409:

@@ -1,8 +1,19 @@
-"""Keeps this service's copy of the directory: mandates, memberships and feature instances."""
+"""Keeps this service's copy of the directory: mandates, user names, memberships, feature instances and accesses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
 
-from rappen_contracts.directory.v1 import DirectoryChanged, FeatureInstance, Mandate, Membership
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rappen_contracts.directory.v1 import (
+    DirectoryChanged,
+    FeatureAccess,
+    FeatureInstance,
+    Mandate,
+    Membership,
+    User,
+)
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
 from services.chassis.database import Database
@@ -16,20 +27,29 @@ __all__ = ["GROUP", "TOPIC", "ApplyDirectory"]
 GROUP = "subscriptions"
 TOPIC = "directory.changed"
 
-# Users, accesses and permissions are of no use here.
+# Permissions are of no use here.
 _REPLICAS: Mapping[type, Replica] = {
     Mandate: Replica(tables.directory_mandates),
+    User: Replica(tables.directory_users),
     Membership: Replica(tables.directory_members),
     FeatureInstance: Replica(tables.directory_feature_instances),
+    FeatureAccess: Replica(tables.directory_feature_access),
 }
+
+
+class Followed(Protocol):
+    """Told, in the same transaction, of which mandates something has changed."""
+
+    async def __call__(self, connection: AsyncConnection, mandate_ids: Collection[str], *, now: datetime) -> None: ...
 
 
 class ApplyDirectory:
     """Handler of directory.changed: what is older than what is known changes nothing, so repeats are harmless."""
 
-    def __init__(self, database: Database, *, clock: Clock) -> None:
+    def __init__(self, database: Database, *, clock: Clock, followed: Followed) -> None:
         self._database = database
         self._clock = clock
+        self._followed = followed
 
     async def __call__(self, events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
         """Settles a batch in one transaction."""
@@ -45,6 +65,9 @@ class ApplyDirectory:
             for kind, replica in _REPLICAS.items():
                 entries = [(change.entry, change.version) for change in changes if isinstance(change.entry, kind)]
                 await replica.write_all(connection, entries)
+            if changes:
+                mandates = {change.mandate_id for change in changes if change.mandate_id is not None}
+                await self._followed(connection, mandates, now=self._clock())
             await quarantine(connection, rejected, group=GROUP, now=self._clock())
         EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) + len(refused) - len(rejected))
         return rejected

@@ -1,4 +1,4 @@
-"""GET and POST /api/subscriptions/{mandateId}."""
+"""A mandate's subscription: what it is, starting or changing a plan, cancelling and resuming."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -18,9 +18,11 @@ from services.chassis.requests import request_id_of
 from services.chassis.state import of_state
 from services.subscriptions.directory.queries import require_known
 from services.subscriptions.lifecycle.bodies import Started, StartSubscription, SubscriptionAnswer
+from services.subscriptions.lifecycle.change_end import ChangeEnd
 from services.subscriptions.lifecycle.domain import Subscription
 from services.subscriptions.lifecycle.queries import MandateView, view_of_mandate
-from services.subscriptions.lifecycle.start_plan import start_plan
+from services.subscriptions.lifecycle.start_checkout import CheckoutOrder, StartCheckout
+from services.subscriptions.lifecycle.start_plan import require_startable, start_plan
 from services.subscriptions.plans.catalogue import Catalogue
 
 __all__ = ["LifecycleContext", "api"]
@@ -37,6 +39,8 @@ class LifecycleContext:
     catalogue: Catalogue
     consumer_progress: ConsumerProgress
     clock: Clock
+    start_checkout: StartCheckout
+    change_end: ChangeEnd
 
 
 Context = Annotated[LifecycleContext, of_state("lifecycle")]
@@ -96,19 +100,66 @@ async def post_subscription(
     request: Request,
     key: IdempotencyKey = None,
 ) -> ExactJsonResponse:
-    await start_plan(
-        context.database,
-        context.catalogue,
-        caller=caller,
-        mandate_id=mandate_id,
-        plan_key=body.plan_key,
-        subscription_id=_subscription_id(mandate_id, caller, key),
-        cause=request_id_of(request),
-        now=context.clock(),
-    )
-    await context.consumer_progress.caught_up(TOPIC)
+    plan = require_startable(context.catalogue, caller, mandate_id, body.plan_key)
+    subscription_id, cause = _subscription_id(mandate_id, caller, key), request_id_of(request)
+    redirect_url = None
+    if plan.requires_stripe:
+        order = CheckoutOrder(caller, mandate_id, plan, subscription_id, body.return_url, cause)
+        redirect_url = await context.start_checkout(order)
+    else:
+        await start_plan(
+            context.database,
+            context.catalogue,
+            caller=caller,
+            mandate_id=mandate_id,
+            plan_key=plan.key,
+            subscription_id=subscription_id,
+            cause=cause,
+            now=context.clock(),
+        )
+        await context.consumer_progress.caught_up(TOPIC)
     view = await view_of_mandate(context.database, caller, mandate_id)
-    return ExactJsonResponse({"redirectUrl": None, "subscription": _form(view)})
+    return ExactJsonResponse({"redirectUrl": redirect_url, "subscription": _form(view)})
+
+
+@api.post(
+    "/{mandateId}/cancel",
+    dependencies=[Depends(_require_admin)],
+    **operation(
+        "subscriptions-cancel",
+        "Let the subscription end with its period.",
+        access=Access.MANDATE_ADMIN,
+        limit=CHANGES_PER_MINUTE,
+        repeat=Repeat.SAME,
+        answer=SubscriptionAnswer,
+        refuses=(404, 409, 422),
+    ),
+)
+async def post_cancel(
+    context: Context, caller: CurrentCaller, mandate_id: MandateId, request: Request
+) -> ExactJsonResponse:
+    await context.change_end.cancel(caller, mandate_id, cause=request_id_of(request))
+    return ExactJsonResponse(_form(await view_of_mandate(context.database, caller, mandate_id)))
+
+
+@api.post(
+    "/{mandateId}/resume",
+    dependencies=[Depends(_require_admin)],
+    **operation(
+        "subscriptions-resume",
+        "Take back that the subscription is to end.",
+        access=Access.MANDATE_ADMIN,
+        limit=CHANGES_PER_MINUTE,
+        repeat=Repeat.SAME,
+        answer=SubscriptionAnswer,
+        refuses=(404, 409, 422),
+    ),
+)
+async def post_resume(
+    context: Context, caller: CurrentCaller, mandate_id: MandateId, request: Request
+) -> ExactJsonResponse:
+    await context.change_end.resume(caller, mandate_id, cause=request_id_of(request))
+    return ExactJsonResponse(_form(await view_of_mandate(context.database, caller, mandate_id)))
 
 
 def _subscription_id(mandate_id: str, person: Caller, key: str | None) -> UUID:

@@ -5,16 +5,22 @@ why, is added where it is recorded.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from rappen_contracts.subscription.v1 import SubscriptionState
 from services.subscriptions.lifecycle.periods import Period, period_of_days, period_of_plan
-from services.subscriptions.lifecycle.states import is_operative, transition_name
+from services.subscriptions.lifecycle.states import LEGAL, is_operative, transition_name
 from services.subscriptions.plans.domain import Plan
 
-__all__ = ["Change", "Subscription", "advance", "begin", "end"]
+__all__ = ["Change", "Subscription", "advance", "begin", "changed", "end", "first_period", "open_record", "settles_at"]
+
+# A checkout of which nothing was told counts as given up then; Stripe closes its own after a day.
+ABANDONED_AFTER: Final = timedelta(days=7)
+# How long Stripe has to tell that a cancelled subscription has ended, and what has changed since where we hear late of
+# what would end it. It is not operative meanwhile.
+TOLD_WITHIN: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +28,9 @@ class Subscription:
     """A mandate's subscription with the terms of the period it is in, whatever the catalogue says by now.
 
     What waits (for a checkout, for its predecessor) has no period yet. `effective_from` is when it began to count; its
-    day of the month is the day on which periods change.
+    day of the month is the day on which periods change. `starts_at` is there where it followed another one, before
+    whose end it is not charged. `settle_at` is when the time alone does something beside what `due_at` says: to what
+    waits, to what is not paid, and to what Stripe should have ended.
     """
 
     id: UUID
@@ -35,6 +43,8 @@ class Subscription:
     trial_ends_at: datetime | None
     grace_ends_at: datetime | None
     recurring: bool
+    starts_at: datetime | None = None
+    settle_at: datetime | None = None
     created_by: str
     created_at: datetime
 
@@ -46,7 +56,16 @@ class Subscription:
     @property
     def due_at(self) -> datetime | None:
         """When our own clock has something to do with it; null while only Stripe or a person moves it."""
-        if self.plan.requires_stripe or self.period is None or self.state not in ("TRIALING", "ACTIVE"):
+        if (
+            self.plan.requires_stripe
+            or self.period is None
+            or self.state
+            not in (
+                "TRIALING",
+                "ACTIVE",
+                "CANCELED",
+            )
+        ):
             return None
         return self.period.end
 
@@ -68,10 +87,7 @@ def begin(plan: Plan, *, subscription_id: UUID, mandate_id: str, user_id: str, n
     """Starts a plan that needs no payment: a trial for its days, any other for its first period."""
     if plan.requires_stripe:
         raise ValueError(f"{plan.key} needs a checkout")
-    if plan.is_trial:
-        period = period_of_days(now, plan.trial_days)
-    else:
-        period = period_of_plan(now, plan.billing_period, anchor=now)
+    period = first_period(plan, now)
     state: SubscriptionState = "TRIALING" if plan.is_trial else "ACTIVE"
     started = Subscription(
         id=subscription_id,
@@ -90,6 +106,81 @@ def begin(plan: Plan, *, subscription_id: UUID, mandate_id: str, user_id: str, n
     return Change(None, started, transition_name(None, state), period.start, budget_due=True)
 
 
+def first_period(plan: Plan, start: datetime) -> Period:
+    """The first period of a plan that our own clock moves."""
+    if plan.is_trial:
+        return period_of_days(start, plan.trial_days)
+    return period_of_plan(start, plan.billing_period, anchor=start)
+
+
+def open_record(
+    plan: Plan,
+    *,
+    subscription_id: UUID,
+    mandate_id: str,
+    user_id: str,
+    starts_at: datetime | None,
+    now: datetime,
+) -> Change:
+    """A record that waits for its checkout; with `starts_at` it is to follow what runs."""
+    pending = Subscription(
+        id=subscription_id,
+        mandate_id=mandate_id,
+        plan=plan,
+        state="PENDING",
+        version=1,
+        effective_from=None,
+        period=None,
+        trial_ends_at=None,
+        grace_ends_at=None,
+        recurring=True,
+        starts_at=starts_at,
+        settle_at=now + ABANDONED_AFTER,
+        created_by=user_id,
+        created_at=now,
+    )
+    return Change(None, pending, transition_name(None, "PENDING"), now)
+
+
+def changed(
+    before: Subscription,
+    after: Subscription,
+    state: SubscriptionState,
+    *,
+    at: datetime,
+    now: datetime,
+    budget_due: bool = False,
+) -> Change:
+    """The change to `after` in that state, one version later; a change within a state needs no name of the table."""
+    after = replace(after, state=state, version=before.version + 1, settle_at=settles_at(before, after, state, now))
+    if before.state != state:
+        name = transition_name(before.state, state)
+    elif before.period == after.period:
+        name = "period_paid" if budget_due else "updated"
+    else:
+        name = LEGAL.get((state, state), "updated")
+    return Change(before, after, name, at, budget_due)
+
+
+def settles_at(before: Subscription, after: Subscription, state: SubscriptionState, now: datetime) -> datetime | None:
+    """When the time alone ends a wait of `after` in that state.
+
+    What would be over already was heard of late, so something newer may be on its way.
+    """
+    due = None
+    if state == "PENDING":
+        return before.settle_at
+    if state == "SCHEDULED":
+        return after.starts_at
+    if state == "PAST_DUE":
+        due = after.grace_ends_at
+    elif state == "CANCELED" and after.plan.requires_stripe and after.period is not None:
+        due = after.period.end + TOLD_WITHIN
+    if due is None or due > now:
+        return due
+    return before.settle_at if before.state == state and before.settle_at is not None else now + TOLD_WITHIN
+
+
 def end(subscription: Subscription, *, at: datetime) -> Change:
     """Expires it, within its period; a period that is cut short ends then."""
     name = transition_name(subscription.state, "EXPIRED")
@@ -98,16 +189,19 @@ def end(subscription: Subscription, *, at: datetime) -> Change:
         # Another machine's clock may be a little ahead of the one that started it.
         at = max(period.start, min(at, period.end))
         period = Period(period.start, at)
-    expired = replace(subscription, state="EXPIRED", version=subscription.version + 1, period=period, recurring=False)
+    expired = replace(
+        subscription, state="EXPIRED", version=subscription.version + 1, period=period, recurring=False, settle_at=None
+    )
     return Change(subscription, expired, name, at)
 
 
 def advance(subscription: Subscription, plan: Plan) -> Change:
-    """Does the one thing that is due: a trial expires, any other plan gets its next period on the terms given."""
+    """Does the one thing that is due: a trial expires, and so does what was cancelled; any other plan gets its next
+    period on the terms given."""
     period = subscription.period
     if period is None or subscription.due_at is None:
         raise ValueError(f"nothing is ever due with {subscription.id} by itself")
-    if subscription.state == "TRIALING":
+    if subscription.state in ("TRIALING", "CANCELED"):
         return end(subscription, at=period.end)
     name = transition_name(subscription.state, "ACTIVE")
     following = period_of_plan(period.end, plan.billing_period, anchor=subscription.effective_from or period.start)

@@ -1,13 +1,20 @@
-"""Why a plan cannot start now."""
+"""Why a plan cannot start now, or its end cannot be changed."""
 
-from services.chassis.problems import Problem
-from services.chassis.validation import both
+from services.chassis.problems import Problem, Unavailable
+from services.chassis.validation import FieldFault, both
 
 __all__ = [
+    "CheckoutEnded",
+    "CheckoutRefused",
+    "CheckoutUnavailable",
+    "NoSubscription",
+    "NotResumable",
     "OtherPlanRunning",
-    "PlanNeedsCheckout",
     "PlanRunning",
+    "PlanScheduled",
+    "ReturnUrlNotAllowed",
     "StartedMeanwhile",
+    "StripeRefused",
     "TrialUsed",
 ]
 
@@ -54,13 +61,90 @@ class TrialUsed(Problem):
     texts = both("A trial can be started only once.", "Eine Testphase kann nur einmal begonnen werden.")
 
 
-class PlanNeedsCheckout(Problem):
-    """The plan is paid through a checkout."""
+class ReturnUrlNotAllowed(Problem):
+    """The return URL is missing, or leads somewhere the operator did not name."""
+
+    status = 400
+    code = "RETURN_URL_NOT_ALLOWED"
+    title = "Return URL not allowed"
+    texts = both(
+        "The return URL must be an absolute address of this platform.",
+        "Die Rücksprungadresse muss eine vollständige Adresse dieser Plattform sein.",
+    )
+
+    def __init__(self) -> None:
+        fault = both("an absolute address of this platform is expected", "eine Adresse dieser Plattform wird erwartet")
+        super().__init__(errors=[FieldFault("returnUrl", fault)])
+
+
+class CheckoutRefused(Problem):
+    """Stripe refuses a checkout of this plan."""
+
+    status = 402
+    code = "CHECKOUT_REFUSED"
+    title = "Checkout refused"
+    texts = both(
+        "The payment provider does not open a checkout for this plan.",
+        "Der Zahlungsanbieter eröffnet für diesen Plan keinen Bezahlvorgang.",
+    )
+
+
+class CheckoutUnavailable(Unavailable):
+    """No checkout was opened in time, and none will be until it is asked for again."""
+
+
+class CheckoutEnded(Problem):
+    """The checkout that this Idempotency-Key began is over."""
 
     status = 409
-    code = "PLAN_NEEDS_CHECKOUT"
-    title = "Plan needs a checkout"
+    code = "CHECKOUT_ENDED"
+    title = "Checkout ended"
     texts = both(
-        "This plan needs a payment method and cannot be started without a checkout.",
-        "Dieser Plan braucht ein Zahlungsmittel und kann nicht ohne Bezahlvorgang beginnen.",
+        "This checkout is over; start a new one, with a new Idempotency-Key.",
+        "Dieser Bezahlvorgang ist beendet; bitte einen neuen beginnen, mit einem neuen Idempotency-Key.",
+    )
+
+
+class NoSubscription(Problem):
+    """The mandate has nothing that could be cancelled or resumed."""
+
+    status = 409
+    code = "NO_SUBSCRIPTION"
+    title = "No subscription"
+    texts = both("This mandate has no running subscription.", "Dieser Mandant hat kein laufendes Abonnement.")
+
+
+class NotResumable(Problem):
+    """What runs ends by itself, or has ended."""
+
+    status = 409
+    code = "NOT_RESUMABLE"
+    title = "Not resumable"
+    texts = both(
+        "This subscription cannot be resumed; start a plan instead.",
+        "Dieses Abonnement kann nicht fortgesetzt werden; bitte einen Plan beginnen.",
+    )
+
+
+class PlanScheduled(Problem):
+    """Another plan follows what runs."""
+
+    status = 409
+    code = "PLAN_SCHEDULED"
+    title = "Another plan is scheduled"
+    texts = both(
+        "Another plan is scheduled to follow; cancel first, then resume.",
+        "Ein anderer Plan ist als Nachfolger vorgemerkt; bitte zuerst kündigen, dann fortsetzen.",
+    )
+
+
+class StripeRefused(Problem):
+    """Stripe refuses to change the end of the subscription."""
+
+    status = 409
+    code = "STRIPE_REFUSED"
+    title = "Refused by the payment provider"
+    texts = both(
+        "The payment provider refuses this change of the subscription.",
+        "Der Zahlungsanbieter lehnt diese Änderung des Abonnements ab.",
     )

@@ -1,28 +1,71 @@
 """Writes of subscriptions: what is locked to be changed, and changes with the record of each."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.subscriptions.lifecycle.domain import Change, Subscription
 from services.subscriptions.lifecycle.rows import SUBSCRIPTIONS, subscription_of
-from services.subscriptions.lifecycle.states import OCCUPYING
 from services.subscriptions.plans.json_form import PlanForm
-from services.subscriptions.tables import subscriptions, transitions, trials
+from services.subscriptions.tables import given_budgets, subscriptions, transitions, trial_reminders, trials
 
-__all__ = ["lock_due", "lock_occupying", "plan_of", "postpone", "save", "use_trial"]
+__all__ = [
+    "credited_of",
+    "lock_due",
+    "lock_mandate",
+    "lock_records",
+    "lock_trials_to_remind",
+    "mandate_of",
+    "note_reminders",
+    "plan_of",
+    "postpone",
+    "postpone_settlement",
+    "save",
+    "trial_used",
+    "use_trial",
+    "use_trial_if_unused",
+]
 
 
-async def lock_occupying(connection: AsyncConnection, mandate_id: str) -> Subscription | None:
-    """The mandate's one subscription that rules out another operative one, locked."""
-    occupying = sa.and_(subscriptions.c.mandate_id == mandate_id, subscriptions.c.state.in_(OCCUPYING))
-    row = (await connection.execute(SUBSCRIPTIONS.where(occupying).with_for_update())).mappings().first()
-    return None if row is None else subscription_of(row)
+async def lock_mandate(connection: AsyncConnection, mandate_id: str) -> None:
+    """Lets the caller's transaction alone decide on the mandate's subscriptions; who decides on several takes them in
+    the order of their ids. The clock's renewals go by rows alone and never wait for anybody."""
+    await connection.execute(
+        sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:mandate_id, 0))"), {"mandate_id": mandate_id}
+    )
+
+
+async def lock_records(
+    connection: AsyncConnection, mandate_id: str, also: Collection[UUID] = ()
+) -> dict[UUID, Subscription]:
+    """The mandate's subscriptions that are not over, and those of the given ids, locked."""
+    of_mandate = subscriptions.c.mandate_id == mandate_id
+    wanted = sa.or_(subscriptions.c.state != "EXPIRED", subscriptions.c.id.in_(also))
+    rows = await connection.execute(
+        SUBSCRIPTIONS.where(of_mandate, wanted).order_by(subscriptions.c.id).with_for_update()
+    )
+    return {record.id: record for record in map(subscription_of, rows.mappings())}
+
+
+async def mandate_of(connection: AsyncConnection, subscription_id: UUID) -> str | None:
+    """Whose a record is; None when there is none of that id."""
+    read = sa.select(subscriptions.c.mandate_id).where(subscriptions.c.id == subscription_id)
+    return (await connection.execute(read)).scalar_one_or_none()
+
+
+async def credited_of(connection: AsyncConnection, ids: Collection[UUID]) -> Mapping[UUID, list[datetime]]:
+    """The starts of the periods whose budget was told to be due."""
+    found: dict[UUID, list[datetime]] = defaultdict(list)
+    rows = await connection.execute(sa.select(given_budgets).where(given_budgets.c.subscription_id.in_(ids)))
+    for row in rows.mappings():
+        found[row["subscription_id"]].append(row["period_start"])
+    return found
 
 
 async def plan_of(connection: AsyncConnection, subscription_id: UUID) -> str | None:
@@ -57,6 +100,12 @@ async def postpone(connection: AsyncConnection, ids: Sequence[UUID], *, until: d
     await connection.execute(sa.update(subscriptions).where(subscriptions.c.id.in_(ids)).values(due_at=until))
 
 
+async def postpone_settlement(connection: AsyncConnection, mandate_id: str, *, now: datetime, until: datetime) -> None:
+    """Lets our clock leave what is due of a mandate alone for a while."""
+    due = sa.and_(subscriptions.c.mandate_id == mandate_id, subscriptions.c.settle_at <= now)
+    await connection.execute(sa.update(subscriptions).where(due).values(settle_at=until))
+
+
 async def save(
     connection: AsyncConnection, changes: Sequence[Change], *, cause: str, actor: str | None, now: datetime
 ) -> None:
@@ -68,6 +117,7 @@ async def save(
     await _update(connection, [change for change in changes if change.before is not None])
     await _insert(connection, [change.after for change in changes if change.before is None])
     await _record(connection, changes, cause=cause, actor=actor, now=now)
+    await _note_budgets(connection, changes)
 
 
 async def use_trial(
@@ -81,17 +131,68 @@ async def use_trial(
     )
 
 
+async def trial_used(connection: AsyncConnection, mandate_id: str, user_id: str) -> bool:
+    """Whether the mandate or the user had a trial."""
+    either = sa.or_(trials.c.mandate_id == mandate_id, trials.c.user_id == user_id)
+    return (await connection.execute(sa.select(trials.c.mandate_id).where(either).limit(1))).first() is not None
+
+
+async def lock_trials_to_remind(
+    connection: AsyncConnection, days: int, *, ends_by: datetime, now: datetime, limit: int
+) -> list[Subscription]:
+    """Trials that end by then and of which it was not said yet, for so many days or fewer. One that has no more days
+    than that is not told of its end at its start. Another worker's are left out."""
+    told = sa.exists().where(
+        trial_reminders.c.subscription_id == subscriptions.c.id, trial_reminders.c.days_left <= days
+    )
+    longer = subscriptions.c.trial_ends_at - subscriptions.c.period_start > timedelta(days=days)
+    rows = await connection.execute(
+        SUBSCRIPTIONS.where(
+            subscriptions.c.state == "TRIALING",
+            subscriptions.c.trial_ends_at > now,
+            subscriptions.c.trial_ends_at <= ends_by,
+            longer,
+            ~told,
+        )
+        .order_by(subscriptions.c.trial_ends_at, subscriptions.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [subscription_of(row) for row in rows.mappings()]
+
+
+async def note_reminders(connection: AsyncConnection, ids: Sequence[UUID], days: int, *, now: datetime) -> None:
+    """Notes that it was said of these trials that they end."""
+    if ids:
+        rows = [{"subscription_id": each, "days_left": days, "reminded_at": now} for each in ids]
+        await connection.execute(sa.insert(trial_reminders), rows)
+
+
+async def use_trial_if_unused(connection: AsyncConnection, subscription: Subscription, *, now: datetime) -> None:
+    """Marks a trial that was begun at Stripe, which cannot be taken back where there was one before."""
+    used = insert(trials).values(
+        mandate_id=subscription.mandate_id,
+        user_id=subscription.created_by,
+        subscription_id=subscription.id,
+        started_at=now,
+    )
+    await connection.execute(used.on_conflict_do_nothing())
+
+
 # One statement whatever the number of rows, which says how many of them were as they had been locked.
 _UPDATE = sa.text(
-    "UPDATE subscriptions AS s SET terms = CAST(g.terms AS jsonb), state = g.state, version = g.version,"
-    " effective_from = g.effective_from, period_start = g.period_start, period_end = g.period_end,"
-    " trial_ends_at = g.trial_ends_at, grace_ends_at = g.grace_ends_at, recurring = g.recurring, due_at = g.due_at"
-    " FROM unnest(CAST(:id AS uuid[]), CAST(:terms AS text[]), CAST(:state AS text[]), CAST(:version AS bigint[]),"
-    " CAST(:effective_from AS timestamptz[]), CAST(:period_start AS timestamptz[]),"
+    "UPDATE subscriptions AS s SET plan_key = g.plan_key, terms = CAST(g.terms AS jsonb), state = g.state,"
+    " version = g.version, effective_from = g.effective_from, period_start = g.period_start,"
+    " period_end = g.period_end, trial_ends_at = g.trial_ends_at, grace_ends_at = g.grace_ends_at,"
+    " recurring = g.recurring, starts_at = g.starts_at, due_at = g.due_at, settle_at = g.settle_at"
+    " FROM unnest(CAST(:id AS uuid[]), CAST(:plan_key AS text[]), CAST(:terms AS text[]), CAST(:state AS text[]),"
+    " CAST(:version AS bigint[]), CAST(:effective_from AS timestamptz[]), CAST(:period_start AS timestamptz[]),"
     " CAST(:period_end AS timestamptz[]), CAST(:trial_ends_at AS timestamptz[]),"
-    " CAST(:grace_ends_at AS timestamptz[]), CAST(:recurring AS bool[]), CAST(:due_at AS timestamptz[]))"
-    " AS g (id, terms, state, version, effective_from, period_start, period_end, trial_ends_at, grace_ends_at,"
-    " recurring, due_at) WHERE s.id = g.id AND s.version = g.version - 1 RETURNING s.id"
+    " CAST(:grace_ends_at AS timestamptz[]), CAST(:recurring AS bool[]), CAST(:starts_at AS timestamptz[]),"
+    " CAST(:due_at AS timestamptz[]), CAST(:settle_at AS timestamptz[]))"
+    " AS g (id, plan_key, terms, state, version, effective_from, period_start, period_end, trial_ends_at,"
+    " grace_ends_at, recurring, starts_at, due_at, settle_at)"
+    " WHERE s.id = g.id AND s.version = g.version - 1 RETURNING s.id"
 )
 _INSERT = sa.insert(subscriptions).values(terms=sa.cast(sa.bindparam("terms_text", type_=sa.Text), JSONB))
 
@@ -111,7 +212,6 @@ async def _insert(connection: AsyncConnection, begun: Sequence[Subscription]) ->
         {
             **_changing(entry),
             "mandate_id": entry.mandate_id,
-            "plan_key": entry.plan.key,
             "created_by": entry.created_by,
             "created_at": entry.created_at,
         }
@@ -121,6 +221,18 @@ async def _insert(connection: AsyncConnection, begun: Sequence[Subscription]) ->
         row["terms_text"] = row.pop("terms")
     if rows:
         await connection.execute(_INSERT, rows)
+
+
+async def _note_budgets(connection: AsyncConnection, changes: Sequence[Change]) -> None:
+    """Notes the budgets of what Stripe renews, each once: a second one of a period is a violation. Those that our own
+    clock gives follow each other by it."""
+    given = [
+        {"subscription_id": after.id, "period_start": after.period.start, "version": after.version}
+        for after in (change.after for change in changes if change.budget_due)
+        if after.plan.requires_stripe and after.period is not None
+    ]
+    if given:
+        await connection.execute(sa.insert(given_budgets), given)
 
 
 async def _record(
@@ -149,6 +261,7 @@ def _changing(subscription: Subscription) -> dict[str, Any]:
     period = subscription.period
     return {
         "id": subscription.id,
+        "plan_key": subscription.plan.key,
         "terms": PlanForm.text_of(subscription.plan),
         "state": subscription.state,
         "version": subscription.version,
@@ -158,5 +271,7 @@ def _changing(subscription: Subscription) -> dict[str, Any]:
         "trial_ends_at": subscription.trial_ends_at,
         "grace_ends_at": subscription.grace_ends_at,
         "recurring": subscription.recurring,
+        "starts_at": subscription.starts_at,
         "due_at": subscription.due_at,
+        "settle_at": subscription.settle_at,
     }

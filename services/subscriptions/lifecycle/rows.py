@@ -33,6 +33,8 @@ def subscription_of(row: Mapping[Any, Any]) -> Subscription:
         trial_ends_at=row["trial_ends_at"],
         grace_ends_at=row["grace_ends_at"],
         recurring=row["recurring"],
+        starts_at=row["starts_at"],
+        settle_at=row["settle_at"],
         created_by=row["created_by"],
         created_at=row["created_at"],
     )

@@ -1,6 +1,7 @@
 """The plan catalogue: read from its file once, when the process starts."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -35,6 +36,11 @@ class Catalogue:
             raise UnknownPlan(key)
         return found
 
+    def has_trial(self, key: str) -> bool:
+        """Whether there is a plan of that key, and it is a trial."""
+        found = self._plans.get(key)
+        return found is not None and found.is_trial
+
     def next_terms(self, plan: Plan) -> Plan:
         """The terms of the next period of a plan that our own clock renews.
 
@@ -45,6 +51,24 @@ class Catalogue:
         if current is None or current.requires_stripe or current.is_trial:
             return plan
         return current
+
+    def renewed_terms(self, plan: Plan, switched_to: str | None) -> Plan | None:
+        """The terms of the next period of a plan that Stripe renews, or of the plan it was switched to there; None
+        where that is not in the catalogue, or is none that Stripe charges.
+
+        What is charged is Stripe's to say, so the prices stay as they were agreed until the plan is switched.
+        """
+        current = self._plans.get(switched_to or plan.key)
+        if current is None or not current.requires_stripe:
+            return None
+        if switched_to is not None:
+            return current
+        return replace(
+            current,
+            price_per_user=plan.price_per_user,
+            price_per_feature_instance=plan.price_per_feature_instance,
+            billing_period=plan.billing_period,
+        )
 
 
 class _File(BaseModel):

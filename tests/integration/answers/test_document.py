@@ -178,6 +178,8 @@ async def test_a_key_is_described_where_a_repeat_with_it_is_the_same_request(sur
         "billing-redeem",
         "billing-rerate",
         "payments-create-checkout",
+        "payments-set-up-method",
+        "store-activate",
         "subscriptions-start",
     }
     headers = {**callers(surface)["root"], "Idempotency-Key": "once"}

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import stripe
 
-from services.payments.inbox.process_event import EVENT_TYPES
+from services.payments.inbox.event_types import EVENT_TYPES
 from tests.integration.payments.world import OTHER_SECRET, SECRET, WEBHOOK, World
 
 
@@ -177,3 +177,59 @@ async def test_a_webhook_is_answered_quickly(world: World) -> None:
     assert (await world.deliver(body)).status_code == 200
     assert time.perf_counter() - started < 0.5
     assert await world.event_outcome(json.loads(body)["id"]) == "OPEN"
+
+
+async def test_an_old_delivery_played_again_is_refused_and_a_new_one_changes_nothing(world: World) -> None:
+    person = world.person()
+    session_id = await person.session()
+    await world.pay(session_id)
+    assert await world.processed(session_id) == ["CREDITED"]
+    (row,) = await world.rows("SELECT event_id, payload FROM webhook_events WHERE object_id = $1", session_id)
+    body = bytes(row["payload"])
+    assert (await world.deliver(body, signed(body, age_s=3600))).status_code == 400
+    assert (await world.deliver(body)).status_code == 200
+    # The same event under another id, as when an operator has Stripe send it once more.
+    again = {**json.loads(body), "id": f"evt_{uuid4().hex}"}
+    assert (await world.deliver(json.dumps(again).encode())).status_code == 200
+    assert await world.event_outcome(again["id"]) == "ALREADY_CREDITED"
+    assert len(await world.published(person.mandate_id)) == 1
+
+
+async def test_a_thin_event_does_what_the_whole_one_does(world: World) -> None:
+    person = world.person()
+    session_id = await person.session()
+    await world.pay(session_id, drop=True)
+    thin = {
+        "id": f"evt_{uuid4().hex}",
+        "object": "v2.core.event",
+        "type": "v1.checkout.session.completed",
+        "livemode": False,
+        "created": "2026-11-21T12:00:00Z",
+        "related_object": {
+            "id": session_id,
+            "type": "checkout.session",
+            "url": f"/v1/checkout/sessions/{session_id}",
+        },
+    }
+    assert (await world.deliver(json.dumps(thin).encode())).status_code == 200
+    assert await world.event_outcome(thin["id"]) == "CREDITED"
+    assert len(await world.published(person.mandate_id)) == 1
+
+
+async def test_long_texts_of_stripes_are_stored_whole(world: World) -> None:
+    person = world.person()
+    session_id = await person.session(amount=50)
+    await world.pay(session_id, drop=True)
+    (session,) = [each for each in await world.sessions() if each["id"] == session_id]
+    long_id = f"cs_test_{'a' * 212}"
+    assert (await world.control.post("/objects", json={**session, "id": long_id})).status_code == 200
+    long = event(
+        type="checkout.session.completed",
+        api_version="2026-10-28.endive; alpha_beta=v3; other_beta=v1",
+        request={"id": "req_1", "idempotency_key": "k" * 255},
+        data={"object": {"id": long_id, "object": "checkout.session", "client_reference_id": "r" * 200}},
+    )
+    assert (await world.deliver(json.dumps(long).encode())).status_code == 200
+    assert await world.event_outcome(long["id"]) == "CREDITED"
+    (payment,) = await world.published(person.mandate_id)
+    assert payment.data.reference == long_id  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ import stripe
 from aiokafka import ConsumerRecord
 
 from deploy.local.ports import free_port
-from rappen_contracts import Event, decode
+from rappen_contracts import Event, decode, encode
+from rappen_contracts.registry import EventVersion
+from rappen_contracts.types import Contract
 from services.chassis.caller import Caller
 from tests.support.callers import headers
 from tests.support.databases import connected
-from tests.support.events import new_mandate
+from tests.support.events import RawRecord, new_mandate, publish
 from tests.support.fakestripe import FakeStripe
 from tests.support.processes import ServiceProcess, run_command
 from tests.support.stack import ServerPair
@@ -88,8 +91,9 @@ class World:
         self.stripe = stripe.StripeClient(
             API_KEY, base_addresses={"api": self.fake.url}, http_client=stripe.HTTPXClient(), max_network_retries=0
         )
-        # What has come on payment.succeeded.
+        # What has come on payment.succeeded, and on the other topics of this service.
         self.records: Sequence[ConsumerRecord] = ()
+        self.others: Mapping[str, Sequence[ConsumerRecord]] = {}
 
     def settings(self, stripe_settings: Mapping[str, str]) -> dict[str, str]:
         return {
@@ -106,9 +110,10 @@ class World:
         log = self._folder / f"payments-{uuid4().hex}.log"
         return ServiceProcess(self.servers, "payments", role, log, port=port, more=self.settings(chosen))
 
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, input_: str | None = None) -> subprocess.CompletedProcess[str]:
         """Runs an operator's command."""
-        return run_command(self.servers, "payments", *words, more=self.settings(self._stripe_settings))
+        settings = self.settings(self._stripe_settings)
+        return run_command(self.servers, "payments", *words, more=settings, input_=input_)
 
     def person(self, *, language: str = "en", system_admin: bool = False, admin: bool = True) -> Person:
         """A user in a mandate of their own."""
@@ -183,6 +188,53 @@ class World:
             for record in self.records
             if record.key == mandate_id.encode()
         ]
+
+    async def ask(self, version: EventVersion, *asked: Contract) -> None:
+        """Publishes what another service asks for, in one order."""
+        records = []
+        for data in asked:
+            mandate_id: str = getattr(data, "mandate_id")  # noqa: B009 - every event of these topics has one.
+            record = encode(
+                data, type=version.type, id=uuid4(), source="/tests", time=datetime.now(UTC), key=mandate_id
+            )
+            records.append(RawRecord(value=record.value, headers=record.headers, key=record.key))
+        await publish(self.servers.kafka.bootstrap_servers, records, version.name)
+
+    async def told(
+        self, version: EventVersion, mandate_id: str, *, count: int = 1, timeout_s: float = 20.0
+    ) -> list[Any]:
+        """Waits until so many events of a mandate are on a topic, lets late ones come, and gives the data of all."""
+        found = self.others[version.name]
+
+        def theirs() -> list[Any]:
+            return [
+                decode(record.headers, record.value, now=datetime.now(UTC)).data
+                for record in found
+                if record.key == mandate_id.encode()
+            ]
+
+        what = f"{count} events on {version.name}"
+        await eventually(lambda: len(theirs()) >= count, what=what, timeout_s=timeout_s)
+        await eventually(self._is_outbox_empty, what="an empty outbox", timeout_s=15)
+        await asyncio.sleep(0.2)
+        return theirs()
+
+    async def fault(
+        self, path: str, status: int, *, times: int, after_effect: bool = False, method: str | None = None
+    ) -> None:
+        """Has the fake answer the next requests so."""
+        body = {"path": path, "status": status, "times": times, "after_effect": after_effect, "method": method}
+        answer = await self.control.post(
+            "/faults", json={name: each for name, each in body.items() if each is not None}
+        )
+        assert answer.status_code == 200, answer.text
+
+    async def killed(self, hit: Path) -> None:
+        """Waits until the service has died where it was told to, and starts it again."""
+        assert await asyncio.to_thread(self.service.wait) == -signal.SIGKILL
+        assert await asyncio.to_thread(hit.exists)
+        self.service.start()
+        await self.service.ready()
 
     async def _is_outbox_empty(self) -> bool:
         return not await self.rows("SELECT 1 FROM outbox")

@@ -113,4 +113,4 @@ async def test_refusals_are_told_in_german_too(service: Service) -> None:
     mandate_id = new_mandate()
     headers = {**service.headers(new_admin_of(mandate_id)), "Accept-Language": "de-CH"}
     answer = await service.http.post(f"/api/subscriptions/{mandate_id}", headers=headers, json={"planKey": "TEAM"})
-    assert answer.json()["detail"].startswith("Dieser Plan braucht")
+    assert answer.json()["detail"].startswith("Die Rücksprungadresse muss")

@@ -27,6 +27,8 @@ async def known(service: Service, mandate_id: str) -> list[list[tuple[object, ..
         "SELECT * FROM directory_mandates WHERE id = $1",
         "SELECT * FROM directory_members WHERE mandate_id = $1 AND user_id NOT LIKE 'marker-%' ORDER BY user_id",
         "SELECT * FROM directory_feature_instances WHERE mandate_id = $1 ORDER BY id",
+        "SELECT * FROM directory_feature_access WHERE mandate_id = $1 ORDER BY user_id",
+        "SELECT * FROM directory_users WHERE id = 'user-of-' || $1",
     )
     return [[tuple(row) for row in await service.fetch(statement, mandate_id)] for statement in statements]
 
@@ -41,15 +43,24 @@ async def test_the_newest_version_wins_in_whatever_order_and_a_replay_changes_no
         (8, Membership(mandate_id=mandate_id, user_id="a", roles=["admin"])),
         (7, FeatureInstance(id=f"{mandate_id}-i", mandate_id=mandate_id, feature_code="chat", label="Chat")),
         (10, FeatureInstance(id=f"{mandate_id}-i", mandate_id=mandate_id, feature_code="chat", enabled=False)),
-        # Of no use to this service.
-        (11, User(id="a", display_name="A")),
+        (14, User(id=f"user-of-{mandate_id}", username="new", display_name="A")),
+        (11, User(id=f"user-of-{mandate_id}", username="old", display_name="A")),
         (12, FeatureAccess(instance_id=f"{mandate_id}-i", mandate_id=mandate_id, user_id="a", roles=["admin"])),
+        (
+            15,
+            FeatureAccess(
+                instance_id=f"{mandate_id}-i", mandate_id=mandate_id, user_id="a", roles=["user"], enabled=False
+            ),
+        ),
+        # Of no use to this service.
         (13, ProviderPermissions(mandate_id=mandate_id, role="admin", providers=None)),
     ]
     expected = [
         [(mandate_id, "new", "New", True, True, 5)],
         [(mandate_id, "a", ["admin", "member"], False, 9)],
         [(f"{mandate_id}-i", mandate_id, "chat", None, False, 10)],
+        [(f"{mandate_id}-i", "a", mandate_id, ["user"], False, 15)],
+        [(f"user-of-{mandate_id}", "new", 14)],
     ]
     await service.publish_directory(mandate_id, history)
     assert await known(service, mandate_id) == expected

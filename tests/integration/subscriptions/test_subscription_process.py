@@ -84,6 +84,23 @@ def test_a_process_without_a_sound_catalogue_says_so_and_does_not_start(
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("FEATURES_FILE", "/nowhere/features.json", "/nowhere/features.json: No such file"),
+        ("PERSONAL_PLAN", "STARTER", "STARTER is no trial of the catalogue"),
+        ("PERSONAL_PLAN", "NO_SUCH_PLAN", "NO_SUCH_PLAN is no trial of the catalogue"),
+    ],
+)
+def test_a_process_without_what_the_store_needs_says_so_and_does_not_start(
+    service: Service, name: str, value: str, said: str
+) -> None:
+    run = run_command(service.servers, "subscriptions", "all", more={f"SUBSCRIPTIONS_{name}": value})
+    assert run.returncode == 1
+    assert f"SUBSCRIPTIONS_{name}: {said}" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 async def test_the_tables_are_those_of_the_migrations_and_the_way_down_and_up_again_is_sound(service: Service) -> None:
     # Not the owner, whose search path makes the schema the default one, which the comparison takes for nameless.
     engine = create_async_engine(make_url(service.servers.admin_dsn).set(drivername="postgresql+asyncpg"))

@@ -13,8 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import services.subscriptions.lifecycle.start_plan as start_plan_module
 from rappen_contracts.directory.v1 import Mandate
-from services.subscriptions.lifecycle.domain import Subscription
-from services.subscriptions.lifecycle.repository import lock_occupying
+from services.subscriptions.lifecycle.repository import lock_mandate
 from tests.integration.subscriptions.harness import BEGINNING, Service, changed, new_admin_of, new_member_of
 from tests.support.callers import system_admin
 from tests.support.events import new_mandate
@@ -132,15 +131,6 @@ async def test_the_plan_that_runs_and_any_plan_beside_one_that_is_no_trial_are_r
     assert len(await service.billing.events(mandate_id, 1)) == 1
 
 
-@pytest.mark.parametrize("plan_key", ["STARTER", "TEAM", "ENTERPRISE"])
-async def test_a_plan_that_is_paid_says_that_it_needs_a_checkout(service: Service, plan_key: str) -> None:
-    mandate_id = new_mandate()
-    answer = await service.start(mandate_id, plan_key, new_admin_of(mandate_id))
-    assert (answer.status_code, answer.json()["code"]) == (409, "PLAN_NEEDS_CHECKOUT")
-    assert "checkout" in answer.json()["detail"]
-    assert not await service.fetch("SELECT 1 FROM subscriptions WHERE mandate_id = $1", mandate_id)
-
-
 async def test_a_plan_that_is_not_in_the_catalogue_is_refused_by_field(service: Service) -> None:
     mandate_id = new_mandate()
     answer = await service.start(mandate_id, "FREE", new_admin_of(mandate_id))
@@ -215,16 +205,16 @@ async def test_a_repeat_that_meets_its_first_request_in_between_is_the_same_requ
 ) -> None:
     mandate_id, key = await known(service), {"Idempotency-Key": "key-1"}
     person = new_admin_of(mandate_id)
-    lock = lock_occupying
+    lock = lock_mandate
     firsts: list[httpx.Response | None] = []
 
-    async def lock_after_the_first(connection: AsyncConnection, mandate_id: str) -> Subscription | None:
+    async def lock_after_the_first(connection: AsyncConnection, mandate_id: str) -> None:
         if not firsts:
             firsts.append(None)
             firsts[0] = await service.start(mandate_id, "TRIAL_7D", person, headers=key)
-        return await lock(connection, mandate_id)
+        await lock(connection, mandate_id)
 
-    monkeypatch.setattr(start_plan_module, "lock_occupying", lock_after_the_first)
+    monkeypatch.setattr(start_plan_module, "lock_mandate", lock_after_the_first)
     repeat = await service.start(mandate_id, "TRIAL_7D", person, headers=key)
     (first,) = firsts
     assert first is not None

@@ -11,6 +11,8 @@ MOVE_MONEY = {
     "billing-redeem",
     "billing-rerate",
     "payments-create-checkout",
+    "payments-set-up-method",
+    "store-activate",
     "subscriptions-start",
 }
 

@@ -6,15 +6,31 @@ would repair is refused, and the result is put together from the configured orig
 
 from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
+from typing import Annotated
 from urllib.parse import SplitResult, unquote_plus, urlsplit
 
-__all__ = ["Marks", "ReturnOrigins", "origin_of", "return_urls"]
+from pydantic import AfterValidator, StringConstraints
+
+__all__ = ["Marks", "Origin", "Parameter", "ReturnOrigins", "ReturnUrls", "origin_of", "return_urls"]
 
 LENGTH_MAX = 2000
 # Stripe puts the session's id in its place, and knows it only unescaped.
 SESSION_ID_PLACEHOLDER = "{CHECKOUT_SESSION_ID}"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("localhost", "127.0.0.1")
+
+
+def _configured(text: str) -> str:
+    origin = origin_of(text)
+    if origin is None or urlsplit(text).path not in ("", "/") or urlsplit(text).query or urlsplit(text).fragment:
+        raise ValueError("an origin is http(s)://host or http(s)://host:port")
+    return origin
+
+
+# An origin of the configuration, in its one spelling.
+Origin = Annotated[str, AfterValidator(_configured)]
+# The name of a parameter that is added to a return URL.
+Parameter = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 @dataclass(frozen=True, slots=True)

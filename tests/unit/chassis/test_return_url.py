@@ -4,7 +4,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from services.payments.checkouts.return_url import Marks, ReturnOrigins, origin_of, return_urls
+from services.chassis.return_url import Marks, ReturnOrigins, origin_of, return_urls
 
 ORIGINS = ("https://app.example.ch", "http://localhost:5173")
 MARKS = Marks(success="success", session_id="session_id", canceled="canceled")

@@ -1,0 +1,63 @@
+"""Payment methods as Stripe has them now: one that was saved is kept for recharges, one that was taken away is not."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.payments.customers.repository import forget_method, save_method
+from services.payments.stripe.customers import SavedMethod, default_method, read_method, read_setup
+from services.payments.stripe.errors import StripeObjectUnknown
+from services.payments.stripe.gateway import StripeGateway
+
+__all__ = ["MethodNoted", "ObservedMethod"]
+
+
+@dataclass(frozen=True, slots=True)
+class MethodNoted:
+    """What became of it: `METHOD_SAVED` or `METHOD_FORGOTTEN`."""
+
+    outcome: str
+
+    def report(self) -> None:
+        """Nothing more is to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedMethod:
+    """A method and whose it is."""
+
+    method: SavedMethod
+
+    @classmethod
+    async def of_setup(cls, stripe: StripeGateway, setup_intent_id: str) -> Self | None:
+        """The method that a setup has saved; None while it has not."""
+        try:
+            method = await read_setup(stripe, setup_intent_id)
+        except StripeObjectUnknown:
+            return None
+        return None if method is None else cls(method)
+
+    @classmethod
+    async def of_customer(cls, stripe: StripeGateway, customer_id: str) -> Self | None:
+        """The method that a customer has chosen; None where they have chosen none."""
+        method_id = await default_method(stripe, customer_id)
+        return None if method_id is None else cls(SavedMethod(method_id, customer_id))
+
+    @classmethod
+    async def of_id(cls, stripe: StripeGateway, method_id: str) -> Self | None:
+        """The method of that id, where its customer has lost it; None for one that somebody has."""
+        try:
+            method = await read_method(stripe, method_id)
+        except StripeObjectUnknown:
+            method = SavedMethod(method_id, None)
+        return cls(method) if method.customer_id is None else None
+
+    async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> MethodNoted | None:
+        """Notes it in the caller's transaction; None when its customer is not ours."""
+        method_id, customer_id = self.method.method_id, self.method.customer_id
+        if customer_id is not None:
+            saved = await save_method(connection, customer_id, method_id, now)
+            return MethodNoted("METHOD_SAVED") if saved else None
+        return MethodNoted("METHOD_FORGOTTEN") if await forget_method(connection, method_id, now) else None

@@ -1,0 +1,82 @@
+"""A monthly invoice as Stripe has it now: paid, it is a payment with the invoice as its reference."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+from uuid import UUID, uuid5
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.payments.checkouts.domain import Payment
+from services.payments.checkouts.record_payment import record_payment, report_payment
+from services.payments.invoices.repository import KnownInvoice, lock_invoice_of
+from services.payments.stripe.gateway import StripeGateway
+from services.payments.stripe.invoices import intent_of_invoice
+from services.payments.stripe.objects import Invoice
+
+__all__ = ["InvoiceSettlement", "ObservedMonthlyInvoice"]
+
+_NAMESPACE = UUID("0c3fd8e1-7ab4-5e96-8f25-b91d4c6a3e70")
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceSettlement:
+    """What became of an invoice; `payment` is the one that is new."""
+
+    outcome: str
+    payment: Payment | None
+
+    def report(self) -> None:
+        """Counts and logs what was paid; called after the commit."""
+        if self.payment is not None:
+            report_payment(self.payment)
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedMonthlyInvoice:
+    """An invoice of no subscription."""
+
+    invoice: Invoice
+    intent_id: str | None
+
+    @classmethod
+    async def of(cls, stripe: StripeGateway, invoice: Invoice) -> Self:
+        """With the payment that it was paid by."""
+        paid = invoice.status == "paid"
+        return cls(invoice, await intent_of_invoice(stripe, invoice.id) if paid else None)
+
+    async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> InvoiceSettlement | None:
+        """Records its payment in the caller's transaction; None when it is not ours."""
+        invoice = self.invoice
+        known = await lock_invoice_of(connection, invoice.id)
+        if known is None:
+            return None
+        if invoice.status != "paid" or invoice.amount_paid <= 0:
+            return InvoiceSettlement((invoice.status or "unknown").upper(), None)
+        payment = _payment(known, invoice, self.intent_id, cause=cause, now=now)
+        recorded, new = await record_payment(connection, payment)
+        return InvoiceSettlement("CREDITED" if new else "ALREADY_CREDITED", recorded if new else None)
+
+
+def _payment(known: KnownInvoice, invoice: Invoice, intent_id: str | None, *, cause: str, now: datetime) -> Payment:
+    paid_at = now if invoice.paid_at is None else min(invoice.paid_at, now)
+    return Payment(
+        event_id=uuid5(_NAMESPACE, invoice.id),
+        reason="invoice",
+        mandate_id=known.mandate_id,
+        user_id=None,
+        created_by_user_id=None,
+        amount=invoice.amount_paid,
+        currency=invoice.currency,
+        requested_amount=known.total,
+        requested_currency=known.currency,
+        mismatch=(invoice.amount_paid, invoice.currency) != (known.total, known.currency),
+        checkout_id=None,
+        stripe_session_id=None,
+        stripe_payment_intent_id=intent_id,
+        cause=cause,
+        paid_at=paid_at,
+        recorded_at=now,
+        reference=str(known.invoice_id),
+        description=known.number,
+    )

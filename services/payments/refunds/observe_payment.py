@@ -1,0 +1,121 @@
+"""A payment as Stripe has it now, of whichever kind it is, with what of it went back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.payments.checkouts.settle_checkout import ObservedSession, Settlement
+from services.payments.recharges.domain import recharge_id_in
+from services.payments.recharges.settle_recharge import ObservedRecharge, RechargeSettlement
+from services.payments.refunds.settle_refunds import RefundSettlement, settle_refunds
+from services.payments.stripe.errors import StripeObjectUnknown
+from services.payments.stripe.gateway import StripeGateway
+from services.payments.stripe.objects import MoneyBack, PaymentIntent
+from services.payments.stripe.payment_intents import read_intent, session_of_intent
+from services.payments.stripe.refunds import money_back
+
+__all__ = ["ObservedPayment", "ObservedRefunds"]
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPayment:
+    """A payment: of a recharge, or of a checkout."""
+
+    settled_by: "ObservedRecharge | ObservedSession | _LeftToSession"
+
+    @classmethod
+    async def fetch(cls, stripe: StripeGateway, intent_id: str) -> Self | None:
+        """Gets it from Stripe; None when there is none of that id, or it is neither."""
+        try:
+            intent = await read_intent(stripe, intent_id)
+        except StripeObjectUnknown:
+            return None
+        if "checkoutId" in intent.metadata and intent.status != "canceled":
+            return cls(_LeftToSession())
+        return await cls.of(stripe, intent)
+
+    @classmethod
+    async def of(cls, stripe: StripeGateway, intent: PaymentIntent) -> Self | None:
+        """The same of a payment that was read. What it is of, its metadata says; whether that is so, the record."""
+        if recharge_id_in(intent.metadata) is not None:
+            return cls(ObservedRecharge(intent))
+        return await cls._of_checkout(stripe, intent)
+
+    @classmethod
+    async def _of_checkout(cls, stripe: StripeGateway, intent: PaymentIntent) -> Self | None:
+        session_id = await session_of_intent(stripe, intent.id)
+        session = None if session_id is None else await ObservedSession.fetch(stripe, session_id)
+        return None if session is None or session.session.mode != "payment" else cls(session)
+
+    async def apply(
+        self, connection: AsyncConnection, *, cause: str, now: datetime
+    ) -> "Settlement | RechargeSettlement | _LeftToSession | None":
+        """Settles it in the caller's transaction; None when it is not ours."""
+        return await self.settled_by.apply(connection, cause=cause, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftToSession:
+    """A payment of a checkout, of whose session Stripe tells by an event of its own."""
+
+    outcome: str = "LEFT_TO_SESSION"
+
+    async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> Self:
+        """Changes nothing."""
+        return self
+
+    def report(self) -> None:
+        """There is nothing to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """A payment that is credited only now, because its refund was told of first."""
+
+    payment: Settlement | RechargeSettlement | _LeftToSession
+    refunds: RefundSettlement
+
+    @property
+    def outcome(self) -> str:
+        """What became of the refund."""
+        return self.refunds.outcome
+
+    def report(self) -> None:
+        """Counts and logs both."""
+        self.payment.report()
+        self.refunds.report()
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRefunds:
+    """All refunds and disputes of a payment, with the payment: what goes back was paid before, whichever of the two is
+    told first."""
+
+    intent_id: str
+    payment: ObservedPayment | None
+    backs: Sequence[MoneyBack]
+
+    @classmethod
+    async def fetch(cls, stripe: StripeGateway, intent_id: str | None) -> Self | None:
+        """Gets them from Stripe; None where there is no such payment."""
+        if intent_id is None:
+            return None
+        try:
+            backs = await money_back(stripe, intent_id)
+            intent = await read_intent(stripe, intent_id)
+        except StripeObjectUnknown:
+            return None
+        return cls(intent_id, await ObservedPayment.of(stripe, intent), backs)
+
+    async def apply(
+        self, connection: AsyncConnection, *, cause: str, now: datetime
+    ) -> Settlement | RechargeSettlement | RefundSettlement | _LeftToSession | _Both | None:
+        """Settles payment and refunds in the caller's transaction; None when it is not ours."""
+        paid = None if self.payment is None else await self.payment.apply(connection, cause=cause, now=now)
+        refunds = await settle_refunds(connection, self.intent_id, self.backs, cause=cause, now=now)
+        if paid is not None and refunds is not None:
+            return _Both(paid, refunds)
+        return refunds if refunds is not None else paid

@@ -1,0 +1,30 @@
+"""Money of payments that went back, as the migrations make the table."""
+
+import sqlalchemy as sa
+
+from services.chassis.migrations import service_metadata
+
+__all__ = ["refunds"]
+
+_Id = sa.Text(collation="C")
+_Time = sa.DateTime(timezone=True)
+
+# A row for each refund and dispute that was told of: TAKEN, a dispute that was won (NOT_TAKEN), or one that was taken
+# and came back (GIVEN_BACK).
+refunds = sa.Table(
+    "refunds",
+    service_metadata("payments"),
+    sa.Column("refund_id", _Id, primary_key=True),
+    sa.Column("payment_event_id", sa.Uuid, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    # What was taken from the credit, never more than was paid; and what Stripe says went back.
+    sa.Column("amount", sa.Numeric(24, 6), nullable=False),
+    sa.Column("stripe_amount", sa.Numeric(24, 6), nullable=False),
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("recorded_at", _Time, nullable=False),
+    sa.Column("updated_at", _Time, nullable=False),
+    sa.CheckConstraint("kind IN ('REFUND', 'DISPUTE')", name="kind"),
+    sa.CheckConstraint("state IN ('TAKEN', 'NOT_TAKEN', 'GIVEN_BACK')", name="state"),
+    sa.Index("ix_refunds_payment_event_id", "payment_event_id"),
+)

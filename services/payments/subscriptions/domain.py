@@ -1,0 +1,127 @@
+"""A subscription of ours and what Stripe calls it; what of Stripe's objects is told to others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, cast, get_args
+from uuid import UUID
+
+from rappen_contracts.stripe.v1 import (
+    Quantities,
+    StripeCheckout,
+    StripeInvoice,
+    StripeItem,
+    StripeSubscription,
+    StripeSubscriptionStatus,
+)
+from services.payments.plans.domain import FEATURE_INSTANCES, MEMBERS
+from services.payments.stripe.objects import CheckoutSession, Invoice, Subscription, SubscriptionItem
+
+__all__ = [
+    "Record",
+    "UnknownAtStripe",
+    "checkout_form",
+    "invoice_form",
+    "quantities_of",
+    "subscription_form",
+    "subscription_id_in",
+]
+
+_STATUSES: Final = frozenset(get_args(StripeSubscriptionStatus))
+_INVOICE_STATUSES: Final = frozenset(("draft", "open", "paid", "uncollectible", "void"))
+_CHECKOUTS: Final = {"complete": "completed", "expired": "closed"}
+
+
+class UnknownAtStripe(Exception):  # noqa: N818 - named for what was found.
+    """A status that Stripe has added since: what it means is not guessed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row of stripe_subscriptions, less its times."""
+
+    subscription_id: UUID
+    mandate_id: str
+    plan_key: str | None
+    members_price_id: str | None
+    instances_price_id: str | None
+    checkout_session_id: str | None
+    stripe_subscription_id: str | None
+    status: str | None
+    version: int
+    quantity_version: int
+
+
+def subscription_id_in(metadata: Mapping[str, str]) -> UUID | None:
+    """Our id of a subscription, as its objects at Stripe carry it; None where there is none."""
+    try:
+        return UUID(metadata["subscriptionRecordId"])
+    except (KeyError, ValueError):
+        return None
+
+
+def quantities_of(subscription: Subscription) -> Quantities:
+    """How many members and feature instances it is charged for."""
+    counts = {kind: sum(each.quantity for each in subscription.items if each.kind == kind) for kind in _KINDS}
+    return Quantities(members=counts[MEMBERS], feature_instances=counts[FEATURE_INSTANCES])
+
+
+_KINDS: Final = (MEMBERS, FEATURE_INSTANCES)
+
+
+def checkout_form(session: CheckoutSession) -> StripeCheckout:
+    """The session as others are told of it."""
+    state = _CHECKOUTS.get(session.status or "", "open")
+    return StripeCheckout.model_validate(
+        {"session_id": session.id, "state": state, "stripe_subscription_id": session.subscription_id}
+    )
+
+
+def subscription_form(subscription: Subscription, plan_key: str | None) -> StripeSubscription:
+    """The subscription as others are told of it; items whose price is not ours, or without a period, are left out."""
+    if subscription.status not in _STATUSES:
+        raise UnknownAtStripe
+    items = [_item_form(each) for each in subscription.items if each.kind in _KINDS]
+    return StripeSubscription(
+        stripe_subscription_id=subscription.id,
+        status=cast("StripeSubscriptionStatus", subscription.status),
+        plan_key=subscription.metadata.get("planKey") or plan_key,
+        items=[each for each in items if each is not None][:20],
+        trial_ends_at=subscription.trial_ends_at,
+        ends_at=subscription.ends_at,
+        ended_at=subscription.ended_at,
+    )
+
+
+def _item_form(item: SubscriptionItem) -> StripeItem | None:
+    if item.period_start is None or item.period_end is None:
+        return None
+    return StripeItem.model_validate(
+        {
+            "item_id": item.id,
+            "kind": item.kind,
+            "quantity": item.quantity,
+            "period_start": item.period_start,
+            "period_end": item.period_end,
+        }
+    )
+
+
+def invoice_form(invoice: Invoice, now: datetime) -> StripeInvoice:
+    """The invoice as others are told of it; `action_url` leads to it while it waits to be paid."""
+    if invoice.status not in _INVOICE_STATUSES:
+        raise UnknownAtStripe
+    paid_at = invoice.paid_at
+    return StripeInvoice.model_validate(
+        {
+            "stripe_invoice_id": invoice.id,
+            "status": invoice.status,
+            "billing_reason": invoice.billing_reason or "manual",
+            "period_start": invoice.period_start,
+            "period_end": invoice.period_end,
+            # Stripe's clock may be ahead of ours.
+            "paid_at": None if paid_at is None else min(paid_at, now),
+            "attempts": invoice.attempts,
+            "action_url": invoice.hosted_url if invoice.status == "open" else None,
+        }
+    )

@@ -1,0 +1,147 @@
+"""Tells the subscriptions service what Stripe has now of a subscription, its checkout or its invoice
+(`stripe.observed`): the objects as they were fetched, in the order in which they were."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid5
+
+from prometheus_client import Counter
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rappen_contracts.registry import STRIPE_OBSERVED_V1
+from rappen_contracts.stripe.v1 import StripeObserved
+from services.chassis.bodies import IDENTIFIER
+from services.chassis.logging import get_logger
+from services.chassis.outbox import append_outbox, outbox_row
+from services.payments.stripe.objects import CheckoutSession, Invoice, Subscription
+from services.payments.subscriptions.domain import (
+    Record,
+    UnknownAtStripe,
+    checkout_form,
+    invoice_form,
+    subscription_form,
+    subscription_id_in,
+)
+from services.payments.subscriptions.errors import FetchedTooEarly
+from services.payments.subscriptions.repository import (
+    add_record,
+    lock_record,
+    lock_record_of,
+    lock_record_of_session,
+    next_observation,
+    save_observation,
+)
+
+__all__ = ["Fetched", "Observed", "publish_observation"]
+
+_NAMESPACE = UUID("c9a7d0f4-2b39-5d1e-8b6f-93e5a0d4f712")
+
+UNPLACED = Counter(
+    "rappen_payments_unplaced_total", "Objects of Stripe's that are ours and cannot be placed.", ["what"]
+)
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was fetched because an event told of it, after its number was taken."""
+
+    number: int
+    checkout: CheckoutSession | None = None
+    subscription: Subscription | None = None
+    invoice: Invoice | None = None
+    trial_will_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What became of it: `OBSERVED`, or `UNPLACED` where it is ours and cannot be told of."""
+
+    outcome: str
+    object_id: str
+
+    def report(self) -> None:
+        """Counts and logs what could not be placed; called after the commit."""
+        if self.outcome == "UNPLACED":
+            UNPLACED.labels("subscription").inc()
+            _log.error("object of stripe cannot be placed", object_id=self.object_id)
+
+
+async def publish_observation(
+    connection: AsyncConnection, fetched: Fetched, *, cause: str, now: datetime
+) -> Observed | None:
+    """Publishes it in the caller's transaction; None where it is no subscription of ours. Raises FetchedTooEarly where
+    something was published of it since the fetch was begun."""
+    record = await _record(connection, fetched, now)
+    if record is None:
+        return None
+    if record.version > fetched.number:
+        raise FetchedTooEarly
+    object_id = _object_id(fetched)
+    try:
+        data = await _observation(connection, record, fetched, cause=cause, now=now)
+    except UnknownAtStripe:
+        return Observed("UNPLACED", object_id)
+    subscription, session = fetched.subscription, fetched.checkout
+    await save_observation(
+        connection,
+        record.subscription_id,
+        version=data.version,
+        stripe_subscription_id=None if subscription is None else subscription.id,
+        status=None if subscription is None else subscription.status,
+        session_id=None if session is None else session.id,
+        now=now,
+    )
+    event_id = uuid5(_NAMESPACE, f"{record.subscription_id}/{data.version}")
+    row = outbox_row(STRIPE_OBSERVED_V1, data, event_id=event_id, occurred_at=now, key=record.mandate_id)
+    await append_outbox(connection, [row])
+    return Observed("OBSERVED", object_id)
+
+
+async def _observation(
+    connection: AsyncConnection, record: Record, fetched: Fetched, *, cause: str, now: datetime
+) -> StripeObserved:
+    subscription, session, invoice = fetched.subscription, fetched.checkout, fetched.invoice
+    return StripeObserved(
+        mandate_id=record.mandate_id,
+        subscription_id=record.subscription_id,
+        version=await next_observation(connection),
+        checkout=None if session is None else checkout_form(session),
+        subscription=None if subscription is None else subscription_form(subscription, record.plan_key),
+        invoice=None if invoice is None else invoice_form(invoice, now),
+        trial_will_end=fetched.trial_will_end,
+        observed_at=now,
+        cause=cause,
+    )
+
+
+async def _record(connection: AsyncConnection, fetched: Fetched, now: datetime) -> Record | None:
+    """The record by Stripe's ids, else by the id of ours that Stripe's object carries. One made before this service
+    was there, which carries that, is taken over."""
+    subscription, session = fetched.subscription, fetched.checkout
+    if subscription is not None and (known := await lock_record_of(connection, subscription.id)) is not None:
+        return known
+    if session is not None and (known := await lock_record_of_session(connection, session.id)) is not None:
+        return known
+    carrier = subscription or session
+    metadata = {} if carrier is None else carrier.metadata
+    subscription_id = subscription_id_in(metadata)
+    if subscription_id is None:
+        return None
+    mandate_id = metadata.get("mandateId")
+    found = await lock_record(connection, subscription_id)
+    if found is None and mandate_id is not None and IDENTIFIER.fullmatch(mandate_id):
+        plan_key = metadata.get("planKey")
+        await add_record(connection, subscription_id, mandate_id=mandate_id, plan_key=plan_key, now=now)
+        found = await lock_record(connection, subscription_id)
+    if found is None or found.mandate_id != mandate_id:
+        return None
+    other = found.stripe_subscription_id is not None and subscription is not None
+    # A second one that carries the same id is not the one that we know.
+    return None if other else found
+
+
+def _object_id(fetched: Fetched) -> str:
+    known = fetched.invoice or fetched.subscription or fetched.checkout
+    return "" if known is None else known.id

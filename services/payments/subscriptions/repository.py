@@ -1,0 +1,129 @@
+"""Subscriptions at Stripe, each statement in the caller's transaction."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.payments.plans.domain import PlanPrices
+from services.payments.subscriptions.domain import Record
+from services.payments.subscriptions.tables import observations, stripe_subscriptions
+
+__all__ = [
+    "add_record",
+    "find_record",
+    "lock_record",
+    "lock_record_of",
+    "lock_record_of_session",
+    "next_observation",
+    "save_observation",
+    "save_prices",
+    "save_quantity_version",
+    "save_session",
+]
+
+_COLUMNS = [stripe_subscriptions.c[name] for name in Record.__dataclass_fields__]
+
+
+async def next_observation(connection: AsyncConnection) -> int:
+    """A number higher than all that were taken before."""
+    return int(await connection.scalar(sa.select(observations.next_value())) or 0)
+
+
+async def add_record(
+    connection: AsyncConnection, subscription_id: UUID, *, mandate_id: str, plan_key: str | None, now: datetime
+) -> None:
+    """Adds a subscription, unless it is there."""
+    await connection.execute(
+        insert(stripe_subscriptions)
+        .values(
+            subscription_id=subscription_id, mandate_id=mandate_id, plan_key=plan_key, created_at=now, updated_at=now
+        )
+        .on_conflict_do_nothing(index_elements=["subscription_id"])
+    )
+
+
+async def find_record(connection: AsyncConnection, subscription_id: UUID) -> Record | None:
+    """The subscription of that id of ours."""
+    return await _find(connection, _where(stripe_subscriptions.c.subscription_id == subscription_id))
+
+
+async def lock_record(connection: AsyncConnection, subscription_id: UUID) -> Record | None:
+    """The same, held until the end of the transaction."""
+    condition = stripe_subscriptions.c.subscription_id == subscription_id
+    return await _find(connection, _where(condition).with_for_update())
+
+
+async def lock_record_of(connection: AsyncConnection, stripe_subscription_id: str) -> Record | None:
+    """The subscription of that id of Stripe's, held until the end of the transaction."""
+    condition = stripe_subscriptions.c.stripe_subscription_id == stripe_subscription_id
+    return await _find(connection, _where(condition).with_for_update())
+
+
+async def lock_record_of_session(connection: AsyncConnection, session_id: str) -> Record | None:
+    """The subscription that a session begins, held until the end of the transaction."""
+    condition = stripe_subscriptions.c.checkout_session_id == session_id
+    return await _find(connection, _where(condition).with_for_update())
+
+
+def _where(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(*_COLUMNS).where(condition)
+
+
+async def _find(connection: AsyncConnection, query: sa.Select[Any]) -> Record | None:
+    row = (await connection.execute(query)).first()
+    return None if row is None else Record(*row)
+
+
+async def save_prices(connection: AsyncConnection, subscription_id: UUID, prices: PlanPrices, now: datetime) -> None:
+    """Notes the prices that it is begun with."""
+    await _update(
+        connection, subscription_id, now, members_price_id=prices.members, instances_price_id=prices.feature_instances
+    )
+
+
+async def save_session(connection: AsyncConnection, subscription_id: UUID, session_id: str, now: datetime) -> None:
+    """Notes the session in which it is begun."""
+    await _update(connection, subscription_id, now, checkout_session_id=session_id)
+
+
+async def save_quantity_version(
+    connection: AsyncConnection, subscription_id: UUID, version: int, now: datetime
+) -> None:
+    """Notes that Stripe is asked for these quantities."""
+    newest = sa.func.greatest(stripe_subscriptions.c.quantity_version, version)
+    await _update(connection, subscription_id, now, quantity_version=newest)
+
+
+async def save_observation(
+    connection: AsyncConnection,
+    subscription_id: UUID,
+    *,
+    version: int,
+    stripe_subscription_id: str | None,
+    status: str | None,
+    session_id: str | None,
+    now: datetime,
+) -> None:
+    """Notes what is published; ids that are known stay, what is not told of stays too."""
+    table = stripe_subscriptions.c
+    await _update(
+        connection,
+        subscription_id,
+        now,
+        version=version,
+        stripe_subscription_id=sa.func.coalesce(table.stripe_subscription_id, stripe_subscription_id),
+        status=sa.func.coalesce(status, table.status),
+        checkout_session_id=sa.func.coalesce(table.checkout_session_id, session_id),
+    )
+
+
+async def _update(connection: AsyncConnection, subscription_id: UUID, now: datetime, **values: Any) -> None:
+    await connection.execute(
+        sa.update(stripe_subscriptions)
+        .where(stripe_subscriptions.c.subscription_id == subscription_id)
+        .values(updated_at=now, **values)
+    )

@@ -1,0 +1,38 @@
+"""Subscriptions at Stripe, as the migrations make the table."""
+
+import sqlalchemy as sa
+
+from services.chassis.migrations import service_metadata
+
+__all__ = ["observations", "stripe_subscriptions"]
+
+_metadata = service_metadata("payments")
+
+_Id = sa.Text(collation="C")
+_Time = sa.DateTime(timezone=True)
+
+# Which subscription of ours is which at Stripe. The row is there before its checkout is opened.
+stripe_subscriptions = sa.Table(
+    "stripe_subscriptions",
+    _metadata,
+    sa.Column("subscription_id", sa.Uuid, primary_key=True),
+    sa.Column("mandate_id", _Id, nullable=False),
+    sa.Column("plan_key", sa.Text),
+    sa.Column("members_price_id", _Id),
+    sa.Column("instances_price_id", _Id),
+    sa.Column("checkout_session_id", _Id, unique=True),
+    sa.Column("stripe_subscription_id", _Id, unique=True),
+    # As it was when it was last told of.
+    sa.Column("status", sa.Text),
+    # The number of the newest observation that was published.
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
+    # The highest version of quantities that Stripe was asked for.
+    sa.Column("quantity_version", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("created_at", _Time, nullable=False),
+    sa.Column("updated_at", _Time, nullable=False),
+    sa.Index("ix_stripe_subscriptions_mandate_id", "mandate_id"),
+)
+
+# A number is taken before each fetch and another one for what is published of it: a fetch counts only where its number
+# is higher than that of the newest observation, because then it was begun after that one's fetch had ended.
+observations = sa.Sequence("observations", metadata=_metadata)

@@ -1,0 +1,147 @@
+"""Moves what is on its way, in the transaction of whatever has happened: the directory has changed, a payment was
+settled, time has passed."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rappen_contracts.directory.v1 import FeatureAccess, FeatureInstance
+from rappen_contracts.stripe.v1 import QuantitySettled
+from services.chassis.outbox import append_outbox
+from services.subscriptions.quantities.repository import hold_quantities, in_use, lock_kept, look_at_mandates
+from services.subscriptions.quantities.request_quantities import ask_for
+from services.subscriptions.store import repository
+from services.subscriptions.store.domain import Activation, Failure, Step, instance_request, next_step
+from services.subscriptions.store.publications import directory_requested, feature_activated
+from services.subscriptions.store.queries import holders_of
+
+__all__ = ["advance_mandates", "payments_were_settled", "roll_back"]
+
+_FAILURES: Mapping[str, Failure] = {"declined": "DECLINED", "unavailable": "UNAVAILABLE"}
+
+
+async def payments_were_settled(
+    connection: AsyncConnection, answers: Sequence[QuantitySettled], *, now: datetime
+) -> int:
+    """Finishes the activations that are paid, rolls back those that were not; returns how many.
+
+    An answer is about every payment up to its version, because quantities are absolute; one that was superseded says
+    nothing: the newer one's answer will.
+    """
+    open_ = await repository.with_open_work(connection, {answer.mandate_id for answer in answers})
+    await repository.lock_mandates(connection, open_)
+    done = 0
+    for answer in answers:
+        if answer.outcome == "superseded" or answer.mandate_id not in open_:
+            continue
+        waiting = await repository.lock_awaiting_payment(
+            connection, answer.subscription_id, up_to_version=answer.version
+        )
+        done += len(waiting)
+        for activation in waiting:
+            if answer.outcome == "settled":
+                await _finish(connection, activation, now)
+            else:
+                await roll_back(connection, activation, _FAILURES[answer.outcome], now=now)
+    return done
+
+
+async def advance_mandates(connection: AsyncConnection, mandate_ids: Collection[str], *, now: datetime) -> int:
+    """Does what is due in these mandates; returns how much was."""
+    open_ = await repository.with_open_work(connection, mandate_ids)
+    if not open_:
+        return 0
+    await repository.lock_mandates(connection, open_)
+    done = 0
+    for activation, plight in await repository.lock_open_activations(connection, open_):
+        step = next_step(activation, plight, now=now)
+        done += step is not Step.WAIT
+        if step is Step.PAY:
+            await _pay(connection, activation, now)
+        elif step is Step.FINISH:
+            await _finish(connection, activation, now)
+        elif step is Step.ROLL_BACK:
+            await roll_back(connection, activation, "TIMED_OUT", now=now)
+        elif step is Step.CLOSE:
+            await repository.change_activation(connection, activation, now=now, state="ROLLED_BACK")
+    applied = [removal for removal in await repository.open_removals(connection, open_) if removal.applied]
+    await repository.close_removals(connection, [removal.id for removal in applied], now=now)
+    done += len(applied)
+    if done:
+        # What costs nothing at once, and what is gone, is brought into step whenever Stripe has time.
+        await look_at_mandates(connection, open_, now=now)
+    return done
+
+
+async def roll_back(connection: AsyncConnection, activation: Activation, failure: Failure, *, now: datetime) -> None:
+    """Takes back what was begun: the instance, every access to it, and what was asked to be charged."""
+    await repository.change_activation(connection, activation, now=now, state="ROLLING_BACK", failure=failure)
+    instance_id, mandate_id = str(activation.instance_id), activation.mandate_id
+    holders = {activation.user_id: ["admin"], **await holders_of(connection, instance_id)}
+    entries: list[FeatureInstance | FeatureAccess] = [
+        FeatureInstance(
+            id=instance_id,
+            mandate_id=mandate_id,
+            feature_code=activation.feature_code,
+            label=activation.label,
+            enabled=False,
+        ),
+        *(
+            FeatureAccess(instance_id=instance_id, mandate_id=mandate_id, user_id=user_id, roles=roles, enabled=False)
+            for user_id, roles in sorted(holders.items())
+        ),
+    ]
+    release = directory_requested(
+        entries,
+        request_id=instance_request(activation.instance_id, "release"),
+        mandate_id=mandate_id,
+        user_id=activation.user_id,
+        cause=activation.cause,
+        now=now,
+    )
+    await append_outbox(connection, [release])
+    if activation.quantity_version is not None:
+        # Absolute, so it is right whatever became of the request before.
+        await _ask(connection, activation, now)
+
+
+async def _pay(connection: AsyncConnection, activation: Activation, now: datetime) -> None:
+    # First the state, because the quantities count what waits for its payment.
+    await repository.change_activation(connection, activation, now=now, state="BILLING")
+    version = await _ask(connection, activation, now)
+    if version is None:
+        # The subscription has ended since.
+        await roll_back(connection, activation, "UNAVAILABLE", now=now)
+    else:
+        await repository.change_activation(connection, activation, now=now, quantity_version=version)
+
+
+async def _finish(connection: AsyncConnection, activation: Activation, now: datetime) -> None:
+    await repository.change_activation(connection, activation, now=now, state="ACTIVE")
+    await append_outbox(connection, [feature_activated(activation, now=now)])
+
+
+async def _ask(connection: AsyncConnection, activation: Activation, now: datetime) -> int | None:
+    """Asks for what the mandate uses now; returns the version, None where nothing is charged at Stripe any more.
+
+    While an activation waits for its payment, each request is one that is paid at once: it takes the place of the one
+    before, and would let the activation pass unpaid. So nobody else asks meanwhile.
+    """
+    subscription_id: UUID = activation.subscription_id
+    kept = await lock_kept(connection, subscription_id)
+    if kept is None:
+        return None
+    until = await repository.waited_until(connection, subscription_id)
+    await ask_for(
+        connection,
+        kept,
+        await in_use(connection, activation.mandate_id),
+        paid_at_once=until is not None,
+        expires_at=until,
+        cause=activation.cause,
+        now=now,
+    )
+    await hold_quantities(connection, subscription_id, until=until)
+    return kept.version + 1

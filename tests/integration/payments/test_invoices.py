@@ -1,0 +1,93 @@
+"""Monthly invoices: each has a twin at Stripe by which it can be paid, and its payment settles it."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from rappen_contracts.billing.v1 import InvoiceIssued
+from rappen_contracts.payment.v1 import PaymentSucceeded
+from rappen_contracts.registry import INVOICE_ISSUED_V1
+from tests.integration.payments.world import World
+from tests.support.events import new_mandate
+from tests.support.waiting import eventually
+
+
+def chf(amount: str) -> dict[str, str]:
+    return {"amount": amount, "currency": "CHF"}
+
+
+def issued(mandate_id: str, **more: Any) -> InvoiceIssued:
+    now = datetime.now(UTC)
+    return InvoiceIssued.model_validate(
+        {
+            "mandate_id": mandate_id,
+            "invoice_id": uuid4(),
+            "number": "2026-000042",
+            "period_start": now - timedelta(days=30),
+            "period_end": now,
+            "issued_at": now,
+            "due_at": now + timedelta(days=30),
+            "recipient": {
+                "company": "Muster AG",
+                "street": "Bahnhofstrasse 1",
+                "zip": "8001",
+                "city": "Zürich",
+                "country": "CH",
+            },
+            "lines": [{"description": "anthropic", "net": chf("99.50")}],
+            "net": chf("99.50"),
+            "vat_percent": "8.1",
+            "vat": chf("8.06"),
+            "total": chf("107.56"),
+            "language": "de",
+            "cause": "2026-04",
+            **more,
+        }
+    )
+
+
+async def mirrored(world: World, invoice: InvoiceIssued) -> dict[str, Any]:
+    async def row() -> Any:
+        rows = await world.rows("SELECT * FROM invoices WHERE invoice_id = $1", invoice.invoice_id)
+        return rows and rows[0]["hosted_url"] and rows[0]
+
+    found: dict[str, Any] = await eventually(row, what="the invoice at Stripe", timeout_s=60)
+    return found
+
+
+@pytest.mark.parametrize("point", [None, "payments_request_begun", "payments_request_done"])
+async def test_an_invoice_has_one_twin_whose_payment_settles_it(world: World, point: str | None) -> None:
+    invoice = issued(new_mandate())
+    hit = None if point is None else world.arm(point)
+    await world.ask(INVOICE_ISSUED_V1, invoice, invoice)
+    if hit is not None:
+        await world.killed(hit)
+    row = await mirrored(world, invoice)
+    stripe = world.stripe.v1
+    found = (await stripe.invoices.retrieve_async(row["stripe_invoice_id"])).to_dict(for_json=True)
+    assert (found["status"], found["total"], found["collection_method"]) == ("open", 10756, "send_invoice")
+    assert sorted(line["amount"] for line in found["lines"]["data"]) == [806, 9950]
+    assert "MWST 8.1 %" in {line["description"] for line in found["lines"]["data"]}
+    of_customer: Any = {"customer": found["customer"]}
+    assert len((await stripe.invoices.list_async(of_customer)).data) == 1
+    method = await stripe.payment_methods.attach_async("pm_card_visa", of_customer)
+    await stripe.invoices.pay_async(row["stripe_invoice_id"], {"payment_method": method.id})
+    (event,) = await world.published(invoice.mandate_id)
+    assert isinstance(event.data, PaymentSucceeded)
+    assert (event.data.reason, event.data.reference) == ("invoice", str(invoice.invoice_id))
+    assert event.data.amount.amount == Decimal("107.56")
+    assert event.data.stripe_payment_intent_id is not None
+
+
+async def test_an_invoice_of_nothing_needs_no_payment(world: World) -> None:
+    invoice = issued(new_mandate(), lines=[], net=chf("0"), vat=chf("0"), total=chf("0"))
+    await world.ask(INVOICE_ISSUED_V1, invoice)
+
+    async def outcome() -> Any:
+        rows = await world.rows("SELECT outcome FROM stripe_requests WHERE request_id = $1", invoice.invoice_id)
+        return rows and rows[0]["outcome"]
+
+    assert await eventually(outcome, what="the outcome") == "NOTHING_TO_PAY"

@@ -1,0 +1,457 @@
+"""Plans that are paid: the checkout, what payments tells of Stripe, switching, cancelling and resuming, the grace, and
+that nothing is told or credited twice."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from rappen_contracts.directory.v1 import FeatureInstance, Mandate, Membership
+from rappen_contracts.stripe.v1 import StripeRequested
+from services.chassis.caller import Caller
+from services.subscriptions.lifecycle.periods import Period, period_of_plan
+from tests.integration.subscriptions.harness import BEGINNING, Service, changed, new_admin_of, new_member_of
+from tests.support.callers import system_admin
+from tests.support.events import new_mandate
+from tests.support.stripe_facts import SubscriptionAtStripe
+from tests.support.waiting import eventually
+
+DAY = timedelta(days=1)
+MONTH = period_of_plan(BEGINNING, "month", anchor=BEGINNING)
+
+
+async def checkout(
+    service: Service, mandate_id: str, plan_key: str, caller: Caller, **more: Any
+) -> tuple[httpx.Response, StripeRequested]:
+    """Starts a plan that is paid, with payments in its place; gives the answer, and what payments was asked."""
+    asked = len(service.payments.requests.of(mandate_id))
+    starting = asyncio.create_task(service.start(mandate_id, plan_key, caller, **more))
+    requested: StripeRequested = await service.payments.requests.next(mandate_id, asked + 1)
+    await service.payments.settle(requested)
+    return await starting, requested
+
+
+async def shows(service: Service, mandate_id: str, **expected: object) -> dict[str, Any]:
+    """The mandate's subscription, once it shows these values."""
+    shown: dict[str, Any] = {}
+
+    async def there() -> bool:
+        shown.update((await service.get(mandate_id, new_member_of(mandate_id))).json())
+        return expected.items() <= shown.items()
+
+    await eventually(there, what=str(expected))
+    return shown
+
+
+async def subscribed(service: Service, plan_key: str = "TEAM") -> tuple[str, Caller, SubscriptionAtStripe]:
+    """A mandate whose plan was paid just now."""
+    mandate_id = new_mandate()
+    admin = new_admin_of(mandate_id)
+    _, requested = await checkout(service, mandate_id, plan_key, admin)
+    stripe = SubscriptionAtStripe(
+        record=requested.subscription_id, mandate_id=mandate_id, plan_key=plan_key, period=MONTH, at=BEGINNING
+    )
+    await service.payments.observe(stripe.begins())
+    await shows(service, mandate_id, status="ACTIVE")
+    return mandate_id, admin, stripe
+
+
+async def test_a_paid_plan_answers_its_checkout_and_waits_until_it_is_paid(service: Service) -> None:
+    mandate_id = new_mandate()
+    await service.publish_directory(
+        mandate_id,
+        [
+            (1, Mandate(id=mandate_id)),
+            (2, Membership(mandate_id=mandate_id, user_id="a", roles=["admin"])),
+            (3, Membership(mandate_id=mandate_id, user_id="b", roles=["member"])),
+            (4, FeatureInstance(id=f"{mandate_id}-i", mandate_id=mandate_id, feature_code="chat")),
+        ],
+    )
+    admin = new_admin_of(mandate_id)
+    answer, requested = await checkout(service, mandate_id, "TEAM", admin)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["redirectUrl"] == f"https://pay.test/{requested.request_id}"
+    shown = answer.json()["subscription"]
+    assert (shown["planKey"], shown["status"], shown["recurring"]) == ("TEAM", "PENDING", True)
+    assert (shown["currentPeriodStart"], shown["effectiveFrom"]) == (None, None)
+    assert (requested.action, requested.subscription_id) == ("checkout", UUID(shown["id"]))
+    assert requested.plan is not None
+    assert (requested.plan.key, str(requested.plan.price_per_user.amount)) == ("TEAM", "29.000000")
+    assert requested.quantities is not None
+    assert (requested.quantities.members, requested.quantities.feature_instances) == (2, 1)
+    assert requested.start_at is None
+    assert requested.success_url == "https://app.test/plans?success=true&session_id={CHECKOUT_SESSION_ID}"
+    assert requested.cancel_url == "https://app.test/plans?canceled=true"
+    assert requested.requested_by == admin.user_id
+
+    stripe = SubscriptionAtStripe(
+        record=requested.subscription_id,
+        mandate_id=mandate_id,
+        period=MONTH,
+        at=BEGINNING,
+        members=2,
+        feature_instances=1,
+    )
+    told = stripe.begins()
+    for _ in range(3):
+        await service.payments.observe(told)
+    shown = await shows(service, mandate_id, status="ACTIVE")
+    assert (shown["currentPeriodStart"], shown["currentPeriodEnd"]) == ("2026-01-31T12:00:00Z", "2026-02-28T12:00:00Z")
+    began, active = (changed(event) for event in await service.billing.events(mandate_id, 2))
+    assert (began.to_state, began.operative, began.budget_due) == ("PENDING", False, False)
+    assert (active.from_state, active.to_state, active.operative, active.budget_due) == (
+        "PENDING",
+        "ACTIVE",
+        True,
+        True,
+    )
+    assert (active.period_start, active.period_end, active.cause) == (MONTH.start, MONTH.end, "evt_1")
+
+
+async def test_a_renewal_is_told_once_and_in_any_order_and_a_proration_invoice_gives_no_budget(
+    service: Service,
+) -> None:
+    mandate_id, _, stripe = await subscribed(service)
+    stripe.period = stripe_second = period_of_plan(MONTH.end, "month", anchor=BEGINNING)
+    service.clock.now = stripe_second.start
+    moved = stripe.fetch()
+    paid = stripe.fetch(invoice=stripe.invoice())
+    proration = stripe.fetch(invoice=stripe.invoice("subscription_update"))
+    for observed in (paid, proration, moved, paid, paid):
+        await service.payments.observe(observed)
+    await shows(service, mandate_id, currentPeriodEnd="2026-03-31T12:00:00Z")
+    told = [changed(event) for event in await service.billing.events(mandate_id, 3)]
+    assert [(data.period_start, data.budget_due) for data in told] == [
+        (None, False),
+        (MONTH.start, True),
+        (stripe_second.start, True),
+    ]
+
+
+async def test_past_due_ends_with_its_grace_or_is_paid_and_only_stripes_word_counts(service: Service) -> None:
+    mandate_id, _, stripe = await subscribed(service)
+    stripe.period = period_of_plan(MONTH.end, "month", anchor=BEGINNING)
+    service.clock.now = stripe.at = MONTH.end + timedelta(hours=1)
+    stripe.status = "past_due"
+    await service.payments.observe(stripe.fetch(invoice=stripe.invoice(status="open")))
+    await shows(service, mandate_id, status="PAST_DUE")
+    # Paid, and Stripe does not say active: an invoice of before.
+    await service.payments.observe(stripe.fetch(invoice=stripe.invoice(period=MONTH)))
+    stripe.status = "active"
+    await service.payments.observe(stripe.fetch(invoice=stripe.invoice()))
+    await shows(service, mandate_id, status="ACTIVE")
+    stripe.status = "past_due"
+    stripe.at = service.clock.now = service.clock.now + DAY
+    await service.payments.observe(stripe.fetch())
+    await shows(service, mandate_id, status="PAST_DUE")
+    service.clock.now += timedelta(days=7) - timedelta(seconds=1)
+    await service.advance()
+    assert (await service.get(mandate_id, new_member_of(mandate_id))).json()["status"] == "PAST_DUE"
+    service.clock.now += timedelta(seconds=1)
+    await service.advance()
+    assert (await service.get(mandate_id, new_member_of(mandate_id))).json()["status"] == "EXPIRED"
+    requested = await service.payments.requests.next(mandate_id, 2)
+    assert (requested.action, requested.subscription_id) == ("cancel", stripe.record)
+    states = [changed(event).to_state for event in await service.billing.events(mandate_id, 6)]
+    assert states == ["PENDING", "ACTIVE", "PAST_DUE", "ACTIVE", "PAST_DUE", "EXPIRED"]
+    budgets = [
+        changed(event).period_start
+        for event in await service.billing.events(mandate_id, 6)
+        if changed(event).budget_due
+    ]
+    assert budgets == [MONTH.start, MONTH.end]
+
+
+async def test_a_plan_is_cancelled_and_resumed_by_api_and_taken_back_in_the_portal(service: Service) -> None:
+    mandate_id, admin, stripe = await subscribed(service)
+    for action, path, ends_at, status in (
+        ("end_at_period_end", "cancel", MONTH.end, "CANCELED"),
+        ("resume", "resume", None, "ACTIVE"),
+    ):
+        asked = len(service.payments.requests.of(mandate_id))
+        changing = asyncio.create_task(service.post(f"{mandate_id}/{path}", admin))
+        requested = await service.payments.requests.next(mandate_id, asked + 1)
+        assert (requested.action, requested.subscription_id) == (action, stripe.record)
+        await service.payments.settle(requested)
+        stripe.ends_at = ends_at
+        await service.payments.observe(stripe.fetch())
+        answer = await changing
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["status"], answer.json()["recurring"]) == (status, ends_at is None)
+        # Once more changes and asks nothing.
+        assert (await service.post(f"{mandate_id}/{path}", admin)).json() == answer.json()
+        assert len(service.payments.requests.of(mandate_id)) == asked + 1
+    stripe.ends_at = MONTH.end
+    await service.payments.observe(stripe.fetch())
+    await shows(service, mandate_id, status="CANCELED", recurring=False)
+    stripe.status, stripe.ended_at, stripe.at = "canceled", MONTH.end, MONTH.end
+    service.clock.now = MONTH.end
+    await service.payments.observe(stripe.fetch())
+    await shows(service, mandate_id, status="EXPIRED")
+    answer = await service.post(f"{mandate_id}/resume", admin)
+    assert (answer.status_code, answer.json()["code"]) == (409, "NO_SUBSCRIPTION")
+
+
+async def test_what_stripe_refuses_is_said_and_can_be_tried_again(service: Service) -> None:
+    mandate_id, admin, _ = await subscribed(service)
+    for number in (2, 3):
+        changing = asyncio.create_task(service.post(f"{mandate_id}/cancel", admin))
+        requested = await service.payments.requests.next(mandate_id, number)
+        await service.payments.settle(requested, "refused", code="NO_SUCH_SUBSCRIPTION")
+        answer = await changing
+        assert (answer.status_code, answer.json()["code"]) == (409, "STRIPE_REFUSED")
+
+
+async def test_switching_schedules_the_new_plan_and_the_old_one_ends_with_its_period(service: Service) -> None:
+    mandate_id, admin, old = await subscribed(service, "STARTER")
+    again = await service.start(mandate_id, "STARTER", admin)
+    assert (again.status_code, again.json()["code"]) == (409, "PLAN_RUNNING")
+    service.clock.now += DAY
+    _, requested = await checkout(service, mandate_id, "TEAM", admin)
+    assert requested.start_at == MONTH.end
+    new = SubscriptionAtStripe(
+        record=requested.subscription_id,
+        mandate_id=mandate_id,
+        status="trialing",
+        period=Period(service.clock.now, MONTH.end),
+        trial_ends_at=MONTH.end,
+        at=service.clock.now,
+    )
+    await service.payments.observe(new.fetch(completed=True, invoice=new.invoice("subscription_create")))
+    ending = await service.payments.requests.next(mandate_id, 3)
+    assert (ending.action, ending.subscription_id) == ("end_at_period_end", old.record)
+    old.ends_at = MONTH.end
+    await service.payments.observe(old.fetch())
+    shown = await shows(service, mandate_id, status="CANCELED")
+    assert (shown["scheduled"]["status"], shown["scheduled"]["planKey"]) == ("SCHEDULED", "TEAM")
+    assert shown["scheduled"]["effectiveFrom"] == "2026-02-28T12:00:00Z"
+    resumed = await service.post(f"{mandate_id}/resume", admin)
+    assert (resumed.status_code, resumed.json()["code"]) == (409, "PLAN_SCHEDULED")
+
+    service.clock.now = MONTH.end
+    await service.advance()
+    shown = (await service.get(mandate_id, admin)).json()
+    assert (shown["planKey"], shown["status"], shown["scheduled"]) == ("TEAM", "ACTIVE", None)
+    new.status, new.period = "active", period_of_plan(MONTH.end, "month", anchor=MONTH.end)
+    await service.payments.observe(new.fetch(invoice=new.invoice()))
+    await shows(service, mandate_id, currentPeriodStart="2026-02-28T12:00:00Z")
+    events = [changed(event) for event in await service.billing.events(mandate_id, 8)]
+    budgets = [(data.plan.key, data.period_start) for data in events if data.budget_due]
+    assert budgets == [("STARTER", MONTH.start), ("TEAM", MONTH.end)]
+
+
+async def test_a_scheduled_plan_is_withdrawn_by_cancel(service: Service) -> None:
+    mandate_id, admin, _ = await subscribed(service, "STARTER")
+    _, requested = await checkout(service, mandate_id, "TEAM", admin)
+    new = SubscriptionAtStripe(
+        record=requested.subscription_id,
+        mandate_id=mandate_id,
+        status="trialing",
+        period=Period(BEGINNING, MONTH.end),
+        at=BEGINNING,
+    )
+    await service.payments.observe(new.fetch(completed=True))
+    await service.payments.requests.next(mandate_id, 3)
+    cancelling = asyncio.create_task(service.post(f"{mandate_id}/cancel", admin))
+    withdrawn = await service.payments.requests.next(mandate_id, 4)
+    assert (withdrawn.action, withdrawn.subscription_id) == ("cancel", requested.subscription_id)
+    assert (await cancelling).json()["scheduled"] is None
+
+
+async def test_the_internal_plan_follows_a_paid_one_and_a_trial_ends_at_once_for_a_paid_one(service: Service) -> None:
+    mandate_id, _, old = await subscribed(service)
+    await service.publish_directory(mandate_id, [(1, Mandate(id=mandate_id))])
+    answer = await service.start(mandate_id, "INTERNAL", system_admin())
+    assert answer.json()["redirectUrl"] is None
+    assert answer.json()["subscription"]["scheduled"]["planKey"] == "INTERNAL"
+    ending = await service.payments.requests.next(mandate_id, 2)
+    assert (ending.action, ending.subscription_id) == ("end_at_period_end", old.record)
+    service.clock.now = MONTH.end
+    await service.advance()
+    shown = (await service.get(mandate_id, system_admin())).json()
+    assert (shown["planKey"], shown["status"], shown["currentPeriodEnd"]) == (
+        "INTERNAL",
+        "ACTIVE",
+        "2026-03-28T12:00:00Z",
+    )
+
+    service.clock.now = BEGINNING
+    other = new_mandate()
+    admin = new_admin_of(other)
+    await service.start(other, "TRIAL_7D", admin)
+    _, requested = await checkout(service, other, "TEAM", admin)
+    assert requested.start_at is None
+    stripe = SubscriptionAtStripe(record=requested.subscription_id, mandate_id=other, period=MONTH, at=BEGINNING)
+    await service.payments.observe(stripe.begins())
+    await shows(service, other, status="ACTIVE", planKey="TEAM")
+    states = [changed(event).to_state for event in await service.billing.events(other, 4)]
+    assert states == ["TRIALING", "PENDING", "EXPIRED", "ACTIVE"]
+
+
+async def test_a_plan_without_stripe_ends_with_its_period_and_is_resumed_before(service: Service) -> None:
+    mandate_id = new_mandate()
+    await service.publish_directory(mandate_id, [(1, Mandate(id=mandate_id))])
+    await service.start(mandate_id, "INTERNAL", system_admin())
+    admin = new_admin_of(mandate_id)
+    for path, expected in (
+        ("cancel", ("CANCELED", False)),
+        ("resume", ("ACTIVE", True)),
+        ("cancel", ("CANCELED", False)),
+    ):
+        answer = (await service.post(f"{mandate_id}/{path}", admin)).json()
+        assert (answer["status"], answer["recurring"]) == expected
+    service.clock.now = MONTH.end
+    await service.advance()
+    shown = (await service.get(mandate_id, admin)).json()
+    assert (shown["status"], shown["currentPeriodEnd"]) == ("EXPIRED", "2026-02-28T12:00:00Z")
+
+
+async def test_a_trial_that_is_cancelled_stays_until_its_end_and_is_not_resumed(service: Service) -> None:
+    mandate_id = new_mandate()
+    admin = new_admin_of(mandate_id)
+    await service.start(mandate_id, "TRIAL_7D", admin)
+    answer = (await service.post(f"{mandate_id}/cancel", admin)).json()
+    assert (answer["status"], answer["recurring"]) == ("TRIALING", False)
+    resumed = await service.post(f"{mandate_id}/resume", admin)
+    assert (resumed.status_code, resumed.json()["code"]) == (409, "NOT_RESUMABLE")
+
+
+@pytest.mark.parametrize("url", ["", "https://evil.test/", "https://app.test.evil.test/", "//app.test", "javascript:1"])
+async def test_a_return_url_of_another_origin_is_refused_by_field(service: Service, url: str) -> None:
+    mandate_id = new_mandate()
+    answer = await service.start(mandate_id, "TEAM", new_admin_of(mandate_id), return_url=url)
+    assert (answer.status_code, answer.json()["code"]) == (400, "RETURN_URL_NOT_ALLOWED")
+    assert answer.json()["errors"][0]["field"] == "returnUrl"
+    assert not await service.fetch("SELECT 1 FROM subscriptions WHERE mandate_id = $1", mandate_id)
+
+
+async def test_a_start_whose_checkout_does_not_come_is_503_and_its_repeat_asks_again(service: Service) -> None:
+    mandate_id, key = new_mandate(), {"Idempotency-Key": "start-1"}
+    admin = new_admin_of(mandate_id)
+    starting = asyncio.create_task(service.start(mandate_id, "TEAM", admin, headers=key))
+    late = await service.payments.requests.next(mandate_id, 1)
+    assert late.expires_at is not None
+    await service.payments.settle(late, "expired")
+    answer = await starting
+    assert (answer.status_code, answer.json()["code"]) == (503, "UNAVAILABLE")
+    repeat, requested = await checkout(service, mandate_id, "TEAM", admin, headers=key)
+    assert repeat.status_code == 200
+    assert (requested.subscription_id, requested.request_id != late.request_id) == (late.subscription_id, True)
+    # From here on a repeat is answered as at first, and payments is asked nothing.
+    again = await service.start(mandate_id, "TEAM", admin, headers=key)
+    assert again.json() == repeat.json()
+    other = await service.start(mandate_id, "STARTER", admin, headers=key)
+    assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
+    elsewhere = await service.start(mandate_id, "TEAM", admin, headers=key, return_url="https://app.test/other")
+    assert (elsewhere.status_code, elsewhere.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
+    assert len(service.payments.requests.of(mandate_id)) == 2
+
+
+async def test_a_refused_checkout_is_402_and_its_record_expires(service: Service) -> None:
+    mandate_id = new_mandate()
+    admin = new_admin_of(mandate_id)
+    starting = asyncio.create_task(service.start(mandate_id, "TEAM", admin))
+    await service.payments.settle(await service.payments.requests.next(mandate_id, 1), "refused", code="PLAN_REFUSED")
+    answer = await starting
+    assert (answer.status_code, answer.json()["code"]) == (402, "CHECKOUT_REFUSED")
+    await shows(service, mandate_id, status="EXPIRED")
+
+
+async def test_a_new_checkout_closes_the_one_before_and_a_closed_one_expires(service: Service) -> None:
+    mandate_id = new_mandate()
+    admin = new_admin_of(mandate_id)
+    _, first = await checkout(service, mandate_id, "TEAM", admin)
+    service.clock.now += DAY
+    starting = asyncio.create_task(service.start(mandate_id, "STARTER", admin))
+    asked = [await service.payments.requests.next(mandate_id, number) for number in (2, 3)]
+    assert {(each.action, each.subscription_id == first.subscription_id) for each in asked} == {
+        ("cancel", True),
+        ("checkout", False),
+    }
+    for each in asked:
+        await service.payments.settle(each)
+    assert (await starting).json()["subscription"]["planKey"] == "STARTER"
+    stripe = SubscriptionAtStripe(record=first.subscription_id, mandate_id=mandate_id, period=MONTH, at=BEGINNING)
+    closed = stripe.begins()
+    assert closed.checkout is not None
+    session = closed.checkout.model_copy(update={"state": "closed", "stripe_subscription_id": None})
+    await service.payments.observe(
+        closed.model_copy(update={"checkout": session, "subscription": None, "invoice": None})
+    )
+
+    async def expired() -> bool:
+        rows = await service.fetch("SELECT state FROM subscriptions WHERE id = $1", first.subscription_id)
+        return [row["state"] for row in rows] == ["EXPIRED"]
+
+    await eventually(expired, what="the closed checkout expired")
+    assert (await service.get(mandate_id, admin)).json()["status"] == "PENDING"
+
+
+async def test_what_is_told_before_its_record_is_kept_until_the_record_is_there(service: Service) -> None:
+    mandate_id, _, _ = await subscribed(service)
+    other, record = new_mandate(), uuid4()
+    stripe = SubscriptionAtStripe(record=record, mandate_id=other, period=MONTH, at=BEGINNING)
+    await service.payments.observe(stripe.begins())
+
+    async def kept() -> bool:
+        return bool(await service.fetch("SELECT 1 FROM stripe_facts WHERE subscription_id = $1", record))
+
+    await eventually(kept, what="the facts kept")
+    # As a record comes that is taken over from another system.
+    await service.fetch(
+        "INSERT INTO subscriptions (id, mandate_id, plan_key, terms, state, version, recurring, created_by, created_at)"
+        " SELECT $1, $2, plan_key, terms, 'PENDING', 1, true, created_by, created_at FROM subscriptions"
+        " WHERE mandate_id = $3",
+        record,
+        other,
+        mandate_id,
+    )
+    await service.advance()
+    shown = (await service.get(other, system_admin_of(other))).json()
+    assert (shown["id"], shown["status"]) == (str(record), "ACTIVE")
+    (event,) = await service.billing.events(other, 1)
+    assert (changed(event).budget_due, changed(event).version) == (True, 2)
+
+
+def system_admin_of(mandate_id: str) -> Caller:
+    """The operator, who is also a member."""
+    return system_admin().model_copy(update={"mandates": {mandate_id: True}})
+
+
+async def test_an_observation_of_another_mandates_record_is_refused_and_the_next_is_applied(service: Service) -> None:
+    mandate_id, _, stripe = await subscribed(service)
+    stranger = new_mandate()
+    stripe.mandate_id, stripe.status = stranger, "canceled"
+    await service.payments.observe(stripe.fetch())
+
+    async def refused() -> bool:
+        rows = await service.fetch("SELECT error_code FROM quarantine WHERE key = $1", stranger.encode())
+        return [row["error_code"] for row in rows] == ["CONFLICT"]
+
+    await eventually(refused, what="the foreign observation set aside")
+    assert (await service.get(mandate_id, new_member_of(mandate_id))).json()["status"] == "ACTIVE"
+
+
+async def test_trials_are_told_to_end_once_for_each_reminder(service: Service) -> None:
+    mandate_id = new_mandate()
+    await service.start(mandate_id, "TRIAL_7D", new_admin_of(mandate_id))
+    await service.advance()
+    assert service.told.of(mandate_id) == []
+    for days, number in ((4, 1), (6, 2)):
+        service.clock.now = BEGINNING + days * DAY
+        await service.advance()
+        await service.advance()
+        ending = await service.told.next(mandate_id, number)
+        assert (ending.days_left, ending.plan_key) == (7 - days, "TRIAL_7D")
+        assert ending.trial_ends_at == BEGINNING + 7 * DAY
+    late = new_mandate()
+    service.clock.now = BEGINNING
+    await service.start(late, "TRIAL_7D", new_admin_of(late))
+    service.clock.now = BEGINNING + 6.5 * DAY
+    await service.advance()
+    assert (await service.told.next(late, 1)).days_left == 1
+    assert len(service.told.of(late)) == 1
+    assert len(service.told.of(mandate_id)) == 2
