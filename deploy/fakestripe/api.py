@@ -36,7 +36,8 @@ class Fault:
     """An answer that replaces the real one for the next `times` requests to a path.
 
     With `after_effect` the effect happens and only its answer is lost; `delay_s` (real time) holds the request
-    back first. The status 200 changes nothing but the delay.
+    back first. The status 200 changes nothing but the delay. With `kept` it is the answer of every later request
+    with the same idempotency key, as at Stripe: it keeps its own failures too.
     """
 
     path: str
@@ -45,18 +46,22 @@ class Fault:
     method: str | None = None
     after_effect: bool = False
     delay_s: float = 0.0
+    kept: bool = False
 
     def matches(self, method: str, path: str) -> bool:
         """Tell whether a request is one of those to be answered so."""
         return self.times > 0 and self.method in (None, method) and path.startswith(self.path)
 
-    async def strike(self) -> None:
+    async def strike(self, claim: Claim) -> None:
         """Wait, and raise the answer."""
         await asyncio.sleep(self.delay_s)
         if self.status >= 400:
             default = ("api_error" if self.status >= 500 else "invalid_request_error", None)
             kind, code = _FAULT_BODIES.get(self.status, default)
-            raise StripeError(self.status, f"The fake Stripe was told to answer {self.status}.", kind=kind, code=code)
+            error = StripeError(self.status, f"The fake Stripe was told to answer {self.status}.", kind=kind, code=code)
+            if self.kept:
+                claim.keep(Answer(error.status, error.body))
+            raise error
 
 
 class Api:
@@ -146,10 +151,10 @@ class Api:
         key = call.idempotency_key if request.method == "POST" else None
         with self._idempotency.claim(key, request_id, f"{request.method} {call.url}", form) as claim:
             if fault is not None and not fault.after_effect:
-                await fault.strike()
+                await fault.strike(claim)
             answer = claim.stored or await self._execute(operation, call, claim)
             if fault is not None and fault.after_effect:
-                await fault.strike()
+                await fault.strike(claim)
             return answer
 
     def _take_fault(self, method: str, path: str) -> Fault | None:

@@ -7,7 +7,6 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 
 import httpx
 from fastapi import FastAPI, Request, Response
@@ -16,11 +15,17 @@ from fastapi.responses import JSONResponse
 
 from deploy.fakestripe.api import Api
 from deploy.fakestripe.contract import API_VERSION
-from deploy.fakestripe.control import Control, ControlError, answer_bad_body, answer_control_error
+from deploy.fakestripe.control import Control
+from deploy.fakestripe.control_errors import ControlError, answer_bad_body, answer_control_error
+from deploy.fakestripe.control_world import World
+from deploy.fakestripe.invoice_page import InvoicePage
 from deploy.fakestripe.objects import OPERATIONS, TIMERS
 from deploy.fakestripe.operation import Settings
 from deploy.fakestripe.pages import Pages
+from deploy.fakestripe.portal_page import PortalPage
+from deploy.fakestripe.rendering import Renderer
 from deploy.fakestripe.store import Store
+from deploy.fakestripe.timers import run_due
 from deploy.fakestripe.webhooks import ATTEMPT_TIMEOUT_S, Dispatcher, Outbox, ensure_endpoint
 
 logger = logging.getLogger("fakestripe")
@@ -33,7 +38,14 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     api = Api(store, settings, outbox)
     # Webhooks go where they are told to: no proxy of the environment, no redirect.
     client = httpx.AsyncClient(timeout=ATTEMPT_TIMEOUT_S, trust_env=False, follow_redirects=False)
-    dispatcher = Dispatcher(store, outbox, client, [partial(timer, api.begin, api.finish) for timer in TIMERS])
+
+    def run_timers() -> None:
+        call = api.begin()
+        run_due(TIMERS, call)
+        if call.events:
+            api.finish(call)
+
+    dispatcher = Dispatcher(store, outbox, client, run_timers)
     background: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
@@ -59,7 +71,11 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         return JSONResponse({"status": "ready" if working else "failed"}, 200 if working else 503)
 
     app.include_router(Control(api, dispatcher).router())
-    app.include_router(Pages(api).router())
+    app.include_router(World(api).router())
+    renderer = Renderer()
+    app.include_router(Pages(api, renderer).router())
+    app.include_router(InvoicePage(api, renderer).router())
+    app.include_router(PortalPage(api, renderer).router())
     for operation in OPERATIONS:
         app.add_api_route(operation.path, api.endpoint(operation), methods=[operation.method])
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import orjson
-from fastapi import APIRouter, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.fakestripe.api import Api, Fault
+from deploy.fakestripe.control_errors import ControlError
+from deploy.fakestripe.control_webhooks import Webhooks
 from deploy.fakestripe.objects.checkout import Conflict, Outcome, settle
 from deploy.fakestripe.store import Json
-from deploy.fakestripe.webhooks import Dispatcher, Disturbance
+from deploy.fakestripe.webhooks import Dispatcher
 
 MAX_ADVANCE_S = 10 * 366 * 24 * 3600
 _INTERNAL_MEMBERS = frozenset(("batch", "payload"))
@@ -21,15 +21,6 @@ _INTERNAL_MEMBERS = frozenset(("batch", "payload"))
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class Webhooks(_Body):
-    """How the webhooks of a payment go wrong: extra copies, seconds of delay, another order, or none at all."""
-
-    duplicate: int = Field(default=0, ge=0, le=100)
-    delay_s: float = Field(default=0.0, ge=0, le=30 * 24 * 3600, allow_inf_nan=False)
-    shuffle: bool = False
-    drop: bool = False
 
 
 class Pay(_Body):
@@ -54,6 +45,7 @@ class FaultBody(_Body):
     method: Annotated[str | None, Field(pattern="^(GET|POST|DELETE)$")] = None
     after_effect: bool = False
     delay_s: float = Field(default=0.0, ge=0, le=120, allow_inf_nan=False)
+    kept: bool = False
 
 
 class EventBody(BaseModel):
@@ -63,31 +55,6 @@ class EventBody(BaseModel):
 
     id: str = Field(min_length=1, max_length=255)
     type: str = Field(min_length=1, max_length=255)
-
-
-class ControlError(Exception):
-    """An answer of the control surface that is not a success."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-async def answer_control_error(_request: Request, error: Exception) -> JSONResponse:
-    """Answer 404 and 409."""
-    status = error.status if isinstance(error, ControlError) else 500
-    return JSONResponse({"error": {"message": str(error)}}, status)
-
-
-async def answer_bad_body(_request: Request, error: Exception) -> JSONResponse:
-    """Answer 422 and name each member that is wrong."""
-    problems = error.errors() if isinstance(error, RequestValidationError) else []
-    message = "; ".join(f"{_place(problem['loc'])}: {problem['msg']}" for problem in problems)
-    return JSONResponse({"error": {"message": message}}, 422)
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(step) for step in location[1:]) or "body"
 
 
 class Control:
@@ -106,6 +73,7 @@ class Control:
         router.add_api_route("/events", self.send_event, methods=["POST"])
         router.add_api_route("/clock/advance", self.advance, methods=["POST"])
         router.add_api_route("/faults", self.add_fault, methods=["POST"])
+        router.add_api_route("/webhooks", self.disturb, methods=["POST"])
         router.add_api_route("/deliveries", self.deliveries, methods=["GET"])
         router.add_api_route("/state", self.state, methods=["GET"])
         return router
@@ -126,7 +94,7 @@ class Control:
             raise ControlError(409, str(conflict)) from conflict
         finally:
             # A session may have expired on the way to the conflict, which is to be delivered as well.
-            self._api.finish(call, Disturbance(**body.webhooks.model_dump()))
+            self._api.finish(call, body.webhooks.disturbance())
             await self._store.saved()
         return session
 
@@ -155,6 +123,11 @@ class Control:
         fault = body.model_dump()
         self._api.faults.append(Fault(**fault))
         return fault
+
+    async def disturb(self, body: Webhooks) -> Json:
+        """Let all webhooks go wrong from now on that nothing else is said about; nothing wrong by default."""
+        self._api.outbox.standing = body.disturbance()
+        return body.model_dump()
 
     async def deliveries(self) -> list[Json]:
         """List every delivery of a webhook, newest last."""

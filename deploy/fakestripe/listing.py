@@ -46,7 +46,7 @@ def table_page(
         row
         for row in rows
         if all(row.get(name) == call.params[name] for name in names)
-        and (wanted is None or row[member] in wanted)
+        and (wanted is None or row.get(member) in wanted)
         and _created_within(row, created)
         and keep(row)
     ]
@@ -81,9 +81,11 @@ def _position(rows: list[Json], key: str, param: str) -> int:
 def _created_within(row: Json, created: Any) -> bool:
     if created is None:
         return True
+    # An object that was put as it is may have no time.
+    made = row.get("created", 0)
     if isinstance(created, int):
-        return bool(row["created"] == created)
-    return all(_COMPARE[name](row["created"], bound) for name, bound in created.items())
+        return bool(made == created)
+    return all(_COMPARE[name](made, bound) for name, bound in created.items())
 
 
 class Expander:
@@ -96,7 +98,7 @@ class Expander:
     def __init__(
         self,
         tables: Mapping[str, str],
-        additions: Mapping[tuple[str, str], Callable[[Store, Json], Json]],
+        additions: Mapping[tuple[str, str], Callable[[Store, Json], Json | None]],
     ) -> None:
         self._tables = tables
         self._additions = additions

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from deploy.fakestripe.contract import API_VERSION
 from deploy.fakestripe.store import Json, Store
@@ -30,7 +31,8 @@ class Settings:
 class Call:
     """One request, or one effect nobody requested through the API: then request and key are None.
 
-    Effects collect their events here; they are delivered together when the call is over.
+    Effects collect their events here; they are delivered together when the call is over. `at` is the moment (seconds
+    since 1970) of an effect that was due earlier than now, because the clock was moved over it.
     """
 
     store: Store
@@ -41,15 +43,17 @@ class Call:
     request_id: str | None = None
     idempotency_key: str | None = None
     events: list[Json] = field(default_factory=list)
+    at: int | None = None
 
     @property
     def now(self) -> int:
-        """The fake's own time in seconds."""
-        return self.store.now()
+        """The time of the effect in seconds, which is the fake's own unless it was due before."""
+        return self.store.now() if self.at is None else self.at
 
     def emit(self, event_type: str, subject: Json, previous: Json | None = None) -> None:
         """Record an event with a snapshot of its object; `previous` holds the old values of changed members."""
-        data: Json = {"object": copy.deepcopy(subject)}
+        # Several times as fast as a deep copy, which is what moving the clock over months would spend its time on.
+        data: Json = {"object": orjson.loads(orjson.dumps(subject))}
         if previous is not None:
             data["previous_attributes"] = previous
         event = {
@@ -111,15 +115,16 @@ def merged_metadata(current: Json, given: Any) -> Json:
     return merged
 
 
-def update(call: Call, row: Json, names: Iterable[str], event_type: str) -> Json:
-    """Change the named members (an empty string unsets) and metadata, and emit an event when anything changed."""
+def update(call: Call, row: Json, names: Iterable[str], event_type: str | None) -> Json:
+    """Change the named members (an empty string unsets) and metadata, and emit the event when anything changed."""
     changes = {name: unset_if_empty(call.params[name]) for name in names if name in call.params}
     if "metadata" in call.params:
         changes["metadata"] = merged_metadata(row["metadata"], call.params["metadata"])
     previous = {name: row.get(name) for name, value in changes.items() if row.get(name) != value}
     if previous:
         row.update(changes)
-        call.emit(event_type, row, previous)
+        if event_type is not None:
+            call.emit(event_type, row, previous)
     return row
 
 

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
@@ -85,6 +85,8 @@ class Outbox:
         self._store = store
         self._rng = rng
         self.changed = asyncio.Event()
+        # How deliveries go wrong where an effect does not say so itself.
+        self.standing = Disturbance()
         self.pending = {key: row for key, row in store.table("delivery").items() if row["state"] == "pending"}
 
     def schedule(self, events: list[Json], disturbance: Disturbance | None = None) -> None:
@@ -93,7 +95,7 @@ class Outbox:
         What one effect causes is a batch and sent in order, one after the other. Every extra copy is a batch of
         its own, so the copies of an event reach the receiver at the same time.
         """
-        how = disturbance or Disturbance()
+        how = disturbance if disturbance is not None and disturbance != Disturbance() else self.standing
         for event in events:
             waiting = self._endpoints(event["type"])
             self._store.add("undelivered", {"id": event["id"], "endpoints": waiting})
@@ -155,11 +157,11 @@ class Outbox:
 class Dispatcher:
     """Sends due deliveries in the background and runs the fake's timers."""
 
-    def __init__(self, store: Store, outbox: Outbox, client: httpx.AsyncClient, timers: Iterable[Callable[[], None]]):
+    def __init__(self, store: Store, outbox: Outbox, client: httpx.AsyncClient, run_timers: Callable[[], None]):
         self._store = store
         self._outbox = outbox
         self._client = client
-        self._timers = tuple(timers)
+        self._run_timers = run_timers
         self._busy: set[str] = set()
         self._pruned_at = store.precise_now()
 
@@ -183,8 +185,7 @@ class Dispatcher:
 
     def run_timers(self) -> None:
         """Let everything happen whose time has come, and forget what is too old."""
-        for timer in self._timers:
-            timer()
+        self._run_timers()
         if self._store.precise_now() - self._pruned_at > PRUNE_EVERY_S:
             self._store.prune()
             self._pruned_at = self._store.precise_now()

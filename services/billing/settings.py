@@ -1,9 +1,10 @@
 """The settings of the billing service (`BILLING_*`)."""
 
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from services.chassis.settings import ServiceSettings, SettingsGroup
@@ -12,6 +13,14 @@ __all__ = ["WARNING_MAIL_INTERVAL_S", "BillingSettings", "InvoiceSettings", "Sel
 
 # Where nothing else is set, also for commands of operators.
 WARNING_MAIL_INTERVAL_S = 3_600
+
+
+def _known(zone: str) -> str:
+    try:
+        ZoneInfo(zone)
+    except (LookupError, OSError) as error:
+        raise ValueError(f"{zone!r} is no time zone that this machine knows") from error
+    return zone
 
 
 class Seller(SettingsGroup):
@@ -86,6 +95,17 @@ class BillingSettings(ServiceSettings):
     # How long after its end (UTC) a day of the ledger is closed and sealed: what a worker that stood still, or whose
     # clock is behind, still has to record by then is recorded on the next day.
     seal_after_s: int = Field(default=900, ge=0, le=10**9)
+    # Lists: rows of a page, distinct values of a column in an answer, seconds that one statement may take the database.
+    page_size_max: int = Field(default=1000, ge=1, le=10_000)
+    filter_values_max: int = Field(default=10_000, ge=1, le=1_000_000)
+    list_statement_s: float = Field(default=4.0, gt=0, le=600)
+    # Exports that a process runs at once, each with a connection of its own, and the seconds that one may take in all.
+    exports_max: int = Field(default=2, ge=1, le=100)
+    export_s: float = Field(default=600.0, gt=0, le=86_400)
+    # How long after the last usage of a mandate nobody wonders yet, however dense its usage was before.
+    publisher_silence_min_s: int = Field(default=3_600, ge=60, le=366 * 86_400)
+    # The time zone of what is about several mandates, whose own may differ.
+    time_zone: Annotated[str, AfterValidator(_known)] = "Europe/Zurich"
     invoices: InvoiceSettings = InvoiceSettings()
     database_pool_size: int = Field(default=8, ge=2, le=100)
 

@@ -11,6 +11,7 @@ import threading
 import types
 import typing
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -136,6 +137,40 @@ def client_of(fake: FakeStripeProcess, *, retries: int = 0, key: str = KEY) -> s
     """Return the official client, pointed at a fake."""
     http = stripe.HTTPXClient(timeout=10)
     return stripe.StripeClient(key, http_client=http, max_network_retries=retries, base_addresses={"api": fake.url})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a subscription is ordered with: a price for members and one for instances, of one product each."""
+
+    members: str
+    instances: str
+
+    def items(self, members: int = 2, instances: int = 1) -> Any:
+        """Return the items for so many members and instances."""
+        return [{"price": self.members, "quantity": members}, {"price": self.instances, "quantity": instances}]
+
+
+async def make_plan(client: stripe.StripeClient, *, interval: str = "month", cents: int = 1000) -> Plan:
+    """Make a plan: so much per member, and CHF 5.00 per instance."""
+    ids = []
+    for name, amount in (("Members", cents), ("Instances", 500)):
+        product = await client.v1.products.create_async({"name": name})
+        recurring: Any = {"interval": interval}
+        price = await client.v1.prices.create_async(
+            {"product": product.id, "currency": "chf", "unit_amount": amount, "recurring": recurring}
+        )
+        ids.append(price.id)
+    return Plan(*ids)
+
+
+async def customer_with(client: stripe.StripeClient, card: str = "pm_card_visa") -> stripe.Customer:
+    """Make a customer whose default payment method is a test card."""
+    customer = await client.v1.customers.create_async({"email": f"payer{next(numbers)}@example.com"})
+    method = await client.v1.payment_methods.attach_async(card, {"customer": customer.id})
+    return await client.v1.customers.update_async(
+        customer.id, {"invoice_settings": {"default_payment_method": method.id}}
+    )
 
 
 def checkout_params(unit_amount: int = 2500, **more: Any) -> Any:

@@ -99,7 +99,8 @@ async def test_a_declined_charge_is_kept_under_its_key_but_a_refused_request_is_
         ({"customer": "cus_none"}, "resource_missing", "customer"),
         ({"expires_at": 1}, None, "expires_at"),
         ({"discounts": [{"coupon": "c"}]}, "unsupported_by_fake", "discounts"),
-        ({"mode": "subscription"}, "unsupported_by_fake", "mode"),
+        ({"mode": "rent"}, "unsupported_by_fake", "mode"),
+        ({"mode": "subscription"}, None, "payment_intent_data"),
         ({"line_items": [], "metadata": {"k": "v" * 501}}, "parameter_missing", "line_items"),
     ],
 )

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from deploy.fakestripe.contract import API_VERSION
 from deploy.fakestripe.listing import table_page
+from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.operation import Call, Operation, merged_metadata, refuse, retrieval, unset_if_empty
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.webhooks import endpoint_object
@@ -45,7 +46,7 @@ def _create_endpoint(call: Call) -> Json:
 
 def _balance(call: Call) -> Json:
     amounts: dict[str, int] = {"chf": 0}
-    for charge in call.store.table("charge").values():
+    for charge in own(call.store, "charge"):
         if charge["status"] == "succeeded":
             left = charge["amount"] - charge["amount_refunded"]
             amounts[charge["currency"]] = amounts.get(charge["currency"], 0) + left

@@ -1,17 +1,19 @@
 """What happens to a checkout session after it was made: paid, declined, paid later, expired.
 
-A mode (payment, and later subscription or setup) says what paying means; the session's own states are here.
+A mode (payment, subscription, setup) says what paying means; the session's own states are here.
 """
 
 from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from deploy.fakestripe.objects import checkout_payment
-from deploy.fakestripe.objects.payment_intents import CANCELABLE, cancel_intent
+from deploy.fakestripe.objects import checkout_payment, checkout_setup, checkout_subscription
+from deploy.fakestripe.objects.given import is_given, own
+from deploy.fakestripe.objects.intents import CANCELABLE, cancel_intent
 from deploy.fakestripe.objects.payment_methods import DECLINED_CARD, GOOD_CARD, TestCard
+from deploy.fakestripe.objects.setup_intents import cancel_setup
 from deploy.fakestripe.operation import Call
-from deploy.fakestripe.store import Json, Store
+from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import invalid, missing
 
 Outcome = Literal["paid", "declined", "unpaid", "async_paid", "async_failed"]
@@ -32,8 +34,20 @@ class Mode(Protocol):
     def terms(self, params: Json) -> Json:
         """Return what paying needs to know later and the session does not show."""
 
+    def opened(self, call: Call, session: Json) -> None:
+        """Add what belongs to a session from its beginning."""
+
+    def wants_card(self, session: Json) -> bool:
+        """Tell whether the customer has to give a card."""
+
     def charge(self, call: Call, session: Json, card: TestCard, *, authenticated: bool) -> bool:
         """Pay at once; return whether it was paid: a card can be refused, or its holder has to confirm first."""
+
+    def complete(self, call: Call, session: Json) -> None:
+        """Make what the customer gets by it."""
+
+    def intent_of(self, call: Call, session: Json) -> Json | None:
+        """Return the intent (of a payment or a setup) of the customer's attempts."""
 
     def start_later(self, call: Call, session: Json) -> None:
         """Begin a payment that is decided later."""
@@ -42,7 +56,11 @@ class Mode(Protocol):
         """Decide the payment begun before."""
 
 
-MODES: dict[str, Mode] = {"payment": checkout_payment}
+MODES: dict[str, Mode] = {
+    "payment": checkout_payment,
+    "setup": checkout_setup,
+    "subscription": checkout_subscription,
+}
 
 
 def mode_of(params: Json) -> Mode:
@@ -63,8 +81,12 @@ def settle(
     `card` is the one typed in on the hosted page; by default one that brings the outcome is used. Not `authenticated`,
     its holder may be asked to confirm first, for which the session's payment intent then waits.
     """
+    if is_given(call.store, session):
+        raise Conflict(f"session {session['id']} was put as it is, and nothing can happen to it")
     if session["status"] == "open" and session["expires_at"] <= call.now:
         expire(call, session)
+    if session["customer"] is not None and call.store.table("customer")[session["customer"]].get("deleted"):
+        raise Conflict(f"the customer of session {session['id']} was deleted")
     mode = MODES[session["mode"]]
     if outcome in ("async_paid", "async_failed"):
         _settle_later(call, session, mode, paid=outcome == "async_paid")
@@ -74,36 +96,55 @@ def settle(
     if outcome == "unpaid":
         _begin_later(call, session, mode)
         return True
-    if session["amount_total"] == 0:
-        if outcome == "declined":
-            raise Conflict(f"session {session['id']} costs nothing, so nothing can be declined")
-        _complete(call, session, "no_payment_required")
-        return True
-    chosen = card or (GOOD_CARD if outcome == "paid" else DECLINED_CARD)
-    if not mode.charge(call, session, chosen, authenticated=authenticated):
-        return False
-    _complete(call, session, "paid")
+    if mode.wants_card(session):
+        chosen = card or (GOOD_CARD if outcome == "paid" else DECLINED_CARD)
+        if not mode.charge(call, session, chosen, authenticated=authenticated):
+            return False
+    elif outcome == "declined":
+        raise Conflict(f"session {session['id']} costs nothing, so nothing can be declined")
+    mode.complete(call, session)
+    _complete(call, session, _paid_status(session))
     return True
 
 
-def session_of(store: Store, intent: Json) -> Json | None:
-    """Return the session that a payment intent belongs to."""
-    sessions = store.table("checkout_session").values()
-    return next((session for session in sessions if session["payment_intent"] == intent["id"]), None)
+def session_of(call: Call, intent: Json) -> Json | None:
+    """Return the session that an intent belongs to."""
+    for session in own(call.store, "checkout_session"):
+        found = MODES[session["mode"]].intent_of(call, session)
+        if found is not None and found["id"] == intent["id"]:
+            return session
+    return None
+
+
+def intent_of(call: Call, session: Json) -> Json | None:
+    """Return the intent of the customer's attempts to pay a session, if there was one."""
+    return MODES[session["mode"]].intent_of(call, session)
+
+
+def wants_card(session: Json) -> bool:
+    """Tell whether the customer has to give a card to complete a session."""
+    return MODES[session["mode"]].wants_card(session)
 
 
 def complete_authenticated(call: Call, session: Json, intent: Json) -> None:
     """Complete a session whose payment the holder of the card has confirmed, if it was paid then."""
     if session["status"] == "open" and intent["status"] == "succeeded":
-        _complete(call, session, "paid")
+        MODES[session["mode"]].complete(call, session)
+        _complete(call, session, _paid_status(session))
+
+
+def _paid_status(session: Json) -> str:
+    return "paid" if session["amount_total"] else "no_payment_required"
 
 
 def expire(call: Call, session: Json) -> None:
     """Close an open session without payment, and emit its event."""
     session |= {"status": "expired", "url": None}
-    if session["payment_intent"] is not None:
-        intent = call.store.table("payment_intent")[session["payment_intent"]]
-        if intent["status"] in CANCELABLE:
+    intent = intent_of(call, session)
+    if intent is not None and intent["status"] in CANCELABLE:
+        if intent["object"] == "setup_intent":
+            cancel_setup(call, intent, "abandoned")
+        else:
             cancel_intent(call, intent, "automatic")
     call.emit("checkout.session.expired", session)
 
@@ -126,7 +167,7 @@ def customer_details(email: str | None) -> Json | None:
 
 
 def _begin_later(call: Call, session: Json, mode: Mode) -> None:
-    if session["amount_total"] == 0:
+    if not session["amount_total"]:
         raise Conflict(f"session {session['id']} costs nothing, so nothing can be paid later")
     mode.start_later(call, session)
     _complete(call, session, "unpaid")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deploy.fakestripe.objects.customers import new_customer
+from deploy.fakestripe.objects.intents import new_intent
 from deploy.fakestripe.objects.payment_attempts import attempt, finish_bank_debit, start_bank_debit
-from deploy.fakestripe.objects.payment_intents import new_intent
 from deploy.fakestripe.objects.payment_methods import TestCard, new_bank_debit, new_card
 from deploy.fakestripe.operation import Call, merged_metadata, one_of, refuse
 from deploy.fakestripe.store import Json
@@ -34,6 +34,25 @@ def terms(params: Json) -> Json:
     """Keep what the payment intent will be made with."""
     data = params.get("payment_intent_data", {})
     return {name: data[name] for name in _DATA if name in data}
+
+
+def opened(call: Call, session: Json) -> None:
+    """Nothing more belongs to a session that was just made."""
+
+
+def wants_card(session: Json) -> bool:
+    """Tell whether the customer has to give a card: not for what costs nothing."""
+    return bool(session["amount_total"])
+
+
+def complete(call: Call, session: Json) -> None:
+    """Nothing more belongs to one that was paid."""
+
+
+def intent_of(call: Call, session: Json) -> Json | None:
+    """Return the payment intent of the attempts, if there was one."""
+    key = session["payment_intent"]
+    return None if key is None else call.store.table("payment_intent")[key]
 
 
 def charge(call: Call, session: Json, card: TestCard, *, authenticated: bool) -> bool:

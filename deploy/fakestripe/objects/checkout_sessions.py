@@ -7,12 +7,13 @@ from urllib.parse import urlsplit
 
 from deploy.fakestripe.listing import page, table_page
 from deploy.fakestripe.objects import checkout
-from deploy.fakestripe.objects.payment_intents import eligible_types
+from deploy.fakestripe.objects.intents import eligible_types
 from deploy.fakestripe.objects.products import amount_of, new_price, new_product, price_object
 from deploy.fakestripe.operation import (
     Call,
     Operation,
     check_amount,
+    check_currency,
     merged_metadata,
     one_of,
     refuse,
@@ -22,6 +23,7 @@ from deploy.fakestripe.store import Json, Store
 from deploy.fakestripe.wire import invalid, missing
 
 MAX_LINE_ITEMS = 100
+MAX_RECURRING_ITEMS = 20
 MIN_LIFETIME_S = 30 * 60
 MAX_LIFETIME_S = 24 * 3600
 # A clock that is a little off must not make the shortest or longest lifetime fail.
@@ -76,20 +78,21 @@ def _create(call: Call) -> Json:
             raise invalid("You may only specify one of these parameters: customer, customer_email.", "customer_email")
         call.refer("customer", "customer", params["customer"], "customer")
     expires_at = _expiry(call)
-    items, currency = _check_items(call)
+    items, currency = _check_items(call) if params["mode"] != "setup" else ([], check_currency(params["currency"]))
     types = eligible_types(currency, params.get("allowed_payment_method_types"))
     merged_metadata({}, params.get("metadata"))
     lines = [_line(call, item) for item in items]
     session = _new_session(call, lines, currency, types, expires_at)
     call.store.add("line_items", {"id": session["id"], "data": lines})
     call.store.add("checkout_terms", {"id": session["id"], **mode.terms(params)})
+    mode.opened(call, session)
     return call.store.add("checkout_session", session)
 
 
 def _new_session(call: Call, lines: list[Json], currency: str, types: list[str], expires_at: int) -> Json:
     params = call.params
     key = call.store.new_id("cs_test_", 58)
-    total = sum(line["amount_total"] for line in lines)
+    total = sum(line["amount_total"] for line in lines) if params["mode"] != "setup" else None
     session: Json = {
         "id": key,
         "object": "checkout.session",
@@ -108,7 +111,7 @@ def _new_session(call: Call, lines: list[Json], currency: str, types: list[str],
         "custom_fields": params.get("custom_fields", []),
         "custom_text": _custom_text(params.get("custom_text", {})),
         "customer": params.get("customer"),
-        "customer_creation": None if "customer" in params else params.get("customer_creation", "if_required"),
+        "customer_creation": _customer_creation(params),
         "customer_details": checkout.customer_details(_known_email(call)),
         "discounts": [],
         "expires_at": expires_at,
@@ -123,7 +126,7 @@ def _new_session(call: Call, lines: list[Json], currency: str, types: list[str],
         "payment_method_configuration_details": None,
         "payment_method_options": {},
         "payment_method_types": types,
-        "payment_status": "unpaid",
+        "payment_status": "no_payment_required" if params["mode"] == "setup" else "unpaid",
         "permissions": None,
         "phone_number_collection": {"enabled": params.get("phone_number_collection", {}).get("enabled", False)},
         "recovered_from": None,
@@ -141,6 +144,14 @@ def _new_session(call: Call, lines: list[Json], currency: str, types: list[str],
     if "allowed_payment_method_types" in params:
         session["allowed_payment_method_types"] = params["allowed_payment_method_types"]
     return {**session, **{name: params.get(name) for name in _ECHOED}}
+
+
+def _customer_creation(params: Json) -> str | None:
+    if "customer" in params:
+        return None
+    default = "always" if params["mode"] == "subscription" else "if_required"
+    creation: str = params.get("customer_creation", default)
+    return creation
 
 
 def _check_url(url: Any, param: str) -> None:
@@ -169,15 +180,18 @@ def _check_items(call: Call) -> tuple[list[Json], str]:
     if len(items) > MAX_LINE_ITEMS:
         raise invalid(f"Too many line items: up to {MAX_LINE_ITEMS} are possible.", "line_items")
     currencies: set[str] = set()
-    total = 0
+    total = recurring = 0
     for position, item in enumerate(items):
         at = f"line_items[{position}]"
         refuse(item, _ITEM_UNSUPPORTED)
         if item.get("quantity", 0) < 1:
             raise missing(f"{at}[quantity]")
-        currency, amount = _item_price(call, item, at)
-        currencies.add(currency)
-        total += amount
+        price = _item_price(call, item, at)
+        currencies.add(price["currency"])
+        total += amount_of(price, item["quantity"])
+        recurring += price["recurring"] is not None
+    if call.params["mode"] == "subscription":
+        _check_recurring(recurring, len(items))
     if len(currencies) > 1:
         raise invalid("All line items must have the same currency.", "line_items")
     if total != 0:
@@ -188,8 +202,16 @@ def _check_items(call: Call) -> tuple[list[Json], str]:
     return items, currency
 
 
-def _item_price(call: Call, item: Json, at: str) -> tuple[str, int]:
-    """Return the currency and amount of a line item that names a price or describes one."""
+def _check_recurring(recurring: int, items: int) -> None:
+    if recurring == 0:
+        message = "You must provide at least one recurring price in `subscription` mode when using prices."
+        raise invalid(message, "line_items")
+    if recurring > MAX_RECURRING_ITEMS or items - recurring > MAX_RECURRING_ITEMS:
+        raise invalid(f"Up to {MAX_RECURRING_ITEMS} recurring and as many other line items are possible.", "line_items")
+
+
+def _item_price(call: Call, item: Json, at: str) -> Json:
+    """Return the price that a line item names or describes."""
     if ("price" in item) == ("price_data" in item):
         raise invalid("You must specify either `price` or `price_data`.", f"{at}[price]")
     if "price" in item:
@@ -206,7 +228,7 @@ def _item_price(call: Call, item: Json, at: str) -> tuple[str, int]:
     if price["recurring"] is not None and call.params["mode"] == "payment":
         message = "You specified `payment` mode but passed a recurring price. Use `subscription` mode instead."
         raise invalid(message, f"{at}[price]")
-    return price["currency"], amount_of(price, item["quantity"])
+    return price
 
 
 def _line(call: Call, item: Json) -> Json:
@@ -249,14 +271,14 @@ def _custom_text(given: Json) -> Json:
 
 def line_items_of(store: Store, session: Json) -> Json:
     """Build the list of line items, which is in a session only when it is expanded."""
-    rows = store.table("line_items")[session["id"]]["data"]
+    rows = store.table("line_items").get(session["id"], {"data": []})["data"]
     url = f"/v1/checkout/sessions/{session['id']}/line_items"
     return {"object": "list", "data": rows[:10], "has_more": len(rows) > 10, "url": url}
 
 
 def _line_items(call: Call) -> Json:
     session = call.find("checkout_session", "checkout.session", call.path["session"])
-    return page(call, call.store.table("line_items")[session["id"]]["data"])
+    return page(call, call.store.table("line_items").get(session["id"], {"data": []})["data"])
 
 
 def _list(call: Call) -> Json:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 from deploy.fakestripe.objects.charges import new_charge, settle_charge
 from deploy.fakestripe.objects.payment_methods import (
-    TestCard,
     attach,
     card_of,
     decline_members,
@@ -17,6 +17,8 @@ from deploy.fakestripe.operation import Call
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import StripeError
 
+DISPUTED_AFTER_S = 24 * 3600
+
 
 def attempt(
     call: Call,
@@ -26,26 +28,57 @@ def attempt(
     off_session: bool = False,
     fail_on_action: bool = False,
     authenticated: bool = False,
+    waits: bool = False,
     return_url: str | None = None,
 ) -> Json | None:
-    """Charge the card; return None when it was paid or waits for the holder, else the intent's payment error."""
+    """Charge the card; return None when it was paid or waits for the holder, else the intent's payment error.
+
+    With `waits` the payment also waits for a holder who is not there, as that of an invoice does.
+    """
     card = card_of(call, method)
     intent |= {"payment_method": method["id"], "next_action": None, "last_payment_error": None}
-    if card.code is not None:
-        error = {"code": card.code, "message": decline_message(card), **decline_members(card)}
+    error = refusal(call, method, off_session=off_session)
+    if error is not None:
         return fail(call, intent, method, error)
-    if not authenticated and _needs_authentication(call, card, method, off_session):
-        if off_session or fail_on_action:
-            code = "authentication_required"
-            return fail(call, intent, method, {"code": code, "decline_code": code, "message": message_of(code)})
+    if not authenticated and needs_authentication(call, method, off_session=off_session):
+        if (off_session and not waits) or fail_on_action:
+            return fail(call, intent, method, authentication_error())
         url = f"{call.settings.public_url}/authenticate/{intent['id']}"
         redirect = {"return_url": return_url, "url": url}
         intent |= {"status": "requires_action", "next_action": {"redirect_to_url": redirect, "type": "redirect_to_url"}}
         call.emit("payment_intent.requires_action", intent)
         return None
-    new_charge(call, intent, method, "succeeded")
+    charge = new_charge(call, intent, method, "succeeded")
+    if card.dispute is not None:
+        planned = {"id": charge["id"], "due": call.now + DISPUTED_AFTER_S, "reason": card.dispute}
+        call.store.add("planned_dispute", planned)
     succeed(call, intent, method)
     return None
+
+
+def refusal(call: Call, method: Json, *, off_session: bool) -> Json | None:
+    """Return the error with which the card would be declined, before anything is changed."""
+    card = card_of(call, method)
+    if card.code is not None:
+        return {"code": card.code, "message": decline_message(card), **decline_members(card)}
+    if off_session and card.alone is not None:
+        declined = replace(card, code="card_declined", decline_code=card.alone)
+        return {"code": declined.code, "message": decline_message(declined), **decline_members(declined)}
+    return None
+
+
+def needs_authentication(call: Call, method: Json, *, off_session: bool) -> bool:
+    """Tell whether the holder would have to confirm the payment."""
+    card = card_of(call, method)
+    if card.authentication == "unless_saved":
+        return not (off_session and call.store.table("test_card")[method["id"]].get("saved"))
+    return card.authentication == "always"
+
+
+def authentication_error() -> Json:
+    """Build the error of a payment that its holder would have to confirm."""
+    code = "authentication_required"
+    return {"code": code, "decline_code": code, "message": message_of(code)}
 
 
 def start_bank_debit(call: Call, intent: Json, method: Json) -> None:
@@ -98,9 +131,3 @@ def _note_failure(call: Call, intent: Json, method: Json, charge: Json, failure:
     intent |= {"status": "requires_payment_method", "payment_method": None, "last_payment_error": error}
     call.emit("payment_intent.payment_failed", intent)
     return error
-
-
-def _needs_authentication(call: Call, card: TestCard, method: Json, off_session: bool) -> bool:
-    if card.authentication == "unless_saved":
-        return not (off_session and call.store.table("test_card")[method["id"]].get("saved"))
-    return card.authentication == "always"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from deploy.fakestripe.listing import table_page
+from deploy.fakestripe.objects.intents import CANCELABLE, cancel_intent, new_intent
+from deploy.fakestripe.objects.invoices import after_attempt, invoice_of
 from deploy.fakestripe.objects.payment_attempts import attempt, payment_error
 from deploy.fakestripe.objects.payment_methods import obtain
 from deploy.fakestripe.operation import (
@@ -11,16 +13,15 @@ from deploy.fakestripe.operation import (
     check_amount,
     check_currency,
     flag,
-    merged_metadata,
     one_of,
     refuse,
     retrieval,
     unset_if_empty,
+    update,
 )
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import StripeError, invalid
 
-CANCELABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
 _CONFIRMABLE = CANCELABLE
 _UNSUPPORTED = (
     "amount_details",
@@ -36,77 +37,7 @@ _UNSUPPORTED = (
     "transfer_data",
     "transfer_group",
 )
-_LOCAL_TYPES = {"chf": ("twint",), "eur": ("sepa_debit",)}
 _CONFIRM_ONLY = ("off_session", "error_on_requires_action", "mandate_data", "return_url")
-
-
-def new_intent(call: Call, amount: int, currency: str, given: Json) -> Json:
-    """Store a payment intent that still needs a payment method, and emit its event.
-
-    `given` may hold customer, description, metadata, receipt_email, setup_future_usage and the suffix of the
-    statement descriptor.
-    """
-    key = call.store.new_id("pi_")
-    automatic = given.get("automatic_payment_methods", {"enabled": True})
-    intent: Json = {
-        "id": key,
-        "object": "payment_intent",
-        "amount": amount,
-        "amount_capturable": 0,
-        "amount_details": {"tip": {}},
-        "amount_received": 0,
-        "application": None,
-        "application_fee_amount": None,
-        "automatic_payment_methods": {"allow_redirects": "always", **automatic},
-        "canceled_at": None,
-        "cancellation_reason": None,
-        "capture_method": given.get("capture_method", "automatic_async"),
-        "client_secret": f"{key}_secret_{call.store.new_id('')}",
-        "confirmation_method": "automatic",
-        "created": call.now,
-        "currency": currency,
-        "customer": given.get("customer"),
-        "description": unset_if_empty(given.get("description")),
-        "last_payment_error": None,
-        "latest_charge": None,
-        "livemode": False,
-        "metadata": merged_metadata({}, given.get("metadata")),
-        "next_action": None,
-        "on_behalf_of": None,
-        "payment_method": None,
-        "payment_method_configuration_details": None,
-        "payment_method_options": {},
-        "payment_method_types": eligible_types(currency, given.get("allowed_payment_method_types")),
-        "processing": None,
-        "receipt_email": unset_if_empty(given.get("receipt_email")),
-        "review": None,
-        "setup_future_usage": unset_if_empty(given.get("setup_future_usage")),
-        "shipping": unset_if_empty(given.get("shipping")),
-        "source": None,
-        "statement_descriptor": unset_if_empty(given.get("statement_descriptor")),
-        "statement_descriptor_suffix": unset_if_empty(given.get("statement_descriptor_suffix")),
-        "status": "requires_payment_method",
-        "transfer_data": None,
-        "transfer_group": None,
-    }
-    call.store.add("payment_intent", intent)
-    call.emit("payment_intent.created", intent)
-    return intent
-
-
-def eligible_types(currency: str, allowed: list[str] | None) -> list[str]:
-    """Return the kinds of payment methods that fit the currency; the allowed ones only filter them, as at Stripe."""
-    fitting = ["card", "link", *_LOCAL_TYPES.get(currency, ())]
-    types = fitting if allowed is None else [kind for kind in allowed if kind in fitting]
-    if not types:
-        raise invalid("No valid payment method types for this payment.", "allowed_payment_method_types")
-    return types
-
-
-def cancel_intent(call: Call, intent: Json, reason: str | None) -> None:
-    """Cancel an intent that has not been paid, and emit its event."""
-    intent |= {"status": "canceled", "canceled_at": call.now, "cancellation_reason": reason, "next_action": None}
-    call.emit("payment_intent.canceled", intent)
 
 
 def _create(call: Call) -> Json:
@@ -162,6 +93,7 @@ def _confirm_with(call: Call, intent: Json, method: Json) -> None:
         fail_on_action=bool(call.params.get("error_on_requires_action")),
         return_url=call.params.get("return_url"),
     )
+    after_attempt(call, intent)
     if error is not None:
         raise payment_error(intent, error)
 
@@ -171,10 +103,19 @@ def _cancel(call: Call) -> Json:
     _refuse_checkouts(call, intent, "cancel")
     reasons = ("duplicate", "fraudulent", "requested_by_customer", "abandoned")
     one_of(call.params, "cancellation_reason", reasons)
+    if invoice_of(call, intent) is not None:
+        raise invalid("You cannot cancel the PaymentIntent of an invoice. Void the invoice instead.")
     if intent["status"] not in CANCELABLE:
         raise _unexpected(intent, "cancel", CANCELABLE)
     cancel_intent(call, intent, call.params.get("cancellation_reason"))
     return intent
+
+
+def _update(call: Call) -> Json:
+    refuse(call.params, (*_UNSUPPORTED, "amount", "currency", "customer", "payment_method"))
+    intent = call.find("payment_intent", "payment_intent", call.path["intent"])
+    one_of(call.params, "setup_future_usage", ("off_session", "on_session"))
+    return update(call, intent, ("description", "receipt_email", "setup_future_usage", "shipping"), None)
 
 
 def _usable(call: Call, key: str, customer: str | None) -> Json:
@@ -191,7 +132,7 @@ def _usable(call: Call, key: str, customer: str | None) -> Json:
 
 def _refuse_checkouts(call: Call, intent: Json, verb: str) -> None:
     sessions = call.store.table("checkout_session").values()
-    if any(session["payment_intent"] == intent["id"] for session in sessions):
+    if any(session.get("payment_intent") == intent["id"] for session in sessions):
         raise invalid(f"You cannot {verb} the PaymentIntent of a Checkout Session.")
 
 
@@ -213,6 +154,7 @@ OPERATIONS = (
     Operation("POST", "/v1/payment_intents", "PaymentIntentCreateParams", _create),
     Operation("GET", "/v1/payment_intents", "PaymentIntentListParams", _list),
     retrieval(_ONE, "PaymentIntentRetrieveParams", "payment_intent", "payment_intent"),
+    Operation("POST", _ONE, "PaymentIntentUpdateParams", _update),
     Operation("POST", f"{_ONE}/confirm", "PaymentIntentConfirmParams", _confirm),
     Operation("POST", f"{_ONE}/cancel", "PaymentIntentCancelParams", _cancel),
 )

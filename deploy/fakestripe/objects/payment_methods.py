@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from deploy.fakestripe.listing import table_page
-from deploy.fakestripe.operation import Call, Operation, refuse, retrieval
+from deploy.fakestripe.operation import Call, Operation, refuse, retrieval, update
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import StripeError, invalid
 
@@ -15,6 +15,7 @@ _MESSAGES = {
     "expired_card": "Your card has expired.",
     "incorrect_cvc": "Your card's security code is incorrect.",
     "processing_error": "An error occurred while processing your card. Try again in a little bit.",
+    "setup_intent_authentication_failure": "We are unable to authenticate your payment method.",
     "payment_intent_authentication_failure": "We are unable to authenticate your payment method.",
     "authentication_required": "Your card was declined. This transaction requires authentication.",
 }
@@ -26,7 +27,8 @@ class TestCard:
 
     `code` and `decline_code` are set for cards whose charges fail. Most of these cannot be attached to a customer
     either; 0341 can. `authentication` says when the holder must confirm: `always`, or `unless_saved` for
-    off-session use.
+    off-session use. `alone` is the decline code of charges at which the holder is not present, such as renewals;
+    `dispute` why the holder has a paid charge taken back a day later, `refund` how refunds go: `pending` or `failing`.
     """
 
     name: str
@@ -36,6 +38,9 @@ class TestCard:
     decline_code: str | None = None
     attachable: bool = True
     authentication: str | None = None
+    alone: str | None = None
+    dispute: str | None = None
+    refund: str | None = None
 
 
 def _declining(name: str, number: str, decline_code: str | None, code: str = "card_declined") -> TestCard:
@@ -62,6 +67,12 @@ CARDS = (
     TestCard("pm_card_chargeCustomerFail", "4000000000000341", code="card_declined", decline_code="generic_decline"),
     TestCard("pm_card_authenticationRequired", "4000002760003184", authentication="always"),
     TestCard("pm_card_authenticationRequiredOnSetup", "4000002500003155", authentication="unless_saved"),
+    TestCard("pm_card_createDispute", "4000000000000259", dispute="fraudulent"),
+    TestCard("pm_card_createDisputeProductNotReceived", "4000000000002685", dispute="product_not_received"),
+    TestCard("pm_card_pendingRefund", "4000000000007726", refund="pending"),
+    TestCard("pm_card_refundFail", "4000000000005126", refund="failing"),
+    # Stripe has no such card: it pays while its holder is there, and not at a renewal.
+    TestCard("pm_card_failsAtRenewal", "4000000000000408", alone="insufficient_funds"),
 )
 _BANK_ACCOUNT = "DE89370400440532013000"
 _BY_NAME = {card.name: card for card in CARDS}
@@ -75,8 +86,9 @@ def card_by_number(digits: str) -> TestCard | None:
 
 
 def card_of(call: Call, method: Json) -> TestCard:
-    """Return how the card behind a payment method behaves."""
-    return _BY_NAME[call.store.table("test_card")[method["id"]]["card"]]
+    """Return how the card behind a payment method behaves; a bank debit that was saved pays like a good one."""
+    row = call.store.table("test_card").get(method["id"])
+    return GOOD_CARD if row is None else _BY_NAME[row["card"]]
 
 
 def obtain(call: Call, key: str) -> Json:
@@ -169,6 +181,11 @@ def refuse_attaching(call: Call, method: Json) -> None:
         raise StripeError(402, decline_message(card), kind="card_error", code=card.code, extra=decline_members(card))
 
 
+def named_card(name: str) -> TestCard | None:
+    """Return the test card of this name, if there is one."""
+    return _BY_NAME.get(name)
+
+
 def decline_members(card: TestCard) -> Json:
     """Return the members of a card error that depend on the card."""
     return {"decline_code": card.decline_code} if card.decline_code else {}
@@ -219,10 +236,17 @@ def _list(call: Call) -> Json:
     )
 
 
+def _update(call: Call) -> Json:
+    refuse(call.params, ("billing_details", "card", "us_bank_account"))
+    method = call.find("payment_method", "PaymentMethod", call.path["payment_method"])
+    return update(call, method, ("allow_redisplay",), "payment_method.updated")
+
+
 _ONE = "/v1/payment_methods/{payment_method}"
 OPERATIONS = (
     Operation("GET", "/v1/payment_methods", "PaymentMethodListParams", _list),
     retrieval(_ONE, "PaymentMethodRetrieveParams", "payment_method", "PaymentMethod"),
+    Operation("POST", _ONE, "PaymentMethodUpdateParams", _update),
     Operation("POST", f"{_ONE}/attach", "PaymentMethodAttachParams", _attach),
     Operation("POST", f"{_ONE}/detach", "PaymentMethodDetachParams", _detach),
 )

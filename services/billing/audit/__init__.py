@@ -23,6 +23,7 @@ from services.billing.audit import (
     recorded_credits,
     reversals,
     storage,
+    sums,
     usage,
 )
 from services.billing.audit.days import DAYS, day_borders
@@ -46,6 +47,7 @@ _STATEMENTS = {
     **grants.CHECKS,
     **limits.CHECKS,
     **storage.CHECKS,
+    **sums.CHECKS,
     **invoices.CHECKS,
     **low_balances.CHECKS,
 }

@@ -1,6 +1,6 @@
 """Switching the billing model: the money goes where the new model looks for it, to the last micro-CHF."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 from uuid import uuid4
@@ -83,7 +83,11 @@ async def switch_model(
         legs = []
     await write_settings(connection, mandate_no, {"billing_model": model}, priced_anew=True)
     transfer = Transfer(mandate_no, uuid4(), f"Billing model {old} to {model}", caller.user_id)
-    postings = await transfer_postings(connection, transfer, legs, now=now)
+    # What moves to or from a member's own budget is that member's row; the audit log has who switched.
+    postings = [
+        posting if posting.posted_account_no == pool_no else replace(posting, created_by_user_id=None)
+        for posting in await transfer_postings(connection, transfer, legs, now=now)
+    ]
     await write_postings(connection, postings, calendars=calendars, now=now, more_follows=True)
     if model == "CREDIT_POSTPAY":
         await spans.begin(connection, locked[mandate_no], now=now)

@@ -342,6 +342,16 @@ TAMPERINGS = {
         [("limits", None)],
         "its limits are not marked as such",
     ),
+    "a sum of rollups": Tampering(
+        "INSERT INTO rollup_sums VALUES (:no, 'month', '2026-05-01', 1, 0, 0)",
+        [("sums", None)],
+        "1 sums are not those of the rollups, the first is that of the month of 2026-05-01",
+    ),
+    "up to which day rollups are summed": Tampering(
+        "UPDATE mandates SET summed_until = '2199-12-31' WHERE no = :no",
+        [("sums", None)],
+        "sums are not those of the rollups, the first is that of the day of ",
+    ),
     "the limits of a mandate that is marked": Tampering(
         "DELETE FROM limits WHERE mandate_no = :no",
         [("limits", None)],
