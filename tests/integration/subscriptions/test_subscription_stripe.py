@@ -363,7 +363,8 @@ async def test_a_refused_checkout_is_402_and_its_record_expires(service: Service
 async def test_a_new_checkout_closes_the_one_before_and_a_closed_one_expires(service: Service) -> None:
     mandate_id = new_mandate()
     admin = new_admin_of(mandate_id)
-    _, first = await checkout(service, mandate_id, "TEAM", admin)
+    key = {"Idempotency-Key": "first"}
+    _, first = await checkout(service, mandate_id, "TEAM", admin, headers=key)
     service.clock.now += DAY
     starting = asyncio.create_task(service.start(mandate_id, "STARTER", admin))
     asked = [await service.payments.requests.next(mandate_id, number) for number in (2, 3)]
@@ -387,6 +388,8 @@ async def test_a_new_checkout_closes_the_one_before_and_a_closed_one_expires(ser
         return [row["state"] for row in rows] == ["EXPIRED"]
 
     await eventually(expired, what="the closed checkout expired")
+    repeat = await service.start(mandate_id, "TEAM", admin, headers=key)
+    assert (repeat.status_code, repeat.json()["code"]) == (409, "CHECKOUT_ENDED")
     assert (await service.get(mandate_id, admin)).json()["status"] == "PENDING"
 
 
