@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.registry import STRIPE_OBSERVED_V1
@@ -13,6 +12,7 @@ from rappen_contracts.stripe.v1 import StripeObserved
 from services.chassis.bodies import IDENTIFIER
 from services.chassis.logging import get_logger
 from services.chassis.outbox import append_outbox, outbox_row
+from services.payments.customers.metrics import UNPLACED
 from services.payments.stripe.objects import CheckoutSession, Invoice, Subscription
 from services.payments.subscriptions.domain import (
     Record,
@@ -35,10 +35,6 @@ from services.payments.subscriptions.repository import (
 __all__ = ["Fetched", "Observed", "publish_observation"]
 
 _NAMESPACE = UUID("c9a7d0f4-2b39-5d1e-8b6f-93e5a0d4f712")
-
-UNPLACED = Counter(
-    "rappen_payments_unplaced_total", "Objects of Stripe's that are ours and cannot be placed.", ["what"]
-)
 
 _log = get_logger(__name__)
 

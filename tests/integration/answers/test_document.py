@@ -176,6 +176,7 @@ async def test_a_key_is_described_where_a_repeat_with_it_is_the_same_request(sur
         "billing-give-promotion",
         "billing-redeem",
         "payments-create-checkout",
+        "payments-set-up-method",
         "subscriptions-start",
     }
     headers = {**callers(surface)["root"], "Idempotency-Key": "once"}

@@ -274,6 +274,24 @@ async def test_what_is_not_ours_or_cannot_be_found_is_stored_and_changes_nothing
     assert outcomes == ["NOT_OURS", "NOT_OURS", "IGNORED", "NOT_OURS", "NOT_OURS", "NOT_OURS", "IGNORED"]
 
 
+async def test_what_is_ours_and_cannot_be_placed_is_marked_and_counted(world: World) -> None:
+    team = Subscribed(world)
+    await team.begin()
+    strange = {**await team.at_stripe(), "status": "hibernating"}
+    assert (await world.control.post("/objects", json=strange)).status_code == 200
+    invoices = await world.stripe.v1.invoices.list_async({"subscription": team.stripe_id})
+    paid = invoices.data[0].to_dict(for_json=True)
+    orphan = {**paid, "id": f"in_{uuid4().hex}", "parent": None, "lines": {"object": "list", "data": []}}
+    assert (await world.control.post("/objects", json=orphan)).status_code == 200
+    for kind, about in (("customer.subscription.updated", strange), ("invoice.paid", orphan)):
+        event = snapshot(kind, {"id": about["id"], "object": about["object"]})
+        assert (await world.deliver(json.dumps(event).encode())).status_code == 200
+        assert await world.event_outcome(event["id"]) == "UNPLACED"
+    counted = (await world.http.get("/metrics")).text
+    assert 'rappen_payments_unplaced_total{what="subscription"}' in counted
+    assert 'rappen_payments_unplaced_total{what="invoice"}' in counted
+
+
 async def test_a_subscription_of_the_system_before_is_taken_over_by_what_it_carries(world: World) -> None:
     mandate_id, record_id = new_mandate(), uuid4()
     customer = await world.stripe.v1.customers.create_async({"payment_method": "pm_card_visa"})
