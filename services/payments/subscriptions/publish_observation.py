@@ -52,7 +52,8 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What became of it: `OBSERVED`, or `UNPLACED` where it is ours and cannot be told of."""
+    """What became of it: `OBSERVED`; `UNPLACED` where it is ours and cannot be told of; `SUPERSEDED` where a checkout
+    has ended that another one took the place of."""
 
     outcome: str
     object_id: str
@@ -75,6 +76,8 @@ async def publish_observation(
     if record.version > fetched.number:
         raise FetchedTooEarly
     object_id = _object_id(fetched)
+    if fetched.checkout is not None and _is_superseded(fetched.checkout, record):
+        return Observed("SUPERSEDED", object_id)
     try:
         data = await _observation(connection, record, fetched, cause=cause, now=now)
     except UnknownAtStripe:
@@ -93,6 +96,11 @@ async def publish_observation(
     row = outbox_row(STRIPE_OBSERVED_V1, data, event_id=event_id, occurred_at=now, key=record.mandate_id)
     await append_outbox(connection, [row])
     return Observed("OBSERVED", object_id)
+
+
+def _is_superseded(session: CheckoutSession, record: Record) -> bool:
+    """Whether a checkout has ended in whose place another one was opened."""
+    return checkout_form(session).state == "closed" and record.checkout_session_id != session.id
 
 
 async def _observation(

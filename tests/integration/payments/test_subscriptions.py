@@ -117,6 +117,21 @@ async def test_what_was_not_begun_is_refused_and_its_checkout_can_be_closed(worl
     assert closed.subscription is None
 
 
+async def test_a_checkout_that_is_opened_again_closes_the_one_before(world: World) -> None:
+    team = Subscribed(world)
+    first = await team.settled(team.action("checkout"))
+    second = await team.settled(team.action("checkout"))
+    assert second.checkout_session_id != first.checkout_session_id
+    states = {each["id"]: each["status"] for each in await world.sessions()}
+    assert (states[first.checkout_session_id], states[second.checkout_session_id]) == ("expired", "open")
+    assert await world.processed(first.checkout_session_id or "") == ["SUPERSEDED"]
+    assert await world.told(STRIPE_OBSERVED_V1, team.mandate_id, count=0) == []
+    await world.pay(second.checkout_session_id or "")
+    await team.observed(lambda each: each.checkout and each.checkout.state == "completed")
+    third = await team.settled(team.action("checkout"))
+    assert (third.outcome, third.code) == ("refused", "ALREADY_BEGUN")
+
+
 async def test_what_was_asked_too_late_is_not_begun(world: World) -> None:
     team = Subscribed(world)
     late = team.action("checkout", expires_at=datetime.now(UTC) - timedelta(seconds=1))
