@@ -73,6 +73,7 @@ class Control:
         router.add_api_route("/events", self.send_event, methods=["POST"])
         router.add_api_route("/clock/advance", self.advance, methods=["POST"])
         router.add_api_route("/faults", self.add_fault, methods=["POST"])
+        router.add_api_route("/webhooks", self.disturb, methods=["POST"])
         router.add_api_route("/deliveries", self.deliveries, methods=["GET"])
         router.add_api_route("/state", self.state, methods=["GET"])
         return router
@@ -122,6 +123,11 @@ class Control:
         fault = body.model_dump()
         self._api.faults.append(Fault(**fault))
         return fault
+
+    async def disturb(self, body: Webhooks) -> Json:
+        """Let all webhooks go wrong from now on that nothing else is said about; nothing wrong by default."""
+        self._api.outbox.standing = body.disturbance()
+        return body.model_dump()
 
     async def deliveries(self) -> list[Json]:
         """List every delivery of a webhook, newest last."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from deploy.fakestripe.contract import API_VERSION
 from deploy.fakestripe.store import Json, Store
@@ -51,7 +52,8 @@ class Call:
 
     def emit(self, event_type: str, subject: Json, previous: Json | None = None) -> None:
         """Record an event with a snapshot of its object; `previous` holds the old values of changed members."""
-        data: Json = {"object": copy.deepcopy(subject)}
+        # Several times as fast as a deep copy, which is what moving the clock over months would spend its time on.
+        data: Json = {"object": orjson.loads(orjson.dumps(subject))}
         if previous is not None:
             data["previous_attributes"] = previous
         event = {

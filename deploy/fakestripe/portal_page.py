@@ -96,7 +96,7 @@ class PortalPage:
             customer=customer,
             subscriptions=subscriptions,
             products=store.table("product"),
-            card=methods[chosen or default]["card"] if chosen or default else None,
+            card=methods[chosen or default].get("card") if chosen or default else None,
             invoices=invoices[:SHOWN_INVOICES],
             problem=problem,
             expiry=EXPIRY,

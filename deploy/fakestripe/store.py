@@ -78,7 +78,7 @@ class Store:
     @staticmethod
     def new_id(prefix: str, length: int = 24) -> str:
         """Return a fresh id such as `pi_` and 24 letters and digits."""
-        return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
+        return prefix + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(length))
 
     def prune(self) -> None:
         """Forget what Stripe forgets too: events after 30 days, and answers by idempotency key after a day."""

@@ -85,6 +85,8 @@ class Outbox:
         self._store = store
         self._rng = rng
         self.changed = asyncio.Event()
+        # How deliveries go wrong where an effect does not say so itself.
+        self.standing = Disturbance()
         self.pending = {key: row for key, row in store.table("delivery").items() if row["state"] == "pending"}
 
     def schedule(self, events: list[Json], disturbance: Disturbance | None = None) -> None:
@@ -93,7 +95,7 @@ class Outbox:
         What one effect causes is a batch and sent in order, one after the other. Every extra copy is a batch of
         its own, so the copies of an event reach the receiver at the same time.
         """
-        how = disturbance or Disturbance()
+        how = disturbance if disturbance is not None and disturbance != Disturbance() else self.standing
         for event in events:
             waiting = self._endpoints(event["type"])
             self._store.add("undelivered", {"id": event["id"], "endpoints": waiting})

@@ -198,6 +198,27 @@ def test_a_checkout_paid_at_the_fake_stripe_raises_the_balance_once(up: Machine,
     assert balance(up, admin) == before + 25
 
 
+def test_a_payment_whose_webhook_got_lost_is_found_and_healed(up: Machine, admin: str) -> None:
+    before = balance(up, admin)
+    up.succeed("plan", "sync")
+    up.succeed("reconcile")
+    body = {"amount": 25, "returnUrl": RETURN_URL}
+    up.call("POST", f"/api/billing/checkout/create/{MANDATE}", admin, body)
+    sessions = f"{up.stack['stripe']}/_control/checkout/sessions"
+    session = up.http("GET", sessions).json()[-1]
+    lost = {"outcome": "paid", "webhooks": {"drop": True}}
+    intent_id = up.http("POST", f"{sessions}/{session['id']}/pay", lost).json()["payment_intent"]
+    found = up.run("reconcile", "--json")
+    assert found.returncode == 1
+    (difference,) = json.loads(found.stdout)["differences"]
+    assert (difference["kind"], difference["stripeId"], difference["healed"]) == ("PAYMENT_MISSING", intent_id, False)
+    assert balance(up, admin) == before
+    assert "healed" in up.succeed("reconcile", "--apply")
+    wait_until(lambda: balance(up, admin) == before + 25, timeout_s=20, what="the credit")
+    assert json.loads(up.succeed("reconcile", "--json"))["differences"] == []
+    assert "checkout.session.completed" in up.succeed("stripe", "events", "list")
+
+
 def test_prices_are_previewed_and_then_imported(up: Machine, operator: str) -> None:
     file = str(Path(__file__).parents[2] / "deploy" / "simulator" / "prices.json")
     up.succeed("prices", "import", file)
@@ -277,8 +298,13 @@ def test_the_audit_finds_the_books_right(up: Machine) -> None:
     assert told["ok"] is True
     assert len(told["checks"]) >= 5
     assert all(check["failing"] == 0 for check in told["checks"])
-    # Nobody has limits or storage here, and no day is over.
-    assert {check["check"] for check in told["checks"] if not check["accounts"]} <= {"limits", "sealed", "storage"}
+    # Nobody has limits, storage or many rollups here, and no day is over.
+    assert {check["check"] for check in told["checks"] if not check["accounts"]} <= {
+        "limits",
+        "sealed",
+        "storage",
+        "sums",
+    }
 
 
 def test_down_leaves_no_process_and_no_stack_file(up: Machine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -367,3 +368,52 @@ async def test_a_disputed_card_takes_its_charge_back_a_day_later_and_refunds_are
     taken_back = await life.client.v1.charges.retrieve_async(str(fails.charge))
     assert (taken_back.amount_refunded, taken_back.refunded) == (0, False)
     await arrived(life.receiver, fails.id, "refund.failed", "charge.refund.updated")
+
+
+async def test_a_subscription_that_is_invoiced_by_mail_is_overdue_when_nobody_pays(life: Life) -> None:
+    plan = await make_plan(life.client)
+    customer = await life.client.v1.customers.create_async({"email": "mail@example.com"})
+    made = await life.client.v1.subscriptions.create_async(
+        {"customer": customer.id, "items": plan.items(), "collection_method": "send_invoice", "days_until_due": 10}
+    )
+    assert made.status == "active"
+    [first] = await life.invoices(made.id)
+    assert (first.status, first.due_date) == ("open", first.created + 10 * DAY_S)
+    life.to(first.created + 10 * DAY_S)
+    await arrived(life.receiver, str(first.id), "invoice.overdue")
+    assert (await life.subscription(made.id))["status"] == "past_due"
+    await life.client.v1.invoices.pay_async(str(first.id), {"paid_out_of_band": True})
+    assert (await life.subscription(made.id))["status"] == "active"
+    life.to(period_of(plain(made))[1])
+    renewed = (await life.invoices(made.id))[-1]
+    assert renewed.status == "open"
+    await arrived(life.receiver, str(renewed.id), "invoice.sent")
+    await life.client.v1.subscriptions.cancel_async(made.id)
+
+
+async def test_a_restart_keeps_subscriptions_and_what_they_have_before_them(tmp_path: Path, receiver: Receiver) -> None:
+    state = str(tmp_path / "state.json")
+    fake = FakeStripeProcess(receiver.url, "--state-file", state)
+    try:
+        client = client_of(fake)
+        customer = await customer_with(client, "pm_card_failsAtRenewal")
+        plan = await make_plan(client)
+        made = await client.v1.subscriptions.create_async({"customer": customer.id, "items": plan.items()})
+        draft = await client.v1.invoices.create_async({"customer": customer.id})
+        line: Any = {"customer": customer.id, "invoice": draft.id, "amount": 700, "currency": "chf"}
+        await client.v1.invoice_items.create_async(line)
+        fake.control("dunning", {"retry_days": [2], "then": "unpaid"})
+    finally:
+        fake.kill()
+    fake = FakeStripeProcess(receiver.url, "--state-file", state)
+    try:
+        client = client_of(fake)
+        await client.v1.invoice_items.create_async(line)
+        assert (await client.v1.invoices.retrieve_async(draft.id)).total == 1400
+        end = period_of(plain(made))[1]
+        fake.control("clock/advance", {"seconds": end - made.created})
+        assert (await client.v1.subscriptions.retrieve_async(made.id)).status == "past_due"
+        fake.control("clock/advance", {"seconds": 2 * DAY_S})
+        assert (await client.v1.subscriptions.retrieve_async(made.id)).status == "unpaid"
+    finally:
+        fake.stop()

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import html
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import stripe
 
-from tests.integration.fakestripe_support import FakeStripeProcess, client, fake, open_session, receiver
+from tests.integration.fakestripe_support import (
+    FakeStripeProcess,
+    client,
+    fake,
+    make_plan,
+    open_session,
+    plain,
+    receiver,
+)
 
 # Fixtures, which tests use by the names of their arguments.
 __all__ = ["client", "fake", "receiver"]
@@ -110,3 +119,50 @@ async def test_the_number_of_a_checkout_leads_to_its_page(fake: FakeStripeProces
     assert (led.status_code, led.headers["location"]) == (303, f"/pay/{session.id}")
     for nowhere in ("0", str(number + 1), "9" * 5_000):
         assert fake.http.get(f"/pay/{nowhere}").status_code == 404
+
+
+async def test_a_subscription_is_bought_on_the_page_where_the_bank_is_asked_first(
+    fake: FakeStripeProcess, client: stripe.StripeClient
+) -> None:
+    plan = await make_plan(client)
+    params: Any = {"mode": "subscription", "line_items": plan.items(3, 1), "success_url": "https://shop.example/back"}
+    session = await client.v1.checkout.sessions.create_async(params)
+    page = f"/pay/{session.id}"
+    shown = html.unescape(fake.http.get(page).text)
+    for text in ("Due today", "CHF 35.00", "CHF 10.00 each per month", "Subscribe and pay CHF 35.00"):
+        assert text in shown
+    assert fake.http.post(page, data={**GOOD_FORM, "number": "4000000000000002"}).status_code == 402
+    asked = fake.http.post(page, data={**GOOD_FORM, "number": "4000002760003184"})
+    assert fake.http.post(asked.headers["location"], data={"action": "refuse"}).status_code == 402
+    assert (await client.v1.checkout.sessions.retrieve_async(session.id)).subscription is None
+    asked = fake.http.post(page, data={**GOOD_FORM, "number": "4000002760003184"})
+    back = fake.http.post(asked.headers["location"], data={"action": "confirm"})
+    assert back.headers["location"] == "https://shop.example/back"
+    done = await client.v1.checkout.sessions.retrieve_async(session.id, {"expand": ["subscription", "invoice"]})
+    state = plain(done)
+    assert (state["subscription"]["status"], state["invoice"]["status"]) == ("active", "paid")
+    assert "Paid, thank you." in fake.http.get(page).text
+
+
+async def test_an_invoice_is_paid_on_its_page_where_the_bank_is_asked_first(
+    fake: FakeStripeProcess, client: stripe.StripeClient
+) -> None:
+    customer = await client.v1.customers.create_async({"name": "Acme <AG>"})
+    draft = await client.v1.invoices.create_async({"customer": customer.id})
+    assert fake.http.get(f"/invoice/{draft.id}").status_code == 404
+    await client.v1.invoice_items.create_async(
+        {"customer": customer.id, "invoice": draft.id, "amount": 123456, "currency": "chf", "description": "November"}
+    )
+    invoice = await client.v1.invoices.finalize_invoice_async(draft.id)
+    page = str(invoice.hosted_invoice_url)
+    shown = html.unescape(fake.http.get(page).text)
+    for text in ("Acme <AG>", "November", "CHF 1'234.56", str(invoice.number)):
+        assert text in shown
+    assert fake.http.post(page, data={**GOOD_FORM, "cvc": "1"}).status_code == 400
+    asked = fake.http.post(page, data={**GOOD_FORM, "number": "4000002760003184"})
+    assert "CHF 1&#39;234.56" in fake.http.get(asked.headers["location"]).text
+    confirmed = fake.http.post(asked.headers["location"], data={"action": "confirm"})
+    assert "the payment is confirmed" in confirmed.text
+    assert (await client.v1.invoices.retrieve_async(draft.id)).status == "paid"
+    assert fake.http.post(page, data=GOOD_FORM).status_code == 409
+    assert fake.http.get("/invoice/in_none").status_code == 404

@@ -98,7 +98,9 @@ async def test_a_checkout_with_a_trial_charges_nothing_but_keeps_the_card(
     data = {"trial_period_days": 14, "metadata": {"mandateId": "m2"}}
     session = await open_subscription(client, plan.items(), subscription_data=data)
     assert session.amount_total == 0
-    assert "Free until" in fake.http.get(f"/pay/{session.id}").text
+    shown = fake.http.get(f"/pay/{session.id}").text
+    assert "Free until" in shown
+    assert "Start the trial" in shown
     paid = fake.pay(session.id, "paid")
     assert (paid["payment_status"], paid["amount_total"]) == ("no_payment_required", 0)
     subscription = await client.v1.subscriptions.retrieve_async(paid["subscription"])

@@ -176,6 +176,7 @@ async def test_an_object_put_as_it_is_is_answered_so_and_time_passes_it_by(
     }
     fake.control("objects", old)
     assert plain(await client.v1.subscriptions.retrieve_async(key)) == old
+    assert (await client.v1.subscriptions.cancel_async(key)).status == "canceled"
     invoice: Json = {"id": f"in_old{next(numbers)}", "object": "invoice", "subscription": key, "parent": None}
     session: Json = {"id": f"cs_test_old{next(numbers)}", "object": "checkout.session", "mode": "payment"}
     for given in (invoice, session):
@@ -263,3 +264,72 @@ async def test_reconciliation_finds_payments_refunds_and_events_of_a_time_page_b
     assert [row.id for row in by_metadata.data] == [tagged.id]
     with pytest.raises(stripe.InvalidRequestError):
         await client.v1.customers.search_async({"query": "shoe size"})
+
+
+async def test_a_customer_that_is_deleted_takes_the_subscriptions_along(
+    fake: FakeStripeProcess, client: stripe.StripeClient, receiver: Receiver
+) -> None:
+    plan = await make_plan(client)
+    customer = await customer_with(client)
+    made = await client.v1.subscriptions.create_async({"customer": customer.id, "items": plan.items()})
+    draft = await client.v1.invoices.create_async({"customer": customer.id})
+    session: Any = {"mode": "setup", "currency": "chf", "success_url": "https://a.example", "customer": customer.id}
+    opened = await client.v1.checkout.sessions.create_async(session)
+    await client.v1.customers.delete_async(customer.id)
+    assert (await client.v1.subscriptions.retrieve_async(made.id)).status == "canceled"
+    await arrived(receiver, made.id, "customer.subscription.deleted")
+    with pytest.raises(stripe.InvalidRequestError, match="deleted"):
+        await client.v1.invoices.finalize_invoice_async(draft.id)
+    fake.pay(opened.id, "paid", status=409)
+
+
+async def test_a_card_that_was_detached_pays_nothing_any_more(client: stripe.StripeClient) -> None:
+    plan = await make_plan(client)
+    customer = await customer_with(client)
+    made = await client.v1.subscriptions.create_async({"customer": customer.id, "items": plan.items(1, 1)})
+    await client.v1.payment_methods.detach_async(plain(customer)["invoice_settings"]["default_payment_method"])
+    item = plain(made)["items"]["data"][0]["id"]
+    change: Any = {"quantity": 9, "proration_behavior": "always_invoice", "payment_behavior": "error_if_incomplete"}
+    with pytest.raises(stripe.CardError):
+        await client.v1.subscription_items.update_async(item, change)
+    await client.v1.subscription_items.update_async(item, {"quantity": 9, "proration_behavior": "always_invoice"})
+    assert (await client.v1.subscriptions.retrieve_async(made.id)).status == "past_due"
+
+
+async def test_all_webhooks_go_wrong_while_that_is_asked(
+    fake: FakeStripeProcess, client: stripe.StripeClient, receiver: Receiver
+) -> None:
+    fake.control("webhooks", {"duplicate": 2})
+    try:
+        customer = await client.v1.customers.create_async({"name": "Thrice"})
+        await eventually(lambda: receiver.types(customer.id) == ["customer.created"] * 3, what="three copies")
+    finally:
+        fake.control("webhooks", {})
+    customer = await client.v1.customers.create_async({"name": "Once"})
+    await client.v1.customers.update_async(customer.id, {"name": "Again"})
+    await arrived(receiver, customer.id, "customer.updated")
+    assert receiver.types(customer.id).count("customer.created") == 1
+    fake.control("webhooks", {"often": 1}, status=422)
+
+
+async def test_a_payment_intent_and_a_card_are_changed_and_found_by_their_own_addresses(
+    client: stripe.StripeClient,
+) -> None:
+    customer = await customer_with(client)
+    [method] = (await client.v1.customers.payment_methods.list_async(customer.id)).data
+    found = await client.v1.customers.payment_methods.retrieve_async(customer.id, method.id)
+    assert found.id == method.id
+    other = await customer_with(client)
+    with pytest.raises(stripe.InvalidRequestError):
+        await client.v1.customers.payment_methods.retrieve_async(other.id, method.id)
+    intent = await client.v1.payment_intents.create_async({"amount": 500, "currency": "chf", "customer": customer.id})
+    changed = await client.v1.payment_intents.update_async(intent.id, {"metadata": {"recharge": "r1"}})
+    assert plain(changed)["metadata"] == {"recharge": "r1"}
+    draft = await client.v1.invoices.create_async({"customer": customer.id, "auto_advance": False})
+    await client.v1.invoice_items.create_async(
+        {"customer": customer.id, "invoice": draft.id, "amount": 900, "currency": "chf"}
+    )
+    await client.v1.invoices.finalize_invoice_async(draft.id)
+    [payment] = (await client.v1.invoice_payments.list_async({"invoice": draft.id})).data
+    with pytest.raises(stripe.InvalidRequestError, match="invoice"):
+        await client.v1.payment_intents.cancel_async(str(plain(payment)["payment"]["payment_intent"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.fakestripe.listing import table_page
 from deploy.fakestripe.objects.payment_methods import billing_details, card_details, card_of
-from deploy.fakestripe.operation import Call, Operation, retrieval
+from deploy.fakestripe.operation import Call, Operation, refuse, retrieval, update
 from deploy.fakestripe.store import Json, Store
 
 # The members of a card that a charge repeats; the others belong to the payment method alone.
@@ -120,7 +120,14 @@ def _list(call: Call) -> Json:
     return table_page(call, "charge", equal=("customer", "payment_intent"), unsupported=("transfer_group",))
 
 
+def _update(call: Call) -> Json:
+    refuse(call.params, ("customer", "fraud_details", "transfer_group"))
+    charge = call.find("charge", "charge", call.path["charge"])
+    return update(call, charge, ("description", "receipt_email", "shipping"), "charge.updated")
+
+
 OPERATIONS = (
     Operation("GET", "/v1/charges", "ChargeListParams", _list),
     retrieval("/v1/charges/{charge}", "ChargeRetrieveParams", "charge", "charge"),
+    Operation("POST", "/v1/charges/{charge}", "ChargeUpdateParams", _update),
 )

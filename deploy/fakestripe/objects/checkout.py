@@ -85,6 +85,8 @@ def settle(
         raise Conflict(f"session {session['id']} was put as it is, and nothing can happen to it")
     if session["status"] == "open" and session["expires_at"] <= call.now:
         expire(call, session)
+    if session["customer"] is not None and call.store.table("customer")[session["customer"]].get("deleted"):
+        raise Conflict(f"the customer of session {session['id']} was deleted")
     mode = MODES[session["mode"]]
     if outcome in ("async_paid", "async_failed"):
         _settle_later(call, session, mode, paid=outcome == "async_paid")

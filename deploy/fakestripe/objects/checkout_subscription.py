@@ -23,6 +23,7 @@ from deploy.fakestripe.wire import invalid
 
 _DATA_UNSUPPORTED = (
     "application_fee_percent",
+    "billing_cycle_anchor",
     "billing_cycle_anchor_config",
     "default_tax_rates",
     "invoice_settings",
@@ -31,7 +32,6 @@ _DATA_UNSUPPORTED = (
     "transfer_data",
 )
 _DATA = (
-    "billing_cycle_anchor",
     "billing_mode",
     "description",
     "metadata",
@@ -74,6 +74,8 @@ def opened(call: Call, session: Json) -> None:
         for line in lines:
             if line["price"]["recurring"] is not None:
                 line |= {"amount_subtotal": 0, "amount_total": 0}
+    if session["payment_method_collection"] is None:
+        session["payment_method_collection"] = "always"
     total = sum(line["amount_total"] for line in lines)
     session |= {"amount_subtotal": total, "amount_total": total}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from deploy.fakestripe.listing import page, table_page
+from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.payment_methods import attach, obtain, refuse_attaching
+from deploy.fakestripe.objects.subscriptions import ENDED, cancel
 from deploy.fakestripe.operation import (
     Call,
     Operation,
@@ -15,7 +17,7 @@ from deploy.fakestripe.operation import (
     update,
 )
 from deploy.fakestripe.store import Json
-from deploy.fakestripe.wire import invalid
+from deploy.fakestripe.wire import invalid, not_found
 
 _WRITABLE = (
     "address",
@@ -119,6 +121,9 @@ def _not_attached(method: str) -> Exception:
 
 def _delete(call: Call) -> Json:
     customer = call.refer("customer", "customer", call.path["customer"], "id")
+    for subscription in own(call.store, "subscription"):
+        if subscription["customer"] == customer["id"] and subscription["status"] not in ENDED:
+            cancel(call, subscription, "cancellation_requested")
     call.emit("customer.deleted", customer)
     stub = {"id": customer["id"], "object": "customer", "deleted": True}
     call.store.table("customer")[customer["id"]] = stub
@@ -140,11 +145,21 @@ def _payment_methods(call: Call) -> Json:
     return page(call, rows)
 
 
+def _payment_method(call: Call) -> Json:
+    customer = call.find("customer", "customer", call.path["customer"])
+    method = call.find("payment_method", "PaymentMethod", call.path["payment_method"])
+    if method["customer"] != customer["id"]:
+        raise not_found("PaymentMethod", method["id"])
+    return method
+
+
+_METHODS = "/v1/customers/{customer}/payment_methods"
 OPERATIONS = (
     Operation("POST", "/v1/customers", "CustomerCreateParams", _create),
     Operation("GET", "/v1/customers", "CustomerListParams", _list),
     retrieval("/v1/customers/{customer}", "CustomerRetrieveParams", "customer", "customer"),
     Operation("POST", "/v1/customers/{customer}", "CustomerUpdateParams", _update),
     Operation("DELETE", "/v1/customers/{customer}", "CustomerDeleteParams", _delete),
-    Operation("GET", "/v1/customers/{customer}/payment_methods", "CustomerPaymentMethodListParams", _payment_methods),
+    Operation("GET", _METHODS, "CustomerPaymentMethodListParams", _payment_methods),
+    Operation("GET", f"{_METHODS}/{{payment_method}}", "CustomerPaymentMethodRetrieveParams", _payment_method),
 )

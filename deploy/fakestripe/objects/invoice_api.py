@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.fakestripe.listing import page, table_page
-from deploy.fakestripe.objects.given import own
+from deploy.fakestripe.objects.given import is_given
 from deploy.fakestripe.objects.invoice_lines import take_pending
 from deploy.fakestripe.objects.invoices import (
     add_items,
@@ -17,6 +17,7 @@ from deploy.fakestripe.objects.invoices import (
 )
 from deploy.fakestripe.objects.payment_attempts import payment_error
 from deploy.fakestripe.objects.payment_methods import obtain
+from deploy.fakestripe.objects.subscriptions import MAX_DAYS_UNTIL_DUE, moment_of
 from deploy.fakestripe.operation import (
     Call,
     Operation,
@@ -85,6 +86,10 @@ def _payer(call: Call) -> tuple[Json, Json | None]:
 
 
 def _check_words(params: Json) -> None:
+    if params.get("due_date"):
+        moment_of(params["due_date"], "due_date")
+    if not 0 <= params.get("days_until_due", 0) <= MAX_DAYS_UNTIL_DUE:
+        raise invalid("Invalid number of days.", "days_until_due")
     one_of(params, "collection_method", ("charge_automatically", "send_invoice"))
     if params.get("automatic_tax", {}).get("enabled"):
         raise invalid("The fake Stripe does not calculate tax.", "automatic_tax[enabled]", "unsupported_by_fake")
@@ -109,12 +114,21 @@ def _delete(call: Call) -> Json:
     for item in call.store.table("invoiceitem").values():
         if item.get("invoice") == invoice["id"]:
             item["invoice"] = None
-    del call.store.table("invoice")[invoice["id"]]
+    for table in ("invoice", "unsettled_invoice"):
+        del call.store.table(table)[invoice["id"]]
     return {"id": invoice["id"], "object": "invoice", "deleted": True}
 
 
 def _find(call: Call) -> Json:
-    return call.find("invoice", "invoice", call.path["invoice"])
+    """Return the invoice to change; its customer has to be there still."""
+    invoice = call.find("invoice", "invoice", call.path["invoice"])
+    if is_given(call.store, invoice):
+        raise invalid(
+            "This invoice was put as it is, and nothing can be done with it.", "invoice", "unsupported_by_fake"
+        )
+    if call.store.table("customer")[invoice["customer"]].get("deleted"):
+        raise invalid("The customer of this invoice was deleted.", "invoice", "customer_deleted")
+    return invoice
 
 
 def expect(invoice: Json, verb: str, *statuses: str) -> None:
@@ -219,7 +233,7 @@ def _list(call: Call) -> Json:
 
 
 def _lines(call: Call) -> Json:
-    invoice = _find(call)
+    invoice = call.find("invoice", "invoice", call.path["invoice"])
     return page(call, list(call.store.table("invoice_lines")[invoice["id"]]["data"]))
 
 
@@ -231,11 +245,12 @@ def payments_of(store: Store, invoice: Json) -> Json:
 
 def confirmation_of(store: Store, invoice: Json) -> Json | None:
     """Build what a front end confirms the payment of an open invoice with; there only when it is expanded."""
-    for row in own(store, "invoice_payment"):
-        if row["invoice"] == invoice["id"] and row["status"] == "open":
-            intent = store.table("payment_intent")[row["payment"]["payment_intent"]]
-            return {"client_secret": intent["client_secret"], "type": "payment_intent"}
-    return None
+    link = store.table("payment_link").get(invoice["id"])
+    payment = None if link is None else store.table("invoice_payment")[link["payment"]]
+    if payment is None or payment.get("status") != "open":
+        return None
+    intent = store.table("payment_intent")[payment["payment"]["payment_intent"]]
+    return {"client_secret": intent["client_secret"], "type": "payment_intent"}
 
 
 def _list_payments(call: Call) -> Json:

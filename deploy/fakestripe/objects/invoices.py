@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from deploy.fakestripe.objects.given import own
+from deploy.fakestripe.objects.given import is_given
 from deploy.fakestripe.objects.intents import CANCELABLE, cancel_intent, new_intent
 from deploy.fakestripe.objects.invoice_lines import SHOWN_LINES, line_of_invoice_item
 from deploy.fakestripe.objects.payment_attempts import attempt
@@ -132,6 +132,7 @@ def new_invoice(
     }
     call.store.add("invoice_lines", {"id": key, "data": []})
     call.store.add("invoice", invoice)
+    call.store.add("unsettled_invoice", {"id": key})
     if subscription is not None:
         subscription["latest_invoice"] = key
     return invoice
@@ -203,17 +204,22 @@ def finalize(call: Call, invoice: Json, intent: Json | None = None) -> None:
 
 def _add_payment(call: Call, invoice: Json, due: int) -> None:
     """Make the payment intent of an invoice, and what links the two."""
-    given = {"customer": invoice["customer"], "description": _purpose(invoice), "setup_future_usage": "off_session"}
+    given = {"customer": invoice["customer"], "description": _purpose(invoice)}
+    if invoice["parent"] is not None:
+        given["setup_future_usage"] = "off_session"
     intent = new_intent(call, due, invoice["currency"], given)
     link_payment(call, invoice, intent)
 
 
 def link_payment(call: Call, invoice: Json, intent: Json) -> Json:
-    """Store that a payment intent is to pay an invoice."""
+    """Store that a payment intent is to pay an invoice; either leads to it without a search."""
+    key = call.store.new_id("inpay_")
+    for end in (invoice["id"], intent["id"]):
+        call.store.add("payment_link", {"id": end, "payment": key})
     return call.store.add(
         "invoice_payment",
         {
-            "id": call.store.new_id("inpay_"),
+            "id": key,
             "object": "invoice_payment",
             "amount_paid": None,
             "amount_requested": intent["amount"],
@@ -229,10 +235,11 @@ def link_payment(call: Call, invoice: Json, intent: Json) -> Json:
     )
 
 
-def payment_of(call: Call, invoice: Json) -> Json | None:
-    """Return what links an invoice to the payment intent that is to pay it."""
-    rows = own(call.store, "invoice_payment")
-    return next((row for row in rows if row["invoice"] == invoice["id"] and row["is_default"]), None)
+def payment_of(call: Call, row: Json) -> Json | None:
+    """Return what links an invoice to the payment intent that is to pay it, of either of the two."""
+    link = call.store.table("payment_link").get(row["id"])
+    payment = None if link is None else call.store.table("invoice_payment")[link["payment"]]
+    return None if payment is None or is_given(call.store, payment) else payment
 
 
 def intent_of(call: Call, invoice: Json) -> Json | None:
@@ -243,10 +250,8 @@ def intent_of(call: Call, invoice: Json) -> Json | None:
 
 def invoice_of(call: Call, intent: Json) -> Json | None:
     """Return the invoice that a payment intent is to pay."""
-    for row in own(call.store, "invoice_payment"):
-        if row["payment"]["payment_intent"] == intent["id"]:
-            return call.store.table("invoice")[row["invoice"]]
-    return None
+    payment = payment_of(call, intent)
+    return None if payment is None else call.store.table("invoice")[payment["invoice"]]
 
 
 def method_for(call: Call, invoice: Json) -> Json | None:
@@ -259,7 +264,9 @@ def method_for(call: Call, invoice: Json) -> Json | None:
         customer.get("invoice_settings", {}).get("default_payment_method"),
     )
     key = next((candidate for candidate in candidates if candidate), None)
-    return None if key is None else call.store.table("payment_method")[key]
+    method = None if key is None else call.store.table("payment_method")[key]
+    # One that was detached since cannot be charged any more.
+    return method if method is not None and method["customer"] == customer["id"] else None
 
 
 def collect(call: Call, invoice: Json, method: Json | None, *, off_session: bool) -> Json | None:
@@ -322,6 +329,7 @@ def mark_paid(call: Call, invoice: Json, amount: int, *, out_of_band: bool = Fal
         "next_payment_attempt": None,
     }
     invoice["status_transitions"]["paid_at"] = call.now
+    call.store.table("unsettled_invoice").pop(invoice["id"], None)
     payment = payment_of(call, invoice)
     if payment is not None:
         _settle_payment(call, payment, paid=not out_of_band)
@@ -352,6 +360,7 @@ def close(call: Call, invoice: Json, status: str) -> None:
     events = {"void": "invoice.voided", "uncollectible": "invoice.marked_uncollectible"}
     invoice |= {"status": status, "next_payment_attempt": None, "auto_advance": False}
     invoice["status_transitions"][names[status]] = call.now
+    call.store.table("unsettled_invoice").pop(invoice["id"], None)
     payment = payment_of(call, invoice)
     if status == "void" and payment is not None:
         _settle_payment(call, payment, paid=False)

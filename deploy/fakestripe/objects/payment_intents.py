@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.fakestripe.listing import table_page
 from deploy.fakestripe.objects.intents import CANCELABLE, cancel_intent, new_intent
-from deploy.fakestripe.objects.invoices import after_attempt
+from deploy.fakestripe.objects.invoices import after_attempt, invoice_of
 from deploy.fakestripe.objects.payment_attempts import attempt, payment_error
 from deploy.fakestripe.objects.payment_methods import obtain
 from deploy.fakestripe.operation import (
@@ -17,6 +17,7 @@ from deploy.fakestripe.operation import (
     refuse,
     retrieval,
     unset_if_empty,
+    update,
 )
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import StripeError, invalid
@@ -102,10 +103,19 @@ def _cancel(call: Call) -> Json:
     _refuse_checkouts(call, intent, "cancel")
     reasons = ("duplicate", "fraudulent", "requested_by_customer", "abandoned")
     one_of(call.params, "cancellation_reason", reasons)
+    if invoice_of(call, intent) is not None:
+        raise invalid("You cannot cancel the PaymentIntent of an invoice. Void the invoice instead.")
     if intent["status"] not in CANCELABLE:
         raise _unexpected(intent, "cancel", CANCELABLE)
     cancel_intent(call, intent, call.params.get("cancellation_reason"))
     return intent
+
+
+def _update(call: Call) -> Json:
+    refuse(call.params, (*_UNSUPPORTED, "amount", "currency", "customer", "payment_method"))
+    intent = call.find("payment_intent", "payment_intent", call.path["intent"])
+    one_of(call.params, "setup_future_usage", ("off_session", "on_session"))
+    return update(call, intent, ("description", "receipt_email", "setup_future_usage", "shipping"), None)
 
 
 def _usable(call: Call, key: str, customer: str | None) -> Json:
@@ -144,6 +154,7 @@ OPERATIONS = (
     Operation("POST", "/v1/payment_intents", "PaymentIntentCreateParams", _create),
     Operation("GET", "/v1/payment_intents", "PaymentIntentListParams", _list),
     retrieval(_ONE, "PaymentIntentRetrieveParams", "payment_intent", "payment_intent"),
+    Operation("POST", _ONE, "PaymentIntentUpdateParams", _update),
     Operation("POST", f"{_ONE}/confirm", "PaymentIntentConfirmParams", _confirm),
     Operation("POST", f"{_ONE}/cancel", "PaymentIntentCancelParams", _cancel),
 )

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from deploy.fakestripe.listing import table_page
-from deploy.fakestripe.operation import Call, Operation, refuse, retrieval
+from deploy.fakestripe.operation import Call, Operation, refuse, retrieval, update
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import StripeError, invalid
 
@@ -86,8 +86,9 @@ def card_by_number(digits: str) -> TestCard | None:
 
 
 def card_of(call: Call, method: Json) -> TestCard:
-    """Return how the card behind a payment method behaves."""
-    return _BY_NAME[call.store.table("test_card")[method["id"]]["card"]]
+    """Return how the card behind a payment method behaves; a bank debit that was saved pays like a good one."""
+    row = call.store.table("test_card").get(method["id"])
+    return GOOD_CARD if row is None else _BY_NAME[row["card"]]
 
 
 def obtain(call: Call, key: str) -> Json:
@@ -235,10 +236,17 @@ def _list(call: Call) -> Json:
     )
 
 
+def _update(call: Call) -> Json:
+    refuse(call.params, ("billing_details", "card", "us_bank_account"))
+    method = call.find("payment_method", "PaymentMethod", call.path["payment_method"])
+    return update(call, method, ("allow_redisplay",), "payment_method.updated")
+
+
 _ONE = "/v1/payment_methods/{payment_method}"
 OPERATIONS = (
     Operation("GET", "/v1/payment_methods", "PaymentMethodListParams", _list),
     retrieval(_ONE, "PaymentMethodRetrieveParams", "payment_method", "PaymentMethod"),
+    Operation("POST", _ONE, "PaymentMethodUpdateParams", _update),
     Operation("POST", f"{_ONE}/attach", "PaymentMethodAttachParams", _attach),
     Operation("POST", f"{_ONE}/detach", "PaymentMethodDetachParams", _detach),
 )

@@ -93,7 +93,7 @@ def set_up(
         call.emit("setup_intent.requires_action", intent)
         return None
     intent["status"] = "succeeded"
-    if intent["usage"] == "off_session":
+    if intent["usage"] == "off_session" and method["type"] == "card":
         call.store.table("test_card")[method["id"]]["saved"] = True
     if intent["customer"] and method["customer"] is None:
         attach(call, method, intent["customer"])

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from deploy.fakestripe.listing import table_page
-from deploy.fakestripe.objects.calendar import next_border, part_of
+from deploy.fakestripe.objects.calendar import border, next_border, part_of
 from deploy.fakestripe.objects.invoice_lines import item_line, new_invoice_item, take_pending
 from deploy.fakestripe.objects.invoices import collect, finalize, method_for
 from deploy.fakestripe.objects.payment_attempts import authentication_error, needs_authentication, refusal
@@ -17,6 +17,7 @@ from deploy.fakestripe.objects.subscription_changes import (
     PRORATION_BEHAVIORS,
     change_items,
     check_behaviors,
+    check_proration_date,
 )
 from deploy.fakestripe.objects.subscription_cycle import end_trial
 from deploy.fakestripe.objects.subscription_orders import (
@@ -28,7 +29,10 @@ from deploy.fakestripe.objects.subscription_orders import (
 )
 from deploy.fakestripe.objects.subscriptions import (
     ENDED,
+    MAX_DAYS_UNTIL_DUE,
+    Ordered,
     cancel,
+    check_end,
     draft_for,
     expire_incomplete,
     first_amount,
@@ -94,6 +98,8 @@ def _create(call: Call) -> Json:
     if params.get("payment_behavior") == "pending_if_incomplete":
         raise invalid("`pending_if_incomplete` cannot be used when a subscription is created.", "payment_behavior")
     _check_collection(params)
+    check_end(params)
+    _check_anchor(call, ordered)
     if params.get("payment_behavior") == "error_if_incomplete" and given.get("collection_method") != "send_invoice":
         _refuse_unpayable(call, customer, method, first_amount(ordered, given, call.now))
     subscription = new_subscription(call, customer["id"], ordered, given)
@@ -154,6 +160,19 @@ def _check_words(params: Json) -> None:
 def _check_collection(params: Json) -> None:
     if params.get("collection_method") == "send_invoice" and "days_until_due" not in params:
         raise missing("days_until_due")
+    if not 0 <= params.get("days_until_due", 0) <= MAX_DAYS_UNTIL_DUE:
+        raise invalid("Invalid number of days.", "days_until_due")
+
+
+def _check_anchor(call: Call, ordered: list[Ordered]) -> None:
+    """Refuse an anchor that is past, or later than where the first period would end anyhow."""
+    anchor = call.params.get("billing_cycle_anchor")
+    if anchor is None:
+        return
+    latest = min(border(call.now, item.price["recurring"], 1) for item in ordered)
+    if not call.now <= anchor <= latest:
+        message = "billing_cycle_anchor must lie between now and the next natural billing date."
+        raise invalid(message, "billing_cycle_anchor")
 
 
 def _method(call: Call, key: Any, customer: Json) -> Json | None:
@@ -172,6 +191,8 @@ def _update(call: Call) -> Json:
     refuse(params, (*_UNSUPPORTED, "add_invoice_items"))
     _check_words(params)
     check_behaviors(params)
+    check_end(params)
+    check_proration_date(call, subscription)
     if params.get("billing_cycle_anchor", {}).get("type", "unchanged") != "unchanged":
         raise invalid("The fake Stripe keeps the anchor.", "billing_cycle_anchor", "unsupported_by_fake")
     changes = _changes(call, subscription)

@@ -50,9 +50,17 @@ def check_behaviors(params: Json) -> None:
             raise invalid(message, name)
 
 
+def check_proration_date(call: Call, subscription: Json) -> None:
+    """Refuse a moment that is not in the period which is paid for."""
+    at = call.params.get("proration_date")
+    items = subscription["items"]["data"]
+    start = min(item["current_period_start"] for item in items)
+    if at is not None and not start <= at <= max(item["current_period_end"] for item in items):
+        raise invalid("The proration date must lie within the current period.", "proration_date")
+
+
 def change_items(call: Call, subscription: Json, rows: list[Json], given: Json) -> Json:
     """Replace the items; return the old values, or nothing when they were told already. Raises Stripe's 402."""
-    drop_pending(call, subscription)
     running = subscription["status"] in ("active", "past_due", "unpaid")
     restarts = running and _restarts(subscription["items"]["data"], rows)
     drafts: list[_Proration] = []
@@ -63,7 +71,9 @@ def change_items(call: Call, subscription: Json, rows: list[Json], given: Json) 
         _restart(call, rows)
     lines = [_whole_line(call, row) for row in rows] if restarts else []
     invoiced = restarts or (given.get("proration_behavior") == "always_invoice" and bool(drafts))
-    if invoiced and _waits(call, subscription, drafts, lines, given):
+    waits = invoiced and _waits(call, subscription, drafts, lines, given)
+    drop_pending(call, subscription)
+    if waits:
         _wait_for_payment(call, subscription, rows, drafts, at)
         return {}
     for draft in drafts:
@@ -183,9 +193,9 @@ def _predicted(call: Call, subscription: Json, amount: int, *, off_session: bool
     if amount + sum(row["amount"] for row in waiting) + customer["balance"] < SMALLEST_PAYMENT:
         return None
     key = subscription["default_payment_method"] or customer["invoice_settings"]["default_payment_method"]
-    if key is None:
+    method = None if key is None else call.store.table("payment_method")[key]
+    if method is None or method["customer"] != customer["id"]:
         return {"code": "resource_missing", "message": "This customer has no attached payment method."}
-    method = call.store.table("payment_method")[key]
     error = refusal(call, method, off_session=off_session)
     if error is None and needs_authentication(call, method, off_session=off_session):
         return authentication_error()

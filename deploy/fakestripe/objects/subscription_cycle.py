@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from deploy.fakestripe.objects.calendar import next_border
-from deploy.fakestripe.objects.given import own
+from deploy.fakestripe.objects.given import is_given, own
 from deploy.fakestripe.objects.invoice_lines import item_line, take_pending
 from deploy.fakestripe.objects.invoices import close, collect, dunning_of, finalize, method_for
 from deploy.fakestripe.objects.subscription_changes import drop_pending
-from deploy.fakestripe.objects.subscription_states import change, subscription_of
+from deploy.fakestripe.objects.subscription_states import change, note_failed, subscription_of
 from deploy.fakestripe.objects.subscriptions import (
     ENDED,
     INCOMPLETE_FOR_S,
@@ -55,11 +55,29 @@ def due_for_subscriptions(store: Store) -> Iterator[tuple[int, Effect]]:
 
 def due_for_invoices(store: Store) -> Iterator[tuple[int, Effect]]:
     """Give which drafts are finalized and which open invoices are tried again next, and when."""
-    for invoice in own(store, "invoice"):
+    for key in store.table("unsettled_invoice"):
+        invoice = store.table("invoice")[key]
+        if is_given(store, invoice):
+            continue
         if invoice["status"] == "draft" and invoice["auto_advance"] and invoice["automatically_finalizes_at"]:
             yield invoice["automatically_finalizes_at"], partial(advance, invoice)
         elif invoice["status"] == "open" and invoice["next_payment_attempt"] is not None:
             yield invoice["next_payment_attempt"], partial(_try_again, invoice)
+        elif _may_be_overdue(store, invoice):
+            yield invoice["due_date"], partial(_overdue, invoice)
+
+
+def _may_be_overdue(store: Store, invoice: Json) -> bool:
+    if invoice["status"] != "open" or invoice["due_date"] is None:
+        return False
+    return invoice["id"] not in store.table("overdue_invoice")
+
+
+def _overdue(invoice: Json, call: Call) -> None:
+    """Say that an invoice that was sent has not been paid in time."""
+    call.store.add("overdue_invoice", {"id": invoice["id"]})
+    call.emit("invoice.overdue", invoice)
+    note_failed(call, invoice)
 
 
 def _unwarned(store: Store, subscription: Json) -> bool:
@@ -154,7 +172,11 @@ def _bill(call: Call, subscription: Json, items: list[Json], reason: str, previo
 def advance(invoice: Json, call: Call) -> None:
     """Finalize a draft and try to pay it, unless it is to be sent."""
     finalize(call, invoice)
-    if invoice["status"] == "open" and invoice["collection_method"] == "charge_automatically":
+    if invoice["status"] != "open":
+        return
+    if invoice["collection_method"] == "send_invoice":
+        call.emit("invoice.sent", invoice)
+    else:
         _collect(call, invoice)
 
 

@@ -6,7 +6,7 @@ import copy
 
 from deploy.fakestripe.listing import page
 from deploy.fakestripe.objects.given import own
-from deploy.fakestripe.objects.subscription_changes import change_items, check_behaviors
+from deploy.fakestripe.objects.subscription_changes import change_items, check_behaviors, check_proration_date
 from deploy.fakestripe.objects.subscription_orders import change_row, check_rows, read_items
 from deploy.fakestripe.objects.subscriptions import ENDED, new_item
 from deploy.fakestripe.operation import Call, Operation, refuse
@@ -21,6 +21,7 @@ def _create(call: Call) -> Json:
     check_behaviors({name: value for name, value in call.params.items() if name != "subscription"})
     subscription = call.refer("subscription", "subscription", call.params["subscription"], "subscription")
     _refuse_ended(subscription)
+    check_proration_date(call, subscription)
     [ordered] = read_items(call, [_own(call.params)])
     row = new_item(call, subscription, ordered)
     _change(call, subscription, [*copy.deepcopy(subscription["items"]["data"]), row])
@@ -32,6 +33,7 @@ def _update(call: Call) -> Json:
     check_behaviors(call.params)
     subscription, key = _place(call)
     _refuse_ended(subscription)
+    check_proration_date(call, subscription)
     rows = copy.deepcopy(subscription["items"]["data"])
     change_row(call, next(row for row in rows if row["id"] == key), call.params, "item")
     _change(call, subscription, rows)
@@ -43,6 +45,7 @@ def _delete(call: Call) -> Json:
     check_behaviors(call.params)
     subscription, key = _place(call)
     _refuse_ended(subscription)
+    check_proration_date(call, subscription)
     rows = [row for row in copy.deepcopy(subscription["items"]["data"]) if row["id"] != key]
     _change(call, subscription, rows)
     return {"id": key, "object": "subscription_item", "deleted": True}

@@ -28,6 +28,8 @@ INCOMPLETE_FOR_S = 23 * 3600
 TRIAL_WARNING_S = 3 * 24 * 3600
 # Later than the year 2286 is no time that anything here can be due at.
 MAX_TIME_DIGITS = 10
+MAX_DAYS_UNTIL_DUE = 3650
+_PERIOD_ENDS = ("min_period_end", "max_period_end")
 ENDED = ("canceled", "incomplete_expired")
 
 
@@ -184,6 +186,15 @@ def plan_of(price: Json) -> Json:
     }
 
 
+def check_end(given: Json) -> None:
+    """Refuse what is no end of a subscription, before anything is changed."""
+    if given.get("cancel_at") and given["cancel_at"] not in _PERIOD_ENDS:
+        moment_of(given["cancel_at"], "cancel_at")
+    if given.get("cancel_at") and given.get("cancel_at_period_end"):
+        message = "You may only specify one of these parameters: cancel_at, cancel_at_period_end."
+        raise invalid(message, "cancel_at")
+
+
 def set_end(call: Call, subscription: Json, given: Json) -> Json:
     """Set or take off when the subscription ends; return the old values of what changed."""
     changes: Json = {}
@@ -192,7 +203,7 @@ def set_end(call: Call, subscription: Json, given: Json) -> Json:
         changes = {"cancel_at_period_end": ends, "cancel_at": period_end(subscription) if ends else None}
     if "cancel_at" in given:
         moment = unset_if_empty(given["cancel_at"])
-        if moment in ("min_period_end", "max_period_end"):
+        if moment in _PERIOD_ENDS:
             ends_of = [item["current_period_end"] for item in subscription["items"]["data"]]
             moment = min(ends_of) if moment == "min_period_end" else max(ends_of)
         elif moment is not None:
@@ -286,12 +297,13 @@ def settle_now(call: Call, subscription: Json, invoice: Json, *, off_session: bo
     return collect(call, invoice, method_for(call, invoice), off_session=off_session)
 
 
-def cancel(call: Call, subscription: Json, reason: str, status: str = "canceled") -> None:
+def cancel(call: Call, subscription: Json, reason: str) -> None:
     """End a subscription at once, and emit its event."""
-    details = {**subscription["cancellation_details"], "reason": reason}
+    # One that was put as it is may lack what only newer versions have.
+    details = {**(subscription.get("cancellation_details") or {}), "reason": reason}
     subscription |= {
-        "status": status,
-        "canceled_at": subscription["canceled_at"] or call.now,
+        "status": "canceled",
+        "canceled_at": subscription.get("canceled_at") or call.now,
         "ended_at": call.now,
         "cancellation_details": details,
         "pending_update": None,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from math import ceil
 
 __all__ = ["SAFE", "Difference", "Kind", "Others", "Window"]
 
@@ -73,7 +74,7 @@ class Window:
     @property
     def created(self) -> dict[str, int]:
         """As Stripe's lists take it."""
-        return {"gte": int(self.start.timestamp()), "lt": int(self.end.timestamp())}
+        return {"gte": int(self.start.timestamp()), "lt": ceil(self.end.timestamp())}
 
 
 @dataclass(frozen=True, slots=True)
