@@ -38,6 +38,7 @@ _COMMANDS = (
     Passed("explain", "billing", "What a transaction came from, from event to amount: TRANSACTION_ID [--json]."),
     Passed("reverse", "billing", "Cancel usage and take back its charge: MANDATE EVENT_ID --reason TEXT."),
     Passed("rerate", "billing", "Price charges again: --from TIME --to TIME [--provider P] [--model M] [--apply]."),
+    Passed("vat", "billing", "Rates of VAT on invoices: list, add COUNTRY DAY PERCENT."),
     Passed("ensure", "billing", "Settings for every mandate of the directory, an account for every member."),
     Passed("events", "payments", "Webhook events from Stripe: list, show, retry."),
     Passed("payments", "billing", "Payments credited and refunds taken back since a time, as JSON: --since TIME."),

@@ -14,11 +14,17 @@ from services.billing.checks.together import Together
 from services.billing.corrections import api as corrections
 from services.billing.credits import api as accounts
 from services.billing.http import ApiContext
+from services.billing.invoices import api as invoices
+from services.billing.invoices.give_document import Printer
+from services.billing.invoices.postpay_spans import PostpaySpans
 from services.billing.mandates import api as mandates
 from services.billing.pricing import api as pricing
 from services.billing.pricing.repository import Tariffs
 from services.billing.reports import api as reports
+from services.billing.reports import api_lists as lists
+from services.billing.reports.export_movements import RunningExports
 from services.billing.settings import BillingSettings
+from services.billing.statistics import api as statistics
 from services.chassis.caller import CallerVerifier
 from services.chassis.clock import Clock
 from services.chassis.database import Database
@@ -30,7 +36,7 @@ __all__ = ["add_routes", "serve_routes"]
 
 def add_routes(app: FastAPI) -> None:
     """Adds every route. The objects that they use are put into the application's state when it is served."""
-    for part in (checks, holds, limits, reports, mandates, accounts, corrections, pricing):
+    for part in (checks, holds, limits, reports, lists, statistics, mandates, accounts, corrections, pricing, invoices):
         app.include_router(part.api)
 
 
@@ -50,6 +56,9 @@ def serve_routes(
     app.state.caller = caller
     app.state.context = ApiContext(settings, database, clock)
     app.state.tariffs = tariffs
+    app.state.exports = RunningExports(settings.exports_max)
+    app.state.postpay_spans = PostpaySpans(settings.invoicing)
+    app.state.printer = Printer()
     together = Together()
     authorize = AuthorizeHolds(database, together, check_funds, tariffs, clock=clock, faults=faults)
     capture = CaptureHolds(database, together, default_markup=markup, clock=clock, faults=faults)

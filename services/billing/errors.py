@@ -1,10 +1,9 @@
 """Refusals over HTTP that several subjects share; those of one subject are in its `errors.py`."""
 
 from decimal import Decimal
-from typing import ClassVar
 
 from services.chassis.problems import InvalidBody, Problem
-from services.chassis.validation import FieldFault
+from services.chassis.validation import FieldFault, both
 
 __all__ = [
     "AmountAboveCeiling",
@@ -19,7 +18,7 @@ class MalformedParameter(Problem):
     status = 400
     code = "MALFORMED_PARAMETER"
     title = "Malformed parameter"
-    texts: ClassVar = {"en": "{name} is malformed: {why}.", "de": "{name} ist fehlerhaft: {why}."}
+    texts = both("{name} is malformed: {why}.", "{name} ist fehlerhaft: {why}.")
 
     def __init__(self, name: str, *, en: str, de: str) -> None:
         super().__init__(name=name, why={"en": en, "de": de})

@@ -4,7 +4,7 @@ bodies."""
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.types import NonNegativeBalance, NonNegativeMoney
 from services.billing.errors import InvalidField
-from services.billing.money import MICRO_PLACES, to_micro
+from services.billing.money import to_micro
 from services.billing.parameters import MandateId
 from services.billing.settings import BillingSettings
+from services.chassis.bodies import exact_number
 from services.chassis.caller import CurrentCaller
 from services.chassis.clock import Clock
 from services.chassis.database import Database, extend_timeouts
@@ -96,24 +97,9 @@ def long_time(request: Request) -> TakeTime:
     return take
 
 
-def _exact_number(value: Any) -> Decimal:
-    """A JSON number with at most six decimals, as the exact decimal of its literal."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise value_fault("number", en="a JSON number is expected", de="eine JSON-Zahl wird erwartet")
-    number = Decimal(value)
-    exponent = number.normalize().as_tuple().exponent if number.is_finite() and len(str(value)) <= 64 else None
-    if not isinstance(exponent, int) or exponent < -MICRO_PLACES or number.adjusted() >= AMOUNT_DIGITS_MAX:
-        raise value_fault(
-            "number",
-            en="at most 11 digits before the point and six decimals",
-            de="höchstens 11 Stellen vor dem Punkt und sechs danach",
-        )
-    return number
-
-
 ChfNumber = Annotated[
     Decimal,
-    BeforeValidator(_exact_number),
+    BeforeValidator(exact_number(AMOUNT_DIGITS_MAX)),
     WithJsonSchema({"type": "number", "exclusiveMinimum": -NUMBER_END, "exclusiveMaximum": NUMBER_END}),
 ]
 NonNegativeNumber = Annotated[

@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema, core_schema
 from services.billing.errors import MalformedParameter
 from services.chassis.bodies import IDENTIFIER, IDENTIFIER_SCHEMA
 
-__all__ = ["IdOf", "IntegerOf", "MandateId", "TextOf"]
+__all__ = ["FlagOf", "IdOf", "IntegerOf", "MandateId", "OneOf", "TextOf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,40 @@ class TextOf(_Parameter):
         if "\x00" in text:
             raise MalformedParameter(self.name, en="text must not contain NUL", de="Text darf kein NUL enthalten")
         return text or None
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf(_Parameter):
+    """One of a few names."""
+
+    names: tuple[str, ...]
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The names."""
+        return {"type": "string", "enum": list(self.names)}
+
+    def read(self, text: str) -> str:
+        """The name, or 400."""
+        if text not in self.names:
+            names = ", ".join(self.names)
+            raise MalformedParameter(self.name, en=f"one of {names} is expected", de=f"eines von {names} wird erwartet")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class FlagOf(_Parameter):
+    """True or false, as JavaScript or Python writes it, or 1 or 0."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """True or false."""
+        return {"type": "boolean"}
+
+    def read(self, text: str) -> bool:
+        """The flag, or 400."""
+        flag = {"true": True, "1": True, "false": False, "0": False}.get(text.lower())
+        if flag is None:
+            raise MalformedParameter(self.name, en="true or false is expected", de="true oder false wird erwartet")
+        return flag
 
 
 MandateId = Annotated[str, Path(alias="mandateId"), IdOf("mandateId")]

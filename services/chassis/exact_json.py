@@ -18,6 +18,7 @@ from services.chassis.problems import Problem
 from services.chassis.validation import both
 
 __all__ = [
+    "BodyTooLarge",
     "DuplicateKey",
     "ExactJsonResponse",
     "ExactJsonRoute",

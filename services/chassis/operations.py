@@ -10,7 +10,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, field_serializer
 from pydantic.alias_generators import to_camel
@@ -85,6 +85,8 @@ class Rules(BaseModel):
     context: bool = False
     # Whether its work grows with a mandate or a file, so that it may take longer than others.
     long: bool = False
+    # Whether its answer is of any length, and is passed on piece by piece.
+    streams: bool = False
     body_bytes_max: int = BODY_BYTES_MAX
     # Whether the media type is the gateway's to refuse; else the service judges it.
     body_type_checked: bool = True
@@ -99,6 +101,7 @@ def operation(
     summary: str,
     *,
     answer: Any,
+    answer_type: str = "application/json",
     status: int = 200,
     more_answers: Mapping[int, Any] | None = None,
     refuses: Sequence[int] = (),
@@ -109,6 +112,7 @@ def operation(
 ) -> dict[str, Any]:
     """The arguments of a route: its id, tag first; what it answers; the statuses of its problem documents; `Rules`.
 
+    `answer_type` is the media type of an answer that is no JSON, and has no model.
     `problems` are the problem documents that have members of their own, by status.
     `body` is for a route that reads its bytes itself; that of any other is the parameter of its function. Refusals that
     every operation has are the gateway's to document.
@@ -125,7 +129,10 @@ def operation(
     for code, schema in refusals.items():
         problem = {"application/problem+json": {"schema": schema}}
         responses[code] = {"description": _phrase(code), "content": problem}
+    if answer_type != "application/json":
+        responses[status] = {"content": {answer_type: {"schema": {"type": "string"}}}}
     return {
+        **({} if answer_type == "application/json" else {"response_class": Response}),
         "operation_id": operation_id,
         "summary": summary,
         "tags": [operation_id.split("-", 1)[0]],

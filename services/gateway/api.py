@@ -5,6 +5,7 @@ from fastapi.routing import APIRoute
 
 from services.gateway.directory import api as directory
 from services.gateway.directory import api_invitations as invitations
+from services.gateway.directory import api_members as members
 from services.gateway.feed import api as feed
 from services.gateway.usage import api as usage
 
@@ -13,7 +14,7 @@ __all__ = ["application", "own_routes"]
 
 def own_routes() -> list[APIRoute]:
     """The routes of the operations that the gateway answers itself."""
-    routers = (usage.api, directory.api, invitations.api, feed.api)
+    routers = (usage.api, directory.api, invitations.api, members.api, feed.api)
     return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
 
 

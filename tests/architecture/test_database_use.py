@@ -18,6 +18,7 @@ QUERIES = [file for file in FILES if file.stem == "queries"]
 # holds, or by what reads every row of the ledger.
 OF_THE_DRIVER = {"driver_connection", "driver_reading"}
 DRIVER = {
+    "billing/charging/price_corrections.py",
     "billing/checks/eligibility.py",
     "billing/commands/audit.py",
     "billing/ledger/grants.py",

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from tests.e2e.machine import Machine
+from tests.support.documents import page_texts
 from tests.support.events import uuid7
 from tests.support.waiting import wait_until
 
@@ -328,3 +329,47 @@ def _has_charges(output: Path) -> bool:
 def test_down_with_purge_takes_the_time_with_it(up: Machine) -> None:
     up.succeed("down", "--purge")
     assert not (up.home / ".rappen").exists()
+
+
+POSTPAID = "clock-postpaid"
+ADDRESS = {"company": "Clock AG", "street": "Bahnhofstrasse 1", "zip": "8001", "city": "Zürich", "country": "CH"}
+
+
+def test_a_month_of_postpaid_usage_is_an_invoice_when_the_command_returns(up: Machine, operator: str) -> None:
+    up.call("PUT", f"/api/directory/mandates/{POSTPAID}", operator, {"name": "p", "enabled": True})
+    up.call("PUT", f"/api/directory/memberships/{POSTPAID}/{ADMIN}", operator, {"roles": ["admin"], "enabled": True})
+    admin = up.token("--user", ADMIN)
+    settings = {"billingAddress": ADDRESS}
+    up.call("POST", f"/api/billing/admin/settings/{POSTPAID}", operator, settings)
+    up.call("POST", f"/api/billing/admin/model/{POSTPAID}", operator, {"billingModel": "CREDIT_POSTPAY"})
+    event = {
+        "specversion": "1.0",
+        "id": str(uuid7()),
+        "source": "/tests",
+        "type": "ch.rappen.usage.recorded.v1",
+        "time": (datetime.now(UTC) + MONTH).isoformat(),
+        "data": {
+            "mandate_id": POSTPAID,
+            "user_id": ADMIN,
+            "provider": "test",
+            "model": "m",
+            "cost": {"amount": "72.066667", "currency": "CHF"},
+        },
+    }
+    up.record(event, up.token("--service", "clock", "--scope", "usage:write"))
+    path = f"/api/billing/invoices?mandateId={POSTPAID}"
+    wait_until(lambda: any(row["mandateId"] == POSTPAID for row in charges(up, admin)), what="the charge", timeout_s=20)
+    assert up.call("GET", path, admin) == {"items": [], "nextCursor": None}
+    up.succeed("clock", "advance", "--days", "32")
+    (invoice,) = up.call("GET", path, admin)["items"]
+    assert [invoice[name]["amount"] for name in ("net", "vat", "total")] == ["100.000000", "8.100000", "108.100000"]
+    answer = httpx.get(
+        f"{up.stack['gateway']}/api/billing/invoices/{invoice['id']}/pdf",
+        headers={"authorization": f"Bearer {admin}"},
+        timeout=30,
+        trust_env=False,
+    )
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")
+    assert answer.headers["content-disposition"] == f'attachment; filename="Rechnung-{invoice["number"]}.pdf"'
+    assert "CHF 108.10" in page_texts(answer.content)[0]
+    assert json.loads(up.succeed("audit", "--json"))["ok"] is True

@@ -1,11 +1,12 @@
-"""Grants against a model of them: budgets and promotions that are spent, expire, are given back, priced anew and moved,
-in any order, while the clock moves on.
+"""Grants against a model of them: budgets and promotions that are spent, held, expire, are given back, priced anew and
+moved, in any order, while the clock moves on and processes die before and after they commit.
 
 The real use cases work on a real PostgreSQL, without HTTP and Kafka. After every step each balance, remainder and
-rollup and what remains of each grant are what the model says, the audit finds nothing, and rows that are asked for are
-explained.
+rollup, what remains of each grant, what is held and the state of each hold are what the model says, the audit finds
+nothing, and rows that are asked for are explained.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from rappen_contracts.subscription.v1 import Plan
 from services.billing.audit import audit
 from services.billing.charging.charge_usage import ChargeUsage
+from services.billing.checks.authorize_holds import AuthorizeHolds, HoldRequest
+from services.billing.checks.capture_holds import CaptureHolds
+from services.billing.checks.check_funds import CheckFunds, Question
+from services.billing.checks.errors import CapturedAlready, HoldExpired, HoldRefused, HoldVoided
+from services.billing.checks.release_holds import ReleaseHolds
+from services.billing.checks.together import Together
+from services.billing.checks.void_hold import void
 from services.billing.corrections.charges import Selection
 from services.billing.corrections.rerate import show_rerating, start_rerating
 from services.billing.corrections.reverse_charge import cancel_event
@@ -40,20 +48,22 @@ from services.billing.mandates.change_settings import change_settings
 from services.billing.mandates.errors import ModelUnchanged
 from services.billing.mandates.switch_model import switch_model
 from services.billing.pricing import PriceList, PriceVersion, version_to_text
-from services.billing.pricing.repository import add_versions, lock_revision, raise_revision
+from services.billing.pricing.repository import Tariffs, add_versions, lock_revision, raise_revision
 from services.billing.reports.explain_transaction import explain_transaction
-from services.billing.reports.transactions import Scope
+from services.billing.reports.scope import Scope
+from services.billing.settings import BillingSettings
 from services.chassis.caller import Caller
 from services.chassis.database import driver_connection
-from services.chassis.faults import FaultPoints
 from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record, voided_record
 from tests.support.explanations import assert_explained
 from tests.support.facts import money, subscription
-from tests.support.machines import World, empty_ledger, limits
+from tests.support.invoicing import SPANS
+from tests.support.machines import Crash, CrashPoint, World, empty_ledger, limits
 from tests.support.model_grants import USERS, Budget, GrantsModel, Used
+from tests.support.model_holds import Hold, HoldsModel
 from tests.support.model_ledger import MODELS
 
 T = TypeVar("T")
@@ -97,11 +107,21 @@ class GrantsMachine(RuleBasedStateMachine):
         self.random = Random(0)
         self.records: dict[UUID, RawRecord] = {}
         self.used: dict[UUID, Used] = {}
+        # The holds that usage names.
+        self.naming: dict[UUID, UUID] = {}
+        self.holds = HoldsModel(self.model)
         self.given: list[Any] = []
-        database, clock, faults = world.database, self._clock, FaultPoints(None)
+        database, clock, faults = world.database, self._clock, CrashPoint()
+        self.faults = faults
         self.charge = ChargeUsage(database, default_markup=Decimal("33.3333"), clock=clock, faults=faults)
         self.follow = ApplySubscription(database, clock=clock)
         self.rerate_page = RunReratings(database, clock=clock, faults=faults)
+        together, tariffs = Together(), Tariffs()
+        check = CheckFunds(database, tariffs, BillingSettings.model_construct(), clock)
+        self.authorize = AuthorizeHolds(database, together, check, tariffs, clock=clock, faults=faults)
+        self.capture_hold = CaptureHolds(
+            database, together, default_markup=Decimal("33.3333"), clock=clock, faults=faults
+        )
 
     def _clock(self) -> datetime:
         return self.model.now
@@ -120,7 +140,7 @@ class GrantsMachine(RuleBasedStateMachine):
             self._switch(mandate, model)
         self.change_policy(1, "next")
         # Owed until there is a budget.
-        self.use([(0, USERS[0], 0, ("cost", Decimal(1)))], (0, False))
+        self._charge([self._new((0, USERS[0], 0, ("cost", Decimal(1))))])
         for mandate in range(MANDATES):
             self.budget(mandate, 3_000_000, 1, False)
             self.budget(mandate, 4_000_000, 5, False)
@@ -129,6 +149,9 @@ class GrantsMachine(RuleBasedStateMachine):
             self._charge([self._new(each) for each in use])
             self.credit(mandate, USERS[0], -100_000, (0, False))
             self.promotion(mandate, 100_000, 2, True)
+            for number in range(3):
+                self.hold(mandate, USERS[number], 200_000, 3600 * 10**number)
+        self.hold(1, USERS[0], 99_000_000, 3600)
 
     @rule(mandate=mandates, amount=amounts, until=st.integers(-2, 20) | st.none(), by_member=st.booleans())
     def budget(self, mandate: int, amount: int, until: int | None, by_member: bool) -> None:
@@ -188,19 +211,102 @@ class GrantsMachine(RuleBasedStateMachine):
         self._write(lambda c, no: post_manual_credit(c, no, credit, caller=ADMIN, now=self.model.now), mandate)
         self.model.credit(mandate, user, amount)
 
-    @rule(batch=batches, pause=pauses)
-    def use(self, batch: list[Any], pause: tuple[int, bool]) -> None:
-        """New usage of today and of days before, also of the month before; delivered twice."""
+    @rule(batch=batches, pause=pauses, data=st.data(), crash=st.booleans())
+    def use(self, batch: list[Any], pause: tuple[int, bool], data: st.DataObject, crash: bool) -> None:
+        """New usage of today and of days before, also of the month before, some of which names holds of whichever
+        mandate and state; delivered twice, and before that to a worker that dies before it commits."""
         self._pause(*pause)
         ids = [self._new(each) for each in batch]
+        for id_ in ids:
+            named = data.draw(st.sampled_from([None, None, *self.holds]))
+            if named is not None:
+                self.naming[id_] = named
+        if crash:
+            self.faults.armed = "before_commit"
+            with pytest.raises(Crash):
+                self.world.wait(self.charge(received(self._records(ids), now=self.model.now), []))
+            self.world.seen["charge died"] += 1
         self._charge(ids)
         self._charge(ids[::-1])
+
+    @rule(
+        mandate=mandates,
+        user=st.sampled_from(USERS),
+        amount=amounts,
+        ttl_s=st.sampled_from([3600, 30 * 3600, 300 * 3600]),
+    )
+    def hold(self, mandate: int, user: str, amount: int, ttl_s: int) -> None:
+        """A hold, where the balance without what is over and what is held covers it; its repeat is the same."""
+        question = Question(self._id(mandate), user, Decimal(amount).scaleb(-6), None, None)
+        request = HoldRequest(question=question, ttl_s=ttl_s, actor="machine", key=uuid4().hex, body="")
+        if self.holds.is_refused(mandate, user, amount):
+            with pytest.raises(HoldRefused):
+                self.world.wait(self.authorize(request))
+            self.world.seen["hold refused"] += 1
+            return
+        made = self.world.wait(self.authorize(request))
+        assert self.world.wait(self.authorize(request)) == made
+        until = self.model.now + timedelta(seconds=ttl_s)
+        self.holds[UUID(made["holdId"])] = Hold(mandate, user, amount, until)
+
+    @rule(
+        data=st.data(),
+        cost=st.integers(0, 4_000_000),
+        crash=st.sampled_from([None, "capture_before_commit", "capture_after_commit"]),
+    )
+    def capture(self, data: st.DataObject, cost: int, crash: str | None) -> None:
+        """A capture by less or more than was held, of a hold in whatever state; it may have to be asked for again."""
+        if not self.holds:
+            return
+        id_ = data.draw(st.sampled_from(list(self.holds)))
+        hold, given = self.holds[id_], money(str(Decimal(cost).scaleb(-6)))
+        state = hold.state_at(self.model.now)
+        if state != "OPEN":
+            refused = {"CAPTURED": CapturedAlready, "VOIDED": HoldVoided, "EXPIRED": HoldExpired}[state]
+            with pytest.raises(refused):
+                self.world.wait(self.capture_hold(id_, money("5")))
+            return
+        if crash is not None:
+            self.faults.armed = crash
+            with pytest.raises(Crash):
+                self.world.wait(self.capture_hold(id_, given))
+            self.world.seen["capture died"] += 1
+        for _ in range(2):
+            self.world.wait(self.capture_hold(id_, given))
+        self.used[id_] = Used(hold.mandate, hold.user, self.model.now, Fraction(cost, 10**6))
+        self.model.charge([(id_, self.used[id_])])
+        hold.state, hold.usage = "CAPTURED", (id_, cost)
+        spent = self.model.charges[id_].spent if id_ in self.model.charges else {}
+        self.world.seen["captured of a grant"] += bool(spent)
+
+    @rule(data=st.data())
+    def void(self, data: st.DataObject) -> None:
+        """A void of a hold in whatever state, once more if it was."""
+        if self.holds:
+            id_ = data.draw(st.sampled_from(list(self.holds)))
+            hold, state = self.holds[id_], self.holds[id_].state_at(self.model.now)
+            work = lambda: void(self.world.database, id_, clock=self._clock)  # noqa: E731 - it is asked for twice.
+            if state in ("CAPTURED", "EXPIRED"):
+                with pytest.raises({"CAPTURED": CapturedAlready, "EXPIRED": HoldExpired}[state]):
+                    self.world.wait(work())
+            else:
+                for _ in range(2):
+                    self.world.wait(work())
+                hold.state = "VOIDED"
+                self.world.seen["voided"] += 1
+
+    @rule()
+    def release(self) -> None:
+        """The job gives back what is held and over."""
+        while self.world.wait(ReleaseHolds(self.world.database, clock=self._clock)()):
+            pass
+        self.world.seen["released"] += self.holds.release()
 
     @rule(batch=batches, mandate=mandates, user=st.sampled_from(USERS))
     def owe(self, batch: list[Any], mandate: int, user: str) -> None:
         """Usage that one account pays, most often more than it has."""
         self._charge([self._new((mandate, user, when, what)) for _, _, when, what in batch])
-        self.use([(mandate, user, 0, ("cost", Decimal(7)))], (0, False))
+        self._charge([self._new((mandate, user, 0, ("cost", Decimal(7))))])
 
     @rule(data=st.data(), batch=st.lists(usages, max_size=4), by_word=st.booleans(), pause=pauses)
     def cancel(self, data: st.DataObject, batch: list[Any], by_word: bool, pause: tuple[int, bool]) -> None:
@@ -342,15 +448,29 @@ class GrantsMachine(RuleBasedStateMachine):
 
     def _charge(self, ids: list[UUID], cancelled: list[UUID] | None = None) -> None:
         """Delivers usage and cancellations as one batch."""
-        records = [self.records[id_] for id_ in ids]
+        records = self._records(ids)
         for id_ in cancelled or []:
             records.append(voided_record(self._id(self.used[id_].mandate), id_, "event", at=self.model.now))
         assert not self.world.wait(self.charge(received(records, now=self.model.now), []))
+        fresh = [id_ for id_ in ids if id_ not in self.model.events]
         self.model.charge((id_, self.used[id_]) for id_ in ids)
+        named = [(self.naming.get(id_), self.used[id_].mandate, id_) for id_ in fresh]
+        self.world.seen["hold settled by usage"] += self.holds.settle(named)
         self.model.cancel((id_, "event") for id_ in cancelled or [])
 
+    def _records(self, ids: list[UUID]) -> list[RawRecord]:
+        """Usage as it is published, with the hold that it names."""
+        records = []
+        for id_ in ids:
+            made, named = self.records[id_], self.naming.get(id_)
+            if named is not None:
+                data = json.dumps({**json.loads(made.value or b""), "hold_id": str(named)})
+                made = RawRecord(data.encode(), made.headers, made.key)
+            records.append(made)
+        return records
+
     def _switch(self, mandate: int, model: BillingModel) -> None:
-        self._write(lambda c, no: switch_model(c, no, model, caller=ADMIN, now=self.model.now), mandate)
+        self._write(lambda c, no: switch_model(c, no, model, spans=SPANS, caller=ADMIN, now=self.model.now), mandate)
         self.model.switch(mandate, model)
         self.world.seen[f"switched to {model}"] += 1
 
@@ -390,7 +510,7 @@ class GrantsMachine(RuleBasedStateMachine):
         model, pattern = self.model, f"{self.run}-%"
         async with on_driver(self.world.database) as connection:
             accounts = await connection.fetch(
-                "SELECT m.id, a.type, a.user_id, a.no, a.balance, a.granted, a.rounding_remainder,"
+                "SELECT m.id, a.type, a.user_id, a.no, a.balance, a.granted, a.rounding_remainder, a.held,"
                 f" {BALANCE_NOW.format('a', '$2')} AS now FROM accounts a JOIN mandates m ON m.no = a.mandate_no"
                 " WHERE m.id LIKE $1 AND a.type IN ('MANDATE', 'USER', 'INTERNAL')",
                 pattern,
@@ -412,8 +532,14 @@ class GrantsMachine(RuleBasedStateMachine):
                 " WHERE m.id LIKE $1 ORDER BY t.recorded_at DESC, t.posted_account_no, t.seq DESC",
                 pattern,
             )
+            holds = await connection.fetch(
+                "SELECT id, state, settled_by FROM holds WHERE id = ANY($1)", list(self.holds)
+            )
             failing = [check.name for check in await audit(connection) if check.failing_count]
         assert failing == []
+        assert {row["id"]: (row["state"], row["settled_by"]) for row in holds} == {
+            id_: (hold.state, hold.usage[0] if hold.usage else None) for id_, hold in self.holds.items()
+        }
         of_account: defaultdict[int, list[Any]] = defaultdict(list)
         for row in grants:
             of_account[row["account_no"]].append((row["amount"], row["remaining"], row["expires_at"]))
@@ -423,6 +549,7 @@ class GrantsMachine(RuleBasedStateMachine):
             purse = model.purses[place]
             assert of_account[row["no"]] == [(each.amount, each.left, each.expires_at) for each in purse.grants], place
             assert row["balance"] == purse.balance, place
+            assert row["held"] == self.holds.held(place, due=True), place
             assert row["granted"] == purse.balance - purse.paid <= max(row["balance"], 0), place
             assert row["now"] == purse.balance - model.due(place), place
             assert Fraction(row["rounding_remainder"]) == purse.remainder, place
@@ -447,23 +574,31 @@ def _number(mandate: str) -> int:
 # What every suite has to have reached.
 REACHED = (
     "cancelled before",
+    "capture died",
+    "captured of a grant",
+    "charge died",
     "charges explained",
     "codes",
     "corrected",
     "correction of a grant",
     "correction of a grant passed on",
     "correction passed on",
+    "correction that covered a debt",
     "counted in the open month",
     "debt covered",
     "expired by a movement",
     "expired by the job",
     "given back to a grant",
     "given back to an expired grant",
+    "hold refused",
+    "hold settled by usage",
+    "released",
     "grant deducted",
     "grant passed on",
     "grants switched",
     "spent of a grant",
     "spent of two grants",
+    "voided",
     "waited",
     *(f"switched to {model}" for model in MODELS),
 )

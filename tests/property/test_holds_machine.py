@@ -7,7 +7,6 @@ each account, what a check sees of it and the state of each hold are what the mo
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -45,8 +44,10 @@ from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record, voided_record
+from tests.support.invoicing import SPANS
 from tests.support.limiting import Limiting
-from tests.support.machines import World, empty_ledger, limits
+from tests.support.machines import Crash, CrashPoint, World, empty_ledger, limits
+from tests.support.model_holds import Hold
 from tests.support.records import received_record
 
 T = TypeVar("T")
@@ -59,43 +60,11 @@ OPENING_CREDIT = 10_000_000
 costs = st.integers(0, 4_000_000).map(lambda half: 2 * half)
 
 
-class Crash(Exception):  # noqa: N818 - it stands for a crash, not for an error.
-    """The process would have died here."""
-
-
-class CrashPoint(FaultPoints):
-    """Raises once instead of killing, because the test lives in the same process."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.armed: str | None = None
-
-    def reach(self, point: str) -> None:
-        if point == self.armed:
-            self.armed = None
-            raise Crash
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     """An empty ledger."""
     with empty_ledger(tmp_path, generic_plans=True) as made:
         yield made
-
-
-@dataclass
-class Hold:
-    """What the model knows of a hold; `usage` is what settled it: the event and its cost."""
-
-    mandate: int
-    user: str
-    amount: int
-    expires_at: datetime
-    state: str = "OPEN"
-    usage: tuple[UUID, int] | None = None
-
-    def state_at(self, now: datetime) -> str:
-        return "EXPIRED" if self.state == "OPEN" and self.expires_at <= now else self.state
 
 
 class HoldsMachine(RuleBasedStateMachine):
@@ -362,7 +331,9 @@ class HoldsMachine(RuleBasedStateMachine):
 
         async def change() -> None:
             async with self.world.database.transaction() as connection:
-                await switch_model(connection, await self._no(connection, mandate), model, caller=ADMIN, now=self.now)
+                await switch_model(
+                    connection, await self._no(connection, mandate), model, spans=SPANS, caller=ADMIN, now=self.now
+                )
 
         self.world.wait(change())
         pool, own = (mandate, "pool"), [(mandate, user) for user in USERS]

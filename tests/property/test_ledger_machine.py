@@ -38,6 +38,7 @@ from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record, voided_record
+from tests.support.invoicing import SPANS
 from tests.support.machines import World, empty_ledger, limits
 from tests.support.model_ledger import MARKUP, MICRO, MODELS, RATES, TOKEN_PRICE, USERS, ModelLedger, Used
 
@@ -283,7 +284,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.model.deliver(event_id, self.records[event_id][-1 if newest else 0][0])
 
     def _switch(self, mandate: int, model: BillingModel) -> None:
-        self.world.wait(self._write(lambda c, no: switch_model(c, no, model, caller=ADMIN, now=START), mandate))
+        self.world.wait(
+            self._write(lambda c, no: switch_model(c, no, model, spans=SPANS, caller=ADMIN, now=START), mandate)
+        )
         self.model.switch(mandate, model)
 
     async def _write(self, work: Callable[[AsyncConnection, int], Awaitable[T]], mandate: int) -> T:

@@ -32,6 +32,7 @@ from tests.support.charging import charge
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import usage_record
+from tests.support.invoicing import SPANS
 from tests.support.rerating import FROM, of_model, rerate
 from tests.support.stack import make_postgres
 
@@ -104,7 +105,7 @@ async def _same_as_charging(database: Database, data: dict[str, Any]) -> None:
         if data["model"] != "PREPAY_MANDATE":
             async with database.transaction() as connection, on_driver(database) as driver:
                 number = await driver.fetchval("SELECT no FROM mandates WHERE id = $1", mandate)
-                await switch_model(connection, number, data["model"], caller=ADMIN, now=system_clock())
+                await switch_model(connection, number, data["model"], spans=SPANS, caller=ADMIN, now=system_clock())
     records = {
         mandate: [
             usage_record(

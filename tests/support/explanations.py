@@ -1,5 +1,5 @@
-"""An explained charge priced once more by hand: from what is printed alone, by what the documentation of price files
-says, with nothing of the product's pricing."""
+"""An explained charge or correction priced once more by hand: from what is printed alone, by what the documentation of
+price files says, with nothing of the product's pricing; and so is a charge of storage."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-__all__ = ["assert_explained"]
+__all__ = ["assert_explained", "assert_storage_explained"]
 
 PRECISE = Context(prec=400)
 MICRO = Decimal("0.000001")
@@ -45,14 +45,51 @@ def _assert_rated(explanation: Json, cost: Decimal) -> None:
     factor = 1 + Decimal(explanation["markupPercent"]).scaleb(-2)
     exact = PRECISE.multiply(PRECISE.multiply(cost, rate), factor)
     assert exact == Decimal(explanation["exactPrice"])
-    total = PRECISE.add(exact, Decimal(explanation["carryBefore"]))
+    assert explanation["storage"] is None
+    correction = explanation["correction"]
+    if correction is None:
+        assert explanation["transaction"]["transactionType"] == "DEBIT"
+        _assert_rounded(explanation, exact)
+        return
+    old = Decimal(correction["oldExactPrice"])
+    assert Decimal(correction["newExactPrice"]) == exact
+    assert Decimal(correction["difference"]) == PRECISE.subtract(exact, old)
+    assert (explanation["transaction"]["transactionType"], correction["number"] > 0) == ("ADJUSTMENT", True)
+    assert explanation["transaction"]["referenceId"] == str(explanation["corrects"]["transactionId"])
+    _assert_rounded(explanation, PRECISE.subtract(exact, old))
+
+
+def _assert_rounded(explanation: Json, charged: Decimal) -> None:
+    """What is charged exactly becomes the amount; that of an adjustment is how the account moves."""
+    total = PRECISE.add(charged, Decimal(explanation["carryBefore"]))
     amount = total.quantize(MICRO, ROUND_HALF_EVEN, PRECISE)
-    assert amount == Decimal(explanation["amount"])
     assert PRECISE.subtract(total, amount) == Decimal(explanation["carryAfter"])
     assert Decimal(explanation["rounding"]["unrounded"]) == total
-    assert Decimal(explanation["transaction"]["amount"]) == amount
+    assert Decimal(explanation["rounding"]["rounded"]) == amount
+    shown = -amount if explanation["transaction"]["transactionType"] == "ADJUSTMENT" else amount
+    assert shown == Decimal(explanation["amount"]) == Decimal(explanation["transaction"]["amount"])
     (posting,) = explanation["postings"]
     assert (Decimal(posting["amount"]), posting["contraAccount"]) == (-amount, "REVENUE")
+
+
+def assert_storage_explained(explanations: Sequence[Json]) -> None:
+    """The rows that charge one period lead from its peak to their amounts, and are its whole price together."""
+    (storage,) = [dict(pairs) for pairs in {tuple(sorted(each["storage"].items(), key=str)) for each in explanations}]
+    included = storage["includedMb"]
+    above = 0 if included is None else max(0, storage["peakBytes"] - included * 1_000_000)
+    assert storage["chargedBytes"] == above
+    price = PRECISE.divide(Decimal(above), Decimal(1_000_000_000))
+    for factor in ("pricePerGbMonth", "months"):
+        price = PRECISE.multiply(price, Decimal(storage[factor]))
+    assert price == Decimal(storage["exactPrice"])
+    parts = [Decimal(each["exactPrice"]) for each in explanations]
+    assert sum(parts) == price
+    # Equal to the last micro-franc, but for the first one, which has what is left beyond those.
+    assert max(parts) - min(parts) < 2 * MICRO
+    for explanation in explanations:
+        assert explanation["fault"] is None
+        assert (explanation["event"], explanation["baseCost"], explanation["correction"]) == (None, None, None)
+        _assert_rounded(explanation, Decimal(explanation["exactPrice"]))
 
 
 def _cost(explanation: Json, version: Json, at: datetime) -> Decimal:

@@ -12,13 +12,32 @@ from hypothesis import HealthCheck, Phase, settings
 
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
 from services.chassis.migrations import migrate
 from tests.support.stack import make_postgres
 
-__all__ = ["World", "empty_ledger", "limits"]
+__all__ = ["Crash", "CrashPoint", "World", "empty_ledger", "limits"]
 
 T = TypeVar("T")
 FOLDER = Path(__file__).resolve().parents[2] / "services" / "billing" / "migrations"
+
+
+class Crash(Exception):  # noqa: N818 - it stands for a crash, not for an error.
+    """The process would have died here."""
+
+
+class CrashPoint(FaultPoints):
+    """Raises once instead of killing, because the test lives in the same process."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.armed: str | None = None
+
+    def reach(self, point: str) -> None:
+        """Dies at the point that is armed."""
+        if point == self.armed:
+            self.armed = None
+            raise Crash
 
 
 class World:

@@ -240,6 +240,10 @@ class GrantsModel:
                     if self._is_used(charge.place):
                         spent = self.purses[charge.place].put(-amount, parts, now=self.now, spends=amount > 0)
                         self.seen["correction of a grant"] += bool(spent)
+                        covered = any(spent.get(grant, 0) != -part for grant, part in parts.items())
+                        self.seen["correction that covered a debt"] += covered
+                        # What came back to a grant stays given back, whatever it covered.
+                        spent = {grant: -part for grant, part in parts.items()} if by < 0 else spent
                     else:
                         returned.append((charge, -amount, parts))
                         spent = {grant: -part for grant, part in parts.items()}

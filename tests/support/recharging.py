@@ -25,6 +25,7 @@ from tests.support.charging import charging, received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import new_mandate, usage_record
+from tests.support.invoicing import SPANS
 
 __all__ = ["MAX", "Recharged"]
 
@@ -68,7 +69,7 @@ class Recharged:
         """Switches the billing model."""
         await self.set(billingAddress={"company": "x"})
         async with self.database.transaction() as connection:
-            await switch_model(connection, await self.no(), model, caller=system_admin(), now=self.now)
+            await switch_model(connection, await self.no(), model, spans=SPANS, caller=system_admin(), now=self.now)
 
     async def credit(self, amount: int | Decimal, user: str | None = None) -> None:
         """A manual credit or deduction."""

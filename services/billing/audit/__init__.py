@@ -17,11 +17,13 @@ from services.billing.audit import (
     corrections,
     grants,
     holds,
+    invoices,
     limits,
     low_balances,
     recorded_credits,
     reversals,
     storage,
+    sums,
     usage,
 )
 from services.billing.audit.days import DAYS, day_borders
@@ -45,6 +47,8 @@ _STATEMENTS = {
     **grants.CHECKS,
     **limits.CHECKS,
     **storage.CHECKS,
+    **sums.CHECKS,
+    **invoices.CHECKS,
     **low_balances.CHECKS,
 }
 

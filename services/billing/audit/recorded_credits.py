@@ -25,7 +25,8 @@ CHECKS = {
             SELECT mandate_no, NULL::bigint AS no, 'SUBSCRIPTION_GRANT' AS contra_account,
                    subscription_id || ' from ' || period_start AS cause, amount FROM subscription_budgets
              UNION ALL
-            SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', reference, amount FROM payment_credits
+            SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', reference, sum(amount)::bigint FROM payment_credits
+             GROUP BY 1, 4
              UNION ALL
             SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', refund_id, -amount FROM payment_refunds
              UNION ALL

@@ -15,6 +15,7 @@ from services.billing.charging.cancellations import (
 )
 from services.billing.charging.reversals import LockedTerms, reverse_charges
 from services.billing.mandates.repository import mark_cancellations
+from services.billing.storage.keep_reports import resume_reports
 
 __all__ = ["CancelledUsage", "cancel_usage"]
 
@@ -55,4 +56,5 @@ async def cancel_usage(
     if kept:
         await insert_cancellations(connection, kept, now)
         await mark_cancellations(connection, {each.mandate_no for each in kept})
+        await resume_reports(connection, [each.key for each in kept])
     return CancelledUsage({each.key for each in kept}, beyond_range)

@@ -28,6 +28,7 @@ __all__ = [
     "Cancellation",
     "EventKey",
     "given_events",
+    "has_cancellations",
     "insert_cancellations",
     "read_cancellations",
     "read_charges",
@@ -76,6 +77,12 @@ async def read_cancellations(connection: AsyncConnection, keys: Collection[Event
     return {each.key: each for each in found}
 
 
+async def has_cancellations(connection: AsyncConnection, mandate_no: int) -> bool:
+    """Whether any usage of a mandate, which the caller has locked, was cancelled, so that it has to be looked up."""
+    read = sa.select(mandates.c.has_cancellations).where(mandates.c.no == mandate_no)
+    return bool(await connection.scalar(read))
+
+
 async def insert_cancellations(connection: AsyncConnection, cancelled: Sequence[Cancellation], now: datetime) -> None:
     """Keeps cancellations for good; raises `UniqueViolationError` for usage that is cancelled already."""
     if cancelled:
@@ -110,7 +117,8 @@ async def read_charges(connection: AsyncConnection, keys: Collection[EventKey]) 
 
 
 async def read_spent(connection: AsyncConnection, keys: Collection[EventKey]) -> dict[EventKey, Spent]:
-    """What the charges of these usage events were paid from, corrections of the price included."""
+    """What the charges of these usage events were paid from, corrections of the price included: what a correction gave
+    back is paid from no grant any more, also where it covered a debt of others at once."""
     if not keys:
         return {}
     given, columns, named = given_events(keys), transactions.c, price_corrections.c
@@ -126,7 +134,8 @@ async def read_spent(connection: AsyncConnection, keys: Collection[EventKey]) ->
         before = found.get((mandate_no, event_id), Spent(0, {}))
         grants = dict(before.grants)
         for no, change in read_grants_text(text):
-            grants[no] = grants.get(no, 0) - change
+            if (change < 0) == (amount > 0):
+                grants[no] = grants.get(no, 0) - change
         paid = before.paid + amount + sum(before.grants.values()) - sum(grants.values())
         found[mandate_no, event_id] = Spent(paid, grants)
     return found

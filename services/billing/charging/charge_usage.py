@@ -55,7 +55,8 @@ from services.billing.pricing.quotes import Quotes
 from services.billing.pricing.rating import Parked, PriceSource, Tariff, billable, rate_usage
 from services.billing.pricing.repository import Tariffs
 from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
-from services.billing.storage.repository import StorageReport, insert_reports
+from services.billing.storage.keep_reports import keep_reports
+from services.billing.storage.repository import StorageReport
 from services.chassis.clock import Clock
 from services.chassis.consumer import UnprocessableEvents
 from services.chassis.database import Contended, Database, begin
@@ -259,7 +260,7 @@ class Charges:
         too_large = _those(usages, {posting.identity for posting in prepared.out_of_range})
         if unposted:
             await _claim(connection, unposted, context)
-            await insert_reports(connection, reports)
+            await keep_reports(connection, reports)
         await settle_holds(connection, _naming_holds(usages, unposted, too_large), now=now)
         settled = await settle_cancellations(connection, cancellations, usages, context.terms, now=now)
         await note_low_balances(connection, prepared.accounts.values(), now=now)
@@ -383,8 +384,9 @@ def split_by_price(
         try:
             event, data, tokens = usage.published()
             if data.bytes_in_use is not None and data.kind == "storage" and data.cost is None:
-                unposted.append(UnpostedEvent.free(keys.mandate_no, event, now, tariff.revision))
                 instance, came = data.feature_instance_id or "", arrived.get(usage.identity, now)
+                claim = UnpostedEvent.free(keys.mandate_no, event, now, tariff.revision)
+                unposted.append(claim._replace(detail=instance))
                 reports.append(StorageReport(keys.mandate_no, event.id, instance, data.bytes_in_use, event.time, came))
                 continue
             rated = rate_usage(billable(data, tokens), event.time, tariff, term.markup)

@@ -1,29 +1,28 @@
 """Correcting what usage was charged: never an edit, but a posting of how much more or less it costs by now."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.types import since_epoch
-from services.billing.charging.cancellations import EventKey, read_cancellations, read_spent
+from services.billing.charging.cancellations import EventKey, has_cancellations, read_cancellations, read_spent
 from services.billing.charging.price_corrections import PriceCorrection, insert_price_corrections, read_standing
 from services.billing.charging.reversals import Moved, is_used, pass_on
 from services.billing.ledger.domain import (
-    LEDGER_NAMESPACE,
     AccountType,
     Posting,
     ReferenceType,
     Spent,
-    transaction_id,
+    own_id,
+    transaction_id_text,
 )
 from services.billing.ledger.repository import read_accounts
 from services.billing.ledger.write_postings import PreparedPostings, prepare_postings, write_prepared
 from services.billing.mandates.repository import LockedMandate
-from services.billing.money import Exact, exact, exact_difference, in_chf, post
+from services.billing.money import Exact, exact, exact_difference, post
 from services.billing.pricing.derivation import Derivation, corrected_derivation
 from services.billing.pricing.price_again import PricedAgain
 
@@ -31,6 +30,7 @@ __all__ = ["Charge", "Corrected", "PriceToCorrect", "correct_prices", "correctio
 
 
 _NOTHING = Spent(0, {})
+_NOT_MEASURED = (None,) * 6
 
 
 class Charge(NamedTuple):
@@ -57,12 +57,21 @@ class Charge(NamedTuple):
 
 
 class PriceToCorrect(NamedTuple):
-    """A charge, what its row keeps, the exact price at which it stands, and the one that it should have."""
+    """A charge, what its row keeps, the exact price at which it stands, and the one that it should have; and with that
+    what the row of its correction has beside its posting."""
 
     charge: Charge
     kept: Derivation
     standing: Exact
     wanted: PricedAgain
+
+    def measured(self) -> Sequence[int | None]:
+        """Nothing: what was used is counted with the charge."""
+        return _NOT_MEASURED
+
+    def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
+        """How the amount came about, as JSON."""
+        return corrected_derivation(self.kept, self.wanted.source, remainder_before, remainder_after)
 
 
 class Corrected(NamedTuple):
@@ -82,27 +91,12 @@ class _Difference(NamedTuple):
     by: Exact
     spent: Spent
     number: int
-    id: UUID
+    id: bytes
 
 
-def correction_id(mandate_no: int, event_id: UUID, number: int) -> UUID:
-    """The id of the row that corrects a charge: each has one first correction, one second, and so on."""
-    return uuid5(LEDGER_NAMESPACE, f"correction/{mandate_no}/{event_id}/{number}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Explanation:
-    """What the row of a correction has beside its posting."""
-
-    due: PriceToCorrect
-
-    def measured(self) -> Sequence[int | None]:
-        """Nothing: what was used is counted with the charge."""
-        return (None,) * 6
-
-    def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
-        """How the amount came about, as JSON."""
-        return corrected_derivation(self.due.kept, self.due.wanted.source, remainder_before, remainder_after)
+def correction_id(mandate_no: int, event_id: UUID, number: int) -> bytes:
+    """The id of the row that corrects a charge, as bytes: each has one first correction, one second, and so on."""
+    return own_id(f"correction/{mandate_no}/{event_id}/{number}")
 
 
 async def correct_prices(
@@ -120,7 +114,7 @@ async def correct_prices(
     remainder of the account that was charged, as a charge is. Where the billing model does not use that account any
     more, the money moves as that of a reversal does. The number of statements does not depend on that of charges.
     """
-    differences = await _differences(connection, due)
+    differences = await _differences(connection, due, mandate.no)
     mandates = {mandate.no: mandate}
     beyond: set[EventKey] = set()
     while True:
@@ -140,9 +134,11 @@ async def correct_prices(
         beyond |= _left_out(prepared, kept, mandate)
 
 
-async def _differences(connection: AsyncConnection, due: Sequence[PriceToCorrect]) -> list[_Difference]:
+async def _differences(
+    connection: AsyncConnection, due: Sequence[PriceToCorrect], mandate_no: int
+) -> list[_Difference]:
     keys = [each.charge.key for each in due]
-    cancelled = await read_cancellations(connection, keys)
+    cancelled = await read_cancellations(connection, keys) if await has_cancellations(connection, mandate_no) else {}
     standing = await read_standing(connection, keys)
     found = []
     for key, each in zip(keys, due, strict=True):
@@ -173,16 +169,17 @@ async def _round_idle(
         charge = each.due.charge
         accounts_of = charge.account_type, charge.posted_account_no, charge.member_account_no
         amount, remainders[charge.posted_account_no] = post(each.by, remainders[charge.posted_account_no])
-        moved.append(Moved(mandate.no, *accounts_of, -amount, each.spent, each.id))
+        moved.append(Moved(mandate.no, *accounts_of, -amount, each.spent, UUID(bytes=each.id)))
     return moved
 
 
 def _posting(difference: _Difference, mandate: LockedMandate) -> Posting:
     """On the day and in the dimension of the charge, so that statistics have its new price."""
     charge = difference.due.charge
+    # By position as far as that goes, because this is done for each charge.
     return Posting(
         charge.mandate_no,
-        difference.id.bytes,
+        difference.id,
         charge.member_account_no,
         charge.posted_account_no,
         "ADJUSTMENT",
@@ -191,19 +188,22 @@ def _posting(difference: _Difference, mandate: LockedMandate) -> Posting:
         charge.reference_type,
         since_epoch(charge.occurred_at),
         "Re-rating" if charge.provider is None else f"Re-rating: {charge.provider}",
-        dimension_no=charge.dimension_no,
-        workflow_id=charge.workflow_id,
-        reference_id=str(transaction_id(charge.posted_account_no, charge.seq)),
-        price=difference.by,
-        usage=_Explanation(difference.due),
-        period_day=charge.period_day,
-        spent=difference.spent,
-        passing=not is_used(charge.account_type, mandate.billing_model),
+        None,
+        charge.dimension_no,
+        charge.workflow_id,
+        transaction_id_text(charge.posted_account_no, charge.seq),
+        None,
+        difference.by,
+        difference.due,
+        charge.period_day,
+        (),
+        difference.spent,
+        not is_used(charge.account_type, mandate.billing_model),
     )
 
 
 def _row(difference: _Difference) -> PriceCorrection:
-    return PriceCorrection(difference.key[1], difference.number, difference.id, in_chf(difference.due.wanted.price))
+    return PriceCorrection(difference.key[1], difference.number, difference.id, difference.due.wanted.price)
 
 
 def _left_out(prepared: PreparedPostings, differences: Sequence[_Difference], mandate: LockedMandate) -> set[EventKey]:
@@ -213,5 +213,5 @@ def _left_out(prepared: PreparedPostings, differences: Sequence[_Difference], ma
     return {
         each.key
         for each in differences
-        if each.id.bytes in beyond or (passed_on and not is_used(each.due.charge.account_type, mandate.billing_model))
+        if each.id in beyond or (passed_on and not is_used(each.due.charge.account_type, mandate.billing_model))
     }

@@ -10,31 +10,43 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.charging.cancellations import EventKey, given_events
+from services.billing.money import Exact, remainder_text
 from services.billing.tables import price_corrections
+from services.chassis.database import driver_connection
 
-__all__ = ["PriceCorrection", "insert_price_corrections", "read_standing"]
+__all__ = ["PriceCorrection", "StandingPrice", "insert_price_corrections", "read_standing"]
+
+_COLUMNS = ("mandate_no", "event_id", "number", "correction_id", "price", "rerating_id")
 
 
-class PriceCorrection(NamedTuple):
-    """A correction of what a usage event was charged: its number, its row, and the exact price (CHF) from then on."""
+class StandingPrice(NamedTuple):
+    """How many corrections a charge has, and the exact price (CHF) at which it stands."""
 
-    event_id: UUID
     number: int
-    correction_id: UUID
     price: Decimal
 
 
-async def read_standing(connection: AsyncConnection, keys: Collection[EventKey]) -> dict[EventKey, PriceCorrection]:
-    """The newest correction of these usage events, of those that have one."""
+class PriceCorrection(NamedTuple):
+    """A correction of what a usage event was charged: its number, the id of its row, and the exact price from then
+    on."""
+
+    event_id: UUID
+    number: int
+    correction_id: bytes
+    price: Exact
+
+
+async def read_standing(connection: AsyncConnection, keys: Collection[EventKey]) -> dict[EventKey, StandingPrice]:
+    """What these usage events stand at, of those that were corrected."""
     if not keys:
         return {}
     given, columns = given_events(keys), price_corrections.c
     named = sa.and_(columns.mandate_no == given.c.mandate_no, columns.event_id == given.c.event_id)
-    read = sa.select(columns.mandate_no, *(columns[name] for name in PriceCorrection._fields))
+    read = sa.select(columns.mandate_no, columns.event_id, columns.number, columns.price)
     event = (columns.mandate_no, columns.event_id)
     newest = read.select_from(given.join(price_corrections, named)).ext(distinct_on(*event))
     rows = await connection.execute(newest.order_by(*event, columns.number.desc()))
-    return {(mandate_no, event_id): PriceCorrection(event_id, *rest) for mandate_no, event_id, *rest in rows}
+    return {(mandate_no, event_id): StandingPrice(*rest) for mandate_no, event_id, *rest in rows}
 
 
 async def insert_price_corrections(
@@ -43,11 +55,12 @@ async def insert_price_corrections(
     """Keeps corrections of a mandate for good; raises `UniqueViolationError` where one has been made meanwhile."""
     if not corrections:
         return
-    names = PriceCorrection._fields
-    arrays = [
-        sa.literal(list(values), sa.ARRAY(price_corrections.c[name].type))
-        for name, values in zip(names, zip(*corrections, strict=True), strict=True)
-    ]
-    given = sa.func.unnest(*arrays).table_valued(*names).render_derived(name="given")
-    rows = sa.select(sa.literal(mandate_no), sa.literal(rerating_id), *(given.c[name] for name in names))
-    await connection.execute(sa.insert(price_corrections).from_select(["mandate_no", "rerating_id", *names], rows))
+    # As the lines of a COPY, of numbers alone, in which nothing has to be escaped.
+    lines = "".join(
+        [
+            f"{mandate_no}\t{event_id}\t{number}\t{correction_id.hex()}\t{remainder_text(price)}\t{rerating_id}\n"
+            for event_id, number, correction_id, price in corrections
+        ]
+    )
+    driver = driver_connection(connection)
+    await driver.copy_to_table("price_corrections", source=memoryview(lines.encode()), columns=_COLUMNS)

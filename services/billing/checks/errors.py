@@ -7,7 +7,7 @@ from services.billing.checks.domain import Reason
 from services.billing.checks.limits import Limit
 from services.billing.money import from_micro
 from services.chassis.problems import Problem
-from services.chassis.validation import Texts
+from services.chassis.validation import Texts, both
 
 __all__ = [
     "CapturedAlready",
@@ -28,7 +28,7 @@ class PriceUnknown(Problem):
     status = 422
     code = "PRICE_UNKNOWN"
     title = "Price unknown"
-    texts: ClassVar = {"en": "This cannot be priced: {why}.", "de": "Das lässt sich nicht berechnen: {why}."}
+    texts = both("This cannot be priced: {why}.", "Das lässt sich nicht berechnen: {why}.")
 
     # The texts by `Parked.reason`; the English detail names what is missing.
     REASONS: ClassVar = {
@@ -46,7 +46,7 @@ class HoldRefused(Problem):
     status = 402
     code = "INSUFFICIENT_BALANCE"
     title = "Hold refused"
-    texts: ClassVar = {"en": "Nothing is reserved: {why}.", "de": "Nichts wird reserviert: {why}."}
+    texts = both("Nothing is reserved: {why}.", "Nichts wird reserviert: {why}.")
 
     def __init__(self, reason: Reason, figures: Mapping[str, Any], *, limit: Limit | None = None) -> None:
         super().__init__(code=reason, extra=figures, why=_REASONS[reason] if limit is None else _why(limit))
@@ -103,7 +103,7 @@ class HoldUnknown(Problem):
     status = 404
     code = "HOLD_UNKNOWN"
     title = "Unknown hold"
-    texts: ClassVar = {"en": "There is no such hold.", "de": "Diese Reservierung gibt es nicht."}
+    texts = both("There is no such hold.", "Diese Reservierung gibt es nicht.")
 
 
 class HoldExpired(Problem):
@@ -112,11 +112,11 @@ class HoldExpired(Problem):
     status = 409
     code = "HOLD_EXPIRED"
     title = "Hold expired"
-    texts: ClassVar = {
-        "en": "The hold has expired. Usage can still be published as an event; it is then charged without a hold.",
-        "de": "Die Reservierung ist abgelaufen. Die Nutzung kann weiterhin als Ereignis gemeldet werden und wird dann"
+    texts = both(
+        "The hold has expired. Usage can still be published as an event; it is then charged without a hold.",
+        "Die Reservierung ist abgelaufen. Die Nutzung kann weiterhin als Ereignis gemeldet werden und wird dann"
         " ohne Reservierung belastet.",
-    }
+    )
 
 
 class HoldVoided(Problem):
@@ -125,11 +125,11 @@ class HoldVoided(Problem):
     status = 409
     code = "HOLD_VOIDED"
     title = "Hold voided"
-    texts: ClassVar = {
-        "en": "The hold was voided. Usage can still be published as an event; it is then charged without a hold.",
-        "de": "Die Reservierung wurde aufgehoben. Die Nutzung kann weiterhin als Ereignis gemeldet werden und wird dann"
+    texts = both(
+        "The hold was voided. Usage can still be published as an event; it is then charged without a hold.",
+        "Die Reservierung wurde aufgehoben. Die Nutzung kann weiterhin als Ereignis gemeldet werden und wird dann"
         " ohne Reservierung belastet.",
-    }
+    )
 
 
 class CapturedAlready(Problem):
@@ -138,19 +138,15 @@ class CapturedAlready(Problem):
     status = 409
     code = "HOLD_CAPTURED"
     title = "Hold captured"
-    texts: ClassVar = {
-        "en": "The hold was settled by usage already.",
-        "de": "Die Reservierung ist schon durch Nutzung abgerechnet.",
-    }
+    texts = both("The hold was settled by usage already.", "Die Reservierung ist schon durch Nutzung abgerechnet.")
 
 
 class CapturedOtherwise(CapturedAlready):
     """The hold was settled by other usage than this."""
 
-    texts: ClassVar = {
-        "en": "The hold was settled by other usage already.",
-        "de": "Die Reservierung ist schon durch andere Nutzung abgerechnet.",
-    }
+    texts = both(
+        "The hold was settled by other usage already.", "Die Reservierung ist schon durch andere Nutzung abgerechnet."
+    )
 
 
 class UsageConflict(Problem):
@@ -159,16 +155,16 @@ class UsageConflict(Problem):
     status = 409
     code = "CONFLICT"
     title = "Event recorded otherwise"
-    texts: ClassVar = {
-        "en": "An event with this id was recorded with other data.",
-        "de": "Ein Ereignis mit dieser Id wurde mit anderen Daten erfasst.",
-    }
+    texts = both(
+        "An event with this id was recorded with other data.",
+        "Ein Ereignis mit dieser Id wurde mit anderen Daten erfasst.",
+    )
 
 
 class UsageCancelled(UsageConflict):
     """The event was cancelled while it waited for a price, so it is never charged and settles no hold."""
 
-    texts: ClassVar = {
-        "en": "The event was cancelled before it had a price. It is never charged.",
-        "de": "Das Ereignis wurde storniert, bevor es einen Preis hatte. Es wird nie belastet.",
-    }
+    texts = both(
+        "The event was cancelled before it had a price. It is never charged.",
+        "Das Ereignis wurde storniert, bevor es einen Preis hatte. Es wird nie belastet.",
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from services.billing.commands import audit, ensure, explain, payments, prices, rerate, reverse, unpriced
+from services.billing.commands import audit, ensure, explain, payments, prices, rerate, reverse, unpriced, vat
 from services.billing.settings import BillingSettings
 from services.chassis import dead_letters
 
@@ -19,4 +19,5 @@ COMMANDS: Mapping[str, Callable[[BillingSettings, Sequence[str]], int]] = {
     "rerate": rerate.run,
     "unpriced": unpriced.run_unpriced,
     "unknown": unpriced.run_unknown,
+    "vat": vat.run,
 }

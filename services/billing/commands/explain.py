@@ -8,7 +8,7 @@ from typing import Any
 
 from services.billing.reports.errors import TransactionUnknown
 from services.billing.reports.explain_transaction import explain_transaction
-from services.billing.reports.transactions import Scope
+from services.billing.reports.scope import Scope
 from services.billing.settings import BillingSettings
 from services.chassis.arguments import operator_database
 from services.chassis.caller import Caller
@@ -65,7 +65,7 @@ def _lines(it: Json) -> Iterator[str]:
     if it["hold"] is not None:
         yield f"hold           {it['hold']['holdId']} of {it['hold']['amount']} CHF"
     if it["payment"] is not None:
-        yield f"payment        {it['payment']['reference']}, {it['payment']['amount']} CHF in all"
+        yield from _payment_lines(it["payment"])
     for correction in it["corrections"]:
         yield f"corrected by   {correction['transactionId']}  {correction['amount']} CHF  {correction['description']}"
     if it["corrects"] is not None:
@@ -87,6 +87,25 @@ def _event_lines(event: Json | None) -> Iterator[str]:
         yield f"tier           {event['service_tier']}"
 
 
+def _payment_lines(payment: Json) -> Iterator[str]:
+    credited = "not credited" if payment["amount"] is None else f"{payment['amount']} CHF in all"
+    yield f"payment        {payment['reference']}, {credited}"
+    if payment["refund"] is not None:
+        yield f"refund         {payment['refund']['refundId']}, {payment['refund']['amount']} CHF in all"
+    if payment["recharge"] is not None:
+        yield f"recharge       {payment['recharge']['rechargeId']} of {payment['recharge']['amount']} CHF"
+
+
+def _storage_lines(storage: Json) -> Iterator[str]:
+    begin, end = (f"{storage[name]:%Y-%m-%dT%H:%M:%SZ}" for name in ("periodStart", "periodEnd"))
+    yield f"storage        of subscription {storage['subscriptionId']}, {begin} to {end}"
+    included = "all" if storage["includedMb"] is None else f"{storage['includedMb']} MB"
+    yield f"peak           {storage['peakBytes']} bytes, {included} included, {storage['chargedBytes']} charged"
+    terms = f"{storage['chargedBytes']} / 10^9 x {storage['pricePerGbMonth']} x {storage['months']} months"
+    shared = "" if storage["sharedBy"] in (None, 1) else f", shared by {storage['sharedBy']}"
+    yield f"period price   {terms} = {storage['exactPrice']} CHF{shared}"
+
+
 def _price_lines(it: Json) -> Iterator[str]:
     for version in it["priceVersions"]:
         yield f"price version  {version['id']}, valid from {version['validFrom']:%Y-%m-%dT%H:%M:%SZ}"
@@ -101,8 +120,16 @@ def _price_lines(it: Json) -> Iterator[str]:
         since = "" if stored is None else f", rate {stored['id']}, valid from {stored['validFrom']:%Y-%m-%dT%H:%M:%SZ}"
         yield f"rate           {it['rate']} CHF{since}"
         yield f"markup         {it['markupPercent']} %"
+    if it["storage"] is not None:
+        yield from _storage_lines(it["storage"])
+    if it["exactPrice"] is not None:
         yield f"exact price    {it['exactPrice']} CHF"
+    charged, correction = it["exactPrice"], it["correction"]
+    if correction is not None:
+        charged = correction["difference"]
+        prices = f"{correction['newExactPrice']} - {correction['oldExactPrice']} = {charged}"
+        yield f"correction {correction['number']:<3} {prices} CHF, by re-rating {correction['reratingId']}"
     if it["rounding"] is not None:
         rounding = it["rounding"]
-        yield f"rounding       {it['carryBefore']} + {it['exactPrice']} = {rounding['unrounded']}"
+        yield f"rounding       {it['carryBefore']} + {charged} = {rounding['unrounded']}"
         yield f"               rounded {rounding['rounded']}, carried {it['carryAfter']}"

@@ -10,7 +10,7 @@ from services.billing.corrections.charges import Selection
 from services.billing.corrections.rerate import preview_rerating, show_rerating, start_rerating
 from services.billing.corrections.reverse_charge import reverse_charge
 from services.billing.errors import InvalidField
-from services.billing.http import Context, long_time, router
+from services.billing.http import Context, IdempotencyKey, long_time, router
 from services.billing.pricing.dependencies import CurrentTariffs
 from services.billing.reports.bodies import MovementRow
 from services.chassis.caller import CurrentCaller, require_system_admin
@@ -52,14 +52,20 @@ async def post_reversal(
         " mandate.",
         access=Access.SYSTEM_ADMIN,
         limit=CHANGES_PER_MINUTE,
-        repeat=Repeat.SAME,
+        repeat=Repeat.KEY,
         long=True,
         answer=Rerating,
         refuses=(413, 415, 422),
     ),
 )
 async def post_rerating(
-    context: Context, *, tariffs: CurrentTariffs, caller: CurrentCaller, request: Request, body: Rerate
+    context: Context,
+    *,
+    tariffs: CurrentTariffs,
+    caller: CurrentCaller,
+    request: Request,
+    body: Rerate,
+    key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     if body.to <= body.from_:
         raise InvalidField("to", en="a time after from is expected", de="eine Zeit nach from wird erwartet")
@@ -68,7 +74,7 @@ async def post_rerating(
         return await preview_rerating(
             context.database, selection, tariffs=tariffs, allow_long_answer=long_time(request)
         )
-    return await start_rerating(context.database, selection, user_id=caller.user_id, clock=context.clock)
+    return await start_rerating(context.database, selection, user_id=caller.user_id, clock=context.clock, key=key)
 
 
 @api.get(

@@ -1,8 +1,7 @@
 """Refusals about corrections."""
 
-from typing import ClassVar
-
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = ["NoUsageCharge", "ReratingUnknown"]
 
@@ -13,10 +12,10 @@ class NoUsageCharge(Problem):
     status = 409
     code = "NO_USAGE_CHARGE"
     title = "No usage charge"
-    texts: ClassVar = {
-        "en": "This transaction is no charge of usage, so it cannot be reversed.",
-        "de": "Diese Transaktion ist keine Belastung für Nutzung und kann deshalb nicht storniert werden.",
-    }
+    texts = both(
+        "This transaction is no charge of usage, so it cannot be reversed.",
+        "Diese Transaktion ist keine Belastung für Nutzung und kann deshalb nicht storniert werden.",
+    )
 
 
 class ReratingUnknown(Problem):
@@ -25,4 +24,4 @@ class ReratingUnknown(Problem):
     status = 404
     code = "RERATING_UNKNOWN"
     title = "Unknown re-rating"
-    texts: ClassVar = {"en": "There is no such re-rating.", "de": "Diese Neubewertung gibt es nicht."}
+    texts = both("There is no such re-rating.", "Diese Neubewertung gibt es nicht.")

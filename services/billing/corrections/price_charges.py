@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.charging.cancellations import EventKey, read_cancellations
 from services.billing.charging.correct_prices import PriceToCorrect
-from services.billing.charging.price_corrections import PriceCorrection, read_standing
+from services.billing.charging.price_corrections import StandingPrice, read_standing
 from services.billing.corrections.charges import PageRow, Position, Selection, read_marks, read_page
 from services.billing.money import Exact, exact, exact_difference, exact_sum
 from services.billing.pricing.derivation import posted_price, read_derivation
@@ -93,9 +93,7 @@ async def price_page(
     return page
 
 
-def _price(
-    rows: Sequence[PageRow], standing: dict[EventKey, PriceCorrection], quotes: Quotes, page: PricedPage
-) -> None:
+def _price(rows: Sequence[PageRow], standing: dict[EventKey, StandingPrice], quotes: Quotes, page: PricedPage) -> None:
     for charge, amount, _, derivation in rows:
         names = charge.provider, charge.model
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,6 +25,7 @@ from services.billing.corrections.reratings import (
 )
 from services.billing.corrections.run_reratings import CurrentQuotes
 from services.billing.http import TakeTime
+from services.billing.mandates.answers import PLATFORM, KeyedRequest, answer_once
 from services.billing.mandates.audit_log import record_change
 from services.billing.money import Exact, exact_difference, money_json, post
 from services.billing.pricing import utc_text
@@ -87,22 +89,25 @@ async def preview_rerating(
 
 
 async def start_rerating(
-    database: Database, selection: Selection, *, user_id: str | None, clock: Clock
+    database: Database, selection: Selection, *, user_id: str | None, clock: Clock, key: str | None = None
 ) -> dict[str, Any]:
-    """Orders a re-rating, for a system administrator or an operator (None), and answers it; the workers find it."""
-    now, rerating_id = clock(), uuid4()
+    """Orders a re-rating, for a system administrator or an operator (None), and answers it; the workers find it. A
+    repeat with the same key gets the same one, as it stands by then."""
+    now, actor = clock(), user_id or OPERATOR
     async with database.transaction() as connection:
-        await insert_rerating(connection, rerating_id, selection, user_id=user_id, now=now)
-        await record_change(
-            connection,
-            mandate_no=None,
-            actor=user_id or OPERATOR,
-            action="rerating",
-            before=None,
-            after={"id": rerating_id, **_selection_json(selection)},
-            now=now,
-        )
-        return await _read(connection, rerating_id)
+
+        async def order() -> dict[str, Any]:
+            rerating_id = uuid4()
+            await insert_rerating(connection, rerating_id, selection, user_id=user_id, now=now)
+            ordered = {"id": str(rerating_id), **_selection_json(selection)}
+            await record_change(
+                connection, mandate_no=None, actor=actor, action="rerating", before=None, after=ordered, now=now
+            )
+            return ordered
+
+        body = orjson.dumps(_selection_json(selection)).decode()
+        ordered = await answer_once(connection, KeyedRequest("rerating", PLATFORM, actor, key, body), order, now=now)
+        return await _read(connection, UUID(ordered["id"]))
 
 
 async def show_rerating(database: Database, rerating_id: str) -> dict[str, Any]:

@@ -46,9 +46,11 @@ class ApplySubscription:
                 mandate = mandates[numbers[changed.mandate_id]]
                 try:
                     async with savepoint(connection):
-                        await keep_subscription(connection, mandate.no, changed, changed_at=received.event.time)
+                        ended_at = await keep_subscription(
+                            connection, mandate.no, changed, changed_at=received.event.time
+                        )
                         await follow_subscriptions(connection, mandate.no)
-                        await settle_storage_periods(connection, mandate, changed, now=now)
+                        await settle_storage_periods(connection, mandate, changed, ended_at=ended_at, now=now)
                         await _credit_budget(connection, mandate, changed, now)
                         # The storage of one period and the budget of the next warn together.
                         await note_low_balances_of_mandate(connection, mandate.no, now=now)

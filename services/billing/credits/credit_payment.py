@@ -10,6 +10,7 @@ from rappen_contracts import Event
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
 from services.billing.credits.repository import mark_payment, read_payment_mark
+from services.billing.invoices.settle_invoice import settle_invoice
 from services.billing.mandates.repository import LockedMandate
 from services.billing.money import converted, post
 from services.billing.pricing.rating import Tariff, no_rate
@@ -37,7 +38,7 @@ async def credit_payment(
     recharged = paid.recharge_id and await read_recharged_account(connection, mandate.no, paid.recharge_id)
     credit = MandateCredit(
         user_id=recharged.user_id if recharged else paid.user_id,
-        cause=f"payment/{paid.reference}",
+        cause=_cause(paid),
         amount=amount,
         contra_account="PAYMENT_PROVIDER",
         reference_type="PAYMENT",
@@ -59,7 +60,18 @@ async def credit_payment(
     )
     if paid.recharge_id is not None:
         await mark_succeeded(connection, mandate.no, paid.recharge_id, cause=paid.reference, now=now)
+    if paid.reason == "invoice":
+        await settle_invoice(
+            connection, mandate.no, event_id, paid.reference, amount=amount, paid_at=paid.paid_at, now=now
+        )
     return "credited"
+
+
+def _cause(paid: PaymentSucceeded) -> str:
+    """What makes a payment the same, whichever event reports it. An invoice can be paid in parts, each by a payment
+    intent of its own."""
+    intent = f"/{paid.stripe_payment_intent_id}" if paid.reason == "invoice" and paid.stripe_payment_intent_id else ""
+    return f"payment/{paid.reference}{intent}"
 
 
 def _digest(paid: PaymentSucceeded) -> bytes:

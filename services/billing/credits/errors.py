@@ -1,9 +1,8 @@
 """Refusals about accounts and credits."""
 
-from typing import ClassVar
-
 from services.billing.errors import InvalidField
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = [
     "CodeTaken",
@@ -25,7 +24,7 @@ class NoAccount(Problem):
     status = 404
     code = "ACCOUNT_UNKNOWN"
     title = "Unknown account"
-    texts: ClassVar = {"en": "There is no such account.", "de": "Dieses Konto gibt es nicht."}
+    texts = both("There is no such account.", "Dieses Konto gibt es nicht.")
 
 
 class ZeroCredit(Problem):
@@ -34,7 +33,7 @@ class ZeroCredit(Problem):
     status = 400
     code = "ZERO_CREDIT"
     title = "Zero credit"
-    texts: ClassVar = {"en": "The amount must not be zero.", "de": "Der Betrag darf nicht null sein."}
+    texts = both("The amount must not be zero.", "Der Betrag darf nicht null sein.")
 
 
 class UserRequired(InvalidField):
@@ -79,7 +78,7 @@ class CodeTaken(Problem):
     status = 409
     code = "CODE_TAKEN"
     title = "Code taken"
-    texts: ClassVar = {"en": "Another promotion has this code.", "de": "Eine andere Aktion hat diesen Code."}
+    texts = both("Another promotion has this code.", "Eine andere Aktion hat diesen Code.")
 
 
 class CodeUnknown(Problem):
@@ -88,7 +87,7 @@ class CodeUnknown(Problem):
     status = 404
     code = "CODE_UNKNOWN"
     title = "Unknown code"
-    texts: ClassVar = {"en": "There is no such code.", "de": "Diesen Code gibt es nicht."}
+    texts = both("There is no such code.", "Diesen Code gibt es nicht.")
 
 
 class PromotionExpired(Problem):
@@ -97,7 +96,7 @@ class PromotionExpired(Problem):
     status = 409
     code = "PROMOTION_EXPIRED"
     title = "Promotion expired"
-    texts: ClassVar = {"en": "This promotion has expired.", "de": "Diese Aktion ist abgelaufen."}
+    texts = both("This promotion has expired.", "Diese Aktion ist abgelaufen.")
 
 
 class PromotionRedeemed(Problem):
@@ -106,7 +105,4 @@ class PromotionRedeemed(Problem):
     status = 409
     code = "PROMOTION_REDEEMED"
     title = "Promotion redeemed"
-    texts: ClassVar = {
-        "en": "This mandate has redeemed this code already.",
-        "de": "Dieser Mandant hat diesen Code schon eingelöst.",
-    }
+    texts = both("This mandate has redeemed this code already.", "Dieser Mandant hat diesen Code schon eingelöst.")

@@ -26,7 +26,7 @@ from services.billing.credits.repository import (
 )
 from services.billing.errors import AmountAboveCeiling, InvalidField
 from services.billing.http import micro_chf
-from services.billing.mandates.answers import KeyedRequest, answer_once
+from services.billing.mandates.answers import PLATFORM, KeyedRequest, answer_once
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.open_mandate import open_mandate
 from services.billing.mandates.repository import lock_mandate
@@ -38,8 +38,6 @@ from services.chassis.database import Database
 
 __all__ = ["Offer", "give_promotion", "redeem_code"]
 
-# In place of a mandate's number where a promotion is for whoever redeems its code.
-_ANY_MANDATE = 0
 _IN_CHF = {"en": "a promotion is in CHF", "de": "eine Gutschrift ist in CHF"}
 
 
@@ -88,7 +86,7 @@ async def give_promotion(
                 await _grant(connection, promotion, mandate_no, user_id=caller.user_id, now=now)
             return answer
 
-        asked = KeyedRequest("promotion", mandate_no or _ANY_MANDATE, caller.user_id, offer.key, offer.body)
+        asked = KeyedRequest("promotion", PLATFORM, caller.user_id, offer.key, offer.body)
         return await answer_once(connection, asked, make, now=now)
 
 
@@ -110,14 +108,19 @@ async def redeem_code(
             await _grant(connection, promotion, mandate_no, user_id=caller.user_id, now=now)
             return _promotion_json(promotion, mandate_id)
 
-        asked = KeyedRequest("redeem", mandate_no, caller.user_id, key, code)
+        # No code has a line break.
+        asked = KeyedRequest("redeem", PLATFORM, caller.user_id, key, f"{code}\n{mandate_id}")
         return await answer_once(connection, asked, redeem, now=now)
 
 
 async def _grant(
     connection: AsyncConnection, promotion: Promotion, mandate_no: int, *, user_id: str, now: datetime
 ) -> None:
-    """Under the mandate's lock, so that of two who redeem at once the second finds that it is done."""
+    """Under the mandate's lock, so that of two who redeem at once the second finds that it is done.
+
+    What members get a part of, each in a budget of their own, is their row, as with a plan's budget: nobody's in
+    particular made it, and who redeemed it is recorded with the redemption.
+    """
     mandate = await lock_mandate(connection, mandate_no)
     if not await insert_redemption(connection, mandate_no, promotion.id, redeemed_by=user_id, now=now):
         raise PromotionRedeemed
@@ -130,7 +133,7 @@ async def _grant(
         reference_id=str(promotion.id),
         description=f"Promotion: {promotion.reason}",
         occurred_at=now,
-        created_by_user_id=user_id,
+        created_by_user_id=None if mandate.billing_model == "PREPAY_USER" else user_id,
         grant="PROMOTION",
         expires_at=promotion.expires_at,
     )

@@ -11,6 +11,7 @@ from rappen_contracts.payment.v1 import PaymentRefunded
 from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
 from services.billing.credits.credit_payment import CREDITED_REASONS
 from services.billing.credits.repository import mark_refund, read_refund_mark
+from services.billing.invoices.settle_invoice import settle_invoice
 from services.billing.mandates.repository import LockedMandate
 from services.billing.money import converted, post
 from services.billing.pricing.rating import Tariff, no_rate
@@ -67,6 +68,16 @@ async def refund_payment(
         digest=digest,
         now=now,
     )
+    if refunded.reason == "invoice":
+        await settle_invoice(
+            connection,
+            mandate.no,
+            event_id,
+            refunded.reference,
+            amount=-amount,
+            paid_at=refunded.refunded_at,
+            now=now,
+        )
     return "refunded"
 
 

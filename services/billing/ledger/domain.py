@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from hashlib import sha1
 from typing import Literal, NamedTuple, Protocol, Self
 from uuid import UUID
 
@@ -29,7 +30,9 @@ __all__ = [
     "hold_id",
     "hold_mandate_no",
     "movement",
+    "own_id",
     "transaction_id",
+    "transaction_id_text",
     "transaction_place",
 ]
 
@@ -53,6 +56,9 @@ BEYOND_BALANCE_MAX = "with this amount the balance would leave the range of the 
 
 # Event ids of movements without an event of their own are derived from what happened, so that it is posted once.
 LEDGER_NAMESPACE = UUID("7e2f4a1c-52b7-5d0e-9c64-0b6f5b3f2a10")
+_NAMESPACE = LEDGER_NAMESPACE.bytes
+# Of an id, all but its version and variant.
+_NAMED_BITS = (1 << 128) - 1 ^ 0xF << 76 ^ 0b11 << 62
 
 
 def charged_account_type(model: BillingModel) -> AccountType:
@@ -233,6 +239,18 @@ class Posting:
 def transaction_id(account_no: int, seq: int) -> UUID:
     """The public id of a row: its account and its number in that account's chain, as a UUID of version 8 (RFC 9562)."""
     return UUID(int=(account_no >> 12) << 80 | 0x8 << 76 | (account_no & 0xFFF) << 64 | 0b10 << 62 | seq)
+
+
+def transaction_id_text(account_no: int, seq: int) -> str:
+    """The same as text, for many at once."""
+    account, number = f"{account_no >> 12:012x}", f"{1 << 63 | seq:016x}"
+    return f"{account[:8]}-{account[8:]}-8{account_no & 0xFFF:03x}-{number[:4]}-{number[4:]}"
+
+
+def own_id(name: str) -> bytes:
+    """The id of what a name says, as `uuid5` in our namespace gives it, for many at once."""
+    digest = sha1(_NAMESPACE + name.encode(), usedforsecurity=False).digest()
+    return (int.from_bytes(digest[:16]) & _NAMED_BITS | 5 << 76 | 0b10 << 62).to_bytes(16)
 
 
 def hold_id(mandate_no: int, random: UUID) -> UUID:

@@ -1,9 +1,9 @@
 """What the ledger refuses."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = ["BalanceOutOfRange", "RowsRefused"]
 
@@ -14,10 +14,10 @@ class BalanceOutOfRange(Problem):
     status = 409
     code = "BALANCE_OUT_OF_RANGE"
     title = "Balance out of range"
-    texts: ClassVar = {
-        "en": "A balance would leave the range of the ledger.",
-        "de": "Ein Kontostand läge ausserhalb dessen, was das Hauptbuch führt.",
-    }
+    texts = both(
+        "A balance would leave the range of the ledger.",
+        "Ein Kontostand läge ausserhalb dessen, was das Hauptbuch führt.",
+    )
 
 
 class RowsRefused(ValueError):  # noqa: N818 - a signal to look which, not an answer to anybody.

@@ -20,6 +20,7 @@ from services.billing.ledger.closed_days import keep_day_open
 from services.billing.ledger.domain import LockedAccount
 from services.billing.ledger.errors import RowsRefused
 from services.billing.ledger.limit_sums import LIMITED, named_in
+from services.billing.ledger.rollup_sums import TOWARDS_SUMS
 from services.billing.ledger.rows import COLUMNS, copied, identity_of
 from services.billing.money import exact, in_chf
 from services.chassis.database import driver_connection
@@ -178,8 +179,8 @@ _TOWARDS_LIMITS = (
 
 
 async def add_to_rollups(connection: AsyncConnection, sums: Mapping[RollupKey, Sequence[int]]) -> None:
-    """Adds cost (micro-CHF) and count to the rollups, and the cost to what counts towards limits; one statement. Rows
-    are in one order, so that no two batches deadlock."""
+    """Adds cost (micro-CHF) and count to the rollups, to the sums of those that are summed, and the cost to what counts
+    towards limits; one statement. Rows are in one order, so that no two batches deadlock."""
     driver = driver_connection(connection)
     if not sums:
         return
@@ -187,7 +188,8 @@ async def add_to_rollups(connection: AsyncConnection, sums: Mapping[RollupKey, S
     mandates, accounts, days, dimensions = zip(*ordered, strict=True)
     await driver.execute(
         "WITH given AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::bigint[], $3::date[], $4::int[], $5::bigint[],"
-        f" $6::bigint[]) AS given (mandate_no, member_account_no, day, dimension_no, cost, count)),{_TOWARDS_LIMITS}"
+        " $6::bigint[]) AS given (mandate_no, member_account_no, day, dimension_no, cost, count)),"
+        f"{_TOWARDS_LIMITS}, {TOWARDS_SUMS}"
         " INSERT INTO rollups AS r (mandate_no, member_account_no, day, dimension_no, cost, count)"
         " SELECT * FROM given"
         " ON CONFLICT (mandate_no, member_account_no, day, dimension_no)"

@@ -20,14 +20,17 @@ def grant_changes(account: LockedAccount, posting: Posting, by: int, now: dateti
 
     First what the posting says itself, or gives back of a charge. Then what it spends, soonest expiry first; money that
     goes back to the payment provider is paid credit as far as there is any. Then whatever grants there are beyond the
-    balance, which cover a debt. What is given back to a grant whose time is over does neither: it expires. Raises
-    ValueError for a grant of which less remains than the posting takes.
+    balance, which cover a debt. What is given back to a grant whose time is over does neither: it expires. What is
+    given back of a charge is a change of its own, also where it covers a debt at once, so that nothing gives it back
+    once more. Raises ValueError for a grant of which less remains than the posting takes.
     """
     if by < 0 and not posting.grants and posting.contra_account == "REVENUE" and not posting.passing:
         return _spending(account.grants, -by, now)
     changes: dict[int, int] = dict(posting.grants)
+    returned: list[GrantChange] = []
     if posting.spent is not None:
-        changes |= {grant.no: part for grant, part in given_back(account.grants, posting.spent, by)}
+        returned = given_back(account.grants, posting.spent, by)
+        changes |= {grant.no: part for grant, part in returned}
     over = sum(grant.remaining + changes.get(grant.no, 0) for grant in account.grants if grant.is_over(now))
     granted = account.granted + sum(changes.values()) - over
     beyond = 0 if posting.passing else _beyond(posting, by, granted, account.balance + by - over)
@@ -44,7 +47,11 @@ def grant_changes(account: LockedAccount, posting: Posting, by: int, now: dateti
     found = [(of_account[no], change) for no, change in changes.items() if change]
     if beyond > 0 or any(not 0 <= grant.remaining + change <= grant.amount for grant, change in found):
         raise ValueError("a posting takes more of a grant than there is, or gives back more than was taken")
-    return found
+    if not returned:
+        return found
+    for grant, part in returned:
+        changes[grant.no] -= part
+    return returned + [(of_account[no], change) for no, change in changes.items() if change]
 
 
 def _spending(grants: Sequence[LockedGrant], amount: int, now: datetime) -> list[GrantChange]:
@@ -70,8 +77,8 @@ def _beyond(posting: Posting, by: int, granted: int, balance: int) -> int:
 
 def given_back(grants: Sequence[LockedGrant], spent: Spent, amount: int) -> list[GrantChange]:
     """What of an amount that is given back for a charge belongs to its grants, which are in the order in which they are
-    spent: what was spent last comes back first, and that is paid credit. Never more than the amount: more was spent of
-    grants than was paid in all, where a correction gave back to a grant what at once covered a debt."""
+    spent: what was spent last comes back first, and that is paid credit. Never more than the amount: rows of releases
+    before do not say what a correction gave back to a grant where that covered a debt at once."""
     left, parts = amount - max(spent.paid, 0), []
     for grant in reversed(grants):
         part = min(left, spent.grants.get(grant.no, 0))
@@ -114,6 +121,7 @@ def grants_text(changes: Sequence[GrantChange]) -> bytes | None:
 
 
 def read_grants_text(text: str | None) -> list[tuple[int, int]]:
-    """The grants that a row changed, as (number, micro-CHF)."""
+    """The grants that a row changed, as (number, micro-CHF); one is named twice where it was given back what covered a
+    debt at once."""
     pairs = [part.partition(":") for part in (text or "").split()]
     return [(int(no), int(change)) for no, _, change in pairs]

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.tables import kept_answers
 from services.chassis.problems import IdempotencyMismatch
 
-__all__ = ["KeyedPlace", "KeyedRequest", "answer_once", "keep_answers", "kept_answers_of"]
+__all__ = ["PLATFORM", "KeyedPlace", "KeyedRequest", "answer_once", "keep_answers", "kept_answers_of"]
 
 _PLACE = (kept_answers.c.mandate_no, kept_answers.c.action, kept_answers.c.actor, kept_answers.c.idempotency_key)
 
@@ -26,6 +26,11 @@ def _kept() -> sa.Select[Any]:
 
 
 _KEPT = _kept()
+
+
+# In place of a mandate's number for what is no one mandate's, or names its mandate in the body only: a key is for one
+# body, so it is not for another mandate too.
+PLATFORM: Final = 0
 
 
 class KeyedPlace(NamedTuple):

@@ -1,6 +1,6 @@
 """Settings, terms and billing model of a mandate: /api/billing/admin/settings, /terms, /model."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -9,11 +9,15 @@ from services.billing.mandates.bodies import ModelChange, ModelChanged, Settings
 from services.billing.mandates.change_model import change_model
 from services.billing.mandates.change_settings import change_settings, show_settings
 from services.billing.mandates.set_terms import set_terms
+from services.billing.mandates.switch_model import InvoicedSpans
 from services.billing.parameters import MandateId
 from services.chassis.caller import CurrentCaller, require_system_admin
 from services.chassis.operations import CHANGES_PER_MINUTE, Access, Repeat, operation
+from services.chassis.state import of_state
 
 __all__ = ["api"]
+
+Spans = Annotated[InvoicedSpans, of_state("postpay_spans")]
 
 api = router()
 
@@ -102,6 +106,7 @@ async def put_terms(
 )
 async def post_model(
     context: Context,
+    spans: Spans,
     *,
     caller: CurrentCaller,
     mandate_id: MandateId,
@@ -115,6 +120,7 @@ async def post_model(
         body.billing_model,
         key=key,
         body=body.model_dump_json(),
+        spans=spans,
         caller=caller,
         allow_long_answer=long_time(request),
         clock=context.clock,

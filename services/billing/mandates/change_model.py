@@ -6,7 +6,7 @@ from services.billing.http import TakeTime
 from services.billing.ledger.domain import BillingModel
 from services.billing.mandates.answers import KeyedRequest, answer_once
 from services.billing.mandates.open_mandate import open_mandate
-from services.billing.mandates.switch_model import switch_model
+from services.billing.mandates.switch_model import InvoicedSpans, switch_model
 from services.billing.money import money_json
 from services.chassis.caller import Caller
 from services.chassis.clock import Clock
@@ -22,6 +22,7 @@ async def change_model(
     *,
     key: str | None,
     body: str,
+    spans: InvoicedSpans,
     caller: Caller,
     allow_long_answer: TakeTime,
     clock: Clock,
@@ -33,7 +34,7 @@ async def change_model(
         mandate_no = await open_mandate(connection, mandate_id)
 
         async def switch() -> dict[str, Any]:
-            done = await switch_model(connection, mandate_no, model, caller=caller, now=clock())
+            done = await switch_model(connection, mandate_no, model, spans=spans, caller=caller, now=clock())
             return {
                 "oldModel": done.old_model,
                 "newModel": done.new_model,

@@ -1,19 +1,10 @@
 """Refusals about mandates."""
 
-from typing import ClassVar
-
+from services.chassis.caller import MandateUnknown
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = ["AddressMissing", "BillingModelFixed", "MandateUnknown", "ModelUnchanged", "NoMembers"]
-
-
-class MandateUnknown(Problem):
-    """No such mandate; answered only to those who may know that."""
-
-    status = 404
-    code = "MANDATE_UNKNOWN"
-    title = "Unknown mandate"
-    texts: ClassVar = {"en": "There is no such mandate.", "de": "Diesen Mandanten gibt es nicht."}
 
 
 class BillingModelFixed(Problem):
@@ -22,10 +13,10 @@ class BillingModelFixed(Problem):
     status = 409
     code = "BILLING_MODEL_FIXED"
     title = "Billing model is switched elsewhere"
-    texts: ClassVar = {
-        "en": "The billing model is changed by POST /api/billing/admin/model/{mandate}.",
-        "de": "Das Abrechnungsmodell wird mit POST /api/billing/admin/model/{mandate} gewechselt.",
-    }
+    texts = both(
+        "The billing model is changed by POST /api/billing/admin/model/{mandate}.",
+        "Das Abrechnungsmodell wird mit POST /api/billing/admin/model/{mandate} gewechselt.",
+    )
 
 
 class NoMembers(Problem):
@@ -34,10 +25,10 @@ class NoMembers(Problem):
     status = 409
     code = "NO_MEMBERS"
     title = "No members"
-    texts: ClassVar = {
-        "en": "The pool cannot be shared out, because the mandate has no members.",
-        "de": "Der Topf kann nicht verteilt werden, weil der Mandant keine Mitglieder hat.",
-    }
+    texts = both(
+        "The pool cannot be shared out, because the mandate has no members.",
+        "Der Topf kann nicht verteilt werden, weil der Mandant keine Mitglieder hat.",
+    )
 
 
 class AddressMissing(Problem):
@@ -46,10 +37,7 @@ class AddressMissing(Problem):
     status = 409
     code = "BILLING_ADDRESS_MISSING"
     title = "Billing address missing"
-    texts: ClassVar = {
-        "en": "CREDIT_POSTPAY needs a billing address.",
-        "de": "CREDIT_POSTPAY braucht eine Rechnungsadresse.",
-    }
+    texts = both("CREDIT_POSTPAY needs a billing address.", "CREDIT_POSTPAY braucht eine Rechnungsadresse.")
 
 
 class ModelUnchanged(Problem):
@@ -58,7 +46,4 @@ class ModelUnchanged(Problem):
     status = 409
     code = "BILLING_MODEL_UNCHANGED"
     title = "Nothing to switch"
-    texts: ClassVar = {
-        "en": "The mandate has this billing model already.",
-        "de": "Der Mandant hat dieses Abrechnungsmodell schon.",
-    }
+    texts = both("The mandate has this billing model already.", "Der Mandant hat dieses Abrechnungsmodell schon.")

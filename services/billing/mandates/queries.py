@@ -20,6 +20,7 @@ __all__ = [
     "find_mandate",
     "is_member",
     "list_unknown",
+    "mandate_exists",
     "markup_in_force",
     "read_settings",
 ]
@@ -39,6 +40,13 @@ async def find_mandate(connection: AsyncConnection, mandate_id: str) -> tuple[bo
     )
     row = (await connection.execute(read.where(directory_mandates.c.id == mandate_id))).first()
     return (False, None) if row is None else (True, row.no)
+
+
+async def mandate_exists(connection: AsyncConnection, mandate_id: str) -> bool:
+    """Whether the directory knows the mandate, or usage has made books for it."""
+    in_directory = sa.exists().where(directory_mandates.c.id == mandate_id)
+    in_books = sa.exists().where(mandates.c.id == mandate_id)
+    return bool(await connection.scalar(sa.select(sa.or_(in_directory, in_books))))
 
 
 async def read_settings(connection: AsyncConnection, mandate_no: int) -> sa.RowMapping:

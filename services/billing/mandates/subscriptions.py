@@ -14,12 +14,13 @@ __all__ = ["follow_subscriptions", "keep_subscription"]
 
 async def keep_subscription(
     connection: AsyncConnection, mandate_no: int, changed: SubscriptionChanged, *, changed_at: datetime
-) -> None:
-    """Keeps the subscription as its newest version describes it, and whether any version was operative.
+) -> datetime | None:
+    """Keeps the subscription as its newest version describes it, and whether any version was operative; gives when it
+    ended, None for one that has not.
 
     The result does not depend on the order in which versions arrive, or on repeats.
     """
-    kept, described = mandate_subscriptions.c, ("operative", "plan_key", "markup_percent", "changed_at")
+    kept, described = mandate_subscriptions.c, ("operative", "plan_key", "markup_percent", "changed_at", "ended_at")
     given = insert(mandate_subscriptions).values(
         mandate_no=mandate_no,
         subscription_id=changed.subscription_id,
@@ -29,9 +30,10 @@ async def keep_subscription(
         plan_key=changed.plan.key,
         markup_percent=changed.plan.markup_percent,
         changed_at=changed_at,
+        ended_at=(changed.period_end or changed_at) if changed.to_state == "EXPIRED" else None,
     )
     newer = given.excluded.version > kept.version
-    await connection.execute(
+    ended_at: datetime | None = await connection.scalar(
         given.on_conflict_do_update(
             index_elements=[kept.mandate_no, kept.subscription_id],
             set_={
@@ -39,8 +41,9 @@ async def keep_subscription(
                 "was_operative": sa.or_(kept.was_operative, given.excluded.operative),
                 **{name: sa.case((newer, given.excluded[name]), else_=kept[name]) for name in described},
             },
-        )
+        ).returning(kept.ended_at)
     )
+    return ended_at
 
 
 async def follow_subscriptions(connection: AsyncConnection, mandate_no: int) -> None:

@@ -1,7 +1,8 @@
 """Switching the billing model: the money goes where the new model looks for it, to the last micro-CHF."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,11 +17,23 @@ from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.errors import AddressMissing, ModelUnchanged, NoMembers
 from services.billing.mandates.open_accounts import give_opening_credit
 from services.billing.mandates.queries import read_settings
-from services.billing.mandates.repository import lock_mandate, write_settings
+from services.billing.mandates.repository import LockedMandate, lock_mandate, write_settings
 from services.billing.mandates.transfers import Leg, Transfer, shares, transfer_postings
 from services.chassis.caller import Caller
 
-__all__ = ["switch_model"]
+__all__ = ["InvoicedSpans", "switch_model"]
+
+
+class InvoicedSpans(Protocol):
+    """Who has to know when a mandate is in CREDIT_POSTPAY, because invoices ask for what is used in it."""
+
+    async def begin(self, connection: AsyncConnection, mandate: LockedMandate, *, now: datetime) -> None:
+        """The mandate is in CREDIT_POSTPAY from here on."""
+        ...
+
+    async def end(self, connection: AsyncConnection, mandate: LockedMandate, *, now: datetime) -> None:
+        """It leaves CREDIT_POSTPAY, and nothing has been moved yet."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,13 @@ class ModelSwitch:
 
 
 async def switch_model(
-    connection: AsyncConnection, mandate_no: int, model: BillingModel, *, caller: Caller, now: datetime
+    connection: AsyncConnection,
+    mandate_no: int,
+    model: BillingModel,
+    *,
+    spans: InvoicedSpans,
+    caller: Caller,
+    now: datetime,
 ) -> ModelSwitch:
     """Moves the money, with what is held of it, and sets the model in the caller's transaction.
 
@@ -54,6 +73,8 @@ async def switch_model(
     own = [(mandate_no, no) for no in await own_accounts(connection, mandate_no)]
     # What has expired is not moved.
     accounts = await write_postings(connection, (), calendars=calendars, now=now, touched=own, more_follows=True)
+    if old == "CREDIT_POSTPAY":
+        await spans.end(connection, locked[mandate_no], now=now)
     if model == "PREPAY_USER":
         legs = await _share_out(connection, mandate_no, settings["id"], accounts[pool_no])
     elif old == "PREPAY_USER":
@@ -62,8 +83,14 @@ async def switch_model(
         legs = []
     await write_settings(connection, mandate_no, {"billing_model": model}, priced_anew=True)
     transfer = Transfer(mandate_no, uuid4(), f"Billing model {old} to {model}", caller.user_id)
-    postings = await transfer_postings(connection, transfer, legs, now=now)
+    # What moves to or from a member's own budget is that member's row; the audit log has who switched.
+    postings = [
+        posting if posting.posted_account_no == pool_no else replace(posting, created_by_user_id=None)
+        for posting in await transfer_postings(connection, transfer, legs, now=now)
+    ]
     await write_postings(connection, postings, calendars=calendars, now=now, more_follows=True)
+    if model == "CREDIT_POSTPAY":
+        await spans.begin(connection, locked[mandate_no], now=now)
     await move_holds(connection, mandate_no, pool_no=pool_no, to_members=model == "PREPAY_USER")
     if model == "PREPAY_USER":
         await give_opening_credit(connection, locked, now=now)

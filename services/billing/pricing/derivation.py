@@ -10,7 +10,7 @@ of it in itself.
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -39,6 +39,7 @@ __all__ = [
     "BEGINNING",
     "Derivation",
     "KeptRate",
+    "KeptRemainders",
     "KeptTariff",
     "KeptVersion",
     "corrected_derivation",
@@ -121,7 +122,21 @@ def corrected_derivation(
     """The derivation of a correction: the usage of its charge, whose derivation is given, and what its price is from
     by now."""
     before, after = remainder_text(remainder_before), remainder_text(remainder_after)
-    return _encode(msgspec.structs.replace(kept, carry_before=before, carry_after=after, **source._asdict()))
+    return _encode(
+        Derivation(
+            before,
+            after,
+            *source,
+            kept.cost,
+            kept.tokens,
+            kept.quantities,
+            kept.service_tier,
+            kept.conditions,
+            kept.hold_id,
+            kept.response_id,
+            kept.metadata,
+        )
+    )
 
 
 def _text(number: Decimal) -> str:
@@ -142,7 +157,14 @@ def read_derivation(text: str) -> Derivation:
     return kept
 
 
-def posted_price(kept: Derivation, amount: int) -> Exact:
+class KeptRemainders(Protocol):
+    """What every derivation begins with: the account's rounding remainder (CHF) before and after."""
+
+    carry_before: str
+    carry_after: str
+
+
+def posted_price(kept: KeptRemainders, amount: int) -> Exact:
     """The exact price of a row that moved `amount` (micro-CHF) from its account: that, and what it left of the
     account's remainder. ArithmeticError or ValueError for remainders that nobody can read."""
     left = exact_difference(exact(Decimal(kept.carry_after)), exact(Decimal(kept.carry_before)))

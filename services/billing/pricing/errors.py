@@ -1,8 +1,7 @@
 """Refusals about prices."""
 
-from typing import ClassVar
-
 from services.chassis.problems import Problem
+from services.chassis.validation import both
 
 __all__ = ["PriceFileRefused"]
 
@@ -14,7 +13,7 @@ class PriceFileRefused(Problem):
     code = "PRICE_FILE"
     title = "Unreadable price file"
     # The reason is in English only, as in the lists of unread entries: price files are for operators.
-    texts: ClassVar = {
-        "en": "The price file cannot be read: {why}.",
-        "de": "Die Preisdatei ist als Ganzes nicht lesbar; es wurde nichts übernommen.",
-    }
+    texts = both(
+        "The price file cannot be read: {why}.",
+        "Die Preisdatei ist als Ganzes nicht lesbar; es wurde nichts übernommen.",
+    )

@@ -1,8 +1,9 @@
-"""How the amount of a charge came about, as people read it, out of what its row keeps: in the form of now, which leads
-to the price version and the rate, or in that of releases before, which says all of it in itself. Pure."""
+"""How the amount of a charge or of a correction of it came about, as people read it, out of what its row keeps: in the
+form of now, which leads to the price version and the rate, or in that of releases before, which says all of it in
+itself. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from rappen_contracts.usage.v1 import TOKEN_KINDS
-from services.billing.money import EXACT, in_chf
+from services.billing.money import EXACT, exact, exact_sum, in_chf
 from services.billing.pricing import OUT_OF_TIME, PriceVersion, Rate
 from services.billing.pricing.derivation import (
     BEGINNING,
@@ -24,7 +25,16 @@ from services.billing.pricing.derivation import (
 from services.billing.pricing.sheet import Selection
 from services.billing.pricing.usage import NOTHING, Line, Metered
 
-__all__ = ["Explained", "KeptCharge", "KeptUsage", "explain_charge", "explain_reading"]
+__all__ = [
+    "Corrected",
+    "Explained",
+    "KeptCharge",
+    "KeptUsage",
+    "explain_charge",
+    "explain_correction",
+    "explain_reading",
+    "explain_usage",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +53,9 @@ class KeptUsage:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """From usage to its exact price and the rounding of it. What a row does not say is None; `fault` is why it does not
-    lead to its price, where somebody has changed it or what it names."""
+    """From usage to its exact price and the rounding of it; of a correction, of how much more that is than the exact
+    price before. What a row does not say is None; `fault` is why it does not lead to its price, where somebody has
+    changed it or what it names."""
 
     usage: KeptUsage
     cost: Decimal | None = None
@@ -53,6 +64,7 @@ class Explained:
     stored_rate: Rate | None = None
     markup: str | None = None
     exact: Decimal | None = None
+    exact_before: Decimal | None = None
     carry_before: Decimal | None = None
     carry_after: Decimal | None = None
     lines: Sequence[Line] = ()
@@ -60,6 +72,13 @@ class Explained:
     version: PriceVersion | None = None
     selection: Selection | None = None
     fault: str | None = None
+
+    @property
+    def rounded(self) -> Decimal | None:
+        """What was rounded with the remainder before: the exact price, or its difference to the one before."""
+        if self.exact is None or self.exact_before is None:
+            return self.exact
+        return EXACT.subtract(self.exact, self.exact_before)
 
 
 class KeptCharge(NamedTuple):
@@ -70,6 +89,15 @@ class KeptCharge(NamedTuple):
     amount: int
     model: tuple[str | None, str | None]
     at: datetime | None
+
+
+class Corrected(NamedTuple):
+    """The exact prices (CHF) at which a charge stood before a correction of it, and from then on, as recorded; None
+    before it for the first one of a charge, which stood at its own."""
+
+    charge: KeptCharge
+    before: Decimal | None
+    after: Decimal
 
 
 class _Earlier(msgspec.Struct):
@@ -116,10 +144,39 @@ def explain_charge(charge: KeptCharge, tariff: KeptTariff) -> Explained:
     try:
         if isinstance(kept, _Earlier):
             return _explain_earlier(kept, charge, tariff)
-        return _explain(kept, charge, tariff)
+        return _explain(kept, charge, tariff, charged=in_chf(posted_price(kept, charge.amount)))
     except (ArithmeticError, ValueError) as error:
         usage = _usage_of(kept) if isinstance(kept, Derivation) else _usage_of_earlier(kept)
         return Explained(usage, fault=f"cannot be priced again: {error or type(error).__name__}")
+
+
+def explain_correction(correction: KeptCharge, corrected: Corrected, tariff: KeptTariff) -> Explained:
+    """The derivation of a correction, computed again: from the usage of its charge to the exact price by what it names,
+    and from the difference between that and the price before to the amount of the row."""
+    usage = KeptUsage()
+    try:
+        kept = read_derivation(correction.derivation)
+        usage = _usage_of(kept)
+        before = corrected.before
+        if before is None:
+            before = in_chf(posted_price(read_derivation(corrected.charge.derivation), corrected.charge.amount))
+        # The amount of an adjustment is how the account moves.
+        after = in_chf(exact_sum(exact(before), posted_price(kept, -correction.amount)))
+        explained = replace(_explain(kept, correction, tariff, charged=after), exact_before=before)
+    except (ArithmeticError, ValueError) as error:
+        return Explained(usage, fault=f"cannot be priced again: {error or type(error).__name__}")
+    if explained.fault is None and corrected.after != after:
+        return replace(explained, fault=f"was corrected to {after:f}, recorded is {corrected.after:f}")
+    return explained
+
+
+def explain_usage(text: str) -> Explained:
+    """The usage alone that a charge was for: for what takes the charge back, whose amount is that of the charge."""
+    try:
+        kept = _read(text)
+    except ValueError as error:
+        return Explained(KeptUsage(), fault=str(error))
+    return Explained(_usage_of(kept) if isinstance(kept, Derivation) else _usage_of_earlier(kept))
 
 
 def _read(text: str) -> Derivation | _Earlier:
@@ -131,11 +188,12 @@ def _read(text: str) -> Derivation | _Earlier:
         return read_derivation(text)
 
 
-def _explain(kept: Derivation, charge: KeptCharge, tariff: KeptTariff) -> Explained:
+def _explain(kept: Derivation, charge: KeptCharge, tariff: KeptTariff, *, charged: Decimal) -> Explained:
+    """What a row keeps, priced again, against the exact price that its amount says."""
     if charge.at is None:
         raise ValueError(OUT_OF_TIME)
     rated = recomputed(kept, model=charge.model, at=charge.at, tariff=tariff)
-    charged, price = in_chf(posted_price(kept, charge.amount)), rated.price
+    price = rated.price
     usage = kept_usage(kept, charge.model)
     version = selection = None
     if price is not None and isinstance(usage, Metered):
@@ -150,6 +208,7 @@ def _explain(kept: Derivation, charge: KeptCharge, tariff: KeptTariff) -> Explai
         rated.rate if rated.rate.id else None,
         kept.markup,
         rated.exact,
+        None,
         _number(kept.carry_before),
         _number(kept.carry_after),
         () if price is None else price.lines,
@@ -179,11 +238,11 @@ def _usage_of(kept: Derivation) -> KeptUsage:
 
 
 def _explain_earlier(kept: _Earlier, charge: KeptCharge, tariff: KeptTariff) -> Explained:
-    cost, rate, markup, exact = map(_number, (kept.cost, kept.rate, kept.markup, kept.exact))
+    cost, rate, markup, price_then = map(_number, (kept.cost, kept.rate, kept.markup, kept.exact))
     before, after = _number(kept.carry_before), _number(kept.carry_after)
     price = EXACT.multiply(EXACT.multiply(cost, rate), EXACT.add(100, markup)).scaleb(-2, EXACT)
-    posted = EXACT.subtract(EXACT.add(before, exact), after)
-    right = price == exact and posted.scaleb(6, EXACT) == charge.amount
+    posted = EXACT.subtract(EXACT.add(before, price_then), after)
+    right = price == price_then and posted.scaleb(6, EXACT) == charge.amount
     version = tariff.versions.get(kept.price or "")
     return Explained(
         _usage_of_earlier(kept),
@@ -192,7 +251,8 @@ def _explain_earlier(kept: _Earlier, charge: KeptCharge, tariff: KeptTariff) -> 
         rate,
         None,
         kept.markup,
-        exact,
+        price_then,
+        None,
         before,
         after,
         [(name, _number(count), unit, factor) for name, count, unit, factor in kept.lines],

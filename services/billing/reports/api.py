@@ -1,4 +1,5 @@
-"""GET /api/billing/balance, /balance/{mandateId}, /markup, /providers, /transactions, /transactions/{id}/explain."""
+"""GET /api/billing/balance, /balance/{mandateId}, /view/mandates/balances, /view/users/balances, /markup, /providers,
+/transactions/{id}/explain."""
 
 from decimal import Decimal
 from typing import Annotated, Any
@@ -9,14 +10,15 @@ from pydantic import WithJsonSchema
 from services.billing.checks.providers import list_providers, list_providers_of_member
 from services.billing.errors import MalformedParameter
 from services.billing.http import Context, require_mandate_member, router
-from services.billing.parameters import IdOf, IntegerOf, MandateId
+from services.billing.parameters import IdOf, MandateId
 from services.billing.pricing.dependencies import CurrentTariffs
+from services.billing.reports.balance_lists import list_mandate_balances, list_member_balances
 from services.billing.reports.balances import list_balances, show_balance, show_markup
-from services.billing.reports.bodies import Balance, Explanation, Markup, MovementRow
+from services.billing.reports.bodies import Balance, Explanation, MandateBalance, Markup, MemberBalance
 from services.billing.reports.explain_transaction import explain_transaction
-from services.billing.reports.transactions import Scope, list_transactions
+from services.billing.reports.scope import Scope
 from services.chassis.bodies import IDENTIFIER_SCHEMA
-from services.chassis.caller import Caller, CurrentCaller, require_person
+from services.chassis.caller import Caller, CurrentCaller, require_person, require_system_admin
 from services.chassis.operations import Access, operation
 
 __all__ = ["api"]
@@ -51,6 +53,38 @@ async def get_balances(context: Context, caller: CurrentCaller) -> list[dict[str
 )
 async def get_balance(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> dict[str, Any]:
     return await show_balance(context.database, caller, mandate_id, clock=context.clock)
+
+
+@api.get(
+    "/api/billing/view/mandates/balances",
+    dependencies=[Depends(require_system_admin)],
+    **operation(
+        "billing-view-mandates-balances",
+        "What each mandate has, with the settings that decide on it.",
+        access=Access.SYSTEM_ADMIN,
+        limit=30,
+        answer=list[MandateBalance],
+    ),
+)
+async def get_mandate_balances(context: Context) -> list[dict[str, Any]]:
+    seconds = context.settings.list_statement_s
+    return await list_mandate_balances(context.database, now=context.clock(), statement_s=seconds)
+
+
+@api.get(
+    "/api/billing/view/users/balances",
+    dependencies=[Depends(require_person)],
+    **operation(
+        "billing-view-users-balances",
+        "The members' accounts in the caller's scope: their own, and those of mandates that they administer.",
+        access=Access.PERSON,
+        limit=30,
+        answer=list[MemberBalance],
+    ),
+)
+async def get_member_balances(context: Context, caller: CurrentCaller) -> list[dict[str, Any]]:
+    seconds = context.settings.list_statement_s
+    return await list_member_balances(context.database, Scope.of(caller), now=context.clock(), statement_s=seconds)
 
 
 @api.get(
@@ -98,28 +132,6 @@ async def get_providers(
     if caller.system_admin and not mandates:
         return await list_providers(context.database, tariffs, context.settings)
     return await list_providers_of_member(context.database, tariffs, context.settings, mandates, user)
-
-
-@api.get(
-    "/api/billing/transactions",
-    dependencies=[Depends(require_person)],
-    **operation(
-        "billing-list-transactions",
-        "The transactions in the caller's scope, newest first.",
-        access=Access.PERSON,
-        limit=30,
-        context=True,
-        answer=list[MovementRow],
-        refuses=(422,),
-    ),
-)
-async def get_transactions(
-    context: Context,
-    caller: CurrentCaller,
-    limit: Annotated[int, Query(), IntegerOf("limit", least=1, most=500)] = 50,
-    offset: Annotated[int, Query(), IntegerOf("offset", least=0)] = 0,
-) -> list[dict[str, Any]]:
-    return await list_transactions(context.database, Scope.of(caller), limit=limit, offset=offset)
 
 
 @api.get(

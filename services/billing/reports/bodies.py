@@ -6,8 +6,20 @@ from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 from services.billing.ledger.domain import AccountType, BillingModel, ContraAccount, ReferenceType, TransactionType
 from services.chassis.bodies import Amount, AnswerBody, Currency, Time
+from services.chassis.lists.bodies import PageInfo
 
-__all__ = ["Account", "Balance", "Explanation", "Markup", "MovementRow"]
+__all__ = [
+    "Account",
+    "Balance",
+    "Explanation",
+    "MandateBalance",
+    "Markup",
+    "MemberBalance",
+    "MovementPage",
+    "MovementRow",
+    "MovementSlice",
+    "UserMovementRow",
+]
 
 # An exact decimal with all its digits, never with an exponent.
 DecimalText = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"})]
@@ -73,6 +85,54 @@ class MovementRow(AnswerBody):
     error_count: int | None
     input_tokens: int | None
     output_tokens: int | None
+
+
+class UserMovementRow(MovementRow):
+    """A row of the ledger and whose it is; without anybody userName is empty."""
+
+    user_id: str | None
+    user_name: str
+
+
+class MovementPage(AnswerBody):
+    """A page of rows. Without a page that was asked for, or without any mandate, `pagination` is null."""
+
+    items: list[UserMovementRow]
+    pagination: PageInfo | None
+
+
+class MovementSlice(AnswerBody):
+    """Rows behind a cursor; `nextCursor` is null at the end."""
+
+    items: list[UserMovementRow]
+    next_cursor: str | None
+
+
+class MandateBalance(AnswerBody):
+    """What a mandate has: its members' budgets or its pool, and the settings that decide on them."""
+
+    mandate_id: str
+    mandate_name: str
+    total_balance: Amount
+    user_count: int
+    warning_threshold_percent: Amount
+    billing_model: BillingModel
+    default_user_credit: Amount
+    block_on_zero_balance: bool
+
+
+class MemberBalance(AnswerBody):
+    """A member's account; where the pool pays, its balance is 0."""
+
+    account_id: str
+    mandate_id: str
+    mandate_name: str
+    user_id: str
+    user_name: str
+    balance: Amount
+    warning_threshold: Amount
+    is_warning: bool
+    enabled: bool
 
 
 class ExplainedCost(BaseModel):
@@ -215,17 +275,78 @@ class SettledHold(AnswerBody):
     settled_at: Time
 
 
+class ExplainedRefund(AnswerBody):
+    """A refund or lost dispute, by its id at the payment provider, and the whole of it."""
+
+    refund_id: str
+    amount: DecimalText
+    refunded_at: Time
+
+
+class ExplainedRecharge(AnswerBody):
+    """The automatic recharge that a payment was for."""
+
+    recharge_id: str
+    amount: DecimalText
+    requested_at: Time
+    settled_at: Time | None
+
+
 class ExplainedPayment(AnswerBody):
-    """The payment behind a credit: its reference at the payment provider, and the whole of it."""
+    """The payment behind a credit, or behind a refund: its reference at the payment provider, and the whole of what was
+    credited for it, null for a payment that has not arrived."""
 
     reference: str
+    amount: DecimalText | None
+    credited_at: Time | None
+    refund: ExplainedRefund | None
+    recharge: ExplainedRecharge | None
+
+
+class ExplainedStorage(AnswerBody):
+    """What the storage of a subscription's period costs: bytes of the peak above what is included, in GB of
+    1,000,000,000, times price times months. Without a limit nothing is above; `sharedBy` is how many accounts pay it in
+    equal parts, null where that was not recorded."""
+
+    subscription_id: str
+    period_start: Time
+    period_end: Time
+    peak_bytes: int
+    included_mb: int | None
+    charged_bytes: int
+    price_per_gb_month: DecimalText
+    months: DecimalText
+    exact_price: DecimalText
+    shared_by: int | None
+
+
+class CorrectedPrice(AnswerBody):
+    """Which of the corrections of its charge a row is, the exact prices of the charge before and after, and their
+    difference, which is rounded with the remainder."""
+
+    number: int
+    rerating_id: str
+    old_exact_price: DecimalText
+    new_exact_price: DecimalText
+    difference: DecimalText
+
+
+class ExplainedInvoiceLine(AnswerBody):
+    """The line of an invoice that asks for a charge with others of its kind: their exact cost, and its amount."""
+
+    invoice_id: str
+    number: str
+    position: int
+    kind: Literal["USAGE", "STORAGE", "CORRECTION"]
+    cost: DecimalText
     amount: DecimalText
-    credited_at: Time
 
 
 class Explanation(AnswerBody):
-    """What a transaction came from. Of what is no charge of usage, event and price are null. `fault` says why a charge
-    does not lead to its price, where its row or what it names was changed."""
+    """What a transaction came from. Of what has nothing to do with usage, event and price are null. A correction has
+    the event of its charge, and the price that it leads to by now; what takes a charge back has the event alone, and
+    a charge of storage the exact part of its period's price. `fault` says why a row does not lead to its amount, where
+    it or what it names was changed."""
 
     transaction: MovementRow
     event: ExplainedEvent | None
@@ -239,6 +360,8 @@ class Explanation(AnswerBody):
     exact_price: DecimalText | None
     carry_before: DecimalText | None
     carry_after: DecimalText | None
+    storage: ExplainedStorage | None
+    correction: CorrectedPrice | None
     amount: DecimalText
     rounding: Rounding | None
     grants: list[ChangedGrant]
@@ -247,4 +370,5 @@ class Explanation(AnswerBody):
     corrects: Correction | None
     hold: SettledHold | None
     payment: ExplainedPayment | None
+    invoice_line: ExplainedInvoiceLine | None
     fault: str | None

@@ -1,6 +1,8 @@
 """What one transaction came from: the event, its price, the rounding, and the rows that correct it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,13 +15,37 @@ from services.billing.ledger.domain import transaction_id, transaction_place
 from services.billing.ledger.spending import read_grants_text
 from services.billing.pricing import EARLIEST, LATEST
 from services.billing.pricing.derivation import KeptTariff
-from services.billing.pricing.explained import Explained, KeptCharge, explain_charge, explain_reading
+from services.billing.pricing.explained import (
+    Corrected,
+    Explained,
+    KeptCharge,
+    explain_charge,
+    explain_correction,
+    explain_reading,
+    explain_usage,
+)
 from services.billing.pricing.kept_tariff import StoredPrice, StoredRate, kept_tariff
 from services.billing.pricing.repository import readable_time
 from services.billing.reports.errors import TransactionUnknown
-from services.billing.reports.explanation import Related, explanation_json
-from services.billing.reports.transactions import Scope, find_transaction, place_of
-from services.billing.tables import grants, holds, payment_credits, prices, rates, transactions
+from services.billing.reports.explanation import Payment, Related, StandingPrice, explanation_json
+from services.billing.reports.scope import Scope
+from services.billing.reports.transactions import find_transaction, place_of
+from services.billing.storage.derivation import ExplainedStorage, explain_storage
+from services.billing.tables import (
+    dimensions,
+    grants,
+    holds,
+    invoice_lines,
+    invoices,
+    payment_credits,
+    payment_refunds,
+    postpay_spans,
+    price_corrections,
+    prices,
+    rates,
+    recharges,
+    transactions,
+)
 from services.chassis.database import Database
 from services.chassis.statements import one_of
 
@@ -37,35 +63,80 @@ async def explain_transaction(database: Database, scope: Scope, transaction: str
         row = await find_transaction(connection, scope, *place)
         if row is None:
             raise TransactionUnknown
-        explained = await _explained(connection, row)
+        corrects = await _corrected(connection, row)
+        standing = None if corrects is None else await _standing(connection, row, corrects)
         related = Related(
             corrections=await _corrections(connection, row["mandate_no"], transaction_id(*place)),
-            corrects=await _corrected(connection, row),
-            hold=None if explained is None else await _settled_hold(connection, row),
+            corrects=corrects,
+            hold=None if row["own"] else await _settled_hold(connection, row),
             payment=await _payment(connection, row),
             grants=await _changed_grants(connection, row),
+            invoice_line=await _invoice_line(connection, row),
+            standing=standing,
+            storage=_storage(row),
         )
+        explained = await _explained(connection, row, corrects, standing)
     return explanation_json(row, explained, related)
 
 
 async def _changed_grants(connection: AsyncConnection, row: sa.RowMapping) -> list[tuple[sa.RowMapping, int]]:
-    """The grants that a row gave, spent, gave back or let expire, with the change of each in micro-CHF."""
-    changes = dict(read_grants_text(row["grants"]))
+    """The grants that a row gave, spent, gave back or let expire, with the change of each in micro-CHF; twice where
+    what was given back covered a debt at once."""
+    changes = read_grants_text(row["grants"])
     if not changes:
         return []
-    of_mandate = sa.select(grants).where(grants.c.mandate_no == row["mandate_no"])
-    found = await connection.execute(of_mandate.where(one_of(grants.c.no, list(changes))).order_by(grants.c.no))
-    return [(grant, changes[grant["no"]]) for grant in found.mappings()]
+    named = one_of(grants.c.no, sorted({no for no, _ in changes}))
+    found = await connection.execute(sa.select(grants).where(grants.c.mandate_no == row["mandate_no"], named))
+    by_number = {grant["no"]: grant for grant in found.mappings()}
+    return [(by_number[no], change) for no, change in changes if no in by_number]
 
 
-async def _explained(connection: AsyncConnection, row: sa.RowMapping) -> Explained | None:
-    """The price of a charge of usage; None for every other row."""
-    if row["contra_account"] != "REVENUE" or row["own"]:
+async def _explained(
+    connection: AsyncConnection, row: sa.RowMapping, corrects: sa.RowMapping | None, standing: StandingPrice | None
+) -> Explained | None:
+    """The price of a charge of usage or of a correction of it, the usage alone of what takes one back; None for every
+    other row."""
+    if row["contra_account"] != "REVENUE" or (row["own"] and corrects is None):
         return None
-    text = row["derivation"] or ""
-    at = row["occurred_at"] if _in_years(row) else None
-    charge = KeptCharge(text, row["amount"], (row["provider"], row["model"]), at)
-    return explain_charge(charge, await _tariff_of(connection, charge))
+    names = row["provider"], row["model"]
+    kept = KeptCharge(row["derivation"] or "", row["amount"], names, _time(row))
+    if corrects is None:
+        return explain_charge(kept, await _tariff_of(connection, kept))
+    if not kept.derivation:
+        return explain_usage(corrects["derivation"] or "")
+    if standing is None:
+        return replace(explain_usage(kept.derivation), fault="is recorded as no correction of a price")
+    charge = KeptCharge(corrects["derivation"] or "", corrects["amount"], names, _time(corrects))
+    corrected = Corrected(charge, standing.before, standing.after)
+    return explain_correction(kept, corrected, await _tariff_of(connection, kept))
+
+
+def _storage(row: sa.RowMapping) -> ExplainedStorage | None:
+    """The terms of a charge of storage; None for every other row."""
+    of_storage = row["own"] and row["contra_account"] == "REVENUE" and row["transaction_type"] == "DEBIT"
+    return explain_storage(row["derivation"] or "", row["amount"]) if of_storage else None
+
+
+def _time(row: sa.RowMapping) -> datetime | None:
+    return row["occurred_at"] if _in_years(row) else None
+
+
+async def _standing(connection: AsyncConnection, row: sa.RowMapping, corrects: sa.RowMapping) -> StandingPrice | None:
+    """The number of a correction of its charge, and the exact prices before it and from then on; None for a row that
+    takes a charge back."""
+    columns = price_corrections.c
+    of_event = sa.and_(columns.mandate_no == corrects["mandate_no"], columns.event_id == corrects["event_id"])
+    read = sa.select(
+        columns.correction_id,
+        columns.number,
+        sa.func.lag(columns.price).over(order_by=columns.number).label("before"),
+        columns.price,
+        columns.rerating_id,
+    ).where(of_event)
+    found = read.subquery("numbered")
+    named = sa.select(found.c.number, found.c.before, found.c.price, found.c.rerating_id)
+    one = (await connection.execute(named.where(found.c.correction_id == row["event_id"]))).one_or_none()
+    return None if one is None else StandingPrice(*one)
 
 
 def _in_years(row: sa.RowMapping) -> bool:
@@ -132,11 +203,56 @@ async def _settled_hold(connection: AsyncConnection, row: sa.RowMapping) -> sa.R
     return (await connection.execute(read.order_by(columns.created_at).limit(1))).mappings().one_or_none()
 
 
-async def _payment(connection: AsyncConnection, row: sa.RowMapping) -> sa.RowMapping | None:
-    """The payment behind a credit, of which the row may be a part; None for every other row."""
+async def _invoice_line(connection: AsyncConnection, row: sa.RowMapping) -> sa.RowMapping | None:
+    """The line of the invoice that asks for a charge, or that corrects one; None where no invoice does yet. It is on
+    the first one that reaches the row and its day."""
+    if row["contra_account"] != "REVENUE" or row["moved_type"] != "MANDATE":
+        return None
+    span, issued, line, dimension = postpay_spans.c, invoices.c, invoice_lines.c, dimensions.c
+    of_postpay = sa.exists().where(
+        span.mandate_no == row["mandate_no"],
+        span.from_seq < row["seq"],
+        sa.or_(span.to_seq.is_(None), span.to_seq >= row["seq"]),
+    )
+    reached = sa.and_(
+        issued.mandate_no == row["mandate_no"], issued.up_to_seq >= row["seq"], issued.through_day >= row["period_day"]
+    )
+    first = sa.select(issued.id, issued.number).where(reached, of_postpay)
+    invoice = first.order_by(issued.up_to_seq, issued.through_day).limit(1).subquery("invoice")
+    names = ("provider", "model", "feature_code", "feature_instance_id")
+    same = sa.and_(*(line[name].is_not_distinct_from(dimension[name]) for name in names))
+    kinds = {"STORAGE": ("STORAGE",), "WORKFLOW": ("USAGE",)}.get(row["reference_type"], ())
+    if row["transaction_type"] == "ADJUSTMENT":
+        kinds = ("CORRECTION", *kinds)
+    month = sa.func.date_trunc("month", sa.cast(line.first_day, sa.DateTime))
+    of_month = month == sa.func.date_trunc("month", sa.literal(row["period_day"], sa.DateTime))
+    of_row = sa.and_(dimension.mandate_no == row["mandate_no"], dimension.no == row["dimension_no"])
+    joined = invoice.join(invoice_lines, line.invoice_id == invoice.c.id).join(dimensions, sa.and_(of_row, same))
+    read = sa.select(invoice.c.id, invoice.c.number, line.position, line.kind, line.amount, line.cost)
+    found = read.select_from(joined).where(line.kind.in_(kinds), of_month).order_by(line.kind).limit(1)
+    return (await connection.execute(found)).mappings().one_or_none()
+
+
+async def _payment(connection: AsyncConnection, row: sa.RowMapping) -> Payment | None:
+    """The payment behind a credit, or behind what takes one back, of which the row may be a part; None for every other
+    row. A refund may come before its payment, and be of one that never comes."""
     if row["contra_account"] != "PAYMENT_PROVIDER" or row["reference_id"] is None:
         return None
-    columns = payment_credits.c
-    read = sa.select(payment_credits).where(columns.mandate_no == row["mandate_no"])
-    found = read.where(columns.reference == row["reference_id"]).order_by(columns.credited_at).limit(1)
-    return (await connection.execute(found)).mappings().one_or_none()
+    mandate_no, reference, refund = row["mandate_no"], row["reference_id"], None
+    if row["transaction_type"] == "ADJUSTMENT":
+        refund = await _first(connection, payment_refunds, mandate_no, "refund_id", reference)
+        if refund is None:
+            return None
+        reference = refund["reference"]
+    credit = await _first(connection, payment_credits, mandate_no, "reference", reference)
+    recharge = await _first(connection, recharges, mandate_no, "cause", reference)
+    return Payment(reference, credit, refund, recharge)
+
+
+async def _first(
+    connection: AsyncConnection, table: sa.Table, mandate_no: int, column: str, value: str
+) -> sa.RowMapping | None:
+    """A row of a mandate that has the value in a column, always the same one where there are several."""
+    read = sa.select(table).where(table.c.mandate_no == mandate_no, table.c[column] == value)
+    ordered = read.order_by(*table.primary_key.columns).limit(1)
+    return (await connection.execute(ordered)).mappings().one_or_none()

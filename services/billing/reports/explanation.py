@@ -2,8 +2,10 @@
 what the event said keeps the event's own names."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from decimal import Decimal
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -14,44 +16,75 @@ from services.billing.pricing.explained import Explained
 from services.billing.pricing.sheet import Selection
 from services.billing.pricing.usage import Line
 from services.billing.reports.transactions import transaction_json
+from services.billing.storage.derivation import ExplainedStorage, StorageTerms
 
-__all__ = ["Related", "explanation_json"]
+__all__ = ["Payment", "Related", "StandingPrice", "explanation_json"]
+
+
+class StandingPrice(NamedTuple):
+    """Which of its charge's corrections a row is, the exact prices (CHF) before it, None for the first one, and from
+    then on, and the re-rating that made it."""
+
+    number: int
+    before: Decimal | None
+    after: Decimal
+    rerating_id: UUID
+
+
+class Payment(NamedTuple):
+    """A payment by its reference at the payment provider: what was credited for it, None where that did not arrive,
+    what the row took back, and the recharge that it paid."""
+
+    reference: str
+    credit: sa.RowMapping | None
+    refund: sa.RowMapping | None
+    recharge: sa.RowMapping | None
 
 
 class Related(NamedTuple):
     """What stands beside a row: rows that correct it and the one that it corrects, the hold that it settled, the
-    payment that it is from, and the grants that it changed, each by how many micro-CHF."""
+    payment that it is from, the grants that it changed, each by how many micro-CHF, the line of the invoice that asks
+    for it, which correction it is, and the terms of a charge of storage."""
 
     corrections: Sequence[sa.RowMapping]
     corrects: sa.RowMapping | None
     hold: sa.RowMapping | None
-    payment: sa.RowMapping | None
+    payment: Payment | None
     grants: Sequence[tuple[sa.RowMapping, int]]
+    invoice_line: sa.RowMapping | None
+    standing: StandingPrice | None = None
+    storage: ExplainedStorage | None = None
 
 
 def explanation_json(row: sa.RowMapping, explained: Explained | None, related: Related) -> dict[str, Any]:
-    """A row with all that explains it; `explained` is None for what is no charge of usage."""
-    amount = _amount(row["amount"])
+    """A row with all that explains it; `explained` is None for what is neither a charge of usage nor corrects one."""
+    amount, storage, corrects = _amount(row["amount"]), related.storage, related.corrects
+    # What corrects a charge is about the event of the charge.
+    event_id = row["event_id"] if corrects is None else corrects["event_id"]
     return {
         "transaction": transaction_json(row),
-        "event": None if explained is None else _event_json(row, explained),
+        "event": None if explained is None else _event_json(row, event_id, explained),
         **_price_json(explained),
+        **({} if storage is None else _part_json(storage)),
+        "storage": None if storage is None or storage.terms is None else _storage_json(row, storage, storage.terms),
+        "correction": _correction_of_price_json(explained, related.standing),
         "amount": amount,
-        "rounding": None if explained is None else _rounding_json(explained, amount),
+        "rounding": _rounding_json(row, storage or explained),
         "grants": [_grant_json(grant, change) for grant, change in related.grants],
         "postings": [_posting_json(row)],
         "corrections": [_correction_json(each) for each in related.corrections],
         "corrects": None if related.corrects is None else _correction_json(related.corrects),
         "hold": None if related.hold is None else _hold_json(related.hold),
         "payment": None if related.payment is None else _payment_json(related.payment),
-        "fault": None if explained is None else explained.fault,
+        "invoiceLine": None if related.invoice_line is None else _invoice_line_json(related.invoice_line),
+        "fault": storage.fault if storage is not None else None if explained is None else explained.fault,
     }
 
 
-def _event_json(row: sa.RowMapping, explained: Explained) -> dict[str, Any]:
+def _event_json(row: sa.RowMapping, event_id: UUID, explained: Explained) -> dict[str, Any]:
     usage = explained.usage
     return {
-        "id": str(row["event_id"]),
+        "id": str(event_id),
         "time": row["occurred_at"],
         "kind": "storage" if row["reference_type"] == "STORAGE" else "ai",
         "user_id": row["member_id"],
@@ -135,12 +168,53 @@ def _rate_json(rate: Rate) -> dict[str, Any]:
     return {"id": rate.id, "currency": rate.currency, "rate": plain(rate.rate), "validFrom": rate.valid_from}
 
 
-def _rounding_json(explained: Explained, amount: str) -> dict[str, Any] | None:
-    """Exact price and remainder before are amount and remainder after: rounded once, half to even."""
-    if explained.exact is None or explained.carry_before is None or explained.carry_after is None:
+def _part_json(storage: ExplainedStorage) -> dict[str, Any]:
+    """What a row charges of the price of a period's storage, and the remainders."""
+    return {
+        "exactPrice": None if storage.exact is None else _decimal(storage.exact),
+        "carryBefore": None if storage.carry_before is None else _decimal(storage.carry_before),
+        "carryAfter": None if storage.carry_after is None else _decimal(storage.carry_after),
+    }
+
+
+def _storage_json(row: sa.RowMapping, storage: ExplainedStorage, terms: StorageTerms) -> dict[str, Any]:
+    """The period as a whole: bytes above what is included, in GB, times price times months."""
+    return {
+        "subscriptionId": row["reference_id"],
+        "periodStart": terms.period_start.astimezone(UTC),
+        "periodEnd": terms.period_end.astimezone(UTC),
+        "peakBytes": terms.peak_bytes,
+        "includedMb": terms.included_mb,
+        "chargedBytes": storage.charged_bytes,
+        "pricePerGbMonth": terms.price_per_gb_month,
+        "months": terms.months,
+        "exactPrice": _decimal(Decimal(terms.exact)),
+        "sharedBy": terms.shared_by,
+    }
+
+
+def _correction_of_price_json(explained: Explained | None, standing: StandingPrice | None) -> dict[str, Any] | None:
+    """The exact prices of a charge before and after, whose difference is what was posted."""
+    if standing is None or explained is None or explained.exact_before is None or explained.rounded is None:
         return None
-    unrounded = EXACT.add(explained.exact, explained.carry_before)
-    return {"mode": "half-even", "places": MICRO_PLACES, "unrounded": _decimal(unrounded), "rounded": amount}
+    return {
+        "number": standing.number,
+        "reratingId": str(standing.rerating_id),
+        "oldExactPrice": _decimal(explained.exact_before),
+        "newExactPrice": _decimal(standing.after),
+        "difference": _decimal(explained.rounded),
+    }
+
+
+def _rounding_json(row: sa.RowMapping, of: Explained | ExplainedStorage | None) -> dict[str, Any] | None:
+    """What is charged exactly and the remainder before are amount and remainder after: rounded once, half to even. A
+    correction charges the difference of two prices, and moves its account by the opposite."""
+    charged = of.rounded if isinstance(of, Explained) else None if of is None else of.exact
+    if of is None or charged is None or of.carry_before is None or of.carry_after is None:
+        return None
+    rounded = -row["amount"] if row["transaction_type"] == "ADJUSTMENT" else row["amount"]
+    unrounded = _decimal(EXACT.add(charged, of.carry_before))
+    return {"mode": "half-even", "places": MICRO_PLACES, "unrounded": unrounded, "rounded": _amount(rounded)}
 
 
 def _posting_json(row: sa.RowMapping) -> dict[str, Any]:
@@ -187,11 +261,38 @@ def _hold_json(hold: sa.RowMapping) -> dict[str, Any]:
     }
 
 
-def _payment_json(payment: sa.RowMapping) -> dict[str, Any]:
+def _payment_json(payment: Payment) -> dict[str, Any]:
+    credit, refund, recharge = payment.credit, payment.refund, payment.recharge
     return {
-        "reference": payment["reference"],
-        "amount": _amount(payment["amount"]),
-        "creditedAt": payment["credited_at"],
+        "reference": payment.reference,
+        "amount": None if credit is None else _amount(credit["amount"]),
+        "creditedAt": None if credit is None else credit["credited_at"],
+        "refund": None
+        if refund is None
+        else {
+            "refundId": refund["refund_id"],
+            "amount": _amount(refund["amount"]),
+            "refundedAt": refund["refunded_at"],
+        },
+        "recharge": None
+        if recharge is None
+        else {
+            "rechargeId": str(recharge["id"]),
+            "amount": _amount(recharge["amount"]),
+            "requestedAt": recharge["requested_at"],
+            "settledAt": recharge["settled_at"],
+        },
+    }
+
+
+def _invoice_line_json(line: sa.RowMapping) -> dict[str, Any]:
+    return {
+        "invoiceId": str(line["id"]),
+        "number": line["number"],
+        "position": line["position"],
+        "kind": line["kind"],
+        "cost": _amount(line["cost"]),
+        "amount": _amount(line["amount"]),
     }
 
 

@@ -1,6 +1,5 @@
-"""Reads of the ledger within a caller's scope."""
+"""Single rows of the ledger within a caller's scope, and how every answer shows one."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,88 +11,18 @@ from services.billing.ledger.domain import transaction_id, transaction_place
 from services.billing.mandates.queries import display_name
 from services.billing.money import from_micro
 from services.billing.reports.errors import TransactionUnknown
-from services.billing.tables import accounts, dimensions, directory_mandates, mandates, transactions
-from services.chassis.caller import Caller
-from services.chassis.database import Database
-from services.chassis.statements import one_of
+from services.billing.reports.movement_values import USER_ID, movement_rows
+from services.billing.reports.scope import Scope
+from services.billing.tables import accounts, dimensions, mandates, transactions
 
-__all__ = ["Scope", "find_transaction", "list_transactions", "place_of", "read_transaction", "transaction_json"]
-
-
-def _account_of(account: sa.FromClause, number: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    return sa.and_(account.c.mandate_no == transactions.c.mandate_no, account.c.no == number)
-
-
-_member, _moved = accounts.alias("member"), accounts.alias("moved")
-# The rows of one mandate.
-_ROWS = (
-    sa.select(
-        transactions,
-        _member.c.user_id.label("member_id"),
-        _moved.c.type.label("moved_type"),
-        _moved.c.user_id.label("moved_user_id"),
-        dimensions.c.provider,
-        dimensions.c.model,
-        dimensions.c.feature_code,
-        dimensions.c.feature_instance_id,
-    )
-    .select_from(
-        transactions.join(_member, _account_of(_member, transactions.c.member_account_no))
-        .join(_moved, _account_of(_moved, transactions.c.posted_account_no))
-        .outerjoin(
-            dimensions,
-            sa.and_(
-                dimensions.c.mandate_no == transactions.c.mandate_no, dimensions.c.no == transactions.c.dimension_no
-            ),
-        )
-    )
-    .where(transactions.c.mandate_no == mandates.c.no)
-    .correlate(mandates)
-)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scope:
-    """What a caller may see of the ledger: which mandates, and which of their rows, as conditions."""
-
-    mandates: sa.ColumnElement[bool]
-    rows: sa.ColumnElement[bool]
-
-    @classmethod
-    def of(cls, caller: Caller) -> "Scope":
-        """Everything for a system administrator; else administered mandates, own rows, and administered instances,
-        whose administrators need not be members of the instances' mandates."""
-        only, mandate = caller.context_mandate, mandates.c.id
-        if caller.system_admin:
-            return cls(sa.true() if only is None else mandate == only, sa.true())
-        visible = caller.mandates.keys() | caller.instance_mandates
-        shown = [each for each in visible if only is None or each == only]
-        administered = [each for each in shown if caller.mandates.get(each, False)]
-        spender = sa.func.coalesce(transactions.c.created_by_user_id, _member.c.user_id)
-        rows = sa.or_(
-            one_of(mandate, sorted(administered)),
-            one_of(dimensions.c.feature_instance_id, sorted(caller.instances)),
-            sa.and_(one_of(mandate, sorted(caller.mandates)), spender == caller.user_id),
-        )
-        return cls(one_of(mandate, sorted(shown)), rows)
-
-
-async def list_transactions(database: Database, scope: Scope, *, limit: int, offset: int) -> list[dict[str, Any]]:
-    """A page of the scope's rows, the newest first."""
-    # Each mandate gives its newest by its own index before they are merged, so that a list costs the same whatever the
-    # size of the ledger.
-    newest = _ROWS.where(scope.rows).order_by(*_newest_first(transactions.c)).limit(limit + offset).lateral("newest")
-    page = _named(newest).where(scope.mandates).order_by(*_newest_first(newest.c)).limit(limit).offset(offset)
-    async with database.reading() as connection:
-        return [transaction_json(row) for row in (await connection.execute(page)).mappings()]
+__all__ = ["find_transaction", "place_of", "read_transaction", "transaction_json", "user_transaction_json"]
 
 
 async def read_transaction(
     connection: AsyncConnection, mandate_no: int, posted_account_no: int, seq: int
 ) -> dict[str, Any]:
     """One row, by its number in its account's chain."""
-    in_chain = sa.and_(transactions.c.posted_account_no == posted_account_no, transactions.c.seq == seq)
-    read = _named(_ROWS.where(in_chain).lateral("one")).where(mandates.c.no == mandate_no)
+    read = movement_rows(sa.true()).where(_in_chain(mandate_no, posted_account_no, seq))
     return transaction_json((await connection.execute(read)).mappings().one())
 
 
@@ -113,22 +42,24 @@ async def find_transaction(
     connection: AsyncConnection, scope: Scope, posted_account_no: int, seq: int
 ) -> sa.RowMapping | None:
     """One row of the scope, by its number in its account's chain; None where the scope has no such row."""
-    in_chain = sa.and_(transactions.c.posted_account_no == posted_account_no, transactions.c.seq == seq)
-    of_account = sa.select(accounts.c.mandate_no).where(accounts.c.no == posted_account_no).scalar_subquery()
-    read = _named(_ROWS.where(in_chain, scope.rows).lateral("one")).where(scope.mandates, mandates.c.no == of_account)
+    number = sa.select(accounts.c.mandate_no).where(accounts.c.no == posted_account_no).scalar_subquery()
+    shown = scope.shows_row(mandates.c.id, USER_ID, dimensions.c.feature_instance_id)
+    read = movement_rows(scope.shows_balance(mandates.c.id, USER_ID)).where(
+        _in_chain(number, posted_account_no, seq), scope.shows_mandate(mandates.c.id), shown
+    )
     found: sa.RowMapping | None = (await connection.execute(read)).mappings().one_or_none()
     return found
 
 
-def _named(rows: sa.FromClause) -> sa.Select[Any]:
-    """Rows of each mandate with its id and what it is called."""
-    named = mandates.join(rows, sa.true()).outerjoin(directory_mandates, directory_mandates.c.id == mandates.c.id)
-    of_mandate = (mandates.c.id.label("mandate_id"), directory_mandates.c.label, directory_mandates.c.name)
-    return sa.select(rows, *of_mandate).select_from(named)
+def _in_chain(mandate_no: Any, posted_account_no: int, seq: int) -> sa.ColumnElement[bool]:
+    row = transactions.c
+    return sa.and_(row.mandate_no == mandate_no, row.posted_account_no == posted_account_no, row.seq == seq)
 
 
-def _newest_first(columns: sa.ColumnCollection[str, sa.ColumnElement[Any]]) -> list[sa.ColumnElement[Any]]:
-    return [columns["occurred_at"].desc(), columns["posted_account_no"], columns["seq"].desc()]
+def user_transaction_json(row: sa.RowMapping) -> dict[str, Any]:
+    """A transaction with whose it is; without anybody, the name is empty."""
+    user_id = row["created_by_user_id"] or row["member_id"]
+    return {**transaction_json(row), "userId": user_id, "userName": row["user_name"] or user_id or ""}
 
 
 def transaction_json(row: sa.RowMapping) -> dict[str, Any]:
@@ -151,8 +82,7 @@ def transaction_json(row: sa.RowMapping) -> dict[str, Any]:
         "mandateId": row["mandate_id"],
         "mandateName": display_name(row["label"], row["name"], row["mandate_id"]),
         "referenceId": row["reference_id"] or (str(row["event_id"]) if usage else None),
-        # Usage of an UNLIMITED mandate moves nobody's balance.
-        "balanceAfter": None if row["moved_type"] == "INTERNAL" else from_micro(row["balance_after"]),
+        "balanceAfter": from_micro(row["balance_after"]) if _has_balance(row) else None,
         "processingTime": _seconds(row["processing_time_ms"]),
         "bytesSent": row["bytes_sent"],
         "bytesReceived": row["bytes_received"],
@@ -163,9 +93,15 @@ def transaction_json(row: sa.RowMapping) -> dict[str, Any]:
     }
 
 
+def _has_balance(row: sa.RowMapping) -> bool:
+    """Usage of an UNLIMITED mandate moves nobody's balance; others are not everybody's to see."""
+    return row["moved_type"] != "INTERNAL" and bool(row["balance_shown"])
+
+
 def _description(row: sa.RowMapping) -> str:
     if row["reference_type"] == "STORAGE":
-        return f"Storage: {row['feature_code'] or row['feature_instance_id']}"
+        feature = row["feature_code"] or row["feature_instance_id"]
+        return f"Storage: {feature}" if feature else "Storage"
     return f"AI Usage: {row['provider']}" if row["provider"] else row["transaction_type"].capitalize()
 
 

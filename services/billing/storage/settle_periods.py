@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import uuid5
 
-import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.subscription.v1 import SubscriptionChanged
@@ -14,7 +13,8 @@ from services.billing.ledger.domain import LEDGER_NAMESPACE, AccountType, Postin
 from services.billing.ledger.keys import AccountKey, DimensionKey, ensure_accounts, ensure_dimensions
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.repository import LockedMandate
-from services.billing.money import EXACT, Exact, exact, plain, remainder_text
+from services.billing.money import EXACT, Exact, exact, plain
+from services.billing.storage.derivation import StorageTerms, storage_derivation
 from services.billing.storage.domain import bytes_above, gigabytes, months_of, share_price, storage_price
 from services.billing.storage.repository import (
     OpenPeriod,
@@ -31,28 +31,38 @@ _TICK = timedelta(microseconds=1)
 
 
 async def settle_storage_periods(
-    connection: AsyncConnection, mandate: LockedMandate, changed: SubscriptionChanged, *, now: datetime
+    connection: AsyncConnection,
+    mandate: LockedMandate,
+    changed: SubscriptionChanged,
+    *,
+    ended_at: datetime | None,
+    now: datetime,
 ) -> None:
     """Follows a change of a subscription, in the caller's transaction, which has locked the mandate.
 
-    Where a period has begun and is paid for, those before are closed and charged, and it is opened; where the
-    subscription has ended, all are closed and charged. Each is so once, however often that is said: its identity is the
-    subscription and its start. The caller looks which balances are low, once the new period's budget is there.
+    Where a period has begun and is paid for, it is opened, and those before are closed and charged; where the
+    subscription has ended, as it is known by now whatever this change says, all are closed and charged, also one that
+    is told only then. Each is so once, however often that is said: its identity is the subscription and its start. The
+    caller looks which balances are low, once the new period's budget is there.
     """
     period = _period(changed)
     if period is not None:
         await update_period(connection, mandate.no, period)
-    ended = changed.to_state == "EXPIRED"
-    if not (ended or (changed.budget_due and period is not None)):
+    paid = changed.budget_due and period is not None
+    if period is not None and paid:
+        await open_period(connection, mandate.no, period, now=now)
+    if not (paid or changed.to_state == "EXPIRED"):
         return
     for each in await open_periods(connection, mandate.no, changed.subscription_id):
-        if ended:
-            await _close(connection, mandate, each, each.period_end or changed.period_end or now, now)
+        if ended_at is not None:
+            await _close(connection, mandate, each, _end(each, ended_at), now)
         elif period is not None and each.period_start < period.period_start:
-            end = min(each.period_end or period.period_start, period.period_start)
-            await _close(connection, mandate, each, end, now)
-    if period is not None and not ended:
-        await open_period(connection, mandate.no, period, now=now)
+            await _close(connection, mandate, each, _end(each, period.period_start), now)
+
+
+def _end(period: OpenPeriod, at: datetime) -> datetime:
+    """When a period ends that is over at a time at the latest; one that never began has no length."""
+    return max(period.period_start, min(period.period_end or at, at))
 
 
 def _period(changed: SubscriptionChanged) -> OpenPeriod | None:
@@ -83,12 +93,13 @@ async def _close(
 
 @dataclass(frozen=True, slots=True)
 class _ClosedPeriod:
-    """What a period is charged by; the rows of the charge keep it."""
+    """What a period is charged by; the rows of the charge keep it, with how many accounts pay."""
 
     period: OpenPeriod
     end: datetime
     peak: int
     months: Decimal
+    shared_by: int = 1
 
     @property
     def price(self) -> Decimal:
@@ -107,18 +118,18 @@ class _ClosedPeriod:
         return None, None, None, None, None, None
 
     def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
-        """The derivation, as JSON, which begins as that of every charge."""
-        before, after = remainder_text(remainder_before), remainder_text(remainder_after)
-        terms = {
-            "period_start": self.period.period_start.isoformat(),
-            "period_end": self.end.isoformat(),
-            "months": plain(self.months),
-            "peak_bytes": self.peak,
-            "included_mb": self.period.included_mb,
-            "price_per_gb_month": plain(self.period.price_per_gb_month or 0),
-            "exact": plain(self.price),
-        }
-        return orjson.dumps({"carry_before": before, "carry_after": after, "storage": terms})
+        """The derivation, as JSON."""
+        terms = StorageTerms(
+            self.period.period_start,
+            self.end,
+            plain(self.months),
+            self.peak,
+            self.period.included_mb,
+            plain(self.period.price_per_gb_month or 0),
+            plain(self.price),
+            self.shared_by,
+        )
+        return storage_derivation(terms, remainder_before, remainder_after)
 
 
 async def _post(connection: AsyncConnection, mandate: LockedMandate, closed: _ClosedPeriod, now: datetime) -> None:
@@ -142,6 +153,7 @@ async def _post(connection: AsyncConnection, mandate: LockedMandate, closed: _Cl
         occurred_at=closed.end - _TICK,
         description=closed.description,
     )
+    usage = replace(closed, shared_by=len(accounts))
     parts = zip(accounts, share_price(closed.price, len(accounts)), strict=True)
     postings = [
         replace(
@@ -151,7 +163,7 @@ async def _post(connection: AsyncConnection, mandate: LockedMandate, closed: _Cl
             posted_account_no=no,
             amount=None,
             price=exact(part),
-            usage=closed,
+            usage=usage,
             dimension_no=dimension_no,
         )
         for no, part in parts

@@ -4,7 +4,16 @@ import sqlalchemy as sa
 
 from services.billing.tables.base import Id, Time, metadata
 
-__all__ = ["closed_days", "dimensions", "limit_costs", "limits", "rollups", "sealed_days", "transactions"]
+__all__ = [
+    "closed_days",
+    "dimensions",
+    "limit_costs",
+    "limits",
+    "rollup_sums",
+    "rollups",
+    "sealed_days",
+    "transactions",
+]
 
 # The ledger, in micro-CHF. A row moves `amount` between the account `posted_account_no` and the mandate's account of
 # the type `contra_account`; `member_account_no` is the member it is about, or the posted account. A row is never
@@ -44,7 +53,15 @@ transactions = sa.Table(
     sa.Column("grants", sa.Text),
     sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
     sa.UniqueConstraint("mandate_no", "posted_account_no", "seq"),
-    sa.Index("ix_transactions_mandate_no_occurred_at", "mandate_no", "occurred_at"),
+    # Lists filter by member and dimension without reading the rows.
+    sa.Index("ix_transactions_in_time", "mandate_no", "occurred_at", "member_account_no", "dimension_no"),
+    sa.Index(
+        "ix_transactions_creators",
+        "mandate_no",
+        "created_by_user_id",
+        "occurred_at",
+        postgresql_where=sa.text("created_by_user_id IS NOT NULL"),
+    ),
     sa.Index("ix_transactions_recorded_at", "recorded_at", postgresql_using="brin"),
     # What takes charges back, by the charge.
     sa.Index(
@@ -89,6 +106,22 @@ rollups = sa.Table(
     sa.Column("cost", sa.BigInteger, nullable=False),
     sa.Column("count", sa.BigInteger, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "member_account_no", "day", "dimension_no"),
+    postgresql_with={"fillfactor": "70"},
+)
+
+# Sums of the rollups over members, by day and by calendar month, of the days up to `mandates.summed_until`, in step
+# with them (`ledger/rollup_sums.py`). A sum of all members may be more than 64 bits hold.
+rollup_sums = sa.Table(
+    "rollup_sums",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("period", sa.Text, nullable=False),
+    sa.Column("first_day", sa.Date, nullable=False),
+    sa.Column("dimension_no", sa.Integer, nullable=False),
+    sa.Column("cost", sa.Numeric, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "period", "first_day", "dimension_no"),
+    sa.CheckConstraint("period IN ('day', 'month')", name="period"),
     postgresql_with={"fillfactor": "70"},
 )
 

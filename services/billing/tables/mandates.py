@@ -48,9 +48,13 @@ mandates = sa.Table(
     sa.Column("pricing_version", sa.BigInteger, nullable=False, server_default="0"),
     # The first day whose costs are kept for its limits (`limit_costs`); null where it has none.
     sa.Column("limits_since", sa.Date),
+    # The last day whose rollups are summed (`rollup_sums`), because it has many; null where none are.
+    sa.Column("summed_until", sa.Date),
     sa.Column("created_at", Time, nullable=False, server_default=NOW),
     # So that a charge of mandates without limits looks for those with them in an index that is empty.
     sa.Index("ix_mandates_limits_since", "no", postgresql_where=sa.text("limits_since IS NOT NULL")),
+    # As above, for the sums of rollups.
+    sa.Index("ix_mandates_summed_until", "no", postgresql_where=sa.text("summed_until IS NOT NULL")),
     sa.Index("ix_mandates_auto_recharge", "no", postgresql_where=sa.text("auto_recharge_enabled")),
 )
 
@@ -67,6 +71,8 @@ mandate_subscriptions = sa.Table(
     sa.Column("plan_key", sa.Text, nullable=False),
     sa.Column("markup_percent", sa.Numeric),
     sa.Column("changed_at", Time, nullable=False),
+    # When it ended; null while it has not, or where it did in a release before.
+    sa.Column("ended_at", Time),
     sa.PrimaryKeyConstraint("mandate_no", "subscription_id"),
 )
 

@@ -8,6 +8,7 @@ from services.billing.tables.base import Id, Time, metadata
 __all__ = [
     "cancellations",
     "price_corrections",
+    "publisher_silences",
     "rerated_mandates",
     "reratings",
     "storage_periods",
@@ -40,6 +41,15 @@ unposted_events = sa.Table(
         "ix_unposted_events_parked",
         "price_revision",
         postgresql_where=sa.text("reason NOT IN ('FREE', 'CANCELLED', 'CANCELLATION')"),
+    ),
+    # Reports of storage, by their instances.
+    sa.Index(
+        "ix_unposted_events_reports",
+        "mandate_no",
+        "detail",
+        "occurred_at",
+        "event_id",
+        postgresql_where=sa.text("reason = 'FREE' AND detail <> ''"),
     ),
 )
 
@@ -110,7 +120,8 @@ price_corrections = sa.Table(
 )
 
 # What feature instances reported to have in use: so many bytes from a time on, until their next report. The events are
-# claimed in `unposted_events`.
+# claimed in `unposted_events`, whose `detail` is the instance. A report that says what the one before it said has no
+# row here.
 storage_reports = sa.Table(
     "storage_reports",
     metadata,
@@ -154,4 +165,16 @@ storage_periods = sa.Table(
         " AND (closed_at IS NULL OR period_end IS NOT NULL)",
         name="closed",
     ),
+)
+
+# The last time that the usage of a mandate was noticed to have stopped: how many such times there have been, the last
+# usage before it, and whether usage has come since.
+publisher_silences = sa.Table(
+    "publisher_silences",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("silence", sa.BigInteger, nullable=False),
+    sa.Column("last_usage_at", Time, nullable=False),
+    sa.Column("noticed_at", Time, nullable=False),
+    sa.Column("over", sa.Boolean, nullable=False),
 )

@@ -1,14 +1,14 @@
 """Queries, bodies and answers of the directory beside its entries."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from rappen_contracts.types import Identifier
-from services.chassis.operations import reference
+from services.chassis.lists.bodies import PageInfo
+from services.chassis.lists.pagination import PaginationText
 from services.gateway.directory.domain.entries import Wire
-from services.gateway.directory.domain.pagination import Operator, Pagination
 
 __all__ = [
     "Imported",
@@ -18,19 +18,13 @@ __all__ = [
     "ListQuery",
     "Lookup",
     "LookupAnswer",
+    "Member",
     "PageAnswer",
     "ProvidersReset",
     "SliceAnswer",
 ]
 
 LOOKUP_IDS_MAX = 1000
-# What a filter of a list compares with.
-FilterValue = str | bool | None
-# JSON in the query; its own reader names every fault.
-_Pagination = Annotated[
-    str,
-    WithJsonSchema({"type": "string", "contentMediaType": "application/json", "contentSchema": reference(Pagination)}),
-]
 
 
 class _Query(Wire):
@@ -45,7 +39,7 @@ class ListQuery(_Query):
     user_id: Identifier | None = None
     cursor: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 50
-    pagination: _Pagination | None = None
+    pagination: PaginationText | None = None
 
 
 class InvitationQuery(_Query):
@@ -85,31 +79,6 @@ class InvitationSlice(SliceAnswer):
     items: list[InvitationAnswer]
 
 
-class SortRule(Wire):
-    """One column to sort by."""
-
-    field: str
-    direction: Literal["asc", "desc"] = "asc"
-
-
-class FilterRule(Wire):
-    """A condition on a column, as it was read."""
-
-    operator: Operator
-    value: FilterValue | list[FilterValue] = None
-
-
-class PageInfo(Wire):
-    """Which page an answer holds."""
-
-    current_page: int
-    page_size: int
-    total_items: int
-    total_pages: int
-    sort: list[SortRule]
-    filters: dict[str, FilterRule | FilterValue | list[FilterValue]]
-
-
 class PageAnswer(Wire):
     """A page of a list."""
 
@@ -134,6 +103,17 @@ class LookupAnswer(Wire):
     """The users that exist and may be seen."""
 
     items: list[NamedUser]
+
+
+class Member(Wire):
+    """A member of a mandate, by name; a text that nobody knows is empty."""
+
+    id: str
+    username: str
+    email: str
+    first_name: str
+    last_name: str
+    display_name: str
 
 
 class Imported(Wire):

@@ -8,7 +8,6 @@ __all__ = [
     "AmbiguousEntry",
     "InstanceElsewhere",
     "InvalidImport",
-    "InvalidPagination",
     "NotFound",
     "UnknownReference",
     "UnknownRoleNamed",
@@ -44,15 +43,6 @@ class UnknownReference(Problem):
 
     def __init__(self, kind: str, id_: str) -> None:
         super().__init__(kind=both(kind.replace("_", " "), _GERMAN_KINDS[kind]), id=id_)
-
-
-class InvalidPagination(Problem):
-    """The list's paging, sorting or filtering is malformed or names an unknown column."""
-
-    status = 400
-    code = "INVALID_PAGINATION"
-    title = "Bad request"
-    texts = both("The list cannot be read so: {fault}.", "So lässt sich die Liste nicht lesen: {fault}.")
 
 
 class InstanceElsewhere(Problem):

@@ -1,29 +1,23 @@
 """Lists of the directory: by cursor, for programs that read all of it, or by page, for people."""
 
-import base64
-import binascii
-import json
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+import sqlalchemy as sa
 
-from rappen_contracts.types import Name
 from services.chassis.database import Database
-from services.chassis.validation import both, faults_of, summary
+from services.chassis.lists.bodies import page_info
+from services.chassis.lists.cursors import cursor_of, read_cursor
+from services.chassis.lists.errors import InvalidPagination, PaginationFault
+from services.chassis.lists.pagination import parse_pagination
+from services.chassis.validation import both
 from services.gateway.directory import queries
 from services.gateway.directory.bodies import ListQuery
-from services.gateway.directory.domain.entries import Entry, Kind
-from services.gateway.directory.domain.pagination import PaginationFault, parse_pagination
-from services.gateway.directory.errors import InvalidPagination
+from services.gateway.directory.domain.entries import Kind
 from services.gateway.directory.queries import View
 
 __all__ = ["list_entries"]
 
-_KEY = TypeAdapter(list[Name])
-
 _ONE_OF_TWO = both("a list has a cursor or a pagination", "eine Liste hat einen cursor oder eine pagination")
-_FOREIGN_CURSOR = both("the cursor is none of ours", "der cursor ist keiner von uns")
-_OTHER_CURSOR = both("the cursor is another list's", "der cursor gehört zu einer anderen Liste")
 
 
 async def list_entries(
@@ -37,9 +31,8 @@ async def list_entries(
     if query.limit > page_size_max:
         most = both(f"limit is at most {page_size_max}", f"limit ist höchstens {page_size_max}")
         raise InvalidPagination(fault=most)
-    after = None if query.cursor is None else _key_in(query.cursor, kind)
-    entries, more = await queries.entry_slice(database, kind, view, after=after, limit=query.limit)
-    cursor = _cursor_behind(entries[-1], kind) if more else None
+    entries, more = await queries.entry_slice(database, kind, view, after=_place(query, kind), limit=query.limit)
+    cursor = cursor_of(kind.name, kind.key_of(entries[-1].row())) if more else None
     return {"items": entries, "nextCursor": cursor}
 
 
@@ -47,35 +40,16 @@ async def _by_page(database: Database, kind: Kind, view: View, text: str, page_s
     try:
         request = parse_pagination(text, queries.columns_of(kind, view), page_size_max=page_size_max)
     except PaginationFault as fault:
-        texts = fault.texts if fault.error is None else summary(faults_of(fault.error, prefix="pagination")[:1])
-        raise InvalidPagination(fault=texts) from None
+        raise InvalidPagination(fault=fault.texts) from None
     entries, total = await queries.page_of_entries(database, kind, view, request)
-    given = request.given
-    return {
-        "items": entries,
-        "pagination": {
-            "currentPage": given.page,
-            "pageSize": given.page_size,
-            "totalItems": total,
-            "totalPages": -(-total // given.page_size),
-            "sort": given.sort,
-            "filters": given.filters,
-        },
-    }
+    return {"items": entries, "pagination": page_info(request, total)}
 
 
-def _cursor_behind(entry: Entry, kind: Kind) -> str:
-    return base64.urlsafe_b64encode(json.dumps(kind.key_of(entry.row())).encode()).decode().rstrip("=")
-
-
-def _key_in(cursor: str, kind: Kind) -> list[str]:
-    """The key of the last entry before the page, out of a cursor, which is opaque to callers and checked like all
-    input."""
+def _place(query: ListQuery, kind: Kind) -> list[Any] | None:
+    """The key of the last entry before the part that is asked for."""
+    if query.cursor is None:
+        return None
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        key = _KEY.validate_json(text)
-    except (ValidationError, binascii.Error, ValueError):
-        raise InvalidPagination(fault=_FOREIGN_CURSOR) from None
-    if len(key) != len(kind.key):
-        raise InvalidPagination(fault=_OTHER_CURSOR)
-    return key
+        return read_cursor(query.cursor, kind.name, [sa.Text()] * len(kind.key))
+    except PaginationFault as fault:
+        raise InvalidPagination(fault=fault.texts) from None

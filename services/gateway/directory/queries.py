@@ -9,11 +9,15 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.database import Database
+from services.chassis.lists.columns import Column, Columns, ColumnType
+from services.chassis.lists.conditions import conditions_of
+from services.chassis.lists.order import order_of
+from services.chassis.lists.pagination import PageRequest
+from services.chassis.lists.reading import list_reading
 from services.chassis.statements import one_of
 from services.gateway import tables
 from services.gateway.directory.bodies import InvitationAnswer
 from services.gateway.directory.domain.entries import KIND_BY_NAME, Entry, Kind, User
-from services.gateway.directory.domain.pagination import ColumnType, Filter, PageRequest
 from services.gateway.directory.repository import TABLES, has_key
 
 __all__ = [
@@ -24,9 +28,13 @@ __all__ = [
     "instance_mandate",
     "invitation",
     "list_invitations",
+    "members_of",
     "page_of_entries",
     "users_named",
 ]
+
+# How long one statement of a list may take the database.
+LIST_STATEMENT_S = 4.0
 
 _Condition = sa.ColumnElement[bool]
 
@@ -40,9 +48,28 @@ class View:
     user_id: str | None = None
 
 
-def columns_of(kind: Kind, view: View) -> dict[str, ColumnType]:
-    """The columns that a list of the kind can be sorted and filtered by in the view, by their JSON names."""
-    return {name: _TYPES[column.type.python_type] for name, column in _columns(kind, view).items()}
+def columns_of(kind: Kind, view: View) -> Columns:
+    """The columns that a list of the kind has in the view, by their JSON names."""
+    table = TABLES[kind.name]
+    named: dict[str, sa.ColumnElement[Any]] = {
+        str(field.alias): table.c[name]
+        for name, field in kind.entry.model_fields.items()
+        if not _is_hidden(table.c[name], view)
+    }
+    if kind.name == "user":
+        named["displayName"] = _display_name()
+    return Columns.of(_column(name, value) for name, value in named.items())
+
+
+def _column(name: str, value: sa.ColumnElement[Any]) -> Column:
+    kept = value if isinstance(value, sa.Column) else None
+    return Column(
+        name,
+        _TYPES[value.type.python_type],
+        value,
+        nullable=kept is not None and bool(kept.nullable),
+        searchable=isinstance(value.type, sa.Text),
+    )
 
 
 async def entry(database: Database, kind: Kind, key: Sequence[str], view: View) -> Entry | None:
@@ -69,17 +96,14 @@ async def entry_slice(
 
 async def page_of_entries(database: Database, kind: Kind, view: View, request: PageRequest) -> tuple[list[Entry], int]:
     """One page of the entries that the pagination asks for, and how many there are in all."""
-    table, columns, given = TABLES[kind.name], _columns(kind, view), request.given
-    statement = _select(kind, view).where(*(_matches(columns[entry.column], entry) for entry in request.filters))
-    if given.search:
-        texts = [column for column in columns.values() if isinstance(column.type, sa.Text)]
-        statement = statement.where(sa.or_(*(column.icontains(given.search, autoescape=True) for column in texts)))
+    key = [TABLES[kind.name].c[column] for column in kind.key]
+    columns = columns_of(kind, view)
+    statement = _select(kind, view).where(*conditions_of(request.filters, request.search, columns))
     count = sa.select(sa.func.count()).select_from(statement.subquery())
-    order = [columns[sort.field].desc() if sort.direction == "desc" else columns[sort.field] for sort in given.sort]
-    statement = statement.order_by(*order, *(table.c[column] for column in kind.key))
-    async with database.reading() as connection:
+    page = statement.order_by(*(term.ordered for term in order_of(request.sort, key)))
+    async with list_reading(database, statement_s=LIST_STATEMENT_S) as connection:
         total = await connection.scalar(count)
-        rows = await connection.execute(statement.limit(given.page_size).offset((given.page - 1) * given.page_size))
+        rows = await connection.execute(page.limit(request.given.page_size).offset(request.offset))
         return [kind.entry.of_row(dict(row)) for row in rows.mappings()], total or 0
 
 
@@ -88,6 +112,19 @@ async def users_named(database: Database, ids: Sequence[str], view: View) -> lis
     statement = _select(KIND_BY_NAME["user"], view).where(one_of(tables.users.c.id, ids)).order_by(tables.users.c.id)
     async with database.reading() as connection:
         return [User.of_row(dict(row)) for row in (await connection.execute(statement)).mappings()]
+
+
+async def members_of(database: Database, mandate_id: str) -> list[User] | None:
+    """The enabled members of a mandate by what they are called; None where there is no such mandate."""
+    member = tables.memberships.c
+    real = sa.select(member.user_id).where(member.mandate_id == mandate_id, member.enabled, ~member.pending)
+    users = _select(KIND_BY_NAME["user"], View(None)).where(tables.users.c.id.in_(real), tables.users.c.enabled)
+    known = sa.select(sa.exists().where(tables.mandates.c.id == mandate_id))
+    async with list_reading(database, statement_s=LIST_STATEMENT_S) as connection:
+        if not await connection.scalar(known):
+            return None
+        rows = await connection.execute(users.order_by(_display_name(), tables.users.c.id))
+        return [User.of_row(dict(row)) for row in rows.mappings()]
 
 
 async def list_invitations(
@@ -201,19 +238,7 @@ def _of_user(kind: Kind, user_id: str) -> _Condition:
     return mandate.in_(sa.select(member.mandate_id).where(member.user_id == user_id))
 
 
-def _columns(kind: Kind, view: View) -> dict[str, sa.ColumnElement[object]]:
-    table = TABLES[kind.name]
-    columns: dict[str, sa.ColumnElement[object]] = {
-        str(field.alias): table.c[name]
-        for name, field in kind.entry.model_fields.items()
-        if not _is_hidden(table.c[name], view)
-    }
-    if kind.name == "user":
-        columns["displayName"] = _display_name()
-    return columns
-
-
-def _display_name() -> sa.ColumnElement[object]:
+def _display_name() -> sa.ColumnElement[Any]:
     """The SQL expression for `User.display_name`."""
     user = tables.users.c
     parts = (sa.func.nullif(user.first_name, ""), sa.func.nullif(user.last_name, ""))
@@ -221,43 +246,4 @@ def _display_name() -> sa.ColumnElement[object]:
     return sa.func.coalesce(full, sa.func.nullif(user.username, ""), user.id, type_=sa.Text())
 
 
-def _matches(column: sa.ColumnElement[object], given: Filter) -> _Condition:
-    value = given.values[0] if given.values else None
-    if given.operator == "isEmpty":
-        empty: _Condition = column.is_(None)
-        if isinstance(column.type, sa.ARRAY):
-            empty = sa.or_(empty, sa.func.cardinality(column) == 0)
-        elif isinstance(column.type, sa.Text):
-            empty = sa.or_(empty, column == "")
-        return sa.not_(empty) if value is False else empty
-    equal = _equals_one_of(column, given.values)
-    if given.operator in ("equals", "in"):
-        return equal
-    if given.operator == "notEquals":
-        # A row without a value differs from every value.
-        return sa.not_(sa.func.coalesce(equal, sa.false()))
-    if isinstance(column.type, sa.ARRAY):
-        return equal
-    text = str(value)
-    compared: dict[str, _Condition] = {
-        "contains": column.icontains(text, autoescape=True),
-        "startsWith": column.istartswith(text, autoescape=True),
-        "gt": column > text,
-        "gte": column >= text,
-        "lt": column < text,
-        "lte": column <= text,
-        "between": sa.and_(column >= text, column <= str(given.values[-1])),
-    }
-    return compared[given.operator]
-
-
-def _equals_one_of(column: sa.ColumnElement[object], values: Sequence[object]) -> _Condition:
-    given = [value for value in values if value is not None]
-    if isinstance(column.type, sa.ARRAY):
-        same: _Condition = column.op("&&", is_comparison=True)(sa.literal(given, column.type))
-    else:
-        same = one_of(column, given)
-    return same if len(given) == len(values) else sa.or_(same, column.is_(None))
-
-
-_TYPES: dict[type, ColumnType] = {str: "text", bool: "flag", list: "names"}
+_TYPES: dict[type, ColumnType] = {str: "text", bool: "flag", list: "ids"}

@@ -11,7 +11,7 @@ but ours.
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
 from io import BytesIO
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from yarl import URL
 
 from services.chassis.http_protocol import WholeAnswers
 
-__all__ = ["Answer", "BoundedHttp", "HttpClient", "NoAnswer", "NoConnection"]
+__all__ = ["Answer", "BoundedHttp", "HttpClient", "NoAnswer", "NoConnection", "OpenAnswer"]
 
 # The longest target that is read has 64 KiB, a token 8 KiB.
 HEAD_BYTES_MAX = 128 * 1024
@@ -48,6 +48,10 @@ CONNECTIONS_MAX = 100
 IDLE_S = 30.0
 # Answers of services are ours: this bound, and aiohttp's of a head, are only for a peer that is none of them.
 BODY_BYTES_MAX = 256 * 1024 * 1024
+# A refusal in place of an answer that is passed on piece by piece.
+SHORT_BODY_BYTES_MAX = 1024 * 1024
+# How long the next piece of such an answer may take.
+PIECE_S = 60.0
 # Larger bodies are sent piece by piece, at the pace of the service.
 PIECE_BYTES_MAX = 64 * 1024
 
@@ -158,6 +162,23 @@ class Answer(NamedTuple):
         return b", ".join(found).decode("latin-1") if found else None
 
 
+class OpenAnswer(NamedTuple):
+    """An answer whose body is still to come; `pieces` ends with `NoAnswer` where it breaks off."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    pieces: AsyncGenerator[bytes, None]
+
+    async def whole(self) -> Answer:
+        """The answer with its body, which is a short one."""
+        body = b""
+        async for piece in self.pieces:
+            body += piece
+            if len(body) > SHORT_BODY_BYTES_MAX:
+                raise NoAnswer("body too large")
+        return Answer(self.status, self.headers, body)
+
+
 class HttpClient:
     """The connections to one service. A peer that does not answer uses up no connections to the others."""
 
@@ -195,11 +216,7 @@ class HttpClient:
         sent a second time where its connection ended without any answer, as one that had been idle does when the
         service was started again.
         """
-        path, _, query = target.partition("?")
-        # Built of its parts and marked as encoded, because a URL that is parsed is changed.
-        url = URL.build(
-            scheme=self._scheme, authority=self._authority, path=self._prefix + path, query_string=query, encoded=True
-        )
+        url = self._url(target)
         if not repeatable:
             # In these turns the event loop learns which idle connections have ended since it last looked.
             for _ in range(2):
@@ -210,6 +227,30 @@ class HttpClient:
             if not repeatable:
                 raise
         return await self._ask(method, url, headers, body)
+
+    async def open(self, method: str, target: str, headers: Mapping[str, str]) -> OpenAnswer:
+        """The beginning of an answer to a repeatable request without a body; its pieces have to be read or closed."""
+        try:
+            answer = await self._open(method, target, headers)
+        except _Ended:
+            answer = await self._open(method, target, headers)
+        if answer.status < HTTPStatus.OK:
+            answer.close()
+            raise NoAnswer(f"status {answer.status}")
+        return OpenAnswer(answer.status, [(name.lower(), value) for name, value in answer.raw_headers], _pieces(answer))
+
+    async def _open(self, method: str, target: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        try:
+            return await self._session.request(method, self._url(target), headers=headers, allow_redirects=False)
+        except aiohttp.ClientError as error:
+            raise NoAnswer(type(error).__name__) from error
+
+    def _url(self, target: str) -> URL:
+        """Built of its parts and marked as encoded, because a URL that is parsed is changed."""
+        path, _, query = target.partition("?")
+        return URL.build(
+            scheme=self._scheme, authority=self._authority, path=self._prefix + path, query_string=query, encoded=True
+        )
 
     async def _ask(self, method: str, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
         sent = BytesIO(body) if len(body) > PIECE_BYTES_MAX else body or None
@@ -226,6 +267,22 @@ class HttpClient:
         except aiohttp.ClientError as error:
             raise NoAnswer(type(error).__name__) from error
         return Answer(answer.status, [(name.lower(), value) for name, value in answer.raw_headers], b"".join(pieces))
+
+
+async def _pieces(answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+    try:
+        pieces = answer.content.iter_any()
+        while True:
+            async with asyncio.timeout(PIECE_S):
+                piece = await anext(pieces, b"")
+            if not piece:
+                return
+            yield piece
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise NoAnswer(type(error).__name__) from error
+    finally:
+        # Of one that was read to its end the connection is given back already.
+        answer.close()
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -1,7 +1,9 @@
 """Operations that a service behind the gateway answers: the request as it came, with the caller signed for it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -14,9 +16,10 @@ from services.chassis.logging import get_logger
 from services.chassis.operations import Repeat
 from services.chassis.problems import InvalidBody, OutcomeUnknown, Problem, Unavailable
 from services.chassis.requests import Answering, Direct, deadline_of, request_id_of
+from services.chassis.streams import StreamedAnswer
 from services.chassis.validation import FieldFault, both
 from services.gateway.edge.admission import Admission, Call, body_of, read_body
-from services.gateway.edge.connections import Answer, HttpClient, NoAnswer, NoConnection
+from services.gateway.edge.connections import Answer, HttpClient, NoAnswer, NoConnection, OpenAnswer
 from services.gateway.edge.errors import (
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_KEY_LENGTH_MAX,
@@ -35,6 +38,7 @@ IN_FLIGHT_MAX = 1_000
 # No other header is forwarded, above all not the token, and none that the gateway has evaluated itself.
 FORWARDED_HEADERS = ("content-type", "accept-language", "idempotency-key")
 ANSWERED_HEADERS = ("content-type", "retry-after")
+FILE_HEADERS = ("content-type", "content-disposition")
 # The two operations for which more is done than forwarding the request unchanged.
 CHECKOUT, WEBHOOK = "payments-create-checkout", "payments-receive-stripe-event"
 
@@ -63,6 +67,10 @@ def _answering(
         call = await admission.admit(request, operation)
         return call.named(await _forward(client, call, await body_of(call)))
 
+    async def streamed(request: Request) -> Response:
+        call = await admission.admit(request, operation)
+        return await _pass_on(client, call)
+
     async def checkout(request: Request) -> Response:
         call = await admission.admit(request, operation)
         body = await body_of(call)
@@ -75,7 +83,7 @@ def _answering(
         return await _forward_raw(client, operation, request, "stripe-signature")
 
     special: dict[str, Answering] = {CHECKOUT: checkout, WEBHOOK: webhook}
-    return special.get(operation.id, plain)
+    return special.get(operation.id, streamed if operation.rules.streams else plain)
 
 
 async def _forward(client: "ServiceClient", call: Call, body: bytes) -> Response:
@@ -105,6 +113,25 @@ async def _forward(client: "ServiceClient", call: Call, body: bytes) -> Response
     if changes and _outcome_unknown(answer):
         raise _unanswered(call)
     return _answer_of(answer, call.caller, operation.path)
+
+
+async def _pass_on(client: "ServiceClient", call: Call) -> Response:
+    """The service's answer to this request, which changes nothing, piece by piece as it comes."""
+    operation = call.operation
+    answer = await client.open(
+        operation.method,
+        path_of(operation.path, call.path),
+        caller=call.caller,
+        query=call.request.scope["query_string"],
+        headers=_headers_of(call.request),
+        timeout_s=_time_for(call.request, operation.service_s),
+    )
+    if answer.status != HTTPStatus.OK:
+        return _answer_of(await answer.whole(), call.caller, operation.path)
+    headers = {
+        name.decode(): value.decode("latin-1") for name, value in answer.headers if name.decode() in FILE_HEADERS
+    }
+    return StreamedAnswer(answer.pieces, headers=headers)
 
 
 async def _top_up_target(billing: "ServiceClient", call: Call, user_id: str | None) -> Response:
@@ -221,22 +248,50 @@ class ServiceClient:
 
         Path, query and headers are ASCII. `repeatable` says that it may get the request twice.
         """
-        sent = dict(headers)
-        if caller is not None:
-            sent[CALLER_HEADER] = sign_caller(caller, audience=self._name, secret=self._secret, now=self._clock())
-        target = f"{path}?{query.decode('ascii')}" if query else path
+        with self._taken(method):
+            async with asyncio.timeout(timeout_s):
+                sent = self._signed(headers, caller)
+                return await self._http.send(method, _target(path, query), sent, body, repeatable=repeatable)
+
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        caller: Caller,
+        query: bytes,
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> OpenAnswer:
+        """As `send`, of a repeatable request without a body, once its answer has begun."""
+        with self._taken(method):
+            async with asyncio.timeout(timeout_s):
+                return await self._http.open(method, _target(path, query), self._signed(headers, caller))
+
+    @contextmanager
+    def _taken(self, method: str) -> Iterator[None]:
+        """A place among the requests to the service, and its failures as refusals of ours."""
         if self._in_flight >= IN_FLIGHT_MAX:
             raise Unavailable(headers={"Retry-After": "1"})
         self._in_flight += 1
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._http.send(method, target, sent, body, repeatable=repeatable)
+            yield
         except (NoConnection, NoAnswer, TimeoutError) as error:
             _log.warning("service away", service=self._name, method=method, error=repr(error))
             unsent = isinstance(error, NoConnection)
             raise (Unavailable if unsent else Unanswered)(headers={"Retry-After": "1"}) from error
         finally:
             self._in_flight -= 1
+
+    def _signed(self, headers: Mapping[str, str], caller: Caller | None) -> dict[str, str]:
+        if caller is None:
+            return dict(headers)
+        context = sign_caller(caller, audience=self._name, secret=self._secret, now=self._clock())
+        return {**headers, CALLER_HEADER: context}
+
+
+def _target(path: str, query: bytes) -> str:
+    return f"{path}?{query.decode('ascii')}" if query else path
 
 
 def path_of(template: str, values: Mapping[str, str]) -> str:

@@ -6,32 +6,17 @@ from typing import Annotated
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
 from rappen_contracts.types import Money
-from services.chassis.bodies import Amount, AnswerBody, RequestBody
-from services.chassis.validation import value_fault
+from services.chassis.bodies import Amount, AnswerBody, RequestBody, exact_number
 
 __all__ = ["Checkout", "CheckoutOptions", "Confirmation", "Confirmed", "Redirect", "ReturnPage"]
 
-DECIMALS_MAX = 6
 INTEGER_DIGITS_MAX = 14
 NUMBER_END = 10**INTEGER_DIGITS_MAX
-
-
-def _exact_number(value: object) -> Decimal:
-    """A JSON number as its exact decimal; `true` is a number to Python, not to us."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise value_fault("number", en="a JSON number is expected", de="eine JSON-Zahl wird erwartet")
-    number = Decimal(value)
-    if number and number.adjusted() >= INTEGER_DIGITS_MAX:
-        raise value_fault("number", en="is too large", de="ist zu gross")
-    if number != round(number, DECIMALS_MAX):
-        raise value_fault("number", en="at most six decimals", de="höchstens sechs Nachkommastellen")
-    return number
-
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:@|-]{1,64}$")]
 Number = Annotated[
     Decimal,
-    BeforeValidator(_exact_number),
+    BeforeValidator(exact_number(INTEGER_DIGITS_MAX)),
     WithJsonSchema({"type": "number", "exclusiveMinimum": -NUMBER_END, "exclusiveMaximum": NUMBER_END}),
 ]
 

@@ -61,7 +61,7 @@ async def surface(servers: ServerPair, tmp_path_factory: pytest.TempPathFactory)
         for name, role, more in (
             ("billing", "all", {}),
             ("payments", "api", payments),
-            ("subscriptions", "api", {}),
+            ("subscriptions", "all", {}),
         )
     }
     gateway = GatewayProcess(servers, issuer, services, folder)

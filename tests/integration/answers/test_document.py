@@ -25,8 +25,9 @@ ACCESS = {
     "person-or-program": {"root", "chief", "mia", "stranger", "program"},
     "member-or-program": {"root", "chief", "mia", "program"},
 }
-# Only who is invited can accept, and nobody here is.
-BY_OBJECT = {"directory-accept-invitation"}
+# Only who is invited can accept, and nobody here is; who sees nothing of a mandate, not even as the administrator of an
+# instance, is told nothing of how long it lasts.
+BY_OBJECT = {"directory-accept-invitation", "billing-view-runway"}
 
 
 def callers(surface: Surface) -> dict[str, Headers]:
@@ -148,8 +149,8 @@ def test_what_is_one_of_a_few_is_an_enumeration(surface: Surface) -> None:
     names = re.compile(
         r"(^status|[sS]tate|reason|[mM]odel|^billingPeriod|^budgetPer|Type|^lateEvents|^direction|^operator|^format)$"
     )
-    # A word of somebody else's: an AI model, an HTTP status, the type of an event of Stripe.
-    free = {"model", "aicoreModel", "status", "type"}
+    # A word of somebody else's: an AI model, what each has cost, an HTTP status, the type of an event of Stripe.
+    free = {"model", "aicoreModel", "costByModel", "status", "type"}
     # Why somebody cancels usage or gives credit, in their own words.
     in_own_words = {(name, "reason") for name in ("Reversal", "UsageVoided", "Promotion", "PromotionOffer")}
     for name, schema in surface.document["components"]["schemas"].items():
@@ -175,6 +176,7 @@ async def test_a_key_is_described_where_a_repeat_with_it_is_the_same_request(sur
         "billing-change-model",
         "billing-give-promotion",
         "billing-redeem",
+        "billing-rerate",
         "payments-create-checkout",
         "payments-set-up-method",
         "store-activate",

@@ -158,7 +158,7 @@ TAMPERINGS = {
     ),
     "the billing model": Tampering(
         "UPDATE mandates SET billing_model = 'CREDIT_POSTPAY' WHERE no = :no",
-        [("model", None)],
+        [("model", None), ("invoices", "pool")],
         "it is CREDIT_POSTPAY, switched to none",
     ),
     "a payment": Tampering(
@@ -341,6 +341,16 @@ TAMPERINGS = {
         "UPDATE mandates SET limits_since = NULL WHERE no = :no",
         [("limits", None)],
         "its limits are not marked as such",
+    ),
+    "a sum of rollups": Tampering(
+        "INSERT INTO rollup_sums VALUES (:no, 'month', '2026-05-01', 1, 0, 0)",
+        [("sums", None)],
+        "1 sums are not those of the rollups, the first is that of the month of 2026-05-01",
+    ),
+    "up to which day rollups are summed": Tampering(
+        "UPDATE mandates SET summed_until = '2199-12-31' WHERE no = :no",
+        [("sums", None)],
+        "sums are not those of the rollups, the first is that of the day of ",
     ),
     "the limits of a mandate that is marked": Tampering(
         "DELETE FROM limits WHERE mandate_no = :no",

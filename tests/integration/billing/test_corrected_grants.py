@@ -4,16 +4,20 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import uuid4
 
+from rappen_contracts.subscription.v1 import Plan
 from services.billing.corrections.charges import Selection
 from services.billing.credits.apply_subscription import ApplySubscription
+from services.billing.credits.payment_events import CreditPayments
+from services.billing.ledger.domain import transaction_id
 from services.billing.pricing import PriceList, PriceVersion, version_to_text
 from services.billing.pricing.repository import add_versions, lock_revision, raise_revision
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
 from tests.integration.billing.conftest import BillingApi
+from tests.support.callers import system_admin
 from tests.support.charging import charge, charging, received
 from tests.support.events import RawRecord, usage_record, voided_record
-from tests.support.facts import subscription
+from tests.support.facts import money, paid, subscription
 from tests.support.ledger import Books
 from tests.support.rerating import FROM, TO, of_model, rerate
 
@@ -113,4 +117,38 @@ async def test_what_a_reversal_gives_back_to_an_expired_grant_covers_no_debt(
     assert await books.pool(mandate) == -7_500_000
     await charge(api.database, voided_record(mandate, usage.event_id))
     assert (await books.pool(mandate), await granted(books, mandate)) == (-7_500_000, 0)
+    assert await books.failing() == {}
+
+
+async def test_a_reversal_gives_back_to_the_grants_that_a_correction_left_out(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    model = f"model-{uuid4()}"
+    await api.price(model, "0.01")
+    for amount, days in ((4, 10), (20, 300)):
+        end = system_clock() + timedelta(days=days)
+        plan = Plan(key="BUDGET", budget=money(amount))
+        event = subscription(mandate, uuid4(), 1, "ACTIVE", plan=plan, period_end=end, budget_due=True)
+        assert await ApplySubscription(api.database, clock=system_clock)([event], []) == []
+    # 4 of the first and 11 of the second; then the 9 that are left, and 21 more.
+    usage = tokens(mandate, model, 1000)
+    await charge(api.database, usage)
+    await charge(api.database, usage_record(mandate, amount="20"))
+    # 3 less go back to the second, and cover what is owed.
+    await api.price(model, "0.008")
+    await rerate(api.database, of_model(model))
+    assert (await books.pool(mandate), await granted(books, mandate)) == (-18 * CHF, 0)
+    (row,) = [each for each in await books.rows(mandate) if (each["description"] or "").startswith("Re-rating")]
+    path = f"/api/billing/transactions/{transaction_id(row['posted_account_no'], row['seq'])}/explain"
+    changed = (await api.call(system_admin(), "GET", path)).json()["grants"]
+    assert [each["amount"] for each in changed] == ["3.000000", "-3.000000"]
+    assert len({each["grantId"] for each in changed}) == 1
+    await CreditPayments(api.database, clock=system_clock)([paid(mandate, 30)], [])
+    # Of the second it had 8 by then, and all 4 of the first.
+    await charge(api.database, voided_record(mandate, usage.event_id))
+    remaining = await books.fetch(
+        "SELECT remaining FROM grants g JOIN mandates m ON m.no = g.mandate_no WHERE m.id = $1 ORDER BY g.no", mandate
+    )
+    assert [each["remaining"] for each in remaining] == [4 * CHF, 8 * CHF]
+    assert await books.pool(mandate) == 24 * CHF
     assert await books.failing() == {}

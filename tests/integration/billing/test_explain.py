@@ -1,7 +1,9 @@
 """A transaction explained over HTTP and by the command: what it came from, to whom it is shown, and that it adds up."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -11,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.credits.payment_events import CreditPayments
+from services.billing.credits.payment_events import CreditPayments, RefundPayments
 from services.billing.ledger.domain import transaction_id
 from services.billing.pricing import PriceList, PriceVersion, version_to_text
 from services.billing.pricing.import_prices import set_rate
@@ -25,11 +27,13 @@ from tests.support.callers import admin_of, checker, member_of, system_admin
 from tests.support.charging import charge
 from tests.support.events import RawRecord, new_mandate, usage_record, voided_record
 from tests.support.explanations import assert_explained
-from tests.support.facts import paid, subscription
+from tests.support.facts import paid, refunded, subscription
 from tests.support.holding import Holding, chf, usage_event
 from tests.support.ledger import Books
 from tests.support.priced_usage import NOW, any_number, any_versions, fitting_record, is_accepted
 from tests.support.processes import run_command
+from tests.support.recharging import Recharged
+from tests.support.rerating import of_model, rerate
 from tests.support.stack import ServerPair
 
 DAY = datetime(2026, 5, 4, 10, tzinfo=UTC)
@@ -202,7 +206,9 @@ async def test_a_charge_names_what_took_it_back_and_that_names_the_charge(
     assert correction["description"] == "Reversal: sent twice"
     other = await explain(api, reversing)
     assert (other["corrects"]["transactionId"], other["corrects"]["amount"]) == (str(charged), "-1.500000")
-    assert (other["event"], other["baseCost"], other["exactPrice"], other["rounding"]) == (None, None, None, None)
+    assert other["event"] == it["event"]
+    names = ("baseCost", "exactPrice", "rounding", "correction", "storage", "hold")
+    assert [other[name] for name in names] == [None] * len(names)
     assert (other["amount"], other["postings"][0]["amount"]) == ("1.500000", "1.500000")
 
 
@@ -214,7 +220,7 @@ async def test_what_is_no_usage_says_what_there_is(api: BillingApi, books: Books
     assert {name for name, value in it.items() if value in (None, [])} == {
         *("event", "baseCost", "lines", "selection", "priceVersions", "rate", "storedRate", "markupPercent"),
         *("exactPrice", "carryBefore", "carryAfter", "rounding", "grants", "corrections", "corrects", "hold"),
-        *("payment", "fault"),
+        *("payment", "invoiceLine", "fault", "storage", "correction"),
     }
     (posting,) = it["postings"]
     assert (posting["amount"], posting["contraAccount"], posting["balanceAfter"]) == ("-3.000000", "ADMIN", "-3.000000")
@@ -229,7 +235,9 @@ async def test_each_part_of_a_payment_names_the_whole_of_it(api: BillingApi, boo
     parts = [await explain(api, each) for each in await transactions(books, mandate) if each not in before]
     assert sorted(part["amount"] for part in parts) == ["3.333333", "3.333333", "3.333334"]
     for part in parts:
-        assert (part["payment"]["reference"], part["payment"]["amount"]) == (reference, "10.000000")
+        payment = part["payment"]
+        assert (payment["reference"], payment["amount"]) == (reference, "10.000000")
+        assert (payment["refund"], payment["recharge"]) == (None, None)
         assert (part["postings"][0]["accountType"], part["postings"][0]["contraAccount"]) == (
             "USER",
             "PAYMENT_PROVIDER",
@@ -237,6 +245,43 @@ async def test_each_part_of_a_payment_names_the_whole_of_it(api: BillingApi, boo
         assert part["postings"][0]["userId"] in ("admin-1", "user-1", "user-2")
     switched = [await explain(api, each) for each in before]
     assert {each["postings"][0]["contraAccount"] for each in switched} == {"PROMOTIONAL"}
+
+
+async def test_a_refund_names_the_payment_that_it_takes_back(api: BillingApi, books: Books, mandate: str) -> None:
+    reference, early = f"cs_{uuid4().hex}", f"cs_{uuid4().hex}"
+    await CreditPayments(api.database, clock=system_clock)([paid(mandate, 10, reference=reference)], [])
+    await api.switch(mandate, "PREPAY_USER")
+    facts = [refunded(mandate, 4, reference=each, refund_id=f"re_{each}") for each in (reference, early)]
+    await RefundPayments(api.database, clock=system_clock)(facts, [])
+    parts: dict[str, list[Any]] = {reference: [], early: []}
+    for row in await books.rows(mandate):
+        if row["contra_account"] == "PAYMENT_PROVIDER" and row["amount"] < 0:
+            it = await explain(api, transaction_id(row["posted_account_no"], row["seq"]))
+            assert it["fault"] is None
+            parts[it["payment"]["reference"]].append(it)
+    for of_payment, credited in ((reference, "10.000000"), (early, None)):
+        assert len(parts[of_payment]) == 3
+        for it in parts[of_payment]:
+            payment = it["payment"]
+            assert payment["amount"] == credited
+            assert (payment["creditedAt"] is None, payment["recharge"]) == (credited is None, None)
+            assert (payment["refund"]["refundId"], payment["refund"]["amount"]) == (f"re_{of_payment}", "4.000000")
+        assert sum(Decimal(it["amount"]) for it in parts[of_payment]) == -4
+
+
+async def test_what_a_recharge_paid_names_the_recharge(api: BillingApi, books: Books) -> None:
+    mandate = Recharged(api.database, datetime.now(UTC))
+    await mandate.begin()
+    await mandate.recharging()
+    await mandate.credit(-1)
+    (told,) = await mandate.request()
+    amount, reference = told["amount"]["amount"], f"pi_{uuid4().hex}"
+    facts: dict[str, Any] = {"reason": "recharge", "recharge_id": UUID(told["recharge_id"]), "reference": reference}
+    await mandate.pay(paid(mandate.id, int(Decimal(amount)), **facts))
+    (row,) = [row for row in await books.rows(mandate.id) if row["contra_account"] == "PAYMENT_PROVIDER"]
+    payment = (await explain(api, transaction_id(row["posted_account_no"], row["seq"])))["payment"]
+    assert (payment["reference"], payment["amount"], payment["refund"]) == (reference, amount, None)
+    assert (payment["recharge"]["rechargeId"], payment["recharge"]["amount"]) == (told["recharge_id"], amount)
 
 
 async def test_usage_of_an_unlimited_mandate_shows_no_balance(api: BillingApi, books: Books, mandate: str) -> None:
@@ -317,37 +362,77 @@ async def test_whatever_is_charged_recomputes_from_what_is_printed(api: BillingA
         for number in range(2):
             since = NOW - timedelta(days=1000 - 900 * number)
             await _add_rate(api.database, currency, any_number(random, (4, 12)) + Decimal("0.01"), since)
+    known: set[tuple[str, UUID]] = set()
     for _ in range(3):
         records = await _random_usage(random, versions, mandates)
         voids = [
             voided_record(json.loads(record.value or b"")["mandate_id"], record.event_id)
             for record in random.sample(records, 20)
         ]
+        known.update((json.loads(record.value or b"")["mandate_id"], record.event_id) for record in records)
         await charge(api.database, *records[:60], *voids[:10])
         await charge(api.database, *records[60:], *voids[10:])
-    charged, corrected = 0, 0
+    await _rerate_twice(api.database, random, models, versions)
+    await charge(api.database, *(voided_record(key[0], key[1]) for key in random.sample(sorted(known), 30)))
+    seen: Counter[str] = Counter()
     for mandate in mandates:
-        for row in await books.rows(mandate):
-            if row["contra_account"] == "REVENUE":
-                it = await explain(api, transaction_id(row["posted_account_no"], row["seq"]))
-                if row["own"]:
-                    back = await explain(api, it["corrects"]["transactionId"])
-                    (correction,) = back["corrections"]
-                    assert Decimal(correction["amount"]) == Decimal(back["amount"]) == Decimal(it["amount"])
-                    corrected += 1
-                else:
-                    assert_explained(it)
-                    charged += bool(it["lines"])
-    assert min(charged, corrected) > 10, (charged, corrected)
+        standing: dict[str, Decimal] = {}
+        rows = sorted(await books.rows(mandate), key=lambda row: (row["posted_account_no"], row["seq"]))
+        for row in [row for row in rows if row["contra_account"] == "REVENUE"]:
+            it = await explain(api, transaction_id(row["posted_account_no"], row["seq"]))
+            seen[await _assert_row_explained(api, it, standing)] += 1
+    assert min(seen[each] for each in ("charge", "correction 1", "correction 2", "reversal")) > 5, seen
     assert await books.failing() == {}
+
+
+async def _rerate_twice(
+    database: Database, random: Random, models: Sequence[tuple[str, str]], versions: Sequence[PriceVersion]
+) -> None:
+    """By other prices, some of which stay, and other rates each time."""
+    for number in range(2):
+        await _add_prices(database, [_dearer(each, random) for each in versions])
+        for currency in OTHERS:
+            since = NOW - timedelta(days=99 - number)
+            await _add_rate(database, currency, any_number(random, (4, 12)) + Decimal("0.01"), since)
+        for provider, model in models:
+            await rerate(database, of_model(model, provider=provider))
+
+
+def _dearer(version: PriceVersion, random: Random) -> PriceVersion:
+    lists = tuple(
+        replace(
+            each, prices={name: price + random.choice([0, any_number(random)]) for name, price in each.prices.items()}
+        )
+        for each in version.lists
+    )
+    return replace(version, lists=lists)
+
+
+async def _assert_row_explained(api: BillingApi, it: Any, standing: dict[str, Decimal]) -> str:
+    """Of a charge, a correction or a reversal, in the order of the account, and which of these it is."""
+    if it["corrects"] is None:
+        assert_explained(it)
+        standing[it["event"]["id"]] = Decimal(it["exactPrice"])
+        return "charge"
+    charged = await explain(api, it["corrects"]["transactionId"])
+    assert it["event"] == charged["event"]
+    if it["correction"] is None:
+        of_corrections = sum(Decimal(each["amount"]) for each in charged["corrections"][:-1])
+        assert Decimal(it["amount"]) == Decimal(charged["amount"]) - of_corrections
+        assert (it["fault"], charged["corrections"][-1]["transactionId"]) == (None, it["transaction"]["id"])
+        return "reversal"
+    assert_explained(it)
+    assert Decimal(it["correction"]["oldExactPrice"]) == standing[it["event"]["id"]]
+    standing[it["event"]["id"]] = Decimal(it["exactPrice"])
+    return f"correction {it['correction']['number']}"
 
 
 async def test_the_command_prints_it(servers: ServerPair, api: BillingApi, books: Books, mandate: str) -> None:
     await charge(api.database, usage_record(mandate, amount="1.00000007", description="A\u202eB", at=DAY))
     (transaction,) = await transactions(books, mandate)
-    done = run_command(servers, "billing", "explain", str(transaction))
-    assert done.returncode == 0, done.stderr
-    lines = {line.split()[0]: " ".join(line.split()) for line in done.stdout.splitlines()}
+    shown = run_command(servers, "billing", "explain", str(transaction))
+    assert shown.returncode == 0, shown.stderr
+    lines = {line.split()[0]: " ".join(line.split()) for line in shown.stdout.splitlines()}
     assert lines["transaction"] == f"transaction {transaction} DEBIT WORKFLOW 1.500000 CHF"
     assert lines["A?B"] == "A?B"
     assert lines["base"] == "base cost 1.00000007 CHF"
@@ -356,6 +441,17 @@ async def test_the_command_prints_it(servers: ServerPair, api: BillingApi, books
     assert lines["rounded"] == "rounded 1.500000, carried 0.000000105"
     read = run_command(servers, "billing", "explain", str(transaction), "--json")
     assert json.loads(read.stdout) == await explain(api, transaction)
+    await _add_rate(api.database, CURRENCY, Decimal(2), DAY - timedelta(days=1))
+    await charge(api.database, usage_record(mandate, amount="1", currency=CURRENCY, model=f"m-{mandate}", at=DAY))
+    await _add_rate(api.database, CURRENCY, Decimal(3), DAY - timedelta(days=1))
+    done = await rerate(api.database, of_model(f"m-{mandate}"))
+    correction = (await transactions(books, mandate))[-1]
+    printed = run_command(servers, "billing", "explain", str(correction)).stdout
+    lines = {line.split()[0]: " ".join(line.split()) for line in printed.splitlines()}
+    assert lines["exact"] == "exact price 4.500000 CHF"
+    assert lines["correction"] == f"correction 1 4.500000 - 3.000000 = 1.500000 CHF, by re-rating {done['id']}"
+    assert lines["rounding"] == "rounding 0.000000105 + 1.500000 = 1.500000105"
+    assert lines["corrects"].endswith(" -3.000000 CHF")
     gone = run_command(servers, "billing", "explain", str(uuid4()))
     assert gone.returncode == 1
     assert gone.stderr.endswith("There is no such transaction.\n")

@@ -18,6 +18,8 @@ from tests.support.events import new_mandate
 from tests.support.ledger import Books
 
 CHF = 1_000_000
+# With which descriptions the rows of a member begin.
+KINDS = ("Promotion", "Billing model", "Initial")
 OFFERS, REDEEM = "/api/billing/admin/promotions", "/api/billing/redeem"
 
 
@@ -59,6 +61,31 @@ async def test_without_a_code_it_is_granted_at_once_and_with_its_key_once(
         first.json()["id"],
     )
     assert await books.failing() == {}
+
+
+async def test_a_key_is_for_one_promotion_whichever_mandate_it_is_for(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    key, codes = {"Idempotency-Key": str(uuid4())}, [f"code-{uuid4().hex[:8]}" for _ in range(2)]
+    body = offer(None, code=codes[0])
+    made = await asyncio.gather(*(api.call(system_admin(), "POST", OFFERS, json=body, headers=key) for _ in range(4)))
+    assert {answer.status_code for answer in made} == {200}
+    assert len({answer.json()["id"] for answer in made}) == 1
+    found = await books.fetch("SELECT count(*) FROM promotions WHERE code = $1", codes[0])
+    assert found[0][0] == 1
+    # The same key asks for nothing else: no other code, and no mandate that would get it at once.
+    for other in (offer(None, code=codes[1]), offer(mandate)):
+        refused = await api.call(system_admin(), "POST", OFFERS, json=other, headers=key)
+        assert (refused.status_code, refused.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
+    # Nor does that of a redemption: not for another mandate of the same administrator.
+    second = new_mandate()
+    await api.directory(second, {"admin-1": ["admin"]})
+    caller = admin_of(mandate).model_copy(update={"mandates": {mandate: True, second: True}})
+    for _ in range(2):
+        assert (await redeem(api, caller, mandate, codes[0], headers=key)).status_code == 200
+    refused = await redeem(api, caller, second, codes[0], headers=key)
+    assert (refused.status_code, refused.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
+    assert (await books.pool(mandate), await books.rows(second)) == (5 * CHF, [])
 
 
 async def test_a_code_is_redeemed_once_a_mandate_by_its_administrators(
@@ -115,6 +142,31 @@ async def test_in_prepay_user_it_is_shared_among_the_members(api: BillingApi, bo
     gained = [after[user] - before[user] for user in ("admin-1", "user-1", "user-2")]
     assert gained == [1_666_667, 1_666_667, 1_666_666]
     assert await books.failing() == {}
+
+
+async def test_in_prepay_user_each_member_sees_what_their_own_budget_got_and_nobody_elses(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    await give(api, mandate)
+    await api.switch(mandate, "PREPAY_USER")
+    code = f"code-{uuid4().hex[:8]}"
+    await give(api, None, code=code)
+    assert (await redeem(api, admin_of(mandate), mandate, code)).status_code == 200
+    # By now the one who redeemed it is a member like the others.
+    for user in ("admin-1", "user-1", "user-2"):
+        caller = member_of(mandate, user_id=user)
+        listed = (await api.call(caller, "GET", "/api/billing/transactions")).json()
+        (account,) = await books.fetch(
+            "SELECT a.no FROM accounts a JOIN mandates m ON m.no = a.mandate_no WHERE m.id = $1 AND a.user_id = $2",
+            mandate,
+            user,
+        )
+        assert {row["accountId"] for row in listed} == {str(account["no"])}
+        sums = {name: sum(row["amount"] for row in listed if row["description"].startswith(name)) for name in KINDS}
+        assert sums == {"Promotion": pytest.approx(5 / 3), "Billing model": pytest.approx(5 / 3), "Initial": 10}
+        shown = (await api.call(caller, "GET", f"/api/billing/balance/{mandate}")).json()
+        assert shown["balance"] == pytest.approx(sum(sums.values()))
+        assert {row["createdByUserId"] for row in listed} == {None}
 
 
 async def test_in_prepay_user_it_waits_on_the_pool_while_nobody_is_there(

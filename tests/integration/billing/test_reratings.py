@@ -399,5 +399,23 @@ async def test_a_re_rating_that_is_not_there_is_unknown(api: BillingApi, reratin
     assert (refused.status_code, refused.json()["code"]) == (404, "RERATING_UNKNOWN")
 
 
+async def test_a_key_orders_one_re_rating_however_often_it_is_sent(api: BillingApi, model: str) -> None:
+    body, key = {**MAY, "model": model, "preview": False}, {"Idempotency-Key": str(uuid4())}
+    answers = [await api.call(system_admin(), "POST", PATH, json=body, headers=key) for _ in range(2)]
+    at_once = [api.call(system_admin(), "POST", PATH, json=body, headers=key) for _ in range(4)]
+    answers += await asyncio.gather(*at_once)
+    assert {answer.status_code for answer in answers} == {200}
+    (rerating_id,) = {answer.json()["id"] for answer in answers}
+    await carry_out(api.database, rerating_id)
+    # A repeat says how far it is by then; a preview is no order, and without a key each is another one.
+    again = await api.call(system_admin(), "POST", PATH, json=body, headers=key)
+    assert (again.json()["id"], again.json()["state"]) == (rerating_id, "DONE")
+    preview = await api.call(system_admin(), "POST", PATH, json={**body, "preview": True}, headers=key)
+    assert (preview.status_code, preview.json()["state"]) == (200, "PREVIEW")
+    other = await api.call(system_admin(), "POST", PATH, json={**body, "model": "another"}, headers=key)
+    assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
+    assert (await ask(api, preview=False, model=model))["id"] != rerating_id
+
+
 async def test_nothing_to_do_is_nothing_done(api: BillingApi) -> None:
     assert await running(api.database)(uuid4()) == 0

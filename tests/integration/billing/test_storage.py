@@ -25,8 +25,10 @@ from tests.support.callers import admin_of, system_admin
 from tests.support.charging import charging, received, settling
 from tests.support.databases import connected
 from tests.support.events import RawRecord, new_mandate, usage_record, uuid7, voided_record
+from tests.support.explanations import assert_storage_explained
 from tests.support.facts import money, subscription
 from tests.support.ledger import Books
+from tests.support.processes import run_command
 from tests.support.stack import ServerPair
 
 MAY, JUNE, JULY, AUGUST = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6, 7, 8))
@@ -83,6 +85,16 @@ class Renting:
 
     async def charges(self) -> list[asyncpg.Record]:
         return [row for row in await self.books.rows(self.mandate) if row["reference_type"] == "STORAGE"]
+
+    async def explained(self) -> list[Any]:
+        """The rows that charge storage, each as it is explained."""
+        found = []
+        for row in await self.charges():
+            path = f"/api/billing/transactions/{transaction_id(row['posted_account_no'], row['seq'])}/explain"
+            answer = await self.api.call(system_admin(), "GET", path)
+            assert answer.status_code == 200, answer.text
+            found.append(json.loads(answer.text, parse_float=Decimal))
+        return found
 
     async def amounts(self) -> list[int]:
         return [row["amount"] for row in await self.charges()]
@@ -172,6 +184,37 @@ async def test_at_the_end_of_the_subscription_the_last_period_is_charged_and_non
     assert await renting.amounts() == [14_999_970]
     (period,) = await renting.periods()
     assert (period["months"], period["closed_at"]) == (Decimal("0.483870"), MAY + timedelta(days=16))
+    assert await renting.books.failing() == {}
+
+
+@pytest.mark.parametrize(
+    ("told", "months"),
+    [
+        # The renewal comes after the end that cut its period short, which is a newer version of it.
+        ({"version": 2}, "0.500000"),
+        # It is paid after the end, and says so itself.
+        ({"version": 4, "state": "EXPIRED", "end": JUNE + timedelta(days=15)}, "0.500000"),
+        # One that would have begun after the end has no time, so it costs nothing.
+        ({"version": 2, "start": JULY, "end": AUGUST}, "0"),
+    ],
+)
+async def test_a_paid_period_that_is_told_after_the_end_is_charged_once_and_does_not_stay_open(
+    renting: Renting, told: dict[str, Any], months: str
+) -> None:
+    await renting.follow(renting.change(1, MAY, JUNE))
+    await renting.use(_report(renting.mandate, MAY, 6 * GB), now=JUNE + timedelta(days=20))
+    ended = renting.change(3, JUNE, JUNE + timedelta(days=15), state="EXPIRED", budget_due=False)
+    await renting.follow(ended, now=JUNE + timedelta(days=15))
+    assert await renting.amounts() == [500_000]
+    version, start, end = told.get("version", 2), told.get("start", JUNE), told.get("end", JULY)
+    late = renting.change(version, start, end, state=told.get("state", "ACTIVE"))
+    for _ in range(2):
+        await renting.follow(late, ended, now=JUNE + timedelta(days=20))
+    first, second = await renting.periods()
+    assert first["closed_at"] == JUNE + timedelta(days=15)
+    assert (second["period_start"], second["closed_at"]) == (start, JUNE + timedelta(days=20))
+    assert (second["period_end"], second["months"]) == (max(start, JUNE + timedelta(days=15)), Decimal(months))
+    assert sum(await renting.amounts()) == 500_000 + int(500_000 * Decimal(months))
     assert await renting.books.failing() == {}
 
 
@@ -276,6 +319,9 @@ async def test_the_billing_model_says_who_pays(
     )
     assert sum(row[0] for row in remainders) == Decimal("0.0000000015")
     assert await renting.books.rollups(mandate) == (500_000, len(paid))
+    explanations = await renting.explained()
+    assert [each["storage"]["sharedBy"] for each in explanations] == [len(paid)] * len(paid)
+    assert_storage_explained(explanations)
     assert await renting.books.failing() == {}
 
 
@@ -430,17 +476,20 @@ def _naive_peak(reports: Sequence[tuple[datetime, UUID, str, int]], start: datet
     return peak
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(40))
 async def test_the_peak_is_that_of_a_look_at_every_moment(api: BillingApi, books: Books, seed: int) -> None:
     random, mandate = Random(seed), new_mandate()
+    # Most often few, so that many reports say what the one before them said.
+    sizes = random.choice([[0, 1, 5, 9, 2**53 - 1], [0, 5], [1, 1, 1, 3]])
     times = [MAY + timedelta(hours=random.randrange(0, 60)) for _ in range(random.randrange(1, 20))]
     told = [
-        (random.choice(times), uuid7(), f"i-{random.randrange(3)}", random.choice([0, 1, 5, 9, 2**53 - 1]))
-        for _ in range(random.randrange(1, 40))
+        (random.choice(times), uuid7(), f"i-{random.randrange(3)}", random.choice(sizes))
+        for _ in range(random.randrange(1, 60))
     ]
     random.shuffle(told)
     renting = Renting(api, books, mandate)
-    cancelled = {event_id for _, event_id, *_ in told if random.random() < 0.15}
+    often = random.choice([0.15, 0.5])
+    cancelled = {event_id for _, event_id, *_ in told if random.random() < often}
     records = [_report(mandate, at, size, instance, event_id=event_id) for at, event_id, instance, size in told] + [
         voided_record(mandate, event_id, at=MAY) for event_id in cancelled
     ]
@@ -456,6 +505,36 @@ async def test_the_peak_is_that_of_a_look_at_every_moment(api: BillingApi, books
         async with api.database.reading() as connection:
             peak = await read_peak(connection, no, start=start, end=max(end, start + TICK))
         assert peak == _naive_peak(standing, start, max(end, start + TICK))
+
+
+async def test_a_report_that_changes_nothing_is_claimed_and_not_kept(renting: Renting) -> None:
+    """Until another one comes before it, or the one is cancelled whose word it repeats."""
+
+    async def kept() -> list[tuple[int, int]]:
+        rows = await renting.books.fetch(
+            "SELECT r.occurred_at, r.bytes_in_use FROM storage_reports r JOIN mandates m ON m.no = r.mandate_no"
+            " WHERE m.id = $1 AND NOT EXISTS (SELECT FROM cancellations c WHERE c.event_id = r.event_id)"
+            " ORDER BY r.occurred_at",
+            renting.mandate,
+        )
+        return [((row["occurred_at"] - MAY).days, row["bytes_in_use"]) for row in rows]
+
+    def report(day: int, size: int) -> RawRecord:
+        return _report(renting.mandate, MAY + timedelta(days=day), size)
+
+    first, *repeats = [report(day, 6) for day in range(10)]
+    await renting.use(first, *repeats[:5], now=JUNE)
+    await renting.use(*repeats[4:], first, now=JUNE)
+    assert await kept() == [(0, 6)]
+    claims = "SELECT count(*) FROM unposted_events u JOIN mandates m ON m.no = u.mandate_no WHERE m.id = $1"
+    assert await renting.books.value(claims, renting.mandate) == 10
+    # Another size for a day: what was said after it counts again from its own time on.
+    await renting.use(_report(renting.mandate, MAY + timedelta(days=3, hours=1), 9), now=JUNE)
+    assert await kept() == [(0, 6), (3, 9), (4, 6)]
+    await renting.use(report(4, 7), report(8, 6), report(9, 5), report(20, 5), report(30, 5), now=JUNE)
+    await renting.use(voided_record(renting.mandate, first.event_id, at=MAY), now=JUNE)
+    assert (await kept())[:2] == [(1, 6), (3, 9)]
+    assert await renting.books.failing() == {}
 
 
 async def test_storage_that_waited_for_a_price_before_is_a_report_now(renting: Renting, servers: ServerPair) -> None:
@@ -540,3 +619,18 @@ async def test_a_renewal_warns_of_what_is_left_after_storage_and_budget_together
     await renting.follow(renting.change(3, JUNE, JULY, plan=_plan(budget=3), state="EXPIRED"), now=JULY)
     assert await renting.amounts() == [3_000_000] * 2
     assert await renting.books.value(crossings, renting.mandate) == 1
+
+
+async def test_the_command_explains_what_the_storage_of_a_period_cost(renting: Renting, servers: ServerPair) -> None:
+    await renting.use(_report(renting.mandate, MAY, 6 * GB + 3))
+    for version, (start, end) in enumerate(pairwise((MAY, JUNE, JULY)), 1):
+        await renting.follow(renting.change(version, start, end), now=start)
+    (row,) = await renting.charges()
+    transaction = transaction_id(row["posted_account_no"], row["seq"])
+    printed = run_command(servers, "billing", "explain", str(transaction)).stdout
+    lines = {line[:15].strip(): line[15:] for line in printed.splitlines()}
+    assert lines["storage"].startswith(f"of subscription {renting.subscription_id}, 2026-05-01T00:00:00Z to 2026-06-01")
+    assert lines["peak"] == "6000000003 bytes, 5000 MB included, 1000000003 charged"
+    assert lines["period price"] == "1000000003 / 10^9 x 0.5 x 1 months = 0.5000000015 CHF"
+    assert lines["exact price"] == "0.5000000015 CHF"
+    assert lines["rounding"] == "0.000000 + 0.5000000015 = 0.5000000015"

@@ -40,6 +40,8 @@ from tests.support.waiting import eventually
         ("GET", "/api/billing/admin/unknown", "billing"),
         ("POST", "/api/billing/admin/model/m1", "billing"),
         ("PUT", "/api/billing/admin/terms/m1", "billing"),
+        ("GET", "/api/billing/invoices", "billing"),
+        ("GET", "/api/billing/invoices/i1", "billing"),
         ("GET", "/api/billing/checkout/options", "payments"),
         ("POST", "/api/billing/checkout/create/m1", "payments"),
         ("POST", "/api/billing/checkout/confirm", "payments"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -70,5 +71,29 @@ async def test_they_see_the_transactions_of_their_instance_and_nothing_else(
     assert_problem(named, 403, "FORBIDDEN")
     # A member sees their own rows, in all instances, and nobody else's.
     assert [row[0] for row in await seen(issuer.person(member))] == [1.5, 3.0]
+    # Statistics are of the same rows, whatever the way they are asked for.
+    year = datetime.now(UTC).year
+
+    async def cost(headers: Headers, query: str) -> float:
+        answer = await http.get(f"/api/billing/{query}", headers=headers)
+        assert answer.status_code == 200, answer.text
+        total: float = answer.json()["totalCost"]
+        return total
+
+    assert await cost(me, "view/statistics") == 1.5
+    assert await cost(me, f"view/statistics?scope=mandate&mandateId={mandate}") == 1.5
+    assert await cost(me, "view/statistics?onlyMine=true") == 0
+    assert await cost(me, f"statistics/year?year={year}") == 0
+    assert await cost(issuer.person(member), "view/statistics") == 4.5
+    own = {**issuer.person(member), "X-Mandate-Id": mandate}
+    assert await cost(own, f"statistics/year?year={year}") == 4.5
+    runway = (await http.get(f"/api/billing/view/runway?mandateId={mandate}", headers=me)).json()
+    assert (runway["mandate"], runway["members"]) == (None, [])
+    assert [feature["featureCode"] for feature in runway["features"]] == ["chat"]
+    foreign = await http.get(f"/api/billing/statistics/year?year={year}", headers={**me, "X-Mandate-Id": mandate})
+    assert_problem(foreign, 403, "FORBIDDEN")
     assert (await client.delete(f"/api/directory/feature-access/{theirs}/{user}", headers=admin)).status_code == 200
     assert await seen(me) == []
+    assert await cost(me, "view/statistics") == 0
+    refused = await http.get(f"/api/billing/view/runway?mandateId={mandate}", headers=me)
+    assert_problem(refused, 403, "FORBIDDEN")

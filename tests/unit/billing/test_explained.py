@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from services.billing.pricing import PriceList, PriceVersion, version_to_text
-from services.billing.pricing.explained import KeptCharge, explain_charge, explain_reading
+from services.billing.pricing.explained import (
+    Corrected,
+    KeptCharge,
+    explain_charge,
+    explain_correction,
+    explain_reading,
+    explain_usage,
+)
 from services.billing.pricing.kept_tariff import StoredPrice, StoredRate, kept_tariff
 
 AT = datetime(2026, 5, 4, 10, tzinfo=UTC)
@@ -115,3 +122,44 @@ def test_what_does_not_lead_to_its_amount_is_named(kept: Any, amount: int, at: d
     found = _explain(kept, amount, at)
     assert found.fault is not None
     assert fault in found.fault
+
+
+# A correction of that charge keeps the same usage, with what its price is from by now.
+CHARGED = json.dumps(NOW_FORM, separators=(",", ":"))
+CHARGE = KeptCharge(CHARGED, 3_600, MODEL, AT)
+
+
+def _corrected(amount: int, *, before: str | None = None, after: str = "0.0036", **kept: Any) -> Any:
+    text = json.dumps(NOW_FORM | kept, separators=(",", ":"))
+    stood = Corrected(CHARGE, None if before is None else Decimal(before), Decimal(after))
+    return explain_correction(KeptCharge(text, amount, MODEL, AT), stood, TARIFF)
+
+
+def test_a_correction_leads_from_the_price_before_to_the_one_by_now() -> None:
+    found = _corrected(600, before="0.0042")
+    assert (found.fault, found.exact_before, found.exact) == (None, Decimal("0.0042"), Decimal("0.0036"))
+    assert found.rounded == Decimal("-0.0006")
+    assert (found.cost, found.currency, found.rate) == (Decimal("0.003"), "USD", Decimal("0.8"))
+    # The first one of a charge comes after the price that the charge's own row says.
+    first = _corrected(0)
+    assert (first.fault, first.exact_before, first.rounded) == (None, Decimal("0.0036"), 0)
+
+
+@pytest.mark.parametrize(
+    ("amount", "given", "fault"),
+    [
+        (601, {"before": "0.0042"}, "was priced at 0.003599"),
+        (600, {"before": "0.0042", "after": "0.0037"}, "was corrected to 0.0036"),
+        (600, {"before": "0.0042", "price": "8"}, "cannot be priced again: price 8 is none of acme large"),
+        (600, {"before": "0.0042", "carry_after": "x"}, "cannot be priced again"),
+    ],
+)
+def test_a_correction_that_was_changed_says_so(amount: int, given: dict[str, Any], fault: str) -> None:
+    assert fault in (_corrected(amount, **given).fault or "")
+
+
+def test_of_what_is_taken_back_there_is_the_usage_alone() -> None:
+    for kept in (CHARGED, json.dumps(EARLIER)):
+        found = explain_usage(kept)
+        assert (found.fault, found.exact, found.usage.tokens) == (None, None, {"input": 1000, "provider_total": 1001})
+    assert explain_usage("[]").fault is not None

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.billing.money import EXACT, exact
+from services.billing.money import EXACT, exact, in_chf, plain, post
+from services.billing.storage.derivation import StorageTerms, explain_storage, storage_derivation
 from services.billing.storage.domain import bytes_above, gigabytes, months_of, share_price, storage_price
 from services.subscriptions.lifecycle.periods import period_of_days, period_of_plan
 
@@ -84,3 +85,50 @@ def test_shares_add_up_and_differ_by_less_than_two_micro_francs(scaled: int, cou
     assert len(parts) == count
     assert sum(map(exact, parts)) == scaled
     assert max(parts) - min(parts) < Decimal("0.000002")
+
+
+MAY, JUNE = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
+remainders = st.integers(-5 * 10**17, 5 * 10**17)
+
+
+@given(st.integers(0, 2**50), st.none() | st.integers(0, 2**30), prices, st.integers(1, 9), remainders)
+def test_each_row_of_a_charge_is_explained_as_it_was_charged(
+    peak: int, included_mb: int | None, unit_price: Decimal, shared_by: int, remainder: int
+) -> None:
+    price = storage_price(bytes_above(peak, included_mb), unit_price, Decimal(1))
+    terms = StorageTerms(MAY, JUNE, "1", peak, included_mb, plain(unit_price), plain(price), shared_by)
+    for part in share_price(price, shared_by):
+        amount, left = post(exact(part), remainder)
+        found = explain_storage(storage_derivation(terms, remainder, left).decode(), amount)
+        assert (found.fault, found.exact, found.terms) == (None, part, terms)
+        assert (found.carry_before, found.carry_after) == (in_chf(remainder), in_chf(left))
+
+
+# 1 GB above the 5 that are included, for half a franc.
+KEPT = (
+    '{"carry_before":"0","carry_after":"0","storage":{"period_start":"2026-05-01T00:00:00+00:00",'
+    '"period_end":"2026-06-01T00:00:00+00:00","months":"1","peak_bytes":6000000000,"included_mb":5000,'
+    '"price_per_gb_month":"0.5","exact":"0.500000000"}}'
+)
+
+
+def test_a_row_of_releases_before_does_not_say_how_many_paid() -> None:
+    found = explain_storage(KEPT, 500_000)
+    assert found.terms is not None
+    assert (found.fault, found.exact, found.charged_bytes, found.terms.shared_by) == (None, Decimal("0.5"), 10**9, None)
+
+
+@pytest.mark.parametrize(
+    ("kept", "amount", "fault"),
+    [
+        ("", 1, "cannot be priced again: Input data was truncated"),
+        ("{}", 1, "cannot be priced again: Object missing required field `carry_before`"),
+        (KEPT.replace('"0.5"', '"x"'), 500_000, "cannot be priced again: "),
+        (KEPT.replace('"0.5"', '"0.6"'), 500_000, "was priced at 0.500000000, its price is 0.6"),
+        (KEPT.replace("}}", ',"shared_by":0}}'), 500_000, "cannot be priced again: Expected `int` >= 1"),
+        (KEPT.replace("}}", ',"shared_by":2}}'), 500_000, "which is no part of 0.5"),
+        (KEPT.replace('"carry_after":"0"', '"carry_after":"0.9"'), 500_000, "which is not rounded to its amount"),
+    ],
+)
+def test_a_row_that_was_changed_says_so(kept: str, amount: int, fault: str) -> None:
+    assert fault in (explain_storage(kept, amount).fault or "")

@@ -9,6 +9,7 @@ MOVE_MONEY = {
     "billing-credit",
     "billing-give-promotion",
     "billing-redeem",
+    "billing-rerate",
     "payments-create-checkout",
     "payments-set-up-method",
     "store-activate",

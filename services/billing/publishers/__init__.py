@@ -1,0 +1,1 @@
+"""Mandates whose usage used to arrive and does not any more."""

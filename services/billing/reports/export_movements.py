@@ -1,0 +1,88 @@
+"""A list of transactions as CSV (RFC 4180): every row, whatever the number, in a bounded memory.
+
+The database writes the lines, by the same columns as lists filter and sort by, and hands them out part by part as the
+caller takes them. A text that a spreadsheet would take for a formula gets an apostrophe in front.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from services.billing.reports.errors import TooManyExports
+from services.billing.reports.extent import extent_of
+from services.billing.reports.list_movements import Listing, ListLimits
+from services.billing.reports.movement_values import rows_of
+from services.billing.reports.scope import Scope
+from services.chassis.database import Database
+from services.chassis.lists.columns import Column
+from services.chassis.lists.reading import list_reading
+
+__all__ = ["CSV", "RunningExports", "export_movements"]
+
+CSV: Final = "text/csv"
+LINE_END: Final = "\r\n"
+LINES_TAKEN = 1000
+# How a cell begins that spreadsheets compute or run, also in full-width characters.
+FORMULA_BEGINNINGS: Final = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+
+
+class RunningExports:
+    """How many exports run: each has a connection and a snapshot of its own for as long as its caller reads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._running = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A place for one more; 503 where there is none."""
+        if self._running >= self._most:
+            raise TooManyExports(headers={"Retry-After": "5"})
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+
+
+async def export_movements(
+    database: Database, exports: RunningExports, scope: Scope, pagination: str, limits: ListLimits, *, export_s: float
+) -> AsyncGenerator[bytes, None]:
+    """The header of JSON names and the lines of all rows that the list has; its page counts for nothing."""
+    with exports.one():
+        until = asyncio.get_running_loop().time() + export_s
+        async with list_reading(database, statement_s=export_s) as connection:
+            extent = await extent_of(connection, scope)
+            listing = Listing.of(extent, pagination, page_size_max=limits.page_size_max)
+            columns = list(listing.columns.by_name.values())
+            yield (",".join(column.name for column in columns) + LINE_END).encode()
+            read = _lines(listing, columns).execution_options(yield_per=LINES_TAKEN)
+            async for part in (await connection.stream_scalars(read)).partitions():
+                if asyncio.get_running_loop().time() > until:
+                    raise TimeoutError
+                yield "".join(part).encode()
+
+
+def _lines(listing: Listing, columns: list[Column]) -> sa.Select[Any]:
+    fields: list[Any] = []
+    for column in columns:
+        fields += [_field(column), ","]
+    line = sa.func.concat(*fields[:-1], LINE_END, type_=sa.Text)
+    rows = sa.select(line).select_from(rows_of(listing.tables(*columns)))
+    rows = rows.where(listing.extent.of_mandates(), *listing.conditions())
+    return rows.order_by(*(term.ordered for term in listing.order))
+
+
+def _field(column: Column) -> sa.ColumnElement[Any]:
+    """A value as a field: numbers and times as in JSON, texts in quotes, nothing for none."""
+    value = column.value
+    if column.type == "number":
+        return sa.cast(value, sa.Text)
+    if column.type == "time":
+        return sa.func.to_char(sa.func.timezone("UTC", value), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+    risky = sa.func.strpos(sa.literal(FORMULA_BEGINNINGS, sa.Text), sa.func.left(value, 1)) > 0
+    safe = sa.case((sa.and_(value != "", risky), sa.literal("'", sa.Text) + value), else_=value)
+    return sa.literal('"', sa.Text) + sa.func.replace(safe, '"', '""') + sa.literal('"', sa.Text)
