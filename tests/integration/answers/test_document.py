@@ -25,9 +25,9 @@ ACCESS = {
     "person-or-program": {"root", "chief", "mia", "stranger", "program"},
     "member-or-program": {"root", "chief", "mia", "program"},
 }
-# Only who is invited can accept, and nobody here is; who sees nothing of a mandate, not even as the administrator of an
-# instance, is told nothing of how long it lasts.
-BY_OBJECT = {"directory-accept-invitation", "billing-view-runway"}
+# What depends on the caller and what they ask about: only who is invited can accept, and nobody here is; a stranger has
+# nothing to look ahead on; and whoever administers no mandate is given one when they ask for theirs.
+BY_OBJECT = {"directory-accept-invitation", "billing-view-runway", "store-list-mandates"}
 
 
 def callers(surface: Surface) -> dict[str, Headers]:
@@ -149,8 +149,8 @@ def test_what_is_one_of_a_few_is_an_enumeration(surface: Surface) -> None:
     names = re.compile(
         r"(^status|[sS]tate|reason|[mM]odel|^billingPeriod|^budgetPer|Type|^lateEvents|^direction|^operator|^format)$"
     )
-    # A word of somebody else's: an AI model, what each has cost, an HTTP status, the type of an event of Stripe.
-    free = {"model", "aicoreModel", "costByModel", "status", "type"}
+    # A word of somebody else's: an AI model, cost and count of each, an HTTP status, the type of an event of Stripe.
+    free = {"model", "aicoreModel", "costByModel", "countByModel", "status", "type"}
     # Why somebody cancels usage or gives credit, in their own words.
     in_own_words = {(name, "reason") for name in ("Reversal", "UsageVoided", "Promotion", "PromotionOffer")}
     for name, schema in surface.document["components"]["schemas"].items():
