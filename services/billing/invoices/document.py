@@ -92,8 +92,14 @@ def document_of(row: Fields, lines: Sequence[Fields], language: str, *, issued_o
 
 def _party(stored: Mapping[str, Any], name: str) -> Party:
     vat_number = stored["vat_number"]
-    parts = (one_line(stored[each]) for each in (name, "street", "zip", "city", "country"))
-    return Party(*parts, None if vat_number is None else one_line(vat_number))
+    return Party(
+        name=one_line(stored[name]),
+        street=one_line(stored["street"]),
+        zip=one_line(stored["zip"]),
+        city=one_line(stored["city"]),
+        country=stored["country"],
+        vat_number=None if vat_number is None else one_line(vat_number),
+    )
 
 
 def _shown(lines: Sequence[Fields], language: str) -> list[ShownLine]:

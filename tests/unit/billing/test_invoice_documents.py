@@ -116,8 +116,8 @@ ODD_TEXTS = ["\x01", "a\x0bb", "Foo\nBar", "\ufffe", "\x7f\x9f", "\u202eabc", "<
 
 def stored(text: str, country: str) -> Document:
     """The document of rows in which every text is this one."""
-    party = {name: text for name in ("company", "name", "street", "zip", "city", "vat_number")}
-    names = {name: text for name in ("provider", "model", "feature_code", "feature_instance_id")}
+    party = dict.fromkeys(("company", "name", "street", "zip", "city", "vat_number"), text)
+    names = dict.fromkeys(("provider", "model", "feature_code", "feature_instance_id"), text)
     days = {"first_day": LINE.first_day, "last_day": LINE.last_day}
     line = {"kind": "USAGE", "count": 1, "cost": 12_340_000, "amount": 12_340_000, "net": 11_420_000, **names, **days}
     row = {
