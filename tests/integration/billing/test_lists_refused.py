@@ -13,6 +13,7 @@ from services.billing.reports.errors import TooManyExports, TooManyValues
 from services.billing.reports.export_movements import RunningExports, export_movements
 from services.billing.reports.list_movements import ListLimits, distinct_values, list_newest, list_page, list_part
 from services.billing.reports.scope import Scope
+from services.chassis.caller import Caller
 from services.chassis.lists.errors import ListTooCostly
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, system_admin
@@ -151,6 +152,16 @@ async def test_an_unknown_mandate_is_told_to_the_operator_alone(api: BillingApi,
         answer = await api.call(system_admin(), "GET", path, params=params)
         assert (answer.status_code, answer.json()["code"]) == (404, "MANDATE_UNKNOWN")
         assert (await api.call(admin_of(acme), "GET", path, params=params)).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["transactions", "statistics/month?year=2026"])
+async def test_an_unknown_context_mandate_is_told_to_the_operator(api: BillingApi, acme: str, path: str) -> None:
+    def root(mandate: str) -> Caller:
+        return system_admin().model_copy(update={"context_mandate": mandate})
+
+    answer = await api.call(root("no-such-mandate"), "GET", f"/api/billing/{path}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "MANDATE_UNKNOWN")
+    assert (await api.call(root(acme), "GET", f"/api/billing/{path}")).status_code == 200
 
 
 async def test_a_cursor_with_other_values_is_refused(api: BillingApi, acme: str) -> None:
