@@ -225,3 +225,24 @@ async def test_an_export_has_a_place_until_it_ends_or_is_left(api: BillingApi, a
     with pytest.raises(TimeoutError):
         await anext(slow)
     assert len([piece async for piece in an_export()]) == 2
+
+
+async def test_a_caller_has_one_export_at_a_time(api: BillingApi, acme: str) -> None:
+    exports = RunningExports(2)
+
+    def an_export(user_id: str) -> Any:
+        scope = Scope.of(admin_of(acme).model_copy(update={"user_id": user_id}))
+        return export_movements(api.database, exports, scope, "{}", LIMITS, export_s=60)
+
+    slow = an_export("slow")
+    await anext(slow)
+    with pytest.raises(TooManyExports):
+        await anext(an_export("slow"))
+    assert len([piece async for piece in an_export("other")]) == 2
+    # Who waits a moment gets the place of who has ended.
+    next_one = an_export("slow")
+    waiting = asyncio.create_task(anext(next_one))
+    await asyncio.sleep(0.1)
+    await slow.aclose()
+    assert (await waiting).startswith(b"id,accountId,")
+    await next_one.aclose()
