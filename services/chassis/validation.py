@@ -137,6 +137,9 @@ def _texts(fault: Mapping[str, Any]) -> Texts:
         return both(f"no such kind; there are {kinds}", f"diese Art gibt es nicht; es gibt {kinds}")
     if kind == "string_pattern_mismatch" and _IDENTIFIER_MARK in str(context.get("pattern", "")):
         return _IDENTIFIER
+    if kind in _LENGTHS and context.get("field_type") == "Value":
+        # A text whose characters are checked first; what has entries is named by its type.
+        kind = f"string_{kind}"
     if kind not in _LIBRARY_KINDS:
         # One of ours: it says what it means.
         english = str(fault["msg"]).encode("utf-8", "replace").decode()
@@ -146,6 +149,7 @@ def _texts(fault: Mapping[str, Any]) -> Texts:
     return {"en": texts["en"].format_map(context), "de": texts["de"].format_map(german)}
 
 
+_LENGTHS = frozenset(["too_short", "too_long"])
 _BRANCH = re.compile(r"[\[\]()]")
 _LIBRARY_KINDS = frozenset(get_args(ErrorType))
 _FALLBACK = both("is not valid", "ist nicht gültig")

@@ -138,7 +138,7 @@ class Postpaid:
     async def invoices(self) -> list[dict[str, Any]]:
         """Its invoices with their lines, the oldest first, as they are answered."""
         scope = InvoiceScope.of(system_admin(), self.id)
-        page = await list_invoices(self.database, scope, after=None, limit=1000)
+        page = await list_invoices(self.database, scope, cursor=None, limit=1000)
         return [await show_invoice(self.database, scope, UUID(each["id"])) for each in reversed(page["items"])]
 
     async def issued(self) -> list[InvoiceIssued]:

@@ -8,13 +8,12 @@ from pydantic import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import parse_uuid
-from services.billing.errors import MalformedParameter
 from services.billing.http import Context, router
 from services.billing.invoices.bodies import Invoice, InvoicePage
 from services.billing.invoices.errors import InvoiceUnknown
 from services.billing.invoices.give_document import Printer, give_document
 from services.billing.invoices.queries import InvoiceScope, list_invoices, show_invoice
-from services.billing.parameters import IdOf, IntegerOf
+from services.billing.parameters import IdOf, IntegerOf, TextOf
 from services.chassis.bodies import IDENTIFIER_SCHEMA
 from services.chassis.caller import CurrentCaller, require_person
 from services.chassis.operations import Access, operation
@@ -38,19 +37,19 @@ api = router()
         "The invoices of the mandates that the caller administers, or of one of them, the newest first.",
         access=Access.PERSON,
         answer=InvoicePage,
-        refuses=(400, 422),
+        refuses=(400, 404, 422),
     ),
 )
 async def get_invoices(
     context: Context,
     caller: CurrentCaller,
     mandate_id: Annotated[str | None, Query(alias="mandateId"), WithJsonSchema(IDENTIFIER_SCHEMA)] = None,
-    cursor: Annotated[str | None, Query(), WithJsonSchema(_UUID_SCHEMA)] = None,
+    cursor: Annotated[str | None, Query(), TextOf("cursor")] = None,
     limit: Annotated[int, Query(), IntegerOf("limit", least=1, most=1000)] = 100,
 ) -> dict[str, Any]:
     named = None if mandate_id is None else IdOf("mandateId").read(mandate_id)
     scope = InvoiceScope.of(caller, named)
-    return await list_invoices(context.database, scope, after=_place(cursor), limit=limit)
+    return await list_invoices(context.database, scope, cursor=cursor, limit=limit)
 
 
 @api.get(
@@ -113,14 +112,3 @@ def _invoice(text: str) -> UUID:
         return parse_uuid(text)
     except PydanticCustomError:
         raise InvoiceUnknown from None
-
-
-def _place(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return parse_uuid(cursor)
-    except PydanticCustomError:
-        raise MalformedParameter(
-            "cursor", en="this is no cursor of this list", de="das ist kein Cursor dieser Liste"
-        ) from None

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any, NamedTuple, Protocol
 
 from services.billing.invoices.domain import DraftLine
-from services.billing.invoices.texts import describe_line, describe_rest
+from services.billing.invoices.texts import describe_line, describe_rest, one_line
 from services.billing.money import plain
 
 __all__ = ["LINES_MAX", "Document", "Party", "ShownLine", "document_of"]
@@ -91,14 +91,22 @@ def document_of(row: Fields, lines: Sequence[Fields], language: str, *, issued_o
 
 
 def _party(stored: Mapping[str, Any], name: str) -> Party:
-    return Party(stored[name], *(stored[each] for each in ("street", "zip", "city", "country", "vat_number")))
+    vat_number = stored["vat_number"]
+    return Party(
+        name=one_line(stored[name]),
+        street=one_line(stored["street"]),
+        zip=one_line(stored["zip"]),
+        city=one_line(stored["city"]),
+        country=stored["country"],
+        vat_number=None if vat_number is None else one_line(vat_number),
+    )
 
 
 def _shown(lines: Sequence[Fields], language: str) -> list[ShownLine]:
     one_by_one = lines if len(lines) <= LINES_MAX else lines[: LINES_MAX - 1]
     shown = [
         ShownLine(
-            describe_line(_draft(line), language),
+            one_line(describe_line(_draft(line), language)),
             line["count"],
             line["first_day"],
             line["last_day"],

@@ -102,7 +102,8 @@ def _taxes(document: Document) -> bool:
 
 def _party(party: Party, *, taxed: bool, legal: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "name": party.name,
+        # There is none without a name.
+        "name": party.name or "-",
         "country_code": party.country,
         "addr_l1": party.street or None,
         "postcode": party.zip or None,

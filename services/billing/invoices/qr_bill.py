@@ -5,6 +5,7 @@ import unicodedata
 from typing import Any
 
 from qrbill import QRBill
+from qrbill.bill import Address
 from qrcode import QRCode
 from qrcode.constants import ERROR_CORRECT_M
 from reportlab.lib.units import mm
@@ -73,8 +74,9 @@ def qr_bill_of(document: Document) -> QRBill:
 
 
 def _address(party: Party) -> dict[str, str] | None:
-    """An address in parts; None where it is not whole, so that the payer fills it in."""
-    if not (party.zip.strip() and party.city.strip() and party.name.strip()):
+    """An address in parts; None where the banks would not take it, so that the payer fills it in: it is not whole, or
+    its country is none of ISO 3166."""
+    if not (party.zip.strip() and party.city.strip() and party.name.strip() and _is_country(party.country)):
         return None
     found = _HOUSE.match(party.street.strip())
     street, house = (found["street"], found["house"]) if found else (party.street, "")
@@ -86,6 +88,13 @@ def _address(party: Party) -> dict[str, str] | None:
         "city": _latin(party.city)[:CITY_MAX],
         "country": party.country,
     }
+
+
+def _is_country(code: str) -> bool:
+    try:
+        return bool(Address.parse_country(code) == code)
+    except ValueError:
+        return False
 
 
 def _latin(text: str) -> str:

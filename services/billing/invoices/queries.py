@@ -9,8 +9,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.errors import MalformedParameter
 from services.billing.invoices.domain import payment_state
 from services.billing.invoices.errors import InvoiceUnknown
+from services.billing.mandates.errors import MandateUnknown
+from services.billing.mandates.queries import mandate_exists
 from services.billing.money import money_json, plain
 from services.billing.tables import (
     invoice_documents,
@@ -22,6 +25,9 @@ from services.billing.tables import (
 )
 from services.chassis.caller import Caller
 from services.chassis.database import Database
+from services.chassis.lists.cursors import cursor_of, read_cursor
+from services.chassis.lists.errors import PaginationFault
+from services.chassis.lists.order import Term, behind
 from services.chassis.statements import one_of
 
 __all__ = [
@@ -37,9 +43,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InvoiceScope:
-    """Whose invoices a caller may see, as a condition."""
+    """Whose invoices a caller may see, as a condition; `named` is the one mandate that was asked for."""
 
     mandates: sa.ColumnElement[bool]
+    named: str | None = None
 
     @classmethod
     def of(cls, caller: Caller, mandate_id: str | None = None) -> "InvoiceScope":
@@ -47,7 +54,7 @@ class InvoiceScope:
         it is named."""
         if mandate_id is not None:
             caller.require_admin(mandate_id)
-            return cls(mandates.c.id == mandate_id)
+            return cls(mandates.c.id == mandate_id, mandate_id)
         if caller.system_admin:
             return cls(sa.true())
         administered = [mandate for mandate, admin in caller.mandates.items() if admin]
@@ -68,20 +75,37 @@ _INVOICES = sa.select(
     invoices, mandates.c.id.label("mandate_id"), _PAID.label("paid"), _LAST_PAID.label("last_paid_at")
 ).select_from(invoices.join(mandates, mandates.c.no == invoices.c.mandate_no))
 
+# The name of the list in its cursors, and its order; of a type that holds whatever number a cursor names.
+_LIST = "invoices"
+_NEWEST_FIRST = [
+    Term(sa.type_coerce(number, sa.BigInteger), descending=True)
+    for number in (invoices.c.series_year, invoices.c.series_no)
+]
 
-async def list_invoices(database: Database, scope: InvoiceScope, *, after: UUID | None, limit: int) -> dict[str, Any]:
-    """A page of the invoices of the scope, the newest first, from the one after `after` on."""
+
+async def list_invoices(database: Database, scope: InvoiceScope, *, cursor: str | None, limit: int) -> dict[str, Any]:
+    """A part of the invoices of the scope, the newest first, from the cursor on."""
     read = _INVOICES.where(scope.mandates)
-    if after is not None:
-        known = invoices.alias("known")
-        place = sa.select(known.c.series_year, known.c.series_no).where(known.c.id == after).subquery()
-        here = sa.tuple_(invoices.c.series_year, invoices.c.series_no)
-        read = read.where(here < sa.select(place.c.series_year, place.c.series_no).scalar_subquery())
-    newest = read.order_by(invoices.c.series_year.desc(), invoices.c.series_no.desc()).limit(limit + 1)
+    if cursor is not None:
+        read = read.where(behind(_NEWEST_FIRST, _place(cursor)))
+    newest = read.order_by(*(term.ordered for term in _NEWEST_FIRST)).limit(limit + 1)
     async with database.reading() as connection:
+        if scope.named is not None and not await mandate_exists(connection, scope.named):
+            raise MandateUnknown
         rows = (await connection.execute(newest)).mappings().all()
-    cursor = str(rows[limit - 1]["id"]) if len(rows) > limit else None
-    return {"items": [_invoice_json(row) for row in rows[:limit]], "nextCursor": cursor}
+    more = len(rows) > limit
+    place = [rows[limit - 1][name] for name in ("series_year", "series_no")] if more else []
+    return {
+        "items": [_invoice_json(row) for row in rows[:limit]],
+        "nextCursor": cursor_of(_LIST, place) if more else None,
+    }
+
+
+def _place(cursor: str) -> list[Any]:
+    try:
+        return read_cursor(cursor, _LIST, [term.value.type for term in _NEWEST_FIRST])
+    except PaginationFault as fault:
+        raise MalformedParameter("cursor", **fault.texts) from None
 
 
 async def show_invoice(database: Database, scope: InvoiceScope, invoice_id: UUID) -> dict[str, Any]:

@@ -1,14 +1,25 @@
 """The words of an invoice, in German and English, and how its numbers and days are written. Pure."""
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import date
 from typing import Final
 
 from services.billing.invoices.domain import DraftLine
 
-__all__ = ["TEXTS", "describe_line", "describe_rest", "written_amount", "written_day", "written_percent"]
+__all__ = [
+    "TEXTS",
+    "describe_line",
+    "describe_rest",
+    "one_line",
+    "written_amount",
+    "written_day",
+    "written_percent",
+]
 
 _PARTS_APART: Final = " · "
+# What XML cannot hold beside control characters.
+_NO_CHARACTERS: Final = frozenset("\ufffe\uffff")
 
 TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "de": {
@@ -91,6 +102,12 @@ def describe_line(line: DraftLine, language: str) -> str:
 def describe_rest(count: int, language: str) -> str:
     """What stands for lines that there is no room for."""
     return TEXTS[language]["rest"].format(count=count)
+
+
+def one_line(text: str) -> str:
+    """A text of others as every document can hold it: in one line, without control characters."""
+    words = " ".join(text.split())
+    return "".join(each for each in words if unicodedata.category(each) != "Cc" and each not in _NO_CHARACTERS).strip()
 
 
 def written_amount(micros: int) -> str:

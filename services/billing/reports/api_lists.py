@@ -18,7 +18,7 @@ from services.billing.reports.list_movements import (
     list_page,
     list_part,
 )
-from services.billing.reports.scope import RequestedScope, Scope, requested_mandate
+from services.billing.reports.scope import ContextScope, RequestedScope, Scope, requested_mandate
 from services.chassis.caller import CurrentCaller, require_person, require_system_admin
 from services.chassis.lists.pagination import PaginationText
 from services.chassis.operations import Access, operation
@@ -55,17 +55,17 @@ Limits = Annotated[ListLimits, Depends(_limits)]
         limit=30,
         context=True,
         answer=list[MovementRow],
-        refuses=(400,),
+        refuses=(400, 404),
     ),
 )
 async def get_transactions(
     context: Context,
     limits: Limits,
-    caller: CurrentCaller,
+    scope: ContextScope,
     limit: Annotated[int, Query(), IntegerOf("limit", least=1, most=500)] = 50,
     offset: Annotated[int, Query(), IntegerOf("offset", least=0)] = 0,
 ) -> list[dict[str, Any]]:
-    return await list_newest(context.database, Scope.of(caller), limits, limit=limit, offset=offset)
+    return await list_newest(context.database, scope, limits, limit=limit, offset=offset)
 
 
 @api.get(

@@ -32,30 +32,39 @@ FORMULA_BEGINNINGS: Final = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 
 
 class RunningExports:
-    """How many exports run: each has a connection and a snapshot of its own for as long as its caller reads."""
+    """Whose exports run, each with a connection and a snapshot of its own for as long as its caller reads. A caller has
+    one at a time, so that nobody who reads slowly takes the places of all."""
 
     def __init__(self, most: int) -> None:
-        self._places = asyncio.Semaphore(most)
+        self._most = most
+        self._callers: set[str] = set()
+        self._left = asyncio.Condition()
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
+    async def one(self, user_id: str) -> AsyncIterator[None]:
         """A place for one more; 503 where none becomes free in a moment."""
         try:
-            async with asyncio.timeout(WAITING_S):
-                await self._places.acquire()
+            async with asyncio.timeout(WAITING_S), self._left:
+                await self._left.wait_for(lambda: self._has_room(user_id))
+                self._callers.add(user_id)
         except TimeoutError:
             raise TooManyExports(headers={"Retry-After": "5"}) from None
         try:
             yield
         finally:
-            self._places.release()
+            self._callers.remove(user_id)
+            async with self._left:
+                self._left.notify_all()
+
+    def _has_room(self, user_id: str) -> bool:
+        return len(self._callers) < self._most and user_id not in self._callers
 
 
 async def export_movements(
     database: Database, exports: RunningExports, scope: Scope, pagination: str, limits: ListLimits, *, export_s: float
 ) -> AsyncGenerator[bytes, None]:
     """The header of JSON names and the lines of all rows that the list has; its page counts for nothing."""
-    async with exports.one():
+    async with exports.one(scope.user_id):
         until = asyncio.get_running_loop().time() + export_s
         async with list_reading(database, statement_s=export_s) as connection:
             extent = await extent_of(connection, scope)

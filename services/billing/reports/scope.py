@@ -18,7 +18,15 @@ from services.chassis.caller import Caller, CurrentCaller, Forbidden
 from services.chassis.database import Database
 from services.chassis.statements import one_of
 
-__all__ = ["RequestedScope", "Scope", "ScopeName", "requested_mandate", "requested_scope"]
+__all__ = [
+    "ContextScope",
+    "RequestedScope",
+    "Scope",
+    "ScopeName",
+    "requested_mandate",
+    "requested_scope",
+    "scope_of_context",
+]
 
 ScopeName = Literal["personal", "mandate", "all"]
 _Column = sa.ColumnElement[Any]
@@ -117,6 +125,15 @@ async def requested_mandate(database: Database, caller: Caller, mandate_id: str)
     return scope
 
 
+async def scope_of_context(context: Context, caller: CurrentCaller) -> Scope:
+    """FastAPI dependency: all that the caller may see, of the context mandate where there is one."""
+    scope = Scope.of(caller)
+    if caller.context_mandate is not None and caller.system_admin:
+        await _require_mandate(context.database, caller.context_mandate)
+    return scope
+
+
+ContextScope = Annotated[Scope, Depends(scope_of_context)]
 RequestedScope = Annotated[Scope, Depends(requested_scope)]
 
 

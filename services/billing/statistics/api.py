@@ -9,7 +9,7 @@ from services.billing.errors import MalformedParameter
 from services.billing.http import Context, router
 from services.billing.ledger.calendars import Calendar
 from services.billing.parameters import FlagOf, IdOf, IntegerOf, OneOf
-from services.billing.reports.scope import RequestedScope, Scope
+from services.billing.reports.scope import ContextScope, RequestedScope, Scope
 from services.billing.statistics.bodies import OwnStatistics, Runway, Statistics
 from services.billing.statistics.domain import month_period, year_period
 from services.billing.statistics.show_runway import show_runway
@@ -67,12 +67,13 @@ AskedPeriod = Annotated[Asked, Depends(_asked)]
         limit=30,
         context=True,
         answer=OwnStatistics,
-        refuses=(422,),
+        refuses=(404, 422),
     ),
 )
 async def get_own_statistics(
     context: Context,
     caller: CurrentCaller,
+    of_context: ContextScope,
     named: Named,
     period: Annotated[str, Path(), OneOf("period", _PERIODS)],
 ) -> dict[str, Any]:
@@ -84,7 +85,7 @@ async def get_own_statistics(
         asked = month_period(named.year, _MONTH.read(named.month))
     else:
         raise _missing("month")
-    scope = Scope.of(caller, "personal")
+    scope = Scope.of(caller, "personal", mandate_id=of_context.mandate_id)
     return await show_own_statistics(context.database, scope, cast("PeriodName", period), asked)
 
 

@@ -2,19 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from rappen_contracts.types import Identifier
 from services.chassis.operations import operation
 from services.chassis.problems import Problem
 from services.chassis.state import of_state
+from services.chassis.streams import StreamedAnswer
 from services.gateway.edge.admission import Admission, Admitted, Call, PublicRoute
 from services.gateway.feed.domain import Positions
 from services.gateway.feed.errors import BadLastEventId
@@ -23,6 +23,8 @@ from services.gateway.feed.live_feed import Listener, LiveFeed, Sent
 __all__ = ["EventStream", "Stream", "api"]
 
 RETRY_MS: Final = 3_000
+# Who takes longer for what they missed is let go, and goes on from their last event: there are few places to catch up.
+CATCHING_UP_S: Final = 60.0
 
 api = APIRouter(route_class=PublicRoute)
 
@@ -40,13 +42,13 @@ class Stream:
     renewal_s: float
 
 
-class EventStream(StreamingResponse):
+class EventStream(StreamedAnswer):
     """Server-sent events, as https://html.spec.whatwg.org/multipage/server-sent-events.html has them; when the answer
     has ended, however it ended, nobody listens any more."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, pieces: AsyncIterator[bytes], listening: AbstractAsyncContextManager[Listener]) -> None:
+    def __init__(self, pieces: AsyncGenerator[bytes, None], listening: AbstractAsyncContextManager[Listener]) -> None:
         super().__init__(pieces, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._listening = listening
 
@@ -87,39 +89,79 @@ async def stream(
     return EventStream(_pieces(of, call, listener, since), listening)
 
 
-async def _pieces(of: Stream, call: Call, listener: Listener, since: Positions | None) -> AsyncIterator[bytes]:
+async def _pieces(of: Stream, call: Call, listener: Listener, since: Positions | None) -> AsyncGenerator[bytes, None]:
     begins = listener.began if since is None else since
     yield b"retry: %d\nid: %s\nevent: ready\ndata: {}\n\n" % (RETRY_MS, begins.id.encode())
-    if since is not None:
-        async for missed in of.feed.missed(listener, since):
-            yield _piece(missed)
-    renew_at = time.monotonic() + of.renewal_s
+    admitted = _Admitted(of, call, listener)
+    # They learn why when they come again.
+    with suppress(_LetGo):
+        if since is not None:
+            async with aclosing(_missed(of, admitted, listener, since)) as missed:
+                async for piece in missed:
+                    yield piece
+        async with aclosing(_live(admitted, listener)) as live:
+            async for piece in live:
+                yield piece
+
+
+async def _missed(
+    of: Stream, admitted: "_Admitted", listener: Listener, since: Positions
+) -> AsyncGenerator[bytes, None]:
+    end_at = time.monotonic() + CATCHING_UP_S
+    async with aclosing(of.feed.missed(listener, since)) as missed:
+        async for each in missed:
+            if time.monotonic() > end_at:
+                raise _LetGo
+            if not admitted.for_s:
+                await admitted.renew()
+            if each[0].visible_to(listener.caller):
+                yield _piece(each)
+
+
+async def _live(admitted: "_Admitted", listener: Listener) -> AsyncGenerator[bytes, None]:
     while True:
+        if not admitted.for_s:
+            await admitted.renew()
+            yield b":\n\n"
         try:
-            async with asyncio.timeout(renew_at - time.monotonic()):
+            async with asyncio.timeout(admitted.for_s):
                 sent = await listener.queue.get()
         except TimeoutError:
-            if not await _renewed(of, call, listener):
-                # They learn why when they come again.
-                return
-            renew_at = time.monotonic() + of.renewal_s
-            yield b":\n\n"
             continue
         if sent is None:
             return
-        yield _piece(sent)
+        if sent[0].visible_to(listener.caller):
+            yield _piece(sent)
 
 
-async def _renewed(of: Stream, call: Call, listener: Listener) -> bool:
-    """Whether the caller may still listen; to what, is as it is now."""
-    try:
-        caller = await of.admission.renew(call)
-        if listener.mandate_id is not None:
-            caller.require_member(listener.mandate_id)
-    except Problem:
-        return False
-    listener.caller = caller
-    return True
+class _LetGo(Exception):  # noqa: N818 - it ends a stream, and is no fault.
+    """They may not listen any more, or take too long."""
+
+
+class _Admitted:
+    """A caller who was let in, until they are to be looked at again: however much there is to send meanwhile."""
+
+    def __init__(self, of: Stream, call: Call, listener: Listener) -> None:
+        self._of = of
+        self._call = call
+        self._listener = listener
+        self._until = time.monotonic() + of.renewal_s
+
+    @property
+    def for_s(self) -> float:
+        """How long yet."""
+        return max(0.0, self._until - time.monotonic())
+
+    async def renew(self) -> None:
+        """Looks whether the caller may listen on; to what, is as it is now."""
+        try:
+            caller = await self._of.admission.renew(self._call)
+            if self._listener.mandate_id is not None:
+                caller.require_member(self._listener.mandate_id)
+        except Problem:
+            raise _LetGo from None
+        self._listener.caller = caller
+        self._until = time.monotonic() + self._of.renewal_s
 
 
 def _piece(sent: Sent) -> bytes:

@@ -6,7 +6,7 @@ stream that was interrupted misses nothing; of `balance.changed`, which is compa
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -129,7 +129,7 @@ class LiveFeed:
             if not self._listeners:
                 await self._stop_reading()
 
-    async def missed(self, listener: Listener, since: Positions) -> AsyncIterator[Sent]:
+    async def missed(self, listener: Listener, since: Positions) -> AsyncGenerator[Sent, None]:
         """What a listener missed from the given positions on, up to where they began to listen."""
         # A position past the end is that of a topic that is no more: its successor is read from the beginning.
         ends = listener.began.next

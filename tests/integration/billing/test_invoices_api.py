@@ -10,6 +10,7 @@ from lxml import etree
 
 from services.billing.ledger.domain import transaction_id
 from services.chassis.caller import Caller
+from services.chassis.lists.cursors import cursor_of
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, checker, member_of, system_admin
 from tests.support.documents import page_texts, qr_codes
@@ -51,6 +52,8 @@ async def test_an_administrator_sees_the_invoices_of_their_mandates(api: Billing
     assert await get(api, mixed) == page
     assert await get(api, member_of(mandate.id)) == {"items": [], "nextCursor": None}
     assert await get(api, Caller(user_id="nobody")) == {"items": [], "nextCursor": None}
+    unknown = await api.call(system_admin(), "GET", PATH, params={"mandateId": "no-such-mandate"})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "MANDATE_UNKNOWN")
     shown = await get(api, system_admin(), params={"mandateId": foreign.id})
     assert [each["mandateId"] for each in shown["items"]] == [foreign.id]
 
@@ -66,6 +69,25 @@ async def test_pages_follow_each_other(api: BillingApi) -> None:
         if cursor is None:
             break
     assert seen == ["3.000000", "2.000000", "1.000000"]
+
+
+async def test_a_cursor_tells_nothing_of_the_invoices_of_others(api: BillingApi) -> None:
+    mandate, foreign = await invoiced(api, "1", "2"), await invoiced(api, "3")
+    ids = [each["id"] for each in (await get(api, admin_of(foreign.id)))["items"]]
+    # An id can be guessed; whether there is such an invoice must not show.
+    for given in [*ids, str(uuid4())]:
+        answer = await api.call(admin_of(mandate.id), "GET", PATH, params={"cursor": given})
+        assert (answer.status_code, answer.json()["code"]) == (400, "MALFORMED_PARAMETER")
+    # With another's cursor one gets one's own.
+    both = (await get(api, admin_of(mandate.id, foreign.id), params={"limit": "1"}))["nextCursor"]
+    shown = await get(api, admin_of(mandate.id), params={"cursor": both})
+    assert {each["mandateId"] for each in shown["items"]} == {mandate.id}
+
+
+@pytest.mark.parametrize("number", [2**40, 2**63 - 1, -(2**63), -1, 2**63, None, True, 1.5, "1", []])
+async def test_a_cursor_with_any_number_is_answered(api: BillingApi, mandate: str, number: Any) -> None:
+    answer = await api.call(admin_of(mandate), "GET", PATH, params={"cursor": cursor_of("invoices", [number, number])})
+    assert answer.status_code in (200, 400)
 
 
 @pytest.mark.parametrize(

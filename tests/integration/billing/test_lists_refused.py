@@ -13,6 +13,7 @@ from services.billing.reports.errors import TooManyExports, TooManyValues
 from services.billing.reports.export_movements import RunningExports, export_movements
 from services.billing.reports.list_movements import ListLimits, distinct_values, list_newest, list_page, list_part
 from services.billing.reports.scope import Scope
+from services.chassis.caller import Caller
 from services.chassis.lists.errors import ListTooCostly
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, system_admin
@@ -153,6 +154,16 @@ async def test_an_unknown_mandate_is_told_to_the_operator_alone(api: BillingApi,
         assert (await api.call(admin_of(acme), "GET", path, params=params)).status_code == 403
 
 
+@pytest.mark.parametrize("path", ["transactions", "statistics/month?year=2026"])
+async def test_an_unknown_context_mandate_is_told_to_the_operator(api: BillingApi, acme: str, path: str) -> None:
+    def root(mandate: str) -> Caller:
+        return system_admin().model_copy(update={"context_mandate": mandate})
+
+    answer = await api.call(root("no-such-mandate"), "GET", f"/api/billing/{path}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "MANDATE_UNKNOWN")
+    assert (await api.call(root(acme), "GET", f"/api/billing/{path}")).status_code == 200
+
+
 async def test_a_cursor_with_other_values_is_refused(api: BillingApi, acme: str) -> None:
     first = (await api.call(admin_of(acme), "GET", USERS, params={"limit": 2})).json()["nextCursor"]
     mark, *place = json.loads(base64.urlsafe_b64decode(first + "=" * (-len(first) % 4)))
@@ -214,3 +225,24 @@ async def test_an_export_has_a_place_until_it_ends_or_is_left(api: BillingApi, a
     with pytest.raises(TimeoutError):
         await anext(slow)
     assert len([piece async for piece in an_export()]) == 2
+
+
+async def test_a_caller_has_one_export_at_a_time(api: BillingApi, acme: str) -> None:
+    exports = RunningExports(2)
+
+    def an_export(user_id: str) -> Any:
+        scope = Scope.of(admin_of(acme).model_copy(update={"user_id": user_id}))
+        return export_movements(api.database, exports, scope, "{}", LIMITS, export_s=60)
+
+    slow = an_export("slow")
+    await anext(slow)
+    with pytest.raises(TooManyExports):
+        await anext(an_export("slow"))
+    assert len([piece async for piece in an_export("other")]) == 2
+    # Who waits a moment gets the place of who has ended.
+    next_one = an_export("slow")
+    waiting = asyncio.create_task(anext(next_one))
+    await asyncio.sleep(0.1)
+    await slow.aclose()
+    assert (await waiting).startswith(b"id,accountId,")
+    await next_one.aclose()

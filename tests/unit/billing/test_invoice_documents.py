@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import date
+from decimal import Decimal
 
 import pypdfium2
 import pytest
@@ -107,6 +108,52 @@ def test_any_address_can_be_drawn_and_paid_to(company: str, street: str, code: s
     assert fields[20] in ("S", "")
     assert len(fields) == 31
     assert draw_invoice(document).startswith(b"%PDF")
+
+
+HOSTILE = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=200)
+ODD_TEXTS = ["\x01", "a\x0bb", "Foo\nBar", "\ufffe", "\x7f\x9f", "\u202eabc", "<&>\"'", "\u200b", "\U0001f600" * 70]
+
+
+def stored(text: str, country: str) -> Document:
+    """The document of rows in which every text is this one."""
+    party = dict.fromkeys(("company", "name", "street", "zip", "city", "vat_number"), text)
+    names = dict.fromkeys(("provider", "model", "feature_code", "feature_instance_id"), text)
+    days = {"first_day": LINE.first_day, "last_day": LINE.last_day}
+    line = {"kind": "USAGE", "count": 1, "cost": 12_340_000, "amount": 12_340_000, "net": 11_420_000, **names, **days}
+    row = {
+        **{name: getattr(DOCUMENT, name) for name in ("number", "period_start", "period_end", "reference")},
+        "seller": {**DOCUMENT.seller._asdict(), "iban": DOCUMENT.iban},
+        "recipient": {**party, "country": country},
+        "vat_country": "CH",
+        "vat_percent": Decimal("8.1"),
+        "net": 11_420_000,
+        "vat": 920_000,
+        "total": 12_340_000,
+    }
+    return document_of(row, [line], "de", issued_on=DOCUMENT.issued_on, due_on=DOCUMENT.due_on)
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_whatever_a_customer_or_publisher_writes_there_is_a_document(text: str) -> None:
+    document = stored(text, "CH")
+    content = with_einvoice(document, draw_invoice(document))
+    assert "Rechnung 2026-000042" in page_texts(content)[0]
+    assert len(qr_codes(content)) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(HOSTILE)
+def test_every_text_has_its_place_in_the_structured_invoice(text: str) -> None:
+    assert xml_check_xsd(einvoice_xml(stored(text, "CH")), flavor="factur-x", level="en16931")
+
+
+@pytest.mark.parametrize("country", ["UK", "XX", "EU", "ZZ"])
+def test_a_country_that_is_none_leaves_the_payer_to_the_form(country: str) -> None:
+    document = stored("Acme", country)
+    content = with_einvoice(document, draw_invoice(document))
+    (code,) = qr_codes(content)
+    assert set(code.split("\r\n")[20:27]) == {""}
+    assert "Zahlbar durch (Name/Adresse)" in page_texts(content)[-1]
 
 
 @pytest.mark.parametrize("language", ["de", "en"])

@@ -76,6 +76,7 @@ def test_a_bare_value_means_equals_and_a_list_means_in() -> None:
         ('{"filters": {"name": "a\\u0000b"}}', "filters.name: text, a number, true"),
         ('{"search": "\\ud800"}', "pagination: this is not valid JSON"),
         ('{"search": 7}', "pagination.search"),
+        (f'{{"search": "{"x" * 201}"}}', "pagination.search: is longer than 200 characters"),
         ('{"page": 1e999999999}', "a number is too large"),
         ('{"page": 1e400}', "pagination.page"),
         (f'{{"page": {"9" * 400}}}', "pagination.page"),
