@@ -163,6 +163,10 @@ class _Settling:
     def _step_scheduled(self, record: Subscription, facts: Facts | None) -> None:
         starts_at = record.starts_at or self._now
         if starts_at > self._now and self._running(record) is not None:
+            observed = None if facts is None else facts.subscription
+            if observed is not None and (observed.ends_at is None) != record.recurring:
+                followed = replace(record, recurring=observed.ends_at is None)
+                self._write(record, followed, "SCHEDULED", at=self._now)
             return
         at = min(starts_at, self._now)
         if not record.plan.requires_stripe:

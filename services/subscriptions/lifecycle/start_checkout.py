@@ -94,9 +94,9 @@ class StartCheckout:
             record = await self._begin(connection, order, records, now)
         elif asked.return_url != order.return_url or record.plan.key != order.plan.key:
             raise IdempotencyMismatch
+        elif record.state == "EXPIRED" and (asked.answer is None or asked.answer.outcome != "refused"):
+            raise CheckoutEnded
         elif asked.newest is not None and (asked.answer is None or asked.answer.outcome != "expired"):
-            if record.state == "EXPIRED" and asked.answer is not None and asked.answer.outcome == "done":
-                raise CheckoutEnded
             return asked.newest
         request_id = checkout_request(record.id, asked.asked + 1)
         counts = await in_use(connection, order.mandate_id)

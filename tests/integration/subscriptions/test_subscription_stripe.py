@@ -363,7 +363,8 @@ async def test_a_refused_checkout_is_402_and_its_record_expires(service: Service
 async def test_a_new_checkout_closes_the_one_before_and_a_closed_one_expires(service: Service) -> None:
     mandate_id = new_mandate()
     admin = new_admin_of(mandate_id)
-    _, first = await checkout(service, mandate_id, "TEAM", admin)
+    key = {"Idempotency-Key": "first"}
+    _, first = await checkout(service, mandate_id, "TEAM", admin, headers=key)
     service.clock.now += DAY
     starting = asyncio.create_task(service.start(mandate_id, "STARTER", admin))
     asked = [await service.payments.requests.next(mandate_id, number) for number in (2, 3)]
@@ -387,6 +388,8 @@ async def test_a_new_checkout_closes_the_one_before_and_a_closed_one_expires(ser
         return [row["state"] for row in rows] == ["EXPIRED"]
 
     await eventually(expired, what="the closed checkout expired")
+    repeat = await service.start(mandate_id, "TEAM", admin, headers=key)
+    assert (repeat.status_code, repeat.json()["code"]) == (409, "CHECKOUT_ENDED")
     assert (await service.get(mandate_id, admin)).json()["status"] == "PENDING"
 
 
@@ -455,3 +458,38 @@ async def test_trials_are_told_to_end_once_for_each_reminder(service: Service) -
     assert (await service.told.next(late, 1)).days_left == 1
     assert len(service.told.of(late)) == 1
     assert len(service.told.of(mandate_id)) == 2
+
+
+async def test_what_waits_for_stripe_beyond_its_start_keeps_no_job_busy_and_one_that_fails_no_other(
+    service: Service,
+) -> None:
+    await service.advance()
+    waiting, broken, other = [await subscribed(service) for _ in range(3)]
+    past_due = service.clock.now - timedelta(days=7) + timedelta(seconds=1)
+    for _, _, stripe in (broken, other):
+        stripe.status, stripe.at, stripe.period = "past_due", past_due, Period(past_due, MONTH.end)
+        await service.payments.observe(stripe.fetch())
+    for mandate_id, _, _ in (broken, other):
+        await shows(service, mandate_id, status="PAST_DUE")
+    # Of the first, nothing is known at Stripe; the terms of the second cannot be read.
+    await service.fetch(
+        "UPDATE subscriptions SET state = 'SCHEDULED', starts_at = $2, settle_at = $2 WHERE mandate_id = $1",
+        waiting[0],
+        service.clock.now,
+    )
+    await service.fetch("UPDATE stripe_facts SET subscription = NULL, applied = true WHERE mandate_id = $1", waiting[0])
+    await service.fetch("UPDATE subscriptions SET terms = '{}' WHERE mandate_id = $1", broken[0])
+    service.clock.now += timedelta(seconds=2)
+    assert await service.settle_due() == 1
+    assert await service.settle_due() == 0
+    rows = await service.fetch(
+        "SELECT mandate_id, state, settle_at FROM subscriptions WHERE mandate_id = ANY($1)",
+        [waiting[0], broken[0], other[0]],
+    )
+    left_alone = service.clock.now + timedelta(hours=1)
+    assert {row["mandate_id"]: (row["state"], row["settle_at"]) for row in rows} == {
+        waiting[0]: ("SCHEDULED", left_alone),
+        broken[0]: ("PAST_DUE", left_alone),
+        other[0]: ("EXPIRED", None),
+    }
+    await service.fetch("UPDATE subscriptions SET settle_at = NULL WHERE mandate_id = $1", broken[0])

@@ -498,6 +498,34 @@ def test_a_switch_comes_out_the_same_in_whatever_order_it_is_told() -> None:
     assert "ACTIVE" in only[0]
 
 
+def test_what_waits_may_be_set_to_end_and_taken_back_and_waits_on() -> None:
+    mandate, old = with_predecessor()
+    mandate.start(SECOND, after=FIRST)
+    new = waiting_for(old.period)
+    mandate.observe(new.fetch(completed=True))
+    for ends_at in (old.period.end, None):
+        new.ends_at = ends_at
+        mandate.observe(new.fetch())
+        assert mandate.states()[SECOND] == ("SCHEDULED", ends_at is None)
+
+
+def test_of_two_checkouts_that_are_both_paid_the_later_waits_for_the_earlier() -> None:
+    mandate = Mandate()
+    mandate.start()
+    mandate.start(SECOND)
+    mandate.observe(begins(at_stripe()))
+    # Nothing ran when it was opened, so Stripe charges it at once.
+    later = at_stripe(SECOND)
+    mandate.observe(begins(later))
+    assert mandate.states() == {FIRST: ("ACTIVE", True), SECOND: ("SCHEDULED", True)}
+    assert mandate.asked() == {(FIRST, "end_at_period_end")}
+    mandate.now = month(0).end
+    later.period = month(1)
+    mandate.observe(later.fetch(invoice=later.invoice()))
+    assert mandate.states() == {FIRST: ("EXPIRED", False), SECOND: ("ACTIVE", True)}
+    assert mandate.budgets(SECOND) == [month(1).start]
+
+
 def test_a_trial_of_ours_ends_at_once_for_a_paid_plan() -> None:
     mandate = Mandate()
     mandate.records[FIRST] = begin(TRIAL, subscription_id=FIRST, mandate_id="m", user_id="u", now=NOW).after
