@@ -46,7 +46,7 @@ checkouts = sa.Table(
     # Whether the method it is paid by is kept for recharges, and whose it then is.
     sa.Column("save_method", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("stripe_customer_id", _Id),
-    sa.UniqueConstraint("created_by_user_id", "purpose", "idempotency_key"),
+    sa.UniqueConstraint("created_by_user_id", "purpose", "idempotency_key", name="uq_checkouts_created_by_user_id"),
     sa.CheckConstraint("state IN ('OPEN', 'WAITING', 'EXPIRED', 'FAILED', 'PAID')", name="state"),
 )
 

@@ -7,8 +7,11 @@ from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.chassis.logging import get_logger
 from services.payments.checkouts.domain import Payment
 from services.payments.checkouts.record_payment import record_payment, report_payment
+from services.payments.customers.metrics import UNPLACED
+from services.payments.customers.repository import find_mandate
 from services.payments.invoices.repository import KnownInvoice, lock_invoice_of
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.invoices import intent_of_invoice
@@ -18,6 +21,8 @@ __all__ = ["InvoiceSettlement", "ObservedMonthlyInvoice"]
 
 _NAMESPACE = UUID("0c3fd8e1-7ab4-5e96-8f25-b91d4c6a3e70")
 
+_log = get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class InvoiceSettlement:
@@ -25,11 +30,16 @@ class InvoiceSettlement:
 
     outcome: str
     payment: Payment | None
+    unplaced_id: str | None = None
 
     def report(self) -> None:
-        """Counts and logs what was paid; called after the commit."""
+        """Counts and logs what was paid, and what is of a customer of ours and of nothing that we know; called after
+        the commit."""
         if self.payment is not None:
             report_payment(self.payment)
+        if self.unplaced_id is not None:
+            UNPLACED.labels("invoice").inc()
+            _log.error("object of stripe cannot be placed", object_id=self.unplaced_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,9 @@ class ObservedMonthlyInvoice:
         invoice = self.invoice
         known = await lock_invoice_of(connection, invoice.id)
         if known is None:
-            return None
+            customer_id = invoice.customer_id
+            ours = customer_id is not None and await find_mandate(connection, customer_id) is not None
+            return InvoiceSettlement("UNPLACED", None, invoice.id) if ours else None
         if invoice.status != "paid" or invoice.amount_paid <= 0:
             return InvoiceSettlement((invoice.status or "unknown").upper(), None)
         payment = _payment(known, invoice, self.intent_id, cause=cause, now=now)

@@ -40,7 +40,7 @@ TABLES = (
         outcome text,
         error text,
         CONSTRAINT pk_stripe_requests PRIMARY KEY (no),
-        CONSTRAINT uq_stripe_requests_topic UNIQUE (topic, request_id)
+        CONSTRAINT uq_stripe_requests_topic_request_id UNIQUE (topic, request_id)
     )
     """,
     "CREATE INDEX ix_stripe_requests_due ON payments.stripe_requests (next_attempt_at) WHERE settled_at IS NULL",

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from services.chassis.migrations import service_metadata
+from services.payments.checkouts.tables import payments
 
 __all__ = ["refunds"]
 
@@ -15,7 +16,7 @@ refunds = sa.Table(
     "refunds",
     service_metadata("payments"),
     sa.Column("refund_id", _Id, primary_key=True),
-    sa.Column("payment_event_id", sa.Uuid, nullable=False),
+    sa.Column("payment_event_id", sa.Uuid, sa.ForeignKey(payments.c.event_id), nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     # What was taken from the credit, never more than was paid; and what Stripe says went back.
     sa.Column("amount", sa.Numeric(24, 6), nullable=False),

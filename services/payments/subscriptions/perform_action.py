@@ -30,7 +30,13 @@ from services.payments.stripe.subscriptions import (
     take_back_end,
 )
 from services.payments.subscriptions.domain import Record
-from services.payments.subscriptions.repository import add_record, find_record, save_prices, save_session
+from services.payments.subscriptions.repository import (
+    add_record,
+    find_record,
+    forget_session,
+    save_prices,
+    save_session,
+)
 
 __all__ = ["PerformAction"]
 
@@ -95,6 +101,9 @@ class PerformAction:
         async with self._database.transaction() as connection:
             now = self._clock()
             await add_record(connection, asked.subscription_id, mandate_id=asked.mandate_id, plan_key=plan.key, now=now)
+            earlier = await find_record(connection, asked.subscription_id)
+        if earlier is not None and not await self._close_earlier(earlier):
+            return _Settled("refused", "ALREADY_BEGUN")
         customer_id = await self._ensure_customer(asked.mandate_id)
         prices = await mirror_plan(self._stripe, plan)
         async with self._database.transaction() as connection:
@@ -117,6 +126,23 @@ class PerformAction:
         key = request.key("subscription-checkout")
         session = await open_subscription(self._stripe, order, idempotency_key=key)
         return _Settled("done", "CHECKOUT_OPENED", session)
+
+    async def _close_earlier(self, record: Record) -> bool:
+        """Closes the checkout of an earlier request, so that nobody pays in both; False where it was completed. The
+        session of this very request is noted only when it is settled."""
+        if record.stripe_subscription_id is not None:
+            return False
+        if record.checkout_session_id is None:
+            return True
+        session = await self._stripe.checkout_session(record.checkout_session_id)
+        if session.status == "complete":
+            return False
+        # First, so that its end is not told of as that of the subscription's checkout.
+        async with self._database.transaction() as connection:
+            await forget_session(connection, record.subscription_id, self._clock())
+        if session.status == "open":
+            await expire_session(self._stripe, session.id)
+        return True
 
     async def _before_it_is_begun(self, asked: StripeRequested, record: Record) -> _Settled:
         """There is nothing yet that could end or go on; a checkout that is open can be closed."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.registry import STRIPE_OBSERVED_V1
@@ -13,6 +12,7 @@ from rappen_contracts.stripe.v1 import StripeObserved
 from services.chassis.bodies import IDENTIFIER
 from services.chassis.logging import get_logger
 from services.chassis.outbox import append_outbox, outbox_row
+from services.payments.customers.metrics import UNPLACED
 from services.payments.stripe.objects import CheckoutSession, Invoice, Subscription
 from services.payments.subscriptions.domain import (
     Record,
@@ -36,10 +36,6 @@ __all__ = ["Fetched", "Observed", "publish_observation"]
 
 _NAMESPACE = UUID("c9a7d0f4-2b39-5d1e-8b6f-93e5a0d4f712")
 
-UNPLACED = Counter(
-    "rappen_payments_unplaced_total", "Objects of Stripe's that are ours and cannot be placed.", ["what"]
-)
-
 _log = get_logger(__name__)
 
 
@@ -56,7 +52,8 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What became of it: `OBSERVED`, or `UNPLACED` where it is ours and cannot be told of."""
+    """What became of it: `OBSERVED`; `UNPLACED` where it is ours and cannot be told of; `SUPERSEDED` where a checkout
+    has ended that another one took the place of."""
 
     outcome: str
     object_id: str
@@ -79,6 +76,8 @@ async def publish_observation(
     if record.version > fetched.number:
         raise FetchedTooEarly
     object_id = _object_id(fetched)
+    if fetched.checkout is not None and _is_superseded(fetched.checkout, record):
+        return Observed("SUPERSEDED", object_id)
     try:
         data = await _observation(connection, record, fetched, cause=cause, now=now)
     except UnknownAtStripe:
@@ -97,6 +96,11 @@ async def publish_observation(
     row = outbox_row(STRIPE_OBSERVED_V1, data, event_id=event_id, occurred_at=now, key=record.mandate_id)
     await append_outbox(connection, [row])
     return Observed("OBSERVED", object_id)
+
+
+def _is_superseded(session: CheckoutSession, record: Record) -> bool:
+    """Whether a checkout has ended in whose place another one was opened."""
+    return checkout_form(session).state == "closed" and record.checkout_session_id != session.id
 
 
 async def _observation(

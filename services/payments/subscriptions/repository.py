@@ -15,6 +15,7 @@ from services.payments.subscriptions.tables import observations, stripe_subscrip
 __all__ = [
     "add_record",
     "find_record",
+    "forget_session",
     "lock_record",
     "lock_record_of",
     "lock_record_of_session",
@@ -88,6 +89,11 @@ async def save_prices(connection: AsyncConnection, subscription_id: UUID, prices
 async def save_session(connection: AsyncConnection, subscription_id: UUID, session_id: str, now: datetime) -> None:
     """Notes the session in which it is begun."""
     await _update(connection, subscription_id, now, checkout_session_id=session_id)
+
+
+async def forget_session(connection: AsyncConnection, subscription_id: UUID, now: datetime) -> None:
+    """Notes that the session it was to be begun in is not used any more."""
+    await _update(connection, subscription_id, now, checkout_session_id=None)
 
 
 async def save_quantity_version(

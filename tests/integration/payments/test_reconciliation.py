@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from prometheus_client import REGISTRY
+
 from rappen_contracts.registry import PAYMENT_REFUNDED_V1, STRIPE_OBSERVED_V1
 from rappen_contracts.stripe.v1 import StripePlan
+from services.chassis.clock import system_clock
+from services.chassis.database import Database
+from services.payments.reconciliation.reconcile import Reconcile, ScheduledReconciliation
+from services.payments.stripe.gateway import StripeGateway
 from tests.integration.payments.charging import Recharging
 from tests.integration.payments.subscribing import Subscribed, plan
-from tests.integration.payments.world import World
+from tests.integration.payments.world import API_KEY, World
 
 
 def reconcile(world: World, *words: str) -> tuple[int, list[dict[str, Any]]]:
@@ -151,3 +157,37 @@ async def test_an_operator_sees_an_event_and_what_is_asked_of_stripe(world: Worl
     assert json.loads(shown.stdout.splitlines()[1]) == body
     assert world.command("stripe", "events", "retry", event_id).returncode == 0
     assert event_id in world.command("stripe", "events", "list").stdout
+
+
+async def test_the_schedule_tells_and_heals_what_has_been_missing_for_a_while(world: World) -> None:
+    person = world.person()
+    session_id = await person.session(amount=100)
+    await world.pay(session_id, drop=True)
+    database = Database(world.servers.dsn("payments"), pool_size=2)
+    stripe = StripeGateway(API_KEY, api_base=world.fake.url, timeout_s=10)
+
+    async def look(ahead: timedelta, *, apply: bool) -> None:
+        def clock() -> datetime:
+            return datetime.now(UTC) + ahead
+
+        reconcile = Reconcile(database, stripe, clock=system_clock)
+        assert await ScheduledReconciliation(reconcile, apply=apply, clock=clock)() == 0
+
+    def told(kind: str) -> float:
+        return REGISTRY.get_sample_value("rappen_payments_differences", {"kind": kind}) or 0.0
+
+    # The fake's time may be ahead, where another test has moved it.
+    offset = timedelta(seconds=(await world.control.get("/state")).json()["clock_offset_s"])
+    try:
+        await look(offset, apply=False)
+        before = told("PAYMENT_MISSING")
+        await look(offset + timedelta(hours=2), apply=False)
+        assert told("PAYMENT_MISSING") == before + 1
+        assert await world.rows("SELECT 1 FROM payments WHERE stripe_session_id = $1", session_id) == []
+        await look(offset + timedelta(hours=2), apply=True)
+        assert told("PAYMENT_MISSING") == 0
+    finally:
+        await stripe.stop()
+        await database.stop()
+    assert len(await world.published(person.mandate_id)) == 1
+    assert 'rappen_payments_differences{kind="PAYMENT_MISSING"}' in (await world.http.get("/metrics")).text

@@ -176,3 +176,12 @@ async def test_a_refund_that_waits_moves_nothing_until_it_is_done(world: World) 
         assert answer.status_code == 200, answer.text
     (told,) = await refunded(world, recharging.person)
     assert (told.refund_id, told.amount.amount) == (refund_id, Decimal(40))
+
+
+async def test_a_refund_cut_off_by_a_crash_is_told_of_once(world: World) -> None:
+    person, _, intent_id = await topped_up(world)
+    hit = world.arm("payments_before_commit")
+    refund_id = await refund(world, intent_id, 5000)
+    await world.killed(hit)
+    (told,) = await refunded(world, person)
+    assert (told.refund_id, told.amount.amount) == (refund_id, Decimal(50))

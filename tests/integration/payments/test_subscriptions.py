@@ -117,6 +117,21 @@ async def test_what_was_not_begun_is_refused_and_its_checkout_can_be_closed(worl
     assert closed.subscription is None
 
 
+async def test_a_checkout_that_is_opened_again_closes_the_one_before(world: World) -> None:
+    team = Subscribed(world)
+    first = await team.settled(team.action("checkout"))
+    second = await team.settled(team.action("checkout"))
+    assert second.checkout_session_id != first.checkout_session_id
+    states = {each["id"]: each["status"] for each in await world.sessions()}
+    assert (states[first.checkout_session_id], states[second.checkout_session_id]) == ("expired", "open")
+    assert await world.processed(first.checkout_session_id or "") == ["SUPERSEDED"]
+    assert await world.told(STRIPE_OBSERVED_V1, team.mandate_id, count=0) == []
+    await world.pay(second.checkout_session_id or "")
+    await team.observed(lambda each: each.checkout and each.checkout.state == "completed")
+    third = await team.settled(team.action("checkout"))
+    assert (third.outcome, third.code) == ("refused", "ALREADY_BEGUN")
+
+
 async def test_what_was_asked_too_late_is_not_begun(world: World) -> None:
     team = Subscribed(world)
     late = team.action("checkout", expires_at=datetime.now(UTC) - timedelta(seconds=1))
@@ -272,6 +287,24 @@ async def test_what_is_not_ours_or_cannot_be_found_is_stored_and_changes_nothing
         assert (await world.deliver(json.dumps(event).encode())).status_code == 200
         outcomes.append(await world.event_outcome(event["id"]))
     assert outcomes == ["NOT_OURS", "NOT_OURS", "IGNORED", "NOT_OURS", "NOT_OURS", "NOT_OURS", "IGNORED"]
+
+
+async def test_what_is_ours_and_cannot_be_placed_is_marked_and_counted(world: World) -> None:
+    team = Subscribed(world)
+    await team.begin()
+    strange = {**await team.at_stripe(), "status": "hibernating"}
+    assert (await world.control.post("/objects", json=strange)).status_code == 200
+    invoices = await world.stripe.v1.invoices.list_async({"subscription": team.stripe_id})
+    paid = invoices.data[0].to_dict(for_json=True)
+    orphan = {**paid, "id": f"in_{uuid4().hex}", "parent": None, "lines": {"object": "list", "data": []}}
+    assert (await world.control.post("/objects", json=orphan)).status_code == 200
+    for kind, about in (("customer.subscription.updated", strange), ("invoice.paid", orphan)):
+        event = snapshot(kind, {"id": about["id"], "object": about["object"]})
+        assert (await world.deliver(json.dumps(event).encode())).status_code == 200
+        assert await world.event_outcome(event["id"]) == "UNPLACED"
+    counted = (await world.http.get("/metrics")).text
+    assert 'rappen_payments_unplaced_total{what="subscription"}' in counted
+    assert 'rappen_payments_unplaced_total{what="invoice"}' in counted
 
 
 async def test_a_subscription_of_the_system_before_is_taken_over_by_what_it_carries(world: World) -> None:

@@ -28,7 +28,7 @@ from tests.support.processes import ServiceProcess, run_command
 from tests.support.stack import ServerPair
 from tests.support.waiting import eventually
 
-__all__ = ["ORIGIN", "OTHER_SECRET", "SECRET", "WEBHOOK", "Person", "World"]
+__all__ = ["API_KEY", "ORIGIN", "OTHER_SECRET", "SECRET", "WEBHOOK", "Person", "World"]
 
 ORIGIN = "https://app.example.ch"
 API_KEY = "sk_test_integration"
