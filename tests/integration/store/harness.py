@@ -171,7 +171,7 @@ class Shop:
                 "grace_ends_at": None,
                 "recurring": state == "ACTIVE",
                 "created_by": "test",
-                "created_at": now,
+                "created_at": datetime.now(UTC),
                 **more,
             }
         )
@@ -181,9 +181,7 @@ class Shop:
         return subscription.id
 
     async def _begin_at_stripe(self, mandate_id: str, plan_key: str, now: datetime) -> UUID:
-        record = await self.subscribe(
-            mandate_id, plan_key, "PENDING", effective_from=None, period=None, recurring=True, created_at=now
-        )
+        record = await self.subscribe(mandate_id, plan_key, "PENDING", effective_from=None, period=None, recurring=True)
         at_stripe = SubscriptionAtStripe(
             record=record,
             mandate_id=mandate_id,

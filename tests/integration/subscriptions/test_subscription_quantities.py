@@ -6,7 +6,7 @@ from rappen_contracts.directory.v1 import FeatureInstance, Mandate, Membership
 from services.subscriptions.quantities.repository import hold_quantities
 from services.subscriptions.quantities.request_quantities import request_quantities
 from tests.integration.subscriptions.harness import BEGINNING, Service
-from tests.integration.subscriptions.test_subscription_stripe import subscribed
+from tests.integration.subscriptions.paying import subscribed
 from tests.support.waiting import eventually
 
 

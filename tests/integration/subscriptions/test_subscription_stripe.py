@@ -1,114 +1,19 @@
-"""Plans that are paid: the checkout, what payments tells of Stripe, switching, cancelling and resuming, the grace, and
-that nothing is told or credited twice."""
+"""What payments tells of Stripe: renewals, graces, switching, cancelling and resuming, by API and in the portal;
+nothing is told or credited twice."""
 
 import asyncio
 from datetime import timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import httpx
-import pytest
-
-from rappen_contracts.directory.v1 import FeatureInstance, Mandate, Membership
-from rappen_contracts.stripe.v1 import StripeRequested
+from rappen_contracts.directory.v1 import Mandate
 from services.chassis.caller import Caller
 from services.subscriptions.lifecycle.periods import Period, period_of_plan
 from tests.integration.subscriptions.harness import BEGINNING, Service, changed, new_admin_of, new_member_of
+from tests.integration.subscriptions.paying import DAY, MONTH, checkout, shows, subscribed
 from tests.support.callers import system_admin
 from tests.support.events import new_mandate
 from tests.support.stripe_facts import SubscriptionAtStripe
 from tests.support.waiting import eventually
-
-DAY = timedelta(days=1)
-MONTH = period_of_plan(BEGINNING, "month", anchor=BEGINNING)
-
-
-async def checkout(
-    service: Service, mandate_id: str, plan_key: str, caller: Caller, **more: Any
-) -> tuple[httpx.Response, StripeRequested]:
-    """Starts a plan that is paid, with payments in its place; gives the answer, and what payments was asked."""
-    asked = len(service.payments.requests.of(mandate_id))
-    starting = asyncio.create_task(service.start(mandate_id, plan_key, caller, **more))
-    requested: StripeRequested = await service.payments.requests.next(mandate_id, asked + 1)
-    await service.payments.settle(requested)
-    return await starting, requested
-
-
-async def shows(service: Service, mandate_id: str, **expected: object) -> dict[str, Any]:
-    """The mandate's subscription, once it shows these values."""
-    shown: dict[str, Any] = {}
-
-    async def there() -> bool:
-        shown.update((await service.get(mandate_id, new_member_of(mandate_id))).json())
-        return expected.items() <= shown.items()
-
-    await eventually(there, what=str(expected))
-    return shown
-
-
-async def subscribed(service: Service, plan_key: str = "TEAM") -> tuple[str, Caller, SubscriptionAtStripe]:
-    """A mandate whose plan was paid just now."""
-    mandate_id = new_mandate()
-    admin = new_admin_of(mandate_id)
-    _, requested = await checkout(service, mandate_id, plan_key, admin)
-    stripe = SubscriptionAtStripe(
-        record=requested.subscription_id, mandate_id=mandate_id, plan_key=plan_key, period=MONTH, at=BEGINNING
-    )
-    await service.payments.observe(stripe.begins())
-    await shows(service, mandate_id, status="ACTIVE")
-    return mandate_id, admin, stripe
-
-
-async def test_a_paid_plan_answers_its_checkout_and_waits_until_it_is_paid(service: Service) -> None:
-    mandate_id = new_mandate()
-    await service.publish_directory(
-        mandate_id,
-        [
-            (1, Mandate(id=mandate_id)),
-            (2, Membership(mandate_id=mandate_id, user_id="a", roles=["admin"])),
-            (3, Membership(mandate_id=mandate_id, user_id="b", roles=["member"])),
-            (4, FeatureInstance(id=f"{mandate_id}-i", mandate_id=mandate_id, feature_code="chat")),
-        ],
-    )
-    admin = new_admin_of(mandate_id)
-    answer, requested = await checkout(service, mandate_id, "TEAM", admin)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["redirectUrl"] == f"https://pay.test/{requested.request_id}"
-    shown = answer.json()["subscription"]
-    assert (shown["planKey"], shown["status"], shown["recurring"]) == ("TEAM", "PENDING", True)
-    assert (shown["currentPeriodStart"], shown["effectiveFrom"]) == (None, None)
-    assert (requested.action, requested.subscription_id) == ("checkout", UUID(shown["id"]))
-    assert requested.plan is not None
-    assert (requested.plan.key, str(requested.plan.price_per_user.amount)) == ("TEAM", "29.000000")
-    assert requested.quantities is not None
-    assert (requested.quantities.members, requested.quantities.feature_instances) == (2, 1)
-    assert requested.start_at is None
-    assert requested.success_url == "https://app.test/plans?success=true&session_id={CHECKOUT_SESSION_ID}"
-    assert requested.cancel_url == "https://app.test/plans?canceled=true"
-    assert requested.requested_by == admin.user_id
-
-    stripe = SubscriptionAtStripe(
-        record=requested.subscription_id,
-        mandate_id=mandate_id,
-        period=MONTH,
-        at=BEGINNING,
-        members=2,
-        feature_instances=1,
-    )
-    told = stripe.begins()
-    for _ in range(3):
-        await service.payments.observe(told)
-    shown = await shows(service, mandate_id, status="ACTIVE")
-    assert (shown["currentPeriodStart"], shown["currentPeriodEnd"]) == ("2026-01-31T12:00:00Z", "2026-02-28T12:00:00Z")
-    began, active = (changed(event) for event in await service.billing.events(mandate_id, 2))
-    assert (began.to_state, began.operative, began.budget_due) == ("PENDING", False, False)
-    assert (active.from_state, active.to_state, active.operative, active.budget_due) == (
-        "PENDING",
-        "ACTIVE",
-        True,
-        True,
-    )
-    assert (active.period_start, active.period_end, active.cause) == (MONTH.start, MONTH.end, "evt_1")
 
 
 async def test_a_renewal_is_told_once_and_in_any_order_and_a_proration_invoice_gives_no_budget(
@@ -317,80 +222,6 @@ async def test_a_trial_that_is_cancelled_stays_until_its_end_and_is_not_resumed(
     assert (answer["status"], answer["recurring"]) == ("TRIALING", False)
     resumed = await service.post(f"{mandate_id}/resume", admin)
     assert (resumed.status_code, resumed.json()["code"]) == (409, "NOT_RESUMABLE")
-
-
-@pytest.mark.parametrize("url", ["", "https://evil.test/", "https://app.test.evil.test/", "//app.test", "javascript:1"])
-async def test_a_return_url_of_another_origin_is_refused_by_field(service: Service, url: str) -> None:
-    mandate_id = new_mandate()
-    answer = await service.start(mandate_id, "TEAM", new_admin_of(mandate_id), return_url=url)
-    assert (answer.status_code, answer.json()["code"]) == (400, "RETURN_URL_NOT_ALLOWED")
-    assert answer.json()["errors"][0]["field"] == "returnUrl"
-    assert not await service.fetch("SELECT 1 FROM subscriptions WHERE mandate_id = $1", mandate_id)
-
-
-async def test_a_start_whose_checkout_does_not_come_is_503_and_its_repeat_asks_again(service: Service) -> None:
-    mandate_id, key = new_mandate(), {"Idempotency-Key": "start-1"}
-    admin = new_admin_of(mandate_id)
-    starting = asyncio.create_task(service.start(mandate_id, "TEAM", admin, headers=key))
-    late = await service.payments.requests.next(mandate_id, 1)
-    assert late.expires_at is not None
-    await service.payments.settle(late, "expired")
-    answer = await starting
-    assert (answer.status_code, answer.json()["code"]) == (503, "UNAVAILABLE")
-    repeat, requested = await checkout(service, mandate_id, "TEAM", admin, headers=key)
-    assert repeat.status_code == 200
-    assert (requested.subscription_id, requested.request_id != late.request_id) == (late.subscription_id, True)
-    # From here on a repeat is answered as at first, and payments is asked nothing.
-    again = await service.start(mandate_id, "TEAM", admin, headers=key)
-    assert again.json() == repeat.json()
-    other = await service.start(mandate_id, "STARTER", admin, headers=key)
-    assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
-    elsewhere = await service.start(mandate_id, "TEAM", admin, headers=key, return_url="https://app.test/other")
-    assert (elsewhere.status_code, elsewhere.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
-    assert len(service.payments.requests.of(mandate_id)) == 2
-
-
-async def test_a_refused_checkout_is_402_and_its_record_expires(service: Service) -> None:
-    mandate_id = new_mandate()
-    admin = new_admin_of(mandate_id)
-    starting = asyncio.create_task(service.start(mandate_id, "TEAM", admin))
-    await service.payments.settle(await service.payments.requests.next(mandate_id, 1), "refused", code="PLAN_REFUSED")
-    answer = await starting
-    assert (answer.status_code, answer.json()["code"]) == (402, "CHECKOUT_REFUSED")
-    await shows(service, mandate_id, status="EXPIRED")
-
-
-async def test_a_new_checkout_closes_the_one_before_and_a_closed_one_expires(service: Service) -> None:
-    mandate_id = new_mandate()
-    admin = new_admin_of(mandate_id)
-    key = {"Idempotency-Key": "first"}
-    _, first = await checkout(service, mandate_id, "TEAM", admin, headers=key)
-    service.clock.now += DAY
-    starting = asyncio.create_task(service.start(mandate_id, "STARTER", admin))
-    asked = [await service.payments.requests.next(mandate_id, number) for number in (2, 3)]
-    assert {(each.action, each.subscription_id == first.subscription_id) for each in asked} == {
-        ("cancel", True),
-        ("checkout", False),
-    }
-    for each in asked:
-        await service.payments.settle(each)
-    assert (await starting).json()["subscription"]["planKey"] == "STARTER"
-    stripe = SubscriptionAtStripe(record=first.subscription_id, mandate_id=mandate_id, period=MONTH, at=BEGINNING)
-    closed = stripe.begins()
-    assert closed.checkout is not None
-    session = closed.checkout.model_copy(update={"state": "closed", "stripe_subscription_id": None})
-    await service.payments.observe(
-        closed.model_copy(update={"checkout": session, "subscription": None, "invoice": None})
-    )
-
-    async def expired() -> bool:
-        rows = await service.fetch("SELECT state FROM subscriptions WHERE id = $1", first.subscription_id)
-        return [row["state"] for row in rows] == ["EXPIRED"]
-
-    await eventually(expired, what="the closed checkout expired")
-    repeat = await service.start(mandate_id, "TEAM", admin, headers=key)
-    assert (repeat.status_code, repeat.json()["code"]) == (409, "CHECKOUT_ENDED")
-    assert (await service.get(mandate_id, admin)).json()["status"] == "PENDING"
 
 
 async def test_what_is_told_before_its_record_is_kept_until_the_record_is_there(service: Service) -> None:
