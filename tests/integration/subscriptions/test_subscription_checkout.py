@@ -137,3 +137,41 @@ async def test_a_new_checkout_closes_the_one_before_and_a_closed_one_expires(ser
     repeat = await service.start(mandate_id, "TEAM", admin, headers=key)
     assert (repeat.status_code, repeat.json()["code"]) == (409, "CHECKOUT_ENDED")
     assert (await service.get(mandate_id, admin)).json()["status"] == "PENDING"
+
+
+async def test_a_checkout_that_was_closed_before_it_was_opened_is_closed_again(service: Service) -> None:
+    mandate_id = new_mandate()
+    admin = new_admin_of(mandate_id)
+    key = {"Idempotency-Key": "first"}
+    starting = asyncio.create_task(service.start(mandate_id, "TEAM", admin, headers=key))
+    late = await service.payments.requests.next(mandate_id, 1)
+    await service.payments.settle(late, "expired")
+    assert (await starting).status_code == 503
+    service.clock.now += DAY
+    starting = asyncio.create_task(service.start(mandate_id, "STARTER", admin))
+    other: UUID | None = None
+    for requested in [await service.payments.requests.next(mandate_id, number) for number in (2, 3)]:
+        # There was nothing to cancel yet.
+        await service.payments.settle(requested)
+        if requested.action == "checkout":
+            other = requested.subscription_id
+    assert (await starting).status_code == 200
+    repeat, opened = await checkout(service, mandate_id, "TEAM", admin, headers=key)
+    assert (repeat.status_code, opened.subscription_id) == (200, late.subscription_id)
+    cancelling = asyncio.create_task(service.post(f"{mandate_id}/cancel", admin))
+    asked = [await service.payments.requests.next(mandate_id, number) for number in (5, 6)]
+    assert {(each.action, each.subscription_id) for each in asked} == {
+        ("cancel", late.subscription_id),
+        ("cancel", other),
+    }
+    assert (await cancelling).status_code == 200
+
+
+async def test_a_plan_that_begins_at_once_closes_a_checkout_that_is_open(service: Service) -> None:
+    mandate_id = new_mandate()
+    admin = new_admin_of(mandate_id)
+    _, first = await checkout(service, mandate_id, "TEAM", admin)
+    answer = await service.start(mandate_id, "TRIAL_7D", admin)
+    assert answer.json()["subscription"]["status"] == "TRIALING"
+    closing = await service.payments.requests.next(mandate_id, 2)
+    assert (closing.action, closing.subscription_id) == ("cancel", first.subscription_id)
