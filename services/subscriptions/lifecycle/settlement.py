@@ -68,7 +68,8 @@ def starts_after(running: Subscription | None, *, now: datetime) -> datetime | N
     """When another plan may begin to be charged; None for at once.
 
     It follows what is paid for and has an end. A trial ends at once for it, and so does what is not paid, also within
-    its grace: else the other one would be free until the end of a period that nobody has paid for. The start is a whole second, as Stripe's times are, and not before the end.
+    its grace: else the other one would be free until the end of a period that nobody has paid for. The start is a whole
+    second, as Stripe's times are, and not before the end.
     """
     if running is None or running.state in ("TRIALING", "PAST_DUE"):
         return None

@@ -34,9 +34,9 @@ async def ask_stripe(
     cause: str,
     now: datetime,
 ) -> UUID:
-    """Asks in the caller's transaction, and gives the request's id. What was asked is not asked again before there is an
-    answer (to cancel) or the `version` of the record shows it (its end), unless it was refused, or the opposite was
-    asked since."""
+    """Asks in the caller's transaction, and gives the request's id. To cancel is not asked again before there is an
+    answer; to set to end, or to take that back, not before the `version` of the record shows it, unless it was refused
+    or the opposite was asked since."""
     request_id = await _next_request(connection, subscription_id, version, action)
     await _ask(
         connection,

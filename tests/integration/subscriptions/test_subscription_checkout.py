@@ -1,11 +1,15 @@
 """The checkout of a plan that is paid: what is asked, what is answered, repeats, and what becomes of its record."""
 
 import asyncio
-from uuid import UUID
+from dataclasses import replace
+from uuid import UUID, uuid4
 
 import pytest
 
 from rappen_contracts.directory.v1 import FeatureInstance, Mandate, Membership
+from services.chassis.faults import FaultPoints
+from services.chassis.return_url import Marks
+from services.subscriptions.lifecycle.start_checkout import CheckoutOrder, StartCheckout
 from tests.integration.subscriptions.harness import BEGINNING, Service, changed, new_admin_of
 from tests.integration.subscriptions.paying import DAY, MONTH, checkout, shows
 from tests.support.events import new_mandate
@@ -175,3 +179,28 @@ async def test_a_plan_that_begins_at_once_closes_a_checkout_that_is_open(service
     assert answer.json()["subscription"]["status"] == "TRIALING"
     closing = await service.payments.requests.next(mandate_id, 2)
     assert (closing.action, closing.subscription_id) == ("cancel", first.subscription_id)
+
+
+async def test_a_person_with_two_checkouts_has_a_trial_in_one_of_them(service: Service) -> None:
+    mandates = [new_mandate(), new_mandate()]
+    person = new_admin_of(*mandates)
+    plan = replace(service.catalogue.plan("TEAM"), trial_days=14)
+    start_checkout = StartCheckout(
+        service.database,
+        return_origins=("https://app.test",),
+        marks=Marks("success", "session_id", "canceled"),
+        wait_s=30,
+        clock=service.clock,
+        faults=FaultPoints(None),
+    )
+    starting = [
+        asyncio.create_task(
+            start_checkout(CheckoutOrder(person, mandate_id, plan, uuid4(), "https://app.test/plans", "tests"))
+        )
+        for mandate_id in mandates
+    ]
+    asked = [await service.payments.requests.next(mandate_id, 1) for mandate_id in mandates]
+    for requested in asked:
+        await service.payments.settle(requested)
+    await asyncio.gather(*starting)
+    assert sorted(requested.start_at is None for requested in asked) == [False, True]
