@@ -78,10 +78,12 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Plight:
-    """What the directory has of an instance: `provisioned` with its first access, or `gone` with all of them."""
+    """What the directory has of an instance: `provisioned` with its first access, or `gone` with all of them. Where the
+    instance is gone and accesses are not, `left` is the version of the newest of them."""
 
     provisioned: bool
     gone: bool
+    left: int | None = None
 
 
 class Step(Enum):
@@ -91,6 +93,7 @@ class Step(Enum):
     PAY = "pay"
     FINISH = "finish"
     ROLL_BACK = "roll back"
+    RELEASE = "release"
     CLOSE = "close"
 
 
@@ -98,7 +101,9 @@ def next_step(activation: Activation, plight: Plight, *, now: datetime) -> Step:
     """The one thing that an activation on its way is ready for. Whoever asked has stopped waiting at the deadline, so
     what is not done by then is undone."""
     if activation.state == "ROLLING_BACK":
-        return Step.CLOSE if plight.gone else Step.WAIT
+        if plight.gone:
+            return Step.CLOSE
+        return Step.WAIT if plight.left is None else Step.RELEASE
     if activation.state not in ("PROVISIONING", "BILLING"):
         return Step.WAIT
     if activation.deadline_at <= now:

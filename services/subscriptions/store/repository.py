@@ -97,23 +97,27 @@ async def lock_open_activations(
     """What is on its way in these mandates, locked, the oldest first, and what the directory has of each."""
     id_ = sa.cast(_activation.instance_id, sa.Text)
     enabled = sa.select(_instance.enabled).where(_instance.id == id_).scalar_subquery()
-    held = sa.exists().where(_access.instance_id == id_, _access.enabled)
+    newest = (
+        sa.select(sa.func.max(_access.version)).where(_access.instance_id == id_, _access.enabled).scalar_subquery()
+    )
     own = sa.exists().where(_access.instance_id == id_, _access.user_id == _activation.user_id, _access.enabled)
     rows = await connection.execute(
-        sa.select(activations, enabled.label("there"), held.label("held"), own.label("own"))
+        sa.select(activations, enabled.label("there"), newest.label("newest"), own.label("own"))
         .where(one_of(_activation.mandate_id, mandate_ids), _activation.state.in_(OPEN))
         .order_by(_activation.created_at, _activation.instance_id)
         .with_for_update(of=activations)
     )
-    return [
-        (activation_of(row), Plight(provisioned=row["there"] is True and row["own"], gone=_gone(row)))
-        for row in rows.mappings()
-    ]
+    return [(activation_of(row), _plight(row)) for row in rows.mappings()]
 
 
-def _gone(row: Mapping[Any, Any]) -> bool:
-    """Disabled: what is not there at all may be on its way, because requests are applied in their order."""
-    return row["there"] is False and not row["held"]
+def _plight(row: Mapping[Any, Any]) -> Plight:
+    # Disabled: what is not there at all may be on its way, because requests are applied in their order.
+    disabled, newest = row["there"] is False, row["newest"]
+    return Plight(
+        provisioned=row["there"] is True and row["own"],
+        gone=disabled and newest is None,
+        left=newest if disabled else None,
+    )
 
 
 async def lock_awaiting_payment(

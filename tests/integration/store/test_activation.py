@@ -179,6 +179,34 @@ async def test_a_declined_payment_takes_everything_back(shop: Shop) -> None:
     assert len(await shop.activated(mandate, 2)) == 2
 
 
+async def test_accesses_given_meanwhile_keep_nothing_from_being_taken_back(shop: Shop) -> None:
+    mandate, user = await shop.tenant()
+    await shop.subscribe(mandate, "STARTER")
+    shop.payments.outcomes[mandate] = None
+    activating = asyncio.create_task(shop.activate(user, mandate))
+    await eventually(lambda: shop.payments.requests(mandate), what="its payment asked for")
+    (instance,) = await shop.instances(mandate)
+    # More than one request to the directory can hold.
+    others = [unique("u") for _ in range(25)]
+    await shop.enter(
+        *({"kind": "user", "id": other} for other in others),
+        *(
+            {"kind": "feature_access", "instanceId": instance["id"], "userId": other, "roles": ["user"]}
+            for other in others
+        ),
+    )
+    await shop.payments.settle(shop.payments.requests(mandate)[0], "declined")
+    assert (await activating).status_code in (402, 503)
+    await shop.settled(mandate)
+    assert await shop.instances(mandate) == await shop.accesses(mandate) == []
+    # One that the directory was given at the same moment as it was asked to take them all away.
+    await shop.enter({"kind": "feature_access", "instanceId": instance["id"], "userId": others[0], "roles": ["user"]})
+    await shop.execute("UPDATE activations SET state = 'ROLLING_BACK' WHERE mandate_id = $1", mandate)
+    await shop.settled(mandate)
+    assert await shop.accesses(mandate) == []
+    assert await shop.states(mandate) == ["ROLLED_BACK"]
+
+
 @pytest.mark.parametrize("outcome", ["unavailable", None])
 async def test_a_payment_that_cannot_be_made_is_503_and_takes_everything_back(shop: Shop, outcome: str | None) -> None:
     mandate, user = await shop.tenant()
