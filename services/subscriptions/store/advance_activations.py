@@ -7,13 +7,13 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rappen_contracts.directory.v1 import FeatureAccess, FeatureInstance
+from rappen_contracts.directory.v1 import DirectoryChanged, FeatureAccess, FeatureInstance
 from rappen_contracts.stripe.v1 import QuantitySettled
 from services.chassis.outbox import append_outbox
 from services.subscriptions.quantities.repository import hold_quantities, in_use, lock_kept, look_at_mandates
 from services.subscriptions.quantities.request_quantities import ask_for
 from services.subscriptions.store import repository
-from services.subscriptions.store.domain import Activation, Failure, Step, instance_request, next_step
+from services.subscriptions.store.domain import Activation, Failure, Step, instance_request, is_applied, next_step
 from services.subscriptions.store.publications import ENTRIES_MAX, directory_requested, feature_activated
 from services.subscriptions.store.queries import holders_of
 
@@ -48,8 +48,14 @@ async def payments_were_settled(
     return done
 
 
-async def advance_mandates(connection: AsyncConnection, mandate_ids: Collection[str], *, now: datetime) -> int:
-    """Does what is due in these mandates; returns how much was."""
+async def advance_mandates(
+    connection: AsyncConnection,
+    mandate_ids: Collection[str],
+    *,
+    changes: Sequence[DirectoryChanged] = (),
+    now: datetime,
+) -> int:
+    """Does what is due in these mandates, of which the directory has just told these changes; returns how much was."""
     open_ = await repository.with_open_work(connection, mandate_ids)
     if not open_:
         return 0
@@ -70,7 +76,9 @@ async def advance_mandates(connection: AsyncConnection, mandate_ids: Collection[
             await _release(connection, activation, _accesses(activation, left), f"release of {plight.left}", now)
         elif step is Step.CLOSE:
             await repository.change_activation(connection, activation, now=now, state="ROLLED_BACK")
-    applied = [removal for removal in await repository.open_removals(connection, open_) if removal.applied]
+    told = {(change.cause, change.entry.kind) for change in changes}
+    removals = await repository.open_removals(connection, open_)
+    applied = [removal for removal in removals if is_applied(removal, told)]
     await repository.close_removals(connection, [removal.id for removal in applied], now=now)
     done += len(applied)
     if done:
