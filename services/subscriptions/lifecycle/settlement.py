@@ -260,6 +260,11 @@ class _Settling:
         due = record.settle_at
         if record.state == "EXPIRED" or due is None or due > self._now:
             return
+        facts = self._facts.get(record.id)
+        observed = None if facts is None else facts.subscription
+        if record.state == "CANCELED" and observed is not None and (observed.ends_at or self._now) > self._now:
+            # It ends on a later day than its period does; until then Stripe renews it, and tells of that when it can.
+            return
         ends = record.grace_ends_at if record.state == "PAST_DUE" else record.period and record.period.end
         self._end_at_once(record, at=ends or self._now)
 

@@ -282,3 +282,13 @@ async def test_a_customer_who_was_deleted_at_stripe_can_pay_again(world: World) 
     customer = await recharging.customer()
     assert customer["stripe_customer_id"] not in (None, customer_id)
     assert customer["payment_method_id"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_stripe_does_not_take_declines_nobodys_card(world: World, status: int) -> None:
+    recharging = Recharging(world)
+    await recharging.set_up()
+    await world.fault("/v1/payment_intents", status, times=2, method="POST")
+    await recharging.ask(recharging.request())
+    assert (await paid(world, recharging)).amount.amount == Decimal(20)
+    assert await recharging.failed(count=0) == []

@@ -374,3 +374,22 @@ def test_a_predecessor_that_is_taken_back_in_the_portal_is_set_to_end_again() ->
     mandate.observe(is_taken_back(stripe))  # type: ignore[arg-type]
     assert (mandate.state(FIRST), mandate.state(SECOND)) == ("ACTIVE", "SCHEDULED")
     assert mandate.asked() == {(FIRST, "end_at_period_end")}
+
+
+def test_what_ends_on_a_later_day_than_its_period_is_not_ended_because_its_renewal_is_told_late() -> None:
+    mandate, stripe = Mandate(), at_stripe()
+    mandate.start()
+    mandate.observe(begins(stripe))
+    stripe.ends_at = month(2).end
+    mandate.observe(stripe.fetch())
+    assert mandate.state() == "CANCELED"
+    mandate.now = month(0).end + 3 * timedelta(hours=1)
+    mandate.settle()
+    assert (mandate.state(), mandate.asked()) == ("CANCELED", set())
+    stripe.period = month(1)
+    mandate.observe(stripe.fetch(invoice=stripe.invoice()))
+    assert mandate.records[FIRST].operative_at(mandate.now)
+    assert mandate.budgets() == [month(0).start, month(1).start]
+    mandate.now = month(2).end + 3 * timedelta(hours=1)
+    mandate.settle()
+    assert (mandate.state(), mandate.asked()) == ("EXPIRED", {(FIRST, "cancel")})
