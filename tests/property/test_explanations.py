@@ -31,7 +31,7 @@ from tests.support.priced_usage import NOW, any_number, any_rates, any_record, a
 from tests.support.records import arrived_record
 
 SEEN: Counter[str] = Counter()
-NOTHING_RELATED = Related([], None, None, None, [])
+NOTHING_RELATED = Related([], None, None, None, [], None)
 
 
 def _stored(versions: Sequence[PriceVersion], rates: Sequence[Rate]) -> KeptTariff:

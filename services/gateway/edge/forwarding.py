@@ -37,8 +37,7 @@ MARGIN_S = 0.5
 IN_FLIGHT_MAX = 1_000
 # No other header is forwarded, above all not the token, and none that the gateway has evaluated itself.
 FORWARDED_HEADERS = ("content-type", "accept-language", "idempotency-key")
-ANSWERED_HEADERS = ("content-type", "retry-after")
-FILE_HEADERS = ("content-type", "content-disposition")
+ANSWERED_HEADERS = ("content-type", "content-disposition", "retry-after")
 # The two operations for which more is done than forwarding the request unchanged.
 CHECKOUT, WEBHOOK = "payments-create-checkout", "payments-receive-stripe-event"
 
@@ -129,7 +128,7 @@ async def _pass_on(client: "ServiceClient", call: Call) -> Response:
     if answer.status != HTTPStatus.OK:
         return _answer_of(await answer.whole(), call.caller, operation.path)
     headers = {
-        name.decode(): value.decode("latin-1") for name, value in answer.headers if name.decode() in FILE_HEADERS
+        name.decode(): value.decode("latin-1") for name, value in answer.headers if name.decode() in ANSWERED_HEADERS
     }
     return StreamedAnswer(answer.pieces, headers=headers)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from services.payments.stripe.gateway import StripeGateway, from_minor, to_minor
@@ -110,9 +110,12 @@ def _vat_text(order: InvoiceOrder) -> str:
     return f"{name} {order.vat_percent.normalize():f} %"
 
 
-async def intent_of_invoice(stripe: StripeGateway, stripe_invoice_id: str) -> str | None:
-    """The payment that an invoice was paid by; None where it was paid in another way."""
-    params = {"invoice": stripe_invoice_id, "status": "paid", "limit": 100}
+async def intent_of_invoice(
+    stripe: StripeGateway, stripe_invoice_id: str, *, status: Literal["paid", "open"] = "paid"
+) -> str | None:
+    """The payment that an invoice was paid by, or with `open` the one that is to pay it; None where it is paid in
+    another way."""
+    params = {"invoice": stripe_invoice_id, "status": status, "limit": 100}
     for found in await stripe.ask_list(lambda v1: v1.invoice_payments.list_async(params)):
         payment = found.get("payment")
         intent_id = id_of(payment.get("payment_intent")) if isinstance(payment, Mapping) else None

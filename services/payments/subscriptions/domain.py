@@ -21,6 +21,7 @@ __all__ = [
     "Record",
     "UnknownAtStripe",
     "checkout_form",
+    "failed_attempts",
     "invoice_form",
     "quantities_of",
     "subscription_form",
@@ -29,6 +30,8 @@ __all__ = [
 
 _STATUSES: Final = frozenset(get_args(StripeSubscriptionStatus))
 _INVOICE_STATUSES: Final = frozenset(("draft", "open", "paid", "uncollectible", "void"))
+# No schedule of retries has more.
+ATTEMPTS_MAX: Final = 100
 _CHECKOUTS: Final = {"complete": "completed", "expired": "closed"}
 
 
@@ -105,6 +108,15 @@ def _item_form(item: SubscriptionItem) -> StripeItem | None:
             "period_end": item.period_end,
         }
     )
+
+
+def failed_attempts(invoice: Invoice, needs_action: bool) -> int:
+    """How many attempts to pay an invoice have failed by now; one that waits for the payer counts. Of a paid one all
+    but the last, so that what is told does not depend on when it was fetched."""
+    if invoice.status == "draft":
+        return 0
+    attempts = invoice.attempts - 1 if invoice.status == "paid" else max(invoice.attempts, int(needs_action))
+    return max(0, min(attempts, ATTEMPTS_MAX))
 
 
 def invoice_form(invoice: Invoice, now: datetime) -> StripeInvoice:

@@ -8,8 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
-from services.payments.stripe.invoices import read_invoice
+from services.payments.stripe.invoices import intent_of_invoice, read_invoice
 from services.payments.stripe.objects import CheckoutSession, Invoice
+from services.payments.stripe.payment_intents import read_intent
 from services.payments.stripe.subscriptions import read_subscription
 from services.payments.subscriptions.publish_observation import Fetched, Observed, publish_observation
 
@@ -59,18 +60,25 @@ class ObservedInvoice:
         """Gets both from Stripe; None when there is no invoice of that id."""
         try:
             invoice = await read_invoice(stripe, object_id)
-            subscription = None
+            subscription, needs_action = None, False
             if invoice.subscription_id is not None:
                 subscription = await read_subscription(stripe, invoice.subscription_id)
+                needs_action = invoice.status == "open" and await _needs_action(stripe, invoice.id)
         except StripeObjectUnknown:
             return None
-        return cls(Fetched(number, subscription=subscription, invoice=invoice), invoice)
+        return cls(Fetched(number, subscription=subscription, invoice=invoice, needs_action=needs_action), invoice)
 
     async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> Observed | None:
         """Tells of it, in the caller's transaction; None when it is not ours."""
         if self.fetched.subscription is None:
             return None
         return await publish_observation(connection, self.fetched, cause=cause, now=now)
+
+
+async def _needs_action(stripe: StripeGateway, invoice_id: str) -> bool:
+    """Whether the payment of an open invoice waits for its payer to confirm it."""
+    intent_id = await intent_of_invoice(stripe, invoice_id, status="open")
+    return intent_id is not None and (await read_intent(stripe, intent_id)).status == "requires_action"
 
 
 async def observed_checkout(stripe: StripeGateway, session: CheckoutSession, *, number: int) -> ObservedSubscription:

@@ -1,5 +1,6 @@
 """Tells the subscriptions service what Stripe has now of a subscription, its checkout or its invoice
-(`stripe.observed`): the objects as they were fetched, in the order in which they were."""
+(`stripe.observed`): the objects as they were fetched, in the order in which they were; and everybody of payments of
+its invoices that failed (`payment.failed`)."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,17 +8,20 @@ from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rappen_contracts.registry import STRIPE_OBSERVED_V1
+from rappen_contracts.payment.v1 import PaymentFailed
+from rappen_contracts.registry import PAYMENT_FAILED_V1, STRIPE_OBSERVED_V1
 from rappen_contracts.stripe.v1 import StripeObserved
+from rappen_contracts.types import NonNegativeMoney
 from services.chassis.bodies import IDENTIFIER
 from services.chassis.logging import get_logger
-from services.chassis.outbox import append_outbox, outbox_row
+from services.chassis.outbox import OutboxRow, append_outbox, outbox_row
 from services.payments.customers.metrics import UNPLACED
 from services.payments.stripe.objects import CheckoutSession, Invoice, Subscription
 from services.payments.subscriptions.domain import (
     Record,
     UnknownAtStripe,
     checkout_form,
+    failed_attempts,
     invoice_form,
     subscription_form,
     subscription_id_in,
@@ -29,6 +33,7 @@ from services.payments.subscriptions.repository import (
     lock_record_of,
     lock_record_of_session,
     next_observation,
+    note_failed_attempts,
     save_observation,
 )
 
@@ -48,6 +53,8 @@ class Fetched:
     subscription: Subscription | None = None
     invoice: Invoice | None = None
     trial_will_end: bool = False
+    # Of the invoice: its payment waits for the payer.
+    needs_action: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,33 @@ async def publish_observation(
     )
     event_id = uuid5(_NAMESPACE, f"{record.subscription_id}/{data.version}")
     row = outbox_row(STRIPE_OBSERVED_V1, data, event_id=event_id, occurred_at=now, key=record.mandate_id)
-    await append_outbox(connection, [row])
+    await append_outbox(connection, [row, *await _failures(connection, record, fetched, cause=cause, now=now)])
     return Observed("OBSERVED", object_id)
+
+
+async def _failures(
+    connection: AsyncConnection, record: Record, fetched: Fetched, *, cause: str, now: datetime
+) -> list[OutboxRow]:
+    """`payment.failed` for each attempt to pay the invoice that has failed, once, whichever event told of it first."""
+    invoice = fetched.invoice
+    if invoice is None:
+        return []
+    failed = failed_attempts(invoice, fetched.needs_action)
+    rows = []
+    for attempt in await note_failed_attempts(connection, invoice.id, failed, now):
+        data = PaymentFailed(
+            mandate_id=record.mandate_id,
+            amount=NonNegativeMoney(amount=invoice.total, currency=invoice.currency),
+            reason="subscription",
+            outcome="action_required" if fetched.needs_action else "declined",
+            reference=invoice.id,
+            action_url=invoice.hosted_url,
+            failed_at=now,
+            cause=cause,
+        )
+        event_id = uuid5(_NAMESPACE, f"{invoice.id}/{attempt}")
+        rows.append(outbox_row(PAYMENT_FAILED_V1, data, event_id=event_id, occurred_at=now, key=record.mandate_id))
+    return rows
 
 
 def _is_superseded(session: CheckoutSession, record: Record) -> bool:

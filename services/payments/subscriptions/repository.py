@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.plans.domain import PlanPrices
 from services.payments.subscriptions.domain import Record
-from services.payments.subscriptions.tables import observations, stripe_subscriptions
+from services.payments.subscriptions.tables import invoice_attempts, observations, stripe_subscriptions
 
 __all__ = [
     "add_record",
@@ -20,6 +20,7 @@ __all__ = [
     "lock_record_of",
     "lock_record_of_session",
     "next_observation",
+    "note_failed_attempts",
     "save_observation",
     "save_prices",
     "save_quantity_version",
@@ -77,6 +78,19 @@ def _where(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
 async def _find(connection: AsyncConnection, query: sa.Select[Any]) -> Record | None:
     row = (await connection.execute(query)).first()
     return None if row is None else Record(*row)
+
+
+async def note_failed_attempts(
+    connection: AsyncConnection, stripe_invoice_id: str, count: int, now: datetime
+) -> list[int]:
+    """Notes the first so many attempts to pay an invoice as failed; gives those that were not noted before."""
+    if not count:
+        return []
+    noted = insert(invoice_attempts).values(
+        [{"stripe_invoice_id": stripe_invoice_id, "attempt": number + 1, "noted_at": now} for number in range(count)]
+    )
+    new = await connection.scalars(noted.on_conflict_do_nothing().returning(invoice_attempts.c.attempt))
+    return sorted(new)
 
 
 async def save_prices(connection: AsyncConnection, subscription_id: UUID, prices: PlanPrices, now: datetime) -> None:

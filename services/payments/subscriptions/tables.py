@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from services.chassis.migrations import service_metadata
 
-__all__ = ["observations", "stripe_subscriptions"]
+__all__ = ["invoice_attempts", "observations", "stripe_subscriptions"]
 
 _metadata = service_metadata("payments")
 
@@ -36,3 +36,13 @@ stripe_subscriptions = sa.Table(
 # A number is taken before each fetch and another one for what is published of it: a fetch counts only where its number
 # is higher than that of the newest observation, because then it was begun after that one's fetch had ended.
 observations = sa.Sequence("observations", metadata=_metadata)
+
+# The attempts to pay an invoice of a subscription that have failed, each of which is told of once.
+invoice_attempts = sa.Table(
+    "invoice_attempts",
+    _metadata,
+    sa.Column("stripe_invoice_id", _Id, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("noted_at", _Time, nullable=False),
+    sa.PrimaryKeyConstraint("stripe_invoice_id", "attempt"),
+)

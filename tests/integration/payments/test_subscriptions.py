@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from rappen_contracts.registry import (
+    PAYMENT_FAILED_V1,
     QUANTITY_REQUESTED_V1,
     QUANTITY_SETTLED_V1,
     STRIPE_OBSERVED_V1,
@@ -365,3 +366,15 @@ async def test_a_renewal_and_a_failed_one_are_told_of_with_the_subscription(worl
     assert late.invoice.action_url is not None
     past_due = await bad.observed(lambda each: each.subscription and each.subscription.status == "past_due")
     assert past_due.subscription is not None
+    # Each attempt is told of once, however many events of Stripe are about it.
+    for attempts, seconds in ((1, 0), (2, 4 * 86_400)):
+        assert (await world.control.post("/clock/advance", json={"seconds": seconds})).status_code == 200
+        await bad.observed(lambda each, count=attempts: each.invoice and each.invoice.attempts == count)
+        told = await world.told(PAYMENT_FAILED_V1, bad.mandate_id)
+        assert [(each.reason, each.outcome, each.reference) for each in told] == [
+            ("subscription", "declined", late.invoice.stripe_invoice_id)
+        ] * attempts
+        assert {each.action_url for each in told} == {late.invoice.action_url}
+        assert {str(each.amount.amount) for each in told} != {"0"}
+    paid = renewed.invoice.stripe_invoice_id
+    assert await world.rows("SELECT * FROM invoice_attempts WHERE stripe_invoice_id = $1", paid) == []
