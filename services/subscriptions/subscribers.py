@@ -1,10 +1,11 @@
 """The Kafka subscribers of the service: a decorated function for each topic, which calls its use case."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from rappen_contracts.directory.v1 import DirectoryChanged
 from rappen_contracts.stripe.v1 import QuantitySettled
 from services.chassis.clock import Clock
 from services.chassis.consumer import Consumer, Received, Subscribers
@@ -41,8 +42,11 @@ def build(
 
     # What waits for other services is told in the transaction that keeps what they say; the store first, because its
     # locks come before all others.
-    async def directory_moved(connection: AsyncConnection, mandate_ids: Collection[str], *, now: datetime) -> None:
-        if await advance_mandates(connection, mandate_ids, now=now):
+    async def directory_moved(
+        connection: AsyncConnection, changes: Sequence[DirectoryChanged], *, now: datetime
+    ) -> None:
+        mandate_ids = {change.mandate_id for change in changes if change.mandate_id is not None}
+        if await advance_mandates(connection, mandate_ids, changes=changes, now=now):
             faults.reach("store_directory_before_commit")
         await look_at_mandates(connection, mandate_ids, now=now)
 

@@ -1,4 +1,5 @@
-"""Payment methods as Stripe has them now: one that was saved is kept for recharges, one that was taken away is not."""
+"""Payment methods as Stripe has them now: one that was saved is kept for recharges, one that was taken away is not, and
+neither is a customer that was deleted."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,17 +7,17 @@ from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.payments.customers.repository import forget_method, save_method
-from services.payments.stripe.customers import SavedMethod, default_method, read_method, read_setup
+from services.payments.customers.repository import forget_customer, forget_method, save_method
+from services.payments.stripe.customers import SavedMethod, default_method, is_deleted, read_method, read_setup
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
 
-__all__ = ["MethodNoted", "ObservedMethod"]
+__all__ = ["MethodNoted", "ObservedDeletion", "ObservedMethod"]
 
 
 @dataclass(frozen=True, slots=True)
 class MethodNoted:
-    """What became of it: `METHOD_SAVED` or `METHOD_FORGOTTEN`."""
+    """What became of it: `METHOD_SAVED`, `METHOD_FORGOTTEN` or `CUSTOMER_FORGOTTEN`."""
 
     outcome: str
 
@@ -61,3 +62,19 @@ class ObservedMethod:
             saved = await save_method(connection, customer_id, method_id, now)
             return MethodNoted("METHOD_SAVED") if saved else None
         return MethodNoted("METHOD_FORGOTTEN") if await forget_method(connection, method_id, now) else None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedDeletion:
+    """A customer that somebody has deleted at Stripe."""
+
+    customer_id: str
+
+    @classmethod
+    async def fetch(cls, stripe: StripeGateway, customer_id: str) -> Self | None:
+        """Looks whether it is so; None for a customer that is there."""
+        return cls(customer_id) if await is_deleted(stripe, customer_id) else None
+
+    async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> MethodNoted | None:
+        """Forgets it in the caller's transaction; None when it was not ours."""
+        return MethodNoted("CUSTOMER_FORGOTTEN") if await forget_customer(connection, self.customer_id, now) else None

@@ -13,6 +13,7 @@ __all__ = [
     "ensure_row",
     "find_customer",
     "find_mandate",
+    "forget_customer",
     "forget_method",
     "renew_stripe_attempt",
     "save_customer_id",
@@ -66,6 +67,21 @@ async def renew_stripe_attempt(connection: AsyncConnection, customer: Customer) 
     """Gives the customer another key at Stripe, unless somebody else has done so meanwhile."""
     same = (customers.c.mandate_id == customer.mandate_id, customers.c.stripe_attempt == customer.stripe_attempt)
     await connection.execute(sa.update(customers).where(*same).values(stripe_attempt=customer.stripe_attempt + 1))
+
+
+async def forget_customer(connection: AsyncConnection, stripe_customer_id: str, now: datetime) -> bool:
+    """Forgets a customer that Stripe does not have any more, with their method, so that the next payment makes another
+    one, by another key; False for one that is not ours."""
+    values = {
+        "stripe_customer_id": None,
+        "payment_method_id": None,
+        "stripe_attempt": customers.c.stripe_attempt + 1,
+        "updated_at": now,
+    }
+    forgotten = await connection.execute(
+        sa.update(customers).where(customers.c.stripe_customer_id == stripe_customer_id).values(values)
+    )
+    return forgotten.rowcount == 1
 
 
 async def save_method(connection: AsyncConnection, stripe_customer_id: str, method_id: str, now: datetime) -> bool:

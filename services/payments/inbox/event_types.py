@@ -8,7 +8,7 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.checkouts.settle_checkout import ObservedSession
-from services.payments.customers.observe_methods import ObservedMethod
+from services.payments.customers.observe_methods import ObservedDeletion, ObservedMethod
 from services.payments.invoices.settle_invoice import ObservedMonthlyInvoice
 from services.payments.refunds.observe_payment import ObservedPayment, ObservedRefunds
 from services.payments.stripe.gateway import StripeGateway
@@ -77,6 +77,10 @@ async def _customer(stripe: StripeGateway, customer_id: str, _number: int) -> Ob
     return await ObservedMethod.of_customer(stripe, customer_id)
 
 
+async def _deletion(stripe: StripeGateway, customer_id: str, _number: int) -> ObservedObject | None:
+    return await ObservedDeletion.fetch(stripe, customer_id)
+
+
 async def _method(stripe: StripeGateway, method_id: str, _number: int) -> ObservedObject | None:
     return await ObservedMethod.of_id(stripe, method_id)
 
@@ -118,6 +122,7 @@ EVENT_TYPES: Mapping[str, Fetch] = {
     "charge.dispute.funds_reinstated": _dispute,
     "setup_intent.succeeded": _setup,
     "customer.updated": _customer,
+    "customer.deleted": _deletion,
     "payment_method.detached": _method,
     "customer.subscription.created": _subscription,
     "customer.subscription.updated": _subscription,

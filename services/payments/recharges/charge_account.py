@@ -14,7 +14,7 @@ from services.chassis.return_url import ReturnUrls
 from services.chassis.validation import say
 from services.payments.checkouts.domain import RECHARGE, Checkout, CheckoutState
 from services.payments.checkouts.open_session import open_session
-from services.payments.checkouts.repository import add_checkout, save_session
+from services.payments.checkouts.repository import add_checkout, renew_stripe_attempt, save_session
 from services.payments.customers.domain import Customer
 from services.payments.customers.repository import find_customer, want_method
 from services.payments.recharges.domain import RECHARGE_TEXT, Recharge, RechargeState
@@ -23,7 +23,7 @@ from services.payments.recharges.settle_recharge import LANGUAGE, fail_recharge,
 from services.payments.requests.domain import StoredRequest
 from services.payments.requests.process_requests import Done
 from services.payments.stripe.customers import chargeable_method
-from services.payments.stripe.errors import StripeDeclined, StripeRefused
+from services.payments.stripe.errors import StripeDeclined, StripeFailed, StripeRefused
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.objects import PaymentIntent
 from services.payments.stripe.payment_intents import Charge, charge_method, find_charge
@@ -142,7 +142,16 @@ class ChargeAccount:
             checkout = await add_checkout(connection, _checkout(asked, self._pages, customer_id, self._clock()))
         if checkout.redirect_url is not None:
             return checkout.redirect_url
-        session = await open_session(self._stripe, checkout)
+        try:
+            session = await open_session(self._stripe, checkout)
+        except StripeFailed:
+            # By the same key Stripe would answer the same for a day.
+            async with self._database.transaction() as connection:
+                await renew_stripe_attempt(connection, checkout)
+            raise
+        except StripeRefused:
+            # That it was not paid is told all the same, and those after it are charged.
+            return None
         async with self._database.transaction() as connection:
             await save_session(connection, checkout.id, session_id=session.id, url=session.url, now=self._clock())
         return session.url

@@ -14,6 +14,7 @@ __all__ = [
     "chargeable_method",
     "create_customer",
     "default_method",
+    "is_deleted",
     "open_portal",
     "open_setup",
     "read_method",
@@ -49,6 +50,15 @@ async def default_method(stripe: StripeGateway, customer_id: str) -> str | None:
         return None
     settings = customer.get("invoice_settings")
     return id_of(settings.get("default_payment_method")) if isinstance(settings, dict) else None
+
+
+async def is_deleted(stripe: StripeGateway, customer_id: str) -> bool:
+    """Whether Stripe charges nothing to the customer any more."""
+    try:
+        customer = await stripe.ask(lambda v1: v1.customers.retrieve_async(customer_id))
+    except StripeObjectUnknown:
+        return True
+    return customer.get("deleted") is True
 
 
 async def chargeable_method(stripe: StripeGateway, customer_id: str, stored: str | None) -> str | None:

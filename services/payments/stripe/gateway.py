@@ -43,6 +43,10 @@ _NO_PLACES = frozenset(
 )
 _THREE_PLACES = frozenset(("BHD", "JOD", "KWD", "OMR", "TND"))
 
+# The key was taken back, has expired or may not do this: whatever is asked is as good as before once it is mended, so
+# it is no answer to what was asked. A customer's card is not declined by it.
+_KEY_ERRORS: Final = stripe.AuthenticationError | stripe.PermissionError
+
 T = TypeVar("T")
 
 _log = get_logger(__name__)
@@ -248,8 +252,9 @@ async def _answer(call: Awaitable[T]) -> T:
 
 def _translated(error: stripe.StripeError) -> Problem:
     problem = _problem(error)
-    # A refusal is a fault of ours or of the configuration; the others come and go.
-    log = _log.error if type(problem) is StripeRefused else _log.warning
+    # A refusal is a fault of ours, a key that Stripe does not take one of the configuration; the others come and go.
+    ours = type(problem) is StripeRefused or isinstance(error, _KEY_ERRORS)
+    log = _log.error if ours else _log.warning
     log(
         "stripe call failed",
         error=type(error).__name__,
@@ -276,7 +281,7 @@ def _problem(error: stripe.StripeError) -> Problem:
         return StripeObjectUnknown()
     if error.http_status == 409:
         return StripeBusy()
-    if isinstance(error, stripe.APIConnectionError | stripe.RateLimitError):
+    if isinstance(error, stripe.APIConnectionError | stripe.RateLimitError | _KEY_ERRORS):
         return StripeUnavailable()
     # A mismatch means that this release sends other parameters than the one that used the key first.
     if isinstance(error, stripe.APIError | stripe.IdempotencyError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from services.payments.stripe.gateway import StripeGateway, from_minor, to_minor
@@ -25,6 +25,10 @@ __all__ = [
 async def read_invoice(stripe: StripeGateway, invoice_id: str) -> Invoice:
     """The invoice as Stripe has it now; raises StripeObjectUnknown."""
     return invoice_of(await stripe.ask(lambda v1: v1.invoices.retrieve_async(invoice_id)))
+
+
+# What an item of a draft is of, in its metadata.
+_PART: Final = "part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,14 @@ async def draft_invoice(stripe: StripeGateway, order: InvoiceOrder, *, idempoten
 async def complete_invoice(
     stripe: StripeGateway, stripe_invoice_id: str, order: InvoiceOrder, *, idempotency_key: str
 ) -> Invoice:
-    """Puts on it what is to be paid, and makes it final. The lines are on the platform's own invoice."""
+    """Puts on it what is to be paid, and makes it final. The lines are on the platform's own invoice.
+
+    What an earlier try has put on it stays, whatever key that was done with, so nothing is asked for twice.
+    """
     amounts = {"net": (order.net, order.number), "vat": (order.vat, _vat_text(order))}
+    there = await _parts_of(stripe, stripe_invoice_id)
     for name, (amount, description) in amounts.items():
-        if amount == 0:
+        if amount == 0 or name in there:
             continue
         params = {
             "customer": order.customer_id,
@@ -75,6 +83,7 @@ async def complete_invoice(
             "currency": order.currency.lower(),
             "amount": to_minor(amount, order.currency),
             "description": description,
+            "metadata": {_PART: name},
         }
         options = {"idempotency_key": f"{idempotency_key}:{name}"}
         await stripe.ask(partial(_add_item, params=params, options=options))
@@ -83,6 +92,13 @@ async def complete_invoice(
         lambda v1: v1.invoices.finalize_invoice_async(stripe_invoice_id, {"auto_advance": False}, final)
     )
     return invoice_of(finalized)
+
+
+async def _parts_of(stripe: StripeGateway, stripe_invoice_id: str) -> set[str | None]:
+    """What of it is on the draft."""
+    params = {"invoice": stripe_invoice_id, "limit": 100}
+    items = await stripe.ask_list(lambda v1: v1.invoice_items.list_async(params))
+    return {metadata_of(item).get(_PART) for item in items}
 
 
 def _add_item(v1: Any, *, params: Mapping[str, Any], options: Mapping[str, Any]) -> Any:

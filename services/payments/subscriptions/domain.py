@@ -36,7 +36,7 @@ _CHECKOUTS: Final = {"complete": "completed", "expired": "closed"}
 
 
 class UnknownAtStripe(Exception):  # noqa: N818 - named for what was found.
-    """A status that Stripe has added since: what it means is not guessed."""
+    """A status that Stripe has added since, or a second subscription of one of ours: what it means is not guessed."""
 
 
 @dataclass(frozen=True, slots=True)

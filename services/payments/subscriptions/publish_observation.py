@@ -77,12 +77,15 @@ async def publish_observation(
 ) -> Observed | None:
     """Publishes it in the caller's transaction; None where it is no subscription of ours. Raises FetchedTooEarly where
     something was published of it since the fetch was begun."""
-    record = await _record(connection, fetched, now)
+    object_id = _object_id(fetched)
+    try:
+        record = await _record(connection, fetched, now)
+    except UnknownAtStripe:
+        return Observed("UNPLACED", object_id)
     if record is None:
         return None
     if record.version > fetched.number:
         raise FetchedTooEarly
-    object_id = _object_id(fetched)
     if fetched.checkout is not None and _is_superseded(fetched.checkout, record):
         return Observed("SUPERSEDED", object_id)
     try:
@@ -173,9 +176,10 @@ async def _record(connection: AsyncConnection, fetched: Fetched, now: datetime) 
         found = await lock_record(connection, subscription_id)
     if found is None or found.mandate_id != mandate_id:
         return None
-    other = found.stripe_subscription_id is not None and subscription is not None
-    # A second one that carries the same id is not the one that we know.
-    return None if other else found
+    if found.stripe_subscription_id is not None and subscription is not None:
+        # A second one that carries the same id is not the one that we know, and somebody is charged for it.
+        raise UnknownAtStripe
+    return found
 
 
 def _object_id(fetched: Fetched) -> str:

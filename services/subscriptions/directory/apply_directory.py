@@ -1,6 +1,6 @@
 """Keeps this service's copy of the directory: mandates, user names, memberships, feature instances and accesses."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -38,9 +38,11 @@ _REPLICAS: Mapping[type, Replica] = {
 
 
 class Followed(Protocol):
-    """Told, in the same transaction, of which mandates something has changed."""
+    """Told, in the same transaction, what has changed of mandates."""
 
-    async def __call__(self, connection: AsyncConnection, mandate_ids: Collection[str], *, now: datetime) -> None: ...
+    async def __call__(
+        self, connection: AsyncConnection, changes: Sequence[DirectoryChanged], *, now: datetime
+    ) -> None: ...
 
 
 class ApplyDirectory:
@@ -66,8 +68,7 @@ class ApplyDirectory:
                 entries = [(change.entry, change.version) for change in changes if isinstance(change.entry, kind)]
                 await replica.write_all(connection, entries)
             if changes:
-                mandates = {change.mandate_id for change in changes if change.mandate_id is not None}
-                await self._followed(connection, mandates, now=self._clock())
+                await self._followed(connection, changes, now=self._clock())
             await quarantine(connection, rejected, group=GROUP, now=self._clock())
         EVENTS_CONSUMED.labels(TOPIC, "applied").inc(len(events) + len(refused) - len(rejected))
         return rejected

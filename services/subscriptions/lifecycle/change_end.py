@@ -22,7 +22,7 @@ from services.subscriptions.lifecycle.queries import recurs
 from services.subscriptions.lifecycle.record_changes import record_changes
 from services.subscriptions.lifecycle.repository import lock_mandate, lock_records
 from services.subscriptions.lifecycle.states import OCCUPYING
-from services.subscriptions.stripe.ask_stripe import ask_stripe
+from services.subscriptions.stripe.ask_stripe import ask_stripe, is_on_its_way
 
 __all__ = ["ChangeEnd"]
 
@@ -96,7 +96,7 @@ class _Order:
             # A checkout may be paid at this moment; then it is Stripe that says what became of it.
             if record.state == "SCHEDULED":
                 await self._record(end(record, at=self._now))
-        if running is None or not running.recurring:
+        if running is None or (not running.recurring and not await self._is_on_its_way(running, "resume")):
             return None
         if running.plan.requires_stripe:
             return _Asked(await self._ask(running, "end_at_period_end"), running.id, recurring=False)
@@ -111,7 +111,7 @@ class _Order:
             raise NoSubscription
         if any(record.state == "SCHEDULED" for record in records):
             raise PlanScheduled
-        if running.recurring:
+        if running.recurring and not await self._is_on_its_way(running, "end_at_period_end"):
             return None
         if running.plan.requires_stripe:
             return _Asked(await self._ask(running, "resume"), running.id, recurring=True)
@@ -126,6 +126,12 @@ class _Order:
 
     async def _record(self, change: Change) -> None:
         await record_changes(self._connection, [change], cause=self._cause, actor=self._actor, now=self._now)
+
+    async def _is_on_its_way(self, running: Subscription, action: Literal["end_at_period_end", "resume"]) -> bool:
+        # The last word counts, also where Stripe has not told yet what became of the one before.
+        return running.plan.requires_stripe and await is_on_its_way(
+            self._connection, running.id, running.version, action
+        )
 
     async def _ask(self, record: Subscription, action: Literal["end_at_period_end", "resume", "cancel"]) -> UUID:
         return await ask_stripe(

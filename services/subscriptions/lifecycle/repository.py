@@ -27,6 +27,7 @@ __all__ = [
     "postpone",
     "postpone_settlement",
     "save",
+    "trial_in_checkout",
     "trial_used",
     "use_trial",
     "use_trial_if_unused",
@@ -135,6 +136,21 @@ async def trial_used(connection: AsyncConnection, mandate_id: str, user_id: str)
     """Whether the mandate or the user had a trial."""
     either = sa.or_(trials.c.mandate_id == mandate_id, trials.c.user_id == user_id)
     return (await connection.execute(sa.select(trials.c.mandate_id).where(either).limit(1))).first() is not None
+
+
+async def trial_in_checkout(connection: AsyncConnection, mandate_id: str, user_id: str) -> bool:
+    """Whether the user has a checkout open for another mandate, in which a plan with trial days may begin. Who asks for
+    the same user waits until the end of the transaction; the lock comes after that of a mandate."""
+    await connection.execute(
+        sa.text("SELECT pg_advisory_xact_lock(hashtextextended('trial of ' || :user_id, 0))"), {"user_id": user_id}
+    )
+    open_ = sa.exists().where(
+        subscriptions.c.created_by == user_id,
+        subscriptions.c.mandate_id != mandate_id,
+        subscriptions.c.state == "PENDING",
+        sa.cast(subscriptions.c.terms["trialDays"].astext, sa.Integer) > 0,
+    )
+    return bool(await connection.scalar(sa.select(open_)))
 
 
 async def lock_trials_to_remind(

@@ -67,10 +67,13 @@ def settle(book: Book, *, now: datetime, grace: timedelta, terms: Terms) -> Sett
 def starts_after(running: Subscription | None, *, now: datetime) -> datetime | None:
     """When another plan may begin to be charged; None for at once.
 
-    It follows what is operative and has an end. A trial ends at once for it, and so does what is not paid any more. The
-    start is a whole second, as Stripe's times are, and not before the end.
+    It follows what is paid for and has an end. A trial ends at once for it, and so does what is not paid, also within
+    its grace: else the other one would be free until the end of a period that nobody has paid for. The start is a whole
+    second, as Stripe's times are, and not before the end.
     """
-    if running is None or running.state == "TRIALING" or running.period is None or not running.operative_at(now):
+    if running is None or running.state in ("TRIALING", "PAST_DUE"):
+        return None
+    if running.period is None or not running.operative_at(now):
         return None
     ends = running.period.end
     return ends if not ends.microsecond else ends.replace(microsecond=0) + timedelta(seconds=1)
@@ -162,7 +165,10 @@ class _Settling:
     # What waits begins at its start, or when its predecessor has ended; never because Stripe says "active" before.
     def _step_scheduled(self, record: Subscription, facts: Facts | None) -> None:
         starts_at = record.starts_at or self._now
-        if starts_at > self._now and self._running(record) is not None:
+        running = self._running(record)
+        if starts_at > self._now and running is not None:
+            # Also where that was refused, or taken back in the portal: else it would be charged for one more period.
+            self._set_to_end(running)
             observed = None if facts is None else facts.subscription
             if observed is not None and (observed.ends_at is None) != record.recurring:
                 followed = replace(record, recurring=observed.ends_at is None)
@@ -253,6 +259,11 @@ class _Settling:
         """Ends what may not be used any more, also at Stripe, so that nobody is charged for it."""
         due = record.settle_at
         if record.state == "EXPIRED" or due is None or due > self._now:
+            return
+        facts = self._facts.get(record.id)
+        observed = None if facts is None else facts.subscription
+        if record.state == "CANCELED" and observed is not None and (observed.ends_at or self._now) > self._now:
+            # It ends on a later day than its period does; until then Stripe renews it, and tells of that when it can.
             return
         ends = record.grace_ends_at if record.state == "PAST_DUE" else record.period and record.period.end
         self._end_at_once(record, at=ends or self._now)

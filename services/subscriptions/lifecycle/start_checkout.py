@@ -23,7 +23,7 @@ from services.subscriptions.lifecycle.errors import (
     ReturnUrlNotAllowed,
 )
 from services.subscriptions.lifecycle.record_changes import record_changes
-from services.subscriptions.lifecycle.repository import lock_mandate, lock_records, trial_used
+from services.subscriptions.lifecycle.repository import lock_mandate, lock_records, trial_in_checkout, trial_used
 from services.subscriptions.lifecycle.settlement import starts_after
 from services.subscriptions.lifecycle.states import OCCUPYING
 from services.subscriptions.plans.domain import Plan
@@ -151,7 +151,11 @@ class StartCheckout:
 
     async def _trial_end(self, connection: AsyncConnection, order: CheckoutOrder, now: datetime) -> datetime | None:
         """A plan with trial days is not charged before their end, where neither the mandate nor the person had a trial
-        before."""
-        if not order.plan.trial_days or await trial_used(connection, order.mandate_id, order.caller.user_id):
+        before, and the person is not about to begin another one."""
+        whose = (order.mandate_id, order.caller.user_id)
+        if not order.plan.trial_days or await trial_in_checkout(connection, *whose):
+            return None
+        # After the lock of the person: a trial that began meanwhile is seen.
+        if await trial_used(connection, *whose):
             return None
         return now.replace(microsecond=0) + timedelta(days=order.plan.trial_days, seconds=1)

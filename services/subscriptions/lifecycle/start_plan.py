@@ -102,6 +102,7 @@ class _Start:
         self._connection = connection
         self._running = next((record for record in records if record.state in OCCUPYING), None)
         self._waiting = [record for record in records if record.state == "SCHEDULED"]
+        self._unpaid = [record for record in records if record.state == "PENDING"]
         self._begun = begun
         self._actor = actor
         self._cause = cause
@@ -115,6 +116,9 @@ class _Start:
         starts_at = starts_after(running, now=self._now)
         for other in self._waiting:
             await self._end(other)
+        for other in self._unpaid:
+            # Nobody is to pay for what would wait for this one. It stays until Stripe says that nothing came of it.
+            await self._ask(other, "cancel")
         if running is None or starts_at is None:
             if running is not None:
                 await self._end(running)

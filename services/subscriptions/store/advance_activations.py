@@ -7,14 +7,14 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rappen_contracts.directory.v1 import FeatureAccess, FeatureInstance
+from rappen_contracts.directory.v1 import DirectoryChanged, FeatureAccess, FeatureInstance
 from rappen_contracts.stripe.v1 import QuantitySettled
 from services.chassis.outbox import append_outbox
 from services.subscriptions.quantities.repository import hold_quantities, in_use, lock_kept, look_at_mandates
 from services.subscriptions.quantities.request_quantities import ask_for
 from services.subscriptions.store import repository
-from services.subscriptions.store.domain import Activation, Failure, Step, instance_request, next_step
-from services.subscriptions.store.publications import directory_requested, feature_activated
+from services.subscriptions.store.domain import Activation, Failure, Step, instance_request, is_applied, next_step
+from services.subscriptions.store.publications import ENTRIES_MAX, directory_requested, feature_activated
 from services.subscriptions.store.queries import holders_of
 
 __all__ = ["advance_mandates", "payments_were_settled", "roll_back"]
@@ -48,8 +48,14 @@ async def payments_were_settled(
     return done
 
 
-async def advance_mandates(connection: AsyncConnection, mandate_ids: Collection[str], *, now: datetime) -> int:
-    """Does what is due in these mandates; returns how much was."""
+async def advance_mandates(
+    connection: AsyncConnection,
+    mandate_ids: Collection[str],
+    *,
+    changes: Sequence[DirectoryChanged] = (),
+    now: datetime,
+) -> int:
+    """Does what is due in these mandates, of which the directory has just told these changes; returns how much was."""
     open_ = await repository.with_open_work(connection, mandate_ids)
     if not open_:
         return 0
@@ -57,16 +63,22 @@ async def advance_mandates(connection: AsyncConnection, mandate_ids: Collection[
     done = 0
     for activation, plight in await repository.lock_open_activations(connection, open_):
         step = next_step(activation, plight, now=now)
-        done += step is not Step.WAIT
+        done += step not in (Step.WAIT, Step.RELEASE)
         if step is Step.PAY:
             await _pay(connection, activation, now)
         elif step is Step.FINISH:
             await _finish(connection, activation, now)
         elif step is Step.ROLL_BACK:
             await roll_back(connection, activation, "TIMED_OUT", now=now)
+        elif step is Step.RELEASE:
+            # Somebody was given access while it was taken back. It is asked once for each such state.
+            left = await holders_of(connection, str(activation.instance_id))
+            await _release(connection, activation, _accesses(activation, left), f"release of {plight.left}", now)
         elif step is Step.CLOSE:
             await repository.change_activation(connection, activation, now=now, state="ROLLED_BACK")
-    applied = [removal for removal in await repository.open_removals(connection, open_) if removal.applied]
+    told = {(change.cause, change.entry.kind) for change in changes}
+    removals = await repository.open_removals(connection, open_)
+    applied = [removal for removal in removals if is_applied(removal, told)]
     await repository.close_removals(connection, [removal.id for removal in applied], now=now)
     done += len(applied)
     if done:
@@ -78,33 +90,54 @@ async def advance_mandates(connection: AsyncConnection, mandate_ids: Collection[
 async def roll_back(connection: AsyncConnection, activation: Activation, failure: Failure, *, now: datetime) -> None:
     """Takes back what was begun: the instance, every access to it, and what was asked to be charged."""
     await repository.change_activation(connection, activation, now=now, state="ROLLING_BACK", failure=failure)
-    instance_id, mandate_id = str(activation.instance_id), activation.mandate_id
-    holders = {activation.user_id: ["admin"], **await holders_of(connection, instance_id)}
-    entries: list[FeatureInstance | FeatureAccess] = [
-        FeatureInstance(
-            id=instance_id,
-            mandate_id=mandate_id,
-            feature_code=activation.feature_code,
-            label=activation.label,
-            enabled=False,
-        ),
-        *(
-            FeatureAccess(instance_id=instance_id, mandate_id=mandate_id, user_id=user_id, roles=roles, enabled=False)
-            for user_id, roles in sorted(holders.items())
-        ),
-    ]
-    release = directory_requested(
-        entries,
-        request_id=instance_request(activation.instance_id, "release"),
-        mandate_id=mandate_id,
-        user_id=activation.user_id,
-        cause=activation.cause,
-        now=now,
+    instance = FeatureInstance(
+        id=str(activation.instance_id),
+        mandate_id=activation.mandate_id,
+        feature_code=activation.feature_code,
+        label=activation.label,
+        enabled=False,
     )
-    await append_outbox(connection, [release])
+    holders = {activation.user_id: ["admin"], **await holders_of(connection, instance.id)}
+    await _release(connection, activation, [instance, *_accesses(activation, holders)], "release", now)
     if activation.quantity_version is not None:
         # Absolute, so it is right whatever became of the request before.
         await _ask(connection, activation, now)
+
+
+async def _release(
+    connection: AsyncConnection,
+    activation: Activation,
+    entries: Sequence[FeatureInstance | FeatureAccess],
+    step: str,
+    now: datetime,
+) -> None:
+    """Asks the directory for disabled entries, in as many requests as they fill."""
+    parts = [entries[first : first + ENTRIES_MAX] for first in range(0, len(entries), ENTRIES_MAX)]
+    requests = [
+        directory_requested(
+            part,
+            request_id=instance_request(activation.instance_id, f"{step}/{number}" if number else step),
+            mandate_id=activation.mandate_id,
+            user_id=activation.user_id,
+            cause=activation.cause,
+            now=now,
+        )
+        for number, part in enumerate(parts)
+    ]
+    await append_outbox(connection, requests)
+
+
+def _accesses(activation: Activation, holders: Mapping[str, Sequence[str]]) -> list[FeatureAccess]:
+    return [
+        FeatureAccess(
+            instance_id=str(activation.instance_id),
+            mandate_id=activation.mandate_id,
+            user_id=user_id,
+            roles=list(roles),
+            enabled=False,
+        )
+        for user_id, roles in sorted(holders.items())
+    ]
 
 
 async def _pay(connection: AsyncConnection, activation: Activation, now: datetime) -> None:

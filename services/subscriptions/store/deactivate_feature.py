@@ -1,6 +1,6 @@
 """Removes the caller's access to a feature instance, and with the last access the instance."""
 
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 from rappen_contracts.directory.v1 import FeatureAccess, FeatureInstance
 from services.chassis.caller import Caller
@@ -10,6 +10,7 @@ from services.chassis.faults import FaultPoints
 from services.chassis.outbox import append_outbox
 from services.subscriptions.lifecycle.await_stripe import until
 from services.subscriptions.store import queries, repository
+from services.subscriptions.store.domain import removal_request
 from services.subscriptions.store.errors import InstanceUnknown
 from services.subscriptions.store.publications import directory_requested
 
@@ -81,7 +82,7 @@ class DeactivateFeature:
                 )
             request = directory_requested(
                 entries,
-                request_id=uuid5(removal_id, "request"),
+                request_id=removal_request(removal_id),
                 mandate_id=mandate_id,
                 user_id=caller.user_id,
                 cause=cause,

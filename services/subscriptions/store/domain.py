@@ -1,12 +1,12 @@
 """What the store knows and decides; pure, so that each rule and each step of an activation can be tested without
 I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID, uuid5
 
 __all__ = [
@@ -16,13 +16,16 @@ __all__ = [
     "ActivationState",
     "Failure",
     "Feature",
+    "OpenRemoval",
     "Plight",
     "Reason",
     "Step",
     "instance_request",
+    "is_applied",
     "next_step",
     "personal_ids",
     "reason_against",
+    "removal_request",
 ]
 
 ActivationState = Literal["PROVISIONING", "BILLING", "ACTIVE", "ROLLING_BACK", "ROLLED_BACK"]
@@ -78,10 +81,12 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Plight:
-    """What the directory has of an instance: `provisioned` with its first access, or `gone` with all of them."""
+    """What the directory has of an instance: `provisioned` with its first access, or `gone` with all of them. Where the
+    instance is gone and accesses are not, `left` is the version of the newest of them."""
 
     provisioned: bool
     gone: bool
+    left: int | None = None
 
 
 class Step(Enum):
@@ -91,6 +96,7 @@ class Step(Enum):
     PAY = "pay"
     FINISH = "finish"
     ROLL_BACK = "roll back"
+    RELEASE = "release"
     CLOSE = "close"
 
 
@@ -98,7 +104,9 @@ def next_step(activation: Activation, plight: Plight, *, now: datetime) -> Step:
     """The one thing that an activation on its way is ready for. Whoever asked has stopped waiting at the deadline, so
     what is not done by then is undone."""
     if activation.state == "ROLLING_BACK":
-        return Step.CLOSE if plight.gone else Step.WAIT
+        if plight.gone:
+            return Step.CLOSE
+        return Step.WAIT if plight.left is None else Step.RELEASE
     if activation.state not in ("PROVISIONING", "BILLING"):
         return Step.WAIT
     if activation.deadline_at <= now:
@@ -106,6 +114,29 @@ def next_step(activation: Activation, plight: Plight, *, now: datetime) -> Step:
     if activation.state == "BILLING" or not plight.provisioned:
         return Step.WAIT
     return Step.PAY if activation.paid_at_once else Step.FINISH
+
+
+class OpenRemoval(NamedTuple):
+    """An access on its way out, with the instance where it was the last; what the directory has of both."""
+
+    id: UUID
+    instance_removed: bool
+    holds: bool
+    stands: bool
+
+
+def removal_request(removal_id: UUID) -> UUID:
+    """The id of what the directory is asked for in a removal."""
+    return uuid5(removal_id, "request")
+
+
+def is_applied(removal: OpenRemoval, told: Collection[tuple[str, str]]) -> bool:
+    """Whether the directory has carried it out: nothing is there any more, or it has just told so (`told` are causes
+    with the kinds of their entries), whoever gave the access again since."""
+    cause = str(removal_request(removal.id))
+    access_gone = not removal.holds or (cause, "feature_access") in told
+    instance_gone = not removal.stands or (cause, "feature_instance") in told
+    return access_gone and (instance_gone or not removal.instance_removed)
 
 
 def reason_against(

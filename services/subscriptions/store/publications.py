@@ -11,7 +11,10 @@ from rappen_contracts.types import NonNegativeMoney
 from services.chassis.outbox import OutboxRow, outbox_row
 from services.subscriptions.store.domain import Activation, instance_request
 
-__all__ = ["directory_requested", "feature_activated"]
+__all__ = ["ENTRIES_MAX", "directory_requested", "feature_activated"]
+
+# What one request holds, by its contract.
+ENTRIES_MAX = 20
 
 Entry = Mandate | Membership | FeatureInstance | FeatureAccess
 

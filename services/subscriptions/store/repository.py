@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.statements import one_of
 from services.subscriptions.lifecycle.repository import lock_mandate
-from services.subscriptions.store.domain import ACTIVE, OPEN, Activation, Plight
+from services.subscriptions.store.domain import ACTIVE, OPEN, Activation, OpenRemoval, Plight
 from services.subscriptions.tables import (
     activations,
     directory_feature_access,
@@ -22,7 +22,6 @@ from services.subscriptions.tables import (
 )
 
 __all__ = [
-    "OpenRemoval",
     "activation_of_key",
     "add_activation",
     "add_personal_mandate",
@@ -97,23 +96,27 @@ async def lock_open_activations(
     """What is on its way in these mandates, locked, the oldest first, and what the directory has of each."""
     id_ = sa.cast(_activation.instance_id, sa.Text)
     enabled = sa.select(_instance.enabled).where(_instance.id == id_).scalar_subquery()
-    held = sa.exists().where(_access.instance_id == id_, _access.enabled)
+    newest = (
+        sa.select(sa.func.max(_access.version)).where(_access.instance_id == id_, _access.enabled).scalar_subquery()
+    )
     own = sa.exists().where(_access.instance_id == id_, _access.user_id == _activation.user_id, _access.enabled)
     rows = await connection.execute(
-        sa.select(activations, enabled.label("there"), held.label("held"), own.label("own"))
+        sa.select(activations, enabled.label("there"), newest.label("newest"), own.label("own"))
         .where(one_of(_activation.mandate_id, mandate_ids), _activation.state.in_(OPEN))
         .order_by(_activation.created_at, _activation.instance_id)
         .with_for_update(of=activations)
     )
-    return [
-        (activation_of(row), Plight(provisioned=row["there"] is True and row["own"], gone=_gone(row)))
-        for row in rows.mappings()
-    ]
+    return [(activation_of(row), _plight(row)) for row in rows.mappings()]
 
 
-def _gone(row: Mapping[Any, Any]) -> bool:
-    """Disabled: what is not there at all may be on its way, because requests are applied in their order."""
-    return row["there"] is False and not row["held"]
+def _plight(row: Mapping[Any, Any]) -> Plight:
+    # Disabled: what is not there at all may be on its way, because requests are applied in their order.
+    disabled, newest = row["there"] is False, row["newest"]
+    return Plight(
+        provisioned=row["there"] is True and row["own"],
+        gone=disabled and newest is None,
+        left=newest if disabled else None,
+    )
 
 
 async def lock_awaiting_payment(
@@ -164,13 +167,6 @@ async def mandates_with_open_work(connection: AsyncConnection, *, limit: int, af
     return list(await connection.scalars(sa.select(open_.c.mandate_id).order_by(open_.c.mandate_id).limit(limit)))
 
 
-class OpenRemoval(NamedTuple):
-    """An access on its way out; `applied` where the directory has none any more."""
-
-    id: UUID
-    applied: bool
-
-
 async def add_removal(
     connection: AsyncConnection,
     *,
@@ -202,13 +198,12 @@ async def open_removals(connection: AsyncConnection, mandate_ids: Collection[str
         _access.instance_id == _removal.instance_id, _access.user_id == _removal.user_id, _access.enabled
     )
     stands = sa.exists().where(_instance.id == _removal.instance_id, _instance.enabled)
-    applied = ~holds & (~_removal.instance_removed | ~stands)
     rows = await connection.execute(
-        sa.select(_removal.id, applied.label("applied"))
+        sa.select(_removal.id, _removal.instance_removed, holds.label("holds"), stands.label("stands"))
         .where(one_of(_removal.mandate_id, mandate_ids), _removal.done_at.is_(None))
         .order_by(_removal.requested_at, _removal.id)
     )
-    return [OpenRemoval(**row) for row in rows.mappings()]
+    return [OpenRemoval(**{**row, "id": UUID(bytes=row["id"].bytes)}) for row in rows.mappings()]
 
 
 async def close_removals(connection: AsyncConnection, ids: Sequence[UUID], *, now: datetime) -> None:

@@ -1,7 +1,8 @@
 """Requests to payments, which alone speaks to Stripe: each is a row first, so asking twice asks once."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,11 +14,13 @@ from services.chassis.outbox import append_outbox, outbox_row
 from services.chassis.return_url import ReturnUrls
 from services.subscriptions.plans.domain import Plan
 from services.subscriptions.stripe.domain import request_of
-from services.subscriptions.stripe.repository import add_request, count_refused
+from services.subscriptions.stripe.repository import add_request, count_settled, is_asked
 
-__all__ = ["Action", "ask_stripe", "open_checkout"]
+__all__ = ["Action", "ask_stripe", "is_on_its_way", "open_checkout"]
 
 Action = Literal["end_at_period_end", "resume", "cancel"]
+
+_OPPOSITES: Final[Mapping[Action, Action]] = {"end_at_period_end": "resume", "resume": "end_at_period_end"}
 
 
 async def ask_stripe(
@@ -31,11 +34,10 @@ async def ask_stripe(
     cause: str,
     now: datetime,
 ) -> UUID:
-    """Asks in the caller's transaction, and gives the request's id. A subscription is cancelled once; set to end, and
-    taken back, it is once for each `version` of its record. What was refused can be asked again."""
-    what = action if action == "cancel" else f"{action}/{version}"
-    refusals = await count_refused(connection, subscription_id, action)
-    request_id = request_of(subscription_id, f"{what}/{refusals}" if refusals else what)
+    """Asks in the caller's transaction, and gives the request's id. To cancel is not asked again before there is an
+    answer; to set to end, or to take that back, not before the `version` of the record shows it, unless it was refused
+    or the opposite was asked since."""
+    request_id = await _next_request(connection, subscription_id, version, action)
     await _ask(
         connection,
         StripeRequested(
@@ -49,6 +51,18 @@ async def ask_stripe(
         ),
     )
     return request_id
+
+
+async def is_on_its_way(connection: AsyncConnection, subscription_id: UUID, version: int, action: Action) -> bool:
+    """Whether this was the last that was asked about the end, and the record does not show it yet."""
+    return await is_asked(connection, await _next_request(connection, subscription_id, version, action))
+
+
+async def _next_request(connection: AsyncConnection, subscription_id: UUID, version: int, action: Action) -> UUID:
+    """The id that a request has now: of one that stands, or of a new one."""
+    what = action if action == "cancel" else f"{action}/{version}"
+    number = await count_settled(connection, subscription_id, action, opposite=_OPPOSITES.get(action))
+    return request_of(subscription_id, f"{what}/{number}" if number else what)
 
 
 async def open_checkout(

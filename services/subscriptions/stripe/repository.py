@@ -18,8 +18,9 @@ from services.subscriptions.tables import paid_periods, stripe_facts, stripe_req
 __all__ = [
     "add_paid_period",
     "add_request",
-    "count_refused",
+    "count_settled",
     "facts_of",
+    "is_asked",
     "mark_applied",
     "paid_of",
     "save_facts",
@@ -99,13 +100,22 @@ async def add_request(
     return added.first() is not None
 
 
-async def count_refused(connection: AsyncConnection, subscription_id: UUID, action: str) -> int:
-    """How many requests of this kind were refused."""
+async def count_settled(
+    connection: AsyncConnection, subscription_id: UUID, action: str, *, opposite: str | None
+) -> int:
+    """How many requests stand no longer in the way of another one of this kind: where there is an `opposite`, those
+    that were refused and those of the opposite; else those that were answered."""
     requests = stripe_requests.c
-    refused = sa.select(sa.func.count()).where(
-        requests.subscription_id == subscription_id, requests.action == action, requests.outcome == "refused"
-    )
-    return int((await connection.execute(refused)).scalar_one())
+    over = requests.outcome.is_not(None) if opposite is None else requests.outcome == "refused"
+    settled = sa.or_(sa.and_(requests.action == action, over), requests.action == opposite)
+    counted = sa.select(sa.func.count()).where(requests.subscription_id == subscription_id, settled)
+    return int((await connection.execute(counted)).scalar_one())
+
+
+async def is_asked(connection: AsyncConnection, request_id: UUID) -> bool:
+    """Whether there is a request of that id."""
+    asked = sa.select(sa.exists().where(stripe_requests.c.request_id == request_id))
+    return bool(await connection.scalar(asked))
 
 
 async def settle_request(connection: AsyncConnection, settled: StripeSettled) -> str | None:

@@ -91,3 +91,13 @@ async def test_an_invoice_of_nothing_needs_no_payment(world: World) -> None:
         return rows and rows[0]["outcome"]
 
     assert await eventually(outcome, what="the outcome") == "NOTHING_TO_PAY"
+
+
+async def test_what_a_lost_answer_has_put_on_a_draft_is_not_asked_for_twice(world: World) -> None:
+    # An answer of 500 is repeated by Stripe for its key, so the next try has another one.
+    await world.fault("/v1/invoiceitems", 500, times=3, after_effect=True, method="POST")
+    invoice = issued(new_mandate())
+    await world.ask(INVOICE_ISSUED_V1, invoice)
+    row = await mirrored(world, invoice)
+    found = (await world.stripe.v1.invoices.retrieve_async(row["stripe_invoice_id"])).to_dict(for_json=True)
+    assert (found["status"], found["total"]) == ("open", 10756)

@@ -246,3 +246,49 @@ async def test_an_event_of_a_recharge_that_is_not_ours_changes_nothing(world: Wo
     assert (await world.deliver(json.dumps(event).encode())).status_code == 200
     assert await world.event_outcome(event["id"]) == "NOT_OURS"
     assert len(await world.published(recharging.mandate_id)) == 1
+
+
+async def test_without_a_page_for_it_what_has_to_be_confirmed_is_told_all_the_same(world: World) -> None:
+    recharging = Recharging(world)
+    customer_id = await recharging.set_up("pm_card_authenticationRequired")
+    await world.fault("/v1/checkout/sessions", 400, times=1, method="POST")
+    await recharging.ask(recharging.request())
+    (failed,) = await recharging.failed()
+    assert (failed.outcome, failed.action_url) == ("action_required", None)
+    # The next one is not held up by it.
+    stripe = world.stripe.v1
+    attached = await stripe.payment_methods.attach_async("pm_card_visa", {"customer": customer_id})
+    chosen: Any = {"invoice_settings": {"default_payment_method": attached.id}}
+    await stripe.customers.update_async(customer_id, chosen)
+    await recharging.ask(recharging.request("12"))
+    assert (await paid(world, recharging)).amount.amount == Decimal(12)
+
+
+async def test_a_customer_who_was_deleted_at_stripe_can_pay_again(world: World) -> None:
+    recharging = Recharging(world)
+    customer_id = await recharging.set_up()
+    await world.stripe.v1.customers.delete_async(customer_id)
+
+    async def forgotten() -> bool:
+        return (await recharging.customer())["stripe_customer_id"] is None
+
+    await eventually(forgotten, what="the customer forgotten")
+    await recharging.ask(recharging.request())
+    (failed,) = await recharging.failed()
+    assert failed.decline_code == "no_payment_method"
+    session_id = await recharging.person.session(amount=25)
+    await world.pay(session_id)
+    await world.processed(session_id)
+    customer = await recharging.customer()
+    assert customer["stripe_customer_id"] not in (None, customer_id)
+    assert customer["payment_method_id"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_stripe_does_not_take_declines_nobodys_card(world: World, status: int) -> None:
+    recharging = Recharging(world)
+    await recharging.set_up()
+    await world.fault("/v1/payment_intents", status, times=2, method="POST")
+    await recharging.ask(recharging.request())
+    assert (await paid(world, recharging)).amount.amount == Decimal(20)
+    assert await recharging.failed(count=0) == []

@@ -133,6 +133,26 @@ async def test_a_checkout_that_is_opened_again_closes_the_one_before(world: Worl
     assert (third.outcome, third.code) == ("refused", "ALREADY_BEGUN")
 
 
+async def test_a_second_subscription_of_one_record_is_reported_and_told_to_nobody(world: World) -> None:
+    team = Subscribed(world)
+    await team.begin()
+    first = await team.at_stripe()
+    price = first["items"]["data"][0]["price"]["id"]
+    second = await world.stripe.v1.subscriptions.create_async(
+        {"customer": first["customer"], "items": [{"price": price}], "metadata": first["metadata"]}
+    )
+
+    async def outcomes() -> list[str]:
+        rows = await world.rows(
+            "SELECT outcome FROM webhook_events WHERE object_id = $1 AND processed_at IS NOT NULL", second.id
+        )
+        return [row["outcome"] for row in rows]
+
+    assert set(await eventually(outcomes, what="the event of the second", timeout_s=20)) == {"UNPLACED"}
+    told = await world.told(STRIPE_OBSERVED_V1, team.mandate_id)
+    assert {each.subscription.stripe_subscription_id for each in told if each.subscription} == {team.stripe_id}
+
+
 async def test_what_was_asked_too_late_is_not_begun(world: World) -> None:
     team = Subscribed(world)
     late = team.action("checkout", expires_at=datetime.now(UTC) - timedelta(seconds=1))

@@ -2,12 +2,16 @@
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import uuid4
 
 import pytest
 
-from tests.integration.store.harness import Shop, unique
+from rappen_contracts.directory.v1 import DirectoryChanged, FeatureAccess
+from rappen_contracts.registry import DIRECTORY_CHANGED_V1
+from services.subscriptions.store.domain import removal_request
+from tests.integration.store.harness import Shop, publish, unique
 from tests.support.waiting import eventually
 
 
@@ -177,6 +181,63 @@ async def test_a_declined_payment_takes_everything_back(shop: Shop) -> None:
     assert (await shop.activate(user, mandate, key=key)).status_code == 200
     assert await shop.states(mandate) == ["ACTIVE", "ROLLED_BACK", "ACTIVE"]
     assert len(await shop.activated(mandate, 2)) == 2
+
+
+async def test_accesses_given_meanwhile_keep_nothing_from_being_taken_back(shop: Shop) -> None:
+    mandate, user = await shop.tenant()
+    await shop.subscribe(mandate, "STARTER")
+    shop.payments.outcomes[mandate] = None
+    activating = asyncio.create_task(shop.activate(user, mandate))
+    await eventually(lambda: shop.payments.requests(mandate), what="its payment asked for")
+    (instance,) = await shop.instances(mandate)
+    # More than one request to the directory can hold.
+    others = [unique("u") for _ in range(25)]
+    await shop.enter(
+        *({"kind": "user", "id": other} for other in others),
+        *(
+            {"kind": "feature_access", "instanceId": instance["id"], "userId": other, "roles": ["user"]}
+            for other in others
+        ),
+    )
+    await shop.payments.settle(shop.payments.requests(mandate)[0], "declined")
+    assert (await activating).status_code in (402, 503)
+    await shop.settled(mandate)
+    assert await shop.instances(mandate) == await shop.accesses(mandate) == []
+    # One that the directory was given at the same moment as it was asked to take them all away.
+    await shop.enter({"kind": "feature_access", "instanceId": instance["id"], "userId": others[0], "roles": ["user"]})
+    await shop.execute("UPDATE activations SET state = 'ROLLING_BACK' WHERE mandate_id = $1", mandate)
+    await shop.settled(mandate)
+    assert await shop.accesses(mandate) == []
+    assert await shop.states(mandate) == ["ROLLED_BACK"]
+
+
+async def test_an_access_that_is_given_again_at_once_is_shown_again(shop: Shop) -> None:
+    mandate, user = await shop.tenant()
+    other = unique("u")
+    await shop.subscribe(mandate, "TRIAL_7D", "TRIALING")
+    instance = (await shop.activate(user, mandate)).json()["instanceId"]
+    access = {"kind": "feature_access", "instanceId": instance, "userId": user, "roles": ["admin"]}
+    await shop.enter({"kind": "user", "id": other}, {**access, "userId": other})
+    assert (await shop.deactivate(user, mandate, instance)).status_code == 200
+    await shop.settled(mandate)
+    # As where the directory tells of a removal and of what was given again in one batch.
+    removal, now = uuid4(), datetime.now(UTC)
+    await shop.execute(
+        "INSERT INTO removals (id, instance_id, mandate_id, user_id, instance_removed, cause, requested_at)"
+        " VALUES ($1, $2, $3, $4, false, 'test', $5)",
+        removal,
+        instance,
+        mandate,
+        user,
+        now,
+    )
+    await shop.enter(access)
+    given = FeatureAccess(instance_id=instance, mandate_id=mandate, user_id=user, roles=["admin"])
+    removed = DirectoryChanged(mandate_id=mandate, version=0, entry=given, cause=str(removal_request(removal)))
+    await publish(shop.payments.producer, DIRECTORY_CHANGED_V1, removed, key=mandate)
+    await shop.settled(mandate)
+    found = (await shop.get("features", user)).json()
+    assert [each["instanceId"] for feature in found for each in feature["instances"]] == [instance]
 
 
 @pytest.mark.parametrize("outcome", ["unavailable", None])

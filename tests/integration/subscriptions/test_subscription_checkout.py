@@ -1,11 +1,15 @@
 """The checkout of a plan that is paid: what is asked, what is answered, repeats, and what becomes of its record."""
 
 import asyncio
-from uuid import UUID
+from dataclasses import replace
+from uuid import UUID, uuid4
 
 import pytest
 
 from rappen_contracts.directory.v1 import FeatureInstance, Mandate, Membership
+from services.chassis.faults import FaultPoints
+from services.chassis.return_url import Marks
+from services.subscriptions.lifecycle.start_checkout import CheckoutOrder, StartCheckout
 from tests.integration.subscriptions.harness import BEGINNING, Service, changed, new_admin_of
 from tests.integration.subscriptions.paying import DAY, MONTH, checkout, shows
 from tests.support.events import new_mandate
@@ -137,3 +141,66 @@ async def test_a_new_checkout_closes_the_one_before_and_a_closed_one_expires(ser
     repeat = await service.start(mandate_id, "TEAM", admin, headers=key)
     assert (repeat.status_code, repeat.json()["code"]) == (409, "CHECKOUT_ENDED")
     assert (await service.get(mandate_id, admin)).json()["status"] == "PENDING"
+
+
+async def test_a_checkout_that_was_closed_before_it_was_opened_is_closed_again(service: Service) -> None:
+    mandate_id = new_mandate()
+    admin = new_admin_of(mandate_id)
+    key = {"Idempotency-Key": "first"}
+    starting = asyncio.create_task(service.start(mandate_id, "TEAM", admin, headers=key))
+    late = await service.payments.requests.next(mandate_id, 1)
+    await service.payments.settle(late, "expired")
+    assert (await starting).status_code == 503
+    service.clock.now += DAY
+    starting = asyncio.create_task(service.start(mandate_id, "STARTER", admin))
+    other: UUID | None = None
+    for requested in [await service.payments.requests.next(mandate_id, number) for number in (2, 3)]:
+        # There was nothing to cancel yet.
+        await service.payments.settle(requested)
+        if requested.action == "checkout":
+            other = requested.subscription_id
+    assert (await starting).status_code == 200
+    repeat, opened = await checkout(service, mandate_id, "TEAM", admin, headers=key)
+    assert (repeat.status_code, opened.subscription_id) == (200, late.subscription_id)
+    cancelling = asyncio.create_task(service.post(f"{mandate_id}/cancel", admin))
+    asked = [await service.payments.requests.next(mandate_id, number) for number in (5, 6)]
+    assert {(each.action, each.subscription_id) for each in asked} == {
+        ("cancel", late.subscription_id),
+        ("cancel", other),
+    }
+    assert (await cancelling).status_code == 200
+
+
+async def test_a_plan_that_begins_at_once_closes_a_checkout_that_is_open(service: Service) -> None:
+    mandate_id = new_mandate()
+    admin = new_admin_of(mandate_id)
+    _, first = await checkout(service, mandate_id, "TEAM", admin)
+    answer = await service.start(mandate_id, "TRIAL_7D", admin)
+    assert answer.json()["subscription"]["status"] == "TRIALING"
+    closing = await service.payments.requests.next(mandate_id, 2)
+    assert (closing.action, closing.subscription_id) == ("cancel", first.subscription_id)
+
+
+async def test_a_person_with_two_checkouts_has_a_trial_in_one_of_them(service: Service) -> None:
+    mandates = [new_mandate(), new_mandate()]
+    person = new_admin_of(*mandates)
+    plan = replace(service.catalogue.plan("TEAM"), trial_days=14)
+    start_checkout = StartCheckout(
+        service.database,
+        return_origins=("https://app.test",),
+        marks=Marks("success", "session_id", "canceled"),
+        wait_s=30,
+        clock=service.clock,
+        faults=FaultPoints(None),
+    )
+    starting = [
+        asyncio.create_task(
+            start_checkout(CheckoutOrder(person, mandate_id, plan, uuid4(), "https://app.test/plans", "tests"))
+        )
+        for mandate_id in mandates
+    ]
+    asked = [await service.payments.requests.next(mandate_id, 1) for mandate_id in mandates]
+    for requested in asked:
+        await service.payments.settle(requested)
+    await asyncio.gather(*starting)
+    assert sorted(requested.start_at is None for requested in asked) == [False, True]

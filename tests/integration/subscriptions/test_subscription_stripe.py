@@ -100,6 +100,31 @@ async def test_a_plan_is_cancelled_and_resumed_by_api_and_taken_back_in_the_port
     assert (answer.status_code, answer.json()["code"]) == (409, "NO_SUBSCRIPTION")
 
 
+async def test_the_last_word_about_the_end_counts_also_before_stripe_tells_of_the_one_before(
+    service: Service,
+) -> None:
+    mandate_id, admin, stripe = await subscribed(service)
+    words = [("cancel", "end_at_period_end"), ("resume", "resume"), ("cancel", "end_at_period_end")]
+    for number, (path, action) in enumerate(words, start=2):
+        changing = asyncio.create_task(service.post(f"{mandate_id}/{path}", admin))
+        requested = await service.payments.requests.next(mandate_id, number)
+        assert requested.action == action
+        await service.payments.settle(requested)
+        assert (await changing).status_code == 200
+    stripe.ends_at = MONTH.end
+    await service.payments.observe(stripe.fetch())
+    await shows(service, mandate_id, status="CANCELED")
+    resuming = asyncio.create_task(service.post(f"{mandate_id}/resume", admin))
+    await service.payments.settle(await service.payments.requests.next(mandate_id, 5))
+    assert (await resuming).status_code == 200
+    # It shows as ended still, and the person ends it once more.
+    cancelling = asyncio.create_task(service.post(f"{mandate_id}/cancel", admin))
+    requested = await service.payments.requests.next(mandate_id, 6)
+    assert requested.action == "end_at_period_end"
+    await service.payments.settle(requested)
+    assert (await cancelling).json()["recurring"] is False
+
+
 async def test_what_stripe_refuses_is_said_and_can_be_tried_again(service: Service) -> None:
     mandate_id, admin, _ = await subscribed(service)
     for number in (2, 3):

@@ -13,7 +13,17 @@ import pytest
 
 from services.subscriptions.settings import SubscriptionsSettings
 from services.subscriptions.store.catalogue import FeaturesInvalid, read_features
-from services.subscriptions.store.domain import Activation, Plight, Step, next_step, personal_ids, reason_against
+from services.subscriptions.store.domain import (
+    Activation,
+    OpenRemoval,
+    Plight,
+    Step,
+    is_applied,
+    next_step,
+    personal_ids,
+    reason_against,
+    removal_request,
+)
 from services.subscriptions.store.errors import FeatureUnknown
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -55,6 +65,7 @@ NOWHERE, THERE, GONE = Plight(False, False), Plight(True, False), Plight(False, 
         ({"state": "ROLLING_BACK"}, NOWHERE, True, Step.WAIT),
         ({"state": "ROLLING_BACK"}, THERE, True, Step.WAIT),
         ({"state": "ROLLING_BACK"}, GONE, False, Step.CLOSE),
+        ({"state": "ROLLING_BACK"}, Plight(False, False, left=7), False, Step.RELEASE),
         ({"state": "ACTIVE"}, GONE, True, Step.WAIT),
         ({"state": "ROLLED_BACK"}, THERE, True, Step.WAIT),
     ],
@@ -143,3 +154,25 @@ def test_a_catalogue_with_a_fault_is_refused_with_its_place(
         read_features(path)
     assert str(path) in str(refused.value)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("instance_removed", "holds", "stands", "told", "applied"),
+    [
+        (False, True, True, (), False),
+        (False, False, True, (), True),
+        (True, False, True, (), False),
+        (True, False, False, (), True),
+        # What was given again since keeps nothing open.
+        (False, True, True, ("feature_access",), True),
+        (True, True, True, ("feature_access",), False),
+        (True, True, False, ("feature_access",), True),
+        (True, True, True, ("feature_access", "feature_instance"), True),
+    ],
+)
+def test_a_removal_is_carried_out_when_the_directory_has_told_so(
+    instance_removed: bool, holds: bool, stands: bool, told: tuple[str, ...], applied: bool
+) -> None:
+    removal = OpenRemoval(uuid4(), instance_removed, holds, stands)
+    causes = {(str(removal_request(removal.id)), kind) for kind in told}
+    assert is_applied(removal, causes | {("another", "feature_access"), ("another", "feature_instance")}) is applied

@@ -9,6 +9,7 @@ import pytest
 from rappen_contracts.stripe.v1 import StripeCheckout, StripeSubscriptionStatus
 from services.subscriptions.lifecycle.domain import begin
 from services.subscriptions.lifecycle.periods import Period
+from services.subscriptions.lifecycle.settlement import starts_after
 from tests.support.settling import (
     DAY,
     FIRST,
@@ -23,6 +24,7 @@ from tests.support.settling import (
     begins,
     fails,
     is_deleted,
+    is_taken_back,
     month,
     renews,
     waiting_for,
@@ -339,3 +341,55 @@ def test_two_equal_observations_are_one_change() -> None:
     stripe.ends_at = stripe.period.end
     mandate.observe(stripe.fetch(), stripe.fetch())
     assert [change.name for change in mandate.changes] == ["activated", "set_to_end"]
+
+
+def test_what_is_not_paid_gives_no_plan_after_it_free_time() -> None:
+    mandate, stripe = with_predecessor()
+    mandate.now = month(1).start
+    mandate.observe(fails(stripe))  # type: ignore[arg-type]
+    running = mandate.records[FIRST]
+    assert running.state == "PAST_DUE"
+    assert running.operative_at(mandate.now)
+    # Its period is a month that nobody has paid for.
+    assert running.period == month(1)
+    assert starts_after(running, now=mandate.now) is None
+    mandate.start(SECOND, after=FIRST)
+    successor = at_stripe(SECOND, period=month(0, mandate.now), at=mandate.now)
+    mandate.observe(begins(successor))
+    assert (mandate.state(FIRST), mandate.state(SECOND)) == ("EXPIRED", "ACTIVE")
+    assert mandate.asked() == {(FIRST, "cancel")}
+    assert mandate.budgets(SECOND) == [month(0, mandate.now).start]
+
+
+def test_a_predecessor_that_is_taken_back_in_the_portal_is_set_to_end_again() -> None:
+    mandate, stripe = with_predecessor()
+    mandate.now += DAY
+    mandate.start(SECOND, after=FIRST)
+    mandate.observe(waiting_for(month(0)).fetch(completed=True))
+    stripe.ends_at = month(0).end
+    mandate.observe(stripe.fetch())
+    mandate.calls.clear()
+    mandate.settle()
+    assert mandate.asked() == set()
+    mandate.observe(is_taken_back(stripe))  # type: ignore[arg-type]
+    assert (mandate.state(FIRST), mandate.state(SECOND)) == ("ACTIVE", "SCHEDULED")
+    assert mandate.asked() == {(FIRST, "end_at_period_end")}
+
+
+def test_what_ends_on_a_later_day_than_its_period_is_not_ended_because_its_renewal_is_told_late() -> None:
+    mandate, stripe = Mandate(), at_stripe()
+    mandate.start()
+    mandate.observe(begins(stripe))
+    stripe.ends_at = month(2).end
+    mandate.observe(stripe.fetch())
+    assert mandate.state() == "CANCELED"
+    mandate.now = month(0).end + 3 * timedelta(hours=1)
+    mandate.settle()
+    assert (mandate.state(), mandate.asked()) == ("CANCELED", set())
+    stripe.period = month(1)
+    mandate.observe(stripe.fetch(invoice=stripe.invoice()))
+    assert mandate.records[FIRST].operative_at(mandate.now)
+    assert mandate.budgets() == [month(0).start, month(1).start]
+    mandate.now = month(2).end + 3 * timedelta(hours=1)
+    mandate.settle()
+    assert (mandate.state(), mandate.asked()) == ("EXPIRED", {(FIRST, "cancel")})
