@@ -19,7 +19,6 @@ from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.mandates.change_settings import change_settings
 from services.billing.mandates.repository import lock_mandate
 from services.billing.mandates.switch_model import switch_model
-from services.billing.statistics.keep_sums import KeepSums
 from services.chassis.clock import system_clock
 from services.chassis.database import Database, driver_connection
 from tests.integration.billing.tamperings import FAR_REACHING, TAMPERINGS
@@ -32,6 +31,7 @@ from tests.support.facts import paid, subscription
 from tests.support.invoicing import SPANS
 from tests.support.limiting import Limiting
 from tests.support.stack import ServerPair
+from tests.support.used import sum_all
 
 DAY = datetime(2026, 5, 4, 10, tzinfo=UTC)
 
@@ -156,8 +156,7 @@ async def _details(admin: asyncpg.Connection, name: str) -> str:
 @pytest.mark.parametrize("model", ["PREPAY_MANDATE", "PREPAY_USER", "UNLIMITED"])
 async def test_books_in_order_fail_no_check(admin: asyncpg.Connection, database: Database, model: BillingModel) -> None:
     mandate = await _mandate(database, model)
-    while await KeepSums(database, clock=system_clock, many=1)():
-        pass
+    await sum_all(database, system_clock())
     assert await _failures(admin) == set()
     looked = {check.name: check.looked_at for check in await audit(admin)}
     # The days of a database that tests share stay open, unless one of them is about that.

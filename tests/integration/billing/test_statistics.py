@@ -15,7 +15,6 @@ import pytest
 
 from services.billing.ledger.calendars import Calendar
 from services.billing.reports.scope import Scope
-from services.billing.statistics.keep_sums import KeepSums
 from services.billing.statistics.show_statistics import Asked, show_statistics
 from services.chassis.caller import Caller
 from services.chassis.clock import system_clock
@@ -25,7 +24,7 @@ from tests.support.callers import admin_of, member_of, system_admin
 from tests.support.events import RawRecord, usage_record, voided_record
 from tests.support.ledger import Books
 from tests.support.recounting import recount, usage_rows
-from tests.support.used import LATER, made, use
+from tests.support.used import LATER, made, sum_all, use
 
 ZONES = (
     "Europe/Zurich",
@@ -147,13 +146,6 @@ async def test_the_night_in_which_the_clock_changes_has_its_borders(api: Billing
         assert Decimal(str(answer.json()["totalCost"])) == cost, query
 
 
-async def sum_all(database: Database, now: datetime) -> None:
-    """Has rollups of days that are over at that time summed, however few they are."""
-    keep = KeepSums(database, clock=lambda: now, many=2)
-    while await keep():
-        pass
-
-
 @pytest.mark.parametrize("summed", [(), (IN_BETWEEN,), (IN_BETWEEN, LATER)])
 async def test_statistics_are_the_ledger_over_zones_corrections_and_late_usage(
     api: BillingApi, books: Books, summed: tuple[datetime, ...]
@@ -182,7 +174,7 @@ async def test_statistics_are_the_ledger_over_zones_corrections_and_late_usage(
     for number, part in enumerate((records[:third], records[third : 2 * third], records[2 * third :])):
         await use(api.database, part)
         if summed[number:]:
-            await sum_all(api.database, summed[number])
+            await sum_all(api.database, summed[number], many=2)
     taken_back = rng.sample(records, 60)
     await use(api.database, [voided_record(key_of(each), each.event_id, at=LATER) for each in taken_back])
     days_summed = await books.fetch("SELECT summed_until FROM mandates WHERE id = ANY($1)", list(zones))
@@ -289,7 +281,7 @@ async def test_charges_beside_the_summing_of_days_are_in_the_sums_once(api: Bill
 
     async def sum_days() -> None:
         for day in range(45):
-            await sum_all(api.database, first + timedelta(days=day))
+            await sum_all(api.database, first + timedelta(days=day), many=2)
 
     parts = [records[50 + number :: 4] for number in range(4)]
     charges = [use(api.database, part[at : at + 10]) for part in parts for at in range(0, len(part), 10)]

@@ -18,7 +18,6 @@ from services.billing.ledger.domain import BillingModel, transaction_id
 from services.billing.mandates.change_settings import change_settings
 from services.billing.reports.scope import Scope
 from services.billing.statistics.domain import month_period, year_period
-from services.billing.statistics.keep_sums import KeepSums
 from services.billing.statistics.queries import read_usage
 from services.billing.statistics.show_statistics import Asked, show_statistics
 from services.chassis.caller import Caller
@@ -31,7 +30,7 @@ from tests.support.ledger import Books
 from tests.support.recounting import recount, usage_rows
 from tests.support.rerating import of_model, rerate
 from tests.support.statements import CountedDatabase
-from tests.support.used import LATER, made, set_up, use
+from tests.support.used import LATER, made, set_up, sum_all, use
 
 AT = datetime(2026, 5, 4, 10, tzinfo=UTC)
 ZURICH = Calendar("Europe/Zurich")
@@ -98,9 +97,7 @@ async def test_what_was_priced_again_or_taken_back_is_the_members_on_the_day_of_
     ]
     await use(api.database, records)
     if summed:
-        keep = KeepSums(api.database, clock=lambda: LATER, many=1)
-        while await keep():
-            pass
+        await sum_all(api.database, LATER)
     await api.price(priced, "0.0007001")
     await rerate(api.database, of_model(priced))
     root = system_admin("root-of-this")
