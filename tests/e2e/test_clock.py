@@ -182,8 +182,14 @@ def test_a_month_later_the_trial_is_over_when_the_command_returns(up: Machine, a
 
 
 def test_the_hold_is_over_and_its_amount_given_back(up: Machine, service: str, admin: str, hold: str) -> None:
-    # The trial is over too, which is refused before money is looked at.
-    checked = ask(up, service, "/api/billing/check", "10", expect=200)
+    # The trial is over too, which is refused before money is looked at; that it is, travels to billing as an event.
+    checked: dict[str, Any] = {}
+
+    def trial_is_over() -> bool:
+        checked.update(ask(up, service, "/api/billing/check", "10", expect=200))
+        return bool(checked["reason"] == "NO_ACTIVE_SUBSCRIPTION")
+
+    wait_until(trial_is_over, what="billing knows that the trial is over", timeout_s=20)
     assert (checked["reason"], checked["heldAmount"], checked["shortfall"]) == (
         "NO_ACTIVE_SUBSCRIPTION",
         NOTHING,
