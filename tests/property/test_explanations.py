@@ -63,6 +63,7 @@ def _row(posting: Posting, usage: Usage, amount: int) -> dict[str, Any]:
         "posted_account_no": 3,
         "seq": 1,
         "moved_type": "MANDATE",
+        "balance_shown": True,
         "transaction_type": posting.transaction_type,
         "contra_account": posting.contra_account,
         "reference_type": posting.reference_type,

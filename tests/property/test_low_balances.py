@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -41,6 +42,7 @@ from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record, voided_record
+from tests.support.invoicing import SPANS
 from tests.support.stack import make_postgres
 
 T = TypeVar("T")
@@ -237,7 +239,7 @@ class WarningsMachine(RuleBasedStateMachine):
     def switch(self, model: BillingModel) -> None:
         """A switch of the billing model, which looks at other accounts."""
         try:
-            self.world.wait(self._write(switch_model, model))
+            self.world.wait(self._write(partial(switch_model, spans=SPANS), model))
         except ModelUnchanged:
             return
         self.world.seen["switches"] += 1
