@@ -607,5 +607,10 @@ REACHED = (
 @pytest.mark.timeout(400)
 def test_each_grant_is_what_its_model_says_after_every_step(world: World) -> None:
     machine: Any = lambda: GrantsMachine(world)  # noqa: E731 - Hypothesis wants something to call.
-    run_state_machine_as_test(machine, settings=limits(runs=10, steps=25))
-    assert {name for name in REACHED if not world.seen[name]} == set(), world.seen
+    # What a step meets depends on ids too, so a rare kind may not be among the first runs.
+    for runs in (10, 30):
+        run_state_machine_as_test(machine, settings=limits(runs=runs, steps=25))
+        missed = {name for name in REACHED if not world.seen[name]}
+        if not missed:
+            break
+    assert missed == set(), world.seen
