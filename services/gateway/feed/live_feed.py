@@ -136,6 +136,8 @@ class LiveFeed:
         positions = Positions({place: at if at <= ends[place] else 0 for place, at in since.next.items()})
         if not positions.behind(listener.began):
             return
+        # What others were told of meanwhile is news to them.
+        known: OrderedDict[str, int] = OrderedDict()
         async with self._catching_up, Tail(self._kafka, PLACES, client_id=f"{self._client_id}-again") as tail:
             tail.read_from(positions)
             while behind := positions.behind(listener.began):
@@ -144,7 +146,7 @@ class LiveFeed:
                     if record.offset >= ends[record.place]:
                         continue
                     positions = positions.after(record.place, record.offset)
-                    for update in self._updates(record, [listener]):
+                    for update in self._updates(record, [listener], known):
                         if update.visible_to(listener.caller):
                             yield update, positions
                 for place in behind:
@@ -196,12 +198,13 @@ class LiveFeed:
     def _hand_on(self, record: FeedRecord) -> None:
         assert self._positions is not None  # noqa: S101 - reading begins with them.
         self._positions = self._positions.after(record.place, record.offset)
-        for update in self._updates(record, self._listeners):
+        for update in self._updates(record, self._listeners, self._transactions):
             for listener in self._listeners:
                 listener.offer(update, self._positions)
 
-    def _updates(self, record: FeedRecord, listeners: Iterable[Listener]) -> list[Update]:
-        """What a record tells; one of a mandate to which nobody listens is not even parsed."""
+    def _updates(self, record: FeedRecord, listeners: Iterable[Listener], known: OrderedDict[str, int]) -> list[Update]:
+        """What a record tells those who know of so many transactions of accounts, the oldest first, which is noted; one
+        of a mandate to which nobody listens is not even parsed."""
         mandate_id = mandate_of_key(record.key)
         if not any(listener.wants(mandate_id) for listener in listeners):
             return []
@@ -210,10 +213,10 @@ class LiveFeed:
         except ContractError as error:
             _log.warning("event of the feed cannot be read", topic=record.place[0], code=error.code)
             return []
-        updates = updates_of(event.data, known_transactions=self._transactions)
+        updates = updates_of(event.data, known_transactions=known)
         if isinstance(event.data, BalanceChanged) and event.data.rows is not None:
-            self._transactions[event.data.account_id] = event.data.rows
-            self._transactions.move_to_end(event.data.account_id)
-            if len(self._transactions) > KNOWN_ACCOUNTS_MAX:
-                self._transactions.popitem(last=False)
+            known[event.data.account_id] = event.data.rows
+            known.move_to_end(event.data.account_id)
+            if len(known) > KNOWN_ACCOUNTS_MAX:
+                known.popitem(last=False)
         return updates

@@ -130,6 +130,27 @@ async def test_everybody_is_sent_what_is_in_their_scope(
     ]
 
 
+async def test_transactions_that_others_were_told_of_are_news_to_whoever_comes_again(
+    client: httpx.AsyncClient, admin: Headers, issuer: Issuer, servers: ServerPair
+) -> None:
+    mandate, member = await a_tenant(client, admin, "member")
+    me, account = issuer.person(member), unique("a")
+    async with listening(client, me) as stays:
+        async with listening(client, me) as leaves:
+            await tell(servers, balance(mandate, account, "1", rows=1))
+            await leaves.next()
+            last = await leaves.next()
+            assert last is not None
+        await tell(servers, balance(mandate, account, "2", rows=2))
+        told = [await stays.next() for _ in range(4)]
+        assert [event.name for event in told if event is not None] == ["balance", "transaction"] * 2
+        async with listening(client, me, last.id) as again:
+            missed = [await again.next() for _ in range(2)]
+    assert [event.name for event in missed if event is not None] == ["balance", "transaction"]
+    assert missed[1] is not None
+    assert missed[1].data["transactionCount"] == 2
+
+
 async def test_a_stream_goes_on_after_its_last_event_and_misses_nothing(
     client: httpx.AsyncClient, admin: Headers, issuer: Issuer, servers: ServerPair
 ) -> None:
@@ -140,14 +161,17 @@ async def test_a_stream_goes_on_after_its_last_event_and_misses_nothing(
         await stream.next()
         last = await stream.next()
         assert last is not None
-    # The same number of transactions: only the balance is told.
+    # The same number of transactions, which is told once: how many they knew of is not known any more.
     await tell(servers, *(balance(mandate, account, str(amount), rows=1) for amount in range(2, 30)))
     async with listening(client, me, last.id) as stream:
-        missed = [await stream.next() for _ in range(28)]
+        missed = [await stream.next() for _ in range(29)]
         await tell(servers, balance(mandate, account, "30", rows=1))
         live = await stream.next()
     assert amounts([*missed, live]) == [f"{amount}.000000" for amount in range(2, 31)]
-    places = [tuple(map(int, event.id.split("."))) for event in (last, *missed, live) if event is not None]
+    (known,) = [event for event in missed if event is not None and event.name == "transaction"]
+    assert known.data["transactionCount"] == 1
+    balances = [event for event in (*missed, live) if event is not None and event.name == "balance"]
+    places = [tuple(map(int, event.id.split("."))) for event in (last, *balances)]
     assert places == sorted(set(places))
     # Nothing was missed: nothing comes again.
     assert live is not None
