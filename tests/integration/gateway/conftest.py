@@ -8,8 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.chassis.database import Database
 from tests.integration.gateway.support import Peer, directory_read_by_all
+from tests.support.databases import opened
 from tests.support.gateway import GatewayProcess, Issuer
+from tests.support.processes import ServiceProcess
 from tests.support.stack import ServerPair
 
 
@@ -63,3 +66,21 @@ async def client(gateway: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
 def admin(issuer: Issuer) -> dict[str, str]:
     """The headers of a system administrator."""
     return issuer.person("root", system_admin=True)
+
+
+@pytest.fixture
+async def database(servers: ServerPair) -> AsyncIterator[Database]:
+    """The database of billing."""
+    async with opened(servers.dsn("billing"), pool_size=2) as database:
+        yield database
+
+
+@pytest.fixture
+async def http(
+    servers: ServerPair, issuer: Issuer, peers: dict[str, Peer], folder: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway in front of billing itself."""
+    async with ServiceProcess(servers, "billing", "api", folder / "billing.log") as billing:
+        async with GatewayProcess(servers, issuer, {**peers, "billing": billing}, folder, role="api") as gateway:
+            async with httpx.AsyncClient(base_url=gateway.url, timeout=20, trust_env=False) as client:
+                yield client

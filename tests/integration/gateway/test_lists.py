@@ -4,43 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
-import pytest
 
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
-from tests.integration.gateway.support import Headers, Peer, a_tenant, assert_problem, put, unique
+from tests.integration.gateway.support import Headers, a_tenant, assert_problem, put, unique
 from tests.support.charging import charge
-from tests.support.databases import opened
 from tests.support.directory import directory_events
 from tests.support.events import usage_record
-from tests.support.gateway import GatewayProcess, Issuer
-from tests.support.processes import ServiceProcess
-from tests.support.stack import ServerPair
+from tests.support.gateway import Issuer
 
 USERS = "/api/billing/view/users/transactions"
 ROWS = 3000
-
-
-@pytest.fixture
-async def database(servers: ServerPair) -> AsyncIterator[Database]:
-    async with opened(servers.dsn("billing"), pool_size=2) as database:
-        yield database
-
-
-@pytest.fixture
-async def http(
-    servers: ServerPair, issuer: Issuer, peers: dict[str, Peer], folder: Path
-) -> AsyncIterator[httpx.AsyncClient]:
-    """A gateway in front of billing itself."""
-    async with ServiceProcess(servers, "billing", "api", folder / "billing.log") as billing:
-        async with GatewayProcess(servers, issuer, {**peers, "billing": billing}, folder, role="api") as gateway:
-            async with httpx.AsyncClient(base_url=gateway.url, timeout=20, trust_env=False) as client:
-                yield client
 
 
 async def test_an_export_comes_through_whole_and_a_refusal_as_one(
