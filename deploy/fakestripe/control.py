@@ -73,6 +73,7 @@ class Control:
         router.add_api_route("/events", self.send_event, methods=["POST"])
         router.add_api_route("/clock/advance", self.advance, methods=["POST"])
         router.add_api_route("/faults", self.add_fault, methods=["POST"])
+        router.add_api_route("/faults", self.end_faults, methods=["DELETE"])
         router.add_api_route("/webhooks", self.disturb, methods=["POST"])
         router.add_api_route("/deliveries", self.deliveries, methods=["GET"])
         router.add_api_route("/state", self.state, methods=["GET"])
@@ -123,6 +124,12 @@ class Control:
         fault = body.model_dump()
         self._api.faults.append(Fault(**fault))
         return fault
+
+    async def end_faults(self) -> list[Json]:
+        """Answer rightly from now on; lists the faults that were still to come."""
+        left = [vars(fault).copy() for fault in self._api.faults]
+        self._api.faults.clear()
+        return left
 
     async def disturb(self, body: Webhooks) -> Json:
         """Let all webhooks go wrong from now on that nothing else is said about; nothing wrong by default."""

@@ -1,10 +1,11 @@
 """What the tests of payments work with: the service and the fake Stripe as processes, and a reader of its topic."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -228,6 +229,15 @@ class World:
             "/faults", json={name: each for name, each in body.items() if each is not None}
         )
         assert answer.status_code == 200, answer.text
+
+    @contextlib.asynccontextmanager
+    async def unavailable(self, path: str, method: str | None = None) -> AsyncIterator[None]:
+        """Has the fake answer every request to `path` with 503 meanwhile, and proves that there was one."""
+        await self.fault(path, 503, times=1_000, method=method)
+        yield
+        answer = await self.control.delete("/faults")
+        assert answer.status_code == 200, answer.text
+        assert next(each["times"] for each in answer.json() if each["path"] == path) < 1_000
 
     async def killed(self, hit: Path) -> None:
         """Waits until the service has died where it was told to, and starts it again."""
