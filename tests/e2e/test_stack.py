@@ -236,7 +236,7 @@ async def test_a_killed_worker_is_started_again_under_a_new_pid_and_goes_on_char
     await publish(up.stack["kafka"], [usage_record(MANDATE, ADMIN, amount="0.20")])
     for name, pid in killed.items():
         wait_until(partial(_started_again, up, name, pid), timeout_s=20, what=f"{name} again")
-        wait_until(partial(up.ready, name), timeout_s=40, what=f"{name} ready")
+        wait_until(partial(up.ready, name), what=f"{name} ready")
         assert psutil.pid_exists(up.process(name)["pid"])
     wait_until(lambda: balance(up, admin) < before, timeout_s=30, what="the charge")
     assert balance(up, admin) == before - Decimal("0.30")

@@ -119,10 +119,8 @@ def test_a_paid_plan_charges_the_instances_that_there_are(store: Store) -> None:
     session = store.machine.http("GET", control).json()[-1]
     assert session["url"] == answer["redirectUrl"]
     assert store.machine.http("POST", f"{control}/{session['id']}/pay", {"outcome": "paid"}).status_code == 200
-    wait_until(
-        lambda: store.get("/api/store/subscription-info")["plan"] == "STARTER", what="the paid plan", timeout_s=40
-    )
-    wait_until(lambda: store.charged() == ("active", 3), what="three instances charged", timeout_s=40)
+    wait_until(lambda: store.get("/api/store/subscription-info")["plan"] == "STARTER", what="the paid plan")
+    wait_until(lambda: store.charged() == ("active", 3), what="three instances charged")
 
 
 def test_one_more_instance_is_paid_before_it_is_active(store: Store) -> None:
@@ -152,7 +150,7 @@ def test_what_is_given_up_is_charged_no_more(store: Store) -> None:
         for instance in instances:
             assert store.deactivate(feature, instance)["instanceDeleted"] is True
     assert store.instances() == {}
-    wait_until(lambda: store.charged() == ("active", 0), what="nothing charged for instances", timeout_s=40)
+    wait_until(lambda: store.charged() == ("active", 0), what="nothing charged for instances")
     assert store.get("/api/store/subscription-info")["currentFeatureInstances"] == 0
 
 

@@ -64,7 +64,7 @@ class Life:
             return expected.items() <= found.items()
 
         try:
-            wait_until(there, what=str(expected), timeout_s=40)
+            wait_until(there, what=str(expected))
         except AssertionError as error:
             raise AssertionError(f"{expected}, not {found}") from error
         return found
@@ -114,7 +114,7 @@ class Life:
 
     def budgets_are(self, expected: list[tuple[str, int]]) -> None:
         wanted = [(day, Decimal(amount)) for day, amount in expected]
-        wait_until(lambda: self.budgets() == wanted, what=f"{wanted}, not {self.budgets()}", timeout_s=40)
+        wait_until(lambda: self.budgets() == wanted, what=f"{wanted}, not {self.budgets()}")
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_months_that_begin_on_the_31st_each_have_their_budget(life: Life) -> Non
 
 def shown_end(life: Life, day: str) -> str:
     """The end of the period on that day, at the time at which it began."""
-    wait_until(lambda: life.shown()["currentPeriodEnd"].startswith(day), what=f"a period until {day}", timeout_s=40)
+    wait_until(lambda: life.shown()["currentPeriodEnd"].startswith(day), what=f"a period until {day}")
     return str(life.shown()["currentPeriodEnd"])
 
 
@@ -165,9 +165,9 @@ def test_members_are_charged_for_from_when_they_come_until_they_go(life: Life) -
 
     for user in ("max", "mia"):
         life.add_member(user)
-    wait_until(lambda: 3 in charged().values(), what="three members charged", timeout_s=40)
+    wait_until(lambda: 3 in charged().values(), what="three members charged")
     life.add_member("mia", enabled=False)
-    wait_until(lambda: 2 in charged().values(), what="two members charged", timeout_s=40)
+    wait_until(lambda: 2 in charged().values(), what="two members charged")
     assert len(life.budgets()) == 4
 
 
@@ -194,7 +194,7 @@ def test_a_switch_begins_when_the_old_plan_ends_and_is_not_charged_before(life: 
     shown = life.shows(status="ACTIVE", planKey="ENTERPRISE", scheduled=None)
     assert shown["currentPeriodStart"].startswith(f"{YEAR}-05-31")
     assert shown["currentPeriodEnd"].startswith(f"{NEXT}-05-31")
-    wait_until(lambda: life.budgets()[-1] == (f"{YEAR}-05-31", Decimal(1000)), what="the year's budget", timeout_s=40)
+    wait_until(lambda: life.budgets()[-1] == (f"{YEAR}-05-31", Decimal(1000)), what="the year's budget")
     assert len(life.budgets()) == 6
 
 
@@ -205,7 +205,7 @@ def test_a_cancellation_is_taken_back_and_the_year_renews(life: Life) -> None:
     life.turn_to(f"{NEXT}-06-02T00:00:00Z")
     shown = life.shows(status="ACTIVE", planKey="ENTERPRISE", currentPeriodEnd=shown_end(life, f"{NEXT + 1}-05-31"))
     assert shown["recurring"] is True
-    wait_until(lambda: life.budgets()[-1] == (f"{NEXT}-05-31", Decimal(1000)), what="the next year's", timeout_s=40)
+    wait_until(lambda: life.budgets()[-1] == (f"{NEXT}-05-31", Decimal(1000)), what="the next year's")
     assert len(life.budgets()) == 7
 
 
@@ -219,7 +219,6 @@ def test_what_is_cancelled_ends_with_its_period(life: Life) -> None:
     wait_until(
         lambda: life.machine.call("POST", "/api/billing/check", token, body)["reason"] == "NO_ACTIVE_SUBSCRIPTION",
         what="the check refused",
-        timeout_s=40,
     )
     assert len(life.budgets()) == 7
 

@@ -112,7 +112,7 @@ async def test_books_add_up_at_every_moment_while_everything_happens_and_the_clo
         async def settled() -> bool:
             return await books.parked([mandate]) == 0 and await holding.held() == await _open(books, mandate)
 
-        await eventually(settled, timeout_s=40, what="priced usage and released holds")
+        await eventually(settled, what="priced usage and released holds")
         await books.relayed()
         assert await _audited(servers, kafka) == {}
         assert crew.restarts == 0

@@ -28,10 +28,12 @@ from tests.support.processes import SHORT_SESSION, ServiceProcess, all_ready
 from tests.support.stack import ServerPair
 from tests.support.waiting import eventually
 
-STANDSTILL_S = 25.0
-ANSWER_S = 15.0
+# New checks come for so long, and the server stands still until the last of them is answered.
+ASKING_S = 10.0
+# Everybody is answered in half of this where the machine has nothing else to do.
+ANSWER_S = 20.0
 CHECKS_PER_SECOND = 20
-RECOVERY_S = 30.0
+RECOVERY_S = 60.0
 GROWTH_BYTES_MAX = 64 * 1024 * 1024
 SECRET = "whsec_of_the_tests"
 
@@ -124,13 +126,13 @@ async def test_everybody_is_answered_in_time_and_everything_works_again_afterwar
         billing = platform.services["billing"]
         memory = billing.memory_bytes()
         with standing_still(servers):
-            ends = time.monotonic() + STANDSTILL_S
+            until = time.monotonic() + ASKING_S
             checks, others = Seen(), _routes(client, servers, platform, mandate)
             publishing = asyncio.create_task(publish(bootstrap_servers, events))
             seen = {name: Seen() for name in others}
             asking = [asyncio.create_task(seen[name].ask(request)) for name, request in others.items()]
             asking += [asyncio.create_task(seen[name].ask(request)) for name, request in others.items()]
-            while time.monotonic() < ends - ANSWER_S + 5:
+            while time.monotonic() < until:
                 asking.append(asyncio.create_task(checks.ask(check)))
                 await asyncio.sleep(1 / CHECKS_PER_SECOND)
             await _health(client, platform, ready=False)
@@ -214,8 +216,8 @@ async def _webhook(client: httpx.AsyncClient, platform: Platform) -> httpx.Respo
 async def _health(client: httpx.AsyncClient, platform: Platform, *, ready: bool) -> None:
     """Every process says that it lives, and whether it is ready."""
     for url in platform.health_urls:
-        assert (await client.get(f"{url}/healthz", timeout=3)).status_code == 200
-        assert ((await client.get(f"{url}/readyz", timeout=5)).status_code == 200) is ready, url
+        assert (await client.get(f"{url}/healthz", timeout=15)).status_code == 200
+        assert ((await client.get(f"{url}/readyz", timeout=15)).status_code == 200) is ready, url
 
 
 async def _works_again(
@@ -229,7 +231,7 @@ async def _works_again(
         return (await request()).status_code in (200, 201, 402, 404, 409)
 
     async def ready() -> bool:
-        states = [await client.get(f"{url}/readyz", timeout=5) for url in platform.health_urls]
+        states = [await client.get(f"{url}/readyz", timeout=15) for url in platform.health_urls]
         return all(state.status_code == 200 for state in states)
 
     await eventually(ready, timeout_s=RECOVERY_S, what="readiness")

@@ -188,7 +188,7 @@ async def test_quantities_that_are_cut_off_are_asked_once(world: World, point: s
         asked = world.payments.quantities.of(mandate_id)
         return bool(asked) and asked[-1].quantities.members == 2
 
-    await eventually(two_members, what="two members asked for", timeout_s=40)
+    await eventually(two_members, what="two members asked for")
     versions = {each.version: each.request_id for each in world.payments.quantities.of(mandate_id)}
     assert list(versions) == list(range(1, len(versions) + 1))
     assert len({each.request_id for each in world.payments.quantities.of(mandate_id)}) == len(versions) <= 2

@@ -52,9 +52,9 @@ async def test_two_requests_with_one_key_at_once_are_a_conflict_for_the_second(
     client: stripe.StripeClient, fake: FakeStripeProcess
 ) -> None:
     key = f"slow:{next(numbers)}"
-    fake.control("faults", {"path": "/v1/customers", "status": 200, "times": 1, "delay_s": 1.0})
+    fake.control("faults", {"path": "/v1/customers", "status": 200, "times": 1, "delay_s": 2.5})
     slow = asyncio.create_task(client.v1.customers.create_async({"name": "A"}, {"idempotency_key": key}))
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(0.5)
     with pytest.raises(stripe.StripeError) as caught:
         await client.v1.customers.create_async({"name": "A"}, {"idempotency_key": key})
     assert caught.value.http_status == 409

@@ -218,14 +218,14 @@ async def test_a_failure_is_kept_under_its_key_where_that_is_asked(
 
 
 async def test_an_answer_that_comes_too_late_has_its_effect_and_is_replayed(fake: FakeStripeProcess) -> None:
-    http = stripe.HTTPXClient(timeout=0.5)
+    http = stripe.HTTPXClient(timeout=1.5)
     hasty = stripe.StripeClient(
         "sk_test_integration", http_client=http, max_network_retries=0, base_addresses={"api": fake.url}
     )
     customer = await customer_with(client_of(fake))
     params: Any = {"amount": 700, "currency": "chf", "customer": customer.id}
     key = f"late:{next(numbers)}"
-    fault = {"path": "/v1/payment_intents", "method": "POST", "status": 200, "after_effect": True, "delay_s": 1.5}
+    fault = {"path": "/v1/payment_intents", "method": "POST", "status": 200, "after_effect": True, "delay_s": 3}
     fake.control("faults", fault)
     with pytest.raises(stripe.APIConnectionError):
         await hasty.v1.payment_intents.create_async(params, {"idempotency_key": key})

@@ -35,8 +35,8 @@ async def test_a_foreign_open_transaction_is_seen_in_lag_readiness_metric_and_st
         await publish(bootstrap_servers, [usage_record(mandate, partition=PARTITION - 1) for _ in range(20)])
         # The neighbours in other partitions go on.
         await books.wait_charged([mandate], 20)
-        await eventually(lambda: _lag(worker, 21), what="lag to the end of the log", timeout_s=20)
-        await eventually(lambda: worker.is_held_up(f"usage.recorded[{PARTITION}]@"), what="a red light", timeout_s=30)
+        await eventually(lambda: _lag(worker, 21), what="lag to the end of the log")
+        await eventually(lambda: worker.is_held_up(f"usage.recorded[{PARTITION}]@"), what="a red light")
         held = await worker.metric("rappen_partition_held_seconds", topic="usage.recorded", partition=str(PARTITION))
         assert held >= 10
         process = {
@@ -51,12 +51,12 @@ async def test_a_foreign_open_transaction_is_seen_in_lag_readiness_metric_and_st
         assert table(rows).columns[-1].header == "why"
         # Its producer never ends it; the broker does.
         await books.wait_charged([mandate], 40, timeout_s=70)
-        await worker.ready(timeout_s=15)
+        await worker.ready()
         assert await worker.metric("rappen_partition_held_seconds", topic="usage.recorded") == 0
         assert await books.charged([mandate]) == 40
     finally:
         # It was fenced meanwhile.
-        await asyncio.wait_for(producer.stop(), timeout=10)
+        await asyncio.wait_for(producer.stop(), timeout=60)
 
 
 async def test_the_broker_grants_no_transaction_more_than_a_minute(bootstrap_servers: str) -> None:

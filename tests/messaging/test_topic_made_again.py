@@ -19,11 +19,11 @@ async def test_an_idle_worker_tells_that_its_topic_is_gone_and_reads_the_new_one
     await publish(bootstrap_servers, _spread(old, 600))
     await books.wait_charged([old], 600)
     await delete_topic(bootstrap_servers, TOPIC)
-    await eventually(lambda: worker.is_held_up(f"topic {TOPIC} does not exist"), what="a red light", timeout_s=30)
+    await eventually(lambda: worker.is_held_up(f"topic {TOPIC} does not exist"), what="a red light")
     await make_topic(bootstrap_servers, TOPIC)
     await publish(bootstrap_servers, _spread(new, 100))
-    await books.wait_charged([new], 100, timeout_s=60)
-    await worker.ready(timeout_s=15)
+    await books.wait_charged([new], 100)
+    await worker.ready()
     assert await books.charged([new]) == 100
     assert await books.refused(new) == {}
 
@@ -39,7 +39,7 @@ async def test_a_topic_made_again_at_once_is_read_whole_whether_shorter_or_longe
     await delete_topic(bootstrap_servers, TOPIC)
     await make_topic(bootstrap_servers, TOPIC)
     await publish(bootstrap_servers, _spread(new, count))
-    await books.wait_charged([new], count, timeout_s=60)
+    await books.wait_charged([new], count)
     assert await books.charged([new]) == count
     assert await books.failing() == {}
 
@@ -55,7 +55,7 @@ async def test_under_load_the_events_of_the_new_topic_are_charged_once_each(
     await make_topic(bootstrap_servers, TOPIC)
     sent = _spread(new, 100)
     await publish(bootstrap_servers, sent)
-    await books.wait_charged([new], 100, timeout_s=60)
+    await books.wait_charged([new], 100)
     assert await books.event_ids([new]) == sorted(record.event_id for record in sent)
     # And after the next start: what was committed of the old topic is no place in the new one.
     more = _spread(new, 400)
@@ -82,7 +82,7 @@ async def test_a_refused_record_is_kept_though_one_of_the_old_topic_was_refused_
         # In the last two the values are the same, and the keys alone tell them apart.
         bad = RawRecord(b"{" if mark != marks[0] else b"[", usage_record(mark).headers, mark.encode(), partition=3)
         await publish(bootstrap_servers, [bad])
-        await eventually(lambda mark=mark: _refused(books, mark), what="a refusal", timeout_s=30)  # type: ignore[misc]
+        await eventually(lambda mark=mark: _refused(books, mark), what="a refusal")  # type: ignore[misc]
     rows = await books.fetch("SELECT \"offset\" FROM quarantine WHERE convert_from(key, 'UTF8') = ANY($1)", marks)
     assert [row["offset"] for row in rows] == [0, 0, 0]
 

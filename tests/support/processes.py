@@ -23,7 +23,7 @@ __all__ = ["SHORT_SESSION", "Crew", "FaultFolder", "Process", "ServiceProcess", 
 SHORT_SESSION = {"BILLING_KAFKA__SESSION_TIMEOUT_MS": "6000"}
 
 # No connection is kept, so that none is in the way of a process that ends.
-_http = httpx.Client(trust_env=False, timeout=5.0, limits=httpx.Limits(max_keepalive_connections=0))
+_http = httpx.Client(trust_env=False, timeout=30.0, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 class Process:

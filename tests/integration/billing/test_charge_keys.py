@@ -34,7 +34,7 @@ async def test_a_worker_that_has_just_started_finds_what_is_there_while_the_mand
     again = usage(mandate, "user-1", "known")
     async with api.database.transaction() as connection:
         await lock_mandates(connection, [number])
-        await asyncio.wait_for(keys_of(api.database, again), timeout=10)
+        await asyncio.wait_for(keys_of(api.database, again), timeout=60)
     (row,) = await books.rows(mandate)
     assert (again.keys.mandate_no, again.keys.member_account_no, again.keys.dimension_no) == (
         number,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.chassis.database import Database, begin, driver_connection, is_transient, is_undecided, savepoint
 from tests.support.databases import connected, opened
 from tests.support.stack import ServerPair
+from tests.support.waiting import eventually
 
 Work = Callable[[Database], Coroutine[Any, Any, None]]
 Ask = Callable[[Database, str], Coroutine[Any, Any, Any]]
@@ -95,7 +97,7 @@ async def test_what_follows_a_cancellation_is_committed_wherever_it_came(
                 await single.engine.dispose()
             attempt = _Cancelled(work(single), place=place, late=late)
             (error,) = await asyncio.gather(_awaited(attempt), return_exceptions=True)
-            async with asyncio.timeout(5), single.transaction() as connection:
+            async with asyncio.timeout(60), single.transaction() as connection:
                 number = await connection.scalar(sa.text("SELECT pg_current_xact_id()::text"))
             status = await admin.fetchval("SELECT pg_xact_status($1::text::xid8)", number)
             assert status == "committed", f"after a cancellation at {place}"
@@ -167,10 +169,12 @@ async def _asked_by_the_driver(database: Database, statement: str) -> Any:
 
 
 @pytest.mark.parametrize("ask", [_asked, _asked_by_the_driver])
-async def test_a_connection_whose_statement_is_given_up_goes_to_nobody_else(single: Database, ask: Ask) -> None:
+async def test_a_connection_whose_statement_is_given_up_goes_to_nobody_else(
+    servers: ServerPair, single: Database, ask: Ask
+) -> None:
     before = await ask(single, "SELECT pg_backend_pid()")
-    given_up = asyncio.create_task(ask(single, "SELECT pg_sleep(30)"))
-    await asyncio.sleep(0.05)
+    async with connected(servers.admin_dsn) as admin:
+        given_up = await _asleep(ask, single, admin)
     given_up.cancel()
     # It begins in the same turn of the loop, as soon as the connection has come back and before that is closed.
     after = asyncio.create_task(ask(single, "SELECT pg_backend_pid()"))
@@ -178,11 +182,18 @@ async def test_a_connection_whose_statement_is_given_up_goes_to_nobody_else(sing
     assert given_up.cancelled()
 
 
-async def _given_up(ask: Ask, database: Database, _admin: asyncpg.Connection) -> None:
+async def _asleep(ask: Ask, database: Database, admin: asyncpg.Connection) -> asyncio.Task[Any]:
+    """A statement that the server has begun, and would not end before the test does."""
+    mark = uuid4().hex
+    asking = asyncio.create_task(ask(database, f"SELECT pg_sleep(300) AS of_{mark}"))
+    running = f"SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND strpos(query, 'of_{mark}') > 0"
+    await eventually(lambda: admin.fetchval(running), what="the statement")
+    return asking
+
+
+async def _given_up(ask: Ask, database: Database, admin: asyncpg.Connection) -> None:
     """Leaves a connection in the pool that is closed in the event loop's next turn."""
-    asking = asyncio.create_task(ask(database, "SELECT pg_sleep(30)"))
-    await asyncio.sleep(0.05)
-    asking.cancel()
+    (await _asleep(ask, database, admin)).cancel()
 
 
 async def _ended_by_the_server(ask: Ask, database: Database, admin: asyncpg.Connection) -> None:

@@ -219,9 +219,9 @@ async def test_an_export_has_a_place_until_it_ends_or_is_left(api: BillingApi, a
         await anext(an_export())
     await left.aclose()
     assert len([piece async for piece in an_export()]) == 2
-    slow = an_export(export_s=0.5)
+    slow = an_export(export_s=2)
     await anext(slow)
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(2.1)
     with pytest.raises(TimeoutError):
         await anext(slow)
     assert len([piece async for piece in an_export()]) == 2

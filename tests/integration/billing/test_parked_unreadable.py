@@ -1,6 +1,7 @@
 """A stored event that cannot be read any more is set aside alone; its neighbours are charged, and nothing spins."""
 
 import asyncio
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -24,6 +25,7 @@ from tests.support.parts import at_work
 from tests.support.stack import ServerPair
 from tests.support.waiting import eventually
 
+EVERY_S = 0.5
 BROKEN = ["{", "[]", '{"specversion": "1.0", "type": "ch.rappen.usage.recorded.v9"}', "9" * 5000]
 
 
@@ -52,11 +54,12 @@ async def test_an_unreadable_parked_event_is_set_aside_and_its_neighbours_are_ch
         runs += 1
         return await settle()
 
-    async with at_work(RepeatedJob("settle parked", counted, every_s=0.5, clock=system_clock)):
-        await books.wait_charged([mandate], len(records), timeout_s=20)
-        runs = 0
+    async with at_work(RepeatedJob("settle parked", counted, every_s=EVERY_S, clock=system_clock)):
+        await books.wait_charged([mandate], len(records))
+        runs, started = 0, time.monotonic()
         await asyncio.sleep(2)
-    assert runs <= 6
+        most = (time.monotonic() - started) / EVERY_S + 2
+    assert runs <= most
     rows = await books.fetch("SELECT reason, event FROM unposted_events WHERE event_id = $1", broken)
     assert [(row["reason"], row["event"]) for row in rows] == [("UNREADABLE", text)]
     assert await books.charged([mandate]) == len(records)
@@ -115,12 +118,14 @@ async def test_a_job_that_fails_is_told_and_tried_ever_more_rarely_and_ends_noth
         raise KeyError("stored")
 
     stop = asyncio.Event()
+    started = time.monotonic()
     running = asyncio.create_task(RepeatedJob("test", failing, every_s=0.01, clock=system_clock).run(stop))
-    await asyncio.sleep(2)
+    await eventually(lambda: seen["runs"] >= 5, what="a fifth run")
     assert not running.done()
     stop.set()
     await running
-    assert 3 <= seen["runs"] <= 8
+    # After 0.01, 0.2, 0.4 and 0.8 s, and only a sixth after 1.6 s more.
+    assert time.monotonic() - started > 1.4
 
 
 async def test_what_is_set_aside_is_written_under_the_lock_of_its_mandate(

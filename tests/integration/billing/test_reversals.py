@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from services.billing.commands.reverse import run
+from services.billing.corrections import reverse_charge
 from services.billing.corrections.reverse_charge import cancel_event
 from services.billing.ledger.domain import transaction_id
 from services.billing.settings import BillingSettings
@@ -227,9 +228,11 @@ def test_what_cannot_be_asked_is_refused_in_a_line(
 
 
 async def test_usage_that_is_being_priced_is_cancelled_when_that_is_done(
-    servers: ServerPair, api: BillingApi, books: Books, mandate: str
+    servers: ServerPair, api: BillingApi, books: Books, mandate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job that prices parked usage has it in hand; the request begins again until it is free."""
+    # However long the other charge below takes.
+    monkeypatch.setattr(reverse_charge, "TRIES_MAX", 1_000)
     usage = usage_record(mandate, cost=None, model=f"model-{uuid4()}", tokens={"input": 1})
     await charge(api.database, usage)
     counted = CountedDatabase(api.database)
@@ -238,7 +241,7 @@ async def test_usage_that_is_being_priced_is_cancelled_when_that_is_done(
     ) as lock:
         asked = asyncio.create_task(cancel_event(counted, mandate, usage.event_id, "in between", clock=system_clock))
         # Nothing is waited for under the lock of the mandate, so other usage is charged meanwhile.
-        await eventually(lambda: counted.calls.count("scalar") >= 3, what="a third try", timeout_s=1.5)
+        await eventually(lambda: counted.calls.count("scalar") >= 3, what="a third try")
         await charge(api.database, usage_record(mandate, amount="1"))
         assert not asked.done()
         await lock.release()

@@ -29,6 +29,9 @@ EXPECTED = {
     "tcp_user_timeout": "30000",
 }
 
+# Much longer than any statement here is waited for.
+STATEMENT_S = 30
+
 
 @pytest.fixture
 async def narrow(servers: ServerPair) -> AsyncIterator[Database]:
@@ -87,23 +90,22 @@ async def test_a_statement_that_was_given_up_takes_its_connection_with_it(narrow
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2), on_driver(narrow) as connection, connection.transaction():
-            await connection.fetchval("SELECT pg_sleep(20)")
+            await connection.fetchval(f"SELECT pg_sleep({STATEMENT_S})")
     with pytest.raises(TimeoutError):
         async with on_driver(narrow) as connection:
-            await connection.fetchval("SELECT pg_sleep(20)", timeout=0.2)
+            await connection.fetchval(f"SELECT pg_sleep({STATEMENT_S})", timeout=0.2)
     async with on_driver(narrow) as connection:
         assert await connection.fetchval("SELECT pg_backend_pid()") != first
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < STATEMENT_S
 
 
 async def test_the_line_for_a_connection_is_short(narrow: Database) -> None:
     async with on_driver(narrow):
         waiting = [asyncio.create_task(narrow.ping()) for _ in range(2)]
         await asyncio.sleep(0)
-        started = time.monotonic()
         with pytest.raises(DatabaseUnavailable) as refused:
             await narrow.ping()
-        assert time.monotonic() - started < 0.5
+        assert not any(task.done() for task in waiting)
         assert is_transient(refused.value)
         assert not is_undecided(refused.value)
     assert await asyncio.gather(*waiting) == [True, True]
@@ -153,7 +155,7 @@ async def test_who_borrows_again_and_again_goes_behind_who_waits(narrow: Databas
     try:
         for _ in range(5):
             await asyncio.sleep(0.02)
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(60):
                 assert await narrow.ping()
     finally:
         borrowing.cancel()
@@ -178,5 +180,5 @@ async def test_more_checks_than_can_wait_are_refused_at_once(
         waiting.pop().cancel()
         await asyncio.sleep(0)
         waiting.append(asyncio.create_task(batcher.read(asked)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert all(found.row["known"] for found in await asyncio.gather(*waiting))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +25,8 @@ from tests.support.topics import read_in_group, read_topic
 from tests.support.waiting import eventually
 
 Headers = dict[str, str]
+# The delay of a peer that hangs: much longer than anybody waits for an answer.
+HANG_S = 90.0
 
 
 class Peer:
@@ -35,7 +37,8 @@ class Peer:
         self.url = f"http://127.0.0.1:{self.port}"
         # Answers to give instead, by path: status, body.
         self.answers: dict[str, tuple[int, dict[str, Any]]] = {}
-        self.delay_s = 0.0
+        self._delay_s = 0.0
+        self._no_delay = asyncio.Event()
         self.requests = 0
         # Requests that have arrived and have no answer yet.
         self.waiting = 0
@@ -46,11 +49,25 @@ class Peer:
         self.app = FastAPI(openapi_url=None)
         self.app.add_api_route("/{path:path}", self._answer, methods=["GET", "POST", "PUT", "DELETE"])
 
+    @property
+    def delay_s(self) -> float:
+        """How long each answer takes; set to zero, it gives those that are waited for at once."""
+        return self._delay_s
+
+    @delay_s.setter
+    def delay_s(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+        if not delay_s:
+            self._no_delay.set()
+            self._no_delay = asyncio.Event()
+
     async def _answer(self, request: Request, path: str) -> Response:
         self.requests += 1
         self.waiting += 1
         try:
-            await asyncio.sleep(self.delay_s)
+            if self._delay_s:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._no_delay.wait(), self._delay_s)
         finally:
             self.waiting -= 1
         unsigned = path.endswith("webhook/stripe") or CALLER_HEADER not in request.headers
@@ -73,7 +90,7 @@ class Peer:
         self._server = uvicorn.Server(config)
         self._serving = asyncio.create_task(self._server._serve())
         server = self._server
-        await eventually(lambda: server.started, what=f"the peer {self._name} serves", timeout_s=10)
+        await eventually(lambda: server.started, what=f"the peer {self._name} serves")
 
     async def stop(self) -> None:
         if self._server is not None and self._serving is not None:

@@ -239,7 +239,7 @@ async def test_no_answer_tells_of_the_inside(
 async def _sent(gateway: GatewayProcess, *pieces: bytes) -> tuple[bytes, dict[str, Any]]:
     """The status line and the problem document of a request that is sent as bytes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
@@ -262,7 +262,7 @@ async def test_trailers_without_an_end_close_the_connection(gateway: GatewayProc
     head = b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: "
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(head)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert b"404" in await reader.readline()
         for _ in range(4):
             writer.write(b"a" * 50_000)

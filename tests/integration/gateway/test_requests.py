@@ -21,7 +21,7 @@ from tests.support.gateway import Issuer
 from tests.support.stack import ServerPair
 from tests.support.waiting import eventually
 
-WAIT_S = 40.0
+WAIT_S = 60.0
 
 
 class Store:

@@ -71,9 +71,9 @@ class Recharging:
         """Asks for recharges."""
         await self.world.ask(RECHARGE_REQUESTED_V1, *requests)
 
-    async def failed(self, *, count: int = 1, timeout_s: float = 20.0) -> list[PaymentFailed]:
+    async def failed(self, *, count: int = 1) -> list[PaymentFailed]:
         """What failed of it."""
-        return await self.world.told(PAYMENT_FAILED_V1, self.mandate_id, count=count, timeout_s=timeout_s)
+        return await self.world.told(PAYMENT_FAILED_V1, self.mandate_id, count=count)
 
     async def intents(self) -> list[Any]:
         """The payments that Stripe has of it."""

@@ -91,34 +91,34 @@ class Subscribed:
             }
         )
 
-    async def settled(self, request: StripeRequested, *, timeout_s: float = 20.0) -> StripeSettled:
+    async def settled(self, request: StripeRequested) -> StripeSettled:
         """Asks, and gives the one answer."""
         await self.world.ask(STRIPE_REQUESTED_V1, request)
-        return await self.answer(request, timeout_s=timeout_s)
+        return await self.answer(request)
 
-    async def answer(self, request: StripeRequested, *, timeout_s: float = 20.0) -> StripeSettled:
+    async def answer(self, request: StripeRequested) -> StripeSettled:
         """The one answer to what was asked."""
 
         async def answers() -> list[StripeSettled]:
             told = await self.world.told(STRIPE_SETTLED_V1, self.mandate_id)
             return [each for each in told if each.request_id == request.request_id]
 
-        (settled,) = await eventually(answers, what="an answer", timeout_s=timeout_s)
+        (settled,) = await eventually(answers, what="an answer")
         return settled
 
-    async def set(self, request: QuantityRequested, *, timeout_s: float = 20.0) -> QuantitySettled:
+    async def set(self, request: QuantityRequested) -> QuantitySettled:
         """Asks for quantities, and gives the one answer."""
         await self.world.ask(QUANTITY_REQUESTED_V1, request)
-        return await self.set_answer(request, timeout_s=timeout_s)
+        return await self.set_answer(request)
 
-    async def set_answer(self, request: QuantityRequested, *, timeout_s: float = 20.0) -> QuantitySettled:
+    async def set_answer(self, request: QuantityRequested) -> QuantitySettled:
         """The one answer to what was asked."""
 
         async def answers() -> list[QuantitySettled]:
             told = await self.world.told(QUANTITY_SETTLED_V1, self.mandate_id)
             return [each for each in told if each.request_id == request.request_id]
 
-        (settled,) = await eventually(answers, what="an answer", timeout_s=timeout_s)
+        (settled,) = await eventually(answers, what="an answer")
         return settled
 
     async def observed(self, look: Any = None, *, what: str = "an observation") -> StripeObserved:
@@ -128,7 +128,7 @@ class Subscribed:
             told: list[StripeObserved] = await self.world.told(STRIPE_OBSERVED_V1, self.mandate_id)
             return [each for each in told if look is None or look(each)]
 
-        return max(await eventually(found, what=what, timeout_s=20), key=lambda each: each.version)
+        return max(await eventually(found, what=what), key=lambda each: each.version)
 
     async def begin(self, **more: Any) -> None:
         """Opens the checkout and pays it."""

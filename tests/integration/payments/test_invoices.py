@@ -54,7 +54,7 @@ async def mirrored(world: World, invoice: InvoiceIssued) -> dict[str, Any]:
         rows = await world.rows("SELECT * FROM invoices WHERE invoice_id = $1", invoice.invoice_id)
         return rows and rows[0]["hosted_url"] and rows[0]
 
-    found: dict[str, Any] = await eventually(row, what="the invoice at Stripe", timeout_s=60)
+    found: dict[str, Any] = await eventually(row, what="the invoice at Stripe")
     return found
 
 

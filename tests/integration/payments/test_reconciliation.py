@@ -78,7 +78,7 @@ async def test_a_refund_and_a_subscription_whose_events_got_lost_are_found_and_t
     assert max(observed, key=lambda each: each.version).subscription.status == "canceled"
     # The events that come late change nothing any more.
     for event_id in deliveries:
-        await world.event_outcome(event_id, timeout_s=60)
+        await world.event_outcome(event_id)
     assert len(await world.told(PAYMENT_REFUNDED_V1, recharging.mandate_id)) == 1
 
 

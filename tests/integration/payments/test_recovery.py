@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import signal
-from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -18,17 +16,6 @@ async def fault(world: World, path: str, status: int, *, times: int, after_effec
     assert (await world.control.post("/faults", json=body)).status_code == 200
 
 
-async def killed(world: World, hit: Path) -> None:
-    """Waits until the service has died where it was told to."""
-    assert await asyncio.to_thread(world.service.wait) == -signal.SIGKILL
-    assert await asyncio.to_thread(hit.exists)
-
-
-async def restart(world: World) -> None:
-    world.service.start()
-    await world.service.ready()
-
-
 async def test_an_event_is_tried_again_from_the_store_while_stripe_fails(world: World) -> None:
     person = world.person()
     session_id = await person.session()
@@ -40,7 +27,7 @@ async def test_an_event_is_tried_again_from_the_store_while_stripe_fails(world: 
         rows = await world.rows("SELECT error, outcome FROM webhook_events WHERE object_id = $1", session_id)
         return bool(rows) and rows[0]["error"] == "STRIPE_UNAVAILABLE" and rows[0]["outcome"] is None
 
-    await eventually(failed_once, what="a failed try", timeout_s=15)
+    await eventually(failed_once, what="a failed try")
     assert await world.processed(session_id) == ["CREDITED"]
     (row,) = await world.rows("SELECT attempts, error FROM webhook_events WHERE object_id = $1", session_id)
     assert row == {"attempts": 2, "error": None}
@@ -80,8 +67,7 @@ async def test_a_checkout_cut_off_by_a_crash_is_finished_with_the_same_key(world
     hit = world.arm(point)
     with pytest.raises(httpx.TransportError):
         await person.create(key="k")
-    await killed(world, hit)
-    await restart(world)
+    await world.killed(hit)
     finished = await person.create(key="k")
     assert finished.status_code == 200
     sessions = [entry for entry in await world.sessions() if entry["metadata"].get("mandateId") == person.mandate_id]
@@ -95,8 +81,7 @@ async def test_a_session_that_was_paid_although_we_crashed_before_noting_it_is_c
     hit = world.arm("payments_session_opened")
     with pytest.raises(httpx.TransportError):
         await person.create()
-    await killed(world, hit)
-    await restart(world)
+    await world.killed(hit)
     (session_id,) = [
         entry["id"] for entry in await world.sessions() if entry["metadata"].get("mandateId") == person.mandate_id
     ]
@@ -111,16 +96,16 @@ async def test_a_kill_between_stripes_answer_and_the_commit_of_a_webhook_credits
     session_id = await person.session()
     hit = world.arm("payments_before_commit")
     await world.pay(session_id)
-    await killed(world, hit)
+    await world.died(hit)
     assert await world.rows("SELECT 1 FROM payments WHERE stripe_session_id = $1", session_id) == []
-    await restart(world)
+    await world.restart()
 
     async def credited() -> bool:
         rows = await world.rows("SELECT outcome FROM webhook_events WHERE object_id = $1", session_id)
         return any(row["outcome"] == "CREDITED" for row in rows)
 
     # The lease of the worker that died has to end first.
-    await eventually(credited, what="the credit", timeout_s=30)
+    await eventually(credited, what="the credit")
     assert len(await world.published(person.mandate_id)) == 1
     assert (await person.confirm(session_id)).json()["alreadyCredited"] is True
 
@@ -132,8 +117,7 @@ async def test_a_kill_before_the_commit_of_a_confirm_credits_once(world: World) 
     hit = world.arm("payments_before_commit")
     with pytest.raises(httpx.TransportError):
         await person.confirm(session_id)
-    await killed(world, hit)
-    await restart(world)
+    await world.killed(hit)
     assert (await person.confirm(session_id)).json()["credited"] is True
     assert (await person.confirm(session_id)).json()["alreadyCredited"] is True
     assert len(await world.published(person.mandate_id)) == 1
@@ -144,9 +128,8 @@ async def test_a_kill_between_kafka_and_the_outbox_repeats_the_same_event_only(w
     session_id = await person.session()
     hit = world.arm("relay_produced")
     await world.pay(session_id)
-    await killed(world, hit)
-    await restart(world)
-    events = await world.published(person.mandate_id, count=2, timeout_s=30)
+    await world.killed(hit)
+    events = await world.published(person.mandate_id, count=2)
     assert len({event.id for event in events}) == 1
     assert len({event.digest for event in events}) == 1
 
@@ -166,7 +149,7 @@ async def test_an_operator_sees_events_and_has_them_processed_again(world: World
         rows = await world.rows("SELECT attempts, outcome FROM webhook_events WHERE event_id = $1", event_id)
         return rows == [{"attempts": 2, "outcome": "IGNORED"}]
 
-    await eventually(again, what="a second try", timeout_s=15)
+    await eventually(again, what="a second try")
     assert world.command("events", "retry", "evt_unknown").returncode == 1
 
 

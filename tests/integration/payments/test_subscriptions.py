@@ -148,7 +148,7 @@ async def test_a_second_subscription_of_one_record_is_reported_and_told_to_nobod
         )
         return [row["outcome"] for row in rows]
 
-    assert set(await eventually(outcomes, what="the event of the second", timeout_s=20)) == {"UNPLACED"}
+    assert set(await eventually(outcomes, what="the event of the second")) == {"UNPLACED"}
     told = await world.told(STRIPE_OBSERVED_V1, team.mandate_id)
     assert {each.subscription.stripe_subscription_id for each in told if each.subscription} == {team.stripe_id}
 
@@ -214,10 +214,12 @@ async def test_quantities_wait_for_stripe_and_are_given_up_when_nobody_waits(wor
     settled = await team.set(team.quantities(1, 4, 1))
     assert (settled.outcome, settled.quantities) == ("settled", Quantities(members=4, feature_instances=1))
     async with world.unavailable(path):
-        given_up = team.quantities(2, 5, 1, paid_at_once=True, expires_at=datetime.now(UTC) + timedelta(seconds=5))
-        settled = await team.set(given_up, timeout_s=60)
+        given_up = team.quantities(2, 5, 1, paid_at_once=True, expires_at=datetime.now(UTC) + timedelta(minutes=5))
+        await world.ask(QUANTITY_REQUESTED_V1, given_up)
+        await world.expire(given_up.request_id)
+        settled = await team.set_answer(given_up)
     assert (settled.outcome, settled.quantities) == ("unavailable", None)
-    settled = await team.set(team.quantities(3, 4, 1), timeout_s=60)
+    settled = await team.set(team.quantities(3, 4, 1))
     assert (settled.outcome, settled.quantities) == ("settled", Quantities(members=4, feature_instances=1))
 
 
@@ -231,7 +233,7 @@ async def test_a_checkout_cut_off_by_a_crash_is_opened_once(world: World, point:
     request = team.action("checkout")
     await world.ask(STRIPE_REQUESTED_V1, request)
     await world.killed(hit)
-    settled = await team.answer(request, timeout_s=60)
+    settled = await team.answer(request)
     assert settled.code == "CHECKOUT_OPENED"
     sessions = [each for each in await world.sessions() if each["metadata"].get("mandateId") == team.mandate_id]
     assert [each["id"] for each in sessions] == [settled.checkout_session_id]
@@ -248,7 +250,7 @@ async def test_quantities_cut_off_by_a_crash_are_settled_once(world: World, poin
     request = team.quantities(1, 7, 3)
     await world.ask(QUANTITY_REQUESTED_V1, request)
     await world.killed(hit)
-    settled = await team.set_answer(request, timeout_s=60)
+    settled = await team.set_answer(request)
     assert (settled.outcome, settled.quantities) == ("settled", Quantities(members=7, feature_instances=3))
     assert len(await world.told(QUANTITY_SETTLED_V1, team.mandate_id)) == 1
 
@@ -265,7 +267,7 @@ async def test_events_in_any_order_end_with_what_stripe_has(world: World) -> Non
         changes = [team.quantities(number, number, 1) for number in range(3, 9)]
         await world.ask(QUANTITY_REQUESTED_V1, *changes)
         await team.set_answer(changes[-1])
-        await eventually(partial(waiting_events, world), what="all events processed", timeout_s=30)
+        await eventually(partial(waiting_events, world), what="all events processed")
         told = await world.told(STRIPE_OBSERVED_V1, team.mandate_id)
         newest = max((each for each in told if each.subscription), key=lambda each: each.version)
         assert {each.kind: each.quantity for each in newest.subscription.items}["members"] == 8

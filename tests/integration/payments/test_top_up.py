@@ -2,6 +2,7 @@
 
 import asyncio
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +12,7 @@ from stripe.params.checkout import SessionCreateParams
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from services.chassis.caller import Caller
 from tests.integration.payments.world import ORIGIN, Person, World
+from tests.support.waiting import eventually
 
 
 async def credited(world: World, person: Person) -> PaymentSucceeded:
@@ -324,9 +326,10 @@ async def test_a_repeat_with_the_same_key_answers_the_same(world: World) -> None
 
 async def test_a_repeat_while_the_first_is_in_progress_is_409(world: World) -> None:
     person = world.person()
-    await world.control.post("/faults", json={"path": "/v1/checkout/sessions", "status": 200, "delay_s": 1})
+    await world.control.post("/faults", json={"path": "/v1/checkout/sessions", "status": 200, "delay_s": 3})
     first = asyncio.create_task(person.create(key="k"))
-    await asyncio.sleep(0.4)
+    begun = partial(world.rows, "SELECT 1 FROM checkouts WHERE mandate_id = $1", person.mandate_id)
+    await eventually(begun, what="the first begun")
     refused = await person.create(key="k")
     assert (refused.status_code, refused.json()["code"]) == (409, "IDEMPOTENCY_IN_PROGRESS")
     answered = await first

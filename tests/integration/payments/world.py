@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import stripe
@@ -158,12 +158,12 @@ class World:
         async with connected(self.servers.dsn("payments", owner=True)) as connection:
             return [dict(row) for row in await connection.fetch(statement, *arguments)]
 
-    async def event_outcome(self, event_id: str, *, timeout_s: float = 15.0) -> str:
+    async def event_outcome(self, event_id: str) -> str:
         async def outcome() -> Any:
             rows = await self.rows("SELECT outcome FROM webhook_events WHERE event_id = $1", event_id)
             return rows and rows[0]["outcome"]
 
-        return str(await eventually(outcome, what=f"the outcome of {event_id}", timeout_s=timeout_s))
+        return str(await eventually(outcome, what=f"the outcome of {event_id}"))
 
     async def processed(self, session_id: str, *, count: int = 1) -> list[str]:
         """Waits until so many events about a session are processed, and gives their outcomes."""
@@ -173,13 +173,13 @@ class World:
             found = [row["outcome"] for row in rows]
             return found if len(found) >= count and all(found) else None
 
-        return sorted(await eventually(outcomes, what=f"{count} outcomes", timeout_s=15))
+        return sorted(await eventually(outcomes, what=f"{count} outcomes"))
 
-    async def published(self, mandate_id: str, *, count: int = 1, timeout_s: float = 15.0) -> list[Event]:
+    async def published(self, mandate_id: str, *, count: int = 1) -> list[Event]:
         """Waits until so many payments of a mandate are on the topic, lets late ones come, and gives them all."""
 
-        await eventually(lambda: len(self._events(mandate_id)) >= count, what=f"{count} events", timeout_s=timeout_s)
-        await eventually(self._is_outbox_empty, what="an empty outbox", timeout_s=15)
+        await eventually(lambda: len(self._events(mandate_id)) >= count, what=f"{count} events")
+        await eventually(self._is_outbox_empty, what="an empty outbox")
         await asyncio.sleep(0.3)
         return self._events(mandate_id)
 
@@ -201,9 +201,7 @@ class World:
             records.append(RawRecord(value=record.value, headers=record.headers, key=record.key))
         await publish(self.servers.kafka.bootstrap_servers, records, version.name)
 
-    async def told(
-        self, version: EventVersion, mandate_id: str, *, count: int = 1, timeout_s: float = 20.0
-    ) -> list[Any]:
+    async def told(self, version: EventVersion, mandate_id: str, *, count: int = 1) -> list[Any]:
         """Waits until so many events of a mandate are on a topic, lets late ones come, and gives the data of all."""
         found = self.others[version.name]
 
@@ -215,8 +213,8 @@ class World:
             ]
 
         what = f"{count} events on {version.name}"
-        await eventually(lambda: len(theirs()) >= count, what=what, timeout_s=timeout_s)
-        await eventually(self._is_outbox_empty, what="an empty outbox", timeout_s=15)
+        await eventually(lambda: len(theirs()) >= count, what=what)
+        await eventually(self._is_outbox_empty, what="an empty outbox")
         await asyncio.sleep(0.2)
         return theirs()
 
@@ -230,6 +228,12 @@ class World:
         )
         assert answer.status_code == 200, answer.text
 
+    async def expire(self, request_id: UUID) -> None:
+        """Ends the time of a request of another service, once it was tried in vain."""
+        tried = "SELECT 1 FROM stripe_requests WHERE request_id = $1 AND error IS NOT NULL"
+        await eventually(lambda: self.rows(tried, request_id), what="a try in vain")
+        await self.rows("UPDATE stripe_requests SET expires_at = now() WHERE request_id = $1", request_id)
+
     @contextlib.asynccontextmanager
     async def unavailable(self, path: str, method: str | None = None) -> AsyncIterator[None]:
         """Has the fake answer every request to `path` with 503 meanwhile, and proves that there was one."""
@@ -240,9 +244,25 @@ class World:
         assert next(each["times"] for each in answer.json() if each["path"] == path) < 1_000
 
     async def killed(self, hit: Path) -> None:
-        """Waits until the service has died where it was told to, and starts it again."""
+        """Waits until the service has died where it was told to, and starts it again.
+
+        What it had taken is due at once. By itself it would be when the lease is over, which takes many seconds.
+        """
+        await self.died(hit)
+        for statement in (
+            "UPDATE webhook_events SET next_attempt_at = now() WHERE processed_at IS NULL",
+            "UPDATE stripe_requests SET next_attempt_at = now() WHERE settled_at IS NULL",
+        ):
+            await self.rows(statement)
+        await self.restart()
+
+    async def died(self, hit: Path) -> None:
+        """Waits until the service has died where it was told to."""
         assert await asyncio.to_thread(self.service.wait) == -signal.SIGKILL
         assert await asyncio.to_thread(hit.exists)
+
+    async def restart(self) -> None:
+        """Starts the service again."""
         self.service.start()
         await self.service.ready()
 

@@ -37,9 +37,9 @@ from tests.support.topics import read_in_group, read_topic
 from tests.support.waiting import eventually
 
 Headers = dict[str, str]
-WAIT_S = 40.0
+WAIT_S = 60.0
 # How long the store of these tests waits for payments before it gives up.
-ACTIVATION_WAIT_S = 4.0
+ACTIVATION_WAIT_S = 8.0
 CATALOGUE = read_catalogue(SubscriptionsSettings.model_fields["plans_file"].default)
 
 

@@ -58,7 +58,7 @@ from tests.support.waiting import eventually
 RETURN_URL = "https://app.test/plans"
 BEGINNING = datetime(2026, 1, 31, 12, tzinfo=UTC)
 # A process that joins or leaves a consumer group makes the others wait for a heartbeat or two.
-WAIT_S = 40.0
+WAIT_S = 60.0
 
 
 class MovingClock:

@@ -99,7 +99,7 @@ async def test_what_another_worker_holds_is_left_to_it(service: Service) -> None
     async with service.database.transaction() as other:
         held = sa.text("SELECT 1 FROM subscriptions WHERE mandate_id = :mandate_id FOR UPDATE")
         await other.execute(held, {"mandate_id": mandate_id})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await service.advance()
         (row,) = await service.fetch("SELECT version FROM subscriptions WHERE mandate_id = $1", mandate_id)
         assert row["version"] == 1

@@ -45,7 +45,7 @@ async def test_a_trial_and_periods_that_are_over_by_the_moved_time_end_at_once(
             at = await process.metric("rappen_job_clock_offset_seconds", job="period clock")
             return at == MONTH.total_seconds()
 
-        await eventually(reached, what="the job has nothing left to do", timeout_s=10)
+        await eventually(reached, what="the job has nothing left to do")
         # A caller's context lives a minute of real time.
         path, headers = f"/api/subscriptions/{trial}", service.headers(new_admin_of(trial))
         shown = await client.get(path, headers=headers)

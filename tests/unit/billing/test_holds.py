@@ -106,7 +106,7 @@ async def test_a_mandate_is_worked_on_once_at_a_time_whatever_the_work() -> None
 async def test_who_waits_for_a_lock_holds_nobody_of_another_mandate_up() -> None:
     work, together = Work({"busy"}), Together()
     locked = [asyncio.create_task(together(work, ("busy", 2 * number), "busy")) for number in range(3)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         for number in range(0, 20, 2):
             assert await together(work, ("free", number), "free") == number
         await eventually(lambda: work.waiting_for_lock, what="one that waits for the lock")

@@ -42,7 +42,7 @@ async def served(app: App) -> AsyncIterator[int]:
         config = uvicorn.Config(app, http=WholeAnswers, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server._serve([listening]))
-        await eventually(lambda: server.started, what="a server", timeout_s=5)
+        await eventually(lambda: server.started, what="a server")
         yield listening.getsockname()[1]
         server.should_exit = True
         await serving
@@ -89,12 +89,16 @@ async def test_an_answer_that_nobody_reads_is_not_made_to_its_end() -> None:
     async with served(app) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.write(request("/long"))
-        await eventually(lambda: app.pieces > 0, what="a first piece", timeout_s=5)
-        await asyncio.sleep(0.3)
-        made = app.pieces
-        await asyncio.sleep(0.3)
+        await eventually(lambda: app.pieces > 0, what="a first piece")
+
+        async def stands_still() -> bool:
+            made = app.pieces
+            await asyncio.sleep(0.3)
+            return app.pieces == made
+
         # What fits into the buffers of the sockets, and no more.
-        assert app.pieces == made < 400
+        await eventually(stands_still, what="an answer that is not made on")
+        assert app.pieces < 400
         assert await reader.readuntil(b"\r\n\r\n")
         writer.close()
 

@@ -47,7 +47,7 @@ async def serving(closed: list[str]) -> AsyncIterator[httpx.AsyncClient]:
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", lifespan="off"))
     task = asyncio.create_task(server._serve())
-    await eventually(lambda: server.started, what="the server serves", timeout_s=10)
+    await eventually(lambda: server.started, what="the server serves")
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             yield client
@@ -76,4 +76,4 @@ async def test_who_stops_reading_is_not_written_for() -> None:
         async with client.stream("GET", "/10000000", extensions=NO_OPERATIONS) as answer:
             await anext(answer.aiter_raw())
             assert closed == []
-        await eventually(lambda: closed == ["closed"], what="the pieces are closed", timeout_s=10)
+        await eventually(lambda: closed == ["closed"], what="the pieces are closed")

@@ -71,7 +71,7 @@ async def peer(
     client = HttpClient(known.url)
     await client.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             yield known, client
     finally:
         await client.stop()

@@ -122,29 +122,32 @@ async def test_a_service_that_talks_first_gives_no_connection() -> None:
 async def test_an_idle_connection_is_not_used_when_the_service_is_about_to_close_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "IDLE_S", 0.05)
+    monkeypatch.setattr(connections, "IDLE_S", 1.0)
     async with peer(forever) as (known, client):
         await ask(client)
         await ask(client)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(1.1)
         await ask(client)
     assert len(known.talks) == 2
 
 
 async def test_who_gives_up_closes_the_connection_and_nobody_gets_the_late_answer() -> None:
-    late = asyncio.Event()
+    heard, late = asyncio.Event(), asyncio.Event()
 
     async def slow(talk: Talk) -> None:
         await talk.hear()
+        heard.set()
         if talk.number == 0:
             await late.wait()
         await talk.say(OK.replace(b"hi", b"0" + str(talk.number).encode()))
         await talk.ended()
 
     async with peer(slow) as (known, client):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await ask(client)
+        asking = asyncio.create_task(ask(client))
+        await heard.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
         late.set()
         await asyncio.sleep(0.05)
         assert (await ask(client)).body == b"01"
@@ -154,7 +157,7 @@ async def test_who_gives_up_closes_the_connection_and_nobody_gets_the_late_answe
 async def test_connections_are_bounded_and_who_waits_too_long_for_one_has_sent_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "WAIT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(connections, "WAIT_TIMEOUT_S", 2.0)
     monkeypatch.setattr(connections, "CONNECTIONS_MAX", 3)
     go = asyncio.Event()
 
@@ -166,7 +169,7 @@ async def test_connections_are_bounded_and_who_waits_too_long_for_one_has_sent_n
 
     async with peer(slow) as (known, client):
         asking = [asyncio.create_task(ask(client)) for _ in range(3)]
-        await eventually(lambda: len(known.talks) == 3, what="three connections", timeout_s=2)
+        await eventually(lambda: len(known.talks) == 3, what="three connections")
         with pytest.raises(NoConnection):
             await ask(client)
         go.set()
@@ -189,7 +192,7 @@ async def test_who_is_cancelled_while_waiting_for_a_connection_takes_no_place(mo
 
     async with peer(slow) as (known, client):
         first = asyncio.create_task(ask(client))
-        await eventually(lambda: len(known.talks) == 1, what="a connection", timeout_s=2)
+        await eventually(lambda: len(known.talks) == 1, what="a connection")
         for _ in range(5):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
