@@ -12,9 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
 from services.chassis.database import driver_connection
-from services.chassis.kafka import KafkaRecord
 from services.chassis.metrics import QUARANTINED
-from services.chassis.partition_records import CUT_BYTES, CutValue
+from services.chassis.partition_records import CUT_BYTES, CutValue, KafkaRecord
 
 __all__ = ["Refused", "quarantine", "quarantine_table", "sent_key"]
 

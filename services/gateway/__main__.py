@@ -2,12 +2,27 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from services.chassis import dead_letters
-from services.chassis.service import run_service
-from services.gateway.api import application
-from services.gateway.app import serve
+from services.chassis.service import command, run_service
 from services.gateway.settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def _serve(settings: GatewaySettings, role: str) -> None:
+    # Commands and migrations start faster without the web and Kafka stack.
+    from services.gateway.app import serve  # noqa: PLC0415
+
+    serve(settings, role)
+
+
+def _application() -> "FastAPI":
+    from services.gateway.api import application  # noqa: PLC0415
+
+    return application()
+
 
 if __name__ == "__main__":
     sys.exit(
@@ -15,9 +30,9 @@ if __name__ == "__main__":
             "gateway",
             GatewaySettings,
             roles=("api", "worker", "all"),
-            serve=serve,
-            commands={"dlq": dead_letters.run},
+            serve=_serve,
+            commands={"dlq": command("services.chassis.dead_letters")},
             migrations=Path(__file__).parent / "migrations",
-            application=application,
+            application=_application,
         )
     )

@@ -21,9 +21,6 @@ from tests.e2e.machine import Machine
 from tests.support.events import uuid7
 from tests.support.waiting import wait_until
 
-# Starting takes longest, and how long depends on what else the machine does.
-pytestmark = pytest.mark.timeout(300)
-
 MANDATE, ADMIN = "clock-mandate", "clock-admin"
 MONTH = timedelta(days=31)
 

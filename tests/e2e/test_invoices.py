@@ -15,9 +15,6 @@ from tests.support.documents import page_texts
 from tests.support.events import uuid7
 from tests.support.waiting import wait_until
 
-# Starting takes longest, and how long depends on what else the machine does.
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:

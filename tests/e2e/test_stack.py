@@ -23,9 +23,6 @@ from tests.e2e.machine import Machine
 from tests.support.events import publish, usage_record
 from tests.support.waiting import wait_until
 
-# Starting takes longest, and how long depends on what else the machine does.
-pytestmark = pytest.mark.timeout(300)
-
 MANDATE, ADMIN = "e2e-mandate", "e2e-admin"
 RETURN_URL = "http://localhost:5173/billing?tab=top-up#form"
 PROCESSES = {

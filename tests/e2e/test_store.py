@@ -17,9 +17,6 @@ import stripe
 from tests.e2e.machine import Machine
 from tests.support.waiting import wait_until
 
-# Starting takes longest, and how long depends on what else the machine does.
-pytestmark = pytest.mark.timeout(300)
-
 JO = "store-jo"
 DECLINED, GOOD = "pm_card_chargeCustomerFail", "pm_card_visa"
 

@@ -19,9 +19,6 @@ import stripe
 from tests.e2e.machine import Machine
 from tests.support.waiting import wait_until
 
-# Starting takes longest, and how long depends on what else the machine does.
-pytestmark = pytest.mark.timeout(300)
-
 MANDATE, ADMIN = "life-mandate", "life-admin"
 PATH = f"/api/subscriptions/{MANDATE}"
 RETURN_URL = "http://localhost:5173/plans"

@@ -50,7 +50,6 @@ def _move(clock_file: Path) -> None:
     clock_file.write_text(json.dumps({"offset_s": AHEAD_S, "counts_from": time.time() + 2}))
 
 
-@pytest.mark.timeout(150)
 async def test_books_add_up_at_every_moment_while_everything_happens_and_the_clock_is_moved(
     servers: ServerPair, database: Database, books: Books, faults: FaultFolder, tmp_path: Path
 ) -> None:

@@ -37,9 +37,6 @@ RECOVERY_S = 60.0
 GROWTH_BYTES_MAX = 64 * 1024 * 1024
 SECRET = "whsec_of_the_tests"
 
-# Six processes start for it.
-pytestmark = pytest.mark.timeout(300)
-
 
 class Platform:
     """All four services and the gateway upon the session's servers."""
@@ -107,8 +104,8 @@ class Seen:
 
 @pytest.fixture
 async def platform(servers: ServerPair, tmp_path: Path) -> AsyncIterator[Platform]:
-    others = ("gateway", "payments", "subscriptions")
-    await asyncio.gather(*(asyncio.to_thread(servers.migrate, service) for service in others))
+    for service in ("gateway", "payments", "subscriptions"):
+        await asyncio.to_thread(servers.migrate, service)
     async with Platform(servers, tmp_path).at_work() as running:
         yield running
 

@@ -70,7 +70,6 @@ async def test_sigterm_while_the_database_is_away_ends_in_seconds_and_loses_noth
     assert await books.refused(mandate) == {}
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("signals", [1, 2])
 async def test_sigterm_while_a_batch_waits_for_a_lock_gives_it_up_in_time_and_loses_nothing(
     servers: ServerPair, bootstrap_servers: str, books: Books, crew: Crew, signals: int

@@ -36,8 +36,6 @@ from tests.support.stripe_facts import SubscriptionAtStripe
 from tests.support.topics import read_in_group
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(240)
-
 NOW = datetime.now(UTC).replace(microsecond=0)
 MONTH = Period(NOW - timedelta(days=10), NOW + timedelta(days=20))
 KEY = {"Idempotency-Key": "one"}

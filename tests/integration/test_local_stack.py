@@ -375,7 +375,7 @@ def rappen(checkout: Path, *arguments: str, env: dict[str, str] | None = None) -
     """Run the command line to its end."""
     command = [sys.executable, "-m", "deploy.ops.main", *arguments]
     return subprocess.run(
-        command, cwd=checkout, env=env or environment(), capture_output=True, text=True, timeout=100, check=False
+        command, cwd=checkout, env=env or environment(), capture_output=True, text=True, timeout=300, check=False
     )
 
 

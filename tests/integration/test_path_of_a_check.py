@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.support.databases import connected
 from tests.support.gateway import GatewayProcess, Issuer
@@ -43,7 +42,6 @@ async def turn(processes: list[ServiceProcess], told: Path, written: str) -> lis
 
 
 # Two servers and two services to start.
-@pytest.mark.timeout(300)
 async def test_a_check_passes_the_documented_files_and_no_others(tmp_path: Path) -> None:
     told = tmp_path / "traced"
     more = {"PYTHONPATH": str(TRACED), "RAPPEN_TRACED": str(told)}

@@ -55,7 +55,6 @@ async def _at_work(worker: ServiceProcess, servers: ServerPair) -> AsyncIterator
         run_command(servers, "billing", "dlq", "resume", "usage.recorded")
 
 
-@pytest.mark.timeout(240)
 async def test_a_topic_of_which_everything_is_refused_is_stopped_until_it_is_resumed_and_nothing_is_lost(
     servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path: Path
 ) -> None:
@@ -123,7 +122,6 @@ async def test_a_topic_of_which_everything_is_refused_is_stopped_until_it_is_res
     assert await books.failing() == {}
 
 
-@pytest.mark.timeout(120)
 async def test_a_flood_of_one_publisher_and_one_among_good_records_stop_nobody(
     servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path: Path
 ) -> None:
@@ -154,7 +152,6 @@ async def test_a_flood_of_one_publisher_and_one_among_good_records_stop_nobody(
     assert '"consumer stopped"' not in worker.log_text()
 
 
-@pytest.mark.timeout(240)
 async def test_events_refused_for_what_they_say_stop_nobody_of_however_many_mandates_they_are(
     servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path: Path
 ) -> None:
@@ -184,7 +181,6 @@ async def test_events_refused_for_what_they_say_stop_nobody_of_however_many_mand
     assert '"consumer stopped"' not in worker.log_text()
 
 
-@pytest.mark.timeout(120)
 async def test_a_stopped_consumer_keeps_its_place_and_counts_as_alive_however_long_it_takes(
     bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

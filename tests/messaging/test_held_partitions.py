@@ -16,7 +16,6 @@ from tests.support.waiting import eventually
 PARTITION = 5
 
 
-@pytest.mark.timeout(120)
 async def test_a_foreign_open_transaction_is_seen_in_lag_readiness_metric_and_status_and_ends_in_bounded_time(
     bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:

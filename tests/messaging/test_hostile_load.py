@@ -24,7 +24,6 @@ GOOD, OVERSIZED_OF = 12_000, 20
 HELD = 7
 
 
-@pytest.mark.timeout(240)
 async def test_oversized_amounts_an_expanding_batch_and_an_open_transaction_cost_the_others_little_and_are_seen(
     servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path: Path
 ) -> None:
@@ -77,7 +76,6 @@ async def test_oversized_amounts_an_expanding_batch_and_an_open_transaction_cost
     assert await books.failing() == {}
 
 
-@pytest.mark.timeout(120)
 async def test_a_batch_that_expands_to_many_records_keeps_no_other_partition_waiting(
     servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path: Path
 ) -> None:

@@ -19,7 +19,6 @@ BACKLOG = 200_000
 BOMB_BYTES = 10 * 1024 * 1024
 
 
-@pytest.mark.timeout(240)
 async def test_a_backlog_with_bombs_in_it_is_charged_in_bounded_memory(
     servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -49,7 +48,6 @@ async def test_a_backlog_with_bombs_in_it_is_charged_in_bounded_memory(
     assert largest < MEMORY_BYTES_MAX, f"{largest / 1024 / 1024:.0f} MiB"
 
 
-@pytest.mark.timeout(360)
 async def test_batches_that_expand_to_gigabytes_are_refused_in_bounded_memory_and_their_neighbours_charged(
     servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -90,7 +88,6 @@ async def test_batches_that_expand_to_gigabytes_are_refused_in_bounded_memory_an
     assert largest < MEMORY_BYTES_MAX, f"{largest / 1024 / 1024:.0f} MiB"
 
 
-@pytest.mark.timeout(240)
 async def test_records_of_millions_of_headers_are_refused_in_bounded_memory(
     servers: ServerPair, bootstrap_servers: str, books: Books, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -11,7 +11,6 @@ from tests.support.waiting import eventually
 TOPIC = "usage.recorded"
 
 
-@pytest.mark.timeout(180)
 async def test_an_idle_worker_tells_that_its_topic_is_gone_and_reads_the_new_one_from_its_beginning(
     bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:
@@ -28,7 +27,6 @@ async def test_an_idle_worker_tells_that_its_topic_is_gone_and_reads_the_new_one
     assert await books.refused(new) == {}
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("count", [20, 2_000])
 async def test_a_topic_made_again_at_once_is_read_whole_whether_shorter_or_longer_than_the_old_one(
     bootstrap_servers: str, worker: ServiceProcess, books: Books, count: int
@@ -44,7 +42,6 @@ async def test_a_topic_made_again_at_once_is_read_whole_whether_shorter_or_longe
     assert await books.failing() == {}
 
 
-@pytest.mark.timeout(180)
 async def test_under_load_the_events_of_the_new_topic_are_charged_once_each(
     bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:
@@ -71,7 +68,6 @@ def _spread(mandate: str, count: int) -> list[RawRecord]:
     return [usage_record(mandate, partition=number % USAGE_PARTITIONS) for number in range(count)]
 
 
-@pytest.mark.timeout(120)
 async def test_a_refused_record_is_kept_though_one_of_the_old_topic_was_refused_at_the_same_place(
     bootstrap_servers: str, worker: ServiceProcess, books: Books
 ) -> None:

@@ -37,7 +37,6 @@ async def _make_again(bootstrap_servers: str, sent: Sequence[RawRecord] = ()) ->
     await publish(bootstrap_servers, list(sent))
 
 
-@pytest.mark.timeout(150)
 async def test_a_batch_of_the_old_topic_that_cannot_be_settled_skips_nothing_of_the_new_one(
     bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +80,6 @@ async def test_a_batch_of_the_old_topic_that_cannot_be_settled_skips_nothing_of_
     assert failed, "no batch of the old topic was in hand"
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("failures", [1, 100])
 async def test_a_broker_that_does_not_say_which_topic_it_is_is_asked_again_or_ends_the_process(
     bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch, failures: int
@@ -121,7 +119,6 @@ async def test_a_broker_that_does_not_say_which_topic_it_is_is_asked_again_or_en
     assert asked > 1
 
 
-@pytest.mark.timeout(150)
 async def test_a_reader_that_waits_through_a_rebalance_gives_nothing_before_the_new_places_are_judged(
     bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +159,6 @@ async def test_a_reader_that_waits_through_a_rebalance_gives_nothing_before_the_
     assert len(seen) == len(set(seen)), "records were read twice although nothing went wrong"
 
 
-@pytest.mark.timeout(150)
 async def test_a_poll_that_a_whole_rebalance_came_into_gives_nothing_of_the_places_before_it(
     bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +198,6 @@ async def test_a_poll_that_a_whole_rebalance_came_into_gives_nothing_of_the_plac
     assert len(seen) == len(set(seen)), "records were read twice although nothing went wrong"
 
 
-@pytest.mark.timeout(150)
 async def test_a_group_that_was_shared_out_while_its_topic_was_away_soon_reads_the_new_one(
     bootstrap_servers: str, database: Database
 ) -> None:

@@ -26,7 +26,6 @@ async def _publish_and_see(bootstrap_servers: str, seen: set[Any]) -> None:
     await eventually(lambda: wanted <= seen, what="the records")
 
 
-@pytest.mark.timeout(120)
 async def test_a_reader_that_was_put_out_of_its_group_for_a_long_batch_comes_back(
     bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,7 +55,6 @@ async def test_a_reader_that_was_put_out_of_its_group_for_a_long_batch_comes_bac
         await _publish_and_see(bootstrap_servers, seen)
 
 
-@pytest.mark.timeout(120)
 async def test_an_error_of_the_group_in_the_middle_of_a_rebalance_holds_it_up_only_until_it_is_told(
     bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -604,7 +604,6 @@ REACHED = (
 )
 
 
-@pytest.mark.timeout(400)
 def test_each_grant_is_what_its_model_says_after_every_step(world: World) -> None:
     machine: Any = lambda: GrantsMachine(world)  # noqa: E731 - Hypothesis wants something to call.
     # What a step meets depends on ids too, so a rare kind may not be among the first runs.

@@ -411,7 +411,6 @@ class HoldsMachine(RuleBasedStateMachine):
         return voided_record(self._id(mandate), event_id, at=self.now)
 
 
-@pytest.mark.timeout(400)
 def test_holds_agree_with_their_model_whatever_happens_in_whatever_order(world: World) -> None:
     run_state_machine_as_test(lambda: HoldsMachine(world), settings=limits(runs=25, steps=30))
     # A machine that never does what it is about would agree with any model.

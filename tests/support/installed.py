@@ -28,5 +28,5 @@ def install_wheels(folder: Path, lock: Path) -> Path:
 
 
 def _uv(*words: str) -> None:
-    done = subprocess.run([find_uv_bin(), *words], capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run([find_uv_bin(), *words], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -118,7 +118,7 @@ class Process:
         """SIGTERM, without waiting."""
         self._started.terminate()
 
-    def wait(self, timeout_s: float = 45.0) -> int:
+    def wait(self, timeout_s: float = 60.0) -> int:
         """Waits for the end; returns the exit code."""
         return self._started.wait(timeout_s)
 
@@ -313,7 +313,7 @@ def run_command(
         capture_output=True,
         text=True,
         input=input_,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from deploy.local.server import LocalServer
 from deploy.local.topics import ensure_topics
 from deploy.postgres.bootstrap import RolePasswords, bootstrap, database_dsn
 from rappen_contracts.registry import TOPICS
+from services.chassis.migrations import migrate
 
 if TYPE_CHECKING:
     from tests.support.containers import ContainerKafka, ContainerPostgres
@@ -78,8 +77,8 @@ class ServerPair:
     def _start_postgres(self, services: Sequence[str]) -> None:
         self.postgres.start()
         asyncio.run(bootstrap(self.postgres.admin_dsn, self._passwords))
-        with ThreadPoolExecutor() as migrations:
-            list(migrations.map(self.migrate, services))
+        for service in services:
+            self.migrate(service)
 
     def _start_kafka(self) -> None:
         self.kafka.start()
@@ -103,9 +102,8 @@ class ServerPair:
             self.stop()
 
     def migrate(self, service: str) -> None:
-        """Brings a schema to its newest revision."""
-        command = [sys.executable, "-m", f"services.{service}", "migrate"]
-        subprocess.run(command, check=True, env=self.environment(service, port=1), cwd=ROOT, capture_output=True)
+        """Brings a schema to its newest revision: here, because a process of its own takes three times as long."""
+        migrate(self.dsn(service, owner=True), schema=service, folder=ROOT / "services" / service / "migrations")
 
     def dsn(self, service: str, *, owner: bool = False) -> str:
         """The address of the database for a service's role."""

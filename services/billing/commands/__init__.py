@@ -2,22 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from services.billing.commands import audit, ensure, explain, payments, prices, rerate, reverse, unpriced, vat
 from services.billing.settings import BillingSettings
-from services.chassis import dead_letters
+from services.chassis.service import command
 
 __all__ = ["COMMANDS"]
 
 COMMANDS: Mapping[str, Callable[[BillingSettings, Sequence[str]], int]] = {
-    "audit": audit.run,
-    "dlq": dead_letters.run,
-    "payments": payments.run,
-    "prices": prices.run,
-    "ensure": ensure.run,
-    "explain": explain.run,
-    "reverse": reverse.run,
-    "rerate": rerate.run,
-    "unpriced": unpriced.run_unpriced,
-    "unknown": unpriced.run_unknown,
-    "vat": vat.run,
+    "audit": command("services.billing.commands.audit"),
+    "dlq": command("services.chassis.dead_letters"),
+    "payments": command("services.billing.commands.payments"),
+    "prices": command("services.billing.commands.prices"),
+    "ensure": command("services.billing.commands.ensure"),
+    "explain": command("services.billing.commands.explain"),
+    "reverse": command("services.billing.commands.reverse"),
+    "rerate": command("services.billing.commands.rerate"),
+    "unpriced": command("services.billing.commands.unpriced", "run_unpriced"),
+    "unknown": command("services.billing.commands.unpriced", "run_unknown"),
+    "vat": command("services.billing.commands.vat"),
 }

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from services.chassis import dead_letters
-from services.payments.commands import events, plans, reconcile, stripe
+from services.chassis.service import command
 from services.payments.settings import PaymentsSettings
 
 __all__ = ["COMMANDS"]
 
 COMMANDS: Mapping[str, Callable[[PaymentsSettings, Sequence[str]], int]] = {
-    "dlq": dead_letters.run,
-    "events": events.run,
-    "plan": plans.run,
-    "reconcile": reconcile.run,
-    "stripe": stripe.run,
+    "dlq": command("services.chassis.dead_letters"),
+    "events": command("services.payments.commands.events"),
+    "plan": command("services.payments.commands.plans"),
+    "reconcile": command("services.payments.commands.reconcile"),
+    "stripe": command("services.payments.commands.stripe"),
 }

@@ -6,13 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from tests.integration.answers.conftest import Headers, Surface
 from tests.integration.answers.test_refusals import operations
 from tests.support.described import public_document
-
-pytestmark = pytest.mark.timeout(400)
 
 # Who is let in, by what the document says; every other caller is refused.
 ACCESS = {

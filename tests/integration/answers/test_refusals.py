@@ -27,9 +27,6 @@ DEPTH_MAX = 4
 # What is answered without an end has tests of its own.
 ENDLESS = {"billing-stream"}
 
-# Thousands of requests, and four services to start before them.
-pytestmark = pytest.mark.timeout(400)
-
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     return [

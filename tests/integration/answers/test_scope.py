@@ -22,8 +22,6 @@ from tests.integration.answers.conftest import Headers, Surface
 from tests.integration.answers.test_refusals import operations
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(400)
-
 OWN, FOREIGN, UNKNOWN = "tenant-a", "tenant-b", "tenant-nowhere"
 NOW = datetime.now(UTC)
 # Mandate, user, feature instance, cost in CHF.

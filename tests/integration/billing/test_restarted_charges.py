@@ -13,7 +13,6 @@ from tests.support.ledger import Books
 from tests.support.stack import ServerPair
 
 
-@pytest.mark.timeout(60)
 async def test_a_charge_that_never_gets_through_is_given_up_for_now(
     servers: ServerPair, api: BillingApi, mandate: str
 ) -> None:

@@ -13,8 +13,6 @@ from tests.integration.store.harness import WAIT_S, Shop, unique
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(180)
-
 ACTIVATING = (
     "store_activation_before_commit",
     "store_activation_begun",
