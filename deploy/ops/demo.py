@@ -74,7 +74,10 @@ def _session(
     async def run(stack: Mapping[str, Any]) -> None:
         from deploy.simulator.scenario.run import ScenarioOptions
         from deploy.simulator.session import run_session
+        from services.chassis.logging import configure_command_logging
 
+        # What the clock logs of a move would stand in the middle of the view.
+        configure_command_logging()
         options = ScenarioOptions(pace_s=pace, rounds=rounds) if scenario else None
         await run_session(stack, rate=rate, seconds=seconds, scenario=options)
 

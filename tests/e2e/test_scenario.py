@@ -155,10 +155,10 @@ def test_it_was_told_in_words_without_a_terminal(demo: Demo) -> None:
         (subscriber, "spent CHF 9.50, was low, and was recharged automatically: CHF 20.00"),
         (subscriber, "has used up its credit: its people's AI calls are refused"),
         (subscriber, "paid CHF 50.00 with another card, and works again"),
-        (trial, "8 days later: its trial is over, calls are refused"),
+        (trial, "8 days later its trial is over, and calls are refused"),
         (subscriber, "got CHF 15.00 of its payment back; its credit is lower by that"),
     ):
-        assert f"{who} {words}" in told
+        assert f"{who}: {words}" in told
     assert "FAILED" not in demo.printed
     assert "DECLINED" in demo.printed
 

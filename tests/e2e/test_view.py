@@ -142,7 +142,7 @@ def test_customers_and_what_happened_to_them_are_on_every_screen(customers: Pict
         assert part in row
     assert "ends 1 Jan" in text
     # Newest charges are still there, and so are the figures.
-    for part in ("gpt-5.4", "0.012345", "events/s", "12:30:05 Alpina Design spent CHF 20.00; its card was DECLINED"):
+    for part in ("gpt-5.4", "0.012345", "events/s", "12:30:05 Alpina Design: spent CHF 20.00; its card was DECLINED"):
         assert part in text
     assert "33 days ahead" in lines[-1]
 
@@ -153,7 +153,7 @@ def test_what_did_not_happen_says_so_without_colour_too(customers: Picture) -> N
     assert plain.happening(FAILURE) == (
         "12:30:05 * FAILED: Alpina Design is recharged: that did not happen within 90 s"
     )
-    assert plain.happening(DECLINED).startswith("12:30:05 * Alpina Design spent CHF 20.00; its card was DECLINED")
+    assert plain.happening(DECLINED).startswith("12:30:05 * Alpina Design: spent CHF 20.00; its card was DECLINED")
 
 
 def test_plain_lines_say_how_a_customer_stands(customers: Picture) -> None:

@@ -177,7 +177,7 @@ class Round:
         await self._world.let_pass(_TRIAL_OVER_DAYS)
         await self._is(tenant, "EXPIRED")
         await self._is_refused(tenant, "NO_ACTIVE_SUBSCRIPTION")
-        return Told(tenant.label, f"{_TRIAL_OVER_DAYS} days later: its trial is over, calls are refused")
+        return Told(tenant.label, f"{_TRIAL_OVER_DAYS} days later its trial is over, and calls are refused")
 
     async def plan_after_trial(self) -> Told:
         """The tenant of the trial gets a paid plan."""
@@ -205,7 +205,7 @@ class Round:
 
         await self._world.happens(f"{tenant.label} gets the budget of its next month", is_renewed)
         end = day_in_words((await self._world.subscription(tenant))["currentPeriodEnd"])
-        return Told(tenant.label, f"a month later: Starter was renewed until {end}, with a new budget")
+        return Told(tenant.label, f"{_MONTH_OVER_DAYS} days later Starter is renewed to {end}, with a new budget")
 
     async def invoice_paid(self) -> Told:
         """The invoice of the month is paid on Stripe's page."""

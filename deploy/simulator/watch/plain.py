@@ -27,7 +27,7 @@ def line(picture: Picture, now: datetime) -> str:
 def happening(happened: Happening) -> str:
     """What happened, in one line."""
     words = f"FAILED: {happened.text}" if happened.failed else happened.text
-    return f"{happened.at:%H:%M:%S} * {happened.who} {words}" if happened.who else f"{happened.at:%H:%M:%S} * {words}"
+    return f"{happened.at:%H:%M:%S} * " + (f"{happened.who}: {words}" if happened.who else words)
 
 
 def standing(of: Standing) -> str:

@@ -173,7 +173,7 @@ def _happenings(picture: Picture, rows: int) -> RenderableType:
     table.add_column(overflow="fold")
     for happening in list(picture.happenings)[:rows]:
         words = f"FAILED: {happening.text}" if happening.failed else happening.text
-        text = Text.assemble((f"{happening.who} ", "bold") if happening.who else "", words)
+        text = Text.assemble((f"{happening.who}: ", "bold") if happening.who else "", words)
         table.add_row(Text(f"{happening.at:%H:%M:%S}"), text, style="red" if happening.failed else "")
     return table
 
