@@ -112,7 +112,7 @@ class StackClock:
         """
         offset_s = self.platform_offset_s()
         deadline = time.monotonic() + timeout_s
-        while behind := self._behind(offset_s):
+        while behind := self.behind(offset_s):
             if time.monotonic() > deadline:
                 raise StackError(
                     f"the time was moved, but after {timeout_s:.0f} s not all have done what is due by it: "
@@ -120,7 +120,8 @@ class StackClock:
                 )
             time.sleep(_POLL_S)
 
-    def _behind(self, offset_s: int) -> list[str]:
+    def behind(self, offset_s: int) -> list[str]:
+        """Name the processes and jobs that have not got to a time so many seconds ahead of the machine's."""
         found = []
         for process in self._stack["processes"]:
             if process["role"] not in _ROLES:

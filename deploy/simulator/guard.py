@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from deploy.simulator.platform import Platform, PlatformError, service_account
+from deploy.simulator.tenants import Tenant
 from deploy.simulator.traffic import Membership
 
 __all__ = ["Guard"]
@@ -33,6 +34,11 @@ class Guard:
         """Ask once, patiently; `PlatformError` when there is no answer at all."""
         for membership in self._memberships:
             await self._ask(membership, patience_s=_FIRST_ANSWER_S)
+
+    async def ask_for(self, tenant: Tenant) -> None:
+        """Ask now for the members of one tenant; `PlatformError` when there is no answer."""
+        for member in tenant.members:
+            await self._ask(Membership(tenant, member), patience_s=0)
 
     async def run(self) -> None:
         """Ask until cancelled."""

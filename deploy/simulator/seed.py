@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from deploy.simulator.pay_page import open_pay_page
 from deploy.simulator.platform import Platform, PlatformError, operator
 from deploy.simulator.tenants import OPERATOR, TENANTS, TOP_UP, Tenant
 
-__all__ = ["is_seeded", "seed"]
+__all__ = ["is_seeded", "make_tenants", "seed"]
 
 _PRICES = Path(__file__).parent / "prices.json"
 # Valid from the same day on as the prices; round values of that year.
@@ -44,10 +44,8 @@ async def seed(stack: Mapping[str, Any]) -> None:
     """Make everything that is missing."""
     async with httpx.AsyncClient(trust_env=False) as client:
         platform = Platform(client, stack)
-        await _import_directory(platform)
         await _add_prices(platform)
-        for tenant in TENANTS:
-            await _open_tenant(platform, tenant)
+        await make_tenants(platform, TENANTS)
         page = await open_pay_page(platform, client, stack, TOP_UP, patience_s=_PATIENCE_S)
         print(f"{', '.join(tenant.label for tenant in TENANTS)} are ready; {TOP_UP.tenant.label} pays at {page.url}")
 
@@ -64,8 +62,15 @@ async def is_seeded(platform: Platform) -> bool:
     return True
 
 
-async def _import_directory(platform: Platform) -> None:
-    lines = [json.dumps(entry) for tenant in TENANTS for entry in _entries(tenant)]
+async def make_tenants(platform: Platform, tenants: Sequence[Tenant]) -> None:
+    """Enter tenants into the directory, and give them their billing model, credit and plan."""
+    await _import_directory(platform, tenants)
+    for tenant in tenants:
+        await _open_tenant(platform, tenant)
+
+
+async def _import_directory(platform: Platform, tenants: Sequence[Tenant]) -> None:
+    lines = [json.dumps(entry) for tenant in tenants for entry in _entries(tenant)]
     content = "\n".join(lines).encode()
     await platform.call(
         "POST",
@@ -120,12 +125,17 @@ async def _add_prices(platform: Platform) -> None:
 async def _open_tenant(platform: Platform, tenant: Tenant) -> None:
     accounts = await _accounts(platform, tenant)
     settings = await platform.call("GET", f"/api/billing/admin/settings/{tenant.id}", _AS, patience_s=_PATIENCE_S)
+    if tenant.address is not None:
+        changes = {"billingAddress": {"company": tenant.label, **tenant.address}}
+        path = f"/api/billing/admin/settings/{tenant.id}"
+        await platform.call("POST", path, _AS, body=changes, patience_s=_PATIENCE_S)
     # Once money has moved, the model is what somebody wants it to be.
     if settings["billingModel"] != tenant.billing_model and not any(account["balance"] for account in accounts):
         body = {"billingModel": tenant.billing_model}
         await platform.call("POST", f"/api/billing/admin/model/{tenant.id}", _AS, body=body, patience_s=_PATIENCE_S)
-    for user_id in [member.id for member in tenant.members] if tenant.billing_model == "PREPAY_USER" else [None]:
-        await _give_credit(platform, tenant, user_id)
+    if tenant.credit:
+        for user_id in [member.id for member in tenant.members] if tenant.billing_model == "PREPAY_USER" else [None]:
+            await _give_credit(platform, tenant, user_id)
     if tenant.plan is not None:
         await _start_plan(platform, tenant, tenant.plan)
 

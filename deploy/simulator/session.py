@@ -21,12 +21,16 @@ from deploy.simulator.guard import Guard
 from deploy.simulator.pay_page import open_pay_page
 from deploy.simulator.platform import Platform
 from deploy.simulator.publisher import Publisher
+from deploy.simulator.scenario.cast import Cast
+from deploy.simulator.scenario.run import Scenario, ScenarioOptions
+from deploy.simulator.scenario.steps import Told
+from deploy.simulator.scenario.world import World
 from deploy.simulator.seed import is_seeded, seed
 from deploy.simulator.tenants import TOP_UP
 from deploy.simulator.traffic import Traffic
 from deploy.simulator.watch import plain
 from deploy.simulator.watch.observers import Observers
-from deploy.simulator.watch.picture import Notice, Picture
+from deploy.simulator.watch.picture import Happening, Notice, Picture
 from deploy.simulator.watch.screen import screen
 from services.chassis.clock import AdjustableClock
 
@@ -37,8 +41,13 @@ _LINE_S = 3.0
 _PATIENCE_S = 60.0
 
 
-async def run_session(stack: Mapping[str, Any], *, rate: float, seconds: float | None) -> None:
-    """Simulate and show until cancelled, or for so many seconds; `stack` is the content of `stack.json`."""
+async def run_session(
+    stack: Mapping[str, Any], *, rate: float, seconds: float | None, scenario: ScenarioOptions | None
+) -> None:
+    """Simulate and show until cancelled, for so many seconds, or until the scenario has ended.
+
+    `stack` is the content of `stack.json`; without options of a scenario there is usage alone.
+    """
     async with httpx.AsyncClient(trust_env=False) as client:
         platform = Platform(client, stack)
         if not await is_seeded(platform):
@@ -52,26 +61,49 @@ async def run_session(stack: Mapping[str, Any], *, rate: float, seconds: float |
         clock = AdjustableClock(Path(stack["clock_file"]))
         publisher = Publisher(stack["kafka"], traffic, guard, rate=rate, clock=clock)
         observers = Observers(picture, stack=stack, client=client, platform=platform, guard=guard)
-        view = _show_screen(picture) if sys.stdout.isatty() else _print_lines(picture)
+        view = _show_screen(picture) if _has_screen() else _print_lines(picture)
+        work = [publisher.run(), guard.run(), *observers.tasks(), view]
+        if scenario is not None:
+            work.append(_scenario(World(stack, client, platform), scenario, picture))
         try:
             with _noticing(picture):
-                await _all([publisher.run(), guard.run(), *observers.tasks(), view], seconds)
+                await _all(work, seconds)
         finally:
             await observers.close()
             print(plain.summary(picture), flush=True)
 
 
+def _scenario(world: World, options: ScenarioOptions, picture: Picture) -> Awaitable[None]:
+    """What happens to customers, told in the picture."""
+
+    def enter(cast: Cast) -> None:
+        picture.cast = cast.tenants
+
+    def tell(told: Told, failed: bool) -> None:
+        happening = Happening(datetime.now().astimezone(), told.who, told.text, failed)
+        picture.tell(happening)
+        if not _has_screen():
+            print(plain.happening(happening), flush=True)
+
+    return Scenario(world, options, enter=enter, tell=tell).run()
+
+
 async def _all(work: list[Awaitable[None]], seconds: float | None) -> None:
-    """Do all of it at once; the first failure, the end of the time or a cancellation ends everything."""
+    """Do all of it at once; the first that ends or fails, the end of the time or a cancellation ends everything."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
-        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _has_screen() -> bool:
+    """Whether the output is a terminal with a cursor."""
+    return sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
 async def _show_screen(picture: Picture) -> None:
@@ -83,10 +115,17 @@ async def _show_screen(picture: Picture) -> None:
 
 
 async def _print_lines(picture: Picture) -> None:
+    """A line of figures now and then, and how each customer stands whenever more than their usage has changed it."""
     print(plain.addresses(picture), flush=True)
+    printed: dict[str, object] = {}
     while True:
         await asyncio.sleep(_LINE_S)
         print(plain.line(picture, datetime.now().astimezone()), flush=True)
+        for standing in picture.standings:
+            news = (standing.plan, standing.state, standing.waits, standing.movement)
+            if printed.get(standing.tenant) != news:
+                printed[standing.tenant] = news
+                print(plain.standing(standing), flush=True)
 
 
 def _label() -> str:
@@ -113,7 +152,7 @@ def _noticing(picture: Picture) -> Iterator[None]:
     """Warnings go into the view as long as it owns the terminal."""
     root = logging.getLogger()
     before = root.handlers[:]
-    if sys.stdout.isatty():
+    if _has_screen():
         root.handlers[:] = [_Notices(picture)]
     try:
         yield

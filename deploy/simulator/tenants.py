@@ -38,6 +38,8 @@ class Tenant:
     credit: int
     members: tuple[Member, ...]
     plan: str | None = None
+    # Where its invoices go; who pays by the month needs one.
+    address: Mapping[str, str] | None = None
 
     @property
     def admin(self) -> Member:

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from deploy.simulator.pay_page import PayPage
 from deploy.simulator.watch import plain
-from deploy.simulator.watch.picture import POOL, Account, Audit, Notice, Picture, Totals, Worker
+from deploy.simulator.watch.picture import POOL, Account, Audit, Happening, Notice, Picture, Standing, Totals, Worker
 from deploy.simulator.watch.screen import screen
+from deploy.simulator.watch.standings import movement_in_words, state_in_words
 
 NOW = datetime(2026, 6, 1, 12, 30, 5).astimezone()
 PAGE = PayPage("http://127.0.0.1:20003/pay/cs_test_" + "a" * 58, "http://127.0.0.1:20003/pay/12345")
@@ -83,7 +84,7 @@ def test_the_page_to_pay_on_is_whole_on_one_line(picture: Picture, width: int) -
     picture.top_up = "top up Nordwind Studio, CHF 25"
     lines = shown(picture, width, 24)
     whole = PAGE.url if width == 140 else PAGE.short
-    assert sum(f" {whole} " in line for line in lines) == 1
+    assert sum(whole in line.split() for line in lines) == 1
     assert max(map(len, lines)) <= width
 
 
@@ -104,3 +105,81 @@ def test_a_plain_line_tells_the_same_figures(picture: Picture) -> None:
         "12:30:05, 40 events/s, 180 charges, CHF 1.500000, 3 dead letters (NOT_JSON 2, TOTAL_MISMATCH 1), 4 unpriced,"
         " books: 0 differences in 22 accounts, 3 records behind"
     )
+
+
+DECLINED = Happening(NOW, "Alpina Design", "spent CHF 20.00; its card was DECLINED, so there is no recharge")
+FAILURE = Happening(NOW, "", "Alpina Design is recharged: that did not happen within 90 s", failed=True)
+
+
+def standing(tenant: str, state: str = "active to 30 Dec", *, waits: str | None = None) -> Standing:
+    movement = "+20.00 Automatic recharge"
+    return Standing(tenant, "STARTER", state, Decimal("1234.5"), warning=False, waits=waits, movement=movement)
+
+
+@pytest.fixture
+def customers(picture: Picture) -> Picture:
+    picture.standings = [
+        standing("Acme AG"),
+        standing("Nordwind Studio", waits="NO_ACTIVE_SUBSCRIPTION"),
+        standing("Alpina Design", "ends 1 Jan"),
+        *(standing(f"Customer {number}") for number in range(3)),
+    ]
+    for number in range(20):
+        picture.tell(Happening(NOW, "Acme AG", f"earlier {number}"))
+    picture.tell(DECLINED)
+    picture.ahead_s = 33 * 86_400
+    return picture
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 40), (120, 24), (120, 40), (200, 60)])
+def test_customers_and_what_happened_to_them_are_on_every_screen(customers: Picture, width: int, height: int) -> None:
+    lines = shown(customers, width, height)
+    assert len(lines) == height
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    (row,) = [line for line in lines if "Nordwind Studio" in line and "STARTER" in line]
+    for part in ("waits: no plan", "1,234.50", "+20.00 Automatic"):
+        assert part in row
+    assert "ends 1 Jan" in text
+    # Newest charges are still there, and so are the figures.
+    for part in ("gpt-5.4", "0.012345", "events/s", "12:30:05 Alpina Design: spent CHF 20.00; its card was DECLINED"):
+        assert part in text
+    assert "33 days ahead" in lines[-1]
+
+
+def test_what_did_not_happen_says_so_without_colour_too(customers: Picture) -> None:
+    customers.tell(FAILURE)
+    assert "FAILED: Alpina Design is recharged" in "\n".join(shown(customers, 80, 24))
+    assert plain.happening(FAILURE) == (
+        "12:30:05 * FAILED: Alpina Design is recharged: that did not happen within 90 s"
+    )
+    assert plain.happening(DECLINED).startswith("12:30:05 * Alpina Design: spent CHF 20.00; its card was DECLINED")
+
+
+def test_plain_lines_say_how_a_customer_stands(customers: Picture) -> None:
+    told = plain.standing(customers.standings[1]).strip()
+    assert told == "Nordwind Studio: STARTER, waits: no plan, active to 30 Dec, CHF 1,234.50, +20.00 Automatic recharge"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("TRIALING", "trial to 5 Dec"),
+        ("ACTIVE", "active to 5 Dec"),
+        ("CANCELED", "ends 5 Dec"),
+        ("EXPIRED", "ended 5 Dec"),
+        ("PAST_DUE", "past due"),
+        ("PENDING", "not paid yet"),
+        ("SOMETHING_NEW", "something_new"),
+    ],
+)
+def test_a_subscription_is_said_in_words(status: str, words: str) -> None:
+    subscription = {"status": status, "currentPeriodEnd": "2026-12-05T12:00:00Z"}
+    assert state_in_words(subscription, "PREPAY_MANDATE") == words
+
+
+def test_who_has_no_plan_pays_in_another_way() -> None:
+    none = {"status": None, "currentPeriodEnd": None}
+    assert state_in_words(none, "CREDIT_POSTPAY") == "paid by invoice"
+    assert state_in_words(none, "UNLIMITED") == "no plan"
+    assert movement_in_words({"amount": Decimal("-15"), "description": "Refund"}) == "-15.00 Refund"

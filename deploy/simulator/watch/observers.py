@@ -7,10 +7,12 @@ the ledger itself, read only: counters of a worker begin anew when it is started
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -21,9 +23,11 @@ from deploy.local.errors import StackError
 from deploy.simulator.guard import Guard
 from deploy.simulator.pay_page import open_pay_page
 from deploy.simulator.platform import Platform, operator, person
-from deploy.simulator.tenants import OPERATOR, TENANTS, TOP_UP, Tenant
-from deploy.simulator.watch.picture import POOL, Account, Audit, Picture, Totals, Worker
+from deploy.simulator.tenants import OPERATOR, TOP_UP, Tenant
+from deploy.simulator.watch.picture import POOL, Account, Audit, Picture, Standing, Totals, Worker
+from deploy.simulator.watch.standings import movement_in_words, state_in_words
 from services.billing.audit import audit
+from services.chassis.clock import AdjustableClock
 
 __all__ = ["Observers"]
 
@@ -35,6 +39,9 @@ _AUDIT_EVERY_S = 10.0
 _AUDIT_TIMEOUT_S = 120.0
 _PAY_PAGE_EVERY_S = 10.0
 _TRANSACTIONS = 40
+# Of these the newest that are not usage; what a tenant had before stays in the view.
+_MOVEMENTS = 50
+_NO_USAGE = json.dumps({"filters": {"referenceType": ["PAYMENT", "SUBSCRIPTION", "ADMIN"]}})
 # How much longer than a look took, the pause after it is at least.
 _REST = 4.0
 
@@ -65,6 +72,7 @@ class Observers:
         self._client = client
         self._platform = platform
         self._guard = guard
+        self._clock = AdjustableClock(Path(stack["clock_file"]))
         self._database: asyncpg.Connection | None = None
 
     def tasks(self) -> list[Awaitable[None]]:
@@ -105,6 +113,7 @@ class Observers:
             unpriced=row["unpriced"],
         )
         self._picture.count(totals, time.monotonic())
+        self._picture.ahead_s = self._clock.offset_s
 
     async def _look_at_workers(self) -> None:
         names = [process for process in self._stack["processes"] if process["name"].startswith("billing-worker-")]
@@ -125,7 +134,36 @@ class Observers:
     async def _look_at_lists(self) -> None:
         path = f"/api/billing/transactions?limit={_TRANSACTIONS}"
         self._picture.transactions = await self._platform.call("GET", path, operator(OPERATOR))
-        self._picture.accounts = [account for tenant in TENANTS for account in await self._accounts(tenant)]
+        movements = await self._movements()
+        accounts, standings = [], []
+        for tenant in self._picture.tenants:
+            if tenant in self._picture.cast:
+                # Of the others it is known from before their calls.
+                await self._guard.ask_for(tenant)
+            held = await self._accounts(tenant)
+            accounts += held
+            standings.append(await self._standing(tenant, held, movements))
+        self._picture.accounts, self._picture.standings = accounts, standings
+
+    async def _movements(self) -> dict[str, str]:
+        """How money last moved but for usage, in words by the label of the tenant."""
+        path = f"/api/billing/view/users/transactions?limit={_MOVEMENTS}&pagination={_NO_USAGE}"
+        rows = (await self._platform.call("GET", path, operator(OPERATOR)))["items"]
+        before = {standing.tenant: standing.movement for standing in self._picture.standings}
+        return {**before, **{row["mandateName"]: movement_in_words(row) for row in reversed(rows)}}
+
+    async def _standing(self, tenant: Tenant, accounts: list[Account], movements: Mapping[str, str]) -> Standing:
+        subscription = await self._platform.call("GET", f"/api/subscriptions/{tenant.id}", person(tenant.admin.id))
+        waits = [account.waits for account in accounts]
+        return Standing(
+            tenant=tenant.label,
+            plan=subscription["planKey"] or "-",
+            state=state_in_words(subscription, tenant.billing_model),
+            balance=sum((account.balance for account in accounts), Decimal(0)),
+            warning=any(account.warning for account in accounts),
+            waits=waits[0] if waits and all(waits) else None,
+            movement=movements.get(tenant.label, ""),
+        )
 
     async def _accounts(self, tenant: Tenant) -> list[Account]:
         """The accounts that are charged: the pool, or in PREPAY_USER the members' own, as their administrator."""

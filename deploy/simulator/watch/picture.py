@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from deploy.simulator.pay_page import PayPage
+from deploy.simulator.tenants import TENANTS, Tenant
 
-__all__ = ["POOL", "Account", "Audit", "Notice", "Picture", "Totals", "Worker"]
+__all__ = ["POOL", "Account", "Audit", "Happening", "Notice", "Picture", "Standing", "Totals", "Worker"]
 
 # The owner of a balance that all members of a tenant spend from.
 POOL = "pool"
@@ -22,6 +23,7 @@ _NO_PAGE = PayPage("", "")
 _RATE_OVER_S = 5.0
 # How long a notice is shown.
 _NOTICE_S = 60.0
+_HAPPENINGS_KEPT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,30 @@ class Account:
     highest: Decimal
     warning: bool
     waits: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a tenant stands: plan and state of its subscription in words, all it has in CHF, whether that is low, why its
+    people have to wait, and how money last moved but for usage."""
+
+    tenant: str
+    plan: str
+    state: str
+    balance: Decimal
+    warning: bool
+    waits: str | None
+    movement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What happened to a customer, or `failed` to happen."""
+
+    at: datetime
+    who: str
+    text: str
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +108,13 @@ class Picture:
     pay_page: PayPage = _NO_PAGE
     totals: Totals | None = None
     accounts: list[Account] = field(default_factory=list)
+    # Tenants beside those of the demo, of whom the scenario tells.
+    cast: Sequence[Tenant] = ()
+    standings: list[Standing] = field(default_factory=list)
+    # The newest first.
+    happenings: deque[Happening] = field(default_factory=lambda: deque(maxlen=_HAPPENINGS_KEPT))
+    # By how many seconds the platform's time is ahead of the machine's.
+    ahead_s: int = 0
     transactions: list[dict[str, Any]] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
     audit: Audit | None = None
@@ -89,6 +122,15 @@ class Picture:
     troubles: dict[str, str] = field(default_factory=dict)
     notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=3))
     _counts: deque[tuple[float, int]] = field(default_factory=deque)
+
+    @property
+    def tenants(self) -> tuple[Tenant, ...]:
+        """Everybody who is shown."""
+        return (*TENANTS, *self.cast)
+
+    def tell(self, happening: Happening) -> None:
+        """Take what has happened."""
+        self.happenings.appendleft(happening)
 
     def count(self, totals: Totals, now: float) -> None:
         """Take the newest totals."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from deploy.simulator.watch.picture import Picture
+from deploy.simulator.watch.picture import Happening, Picture, Standing
+from deploy.simulator.watch.standings import wait_in_words
 
-__all__ = ["addresses", "line", "summary"]
+__all__ = ["addresses", "happening", "line", "standing", "summary"]
 
 
 def addresses(picture: Picture) -> str:
@@ -21,6 +22,18 @@ def line(picture: Picture, now: datetime) -> str:
         parts.append(f"{picture.lag} records behind")
     parts += [f"{name}: {trouble}" for name, trouble in picture.troubles.items()]
     return ", ".join(parts)
+
+
+def happening(happened: Happening) -> str:
+    """What happened, in one line."""
+    words = f"FAILED: {happened.text}" if happened.failed else happened.text
+    return f"{happened.at:%H:%M:%S} * " + (f"{happened.who}: {words}" if happened.who else words)
+
+
+def standing(of: Standing) -> str:
+    """How a customer stands, in one line."""
+    parts = [of.plan, *([wait_in_words(of.waits)] if of.waits else []), of.state, f"CHF {of.balance:,.2f}", of.movement]
+    return f"         {of.tenant}: {', '.join(part for part in parts if part not in ('', '-'))}"
 
 
 def summary(picture: Picture) -> str:

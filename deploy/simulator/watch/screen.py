@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,38 +15,70 @@ from rich.text import Text
 
 from deploy.simulator.tenants import TENANTS
 from deploy.simulator.watch.picture import POOL, Account, Picture
+from deploy.simulator.watch.standings import wait_in_words
 
 __all__ = ["screen"]
 
 _FIGURE_ROWS = 3
-# The frame of a panel, and with it the headings of its table.
+# The frame of a panel.
 _FRAME_ROWS, _FRAME_CELLS = 2, 4
-_TABLE_ROWS = _FRAME_ROWS + 1
+# From so many rows on there is room for frames.
+_ROOMY_ROWS = 34
+# Rows of what happened.
+_HAPPENINGS_ROWS, _HAPPENINGS_ROWS_LOW = 6, 4
 _NARROW_CELLS = 110
 _BAR_CELLS, _BAR_CELLS_NARROW = 12, 5
+_STATE_CELLS = 17
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _NAMES = {member.id: member.name for tenant in TENANTS for member in tenant.members}
 
 
 def screen(picture: Picture, *, width: int, height: int) -> Layout:
-    """Give the whole view for a window of so many cells and rows."""
+    """Give the whole view for a window of so many cells and rows; a low one has no frames and no bars."""
+    roomy = height >= _ROOMY_ROWS
     head, foot = _addresses(picture, width - _FRAME_CELLS), _foot(picture)
-    head_rows = len(head) + _FRAME_ROWS
-    rows = max(3, height - head_rows - _FIGURE_ROWS - len(foot) - _TABLE_ROWS)
+    frame_rows = _FRAME_ROWS if roomy else 0
+    parts = [
+        _part(Group(*head), len(head), "Rappen", framed=roomy),
+        Layout(_figures(picture), size=_FIGURE_ROWS if roomy else _FIGURE_ROWS - 1),
+    ]
+    below = []
+    if picture.standings:
+        below.append(_part(_standings(picture), len(picture.standings) + 1, "Customers", framed=roomy))
+    if picture.happenings:
+        rows = _HAPPENINGS_ROWS if roomy else _HAPPENINGS_ROWS_LOW
+        below.append(_part(_happenings(picture, rows), rows, "What happened", framed=roomy))
+    below.append(Layout(Group(*foot), size=len(foot)))
+    taken = sum(part.size or 0 for part in (*parts, *below))
+    # Of each table one row is its headings.
+    rows = max(3, height - taken - frame_rows - 1)
+    layout = Layout()
+    layout.split_column(*parts, _usage(picture, rows, width, framed=roomy), *below)
+    return layout
+
+
+def _usage(picture: Picture, rows: int, width: int, *, framed: bool) -> Layout:
+    """The newest charges, and beside them the accounts, unless the customers below say what they have."""
     narrow = width < _NARROW_CELLS
+    charges = _charges(picture, rows, narrow=narrow)
+    if not framed and picture.standings:
+        return Layout(charges)
+    parts = ((charges, "Newest charges", 3), (_balances(picture, rows, narrow=narrow), "Balances", 2))
     body = Layout()
     body.split_row(
-        Layout(Panel(_charges(picture, rows, narrow=narrow), title="Newest charges", title_align="left"), ratio=3),
-        Layout(Panel(_balances(picture, rows, narrow=narrow), title="Balances", title_align="left"), ratio=2),
+        *(
+            Layout(Panel(part, title=title, title_align="left") if framed else part, ratio=ratio)
+            for part, title, ratio in parts
+        )
     )
-    layout = Layout()
-    layout.split_column(
-        Layout(Panel(Group(*head), title="Rappen", title_align="left"), size=head_rows),
-        Layout(_figures(picture), size=_FIGURE_ROWS),
-        body,
-        Layout(Group(*foot), size=len(foot)),
-    )
-    return layout
+    return body
+
+
+def _part(content: RenderableType, rows: int, title: str, *, framed: bool) -> Layout:
+    """A part of so many rows, with its frame beside them."""
+    if framed:
+        return Layout(Panel(content, title=title, title_align="left"), size=rows + _FRAME_ROWS)
+    return Layout(content, size=rows)
 
 
 def _addresses(picture: Picture, width: int) -> list[Text]:
@@ -114,6 +146,38 @@ def _balances(picture: Picture, rows: int, *, narrow: bool) -> RenderableType:
     return Group(table, *(Text(f"{_holder(each)} waits: {each.waits}", "red") for each in waiting[: max(0, room)]))
 
 
+def _standings(picture: Picture) -> RenderableType:
+    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("customer", no_wrap=True, overflow="ellipsis", width=16)
+    table.add_column("plan", no_wrap=True, width=10)
+    table.add_column("state", no_wrap=True, overflow="ellipsis", width=_STATE_CELLS)
+    table.add_column("CHF", justify="right", no_wrap=True, width=10)
+    table.add_column("last money in or back", no_wrap=True, overflow="ellipsis", ratio=1)
+    for standing in picture.standings:
+        state = wait_in_words(standing.waits) if standing.waits else standing.state
+        colour = "red" if standing.waits else "yellow" if standing.warning else "green"
+        table.add_row(
+            Text(standing.tenant),
+            Text(standing.plan),
+            Text(state, "red" if standing.waits else ""),
+            Text(f"{standing.balance:,.2f}", colour),
+            Text(standing.movement),
+        )
+    return table
+
+
+def _happenings(picture: Picture, rows: int) -> RenderableType:
+    """The newest first. A text may take two rows; what has no room below is left out."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, width=8)
+    table.add_column(overflow="fold")
+    for happening in list(picture.happenings)[:rows]:
+        words = f"FAILED: {happening.text}" if happening.failed else happening.text
+        text = Text.assemble((f"{happening.who}: ", "bold") if happening.who else "", words)
+        table.add_row(Text(f"{happening.at:%H:%M:%S}"), text, style="red" if happening.failed else "")
+    return table
+
+
 def _holder(account: Account) -> str:
     return account.tenant if account.owner == POOL else f"{account.owner}, {account.tenant}"
 
@@ -135,8 +199,16 @@ def _foot(picture: Picture) -> list[Text]:
         _line("   ".join(seen)),
         *(_line(text, "red") for text in troubles),
         *(_line(text, "yellow") for text in picture.recent_notices(time.monotonic())),
-        _line("Ctrl-C to stop", "dim"),
+        _line("Ctrl-C to stop" + _moved(picture), "dim"),
     ]
+
+
+def _moved(picture: Picture) -> str:
+    """What day it is on the platform, where its time has been moved."""
+    if not picture.ahead_s:
+        return ""
+    today = (datetime.now(UTC) + timedelta(seconds=picture.ahead_s)).astimezone()
+    return f"   on the platform it is {today.day} {today:%B %Y}, {picture.ahead_s // 86_400} days ahead"
 
 
 def _line(text: str, colour: str = "") -> Text:
