@@ -190,7 +190,13 @@ def end(subscription: Subscription, *, at: datetime) -> Change:
         at = max(period.start, min(at, period.end))
         period = Period(period.start, at)
     expired = replace(
-        subscription, state="EXPIRED", version=subscription.version + 1, period=period, recurring=False, settle_at=None
+        subscription,
+        state="EXPIRED",
+        version=subscription.version + 1,
+        period=period,
+        grace_ends_at=None,
+        recurring=False,
+        settle_at=None,
     )
     return Change(subscription, expired, name, at)
 

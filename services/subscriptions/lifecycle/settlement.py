@@ -119,6 +119,10 @@ class _Settling:
 
     def _end_as_observed(self, record: Subscription, facts: Facts) -> None:
         """Ends it in the last period that Stripe tells of, whichever of them was seen before."""
+        at = _ended_at(facts, self._now)
+        if record.state == "PENDING" and facts.status == "canceled":
+            self._begin_as_observed(record, facts, ended_at=at)
+            record = self._records[record.id]
         if record.state in OCCUPYING:
             # What was paid for is credited before, so that its storage is charged with the end.
             self._credit(record)
@@ -126,8 +130,20 @@ class _Settling:
         last = record
         if facts.status == "canceled" and record.starts_at is None:
             period = self._period(record, facts)
-            last = replace(record, period=period, effective_from=record.effective_from or (period and period.start))
-        self._append(end(last, at=_ended_at(facts, self._now))._replace(before=record))
+            last = replace(record, period=period, effective_from=self._begun(record, period))
+        self._append(end(last, at=at)._replace(before=record))
+
+    def _begin_as_observed(self, record: Subscription, facts: Facts, *, ended_at: datetime) -> None:
+        """Tells first that it has begun, where all that is known is that it is over: who acts on changes learns of
+        both, as when each is told in its time. Where another one runs by now, it is only over."""
+        observed = facts.subscription
+        if observed is None or self._running(record) is not None:
+            return
+        if record.starts_at is not None and ended_at < record.starts_at:
+            return
+        in_trial = observed.trial_ends_at is not None and ended_at <= observed.trial_ends_at
+        lived = observed.model_copy(update={"status": "trialing" if in_trial else "active", "ends_at": None})
+        self._enter(record, replace(facts, subscription=lived), at=min(record.starts_at or ended_at, ended_at))
 
     # A checkout that has not led to a subscription yet.
     def _step_pending(self, record: Subscription, facts: Facts | None) -> None:
@@ -187,7 +203,7 @@ class _Settling:
         """Takes the mandate's place."""
         self._make_room(record, at)
         after, state = self._as_observed(record, facts)
-        begun = after.period.start if after.period else at
+        begun = self._begun(after, after.period) or at
         after = replace(after, effective_from=at if record.starts_at else min(begun, self._now))
         # A trial's budget is given at its start; its invoice of nothing comes or does not.
         self._write(record, after, state, at=at, budget_due=state == "TRIALING" and after.period is not None)
@@ -221,7 +237,8 @@ class _Settling:
         else:
             state = "ACTIVE" if recurring else "CANCELED"
         period = self._period(record, facts)
-        trial_ends_at = observed.trial_ends_at if state == "TRIALING" else record.trial_ends_at
+        # Also of a trial of which we hear when it is over. That in which it waits for a predecessor is none.
+        trial_ends_at = (observed.trial_ends_at if record.starts_at is None else None) or record.trial_ends_at
         plan = self._plan(record, observed.plan_key, period)
         followed = replace(
             record,
@@ -244,6 +261,13 @@ class _Settling:
         known += [] if items is None else [Period(*items)]
         latest = max((period.start for period in known), default=None)
         return next((period for period in reversed(known) if period.start == latest), None)
+
+    def _begun(self, record: Subscription, period: Period | None) -> datetime | None:
+        """When it began to count, as far as is known: the earliest period that was seen or paid for."""
+        starts = [each.start for each in self._counting(record)]
+        starts += [] if period is None else [period.start]
+        starts += [] if record.effective_from is None else [record.effective_from]
+        return min(starts, default=None)
 
     def _plan(self, record: Subscription, plan_key: str | None, period: Period | None) -> Plan:
         if plan_key is not None and plan_key != record.plan.key:
@@ -325,6 +349,9 @@ class _Settling:
         budget_due: bool = False,
     ) -> None:
         period = after.period
+        if after.starts_at is None and after.effective_from is not None:
+            # An invoice of an earlier period may be told of later.
+            after = replace(after, effective_from=self._begun(after, period))
         if period is not None and state in OCCUPYING:
             starts = {each.start for each in self._counting(before)} - self._credited.get(before.id, set())
             budget_due = budget_due or period.start in starts
