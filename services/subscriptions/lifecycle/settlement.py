@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from rappen_contracts.subscription.v1 import SubscriptionState
-from services.subscriptions.lifecycle.domain import Change, Subscription, changed, end, first_period
+from services.subscriptions.lifecycle.domain import TOLD_WITHIN, Change, Subscription, changed, end, first_period
 from services.subscriptions.lifecycle.periods import Period
 from services.subscriptions.lifecycle.states import OCCUPYING
 from services.subscriptions.plans.domain import Plan
@@ -27,7 +27,7 @@ class StripeCall(NamedTuple):
     """Something that has to be done at Stripe with a record."""
 
     subscription: Subscription
-    action: Literal["end_at_period_end", "cancel"]
+    action: Literal["end_at_period_end", "cancel", "begin"]
 
 
 @dataclass(slots=True)
@@ -114,6 +114,7 @@ class _Settling:
         else:
             if facts is not None and facts.is_live:
                 self._follow(record, facts)
+                self._have_charged(record, facts)
             self._credit(self._records[record.id])
             self._step_by_clock(self._records[record.id])
 
@@ -197,6 +198,11 @@ class _Settling:
             begun = replace(record, effective_from=at, period=period, recurring=True)
             self._write(record, begun, "ACTIVE", at=at, budget_due=True)
         elif facts is not None and facts.is_live:
+            observed = facts.subscription
+            if starts_at > self._now and observed is not None and observed.ends_at is not None:
+                # Set to end before it is ever charged, so it is not used either.
+                self._end_at_once(record)
+                return
             self._enter(record, facts, at=at)
 
     def _enter(self, record: Subscription, facts: Facts, *, at: datetime) -> None:
@@ -204,7 +210,10 @@ class _Settling:
         self._make_room(record, at)
         after, state = self._as_observed(record, facts)
         begun = self._begun(after, after.period) or at
-        after = replace(after, effective_from=at if record.starts_at else min(begun, self._now))
+        if record.starts_at is None:
+            after = replace(after, effective_from=min(begun, self._now))
+        else:
+            after = replace(after, effective_from=at, starts_at=at)
         # A trial's budget is given at its start; its invoice of nothing comes or does not.
         self._write(record, after, state, at=at, budget_due=state == "TRIALING" and after.period is not None)
 
@@ -217,6 +226,15 @@ class _Settling:
         after, state = self._as_observed(record, facts)
         if replace(after, state=state) != record:
             self._write(record, after, state, at=self._now)
+
+    def _have_charged(self, record: Subscription, facts: Facts) -> None:
+        """What is in its place is charged from then on, also where Stripe would wait for the predecessor's planned end,
+        or for the end of the shortest trial that it begins. A trial that is about to end, it ends by itself."""
+        observed = facts.subscription
+        if record.starts_at is None or observed is None or observed.status != "trialing" or observed.ends_at:
+            return
+        if observed.trial_ends_at is not None and observed.trial_ends_at > self._now + TOLD_WITHIN:
+            self._call(record, "begin")
 
     def _as_observed(self, record: Subscription, facts: Facts) -> tuple[Subscription, SubscriptionState]:
         """The record with what Stripe has now, and the state that it asks for."""
@@ -327,11 +345,13 @@ class _Settling:
         paid = self._paid.get(record.id, [])
         if record.starts_at is None:
             return paid
-        # Stripe's trial, in which it waits, may last a little longer, because it does not begin shorter ones.
+        # What it waits in at Stripe is a trial, whose invoice is of nothing. It may last a little longer than the wait,
+        # because Stripe does not begin shorter ones.
         facts = self._facts.get(record.id)
         waited = None if facts is None or facts.subscription is None else facts.subscription.trial_ends_at
-        starts_at = max(record.starts_at, waited or record.starts_at)
-        return [each for each in paid if each.end > starts_at]
+        if waited is not None:
+            return [each for each in paid if each.start >= waited]
+        return [each for each in paid if each.end > record.starts_at]
 
     def _running(self, besides: Subscription) -> Subscription | None:
         for record in self._records.values():
@@ -367,7 +387,7 @@ class _Settling:
             self._credited.setdefault(after.id, set()).add(after.period.start)
         self._result.changes.append(change)
 
-    def _call(self, record: Subscription, action: Literal["end_at_period_end", "cancel"]) -> None:
+    def _call(self, record: Subscription, action: Literal["end_at_period_end", "cancel", "begin"]) -> None:
         self._result.calls.append(StripeCall(record, action))
 
 

@@ -30,6 +30,7 @@ from tests.support.settling import (
     waiting_for,
     with_predecessor,
 )
+from tests.support.stripe_facts import SubscriptionAtStripe
 
 
 @pytest.mark.parametrize(
@@ -207,6 +208,68 @@ def test_a_scheduled_plan_begins_by_the_clock_and_when_its_predecessor_ends_befo
             assert (FIRST, "cancel") in mandate.asked()
         assert mandate.states() == {FIRST: ("EXPIRED", False), SECOND: ("ACTIVE", True)}
         assert mandate.budgets(SECOND) == []
+
+
+def promoted_early() -> tuple[Mandate, SubscriptionAtStripe]:
+    """A mandate whose predecessor was deleted 18 days before the planned start of what follows."""
+    mandate, old = with_predecessor()
+    mandate.start(SECOND, after=FIRST)
+    new = waiting_for(old.period)
+    mandate.observe(new.fetch(completed=True, invoice=new.invoice("subscription_create")))
+    mandate.now = old.at = new.at = NOW + 10 * DAY
+    mandate.observe(is_deleted(old))  # type: ignore[arg-type]
+    assert mandate.states() == {FIRST: ("EXPIRED", False), SECOND: ("ACTIVE", True)}
+    return mandate, new
+
+
+def test_what_is_promoted_before_its_planned_start_is_charged_from_then_on() -> None:
+    mandate, new = promoted_early()
+    assert (SECOND, "begin") in mandate.asked()
+    assert mandate.records[SECOND].effective_from == mandate.now
+    assert mandate.budgets(SECOND) == []
+    # Stripe ends the trial, and its invoice is one for a change.
+    mandate.now += timedelta(minutes=1)
+    new.status, new.at, new.trial_ends_at, new.period = "active", mandate.now, mandate.now, month(0, mandate.now)
+    paid = new.fetch(invoice=new.invoice("subscription_update"))
+    mandate.calls.clear()
+    mandate.observe(paid, paid)
+    proration = new.invoice("subscription_update", period=Period(mandate.now + DAY, new.period.end))
+    mandate.observe(new.fetch(invoice=proration))
+    assert mandate.budgets(SECOND) == [new.period.start]
+    assert mandate.records[SECOND].period == new.period
+    assert mandate.asked() == set()
+
+
+def test_what_is_promoted_early_and_is_not_paid_is_past_due() -> None:
+    mandate, new = promoted_early()
+    new.status, new.trial_ends_at, new.period = "past_due", mandate.now, month(0, mandate.now)
+    mandate.observe(new.fetch(invoice=new.invoice("subscription_update", status="open")))
+    assert (mandate.state(SECOND), mandate.budgets(SECOND)) == ("PAST_DUE", [])
+    assert mandate.records[SECOND].grace_ends_at == mandate.now + GRACE
+
+
+def test_what_waits_and_is_set_to_end_is_not_used_when_its_predecessor_ends_early() -> None:
+    mandate, old = with_predecessor()
+    mandate.start(SECOND, after=FIRST)
+    new = waiting_for(old.period, ends_at=old.period.end)
+    mandate.observe(new.fetch(completed=True))
+    mandate.now = old.at = NOW + 10 * DAY
+    mandate.observe(is_deleted(old))  # type: ignore[arg-type]
+    assert mandate.states() == {FIRST: ("EXPIRED", False), SECOND: ("EXPIRED", False)}
+    assert mandate.asked() == {(FIRST, "end_at_period_end"), (SECOND, "cancel")}
+
+
+def test_what_begins_when_it_was_planned_to_is_left_to_stripe_unless_its_shortest_trial_lasts_longer() -> None:
+    for longer in (timedelta(0), 30 * timedelta(hours=1)):
+        mandate, old = with_predecessor()
+        mandate.start(SECOND, after=FIRST)
+        new = waiting_for(old.period)
+        new.trial_ends_at = old.period.end + longer
+        mandate.observe(new.fetch(completed=True))
+        mandate.now = old.period.end
+        mandate.settle()
+        assert mandate.states() == {FIRST: ("EXPIRED", False), SECOND: ("ACTIVE", True)}
+        assert ((SECOND, "begin") in mandate.asked()) is bool(longer)
 
 
 def test_what_waits_may_be_set_to_end_and_taken_back_and_waits_on() -> None:
