@@ -100,6 +100,7 @@ class Mandate:
     credited: dict[UUID, list[datetime]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     calls: list[StripeCall] = field(default_factory=list)
+    unplaced: set[UUID] = field(default_factory=set)
 
     def start(self, record: UUID = FIRST, plan: Plan = TEAM, *, after: UUID | None = None) -> None:
         running = None if after is None else self.records[after]
@@ -147,6 +148,7 @@ class Mandate:
             assert len(occupying) <= 1, "two operative subscriptions"
         self.changes += settlement.changes
         self.calls += settlement.calls
+        self.unplaced |= settlement.unplaced
 
     def states(self) -> dict[UUID, tuple[str, bool]]:
         return {key: (record.state, record.recurring) for key, record in self.records.items()}

@@ -121,9 +121,13 @@ def checkout_request(subscription_id: UUID, number: int) -> UUID:
 
 
 def period_of_items(subscription: StripeSubscription) -> tuple[datetime, datetime] | None:
-    """The period that all items are in; None where they are in different ones, or where there is none."""
-    periods = {(item.period_start, item.period_end) for item in subscription.items}
-    return periods.pop() if len(periods) == 1 else None
+    """The period that all items are in; None where they are in different ones, or where there is none.
+
+    An item that was added within a period begins later than the others, and ends with them.
+    """
+    starts = {item.period_start for item in subscription.items}
+    ends = {item.period_end for item in subscription.items}
+    return (min(starts), ends.pop()) if len(ends) == 1 else None
 
 
 def begins_period(invoice: StripeInvoice, subscription: StripeSubscription | None) -> bool:

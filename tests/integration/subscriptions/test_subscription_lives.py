@@ -19,7 +19,7 @@ from tests.support.settling import GRACE as GRACE_OF_SERVICE
 from tests.support.waiting import eventually
 
 # All lives of two events, of those of four every so many, and each with its own order.
-EVERY = 25
+EVERY = 40
 SHUFFLES = 20261130
 
 
@@ -69,7 +69,7 @@ async def _read(service: Service, mandate_id: str) -> None:
     found = partial(
         service.fetch, of_nobody + " (SELECT 1 FROM subscriptions AS s WHERE s.id = f.subscription_id)", mandate_id
     )
-    await eventually(found, what="all of it read", timeout_s=WAIT_S)
+    await eventually(found, what="all of it read", timeout_s=3 * WAIT_S)
 
 
 async def _comes_out(service: Service, mandate_id: str, identity: UUID, told: Sequence[StripeObserved]) -> str:

@@ -374,6 +374,24 @@ def test_items_in_different_periods_move_the_state_and_guess_no_period() -> None
     assert (record.state, record.period) == ("PAST_DUE", month(0))
 
 
+def test_an_item_that_was_added_within_the_period_is_in_it() -> None:
+    mandate, stripe = Mandate(), at_stripe()
+    mandate.start()
+    mandate.observe(begins(stripe))
+    for number in (0, 1):
+        stripe.period = month(number)
+        observed = stripe.fetch(invoice=stripe.invoice() if number else None)
+        assert observed.subscription is not None
+        members, instances = observed.subscription.items
+        later = instances.model_copy(update={"period_start": stripe.period.start + DAY})
+        added = observed.subscription.model_copy(update={"items": [members, later]})
+        mandate.now = stripe.period.start + DAY
+        mandate.observe(observed.model_copy(update={"subscription": added}))
+        assert mandate.unplaced == set()
+        assert mandate.records[FIRST].period == month(number)
+    assert mandate.budgets() == [month(0).start, month(1).start]
+
+
 def test_a_plan_switched_at_stripe_brings_its_terms_and_an_unknown_one_none() -> None:
     mandate, stripe = Mandate(), at_stripe()
     mandate.start()
