@@ -30,6 +30,7 @@ __all__ = [
     "Contended",
     "Database",
     "DatabaseUnavailable",
+    "announce",
     "begin",
     "driver_connection",
     "extend_timeouts",
@@ -46,6 +47,8 @@ CLIENT_CHECK_S = 5
 KEEPALIVES = 3
 
 _Borrowed = TypeVar("_Borrowed")
+# Where a connection remembers what its transaction has announced.
+_ANNOUNCED = "announced"
 _GENERIC_PLANS = {"plan_cache_mode": "force_generic_plan"}
 
 # For an operator's commands, which have the time that their work takes.
@@ -90,6 +93,18 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
         self.terminate()
 
 
+def announce(connection: AsyncConnection, name: str) -> None:
+    """Has the notice of that name set once the caller's transaction is committed (`Database.notice`)."""
+    _info(connection).setdefault(_ANNOUNCED, set()).add(name)
+
+
+def _info(connection: AsyncConnection) -> dict[str, Any]:
+    """What is remembered with the driver's connection. What was announced before a rollback stays there, and sets a
+    notice for nothing later, which costs a look."""
+    sync = connection.sync_connection
+    return {} if sync is None else sync.info
+
+
 class Database:
     """One service's schema through its application role. `start` before use, `stop` at the end."""
 
@@ -106,6 +121,7 @@ class Database:
         planning them at each execution costs more than most of them do. `session` are values of the service's own,
         which its statements read from their session."""
         settings = settings or DatabaseSettings()
+        self._notices: dict[str, asyncio.Event] = {}
         self._waiting = 0
         self._waiting_max = settings.waiting_max
         self.engine: AsyncEngine = create_async_engine(
@@ -151,8 +167,16 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """One transaction, committed at the end of the block."""
-        async with self.reading() as connection, begin(connection):
-            yield connection
+        async with self.reading() as connection:
+            async with begin(connection):
+                yield connection
+            for name in _info(connection).pop(_ANNOUNCED, ()):
+                self.notice(name).set()
+
+    def notice(self, name: str) -> asyncio.Event:
+        """Set when a transaction of this process is committed that has announced work of that name, for who would else
+        find it at their next look. Who waits for it clears it before each look."""
+        return self._notices.setdefault(name, asyncio.Event())
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:

@@ -11,9 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.registry import EventVersion
 from rappen_contracts.types import Contract
-from services.chassis.database import driver_connection
+from services.chassis.database import announce, driver_connection
 
-__all__ = ["OutboxRow", "append_outbox", "outbox_row", "outbox_table"]
+__all__ = ["OUTBOX", "OutboxRow", "append_outbox", "outbox_row", "outbox_table"]
+
+# The notice that there are rows.
+OUTBOX = "outbox"
 
 
 class OutboxRow(NamedTuple):
@@ -65,3 +68,4 @@ async def append_outbox(connection: AsyncConnection, rows: Sequence[OutboxRow]) 
     if rows:
         driver = driver_connection(connection)
         await driver.copy_records_to_table("outbox", records=rows, columns=OutboxRow._fields)
+        announce(connection, OUTBOX)

@@ -21,7 +21,7 @@ from services.chassis.http_protocol import WholeAnswers
 from services.chassis.logging import get_logger
 from services.chassis.settings import HttpSettings
 
-__all__ = ["Component", "Resource", "Site", "pause", "run_process"]
+__all__ = ["Component", "Resource", "Site", "pause", "pause_unless", "run_process"]
 
 # How long HTTP keeps serving after readiness went red, for callers that have not noticed yet.
 DRAIN_S = 0.2
@@ -207,3 +207,13 @@ async def pause(stop: asyncio.Event, timeout_s: float) -> None:
             await stop.wait()
     except TimeoutError:
         return
+
+
+async def pause_unless(woken: asyncio.Event, stop: asyncio.Event, timeout_s: float) -> None:
+    """As `pause`, and ends as soon as `woken` is set too."""
+    waiting = [asyncio.ensure_future(each.wait()) for each in (woken, stop)]
+    try:
+        await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()

@@ -21,8 +21,8 @@ from services.chassis.faults import FaultPoints
 from services.chassis.kafka import close_producer, make_producer
 from services.chassis.logging import get_logger
 from services.chassis.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_PUBLISHED, OUTBOX_ROWS, SET_ASIDE
-from services.chassis.outbox import OutboxRow
-from services.chassis.process import pause
+from services.chassis.outbox import OUTBOX, OutboxRow
+from services.chassis.process import pause, pause_unless
 from services.chassis.quarantine import dead_letter_headers, sent_key
 from services.chassis.settings import KafkaSettings, ServiceSettings
 
@@ -32,7 +32,9 @@ ROWS_MAX = 5_000
 # Dead letters are taken by number and by size: each may be as large as the largest record, twice.
 DEAD_LETTERS_MAX = 100
 DEAD_LETTERS_BYTES_MAX = 4 * 1024 * 1024
+# How often it looks; what this process has written it is told of.
 IDLE_S = 0.1
+GATHER_S = 0.005
 RETRY_S = 1.0
 # While the broker is away a produce call would wait for ever, because idempotent batches never expire.
 ACKNOWLEDGE_TIMEOUT_S = 20.0
@@ -82,6 +84,7 @@ class Relay:
     ) -> None:
         self._states = states
         self._idle_s = idle_s
+        self._written = database.notice(OUTBOX)
         self._database = database
         self._kafka = kafka
         self._client_id = client_id
@@ -130,13 +133,16 @@ class Relay:
                 continue
             try:
                 while not stop.is_set():
+                    self._written.clear()
                     more = [
                         await self._move_outbox(connection, producer),
                         await self._publish_states(connection, producer),
                         await self._move_dead_letters(connection, producer),
                     ]
                     if not any(more):
-                        await pause(stop, self._idle_s)
+                        await pause_unless(self._written, stop, self._idle_s)
+                        # What many commit at once is published together.
+                        await pause(stop, GATHER_S)
             finally:
                 if not connection.is_closed():
                     await connection.execute(_UNLOCK, _LOCK_KEY)

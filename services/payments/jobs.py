@@ -19,10 +19,11 @@ from services.payments.inbox.queries import count_waiting_events
 from services.payments.requests.metrics import REQUESTS_WAITING
 from services.payments.requests.process_requests import ProcessRequests
 from services.payments.requests.queries import count_waiting_requests
+from services.payments.requests.receive_requests import REQUESTS
 
 __all__ = ["Processing", "inbox", "requests"]
 
-# Also the delay of what arrives while the worker is idle.
+# Also the delay of what another process has stored while the worker is idle.
 POLL_S: Final = 0.1
 RETRY_S: Final = 1.0
 PARALLEL: Final = 4
@@ -55,7 +56,9 @@ class Processing:
         gauge: Gauge,
         clock: Clock,
     ) -> None:
+        """`name` is also that of the notice by which it learns at once of what this process has stored."""
         self.name = name
+        self._stored = database.notice(name)
         self._queue = queue
         self._database = database
         self._count = count
@@ -68,6 +71,7 @@ class Processing:
         """Works until told to stop, then finishes what it has taken."""
         running: set[asyncio.Task[None]] = set()
         while not stop.is_set():
+            self._stored.clear()
             try:
                 offset_s = offset_s_of(self._clock)
                 running |= await self._take(PARALLEL - len(running))
@@ -79,7 +83,7 @@ class Processing:
                     raise
                 _log.warning("queue tried again", queue=self.name, error=type(error).__name__)
                 await pause(stop, RETRY_S)
-            running = await _after_first(running, stop)
+            running = await _after_first(running, self._stored, stop)
         await asyncio.gather(*running)
 
     async def _take(self, limit: int) -> set[asyncio.Task[None]]:
@@ -102,16 +106,21 @@ def inbox(database: Database, events: ProcessEvents, *, clock: Clock) -> Process
 def requests(database: Database, asked: ProcessRequests, *, clock: Clock) -> Processing:
     """Does what other services ask for."""
     return Processing(
-        "requests", asked, database=database, count=count_waiting_requests, gauge=REQUESTS_WAITING, clock=clock
+        REQUESTS, asked, database=database, count=count_waiting_requests, gauge=REQUESTS_WAITING, clock=clock
     )
 
 
-async def _after_first(running: set[asyncio.Task[None]], stop: asyncio.Event) -> set[asyncio.Task[None]]:
-    """Waits for a task to end or the next poll; gives those that still run, and raises what one raised."""
-    if not running:
-        await pause(stop, POLL_S)
-        return running
-    done, pending = await asyncio.wait(running, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
+async def _after_first(
+    running: set[asyncio.Task[None]], stored: asyncio.Event, stop: asyncio.Event
+) -> set[asyncio.Task[None]]:
+    """Waits for a task to end, for something new, for the stop or the next poll; gives those that still run, and raises
+    what one raised."""
+    waiting = {asyncio.create_task(each.wait()) for each in (stored, stop)}
+    try:
+        done, _ = await asyncio.wait(running | waiting, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()
+    for task in running & done:
         task.result()
-    return pending
+    return running - done

@@ -15,14 +15,15 @@ from services.chassis.relay import Relay
 from services.chassis.requests import install_problems
 from services.chassis.return_url import ReturnOrigins
 from services.subscriptions import api, jobs, subscribers
+from services.subscriptions.catalogue_files import CatalogueInvalid
 from services.subscriptions.lifecycle.api import LifecycleContext
 from services.subscriptions.lifecycle.change_end import ChangeEnd
 from services.subscriptions.lifecycle.start_checkout import StartCheckout
-from services.subscriptions.plans.catalogue import Catalogue, CatalogueInvalid, read_catalogue
+from services.subscriptions.plans.catalogue import Catalogue, read_catalogue
 from services.subscriptions.settings import SubscriptionsSettings
 from services.subscriptions.store.activate_feature import ActivateFeature
 from services.subscriptions.store.api import StoreContext
-from services.subscriptions.store.catalogue import Features, FeaturesInvalid, read_features
+from services.subscriptions.store.catalogue import Features, read_features
 from services.subscriptions.store.create_personal_mandate import OfferedMandates
 from services.subscriptions.store.deactivate_feature import DeactivateFeature
 
@@ -49,7 +50,7 @@ def serve(settings: SubscriptionsSettings, role: str) -> None:
         sys.exit(f"SUBSCRIPTIONS_PLANS_FILE: {error}")
     try:
         features = read_features(settings.features_file)
-    except FeaturesInvalid as error:
+    except CatalogueInvalid as error:
         sys.exit(f"SUBSCRIPTIONS_FEATURES_FILE: {error}")
     if not catalogue.has_trial(settings.personal_plan):
         sys.exit(f"SUBSCRIPTIONS_PERSONAL_PLAN: {settings.personal_plan} is no trial of the catalogue")

@@ -8,6 +8,7 @@ from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.jobs import RepeatedJob
 from services.chassis.process import Component
+from services.subscriptions.directory.fill_copy import FillCopy
 from services.subscriptions.lifecycle.advance_due import AdvanceDue
 from services.subscriptions.lifecycle.remind_trials import RemindTrials
 from services.subscriptions.lifecycle.settle_due import SettleDue
@@ -31,5 +32,8 @@ def build(
         "trial reminders": RemindTrials(database, settings.trial_reminder_days, clock=clock),
         "quantities": KeepInStep(database, clock=clock, faults=faults),
         "store recovery": RecoverWork(database, clock=clock),
+        "copy of the directory": FillCopy(
+            database, settings.kafka, client_id=f"subscriptions-{settings.instance}", clock=clock
+        ),
     }
     return [RepeatedJob(name, job, every_s=settings.clock_interval_s, clock=clock) for name, job in jobs.items()]

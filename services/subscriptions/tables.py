@@ -12,6 +12,7 @@ __all__ = [
     "activations",
     "directory_feature_access",
     "directory_feature_instances",
+    "directory_fillings",
     "directory_mandates",
     "directory_members",
     "directory_users",
@@ -151,7 +152,7 @@ stripe_requests = sa.Table(
     sa.Column("requested_at", _Time, nullable=False),
     sa.Column("settled_at", _Time),
     sa.Index("ix_stripe_requests_subscription_id", "subscription_id"),
-    sa.CheckConstraint("action IN ('checkout', 'end_at_period_end', 'resume', 'cancel')", name="action"),
+    sa.CheckConstraint("action IN ('checkout', 'end_at_period_end', 'resume', 'cancel', 'begin')", name="action"),
     sa.CheckConstraint("outcome IN ('done', 'refused', 'expired')", name="outcome"),
 )
 
@@ -240,6 +241,14 @@ directory_users = sa.Table(
     sa.Column("id", _Id, primary_key=True),
     sa.Column("username", sa.Text),
     sa.Column("version", sa.BigInteger, nullable=False),
+)
+
+# Which kinds of entries the copy was filled with from the beginning of the topic, and when.
+directory_fillings = sa.Table(
+    "directory_fillings",
+    metadata,
+    sa.Column("kinds", sa.Text, primary_key=True),
+    sa.Column("filled_at", _Time, nullable=False),
 )
 
 # A feature instance on its way to be active, or back; `price` is micro-CHF for one instance and period. What was

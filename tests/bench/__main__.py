@@ -9,10 +9,12 @@ import asyncio
 import shutil
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.bench.activation import activations
 from tests.bench.machine import describe_machine
 from tests.bench.profile import PROFILES
 from tests.bench.report import MISSED, Results, absolutes, render
@@ -23,12 +25,15 @@ from tests.support.stack import ROOT
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 
-class _Bench:
-    """The runs by name, in the order in which they are done; a run that another needs is done once."""
+ACTIVATION = "activation"
 
-    def __init__(self, scenarios: Scenarios) -> None:
+
+class _Bench:
+    """The runs of one session by name, in the order in which they are done; a run that another needs is done once."""
+
+    def __init__(self, scenarios: Scenarios, results: Results) -> None:
         self._scenarios = scenarios
-        self.results = Results()
+        self.results = results
         self.runs: dict[str, Callable[[], Awaitable[None]]] = {
             "naive": self._naive,
             "live": self._live,
@@ -87,29 +92,55 @@ class _Bench:
 
 
 async def _run(scale: Scale, only: Sequence[str], *, profile: str | None, command: str) -> str:
+    results = Results()
+    telling = _Telling(results)
+    machine: dict[str, str] = {}
+    if profile is not None or set(only) != {ACTIVATION}:
+        async with _session() as session:
+            machine = await describe_machine(session)
+            scenarios = Scenarios(session, scale)
+            _say("warming up")
+            await scenarios.warm_up()
+            if profile is not None:
+                _say(f"profile of the {profile}")
+                return await PROFILES[profile](session, scenarios, scale)
+            for name, run in _Bench(scenarios, results).runs.items():
+                if not only or name in only:
+                    _say(name)
+                    await run()
+                    telling.tell()
+    if not only or ACTIVATION in only:
+        # Upon a stack of its own, after the other one.
+        _say(ACTIVATION)
+        results.activated = await activations(scale.activations)
+        telling.tell()
+    return render(results, machine, at=datetime.now(UTC), command=command)
+
+
+@asynccontextmanager
+async def _session() -> AsyncIterator[Session]:
     folder = Path(tempfile.mkdtemp(prefix="rappen-bench-"))
     session = Session(folder)
     try:
         await session.start()
-        scenarios = Scenarios(session, scale)
-        _say("warming up")
-        await scenarios.warm_up()
-        if profile is not None:
-            _say(f"profile of the {profile}")
-            return await PROFILES[profile](session, scenarios, scale)
-        bench, told = _Bench(scenarios), set[tuple[str, ...]]()
-        for name, run in bench.runs.items():
-            if not only or name in only:
-                _say(name)
-                await run()
-                for row in absolutes(bench.results):
-                    if row not in told:
-                        _say(" | ".join(row))
-                        told.add(row)
-        return render(bench.results, await describe_machine(session), at=datetime.now(UTC), command=command)
+        yield session
     finally:
         await session.stop()
         shutil.rmtree(folder)
+
+
+class _Telling:
+    """Tells each figure once, as soon as it is there."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._told = set[tuple[str, ...]]()
+
+    def tell(self) -> None:
+        for row in absolutes(self._results):
+            if row not in self._told:
+                _say(" | ".join(row))
+                self._told.add(row)
 
 
 def _say(what: str) -> None:
@@ -119,6 +150,7 @@ def _say(what: str) -> None:
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     names = ["naive", "live", "backlog", "faulty", "published", "latency", "checks", "holds", "gateway", "memory"]
+    names.append(ACTIVATION)
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

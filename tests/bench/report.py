@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
 
+from tests.bench.activation import Activated
 from tests.bench.cpu import CpuUse
 from tests.bench.gateway import RATE_PER_S, GatewayChecked
 from tests.bench.measure import Latency
@@ -27,6 +28,7 @@ GATEWAY_LEAST, GATEWAY_AIM = 1_500, 2_500
 GATEWAY_P99_MS = 10.0
 LATENCY_P99_MS = 250.0
 MEMORY_MB = 300.0
+ACTIVATION_P99_MS = 1_000.0
 # Above this share of the machine used by others, a page says that its absolutes are too low.
 OTHERS_PERCENT = 5.0
 MISSED = "**missed**"
@@ -55,6 +57,7 @@ class Results:
     gateway_at_rate: GatewayChecked | None = None
     probed: Probed | None = None
     memory: Charged | None = None
+    activated: Activated | None = None
 
     def uses(self) -> list[tuple[str, CpuUse, int]]:
         """CPU by run, with the number of its events, or of its checks."""
@@ -86,6 +89,8 @@ class Results:
         ):
             if checked is not None:
                 found.append((name, checked.cpu, checked.asked))
+        if self.activated is not None:
+            found.append(("activations", self.activated.cpu, self.activated.latency.count))
         return found
 
 
@@ -120,7 +125,7 @@ def render(results: Results, machine: Mapping[str, str], *, at: datetime, comman
         "",
         *_table(("row", "what", "target", "measured", ""), absolutes(results)),
         "",
-        "## CPU microseconds an event, check or hold, by process",
+        "## CPU microseconds an event, check, hold or activation, by process",
         "",
         *_cpu(results),
         "",
@@ -171,6 +176,8 @@ _HOW = f"""\
   there; a capture counts from the answer to its hold.
 - Through the gateway a check comes with a service account's token, over 32 connections. Saturated, each asks its next
   check when its last one was answered; the load is on the same two cores.
+- Activations go through a gateway, subscriptions, payments and the fake Stripe of a stack of their own: two
+  administrators activate one instance after the other, each of which is charged before the answer.
 - Memory is the most that was ever resident in a worker, in millions of bytes.
 """
 
@@ -263,7 +270,16 @@ def absolutes(results: Results) -> list[tuple[str, ...]]:
         what = f"memory of a worker, backlog of {results.memory.events:,}"
         rows.append(("V8", what, f"< {MEMORY_MB:.0f} MB", f"{peak:.0f} MB", _met(peak < MEMORY_MB)))
         rows.append(("V8", "rate of that backlog", "", _rates([results.memory]), ""))
+    rows += _activation_rows(results.activated)
     return rows
+
+
+def _activation_rows(activated: Activated | None) -> list[tuple[str, ...]]:
+    if activated is None:
+        return []
+    what = f"activation that is paid at once, {activated.at_once} at a time"
+    target, met = f"p99 < {ACTIVATION_P99_MS:,.0f} ms", _met(activated.latency.p99_ms < ACTIVATION_P99_MS)
+    return [("F5", what, target, _latency(activated.latency), met)]
 
 
 def _check_row(checked: Checked) -> tuple[str, ...]:

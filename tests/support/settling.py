@@ -26,18 +26,13 @@ __all__ = [
     "TEAM",
     "TRIAL",
     "Mandate",
-    "adds_a_member",
     "at_stripe",
     "begins",
     "fails",
     "following",
-    "gives_up",
-    "is_cancelled",
     "is_deleted",
     "is_taken_back",
     "month",
-    "pauses",
-    "pays",
     "renews",
     "terms",
     "waiting_for",
@@ -98,12 +93,14 @@ class Mandate:
     """The records of a mandate, what is known of each, and all that came of it."""
 
     now: datetime = NOW
+    grace: timedelta = GRACE
     records: dict[UUID, Subscription] = field(default_factory=dict)
     facts: dict[UUID, Facts] = field(default_factory=dict)
     paid: dict[UUID, list[PaidPeriod]] = field(default_factory=dict)
     credited: dict[UUID, list[datetime]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     calls: list[StripeCall] = field(default_factory=list)
+    unplaced: set[UUID] = field(default_factory=set)
 
     def start(self, record: UUID = FIRST, plan: Plan = TEAM, *, after: UUID | None = None) -> None:
         running = None if after is None else self.records[after]
@@ -119,18 +116,22 @@ class Mandate:
 
     def observe(self, *observations: StripeObserved) -> None:
         for observed in observations:
-            record = observed.subscription_id
-            known = self.facts.get(record, Facts(subscription_id=record, mandate_id="m"))
-            self.facts[record] = added(known, observed)
-            paid = paid_period(observed)
-            periods = self.paid.setdefault(record, [])
-            if paid is not None and paid.start not in [each.start for each in periods]:
-                periods.append(paid)
+            self.learn(observed)
             self.settle()
+
+    def learn(self, observed: StripeObserved) -> None:
+        """Adds it to what is known, and settles nothing."""
+        record = observed.subscription_id
+        known = self.facts.get(record, Facts(subscription_id=record, mandate_id="m"))
+        self.facts[record] = added(known, observed)
+        paid = paid_period(observed)
+        periods = self.paid.setdefault(record, [])
+        if paid is not None and paid.start not in [each.start for each in periods]:
+            periods.append(paid)
 
     def settle(self) -> None:
         book = Book(dict(self.records), self.facts, self.paid, self.credited)
-        settlement = settle(book, now=self.now, grace=GRACE, terms=terms)
+        settlement = settle(book, now=self.now, grace=self.grace, terms=terms)
         for change in settlement.changes:
             before = self.records[change.after.id]
             assert change.before == before
@@ -147,6 +148,7 @@ class Mandate:
             assert len(occupying) <= 1, "two operative subscriptions"
         self.changes += settlement.changes
         self.calls += settlement.calls
+        self.unplaced |= settlement.unplaced
 
     def states(self) -> dict[UUID, tuple[str, bool]]:
         return {key: (record.state, record.recurring) for key, record in self.records.items()}
@@ -190,45 +192,11 @@ def fails(stripe: SubscriptionAtStripe) -> StripeObserved | None:
     return stripe.fetch(invoice=stripe.invoice(status="open"))
 
 
-def pays(stripe: SubscriptionAtStripe) -> StripeObserved | None:
-    if stripe.status not in ("past_due", "unpaid"):
-        return None
-    stripe.status = "active"
-    stripe.at += DAY
-    return stripe.fetch(invoice=stripe.invoice())
-
-
-def gives_up(stripe: SubscriptionAtStripe) -> StripeObserved | None:
-    if stripe.status != "past_due":
-        return None
-    stripe.status = "unpaid"
-    stripe.at += DAY
-    return stripe.fetch()
-
-
-def pauses(stripe: SubscriptionAtStripe) -> StripeObserved | None:
-    if stripe.status not in ("active", "paused"):
-        return None
-    stripe.status = "paused" if stripe.status == "active" else "active"
-    return stripe.fetch()
-
-
-def is_cancelled(stripe: SubscriptionAtStripe) -> StripeObserved | None:
-    if stripe.ends_at is not None:
-        return None
-    stripe.ends_at = stripe.period.end
-    return stripe.fetch()
-
-
 def is_taken_back(stripe: SubscriptionAtStripe) -> StripeObserved | None:
     if stripe.ends_at is None:
         return None
     stripe.ends_at = None
     return stripe.fetch()
-
-
-def adds_a_member(stripe: SubscriptionAtStripe) -> StripeObserved | None:
-    return stripe.fetch(invoice=stripe.invoice("subscription_update")) if stripe.status == "active" else None
 
 
 def is_deleted(stripe: SubscriptionAtStripe) -> StripeObserved | None:

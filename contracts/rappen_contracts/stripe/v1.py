@@ -62,15 +62,15 @@ class StripeRequested(Contract):
     """Something to be done with a subscription at Stripe, once for `request_id`.
 
     `checkout` opens a Checkout session for `plan` with `quantities`; where `start_at` is given, nothing is charged
-    before it. `end_at_period_end` sets the subscription to end, `resume` takes that back, `cancel` ends it at once.
-    What has not been begun at `expires_at` is not done any more, because who asked has stopped waiting; null never
-    expires.
+    before it. `begin` has what waits for that charged from now on. `end_at_period_end` sets the subscription to end,
+    `resume` takes that back, `cancel` ends it at once. What has not been begun at `expires_at` is not done any more,
+    because who asked has stopped waiting; null never expires.
     """
 
     mandate_id: Identifier
     subscription_id: EventId
     request_id: EventId
-    action: Literal["checkout", "end_at_period_end", "resume", "cancel"]
+    action: Literal["checkout", "end_at_period_end", "resume", "cancel", "begin"]
     plan: StripePlan | None = None
     quantities: Quantities | None = None
     start_at: Timestamp | None = None

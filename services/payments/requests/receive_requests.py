@@ -6,15 +6,17 @@ from pydantic_core import to_json
 
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
-from services.chassis.database import Database
+from services.chassis.database import Database, announce
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
 from services.payments.requests.domain import request_of
 from services.payments.requests.repository import add_request
 
-__all__ = ["GROUP", "ReceiveRequests"]
+__all__ = ["GROUP", "REQUESTS", "ReceiveRequests"]
 
 GROUP = "payments"
+# The queue of what is asked for, and the notice that there is something.
+REQUESTS = "requests"
 
 
 class ReceiveRequests:
@@ -39,6 +41,7 @@ class ReceiveRequests:
                     why = "another request of the same id says something else"
                     rejected.append(Refused(received.record, "CONFLICT", why))
             await quarantine(connection, rejected, group=GROUP, now=now)
+            announce(connection, REQUESTS)
         for outcome in outcomes:
             EVENTS_CONSUMED.labels(self._topic, outcome).inc()
         return rejected

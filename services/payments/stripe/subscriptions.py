@@ -14,6 +14,7 @@ __all__ = [
     "ItemChange",
     "SubscriptionOrder",
     "cancel_subscription",
+    "end_trial",
     "expire_session",
     "list_subscriptions",
     "open_subscription",
@@ -102,6 +103,11 @@ async def take_back_end(stripe: StripeGateway, subscription: Subscription, *, id
     # The portal sets a date where subscriptions are billed flexibly. Stripe takes one of the two at a time.
     params: dict[str, Any] = {"cancel_at_period_end": False} if found.get("cancel_at_period_end") else {"cancel_at": ""}
     return await _update(stripe, subscription.id, params, idempotency_key)
+
+
+async def end_trial(stripe: StripeGateway, subscription_id: str, *, idempotency_key: str) -> Subscription:
+    """Has what is in its trial charged from now on."""
+    return await _update(stripe, subscription_id, {"trial_end": "now"}, idempotency_key)
 
 
 async def cancel_subscription(stripe: StripeGateway, subscription_id: str) -> Subscription:

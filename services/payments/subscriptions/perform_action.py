@@ -1,5 +1,5 @@
 """Does with a subscription at Stripe what the subscriptions service asks: opens its checkout, sets it to end, takes
-that back, ends it. Settled once, with `stripe.settled`."""
+that back, begins it before its planned start, ends it. Settled once, with `stripe.settled`."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ from services.payments.stripe.objects import OpenedSession, Subscription
 from services.payments.stripe.subscriptions import (
     SubscriptionOrder,
     cancel_subscription,
+    end_trial,
     expire_session,
     open_subscription,
     read_subscription,
@@ -164,6 +165,11 @@ class PerformAction:
             return _Settled("done", "CANCELED")
         if subscription.has_ended:
             return _Settled("refused", "SUBSCRIPTION_ENDED")
+        if asked.action == "begin":
+            # Stripe would begin a new period of one that is charged already.
+            if subscription.status == "trialing":
+                await end_trial(self._stripe, subscription.id, idempotency_key=request.key("begin"))
+            return _Settled("done", "BEGUN")
         if asked.action == "end_at_period_end":
             if subscription.ends_at is None:
                 await set_to_end(self._stripe, subscription.id, idempotency_key=request.key("end"))

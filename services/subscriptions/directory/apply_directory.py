@@ -1,40 +1,23 @@
 """Keeps this service's copy of the directory: mandates, user names, memberships, feature instances and accesses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from rappen_contracts.directory.v1 import (
-    DirectoryChanged,
-    FeatureAccess,
-    FeatureInstance,
-    Mandate,
-    Membership,
-    User,
-)
+from rappen_contracts.directory.v1 import DirectoryChanged
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
 from services.chassis.database import Database
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
-from services.chassis.replicas import Replica
-from services.subscriptions import tables
+from services.subscriptions.directory.repository import write_changes
 
 __all__ = ["GROUP", "TOPIC", "ApplyDirectory"]
 
 GROUP = "subscriptions"
 TOPIC = "directory.changed"
-
-# Permissions are of no use here.
-_REPLICAS: Mapping[type, Replica] = {
-    Mandate: Replica(tables.directory_mandates),
-    User: Replica(tables.directory_users),
-    Membership: Replica(tables.directory_members),
-    FeatureInstance: Replica(tables.directory_feature_instances),
-    FeatureAccess: Replica(tables.directory_feature_access),
-}
 
 
 class Followed(Protocol):
@@ -64,9 +47,7 @@ class ApplyDirectory:
             else:
                 rejected.append(Refused(received.record, "WRONG_TOPIC", f"{received.event.type} on {TOPIC}"))
         async with self._database.transaction() as connection:
-            for kind, replica in _REPLICAS.items():
-                entries = [(change.entry, change.version) for change in changes if isinstance(change.entry, kind)]
-                await replica.write_all(connection, entries)
+            await write_changes(connection, changes)
             if changes:
                 await self._followed(connection, changes, now=self._clock())
             await quarantine(connection, rejected, group=GROUP, now=self._clock())

@@ -14,7 +14,18 @@ from services.subscriptions.lifecycle.periods import Period, period_of_days, per
 from services.subscriptions.lifecycle.states import LEGAL, is_operative, transition_name
 from services.subscriptions.plans.domain import Plan
 
-__all__ = ["Change", "Subscription", "advance", "begin", "changed", "end", "first_period", "open_record", "settles_at"]
+__all__ = [
+    "TOLD_WITHIN",
+    "Change",
+    "Subscription",
+    "advance",
+    "begin",
+    "changed",
+    "end",
+    "first_period",
+    "open_record",
+    "settles_at",
+]
 
 # A checkout of which nothing was told counts as given up then; Stripe closes its own after a day.
 ABANDONED_AFTER: Final = timedelta(days=7)
@@ -29,8 +40,8 @@ class Subscription:
 
     What waits (for a checkout, for its predecessor) has no period yet. `effective_from` is when it began to count; its
     day of the month is the day on which periods change. `starts_at` is there where it followed another one, before
-    whose end it is not charged. `settle_at` is when the time alone does something beside what `due_at` says: to what
-    waits, to what is not paid, and to what Stripe should have ended.
+    whose end it is not charged: the planned start, and then the one that it had. `settle_at` is when the time alone
+    does something beside what `due_at` says: to what waits, to what is not paid, and to what Stripe should have ended.
     """
 
     id: UUID
@@ -190,7 +201,13 @@ def end(subscription: Subscription, *, at: datetime) -> Change:
         at = max(period.start, min(at, period.end))
         period = Period(period.start, at)
     expired = replace(
-        subscription, state="EXPIRED", version=subscription.version + 1, period=period, recurring=False, settle_at=None
+        subscription,
+        state="EXPIRED",
+        version=subscription.version + 1,
+        period=period,
+        grace_ends_at=None,
+        recurring=False,
+        settle_at=None,
     )
     return Change(subscription, expired, name, at)
 

@@ -15,6 +15,7 @@ __all__ = [
     "ReturnUrlNotAllowed",
     "StartedMeanwhile",
     "StripeRefused",
+    "TrialInCheckout",
     "TrialUsed",
 ]
 
@@ -59,6 +60,18 @@ class TrialUsed(Problem):
     code = "TRIAL_USED"
     title = "Trial already used"
     texts = both("A trial can be started only once.", "Eine Testphase kann nur einmal begonnen werden.")
+
+
+class TrialInCheckout(Problem):
+    """A checkout is open in which a trial would begin."""
+
+    status = 409
+    code = "TRIAL_IN_CHECKOUT"
+    title = "Trial in an open checkout"
+    texts = both(
+        "A checkout with a trial is open; complete it, or cancel it to start this trial.",
+        "Ein Bezahlvorgang mit einer Testphase ist offen; bitte abschliessen, oder für diese Testphase abbrechen.",
+    )
 
 
 class ReturnUrlNotAllowed(Problem):

@@ -70,7 +70,7 @@ class ObserveStripe:
         paid = paid_period(observed)
         if paid is not None:
             await add_paid_period(connection, identity, paid)
-        elif observed.invoice is not None and begins_period(observed.invoice):
+        elif observed.invoice is not None and begins_period(observed.invoice, observed.subscription):
             PERIODS_UNKNOWN.inc()
             _log.error("paid invoice without its period", invoice=observed.invoice.stripe_invoice_id)
         if known:

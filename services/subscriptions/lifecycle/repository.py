@@ -138,15 +138,20 @@ async def trial_used(connection: AsyncConnection, mandate_id: str, user_id: str)
     return (await connection.execute(sa.select(trials.c.mandate_id).where(either).limit(1))).first() is not None
 
 
-async def trial_in_checkout(connection: AsyncConnection, mandate_id: str, user_id: str) -> bool:
-    """Whether the user has a checkout open for another mandate, in which a plan with trial days may begin. Who asks for
-    the same user waits until the end of the transaction; the lock comes after that of a mandate."""
-    await connection.execute(
-        sa.text("SELECT pg_advisory_xact_lock(hashtextextended('trial of ' || :user_id, 0))"), {"user_id": user_id}
-    )
+async def trial_in_checkout(
+    connection: AsyncConnection, mandate_id: str, user_id: str | None, *, of_mandate: bool
+) -> bool:
+    """Whether the user has a checkout open for another mandate, in which a plan with trial days may begin; with
+    `of_mandate` anybody's checkout for this mandate counts too. Who asks for the same user waits until the end of the
+    transaction; the lock comes after that of a mandate."""
+    if user_id is not None:
+        await connection.execute(
+            sa.text("SELECT pg_advisory_xact_lock(hashtextextended('trial of ' || :user_id, 0))"), {"user_id": user_id}
+        )
+    elsewhere = sa.and_(subscriptions.c.created_by == user_id, subscriptions.c.mandate_id != mandate_id)
+    here = sa.and_(subscriptions.c.mandate_id == mandate_id, sa.literal(of_mandate))
     open_ = sa.exists().where(
-        subscriptions.c.created_by == user_id,
-        subscriptions.c.mandate_id != mandate_id,
+        sa.or_(elsewhere, here),
         subscriptions.c.state == "PENDING",
         sa.cast(subscriptions.c.terms["trialDays"].astext, sa.Integer) > 0,
     )

@@ -87,5 +87,5 @@ async def _follow(connection: AsyncConnection, record: Subscription, facts: Fact
     if record.state == "EXPIRED":
         observed = None
     await follow_subscription(connection, record.id, record.mandate_id, observed, now=now)
-    if record.state == "TRIALING" and record.plan.requires_stripe:
+    if record.trial_ends_at is not None and record.plan.requires_stripe:
         await use_trial_if_unused(connection, record, now=now)

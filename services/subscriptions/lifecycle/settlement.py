@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from rappen_contracts.subscription.v1 import SubscriptionState
-from services.subscriptions.lifecycle.domain import Change, Subscription, changed, end, first_period
+from services.subscriptions.lifecycle.domain import TOLD_WITHIN, Change, Subscription, changed, end, first_period
 from services.subscriptions.lifecycle.periods import Period
 from services.subscriptions.lifecycle.states import OCCUPYING
 from services.subscriptions.plans.domain import Plan
@@ -27,7 +27,7 @@ class StripeCall(NamedTuple):
     """Something that has to be done at Stripe with a record."""
 
     subscription: Subscription
-    action: Literal["end_at_period_end", "cancel"]
+    action: Literal["end_at_period_end", "cancel", "begin"]
 
 
 @dataclass(slots=True)
@@ -114,11 +114,16 @@ class _Settling:
         else:
             if facts is not None and facts.is_live:
                 self._follow(record, facts)
+                self._have_charged(record, facts)
             self._credit(self._records[record.id])
             self._step_by_clock(self._records[record.id])
 
     def _end_as_observed(self, record: Subscription, facts: Facts) -> None:
         """Ends it in the last period that Stripe tells of, whichever of them was seen before."""
+        at = _ended_at(facts, self._now)
+        if record.state == "PENDING" and facts.status == "canceled":
+            self._begin_as_observed(record, facts, ended_at=at)
+            record = self._records[record.id]
         if record.state in OCCUPYING:
             # What was paid for is credited before, so that its storage is charged with the end.
             self._credit(record)
@@ -126,8 +131,20 @@ class _Settling:
         last = record
         if facts.status == "canceled" and record.starts_at is None:
             period = self._period(record, facts)
-            last = replace(record, period=period, effective_from=record.effective_from or (period and period.start))
-        self._append(end(last, at=_ended_at(facts, self._now))._replace(before=record))
+            last = replace(record, period=period, effective_from=self._begun(record, period))
+        self._append(end(last, at=at)._replace(before=record))
+
+    def _begin_as_observed(self, record: Subscription, facts: Facts, *, ended_at: datetime) -> None:
+        """Tells first that it has begun, where all that is known is that it is over: who acts on changes learns of
+        both, as when each is told in its time. Where another one runs by now, it is only over."""
+        observed = facts.subscription
+        if observed is None or self._running(record) is not None:
+            return
+        if record.starts_at is not None and ended_at < record.starts_at:
+            return
+        in_trial = observed.trial_ends_at is not None and ended_at <= observed.trial_ends_at
+        lived = observed.model_copy(update={"status": "trialing" if in_trial else "active", "ends_at": None})
+        self._enter(record, replace(facts, subscription=lived), at=min(record.starts_at or ended_at, ended_at))
 
     # A checkout that has not led to a subscription yet.
     def _step_pending(self, record: Subscription, facts: Facts | None) -> None:
@@ -181,14 +198,22 @@ class _Settling:
             begun = replace(record, effective_from=at, period=period, recurring=True)
             self._write(record, begun, "ACTIVE", at=at, budget_due=True)
         elif facts is not None and facts.is_live:
+            observed = facts.subscription
+            if starts_at > self._now and observed is not None and observed.ends_at is not None:
+                # Set to end before it is ever charged, so it is not used either.
+                self._end_at_once(record)
+                return
             self._enter(record, facts, at=at)
 
     def _enter(self, record: Subscription, facts: Facts, *, at: datetime) -> None:
         """Takes the mandate's place."""
         self._make_room(record, at)
         after, state = self._as_observed(record, facts)
-        begun = after.period.start if after.period else at
-        after = replace(after, effective_from=at if record.starts_at else min(begun, self._now))
+        begun = self._begun(after, after.period) or at
+        if record.starts_at is None:
+            after = replace(after, effective_from=min(begun, self._now))
+        else:
+            after = replace(after, effective_from=at, starts_at=at)
         # A trial's budget is given at its start; its invoice of nothing comes or does not.
         self._write(record, after, state, at=at, budget_due=state == "TRIALING" and after.period is not None)
 
@@ -201,6 +226,15 @@ class _Settling:
         after, state = self._as_observed(record, facts)
         if replace(after, state=state) != record:
             self._write(record, after, state, at=self._now)
+
+    def _have_charged(self, record: Subscription, facts: Facts) -> None:
+        """What is in its place is charged from then on, also where Stripe would wait for the predecessor's planned end,
+        or for the end of the shortest trial that it begins. A trial that is about to end, it ends by itself."""
+        observed = facts.subscription
+        if record.starts_at is None or observed is None or observed.status != "trialing" or observed.ends_at:
+            return
+        if observed.trial_ends_at is not None and observed.trial_ends_at > self._now + TOLD_WITHIN:
+            self._call(record, "begin")
 
     def _as_observed(self, record: Subscription, facts: Facts) -> tuple[Subscription, SubscriptionState]:
         """The record with what Stripe has now, and the state that it asks for."""
@@ -221,7 +255,8 @@ class _Settling:
         else:
             state = "ACTIVE" if recurring else "CANCELED"
         period = self._period(record, facts)
-        trial_ends_at = observed.trial_ends_at if state == "TRIALING" else record.trial_ends_at
+        # Also of a trial of which we hear when it is over. That in which it waits for a predecessor is none.
+        trial_ends_at = (observed.trial_ends_at if record.starts_at is None else None) or record.trial_ends_at
         plan = self._plan(record, observed.plan_key, period)
         followed = replace(
             record,
@@ -244,6 +279,13 @@ class _Settling:
         known += [] if items is None else [Period(*items)]
         latest = max((period.start for period in known), default=None)
         return next((period for period in reversed(known) if period.start == latest), None)
+
+    def _begun(self, record: Subscription, period: Period | None) -> datetime | None:
+        """When it began to count, as far as is known: the earliest period that was seen or paid for."""
+        starts = [each.start for each in self._counting(record)]
+        starts += [] if period is None else [period.start]
+        starts += [] if record.effective_from is None else [record.effective_from]
+        return min(starts, default=None)
 
     def _plan(self, record: Subscription, plan_key: str | None, period: Period | None) -> Plan:
         if plan_key is not None and plan_key != record.plan.key:
@@ -303,11 +345,13 @@ class _Settling:
         paid = self._paid.get(record.id, [])
         if record.starts_at is None:
             return paid
-        # Stripe's trial, in which it waits, may last a little longer, because it does not begin shorter ones.
+        # What it waits in at Stripe is a trial, whose invoice is of nothing. It may last a little longer than the wait,
+        # because Stripe does not begin shorter ones.
         facts = self._facts.get(record.id)
         waited = None if facts is None or facts.subscription is None else facts.subscription.trial_ends_at
-        starts_at = max(record.starts_at, waited or record.starts_at)
-        return [each for each in paid if each.end > starts_at]
+        if waited is not None:
+            return [each for each in paid if each.start >= waited]
+        return [each for each in paid if each.end > record.starts_at]
 
     def _running(self, besides: Subscription) -> Subscription | None:
         for record in self._records.values():
@@ -325,6 +369,9 @@ class _Settling:
         budget_due: bool = False,
     ) -> None:
         period = after.period
+        if after.starts_at is None and after.effective_from is not None:
+            # An invoice of an earlier period may be told of later.
+            after = replace(after, effective_from=self._begun(after, period))
         if period is not None and state in OCCUPYING:
             starts = {each.start for each in self._counting(before)} - self._credited.get(before.id, set())
             budget_due = budget_due or period.start in starts
@@ -340,7 +387,7 @@ class _Settling:
             self._credited.setdefault(after.id, set()).add(after.period.start)
         self._result.changes.append(change)
 
-    def _call(self, record: Subscription, action: Literal["end_at_period_end", "cancel"]) -> None:
+    def _call(self, record: Subscription, action: Literal["end_at_period_end", "cancel", "begin"]) -> None:
         self._result.calls.append(StripeCall(record, action))
 
 

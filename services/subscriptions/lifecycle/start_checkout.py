@@ -153,7 +153,7 @@ class StartCheckout:
         """A plan with trial days is not charged before their end, where neither the mandate nor the person had a trial
         before, and the person is not about to begin another one."""
         whose = (order.mandate_id, order.caller.user_id)
-        if not order.plan.trial_days or await trial_in_checkout(connection, *whose):
+        if not order.plan.trial_days or await trial_in_checkout(connection, *whose, of_mandate=False):
             return None
         # After the lock of the person: a trial that began meanwhile is seen.
         if await trial_used(connection, *whose):

@@ -11,9 +11,21 @@ from services.chassis.caller import Caller
 from services.chassis.database import Database
 from services.chassis.problems import IdempotencyMismatch, Problem
 from services.subscriptions.lifecycle.domain import Change, Subscription, begin, changed, end, open_record
-from services.subscriptions.lifecycle.errors import OtherPlanRunning, PlanRunning, StartedMeanwhile, TrialUsed
+from services.subscriptions.lifecycle.errors import (
+    OtherPlanRunning,
+    PlanRunning,
+    StartedMeanwhile,
+    TrialInCheckout,
+    TrialUsed,
+)
 from services.subscriptions.lifecycle.record_changes import record_changes
-from services.subscriptions.lifecycle.repository import lock_mandate, lock_records, plan_of, use_trial
+from services.subscriptions.lifecycle.repository import (
+    lock_mandate,
+    lock_records,
+    plan_of,
+    trial_in_checkout,
+    use_trial,
+)
 from services.subscriptions.lifecycle.settlement import starts_after
 from services.subscriptions.lifecycle.states import OCCUPYING
 from services.subscriptions.plans.catalogue import Catalogue
@@ -63,6 +75,8 @@ async def start_plan(
             # After the lock: what runs may have been started by this very request, a moment ago.
             if await _is_started(connection, subscription_id, plan_key):
                 return
+            if plan.is_trial and await trial_in_checkout(connection, mandate_id, trial_user, of_mandate=True):
+                raise TrialInCheckout
             start = _Start(connection, list(records.values()), begun.after, actor=caller.user_id, cause=cause, now=now)
             await start.write(begun)
             if plan.is_trial:

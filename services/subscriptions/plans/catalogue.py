@@ -4,18 +4,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from services.chassis.validation import configuration_faults
+from services.subscriptions.catalogue_files import read_file, require_each_once
 from services.subscriptions.plans.domain import Plan
 from services.subscriptions.plans.errors import UnknownPlan
 from services.subscriptions.plans.json_form import PlanForm
 
-__all__ = ["Catalogue", "CatalogueInvalid", "read_catalogue"]
-
-
-class CatalogueInvalid(Exception):  # noqa: N818 - what it says of the catalogue.
-    """The file is no catalogue; the text names the file and every fault."""
+__all__ = ["Catalogue", "read_catalogue"]
 
 
 class Catalogue:
@@ -79,15 +75,6 @@ class _File(BaseModel):
 
 def read_catalogue(path: Path) -> Catalogue:
     """Reads and checks the file."""
-    try:
-        forms = _File.model_validate_json(path.read_bytes()).plans
-    except OSError as error:
-        raise CatalogueInvalid(f"{path}: {error.strerror}") from error
-    except ValidationError as error:
-        lines = [": ".join(filter(None, (".".join(place), text))) for place, text in configuration_faults(error)]
-        raise CatalogueInvalid(f"{path}: {'; '.join(lines)}") from error
-    keys = [form.plan_key for form in forms]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise CatalogueInvalid(f"{path}: more than one plan with the key {', '.join(twice)}")
+    forms = read_file(path, _File).plans
+    require_each_once(path, [form.plan_key for form in forms], what="plan with the key")
     return Catalogue(form.plan() for form in forms)

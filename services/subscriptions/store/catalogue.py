@@ -3,20 +3,16 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from rappen_contracts.types import Name, Text
-from services.chassis.validation import configuration_faults
+from services.subscriptions.catalogue_files import read_file, require_each_once
 from services.subscriptions.store.domain import Feature
 from services.subscriptions.store.errors import FeatureUnknown
 
-__all__ = ["Features", "FeaturesInvalid", "read_features"]
+__all__ = ["Features", "read_features"]
 
 ICON = "mdi-puzzle"
-
-
-class FeaturesInvalid(Exception):  # noqa: N818 - what it says of the catalogue.
-    """The file is no catalogue of features; the text names the file and every fault."""
 
 
 class Features:
@@ -83,15 +79,6 @@ class _File(BaseModel):
 
 def read_features(path: Path) -> Features:
     """Reads and checks the file."""
-    try:
-        forms = _File.model_validate_json(path.read_bytes()).features
-    except OSError as error:
-        raise FeaturesInvalid(f"{path}: {error.strerror}") from error
-    except ValidationError as error:
-        lines = [": ".join(filter(None, (".".join(place), text))) for place, text in configuration_faults(error)]
-        raise FeaturesInvalid(f"{path}: {'; '.join(lines)}") from error
-    codes = [form.code for form in forms]
-    twice = sorted({code for code in codes if codes.count(code) > 1})
-    if twice:
-        raise FeaturesInvalid(f"{path}: more than one feature with the code {', '.join(twice)}")
+    forms = read_file(path, _File).features
+    require_each_once(path, [form.code for form in forms], what="feature with the code")
     return Features(form.feature() for form in forms)

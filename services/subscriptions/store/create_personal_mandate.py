@@ -18,7 +18,7 @@ from services.chassis.problems import Unavailable
 from services.subscriptions.lifecycle.await_stripe import until
 from services.subscriptions.lifecycle.domain import begin
 from services.subscriptions.lifecycle.record_changes import record_changes
-from services.subscriptions.lifecycle.repository import trial_used, use_trial
+from services.subscriptions.lifecycle.repository import trial_in_checkout, trial_used, use_trial
 from services.subscriptions.plans.domain import Plan
 from services.subscriptions.store import queries, repository
 from services.subscriptions.store.domain import personal_ids
@@ -89,7 +89,10 @@ class OfferedMandates:
             # Requests of the user at the same moment wait here for the first, and find that it was them.
             if not await repository.add_personal_mandate(connection, caller.user_id, str(mandate_id), now=now):
                 return
-            if not await trial_used(connection, str(mandate_id), caller.user_id):
+            whose = (str(mandate_id), caller.user_id)
+            # A trial that is offered in an open checkout is as good as begun; the mandate may start its own later.
+            in_checkout = await trial_in_checkout(connection, *whose, of_mandate=False)
+            if not in_checkout and not await trial_used(connection, *whose):
                 trial = begin(
                     self._personal_plan,
                     subscription_id=trial_id,

@@ -18,7 +18,7 @@ from services.subscriptions.stripe.repository import add_request, count_settled,
 
 __all__ = ["Action", "ask_stripe", "is_on_its_way", "open_checkout"]
 
-Action = Literal["end_at_period_end", "resume", "cancel"]
+Action = Literal["end_at_period_end", "resume", "cancel", "begin"]
 
 _OPPOSITES: Final[Mapping[Action, Action]] = {"end_at_period_end": "resume", "resume": "end_at_period_end"}
 
@@ -34,9 +34,9 @@ async def ask_stripe(
     cause: str,
     now: datetime,
 ) -> UUID:
-    """Asks in the caller's transaction, and gives the request's id. To cancel is not asked again before there is an
-    answer; to set to end, or to take that back, not before the `version` of the record shows it, unless it was refused
-    or the opposite was asked since."""
+    """Asks in the caller's transaction, and gives the request's id. To cancel or to begin is not asked again before
+    there is an answer; to set to end, or to take that back, not before the `version` of the record shows it, unless it
+    was refused or the opposite was asked since."""
     request_id = await _next_request(connection, subscription_id, version, action)
     await _ask(
         connection,
@@ -60,7 +60,7 @@ async def is_on_its_way(connection: AsyncConnection, subscription_id: UUID, vers
 
 async def _next_request(connection: AsyncConnection, subscription_id: UUID, version: int, action: Action) -> UUID:
     """The id that a request has now: of one that stands, or of a new one."""
-    what = action if action == "cancel" else f"{action}/{version}"
+    what = action if action in ("cancel", "begin") else f"{action}/{version}"
     number = await count_settled(connection, subscription_id, action, opposite=_OPPOSITES.get(action))
     return request_of(subscription_id, f"{what}/{number}" if number else what)
 

@@ -34,7 +34,7 @@ __all__ = [
 # Ended for good; charged now or later.
 ENDED: Final[tuple[StripeSubscriptionStatus, ...]] = ("canceled", "incomplete_expired")
 LIVE: Final[tuple[StripeSubscriptionStatus, ...]] = ("trialing", "active", "past_due", "unpaid", "paused")
-# An invoice begins a period only for these reasons; one for a change of quantities, or made by hand, does not.
+# An invoice begins a period for these reasons; one for a change of quantities, or made by hand, does not.
 _BEGINNINGS: Final = ("subscription_create", "subscription_cycle")
 # How many fetches of one dunning are kept; of more, the first ones say since when it lasts.
 _FAILURES_MAX: Final = 50
@@ -121,14 +121,23 @@ def checkout_request(subscription_id: UUID, number: int) -> UUID:
 
 
 def period_of_items(subscription: StripeSubscription) -> tuple[datetime, datetime] | None:
-    """The period that all items are in; None where they are in different ones, or where there is none."""
-    periods = {(item.period_start, item.period_end) for item in subscription.items}
-    return periods.pop() if len(periods) == 1 else None
+    """The period that all items are in; None where they are in different ones, or where there is none.
+
+    An item that was added within a period begins later than the others, and ends with them.
+    """
+    starts = {item.period_start for item in subscription.items}
+    ends = {item.period_end for item in subscription.items}
+    return (min(starts), ends.pop()) if len(ends) == 1 else None
 
 
-def begins_period(invoice: StripeInvoice) -> bool:
-    """Whether it is a paid invoice of a period's beginning."""
-    return invoice.status == "paid" and invoice.billing_reason in _BEGINNINGS
+def begins_period(invoice: StripeInvoice, subscription: StripeSubscription | None) -> bool:
+    """Whether it is a paid invoice of a period's beginning: also one for a change, where that is the end of the trial
+    in which the subscription waited."""
+    if invoice.status != "paid":
+        return False
+    trial_ends_at = None if subscription is None else subscription.trial_ends_at
+    ends_trial = invoice.billing_reason == "subscription_update" and trial_ends_at is not None
+    return invoice.billing_reason in _BEGINNINGS or (ends_trial and invoice.period_start == trial_ends_at)
 
 
 def paid_period(observed: StripeObserved) -> PaidPeriod | None:
@@ -137,7 +146,7 @@ def paid_period(observed: StripeObserved) -> PaidPeriod | None:
     Where the invoice does not say it, the period in which the items were found with it counts.
     """
     invoice = observed.invoice
-    if invoice is None or not begins_period(invoice):
+    if invoice is None or not begins_period(invoice, observed.subscription):
         return None
     items = None if observed.subscription is None else period_of_items(observed.subscription)
     start, end = invoice.period_start, invoice.period_end

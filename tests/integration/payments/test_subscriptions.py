@@ -75,6 +75,25 @@ async def test_nothing_is_charged_before_the_start_that_was_asked_for(world: Wor
     assert seen.subscription.trial_ends_at == start
 
 
+async def test_what_waits_for_its_start_is_begun_before_it_and_charged_once(world: World) -> None:
+    later = Subscribed(world)
+    start = datetime.now(UTC).replace(microsecond=0) + timedelta(days=10)
+    await later.begin(start_at=start)
+    await later.observed(lambda each: each.subscription and each.subscription.status == "trialing")
+    for _ in range(2):
+        assert (await later.settled(later.action("begin"))).code == "BEGUN"
+    paid = await later.observed(lambda each: each.invoice and each.invoice.billing_reason == "subscription_update")
+    assert paid.subscription is not None
+    assert paid.invoice is not None
+    (period,) = {(item.period_start, item.period_end) for item in paid.subscription.items}
+    assert (paid.subscription.status, paid.invoice.status) == ("active", "paid")
+    # What subscriptions knows the invoice of a beginning by.
+    assert (paid.invoice.period_start, paid.invoice.period_end) == period
+    assert paid.subscription.trial_ends_at == period[0] < start
+    invoices = (await world.stripe.v1.invoices.list_async({"subscription": later.stripe_id})).data
+    assert sorted(str(each.billing_reason) for each in invoices) == ["subscription_create", "subscription_update"]
+
+
 async def test_a_subscription_is_set_to_end_goes_on_and_is_ended(world: World) -> None:
     team = Subscribed(world)
     await team.begin()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -122,6 +123,16 @@ async def test_a_trial_that_was_had_elsewhere_is_not_had_again(shop: Shop) -> No
     given = shop.headers(user)
     begun = await shop.http.post(f"/api/subscriptions/{mandate}", json={"planKey": "TRIAL_7D"}, headers=given)
     assert begun.status_code == 200, begun.text
+    await shop.enter({"kind": "membership", "mandateId": mandate, "userId": user, "roles": ["member"]})
+    (personal,) = (await shop.get("mandates", user)).json()
+    assert await info(shop, user, personal["id"]) == {**NOTHING, "currentFeatureInstances": 0}
+    assert await started(shop, personal["id"]) == []
+
+
+async def test_a_trial_that_is_offered_in_an_open_checkout_is_not_had_beside_it(shop: Shop) -> None:
+    mandate, user = await shop.tenant()
+    paid_later = replace(CATALOGUE.plan("TEAM"), trial_days=14)
+    await shop.subscribe(mandate, "TEAM", "PENDING", plan=paid_later, created_by=user, period=None)
     await shop.enter({"kind": "membership", "mandateId": mandate, "userId": user, "roles": ["member"]})
     (personal,) = (await shop.get("mandates", user)).json()
     assert await info(shop, user, personal["id"]) == {**NOTHING, "currentFeatureInstances": 0}

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from rappen_contracts.directory.v1 import FeatureInstance, Mandate, Membership
+from services.chassis.caller import Caller
 from services.chassis.faults import FaultPoints
 from services.chassis.return_url import Marks
 from services.subscriptions.lifecycle.start_checkout import CheckoutOrder, StartCheckout
@@ -181,11 +182,14 @@ async def test_a_plan_that_begins_at_once_closes_a_checkout_that_is_open(service
     assert (closing.action, closing.subscription_id) == ("cancel", first.subscription_id)
 
 
-async def test_a_person_with_two_checkouts_has_a_trial_in_one_of_them(service: Service) -> None:
-    mandates = [new_mandate(), new_mandate()]
-    person = new_admin_of(*mandates)
+def order_with_trial(service: Service, person: Caller, mandate_id: str) -> CheckoutOrder:
+    """An order of a plan that is paid after a trial."""
     plan = replace(service.catalogue.plan("TEAM"), trial_days=14)
-    start_checkout = StartCheckout(
+    return CheckoutOrder(person, mandate_id, plan, uuid4(), "https://app.test/plans", "tests")
+
+
+def start_checkout(service: Service) -> StartCheckout:
+    return StartCheckout(
         service.database,
         return_origins=("https://app.test",),
         marks=Marks("success", "session_id", "canceled"),
@@ -193,14 +197,43 @@ async def test_a_person_with_two_checkouts_has_a_trial_in_one_of_them(service: S
         clock=service.clock,
         faults=FaultPoints(None),
     )
-    starting = [
-        asyncio.create_task(
-            start_checkout(CheckoutOrder(person, mandate_id, plan, uuid4(), "https://app.test/plans", "tests"))
-        )
-        for mandate_id in mandates
-    ]
+
+
+async def test_a_person_with_two_checkouts_has_a_trial_in_one_of_them(service: Service) -> None:
+    mandates = [new_mandate(), new_mandate()]
+    person = new_admin_of(*mandates)
+    start = start_checkout(service)
+    starting = [asyncio.create_task(start(order_with_trial(service, person, mandate_id))) for mandate_id in mandates]
     asked = [await service.payments.requests.next(mandate_id, 1) for mandate_id in mandates]
     for requested in asked:
         await service.payments.settle(requested)
     await asyncio.gather(*starting)
     assert sorted(requested.start_at is None for requested in asked) == [False, True]
+
+
+async def test_beside_an_open_checkout_with_a_trial_no_other_trial_begins_until_it_is_cancelled(
+    service: Service,
+) -> None:
+    mandate_id, elsewhere = new_mandate(), new_mandate()
+    person, colleague = new_admin_of(mandate_id, elsewhere), new_admin_of(mandate_id)
+    order = order_with_trial(service, person, mandate_id)
+    starting = asyncio.create_task(start_checkout(service)(order))
+    requested = await service.payments.requests.next(mandate_id, 1)
+    await service.payments.settle(requested)
+    await starting
+    assert requested.start_at is not None
+    # The mandate's and the person's own.
+    for mandate, admin in ((mandate_id, person), (mandate_id, colleague), (elsewhere, person)):
+        refused = await service.start(mandate, "TRIAL_7D", admin)
+        assert (refused.status_code, refused.json()["code"]) == (409, "TRIAL_IN_CHECKOUT")
+    assert (await service.post(f"{mandate_id}/cancel", person)).status_code == 200
+    closed = SubscriptionAtStripe(record=order.subscription_id, mandate_id=mandate_id, period=MONTH, at=BEGINNING)
+    observed = closed.begins()
+    assert observed.checkout is not None
+    session = observed.checkout.model_copy(update={"state": "closed", "stripe_subscription_id": None})
+    await service.payments.observe(
+        observed.model_copy(update={"checkout": session, "subscription": None, "invoice": None})
+    )
+    await shows(service, mandate_id, status="EXPIRED")
+    started = await service.start(mandate_id, "TRIAL_7D", person)
+    assert started.json()["subscription"]["status"] == "TRIALING", started.text

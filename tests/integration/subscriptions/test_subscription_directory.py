@@ -3,6 +3,8 @@
 from decimal import Decimal
 from uuid import uuid4
 
+import asyncpg
+
 from rappen_contracts.codec import encode
 from rappen_contracts.directory.v1 import (
     DirectoryEntry,
@@ -16,6 +18,8 @@ from rappen_contracts.directory.v1 import (
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from rappen_contracts.registry import PAYMENT_SUCCEEDED_V1
 from rappen_contracts.types import NonNegativeMoney
+from services.chassis.settings import KafkaSettings
+from services.subscriptions.directory.fill_copy import FillCopy
 from tests.integration.subscriptions.harness import BEGINNING, WAIT_S, Service
 from tests.support.events import new_mandate
 from tests.support.topics import read_topic
@@ -102,3 +106,43 @@ async def test_what_cannot_be_read_is_set_aside_and_its_neighbours_are_not_held_
     topic, bootstrap_servers = "directory.changed.subscriptions.dlq", service.servers.kafka.bootstrap_servers
     letters = await read_topic(bootstrap_servers, topic, key=key.decode(), count=2, timeout_s=WAIT_S)
     assert [letter.value for letter in letters] == [b"no json", foreign.value]
+
+
+async def test_a_copy_of_an_earlier_release_is_filled_with_what_that_passed_over_and_nothing_older(
+    service: Service,
+) -> None:
+    mandate_id, user = new_mandate(), f"u-{uuid4()}"
+    instance = f"{mandate_id}-i"
+    await service.publish_directory(
+        mandate_id,
+        [
+            (1, Mandate(id=mandate_id, name="of before")),
+            (1, User(id=user, username="ada", display_name="Ada")),
+            (1, FeatureInstance(id=instance, mandate_id=mandate_id, feature_code="chat")),
+            (1, FeatureAccess(instance_id=instance, mandate_id=mandate_id, user_id=user, roles=["user"])),
+            (2, FeatureAccess(instance_id=instance, mandate_id=mandate_id, user_id=user, roles=["admin"])),
+        ],
+    )
+    # As the release before the store left it: without users and accesses, and the group beyond them.
+    read = "SELECT roles FROM directory_feature_access WHERE mandate_id = $1"
+    earlier = (
+        "DELETE FROM subscriptions.directory_feature_access WHERE mandate_id = $1",
+        "DELETE FROM subscriptions.directory_users WHERE id = $1",
+        "UPDATE subscriptions.directory_mandates SET name = 'newest', version = 9 WHERE id = $1",
+    )
+    owner = await asyncpg.connect(service.servers.dsn("subscriptions", owner=True))
+    try:
+        for statement, argument in zip(earlier, (mandate_id, user, mandate_id), strict=True):
+            await owner.execute(statement, argument)
+        await owner.execute("DELETE FROM subscriptions.directory_fillings")
+    finally:
+        await owner.close()
+    kafka = KafkaSettings(bootstrap_servers=service.servers.kafka.bootstrap_servers)
+    for _ in range(2):
+        await FillCopy(service.database, kafka, client_id="test", clock=service.clock)()
+        assert [row["roles"] for row in await service.fetch(read, mandate_id)] == [["admin"]]
+        (found,) = await service.fetch("SELECT username FROM directory_users WHERE id = $1", user)
+        assert found["username"] == "ada"
+        (mandate,) = await service.fetch("SELECT name FROM directory_mandates WHERE id = $1", mandate_id)
+        assert mandate["name"] == "newest"
+    assert len(await service.fetch("SELECT 1 FROM directory_fillings")) == 1

@@ -191,6 +191,37 @@ async def test_a_scheduled_plan_is_withdrawn_by_cancel(service: Service) -> None
     assert (await cancelling).json()["scheduled"] is None
 
 
+async def test_what_follows_a_plan_that_ends_early_is_charged_from_then_on(service: Service) -> None:
+    mandate_id, admin, old = await subscribed(service, "STARTER")
+    _, requested = await checkout(service, mandate_id, "TEAM", admin)
+    assert requested.start_at == MONTH.end
+    new = SubscriptionAtStripe(
+        record=requested.subscription_id,
+        mandate_id=mandate_id,
+        status="trialing",
+        period=Period(BEGINNING, MONTH.end),
+        trial_ends_at=MONTH.end,
+        at=BEGINNING,
+    )
+    await service.payments.observe(new.begins())
+    setting = await service.payments.requests.next(mandate_id, 3)
+    assert (setting.action, setting.subscription_id) == ("end_at_period_end", old.record)
+    service.clock.now = old.at = new.at = BEGINNING + 10 * DAY
+    old.status, old.ended_at = "canceled", old.at
+    await service.payments.observe(old.fetch())
+    begun = await service.payments.requests.next(mandate_id, 4)
+    assert (begun.action, begun.subscription_id) == ("begin", new.record)
+    await shows(service, mandate_id, planKey="TEAM", status="ACTIVE")
+    new.status, new.trial_ends_at = "active", new.at
+    new.period = period_of_plan(new.at, "month", anchor=new.at)
+    await service.payments.settle(begun)
+    await service.payments.observe(new.fetch(invoice=new.invoice("subscription_update")))
+    await shows(service, mandate_id, status="ACTIVE", currentPeriodStart="2026-02-10T12:00:00Z")
+    budgets = await service.fetch("SELECT period_start FROM given_budgets WHERE subscription_id = $1", new.record)
+    assert [row["period_start"] for row in budgets] == [new.at]
+    assert len(service.payments.requests.of(mandate_id)) == 4
+
+
 async def test_the_internal_plan_follows_a_paid_one_and_a_trial_ends_at_once_for_a_paid_one(service: Service) -> None:
     mandate_id, _, old = await subscribed(service)
     await service.publish_directory(mandate_id, [(1, Mandate(id=mandate_id))])

@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import pytest
 
+from services.subscriptions.catalogue_files import CatalogueInvalid
 from services.subscriptions.settings import SubscriptionsSettings
-from services.subscriptions.store.catalogue import FeaturesInvalid, read_features
+from services.subscriptions.store.catalogue import read_features
 from services.subscriptions.store.domain import (
     Activation,
     OpenRemoval,
@@ -150,7 +151,7 @@ def test_a_catalogue_with_a_fault_is_refused_with_its_place(
     tmp_path: Path, entries: list[dict[str, Any]], said: str
 ) -> None:
     path = written(tmp_path, *entries)
-    with pytest.raises(FeaturesInvalid) as refused:
+    with pytest.raises(CatalogueInvalid) as refused:
         read_features(path)
     assert str(path) in str(refused.value)
     assert said in str(refused.value)

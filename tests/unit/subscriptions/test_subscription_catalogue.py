@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from services.subscriptions.plans.catalogue import Catalogue, CatalogueInvalid, read_catalogue
+from services.subscriptions.catalogue_files import CatalogueInvalid
+from services.subscriptions.plans.catalogue import Catalogue, read_catalogue
 from services.subscriptions.plans.errors import UnknownPlan
 from services.subscriptions.plans.json_form import PlanForm
 from services.subscriptions.settings import SubscriptionsSettings

@@ -2,94 +2,77 @@
 subscription, and a switch."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from itertools import islice, permutations, product
+from itertools import permutations
 
 import pytest
 
 from rappen_contracts.stripe.v1 import StripeObserved
+from services.subscriptions.stripe.domain import LIVE
+from tests.support.lives import Outcomes, ending_in_order, is_over, lives
 from tests.support.settling import (
     DAY,
     FIRST,
     SECOND,
     Mandate,
-    adds_a_member,
     at_stripe,
-    begins,
-    fails,
-    gives_up,
-    is_cancelled,
-    is_deleted,
-    is_taken_back,
     month,
-    pauses,
-    pays,
-    renews,
     waiting_for,
     with_predecessor,
 )
 
-EVENTS = (renews, fails, pays, gives_up, pauses, is_cancelled, is_taken_back, adds_a_member, is_deleted)
+STATUSES = {"incomplete", "incomplete_expired", "trialing", "active", "past_due", "unpaid", "paused", "canceled"}
+# How many lives there are of so many events, their creation with them.
+LIVES = {1: 3, 2: 16, 3: 68, 4: 294}
 
 
-def lives(length: int) -> Iterator[list[StripeObserved]]:
-    """Every life of so many events after its beginning that Stripe could tell."""
-    for events in product(EVENTS, repeat=length):
-        stripe = at_stripe()
-        told = [begins(stripe)]
-        for event in events:
-            if stripe.status == "canceled" or (observed := event(stripe)) is None:
-                break
-            told.append(observed)
-        else:
-            yield told
-
-
-def outcome(told: Iterable[StripeObserved], *, now: datetime) -> tuple[object, ...]:
-    mandate = Mandate()
-    mandate.start()
-    mandate.now = now
-    mandate.observe(*told)
-    record = mandate.records[FIRST]
-    return mandate.states(), mandate.budgets(), record.period, record.plan.key, record.operative_at(now)
-
-
-def in_order(told: Sequence[StripeObserved]) -> tuple[object, ...]:
-    """Each told when it happened."""
-    mandate = Mandate()
-    mandate.start()
-    for observed in told:
-        mandate.now = observed.observed_at
-        mandate.observe(observed)
-    record = mandate.records[FIRST]
-    return mandate.states(), mandate.budgets(), record.period, record.plan.key, record.operative_at(mandate.now)
-
-
-@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("length", LIVES)
 def test_the_order_repeats_and_delays_of_what_is_told_change_nothing(length: int) -> None:
-    count = 0
+    told_of: set[str] = set()
+    states: Counter[str] = Counter()
     for told in lives(length):
-        expected = in_order(told)
-        for order in permutations(told):
-            assert outcome(order, now=told[-1].observed_at) == expected
-            count += 1
-        doubled = [each for each in told for _ in range(2)]
-        assert outcome(doubled + told[::-1], now=told[-1].observed_at) == expected
-    assert count > 10
+        expected = ending_in_order(told)
+        for ending in Outcomes(told).endings():
+            assert ending.shown() == expected.shown(), told
+            # What begins and what ends is mailed whenever it is heard of, and nothing that would not be in order.
+            assert ending.mails <= expected.mails, told
+            assert all(is_over(mail, ending.record) for mail in expected.mails - ending.mails), told
+        told_of |= {observed.subscription.status for observed in told if observed.subscription is not None}
+        states[expected.record.state] += 1
+    assert states.total() == LIVES[length]
+    if length > 2:
+        assert told_of == STATUSES
+        assert set(states) == {"PENDING", "TRIALING", "ACTIVE", "PAST_DUE", "CANCELED", "EXPIRED"}
 
 
-def test_lives_of_four_events_told_in_many_orders_and_twice_come_out_the_same() -> None:
-    seen: Counter[str] = Counter()
+def test_a_life_told_in_order_causes_its_mails_and_budgets_once() -> None:
+    """What the orders are compared with, looked at by itself."""
+    mails: Counter[str] = Counter()
     for told in lives(4):
-        expected = in_order(told)
-        now = told[-1].observed_at
-        # Every seventh of the 120 orders, so that each event is told in each place.
-        for order in islice(permutations(told), 0, None, 7):
-            assert outcome([*order, *order[::-1]], now=now) == expected
-        seen[str(expected[0][FIRST][0])] += 1  # type: ignore[index]
-    assert set(seen) == {"ACTIVE", "PAST_DUE", "CANCELED", "EXPIRED"}
-    assert sum(seen.values()) > 250
+        ending = ending_in_order(told)
+        kinds = Counter(kind for kind, _ in ending.mails)
+        live = [each for each in told if each.subscription is not None and each.subscription.status in LIVE]
+        assert kinds["activated"] == (1 if live else 0), told
+        assert kinds["expired"] == (1 if live and ending.record.state == "EXPIRED" else 0), told
+        assert len(ending.budgets) == len(set(ending.budgets))
+        assert ending.asked == frozenset()
+        mails += kinds
+    assert min(mails[kind] for kind in ("activated", "expired", "cancelled", "trial ending")) > 10
+
+
+def test_what_is_first_heard_of_when_it_is_over_is_told_to_have_begun_and_ended() -> None:
+    stripe = at_stripe()
+    begins = stripe.begins()
+    stripe.status, stripe.ended_at, stripe.at = "canceled", month(0).start + DAY, month(0).start + DAY
+    deleted = stripe.fetch()
+    mandate = Mandate()
+    mandate.start()
+    mandate.now = stripe.at
+    mandate.observe(deleted, begins)
+    assert [(change.name, change.occurred_at) for change in mandate.changes] == [
+        ("activated", stripe.ended_at),
+        ("ended", stripe.ended_at),
+        ("period_paid", stripe.ended_at),
+    ]
 
 
 def test_a_switch_comes_out_the_same_in_whatever_order_it_is_told() -> None:

@@ -30,6 +30,7 @@ from tests.support.settling import (
     waiting_for,
     with_predecessor,
 )
+from tests.support.stripe_facts import SubscriptionAtStripe
 
 
 @pytest.mark.parametrize(
@@ -209,6 +210,68 @@ def test_a_scheduled_plan_begins_by_the_clock_and_when_its_predecessor_ends_befo
         assert mandate.budgets(SECOND) == []
 
 
+def promoted_early() -> tuple[Mandate, SubscriptionAtStripe]:
+    """A mandate whose predecessor was deleted 18 days before the planned start of what follows."""
+    mandate, old = with_predecessor()
+    mandate.start(SECOND, after=FIRST)
+    new = waiting_for(old.period)
+    mandate.observe(new.fetch(completed=True, invoice=new.invoice("subscription_create")))
+    mandate.now = old.at = new.at = NOW + 10 * DAY
+    mandate.observe(is_deleted(old))  # type: ignore[arg-type]
+    assert mandate.states() == {FIRST: ("EXPIRED", False), SECOND: ("ACTIVE", True)}
+    return mandate, new
+
+
+def test_what_is_promoted_before_its_planned_start_is_charged_from_then_on() -> None:
+    mandate, new = promoted_early()
+    assert (SECOND, "begin") in mandate.asked()
+    assert mandate.records[SECOND].effective_from == mandate.now
+    assert mandate.budgets(SECOND) == []
+    # Stripe ends the trial, and its invoice is one for a change.
+    mandate.now += timedelta(minutes=1)
+    new.status, new.at, new.trial_ends_at, new.period = "active", mandate.now, mandate.now, month(0, mandate.now)
+    paid = new.fetch(invoice=new.invoice("subscription_update"))
+    mandate.calls.clear()
+    mandate.observe(paid, paid)
+    proration = new.invoice("subscription_update", period=Period(mandate.now + DAY, new.period.end))
+    mandate.observe(new.fetch(invoice=proration))
+    assert mandate.budgets(SECOND) == [new.period.start]
+    assert mandate.records[SECOND].period == new.period
+    assert mandate.asked() == set()
+
+
+def test_what_is_promoted_early_and_is_not_paid_is_past_due() -> None:
+    mandate, new = promoted_early()
+    new.status, new.trial_ends_at, new.period = "past_due", mandate.now, month(0, mandate.now)
+    mandate.observe(new.fetch(invoice=new.invoice("subscription_update", status="open")))
+    assert (mandate.state(SECOND), mandate.budgets(SECOND)) == ("PAST_DUE", [])
+    assert mandate.records[SECOND].grace_ends_at == mandate.now + GRACE
+
+
+def test_what_waits_and_is_set_to_end_is_not_used_when_its_predecessor_ends_early() -> None:
+    mandate, old = with_predecessor()
+    mandate.start(SECOND, after=FIRST)
+    new = waiting_for(old.period, ends_at=old.period.end)
+    mandate.observe(new.fetch(completed=True))
+    mandate.now = old.at = NOW + 10 * DAY
+    mandate.observe(is_deleted(old))  # type: ignore[arg-type]
+    assert mandate.states() == {FIRST: ("EXPIRED", False), SECOND: ("EXPIRED", False)}
+    assert mandate.asked() == {(FIRST, "end_at_period_end"), (SECOND, "cancel")}
+
+
+def test_what_begins_when_it_was_planned_to_is_left_to_stripe_unless_its_shortest_trial_lasts_longer() -> None:
+    for longer in (timedelta(0), 30 * timedelta(hours=1)):
+        mandate, old = with_predecessor()
+        mandate.start(SECOND, after=FIRST)
+        new = waiting_for(old.period)
+        new.trial_ends_at = old.period.end + longer
+        mandate.observe(new.fetch(completed=True))
+        mandate.now = old.period.end
+        mandate.settle()
+        assert mandate.states() == {FIRST: ("EXPIRED", False), SECOND: ("ACTIVE", True)}
+        assert ((SECOND, "begin") in mandate.asked()) is bool(longer)
+
+
 def test_what_waits_may_be_set_to_end_and_taken_back_and_waits_on() -> None:
     mandate, old = with_predecessor()
     mandate.start(SECOND, after=FIRST)
@@ -309,6 +372,24 @@ def test_items_in_different_periods_move_the_state_and_guess_no_period() -> None
     mandate.observe(observed.model_copy(update={"subscription": parted}))
     record = mandate.records[FIRST]
     assert (record.state, record.period) == ("PAST_DUE", month(0))
+
+
+def test_an_item_that_was_added_within_the_period_is_in_it() -> None:
+    mandate, stripe = Mandate(), at_stripe()
+    mandate.start()
+    mandate.observe(begins(stripe))
+    for number in (0, 1):
+        stripe.period = month(number)
+        observed = stripe.fetch(invoice=stripe.invoice() if number else None)
+        assert observed.subscription is not None
+        members, instances = observed.subscription.items
+        later = instances.model_copy(update={"period_start": stripe.period.start + DAY})
+        added = observed.subscription.model_copy(update={"items": [members, later]})
+        mandate.now = stripe.period.start + DAY
+        mandate.observe(observed.model_copy(update={"subscription": added}))
+        assert mandate.unplaced == set()
+        assert mandate.records[FIRST].period == month(number)
+    assert mandate.budgets() == [month(0).start, month(1).start]
 
 
 def test_a_plan_switched_at_stripe_brings_its_terms_and_an_unknown_one_none() -> None:
