@@ -81,6 +81,8 @@ class Rules(BaseModel):
     limit: Annotated[int | None, BeforeValidator(lambda given: given or None)] = READS_PER_MINUTE
     # None stands for READ with GET, and for SAME with every other method.
     repeat: Repeat | None = None
+    # The parameter of the path that names the mandate, where the path names one.
+    mandate_parameter: str = "mandateId"
     # Whether the header that names the context mandate counts; elsewhere it is ignored.
     context: bool = False
     # Whether its work grows with a mandate or a file, so that it may take longer than others.

@@ -5,18 +5,32 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.mandates.errors import MandateUnknown
+from services.billing.mandates.queries import find_mandate
 from services.billing.pricing.repository import Tariffs, current_tariff
 from services.billing.settings import BillingSettings
 from services.billing.tables import directory_mandates, directory_members, provider_permissions
 from services.chassis.database import Database
 
-__all__ = ["allowed", "list_providers", "list_providers_of_member"]
+__all__ = ["allowed", "list_providers", "list_providers_in", "list_providers_of_member"]
 
 
 async def list_providers(database: Database, tariffs: Tariffs, settings: BillingSettings) -> list[str]:
     """The catalogue of providers, sorted."""
     async with database.reading() as connection:
         return sorted(await _catalogue(connection, tariffs, settings))
+
+
+async def list_providers_in(
+    database: Database, tariffs: Tariffs, settings: BillingSettings, mandate_id: str, user_id: str
+) -> list[str]:
+    """The providers that a user may use in a mandate, sorted; 404 for a mandate that the directory does not know."""
+    async with database.reading() as connection:
+        known, _ = await find_mandate(connection, mandate_id)
+        if not known:
+            raise MandateUnknown
+        catalogue = await _catalogue(connection, tariffs, settings)
+        return sorted(await _of_member(connection, mandate_id, user_id, catalogue, settings))
 
 
 async def list_providers_of_member(

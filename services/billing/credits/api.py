@@ -13,7 +13,7 @@ from services.billing.credits.post_manual_credit import ManualCredit
 from services.billing.credits.promotions import Offer, give_promotion, redeem_code
 from services.billing.http import Context, IdempotencyKey, require_mandate_admin, router
 from services.billing.mandates.queries import list_unknown
-from services.billing.parameters import MandateId
+from services.billing.parameters import IdOf, MandateId
 from services.billing.reports.balances import list_accounts
 from services.billing.reports.bodies import Account, MovementRow
 from services.chassis.bodies import IDENTIFIER_SCHEMA
@@ -24,25 +24,33 @@ __all__ = ["api"]
 
 api = router()
 
+# One path for OpenAPI, and so one name: whose accounts are read, or which account is changed.
+_OfMandate = Annotated[str, Path(alias="id", description="The mandate."), IdOf("id")]
+
+
+async def _require_admin(caller: CurrentCaller, mandate_id: _OfMandate) -> None:
+    caller.require_admin(mandate_id)
+
 
 @api.get(
-    "/api/billing/admin/accounts/{mandateId}",
-    dependencies=[Depends(require_mandate_admin)],
+    "/api/billing/admin/accounts/{id}",
+    dependencies=[Depends(_require_admin)],
     **operation(
         "billing-list-accounts",
         "A mandate's accounts, the pool first.",
         access=Access.MANDATE_ADMIN,
+        mandate_parameter="id",
         limit=30,
         answer=list[Account],
         refuses=(404, 422),
     ),
 )
-async def get_accounts(context: Context, mandate_id: MandateId) -> list[dict[str, Any]]:
+async def get_accounts(context: Context, mandate_id: _OfMandate) -> list[dict[str, Any]]:
     return await list_accounts(context.database, mandate_id, clock=context.clock)
 
 
 @api.put(
-    "/api/billing/admin/accounts/{accountId}",
+    "/api/billing/admin/accounts/{id}",
     dependencies=[Depends(require_system_admin)],
     **operation(
         "billing-change-account",
@@ -56,7 +64,7 @@ async def get_accounts(context: Context, mandate_id: MandateId) -> list[dict[str
 async def put_account(
     context: Context,
     caller: CurrentCaller,
-    account_id: Annotated[str, Path(alias="accountId"), WithJsonSchema(IDENTIFIER_SCHEMA)],
+    account_id: Annotated[str, Path(alias="id", description="The account."), WithJsonSchema(IDENTIFIER_SCHEMA)],
     body: AccountChange,
 ) -> dict[str, Any]:
     return await change_account(context.database, account_id, enabled=body.enabled, caller=caller, clock=context.clock)

@@ -2,16 +2,14 @@
 the document, so the same one is drawn in the same way."""
 
 from io import BytesIO
-from pathlib import Path
 
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
 from services.billing.invoices.document import Document, Party, ShownLine
-from services.billing.invoices.qr_bill import BOLD, HEIGHT, REGULAR, draw_qr_bill, qr_bill_of
+from services.billing.invoices.lettering import BOLD, REGULAR, draw, legible, register_fonts, wrapped
+from services.billing.invoices.qr_bill import HEIGHT, draw_qr_bill, has_qr_bill, qr_bill_of, spaced
 from services.billing.invoices.texts import TEXTS, written_amount, written_day, written_percent
 
 __all__ = ["draw_invoice"]
@@ -23,25 +21,17 @@ ROW, DESCRIPTION_WIDTH = 4.6 * mm, 92 * mm
 COUNT_AT, DAYS_AT = LEFT + 112 * mm, LEFT + 116 * mm
 # Above the QR-bill, and what the sums take.
 ROOM_OF_BILL, ROOM_OF_TOTALS = HEIGHT + 6 * mm, 34 * mm
-_FONTS = {REGULAR: "DejaVuSansCondensed.ttf", BOLD: "DejaVuSansCondensed-Bold.ttf"}
 
 
 def draw_invoice(document: Document) -> bytes:
     """The pages."""
-    _register_fonts()
+    register_fonts()
     # The number of pages stands on each, so it is drawn twice.
     pages = _Pages(document, 0)
     pages.draw()
     final = _Pages(document, pages.page)
     final.draw()
     return final.content()
-
-
-def _register_fonts() -> None:
-    folder = Path(__file__).parent / "fonts"
-    for name, file in _FONTS.items():
-        if name not in pdfmetrics.getRegisteredFontNames():
-            pdfmetrics.registerFont(TTFont(name, str(folder / file)))
 
 
 class _Pages:
@@ -101,9 +91,8 @@ class _Pages:
         if document.recipient.vat_number:
             facts.append((texts["customer_vat"], document.recipient.vat_number))
         for name, value in facts:
-            self._canvas.setFont(REGULAR, 9)
-            self._canvas.drawString(LEFT, self._y, name)
-            self._canvas.drawString(LEFT + 40 * mm, self._y, value)
+            draw(self._canvas, LEFT, self._y, name, size=9)
+            draw(self._canvas, LEFT + 40 * mm, self._y, legible(value), size=9)
             self._y -= ROW
         self._y -= 3 * mm
 
@@ -121,9 +110,9 @@ class _Pages:
 
     def _line(self, line: ShownLine) -> None:
         canvas = self._canvas
-        first, *more = _wrapped(canvas, line.description, 8, DESCRIPTION_WIDTH)
+        first, *more = wrapped(line.description, REGULAR, 8, DESCRIPTION_WIDTH)
+        draw(canvas, LEFT, self._y, first, size=8)
         canvas.setFont(REGULAR, 8)
-        canvas.drawString(LEFT, self._y, first)
         if line.count:
             canvas.drawRightString(COUNT_AT, self._y, f"{line.count:,}".replace(",", "\N{RIGHT SINGLE QUOTATION MARK}"))
         canvas.drawString(DAYS_AT, self._y, _days(line))
@@ -131,8 +120,7 @@ class _Pages:
         for text in more:
             self._y -= ROW * 0.8
             self._need(ROW)
-            canvas.setFont(REGULAR, 8)
-            canvas.drawString(LEFT + 3 * mm, self._y, text)
+            draw(canvas, LEFT + 3 * mm, self._y, text, size=8)
         self._y -= ROW
 
     def _totals(self) -> None:
@@ -153,18 +141,27 @@ class _Pages:
             canvas.drawRightString(RIGHT, self._y, f"CHF {written_amount(amount)}")
             self._y -= ROW * 1.1
         notes = [texts["inclusive"] if document.taxed else texts["no_vat"]]
-        due = texts["please_pay"].format(day=written_day(document.due_on))
-        notes.append(due if document.total else texts["nothing_due"])
+        notes.append(self._how_to_pay())
         for note in notes:
             self._text(LEFT, note, size=8)
 
+    def _how_to_pay(self) -> str:
+        document, texts = self._document, self._texts
+        if document.total <= 0:
+            return texts["nothing_due"]
+        text = texts["please_pay" if has_qr_bill(document) else "please_transfer"]
+        return text.format(
+            day=written_day(document.due_on), account=spaced(document.iban), reference=document.reference
+        )
+
     def _close(self) -> None:
-        """The last page, with the QR-bill where something is to be paid."""
-        if self._document.total:
+        """The last page, with the QR-bill where there is one."""
+        billed = has_qr_bill(self._document)
+        if billed:
             if self._y < ROOM_OF_BILL:
                 self._next_page()
             draw_qr_bill(self._canvas, qr_bill_of(self._document))
-        self._foot(above_bill=bool(self._document.total))
+        self._foot(above_bill=billed)
 
     def _need(self, room: float) -> None:
         if self._y - room < BOTTOM:
@@ -179,15 +176,14 @@ class _Pages:
 
     def _foot(self, *, above_bill: bool) -> None:
         text = self._texts["page"].format(page=self.page, pages=self._pages)
-        self._canvas.setFont(REGULAR, 7)
         y = HEIGHT + 2 * mm if above_bill else 12 * mm
-        self._canvas.drawString(LEFT, y, f"{self._document.seller.name} · {self._document.number}")
+        draw(self._canvas, LEFT, y, legible(f"{self._document.seller.name} · {self._document.number}"), size=7)
+        self._canvas.setFont(REGULAR, 7)
         self._canvas.drawRightString(RIGHT, y, text)
 
     def _text(self, x: float, text: str, *, font: str = REGULAR, size: int, width: float = RIGHT - LEFT) -> None:
-        for line in _wrapped(self._canvas, text, size, width, font):
-            self._canvas.setFont(font, size)
-            self._canvas.drawString(x, self._y, line)
+        for line in wrapped(text, font, size, width):
+            draw(self._canvas, x, self._y, line, font=font, size=size)
             self._y -= size * 1.35
 
 
@@ -203,25 +199,3 @@ def _days(line: ShownLine) -> str:
     if line.first_day.replace(day=1) == line.last_day.replace(day=1):
         return f"{line.first_day.day:02d}. - {written_day(line.last_day)}"
     return f"{written_day(line.first_day)} - {written_day(line.last_day)}"
-
-
-def _wrapped(canvas: Canvas, text: str, size: int, width: float, font: str = REGULAR) -> list[str]:
-    """A text in lines that fit, broken between words or, where one is too long, inside it."""
-    lines = [""]
-    for word in text.split():
-        for piece in _pieces(canvas, word, size, width, font):
-            longer = f"{lines[-1]} {piece}".strip()
-            if canvas.stringWidth(longer, font, size) <= width:
-                lines[-1] = longer
-            else:
-                lines.append(piece)
-    return [line for line in lines if line] or [""]
-
-
-def _pieces(canvas: Canvas, word: str, size: int, width: float, font: str) -> list[str]:
-    pieces = [""]
-    for each in word:
-        if canvas.stringWidth(pieces[-1] + each, font, size) > width:
-            pieces.append("")
-        pieces[-1] += each
-    return pieces

@@ -12,8 +12,9 @@ from reportlab.lib.units import mm
 from reportlab.pdfgen.canvas import Canvas
 
 from services.billing.invoices.document import Document, Party
+from services.billing.invoices.lettering import BOLD, REGULAR, in_latin
 
-__all__ = ["HEIGHT", "draw_qr_bill", "qr_bill_of"]
+__all__ = ["HEIGHT", "draw_qr_bill", "has_qr_bill", "qr_bill_of", "spaced"]
 
 HEIGHT = 105 * mm
 RECEIPT_WIDTH = 62 * mm
@@ -21,7 +22,8 @@ PAGE_WIDTH = 210 * mm
 QR_SIZE = 46 * mm
 CROSS_SIZE = 7 * mm
 MARGIN = 5 * mm
-REGULAR, BOLD = "Invoice", "Invoice-Bold"
+# CHF 999,999,999.99, in micro-CHF.
+AMOUNT_MAX = 999_999_999_990_000
 # What the banks take, per field.
 NAME_MAX, STREET_MAX, HOUSE_MAX, ZIP_MAX, CITY_MAX = 70, 70, 16, 16, 35
 _HOUSE = re.compile(r"^(?P<street>.*\S)\s+(?P<house>\d[\w./-]{0,15})$")
@@ -55,6 +57,12 @@ _LABELS = {
         "acceptance": "Acceptance point",
     },
 }
+
+
+def has_qr_bill(document: Document) -> bool:
+    """Whether something is to be paid that a QR-bill can ask for: the standard has nine digits of francs. Without an
+    amount it would only leave the payer to find out that no other can be entered either."""
+    return 0 < document.total <= AMOUNT_MAX
 
 
 def qr_bill_of(document: Document) -> QRBill:
@@ -98,13 +106,15 @@ def _is_country(code: str) -> bool:
 
 
 def _latin(text: str) -> str:
-    """Text in the characters that the banks take; another letter is taken without its marks, or left out."""
+    """Text in the characters that the banks take; another letter is taken without its marks or
+    written in Latin letters, a sign is left out."""
     found = []
     for each in " ".join(text.split()):
         if (each >= " " and ord(each) < _LATIN_END and each.isprintable()) or each in _SIGNS:
             found.append(each)
         else:
-            found.extend(part for part in unicodedata.normalize("NFKD", each) if " " <= part < "\x7f")
+            without_marks = "".join(part for part in unicodedata.normalize("NFKD", each) if " " <= part < "\x7f")
+            found.append(without_marks or in_latin(each))
     return "".join(found).strip() or "-"
 
 
@@ -153,7 +163,7 @@ def _information(
     """The headings with their values, from the top down; the receipt has no additional information."""
     heading, value = sizes
     blocks = [
-        (labels["account"], [_spaced(bill.account), *_lines_of(bill.creditor)]),
+        (labels["account"], [spaced(bill.account), *_lines_of(bill.creditor)]),
         (labels["reference"], [_reference(bill)]),
     ]
     if more and bill.additional_information:
@@ -238,10 +248,11 @@ def _reference(bill: QRBill) -> str:
     number: str = bill.reference_number
     if bill.ref_type == "QRR":
         return " ".join([number[:2], *(number[at : at + 5] for at in range(2, len(number), 5))])
-    return _spaced(number)
+    return spaced(number)
 
 
-def _spaced(text: str) -> str:
+def spaced(text: str) -> str:
+    """An account or reference in groups of four, as it is read out."""
     return " ".join(text[at : at + 4] for at in range(0, len(text), 4))
 
 

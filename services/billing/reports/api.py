@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Query
 from pydantic import WithJsonSchema
 
-from services.billing.checks.providers import list_providers, list_providers_of_member
+from services.billing.checks.providers import list_providers, list_providers_in, list_providers_of_member
 from services.billing.errors import MalformedParameter
 from services.billing.http import Context, require_mandate_member, router
 from services.billing.parameters import IdOf, MandateId
@@ -127,10 +127,13 @@ async def get_providers(
     mandate_id: Annotated[str | None, Query(alias="mandateId"), WithJsonSchema(IDENTIFIER_SCHEMA)] = None,
     user_id: Annotated[str | None, Query(alias="userId"), WithJsonSchema(IDENTIFIER_SCHEMA)] = None,
 ) -> list[str]:
-    mandates = _mandates(caller, mandate_id)
+    named = _mandate(caller, mandate_id)
     user = _user(caller, user_id)
-    if caller.system_admin and not mandates:
+    if named is not None:
+        return await list_providers_in(context.database, tariffs, context.settings, named, user)
+    if caller.system_admin and not caller.mandates:
         return await list_providers(context.database, tariffs, context.settings)
+    mandates = sorted(caller.mandates)
     return await list_providers_of_member(context.database, tariffs, context.settings, mandates, user)
 
 
@@ -153,30 +156,31 @@ async def get_explanation(
     return await explain_transaction(context.database, Scope.of(caller), transaction_id)
 
 
-def _mandates(caller: Caller, named: str | None) -> list[str]:
-    """The mandates an answer is about: the one named, else the context's, else all of the caller's."""
+def _mandate(caller: Caller, given: str | None) -> str | None:
+    """The mandate an answer is about: the one given, else the context's; None for all of the caller's."""
     if caller.service:
         caller.require_scope("usage:check")
-        if named is None:
+        if given is None:
             raise MalformedParameter(
                 "mandateId",
                 en="a service account has to name a mandate",
                 de="ein Dienstkonto muss einen Mandanten nennen",
             )
-        return [IdOf("mandateId").read(named)]
-    one = named if named is not None else caller.context_mandate
-    if one is None:
-        return sorted(caller.mandates)
-    caller.require_member(IdOf("mandateId").read(one))
-    return [one]
+        return IdOf("mandateId").read(given)
+    one = given if given is not None else caller.context_mandate
+    if one is not None:
+        caller.require_member(IdOf("mandateId").read(one))
+    return one
 
 
 def _user(caller: Caller, named: str | None) -> str:
     """Whose providers: a service account names a user, a person asks for themselves."""
+    if named is not None:
+        IdOf("userId").read(named)
     if not caller.service:
         return caller.user_id
     if named is None:
         raise MalformedParameter(
             "userId", en="a service account has to name a user", de="ein Dienstkonto muss eine Person nennen"
         )
-    return IdOf("userId").read(named)
+    return named

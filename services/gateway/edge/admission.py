@@ -132,7 +132,7 @@ class Admission:
         if operation.rules.long:
             deadline_of(request).restart(LONG_SERVICE_S + MARGIN_S)
         path = {name: _path_value(name, value) for name, value in request.path_params.items()}
-        _require_mandate(caller, operation, path.get("mandateId"))
+        _require_mandate(caller, operation, path.get(operation.rules.mandate_parameter))
         return Call(request, operation, caller, path, key)
 
     async def renew(self, call: Call) -> Caller:

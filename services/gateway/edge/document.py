@@ -1,6 +1,7 @@
 """The OpenAPI document of the public surface: the services' documents merged, with what the gateway adds to each
 operation."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from services.gateway.edge.operations import Operation, operations_of
 
 __all__ = ["build_document"]
 
+_PARAMETER = re.compile(r"\{\w+\}")
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
 _WHO: Mapping[Access, str] = {
     Access.NOBODY: "everybody, without a token",
@@ -59,6 +61,8 @@ def build_document(documents: Iterable[Mapping[str, Any]], *, version: str, cont
     """The document, OpenAPI 3.1; raises `ValueError` where the documents contradict each other."""
     schemas: dict[str, Any] = {}
     paths: dict[str, dict[str, Any]] = {}
+    # By what OpenAPI holds them to be: two that differ in the names of their parameters alone are the same.
+    templates: dict[str, str] = {}
     tags: list[str] = []
     for document in documents:
         add_schemas(schemas, document["components"]["schemas"])
@@ -66,6 +70,9 @@ def build_document(documents: Iterable[Mapping[str, Any]], *, version: str, cont
             method = operation.method.lower()
             if method in paths.setdefault(operation.path, {}):
                 raise ValueError(f"two services answer {operation.method} {operation.path}")
+            template = templates.setdefault(_PARAMETER.sub("{}", operation.path), operation.path)
+            if template != operation.path:
+                raise ValueError(f"{template} and {operation.path} are one path")
             paths[operation.path][method] = _described(operation, context_header)
             tags += operation.described["tags"]
     scopes = "; ".join(f"`{scope}`: {text}" for scope, text in SCOPES.items())

@@ -6,7 +6,7 @@ stream that was interrupted misses nothing; of `balance.changed`, which is compa
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -35,7 +35,7 @@ KNOWN_ACCOUNTS_MAX: Final = 100_000
 
 _log = get_logger(__name__)
 
-# An event for a listener, with the positions after it.
+# An event for a listener, with the positions from which a stream goes on that ended after it.
 Sent = tuple[Update, Positions]
 
 
@@ -145,10 +145,10 @@ class LiveFeed:
                 for record in records:
                     if record.offset >= ends[record.place]:
                         continue
-                    positions = positions.after(record.place, record.offset)
-                    for update in self._updates(record, [listener], known):
-                        if update.visible_to(listener.caller):
-                            yield update, positions
+                    before, positions = positions, positions.after(record.place, record.offset)
+                    for sent in _with_positions(self._updates(record, [listener], known), before, positions):
+                        if sent[0].visible_to(listener.caller):
+                            yield sent
                 for place in behind:
                     # Offsets that compaction or retention removed are never read.
                     passed = max(positions.next[place], await tail.position(place))
@@ -197,10 +197,11 @@ class LiveFeed:
 
     def _hand_on(self, record: FeedRecord) -> None:
         assert self._positions is not None  # noqa: S101 - reading begins with them.
-        self._positions = self._positions.after(record.place, record.offset)
-        for update in self._updates(record, self._listeners, self._transactions):
+        before, self._positions = self._positions, self._positions.after(record.place, record.offset)
+        updates = self._updates(record, self._listeners, self._transactions)
+        for update, positions in _with_positions(updates, before, self._positions):
             for listener in self._listeners:
-                listener.offer(update, self._positions)
+                listener.offer(update, positions)
 
     def _updates(self, record: FeedRecord, listeners: Iterable[Listener], known: OrderedDict[str, int]) -> list[Update]:
         """What a record tells those who know of so many transactions of accounts, the oldest first, which is noted; one
@@ -220,3 +221,10 @@ class LiveFeed:
             if len(known) > KNOWN_ACCOUNTS_MAX:
                 known.popitem(last=False)
         return updates
+
+
+def _with_positions(updates: Sequence[Update], before: Positions, after: Positions) -> Iterator[Sent]:
+    """The events of a record, which has been read with the last of them: a stream that ended between two gets all of
+    them again."""
+    for number, update in enumerate(updates, start=1):
+        yield update, after if number == len(updates) else before

@@ -40,7 +40,8 @@ def callers(surface: Surface) -> dict[str, Headers]:
 
 def path_of(method: str, path: str) -> str:
     """The path in the mandate that the callers belong to; nothing that is there is disabled."""
-    id_ = "m" if "/mandates/" in path and method != "DELETE" else "gone"
+    of_mandate = "/mandates/" in path or "/admin/accounts/" in path
+    id_ = "m" if of_mandate and method != "DELETE" else "gone"
     values = {"mandateId": "m", "instanceId": "i", "role": "member" if method == "GET" else "gone"}
     return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], id_), path)
 

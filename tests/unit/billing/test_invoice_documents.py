@@ -219,3 +219,19 @@ async def test_who_would_wait_too_long_for_a_document_is_told_to_come_again(monk
     done = await asyncio.gather(*(printer.print(DOCUMENT) for _ in range(4)), return_exceptions=True)
     assert [type(each) for each in done] == [bytes, bytes, Unavailable, Unavailable]
     assert "%PDF" in str((await printer.print(DOCUMENT))[:5])
+
+
+@pytest.mark.parametrize(("rappen", "billed"), [(99_999_999_999, True), (100_000_000_000, False)])
+def test_what_is_more_than_a_qr_bill_can_ask_for_is_paid_by_a_transfer(rappen: int, billed: bool) -> None:
+    document = of_lines(replace(LINE, amount=rappen * 10_000, net=rappen * 10_000))
+    content = with_einvoice(document, draw_invoice(document))
+    codes, text = qr_codes(content), "".join(page_texts(content))
+    assert len(codes) == billed
+    assert ("Zahlteil" in text) == ("QR-Einzahlungsschein" in text) == billed
+    transfer = f"Konto CH93 0076 2011 6238 5295 7, Referenz {document.reference}"
+    assert (transfer in text) != billed
+    if billed:
+        assert codes[0].split("\r\n")[18] == "999999999.99"
+    xml = einvoice_xml(document).decode()
+    assert f"{rappen // 100}.{rappen % 100:02d}</ram:GrandTotalAmount>" in xml
+    assert document.reference in xml

@@ -50,3 +50,8 @@ def test_two_schemas_of_one_name_are_an_error() -> None:
 def test_an_operation_that_two_services_answer_is_an_error() -> None:
     with pytest.raises(ValueError, match="two services answer GET /a"):
         merged(document("/a"), document("/a"))
+
+
+def test_two_names_of_one_path_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"/a/\{x\} and /a/\{y\} are one path"):
+        merged(document("/a/{x}"), document("/a/{y}"))
