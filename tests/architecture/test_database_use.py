@@ -28,6 +28,7 @@ DRIVER = {
     "billing/ledger/low_balances.py",
     "billing/ledger/repository.py",
     "billing/ledger/seal_days.py",
+    "billing/mandates/answers.py",
     "billing/mandates/repository.py",
     "billing/pricing/unposted.py",
     "chassis/database.py",

@@ -1,7 +1,8 @@
 """The load of holds: a process that reserves at a fixed rate and captures each hold as soon as it has it.
 
 Open loop, as for checks: a hold is due at its time whether or not earlier ones were answered, and its latency counts
-from then; that of a capture counts from the answer to its hold.
+from then; that of a capture counts from the answer to its hold. Requests are written before the start, but for what is
+new in each, because the load shares the cores of what it measures.
 """
 
 import asyncio
@@ -9,8 +10,9 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import uvloop
@@ -22,6 +24,8 @@ from tests.bench.population import Usages
 
 __all__ = ["HoldOrder"]
 
+# Fewer than are made before the measuring begins: whatever is needed for each kind is there by then.
+BODIES = 1_000
 HELD = "0.05"
 # What the provider charged in the end, below and above what was held.
 COSTS = ("0.0012345", "0.02", "0.031415926", "0.05")
@@ -45,6 +49,53 @@ class HoldOrder:
         return [sys.executable, "-m", "tests.bench.holds", json.dumps(asdict(self))]
 
 
+class _Form(NamedTuple):
+    """A request but for one id in it."""
+
+    before: bytes
+    after: bytes
+
+    @classmethod
+    def of(cls, port: int, path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> "_Form":
+        """The request with the id in place of `PLACE`, which is as long."""
+        return cls(*post(port, path, headers, body).split(_PLACE.encode()))
+
+    def filled(self, id_: bytes) -> bytes:
+        """The request."""
+        return self.before + id_ + self.after
+
+
+_PLACE = "-" * len(str(uuid4()))
+_HOLD_ID = b'"holdId":"'
+
+
+def _holds(order: HoldOrder, headers: Mapping[str, str]) -> list[_Form]:
+    """Holds of members by zipf, each with an idempotency key to come."""
+    usages = Usages(seed=17)
+    forms = []
+    for _ in range(BODIES):
+        member = usages.member()
+        usage = usages.body(member)
+        asked = {
+            "mandateId": member.mandate_id,
+            "userId": member.user_id,
+            "estimatedCost": {"amount": HELD, "currency": "CHF"},
+            "provider": usage["provider"],
+            "model": usage["model"],
+            "featureInstanceId": usage["feature_instance_id"],
+            "idempotencyKey": _PLACE,
+        }
+        forms.append(_Form.of(order.port, "/api/billing/holds", headers, asked))
+    return forms
+
+
+def _captures(order: HoldOrder, headers: Mapping[str, str]) -> list[_Form]:
+    """Captures by cost of a hold to come."""
+    path = f"/api/billing/holds/{_PLACE}/capture"
+    costs = [{"cost": {"amount": cost, "currency": "CHF"}} for cost in COSTS]
+    return [_Form.of(order.port, path, headers, cost) for cost in costs]
+
+
 class _Load:
     """Holds and their captures, counted; `complete` when the last is answered."""
 
@@ -53,25 +104,15 @@ class _Load:
         self.captured_ms: list[float] = []
         self.outcomes: Counter[str] = Counter()
         self.complete = asyncio.Event()
+        self.all_captured = True
+        headers = {order.caller_header: order.caller}
         self._order = order
         self._connections = connections
-        self._usages = Usages(seed=17)
-        self.all_captured = True
+        self._holds, self._captures = _holds(order, headers), _captures(order, headers)
         self._ended = 0
 
     def hold(self, number: int, due: float) -> None:
         """Asks for one hold, and captures it when it is there."""
-        member = self._usages.member()
-        usage = self._usages.body(member)
-        asked = {
-            "mandateId": member.mandate_id,
-            "userId": member.user_id,
-            "estimatedCost": {"amount": HELD, "currency": "CHF"},
-            "provider": usage["provider"],
-            "model": usage["model"],
-            "featureInstanceId": usage["feature_instance_id"],
-            "idempotencyKey": str(uuid4()),
-        }
         measured = number >= self._order.warm_up
 
         def held(status: str, body: bytes) -> None:
@@ -81,22 +122,21 @@ class _Load:
                 return
             if measured:
                 self.held_ms.append(1000 * (now - due))
-            self._capture(json.loads(body)["holdId"], number, now, measured)
+            at = body.index(_HOLD_ID) + len(_HOLD_ID)
+            self._capture(body[at : at + len(_PLACE)], number, now, measured)
 
-        self._ask("/api/billing/holds", asked, held)
+        self._ask(self._holds[number % BODIES].filled(str(uuid4()).encode()), held)
 
-    def _capture(self, hold: str, number: int, since: float, measured: bool) -> None:
+    def _capture(self, hold: bytes, number: int, since: float, measured: bool) -> None:
         def captured(status: str, _: bytes) -> None:
             if measured and status == "200":
                 self.captured_ms.append(1000 * (time.perf_counter() - since))
             self._end("captured" if status == "200" else f"capture {status}", measured)
 
-        cost = {"cost": {"amount": COSTS[number % len(COSTS)], "currency": "CHF"}}
-        self._ask(f"/api/billing/holds/{hold}/capture", cost, captured)
+        self._ask(self._captures[number % len(COSTS)].filled(hold), captured)
 
-    def _ask(self, path: str, asked: dict[str, Any], answered: Answered) -> None:
-        headers = {self._order.caller_header: self._order.caller}
-        least_busy(self._connections).ask(post(self._order.port, path, headers, asked), answered)
+    def _ask(self, request: bytes, answered: Answered) -> None:
+        least_busy(self._connections).ask(request, answered)
 
     def _end(self, outcome: str, measured: bool) -> None:
         self.all_captured &= outcome == "captured"

@@ -89,7 +89,8 @@ class TermsChanged(Exception):  # noqa: N818 - a signal to begin again, not an e
 
 class Outcome(NamedTuple):
     """What became of the events that nobody had claimed: how many of each, those that no account can pay, those that
-    their mandate does not take any more, and what became of the cancellations that came with them."""
+    their mandate does not take any more, what became of the cancellations that came with them, and the rows of the
+    ledger that were written, as `rows.encoded_row` makes them."""
 
     charged: int
     free: int
@@ -97,6 +98,7 @@ class Outcome(NamedTuple):
     too_large: list[Usage]
     late: list[Usage]
     cancellations: SettledCancellations
+    rows: Sequence[bytes]
 
 
 class ChargeUsage:
@@ -238,9 +240,11 @@ class Charges:
         cancellations: Sequence[CancellationEvent] = (),
         *,
         arrived: Mapping[Identity, datetime] | None = None,
+        locked: bool = False,
     ) -> Outcome:
         """Charges events, in the caller's transaction; raises when one of them is claimed, or the terms have changed.
-        `arrived` says of usage that has waited when it came; it was taken then, so it is not refused as late.
+        `arrived` says of usage that has waited when it came; it was taken then, so it is not refused as late. `locked`
+        says that the caller has read the context under the locks of its mandates.
 
         The mandates are locked, and with them their accounts; rows, balances and rollups are written, the balances are
         marked as unpublished, and holds that the usage names are settled. Then usage that is cancelled, now or before,
@@ -254,7 +258,8 @@ class Charges:
             usages = [usage for usage in usages if usage.identity not in left_out]
         postings, unposted, reports = split_by_price(usages, context, now, arrived)
         count_in_open_period(postings, context.terms, arrived, now)
-        await _lock(connection, context)
+        if not locked:
+            await _lock(connection, context)
         await _look_up(connection, context.to_look_up(postings), unposted, late)
         prepared = await _write(connection, usages, postings, context, now)
         too_large = _those(usages, {posting.identity for posting in prepared.out_of_range})
@@ -265,7 +270,8 @@ class Charges:
         settled = await settle_cancellations(connection, cancellations, usages, context.terms, now=now)
         await note_low_balances(connection, prepared.accounts.values(), now=now)
         free = sum(1 for event in unposted if event.reason == "FREE")
-        return Outcome(len(postings) - len(too_large), free, len(unposted) - free, too_large, late, settled)
+        charged = len(postings) - len(too_large)
+        return Outcome(charged, free, len(unposted) - free, too_large, late, settled, prepared.rows)
 
 
 async def _make_charge_keys(

@@ -1,20 +1,21 @@
 """Capturing: usage that was held for is charged as all usage is, and settles its hold, in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from asyncpg.exceptions import UniqueViolationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts import Event, decode_structured
 from rappen_contracts.registry import USAGE_RECORDED_V1
 from rappen_contracts.types import NonNegativeMoney
-from services.billing.charging.charge_usage import Charges, PricingContext
+from services.billing.charging.charge_usage import AlreadyRecorded, Charges, PricingContext
 from services.billing.charging.late_events import LATE_EVENT
-from services.billing.charging.usage_events import Usage
+from services.billing.charging.usage_events import Identity, Usage
 from services.billing.checks.errors import (
     CapturedOtherwise,
     HoldExpired,
@@ -29,6 +30,7 @@ from services.billing.errors import InvalidField
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX, hold_mandate_no, transaction_id
 from services.billing.ledger.holds import Hold, read_holds, settle_holds
 from services.billing.ledger.repository import RecordedUsage, recorded_usage
+from services.billing.ledger.rows import ChargeRow, charges_among
 from services.billing.mandates.repository import lock_pricing_versions
 from services.billing.money import money_json, plain
 from services.billing.pricing import utc_text
@@ -75,6 +77,11 @@ class _Capture:
     def identity(self) -> tuple[int, UUID]:
         """The identity of the event."""
         return self.asked.mandate_no, self.usage.id
+
+    @property
+    def may_be_recorded(self) -> bool:
+        """Whether the event may have been recorded before: an event of a publisher's, or that of an earlier capture."""
+        return isinstance(self.asked.given, Event) or self.hold.state != "OPEN"
 
     @property
     def left_open(self) -> bool:
@@ -142,6 +149,13 @@ class CaptureHolds:
         return [outcomes[each] for each in asked]
 
     async def _capture_distinct(self, asked: Sequence[_Asked], *, wait: bool) -> dict[_Asked, Outcome]:
+        try:
+            return await self._in_transaction(asked, wait=wait, look_all_up=False)
+        except (AlreadyRecorded, UniqueViolationError):
+            # A publisher has given an event the id of one of the holds.
+            return await self._in_transaction(asked, wait=wait, look_all_up=True)
+
+    async def _in_transaction(self, asked: Sequence[_Asked], *, wait: bool, look_all_up: bool) -> dict[_Asked, Outcome]:
         self._faults.reach("capture_before_transaction")
         charges = self._charges
         try:
@@ -152,7 +166,7 @@ class CaptureHolds:
                 absent = HoldUnknown if wait else Locked
                 outcomes: dict[_Asked, Outcome] = {each: absent() for each in asked if each.mandate_no not in locked}
                 if mine:
-                    outcomes |= await self._settle(connection, charges, mine)
+                    outcomes |= await self._settle(connection, charges, mine, look_all_up=look_all_up)
                 self._faults.reach("capture_before_commit")
         except BaseException:
             # Charge keys that were made in it are not there.
@@ -162,9 +176,14 @@ class CaptureHolds:
         return outcomes
 
     async def _settle(
-        self, connection: AsyncConnection, charges: Charges, asked: Sequence[_Asked]
+        self, connection: AsyncConnection, charges: Charges, asked: Sequence[_Asked], *, look_all_up: bool
     ) -> dict[_Asked, Outcome]:
-        """Decides about each under the locks of their mandates, charges what was not charged yet, settles the holds."""
+        """Decides about each under the locks of their mandates, charges what was not charged yet, settles the holds.
+
+        What was recorded before is looked up where there may be something: not for a cost that an open hold is captured
+        by, whose event has the id of the hold. Where that one is taken all the same, the charge raises, and
+        `look_all_up` finds it.
+        """
         # After the locks, which may have been waited for.
         now = self._clock()
         holds = await read_holds(connection, [(each.mandate_no, each.hold_id) for each in asked])
@@ -180,7 +199,8 @@ class CaptureHolds:
         usages = [each.usage for each in captures]
         await charges.assign_charge_keys(connection, usages, now)
         context = await charges.pricing_context(connection, usages)
-        recorded = await recorded_usage(connection, [each.identity for each in captures])
+        known = [each.identity for each in captures if look_all_up or each.may_be_recorded]
+        recorded = await recorded_usage(connection, known) if known else {}
         settling: list[_Capture] = []
         for capture in captures:
             capture.recorded = recorded.get(capture.identity)
@@ -191,17 +211,35 @@ class CaptureHolds:
                 outcomes[capture.asked] = refused
         fresh = [each for each in settling if each.recorded is None]
         if fresh:
-            charged = await charges.charge(connection, [each.usage for each in fresh], context, now)
+            charged = await charges.charge(connection, [each.usage for each in fresh], context, now, locked=True)
             too_large = {usage.identity for usage in charged.too_large}
             outcomes |= {each.asked: _too_large(each.asked) for each in fresh if each.usage.identity in too_large}
             late = {usage.identity for usage in charged.late}
             outcomes |= {each.asked: _too_late() for each in fresh if each.usage.identity in late}
-            recorded |= await recorded_usage(connection, [each.identity for each in fresh])
+            recorded |= _recorded(fresh, charges_among(charged.rows), context)
+            free = [each.identity for each in fresh if each.asked not in outcomes and each.identity not in recorded]
+            recorded |= await recorded_usage(connection, free) if free else {}
         settled = [each for each in settling if each.asked not in outcomes]
         # The others were settled by the charge of their usage, which names them.
         left_open = [(*each.identity, each.hold.id) for each in settled if each.left_open]
         await settle_holds(connection, [(no, hold, event) for no, event, hold in left_open], now=now)
         return outcomes | {each.asked: _answer(each.hold.id, recorded[each.identity]) for each in settled}
+
+
+def _recorded(
+    captures: Sequence[_Capture], rows: Mapping[Identity, ChargeRow], context: PricingContext
+) -> dict[tuple[int, UUID], RecordedUsage]:
+    """What was recorded of usage by the rows that were just written."""
+    recorded = {}
+    for capture in captures:
+        row = rows.get(capture.usage.identity)
+        if row is not None:
+            nobodys = context.terms[capture.asked.mandate_no].billing_model == "UNLIMITED"
+            balance = None if nobodys else row.balance_after
+            recorded[capture.identity] = RecordedUsage(
+                *capture.identity, capture.usage.digest, None, None, row.amount, balance, row.posted_account_no, row.seq
+            )
+    return recorded
 
 
 def _read(asked: _Asked, hold: Hold | None, now: datetime) -> _Capture:

@@ -10,8 +10,8 @@ remainder is the sum of its changes. All of it happens under the lock of the man
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,8 +38,7 @@ BALANCE_NOW = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NewGrant:
+class NewGrant(NamedTuple):
     """A grant to be made; the amount is micro-CHF, `expires_at` None for one that never expires. `contra_account` and
     the reference are those of the rows that give it, and of the row by which it expires."""
 
@@ -68,28 +67,23 @@ def balance_at(now: datetime) -> sa.ColumnElement[int]:
 
 
 async def insert_grants(connection: AsyncConnection, given: Sequence[NewGrant], *, now: datetime) -> list[int]:
-    """Makes grants of which nothing is there yet, and gives their numbers; the rows that name them fill them."""
+    """Makes grants of which nothing is there yet, and gives their numbers; the rows that name them fill them. One
+    statement, however many they are."""
     if not given:
         return []
-    made = sa.insert(grants).returning(grants.c.no, sort_by_parameter_order=True)
-    values = [
-        {
-            "mandate_no": each.mandate_no,
-            "account_no": each.account_no,
-            "kind": each.kind,
-            "amount": each.amount,
-            "remaining": 0,
-            "open": False,
-            "granted_at": now,
-            "expires_at": each.expires_at,
-            "contra_account": each.contra_account,
-            "reference_type": each.reference_type,
-            "reference_id": each.reference_id,
-            "description": each.description,
-        }
-        for each in given
-    ]
-    return list(await connection.scalars(made, values))
+    rows = await driver_connection(connection).fetch(
+        "INSERT INTO grants (mandate_no, account_no, kind, amount, remaining, open, granted_at, expires_at,"
+        " contra_account, reference_type, reference_id, description)"
+        " SELECT mandate_no, account_no, kind, amount, 0, false, $10::timestamptz, expires_at,"
+        " contra_account, reference_type, reference_id, description"
+        " FROM unnest($1::int[], $2::bigint[], $3::text[], $4::bigint[], $5::timestamptz[], $6::text[], $7::text[],"
+        " $8::text[], $9::text[]) WITH ORDINALITY AS given (mandate_no, account_no, kind, amount, expires_at,"
+        " contra_account, reference_type, reference_id, description, place) ORDER BY place RETURNING no",
+        *(list(column) for column in zip(*given, strict=True)),
+        now,
+    )
+    # Numbers are given in the order in which the rows are inserted.
+    return sorted(row["no"] for row in rows)
 
 
 async def read_grants(

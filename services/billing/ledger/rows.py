@@ -5,17 +5,17 @@ Encoding value by value through the driver was the largest single part of a char
 big-endian, with length -1 for null (PostgreSQL manual, "COPY", Binary Format).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - its name says nothing without its module.
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.billing.ledger.domain import ContraAccount, Posting, ReferenceType, TransactionType
 
-__all__ = ["COLUMNS", "copied", "encoded_row", "identity_of", "recorded_at_of"]
+__all__ = ["COLUMNS", "ChargeRow", "charges_among", "copied", "encoded_row", "identity_of", "recorded_at_of"]
 
 COLUMNS: Final = (
     "mandate_no",
@@ -56,6 +56,9 @@ _FIXED = Struct("!h ii i16s iq iq iq iq iq iq iq ii i16s".replace(" ", ""))
 _IDENTITY = Struct("!hiii16s")
 # The columns before `recorded_at`, with its length.
 _BEFORE_RECORDED_AT = Struct("!h ii i16s iq iq iq iq iq iq i".replace(" ", ""))
+# What `ChargeRow` has, and where.
+_CHARGED = Struct("!q4xq4xq4xq")
+_CHARGED_AT = Struct("!h ii i16s iq i".replace(" ", "")).size
 _BIGINT = Struct("!q")
 # A nullable number, of four bytes and of eight, and all six of what usage measures where none is null.
 _SHORT = Struct("!ii")
@@ -123,6 +126,26 @@ def identity_of(row: bytes) -> tuple[int, bytes]:
     """The mandate and the event's id of a row."""
     _, _, mandate_no, _, event_id = _IDENTITY.unpack_from(row)
     return mandate_no, event_id
+
+
+class ChargeRow(NamedTuple):
+    """What a row says of a charge of usage; amount and balance are micro-CHF."""
+
+    posted_account_no: int
+    seq: int
+    amount: int
+    balance_after: int
+
+
+def charges_among(rows: Iterable[bytes]) -> dict[tuple[int, bytes], ChargeRow]:
+    """The rows of usage that was charged, by mandate and event. A charge has a dimension, and what it is stands behind
+    that."""
+    at, charge = _FIXED.size + _SHORT.size, _text("DEBIT") + _text("REVENUE")
+    return {
+        identity_of(row): ChargeRow(*_CHARGED.unpack_from(row, _CHARGED_AT))
+        for row in rows
+        if row.startswith(charge, at)
+    }
 
 
 def recorded_at_of(row: bytes) -> int:

@@ -5,28 +5,16 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.tables import kept_answers
+from services.chassis.database import driver_connection
 from services.chassis.problems import IdempotencyMismatch
 
 __all__ = ["PLATFORM", "KeyedPlace", "KeyedRequest", "answer_once", "keep_answers", "kept_answers_of"]
-
-_PLACE = (kept_answers.c.mandate_no, kept_answers.c.action, kept_answers.c.actor, kept_answers.c.idempotency_key)
-
-
-def _kept() -> sa.Select[Any]:
-    """The answers of many places, given as a list for each column; written once, because that takes long."""
-    arrays = sa.func.unnest(*(sa.bindparam(column.name, type_=ARRAY(column.type)) for column in _PLACE))
-    given = arrays.table_valued(*(sa.column(column.name, column.type) for column in _PLACE)).render_derived("given")
-    of_place = sa.and_(*(column == given.c[column.name] for column in _PLACE))
-    return sa.select(*_PLACE, kept_answers.c.digest, kept_answers.c.answer).join_from(given, kept_answers, of_place)
-
-
-_KEPT = _kept()
-
 
 # In place of a mandate's number for what is no one mandate's, or names its mandate in the body only: a key is for one
 # body, so it is not for another mandate too.
@@ -98,9 +86,15 @@ async def kept_answers_of(
     places = [request.place for request in asked if request.place is not None]
     if not places:
         return {}
-    columns = zip(KeyedPlace._fields, zip(*places, strict=True), strict=True)
-    rows = await connection.execute(_KEPT, {name: list(values) for name, values in columns})
-    return {KeyedPlace(*row[:4]): (row.digest, row.answer) for row in rows}
+    rows = await driver_connection(connection).fetch(
+        "SELECT k.mandate_no, k.action, k.actor, k.idempotency_key, k.digest, k.answer"
+        " FROM unnest($1::int[], $2::text[], $3::text[], $4::text[])"
+        " AS given (mandate_no, action, actor, idempotency_key)"
+        " JOIN kept_answers k ON k.mandate_no = given.mandate_no AND k.action = given.action"
+        " AND k.actor = given.actor AND k.idempotency_key = given.idempotency_key",
+        *(list(column) for column in zip(*places, strict=True)),
+    )
+    return {KeyedPlace(*place): (digest, answer) for *place, digest, answer in rows}
 
 
 async def keep_answers(
@@ -108,9 +102,15 @@ async def keep_answers(
 ) -> None:
     """Stores the answers to requests that have a key."""
     rows = [
-        {**request.place._asdict(), "digest": request.digest, "answer": answer, "at": now}
+        (*request.place, request.digest, orjson.dumps(answer).decode())
         for request, answer in answered
         if request.place is not None
     ]
     if rows:
-        await connection.execute(sa.insert(kept_answers), rows)
+        await driver_connection(connection).execute(
+            "INSERT INTO kept_answers (mandate_no, action, actor, idempotency_key, digest, answer, at)"
+            " SELECT *, $7::timestamptz"
+            " FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::jsonb[])",
+            *(list(column) for column in zip(*rows, strict=True)),
+            now,
+        )

@@ -1,6 +1,6 @@
 """Switching the billing model: the money goes where the new model looks for it, to the last micro-CHF."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import uuid4
@@ -15,7 +15,7 @@ from services.billing.ledger.low_balances import note_low_balances_of_mandate
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.errors import AddressMissing, ModelUnchanged, NoMembers
-from services.billing.mandates.open_accounts import give_opening_credit
+from services.billing.mandates.open_accounts import opening_credits
 from services.billing.mandates.queries import read_settings
 from services.billing.mandates.repository import LockedMandate, lock_mandate, write_settings
 from services.billing.mandates.transfers import Leg, Transfer, shares, transfer_postings
@@ -70,7 +70,9 @@ async def switch_model(
         raise ModelUnchanged
     if model == "CREDIT_POSTPAY" and settings["billing_address"] is None:
         raise AddressMissing
-    own = [(mandate_no, no) for no in await own_accounts(connection, mandate_no)]
+    # Where money may be; members' accounts have some in PREPAY_USER alone.
+    numbers = await own_accounts(connection, mandate_no) if old == "PREPAY_USER" else [pool_no]
+    own = [(mandate_no, no) for no in numbers]
     # What has expired is not moved.
     accounts = await write_postings(connection, (), calendars=calendars, now=now, touched=own, more_follows=True)
     if old == "CREDIT_POSTPAY":
@@ -83,20 +85,20 @@ async def switch_model(
         legs = []
     await write_settings(connection, mandate_no, {"billing_model": model}, priced_anew=True)
     transfer = Transfer(mandate_no, uuid4(), f"Billing model {old} to {model}", caller.user_id)
-    # What moves to or from a member's own budget is that member's row; the audit log has who switched.
-    postings = [
-        posting if posting.posted_account_no == pool_no else replace(posting, created_by_user_id=None)
-        for posting in await transfer_postings(connection, transfer, legs, now=now)
-    ]
+    postings = await transfer_postings(connection, transfer, legs, now=now)
+    members = {posting.posted_account_no for posting in postings} - {pool_no}
+    for posting in postings:
+        # What moves to or from a member's own budget is that member's row; the audit log has who switched.
+        if posting.posted_account_no != pool_no:
+            posting.created_by_user_id = None
+    if model == "PREPAY_USER":
+        postings += await opening_credits(connection, locked, now=now)
     await write_postings(connection, postings, calendars=calendars, now=now, more_follows=True)
     if model == "CREDIT_POSTPAY":
         await spans.begin(connection, locked[mandate_no], now=now)
     await move_holds(connection, mandate_no, pool_no=pool_no, to_members=model == "PREPAY_USER")
-    if model == "PREPAY_USER":
-        await give_opening_credit(connection, locked, now=now)
     # All accounts, because the new model may look at other ones.
     await note_low_balances_of_mandate(connection, mandate_no, now=now)
-    members = {posting.posted_account_no for posting in postings} - {pool_no}
     result = ModelSwitch(old, model, sum(leg.amount for leg in legs), len(members))
     await record_change(
         connection,

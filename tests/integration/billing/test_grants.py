@@ -11,9 +11,11 @@ from rappen_contracts.subscription.v1 import Plan
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.expire_grants import ExpireGrants
 from services.billing.credits.payment_events import CreditPayments
+from services.billing.ledger.grants import NewGrant, insert_grants, read_grants
 from services.billing.ledger.spending import read_grants_text
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received
+from services.chassis.database import driver_connection
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import checker, member_of, system_admin
 from tests.support.charging import charge, charging, received
@@ -268,3 +270,21 @@ async def test_a_deduction_spends_grants_too(api: BillingApi, books: Books, mand
     assert await books.pool(mandate) == -CHF
     assert Decimal(answer.json()["balanceAfter"]) == -1
     assert await books.failing() == {}
+
+
+async def test_grants_that_are_made_together_get_their_numbers_in_their_order(api: BillingApi) -> None:
+    mandate_no, account_no = 2**31 - 1, 1
+    reference = ("PROMOTIONAL", "SYSTEM", None, "Made together")
+    ends = [None, LATER, SOON]
+    given = [NewGrant(mandate_no, account_no, "BUDGET", n + 1, ends[n % 3], *reference) for n in range(3_000)]
+    async with api.database.reading() as connection:
+        transaction = driver_connection(connection).transaction()
+        await transaction.start()
+        numbers = await insert_grants(connection, given, now=START)
+        named = [(mandate_no, number) for number in numbers]
+        made = {grant.no: grant for grant in await read_grants(connection, (), named)}
+        await transaction.rollback()
+    assert [(made[no].amount, made[no].expires_at) for no in numbers] == [
+        (grant.amount, grant.expires_at) for grant in given
+    ]
+    assert {(grant.remaining, grant.granted_at) for grant in made.values()} == {(0, START)}

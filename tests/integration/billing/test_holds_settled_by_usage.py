@@ -62,6 +62,23 @@ async def test_usage_that_names_no_hold_of_its_mandate_is_charged_without_one(
     assert await holding.books.failing() == {}
 
 
+@pytest.mark.parametrize("amount", ["0.1", "0"])
+async def test_a_capture_by_cost_whose_event_is_another_of_the_same_id_is_refused_alone(
+    holding: Holding, database: Database, amount: str
+) -> None:
+    taken, others = await holding.hold("2"), [await holding.hold("1") for _ in range(3)]
+    # A publisher has given its own event the id of the hold.
+    await charge(database, usage_record(holding.mandate, event_id=UUID(taken), amount=amount))
+    cost = {"amount": amount, "currency": "CHF"}
+    answers = await asyncio.gather(*(holding.capture(hold, cost=cost) for hold in [taken, *others]))
+    assert [answer.status_code for answer in answers] == [409, 200, 200, 200]
+    assert answers[0].json()["code"] == "CONFLICT"
+    assert (await holding.capture(taken, cost=cost)).status_code == 409
+    assert await holding.state(taken) == ("OPEN", None)
+    assert await holding.held() == {None: 2_000_000}
+    assert await holding.books.failing() == {}
+
+
 async def test_free_usage_settles_its_hold(holding: Holding, database: Database) -> None:
     hold, event = await holding.hold("2"), uuid4()
     await charge(database, usage_record(holding.mandate, event_id=event, amount="0", hold_id=hold))
