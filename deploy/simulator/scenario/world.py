@@ -29,7 +29,8 @@ _AS_OPERATOR = operator(OPERATOR)
 _AS_SCENARIO = operator("demo-scenario")
 _AS_SERVICE = service_account("demo-scenario", "usage:write usage:check")
 
-_POLL_S = 1.0
+# What takes longer is asked for less often, because the surface limits how often.
+_POLL_FIRST_S, _POLL_LONGEST_S, _POLL_GROWS = 0.2, 2.0, 1.5
 _DAY_S = 24 * 3600
 # Usage is spread over so many calls.
 _CALLS = 8
@@ -59,14 +60,15 @@ class World:
 
     async def happens(self, what: str, look: Callable[[], Awaitable[T | None]]) -> T:
         """The first true answer; `ScenarioError` that names what did not happen."""
-        deadline = time.monotonic() + self._patience_s
+        deadline, pause_s = time.monotonic() + self._patience_s, _POLL_FIRST_S
         while True:
             answer = await look()
             if answer:
                 return answer
             if time.monotonic() > deadline:
                 raise ScenarioError(f"{what}: that did not happen within {self._patience_s:.0f} s")
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * _POLL_GROWS, _POLL_LONGEST_S)
 
     async def as_admin(self, tenant: Tenant, method: str, path: str, body: object = None) -> Any:
         """What the administrator of a tenant does in the frontend; a change is made once, however often it is sent."""
