@@ -182,11 +182,6 @@ async def nowhere(tmp_path: Path) -> AsyncIterator[World]:
         yield World(stack, client, Platform(client, stack), patience_s=0)
 
 
-def test_plans_are_mirrored_without_a_complaint_about_what_is_not_there_yet(demo: Demo) -> None:
-    done = demo.machine.run("plan", "sync")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "3 plans, 0 differences\n", "")
-
-
 async def test_what_does_not_happen_is_told_in_words_and_it_goes_on(nowhere: World) -> None:
     told: asyncio.Queue[tuple[Told, bool]] = asyncio.Queue()
     scenario = Scenario(
