@@ -23,7 +23,7 @@ $(VENV)/.locked: requirements.lock pyproject.toml contracts/pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(VENV) --no-deps -e . -e contracts
 	touch $@
 
-# PostgreSQL, Kafka, all services, a demo tenant, simulated AI usage and a live view; Ctrl-C stops everything.
+# PostgreSQL, Kafka, all services, demo tenants, simulated AI usage and customers, and a live view; Ctrl-C stops all.
 demo: setup
 	$(BIN)/rappen demo
 

@@ -112,7 +112,9 @@ class Ports:
     def _choose(self, name: str) -> int:
         if name in self._given:
             if not is_free(self._given[name]):
-                raise StackError(f"port {self._given[name]}, given for {name}, is in use")
+                raise StackError(
+                    f"port {self._given[name]}, given for {name}, is in use; give another one: --port {name}=PORT"
+                )
             return self._given[name]
         kept = self._kept.get(name)
         # Also those given for processes whose turn comes later.

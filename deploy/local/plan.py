@@ -84,7 +84,10 @@ class Plan:
         known = {spec.name for spec in self.all if options.ports.get(spec.name) in (None, spec.port)}
         unknown = set(options.ports) - known - _FURTHER_PORTS
         if unknown:
-            raise StackError(f"--port names no process of the stack: {', '.join(sorted(unknown))}")
+            names = sorted({spec.name for spec in self.all} | _FURTHER_PORTS)
+            raise StackError(
+                f"--port names no process of the stack: {', '.join(sorted(unknown))}; there are {', '.join(names)}"
+            )
 
     @property
     def all(self) -> list[ProcessSpec]:

@@ -112,7 +112,8 @@ class Stack:
         if name in {child.spec.name for child in self._supervisor.children}:
             await self._supervisor.wait_ready(name)
         elif not await (self._plan.kafka_ready() if name == "kafka" else self._plan.postgres_ready()):
-            raise StackError(f"the given {name} does not answer")
+            variable = {"kafka": "RAPPEN_KAFKA", "postgres": "RAPPEN_POSTGRES_ADMIN"}[name]
+            raise StackError(f"the given {name} does not answer; start it, or unset {variable} to have one started")
         waiting_for.discard(name)
 
     async def _prepare_database(self, waiting_for: set[str]) -> None:

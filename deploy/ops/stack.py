@@ -255,7 +255,7 @@ def _origins(texts: Sequence[str]) -> tuple[str, ...]:
 def _port(text: str) -> tuple[str, int]:
     name, _, number = text.partition("=")
     if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= 65535:
-        raise StackError(f"--port takes NAME=PORT, as in gateway=8080, not {text}")
+        raise StackError(f"--port takes NAME=PORT, as in gateway=8080, a port from 1 to 65535, not {text}")
     return name, int(number)
 
 

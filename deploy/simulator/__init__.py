@@ -1,1 +1,1 @@
-"""AI services that do not exist: a demo tenant, the usage it would publish, and a live view of the charges."""
+"""AI services and customers that do not exist: demo tenants, their usage and payments, and a live view of it."""

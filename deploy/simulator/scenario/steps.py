@@ -85,7 +85,7 @@ class Round:
     async def trial_begun(self) -> Told:
         """A trial, with its budget."""
         tenant = self._cast.trial
-        await self._world.as_admin(tenant, "POST", f"/api/subscriptions/{tenant.id}", {"planKey": _TRIAL})
+        await self._world.change_as_admin(tenant, f"/api/subscriptions/{tenant.id}", {"planKey": _TRIAL})
         await self._is(tenant, "TRIALING")
         await self._world.happens(f"{tenant.label} gets the budget of its trial", lambda: self._has_credit(tenant))
         return Told(tenant.label, f"began a trial of 7 days; {_chf(await self._world.balance(tenant))} to spend")
@@ -95,7 +95,7 @@ class Round:
         tenant = self._cast.subscriber
         for feature in _FEATURES:
             body = {"featureCode": feature, "mandateId": tenant.id}
-            await self._world.as_admin(tenant, "POST", "/api/store/activate", body)
+            await self._world.change_as_admin(tenant, "/api/store/activate", body)
 
         async def are_charged() -> bool:
             quantities = (await self._world.subscription(tenant))["quantities"]
@@ -108,7 +108,7 @@ class Round:
         """A card for recharges, which are turned on."""
         tenant = self._cast.subscriber
         settings = {"autoRechargeEnabled": True, "rechargeAmountCHF": int(_RECHARGE), "rechargeMaxPerMonth": 10}
-        await self._world.as_operator("POST", f"/api/billing/admin/settings/{tenant.id}", settings)
+        await self._world.change_settings(tenant, settings)
         await self._world.checkout(tenant, f"/api/payments/setup/{tenant.id}")
         return Told(tenant.label, f"saved a card: {_chf(_RECHARGE)} are charged to it whenever credit is low")
 
@@ -238,7 +238,7 @@ class Round:
     async def cancelled(self) -> Told:
         """Plans are cancelled, and run to the end of their period."""
         for tenant in (self._cast.trial, self._cast.subscriber):
-            await self._world.as_admin(tenant, "POST", f"/api/subscriptions/{tenant.id}/cancel")
+            await self._world.change_as_admin(tenant, f"/api/subscriptions/{tenant.id}/cancel")
             await self._is(tenant, "CANCELED")
         end = day_in_words((await self._world.subscription(self._cast.subscriber))["currentPeriodEnd"])
         return Told(self._cast.subscriber.label, f"cancelled its plan, which ends on {end}")

@@ -15,7 +15,7 @@ import httpx
 from deploy.local.clock import StackClock
 from deploy.local.errors import StackError
 from deploy.local.home import find_home
-from deploy.simulator.platform import Platform, operator, person, service_account
+from deploy.simulator.platform import Platform, PlatformError, operator, person, service_account
 from deploy.simulator.scenario.payers import GOOD_CARD, Payers
 from deploy.simulator.tenants import OPERATOR, Tenant
 from services.chassis.clock import AdjustableClock
@@ -29,7 +29,8 @@ _AS_OPERATOR = operator(OPERATOR)
 _AS_SCENARIO = operator("demo-scenario")
 _AS_SERVICE = service_account("demo-scenario", "usage:write usage:check")
 
-_POLL_S = 1.0
+# What takes longer is asked for less often, because the surface limits how often.
+_POLL_FIRST_S, _POLL_LONGEST_S, _POLL_GROWS = 0.2, 2.0, 1.5
 _DAY_S = 24 * 3600
 # Usage is spread over so many calls.
 _CALLS = 8
@@ -59,32 +60,38 @@ class World:
 
     async def happens(self, what: str, look: Callable[[], Awaitable[T | None]]) -> T:
         """The first true answer; `ScenarioError` that names what did not happen."""
-        deadline = time.monotonic() + self._patience_s
+        deadline, pause_s = time.monotonic() + self._patience_s, _POLL_FIRST_S
         while True:
             answer = await look()
             if answer:
                 return answer
             if time.monotonic() > deadline:
                 raise ScenarioError(f"{what}: that did not happen within {self._patience_s:.0f} s")
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * _POLL_GROWS, _POLL_LONGEST_S)
 
-    async def as_admin(self, tenant: Tenant, method: str, path: str, body: object = None) -> Any:
-        """What the administrator of a tenant does in the frontend; a change is made once, however often it is sent."""
-        key = None if method == "GET" else str(uuid4())
+    async def change_as_admin(self, tenant: Tenant, path: str, body: object = None) -> Any:
+        """What the administrator of a tenant changes in the frontend; that happens once, however often it is sent."""
         return await self.platform.call(
-            method, path, person(tenant.admin.id), body=body, idempotency_key=key, patience_s=self._patience_s
+            "POST",
+            path,
+            person(tenant.admin.id),
+            body=body,
+            idempotency_key=str(uuid4()),
+            patience_s=self._patience_s,
         )
 
-    async def as_operator(self, method: str, path: str, body: object = None) -> Any:
-        """What a system administrator does."""
-        return await self.platform.call(method, path, _AS_OPERATOR, body=body, patience_s=self._patience_s)
+    async def change_settings(self, tenant: Tenant, changes: Mapping[str, object]) -> None:
+        """What a system administrator sets for a tenant."""
+        path = f"/api/billing/admin/settings/{tenant.id}"
+        await self.platform.call("POST", path, _AS_OPERATOR, body=changes, patience_s=self._patience_s)
 
     async def knows(self, path: str) -> bool:
         """Whether there is something at a path."""
         try:
             await self.platform.call("GET", path, _AS_SCENARIO, patience_s=self._patience_s)
-        except StackError as error:
-            if getattr(error, "status", None) == httpx.codes.NOT_FOUND:
+        except PlatformError as error:
+            if error.status == httpx.codes.NOT_FOUND:
                 return False
             raise
         return True
@@ -116,7 +123,7 @@ class World:
 
     async def checkout(self, tenant: Tenant, path: str, card: str = GOOD_CARD, **body: object) -> str:
         """Ask for a page of Stripe, and pay or save a card on it, as the tenant's administrator; gives its address."""
-        answer = await self.as_admin(tenant, "POST", path, {"returnUrl": self._return_url, **body})
+        answer = await self.change_as_admin(tenant, path, {"returnUrl": self._return_url, **body})
         page = str(answer["redirectUrl"])
         await self.payers.pay(page, card)
         return page

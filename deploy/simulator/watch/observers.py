@@ -148,9 +148,17 @@ class Observers:
     async def _movements(self) -> dict[str, str]:
         """How money last moved but for usage, in words by the label of the tenant."""
         path = f"/api/billing/view/users/transactions?limit={_MOVEMENTS}&pagination={_NO_USAGE}"
-        rows = (await self._platform.call("GET", path, operator(OPERATOR)))["items"]
+        rows = list((await self._platform.call("GET", path, operator(OPERATOR)))["items"])
         before = {standing.tenant: standing.movement for standing in self._picture.standings}
-        return {**before, **{row["mandateName"]: movement_in_words(row) for row in reversed(rows)}}
+        for tenant in self._picture.tenants:
+            if tenant.label not in before:
+                # Their newest one may be older than all those.
+                own = f"{path}&mandateId={tenant.id}"
+                rows += (await self._platform.call("GET", own, person(tenant.admin.id)))["items"]
+        rows.reverse()
+        # Of two at the same time the newer one stays behind.
+        rows.sort(key=lambda row: datetime.fromisoformat(row["createdAt"]))
+        return {**before, **{row["mandateName"]: movement_in_words(row) for row in rows}}
 
     async def _standing(self, tenant: Tenant, accounts: list[Account], movements: Mapping[str, str]) -> Standing:
         subscription = await self._platform.call("GET", f"/api/subscriptions/{tenant.id}", person(tenant.admin.id))

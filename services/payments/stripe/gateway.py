@@ -255,6 +255,9 @@ def _translated(error: stripe.StripeError) -> Problem:
     # A refusal is a fault of ours, a key that Stripe does not take one of the configuration; the others come and go.
     ours = type(problem) is StripeRefused or isinstance(error, _KEY_ERRORS)
     log = _log.error if ours else _log.warning
+    if isinstance(problem, StripeObjectUnknown):
+        # Whether that is a fault, whoever looked for the object knows.
+        log = _log.info
     log(
         "stripe call failed",
         error=type(error).__name__,
