@@ -25,6 +25,7 @@ from tests.support.topics import read_in_group, read_topic
 from tests.support.waiting import eventually
 
 Headers = dict[str, str]
+MEMBER_LIMIT = "internal/member-limit/"
 
 
 class Peer:
@@ -35,6 +36,8 @@ class Peer:
         self.url = f"http://127.0.0.1:{self.port}"
         # Answers to give instead, by path: status, body.
         self.answers: dict[str, tuple[int, dict[str, Any]]] = {}
+        # How many members the plans of mandates allow, as subscriptions is asked; any other has no limit.
+        self.member_limits: dict[str, int] = {}
         self.delay_s = 0.0
         self.requests = 0
         # Requests that have arrived and have no answer yet.
@@ -64,6 +67,8 @@ class Peer:
             "headers": dict(request.headers),
             "caller": None if caller is None else caller.model_dump(mode="json"),
         }
+        if path.startswith(MEMBER_LIMIT):
+            told = {"maxUsers": self.member_limits.get(path.removeprefix(MEMBER_LIMIT))}
         status, body = self.answers.get(request.url.path, (200, told))
         headers = {"Retry-After": "7", "X-Internal": "secret", "Content-Type": FAKED_JSON}
         return Response(json.dumps(body), status_code=status, headers=headers)
