@@ -21,6 +21,7 @@ from services.gateway.access.windows import OwnWindows, SharedWindows
 from services.gateway.api import own_routes
 from services.gateway.directory.changes import Directory
 from services.gateway.directory.domain.roles import RoleNames
+from services.gateway.directory.member_limits import MemberLimits
 from services.gateway.edge.admission import RATE_LIMIT_HEADERS, Admission, RateLimits
 from services.gateway.edge.connections import BoundedHttp, HttpClient
 from services.gateway.edge.cors import Cors
@@ -109,18 +110,19 @@ def _add_api(
     )
     app.state.stream = Stream(feed, admission, settings.stream_renewal_s)
     app.state.usage = UsageRecorder(publisher, now=clock)
+    documents = {name: read_document(name) for name in (*SERVICES, "gateway")}
+    described = {name: operations_of(documents[name]) for name in SERVICES}
+    secret = settings.internal_secret.get_secret_value()
+    # Callers' contexts live a minute of the machine's time.
+    clients = {name: ServiceClient(http, name=name, secret=secret, clock=system_clock) for name, http in peers.items()}
     app.state.directory = Directory(
         database=database,
         consumer_progress=consumer_progress,
         clock=clock,
         roles=RoleNames(settings.member_roles, settings.access_roles),
         page_size_max=settings.page_size_max,
+        member_limits=MemberLimits(clients["subscriptions"]),
     )
-    documents = {name: read_document(name) for name in (*SERVICES, "gateway")}
-    described = {name: operations_of(documents[name]) for name in SERVICES}
-    secret = settings.internal_secret.get_secret_value()
-    # Callers' contexts live a minute of the machine's time.
-    clients = {name: ServiceClient(http, name=name, secret=secret, clock=system_clock) for name, http in peers.items()}
     forwarded = forwarded_operations(described, clients, admission)
     app.router.routes.extend(in_order(own_routes(), forwarded))
     document = build_document(documents.values(), version=version("rappen"), context_header=settings.context_header)

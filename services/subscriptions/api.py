@@ -18,4 +18,5 @@ def routes(prefix: str) -> APIRouter:
     router = APIRouter()
     router.include_router(own)
     router.include_router(store.api)
+    router.include_router(lifecycle.internal)
     return router

@@ -112,7 +112,7 @@ async def _run(scale: Scale, only: Sequence[str], *, profile: str | None, comman
     if not only or ACTIVATION in only:
         # Upon a stack of its own, after the other one.
         _say(ACTIVATION)
-        results.activated = await activations(scale.activations)
+        results.activated = await activations(scale.activations_s)
         telling.tell()
     return render(results, machine, at=datetime.now(UTC), command=command)
 

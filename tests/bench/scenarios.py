@@ -48,12 +48,11 @@ class Scale:
     naive_s: float
     latency_s: float
     checks_s: float
-    # In each mandate.
-    activations: int
+    activations_s: float
 
 
-FULL = Scale(3, 150_000, 200_000, 200_000, 1_000_000, 6.0, 40.0, 30.0, 100)
-QUICK = Scale(1, 50_000, 50_000, 50_000, 100_000, 3.0, 10.0, 10.0, 15)
+FULL = Scale(3, 150_000, 200_000, 200_000, 1_000_000, 6.0, 40.0, 30.0, 60.0)
+QUICK = Scale(1, 50_000, 50_000, 50_000, 100_000, 3.0, 10.0, 10.0, 15.0)
 
 
 @dataclass(frozen=True, slots=True)

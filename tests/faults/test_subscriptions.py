@@ -64,9 +64,9 @@ class World:
         self.billing: BillingsPlace
         self.producer: AIOKafkaProducer
 
-    async def start(self, mandate_id: str, caller: Caller) -> httpx.Response:
+    async def start(self, mandate_id: str, caller: Caller, plan_key: str = "TEAM") -> httpx.Response:
         headers = callers.headers(caller, audience="subscriptions", secret=self.servers.secret)
-        body = {"planKey": "TEAM", "returnUrl": RETURN_URL}
+        body = {"planKey": plan_key, "returnUrl": RETURN_URL}
         return await self.http.post(f"/api/subscriptions/{mandate_id}", json=body, headers={**headers, **KEY})
 
     async def dies(self, point: str) -> None:
@@ -151,6 +151,36 @@ async def test_an_observation_that_is_cut_off_changes_and_credits_once(world: Wo
     stripe.ends_at = MONTH.end
     await world.payments.observe(stripe.fetch())
     assert await world.states(mandate_id, 3) == [("PENDING", False), ("ACTIVE", True), ("CANCELED", False)]
+
+
+@pytest.mark.parametrize("point", ["subscriptions_observed_uncommitted", "subscriptions_observed_committed"])
+async def test_a_switch_that_is_cut_off_sets_the_old_plan_to_end_and_has_the_new_one_wait(
+    world: World, point: str
+) -> None:
+    """Never the one without the other."""
+    mandate_id, old = await world.subscribed()
+    await world.payments.observe(old.begins())
+    await world.states(mandate_id, 2)
+    starting = asyncio.create_task(world.start(mandate_id, new_admin_of(mandate_id), "ENTERPRISE"))
+    requested: StripeRequested = await world.payments.requests.next(mandate_id, 2)
+    await world.payments.settle(requested)
+    assert (await starting).status_code == 200
+    new = SubscriptionAtStripe(
+        record=requested.subscription_id,
+        mandate_id=mandate_id,
+        plan_key="ENTERPRISE",
+        status="trialing",
+        period=MONTH,
+        trial_ends_at=MONTH.end,
+        at=NOW,
+    )
+    world.faults.arm(point)
+    await world.payments.observe(new.begins())
+    await world.dies(point)
+    assert (await world.states(mandate_id, 4))[2:] == [("PENDING", False), ("SCHEDULED", False)]
+    ending = await world.payments.requests.next(mandate_id, 3)
+    assert (ending.action, ending.subscription_id) == ("end_at_period_end", old.record)
+    assert len({each.request_id for each in world.payments.requests.of(mandate_id)}) == 3
 
 
 @pytest.mark.parametrize("point", ["subscriptions_due_uncommitted", "subscriptions_due_committed"])

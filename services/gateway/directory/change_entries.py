@@ -10,22 +10,32 @@ from services.chassis.database import Database
 from services.chassis.outbox import append_outbox
 from services.gateway.directory import repository
 from services.gateway.directory.domain.entries import KIND_BY_NAME, Entry, Kind
-from services.gateway.directory.errors import InstanceElsewhere, NotFound, UnknownReference
+from services.gateway.directory.errors import InstanceElsewhere, MemberLimitReached, NotFound, UnknownReference
 from services.gateway.directory.publications import directory_changed
 
 __all__ = ["disable_entry", "put_entry", "reset_provider_permissions"]
 
 
 async def put_entry(
-    database: Database, kind: Kind, entry: Entry, *, administered: Collection[str] | None, cause: str, now: datetime
+    database: Database,
+    kind: Kind,
+    entry: Entry,
+    *,
+    administered: Collection[str] | None,
+    members_max: int | None = None,
+    cause: str,
+    now: datetime,
 ) -> tuple[Entry, bool]:
     """Creates or changes the entry; returns it as stored, and whether an event was published. What it refers to must
     exist.
 
     `administered` are the mandates of an administrator of mandates, None is a system administrator. Whom the former
-    does not know is invited: the entry is pending, and the user is not looked for.
+    does not know is invited: the entry is pending, and the user is not looked for. With `members_max` a membership is
+    refused where its mandate has as many enabled members already; who is invited counts.
     """
     async with database.transaction() as connection:
+        if members_max is not None:
+            await _require_place(connection, entry.row(), members_max)
         row = await _with_references(connection, kind, entry.row(), administered)
         changed = await repository.upsert(connection, kind, [row])
         events = directory_changed(kind, changed, cause=cause, now=now)
@@ -80,6 +90,13 @@ async def _with_references(
             await _require(connection, "user", row["user_id"])
         row["pending"] = not known
     return row
+
+
+async def _require_place(connection: AsyncConnection, row: dict[str, Any], members_max: int) -> None:
+    """Refuses one more member than there may be; of who is one, anything else may change."""
+    others, is_member = await repository.lock_members(connection, row["mandate_id"], row["user_id"])
+    if not is_member and others >= members_max:
+        raise MemberLimitReached(members_max)
 
 
 async def _require(connection: AsyncConnection, kind_name: str, id_: str) -> None:

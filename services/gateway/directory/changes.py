@@ -21,6 +21,7 @@ from services.gateway.directory.domain.entries import Entry, Kind
 from services.gateway.directory.domain.roles import RoleNames
 from services.gateway.directory.errors import UnknownRoleNamed
 from services.gateway.directory.import_directory import import_directory
+from services.gateway.directory.member_limits import MemberLimits
 from services.gateway.directory.publications import TOPIC
 
 __all__ = ["CHANGED_BY_MANDATE_ADMINS", "Directory", "TheDirectory"]
@@ -38,6 +39,7 @@ class Directory:
     clock: Clock
     roles: RoleNames
     page_size_max: int
+    member_limits: MemberLimits
 
     async def require(self, caller: Caller, kind: Kind, key: Sequence[str]) -> None:
         """Refuses callers who may not change this entry, without revealing whether a feature instance exists."""
@@ -58,7 +60,19 @@ class Directory:
             raise UnknownRoleNamed(unknown)
         administered = None if caller.system_admin else caller.administered
         cause, now = request_id_of(request), self.clock()
-        stands, told = await put_entry(self.database, kind, entry, administered=administered, cause=cause, now=now)
+        members_max = None
+        # A system administrator, and the import, are not bound to a plan.
+        if kind.name == "membership" and not caller.system_admin and entry.row()["enabled"]:
+            members_max = await self.member_limits.of(caller, entry.row()["mandate_id"], request=request)
+        stands, told = await put_entry(
+            self.database,
+            kind,
+            entry,
+            administered=administered,
+            members_max=members_max,
+            cause=cause,
+            now=now,
+        )
         await self._settle(told)
         return stands
 

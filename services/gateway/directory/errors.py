@@ -8,6 +8,7 @@ __all__ = [
     "AmbiguousEntry",
     "InstanceElsewhere",
     "InvalidImport",
+    "MemberLimitReached",
     "NotFound",
     "UnknownReference",
     "UnknownRoleNamed",
@@ -54,6 +55,21 @@ class InstanceElsewhere(Problem):
     texts = both(
         "This feature instance belongs to another mandate.", "Diese Feature-Instanz gehört zu einem anderen Mandat."
     )
+
+
+class MemberLimitReached(Problem):
+    """The mandate's plan allows no more members."""
+
+    status = 409
+    code = "MEMBER_LIMIT_REACHED"
+    title = "Conflict"
+    texts = both(
+        "The plan allows no more than {limit} members; remove one, or change to a larger plan.",
+        "Der Plan erlaubt höchstens {limit} Mitglieder; bitte eines entfernen oder einen grösseren Plan wählen.",
+    )
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit=str(limit))
 
 
 class AmbiguousEntry(Problem):

@@ -28,6 +28,7 @@ __all__ = [
     "has_key",
     "instance_mandates",
     "is_consented",
+    "lock_members",
     "missing",
     "reset_providers",
     "upsert",
@@ -52,6 +53,22 @@ def has_key(kind: Kind, key: Sequence[str]) -> list[sa.ColumnElement[bool]]:
     """The condition that a row has this key."""
     table = TABLES[kind.name]
     return [table.c[column] == value for column, value in zip(kind.key, key, strict=True)]
+
+
+async def lock_members(connection: AsyncConnection, mandate_id: str, user_id: str) -> tuple[int, bool]:
+    """How many others are enabled members of the mandate or invited to be, and whether this user is; who asks for the
+    same mandate waits until the end of the transaction."""
+    await connection.execute(
+        sa.text("SELECT pg_advisory_xact_lock(hashtextextended('members of ' || :mandate_id, 0))"),
+        {"mandate_id": mandate_id},
+    )
+    members = tables.memberships.c
+    is_user = members.user_id == user_id
+    counted = sa.select(sa.func.count().filter(~is_user), sa.func.coalesce(sa.func.bool_or(is_user), sa.false())).where(
+        members.mandate_id == mandate_id, members.enabled
+    )
+    others, is_member = (await connection.execute(counted)).one()
+    return others, is_member
 
 
 async def upsert(connection: AsyncConnection, kind: Kind, rows: Sequence[Row]) -> list[Row]:

@@ -29,7 +29,7 @@ from services.gateway.edge.errors import (
 )
 from services.gateway.edge.operations import SERVICE_S, Body, Operation
 
-__all__ = ["ServiceClient", "Unanswered", "forwarded_operations", "path_of"]
+__all__ = ["ServiceClient", "Unanswered", "forwarded_operations", "path_of", "time_for"]
 
 # Kept back from the request's time, for reporting that no answer came.
 MARGIN_S = 0.5
@@ -102,7 +102,7 @@ async def _forward(client: "ServiceClient", call: Call, body: bytes) -> Response
             query=call.request.scope["query_string"],
             body=body,
             headers=headers,
-            timeout_s=_time_for(call.request, operation.service_s),
+            timeout_s=time_for(call.request, operation.service_s),
             repeatable=not changes,
         )
     except Unanswered as error:
@@ -123,7 +123,7 @@ async def _pass_on(client: "ServiceClient", call: Call) -> Response:
         caller=call.caller,
         query=call.request.scope["query_string"],
         headers=_headers_of(call.request),
-        timeout_s=_time_for(call.request, operation.service_s),
+        timeout_s=time_for(call.request, operation.service_s),
     )
     if answer.status != HTTPStatus.OK:
         return _answer_of(await answer.whole(), call.caller, operation.path)
@@ -143,7 +143,7 @@ async def _top_up_target(billing: "ServiceClient", call: Call, user_id: str | No
         caller=call.caller,
         query=urlencode({"userId": user_id}).encode() if user_id is not None else b"",
         headers=_headers_of(call.request),
-        timeout_s=_time_for(call.request, SERVICE_S),
+        timeout_s=time_for(call.request, SERVICE_S),
         repeatable=True,
     )
     return _answer_of(answer, call.caller, path)
@@ -167,13 +167,13 @@ async def _forward_raw(client: "ServiceClient", operation: Operation, request: R
         caller=None,
         body=content,
         headers=sent,
-        timeout_s=_time_for(request, SERVICE_S),
+        timeout_s=time_for(request, SERVICE_S),
         repeatable=False,
     )
     return _answer_of(answer, None, operation.path)
 
 
-def _time_for(request: Request, most_s: float) -> float:
+def time_for(request: Request, most_s: float) -> float:
     """The seconds that a service gets: what is left of the request's own time, at most `most_s`."""
     return min(most_s, max(MARGIN_S, deadline_of(request).left_s() - MARGIN_S))
 

@@ -1,4 +1,4 @@
-"""A mandate's subscription: what it is, starting or changing a plan, cancelling and resuming."""
+"""A mandate's subscription: what it is, starting, changing, cancelling and resuming a plan; /internal/member-limit."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -20,12 +20,12 @@ from services.subscriptions.directory.queries import require_known
 from services.subscriptions.lifecycle.bodies import Started, StartSubscription, SubscriptionAnswer
 from services.subscriptions.lifecycle.change_end import ChangeEnd
 from services.subscriptions.lifecycle.domain import Subscription
-from services.subscriptions.lifecycle.queries import MandateView, view_of_mandate
+from services.subscriptions.lifecycle.queries import MandateView, member_limit, view_of_mandate
 from services.subscriptions.lifecycle.start_checkout import CheckoutOrder, StartCheckout
 from services.subscriptions.lifecycle.start_plan import require_startable, start_plan
 from services.subscriptions.plans.catalogue import Catalogue
 
-__all__ = ["LifecycleContext", "api"]
+__all__ = ["LifecycleContext", "api", "internal"]
 
 TOPIC = "subscription.changed"
 _KEYED = UUID("5b0a2f2e-7f1c-4d0e-9a55-3b1e6a0c8f47")
@@ -49,6 +49,8 @@ MandateId = Annotated[str, Path(alias="mandateId"), WithJsonSchema(IDENTIFIER_SC
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_length=255, include_in_schema=False)]
 
 api = APIRouter(route_class=ExactJsonRoute)
+# Of no public path.
+internal = APIRouter(route_class=ExactJsonRoute)
 
 
 async def _require_member(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> None:
@@ -61,6 +63,13 @@ async def _require_admin(context: Context, caller: CurrentCaller, mandate_id: Ma
     """FastAPI dependency for routes of a mandate's administrators: checked before the body is read."""
     caller.require_admin(mandate_id)
     await _require_member(context, caller, mandate_id)
+
+
+@internal.get("/internal/member-limit/{mandateId}", dependencies=[Depends(_require_admin)])
+async def get_member_limit(context: Context, caller: CurrentCaller, mandate_id: MandateId) -> ExactJsonResponse:
+    """How many members the mandate may have; the gateway asks before an administrator of it adds one."""
+    limit = await member_limit(context.database, caller, mandate_id, now=context.clock())
+    return ExactJsonResponse({"maxUsers": limit})
 
 
 @api.get(

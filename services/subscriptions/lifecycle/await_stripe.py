@@ -12,6 +12,9 @@ from services.subscriptions.stripe.queries import RequestAnswer, answer_of
 __all__ = ["await_answer", "until"]
 
 POLL_S = 0.03
+# Each look costs the others time, so who waits for long looks less and less often.
+POLL_GROWTH = 1.1
+POLL_S_MAX = 0.15
 
 _Found = TypeVar("_Found")
 
@@ -29,8 +32,10 @@ async def await_answer(database: Database, request_id: UUID, *, timeout_s: float
 async def until(look: Callable[[], Awaitable[_Found | None]], *, timeout_s: float) -> _Found | None:
     """What `look` gives as soon as it gives something; None at the end of the time."""
     end = time.monotonic() + timeout_s
+    pause_s = POLL_S
     found = await look()
     while found is None and time.monotonic() < end:
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * POLL_GROWTH, POLL_S_MAX)
         found = await look()
     return found

@@ -12,6 +12,7 @@ __all__ = [
     "OtherPlanRunning",
     "PlanRunning",
     "PlanScheduled",
+    "PlanTooSmall",
     "ReturnUrlNotAllowed",
     "StartedMeanwhile",
     "StripeRefused",
@@ -72,6 +73,21 @@ class TrialInCheckout(Problem):
         "A checkout with a trial is open; complete it, or cancel it to start this trial.",
         "Ein Bezahlvorgang mit einer Testphase ist offen; bitte abschliessen, oder für diese Testphase abbrechen.",
     )
+
+
+class PlanTooSmall(Problem):
+    """The mandate has more members or feature instances than the plan allows."""
+
+    status = 409
+    code = "PLAN_TOO_SMALL"
+    title = "Plan too small"
+    texts = both(
+        "This plan is too small for what the mandate uses: {members} members, {instances} feature instances.",
+        "Dieser Plan ist zu klein für diesen Mandanten: {members} Mitglieder, {instances} Feature-Instanzen.",
+    )
+
+    def __init__(self, members: int, instances: int) -> None:
+        super().__init__(members=str(members), instances=str(instances))
 
 
 class ReturnUrlNotAllowed(Problem):

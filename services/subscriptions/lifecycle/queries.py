@@ -17,7 +17,7 @@ from services.subscriptions.lifecycle.rows import SUBSCRIPTIONS, subscription_of
 from services.subscriptions.lifecycle.states import OCCUPYING
 from services.subscriptions.tables import stripe_facts, subscriptions
 
-__all__ = ["MandateView", "mandates_to_settle", "operative_of", "recurs", "view_of_mandate"]
+__all__ = ["MandateView", "mandates_to_settle", "member_limit", "operative_of", "recurs", "view_of_mandate"]
 
 
 class MandateView(NamedTuple):
@@ -50,6 +50,14 @@ async def operative_of(
     )
     found = [subscription_of(row) for row in (await connection.execute(occupying)).mappings()]
     return {each.mandate_id: each for each in found if each.operative_at(now)}
+
+
+async def member_limit(database: Database, caller: Caller, mandate_id: str, *, now: datetime) -> int | None:
+    """How many members the plan in force allows; None for no limit, and where no plan is in force."""
+    caller.require_admin(mandate_id)
+    async with database.reading() as connection:
+        operative = (await operative_of(connection, [mandate_id], now=now)).get(mandate_id)
+    return None if operative is None else operative.plan.max_users
 
 
 async def mandates_to_settle(connection: AsyncConnection, *, now: datetime, limit: int) -> dict[str, list[UUID]]:

@@ -25,6 +25,7 @@ from services.subscriptions.lifecycle.errors import (
 from services.subscriptions.lifecycle.record_changes import record_changes
 from services.subscriptions.lifecycle.repository import lock_mandate, lock_records, trial_in_checkout, trial_used
 from services.subscriptions.lifecycle.settlement import starts_after
+from services.subscriptions.lifecycle.start_plan import require_room
 from services.subscriptions.lifecycle.states import OCCUPYING
 from services.subscriptions.plans.domain import Plan
 from services.subscriptions.quantities.repository import in_use
@@ -125,6 +126,7 @@ class StartCheckout:
         running = next((record for record in records.values() if record.state in OCCUPYING), None)
         if running is not None and running.plan.key == order.plan.key and running.recurring:
             raise PlanRunning
+        await require_room(connection, order.mandate_id, order.plan)
         begun = open_record(
             order.plan,
             subscription_id=order.subscription_id,

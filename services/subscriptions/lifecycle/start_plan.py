@@ -14,6 +14,7 @@ from services.subscriptions.lifecycle.domain import Change, Subscription, begin,
 from services.subscriptions.lifecycle.errors import (
     OtherPlanRunning,
     PlanRunning,
+    PlanTooSmall,
     StartedMeanwhile,
     TrialInCheckout,
     TrialUsed,
@@ -30,9 +31,10 @@ from services.subscriptions.lifecycle.settlement import starts_after
 from services.subscriptions.lifecycle.states import OCCUPYING
 from services.subscriptions.plans.catalogue import Catalogue
 from services.subscriptions.plans.domain import Plan
+from services.subscriptions.quantities.repository import in_use
 from services.subscriptions.stripe.ask_stripe import Action, ask_stripe
 
-__all__ = ["require_startable", "start_plan"]
+__all__ = ["require_room", "require_startable", "start_plan"]
 
 # Unique indexes that refuse a second start: of many concurrent ones exactly one succeeds.
 _VIOLATIONS: dict[str, type[Problem]] = {
@@ -50,6 +52,14 @@ def require_startable(catalogue: Catalogue, caller: Caller, mandate_id: str, pla
     if plan.operator_only:
         caller.require_system_admin()
     return plan
+
+
+async def require_room(connection: AsyncConnection, mandate_id: str, plan: Plan) -> None:
+    """Refuses a plan that allows less than the mandate uses."""
+    used = await in_use(connection, mandate_id)
+    limits = ((used.members, plan.max_users), (used.feature_instances, plan.max_feature_instances))
+    if any(limit is not None and count > limit for count, limit in limits):
+        raise PlanTooSmall(used.members, used.feature_instances)
 
 
 async def start_plan(
@@ -77,6 +87,7 @@ async def start_plan(
                 return
             if plan.is_trial and await trial_in_checkout(connection, mandate_id, trial_user, of_mandate=True):
                 raise TrialInCheckout
+            await require_room(connection, mandate_id, plan)
             start = _Start(connection, list(records.values()), begun.after, actor=caller.user_id, cause=cause, now=now)
             await start.write(begun)
             if plan.is_trial:

@@ -27,6 +27,7 @@ from tests.support.waiting import eventually
 Headers = dict[str, str]
 # The delay of a peer that hangs: much longer than anybody waits for an answer.
 HANG_S = 90.0
+MEMBER_LIMIT = "internal/member-limit/"
 
 
 class Peer:
@@ -37,6 +38,8 @@ class Peer:
         self.url = f"http://127.0.0.1:{self.port}"
         # Answers to give instead, by path: status, body.
         self.answers: dict[str, tuple[int, dict[str, Any]]] = {}
+        # How many members the plans of mandates allow, as subscriptions is asked; any other has no limit.
+        self.member_limits: dict[str, int] = {}
         self._delay_s = 0.0
         self._no_delay = asyncio.Event()
         self.requests = 0
@@ -81,6 +84,8 @@ class Peer:
             "headers": dict(request.headers),
             "caller": None if caller is None else caller.model_dump(mode="json"),
         }
+        if path.startswith(MEMBER_LIMIT):
+            told = {"maxUsers": self.member_limits.get(path.removeprefix(MEMBER_LIMIT))}
         status, body = self.answers.get(request.url.path, (200, told))
         headers = {"Retry-After": "7", "X-Internal": "secret", "Content-Type": FAKED_JSON}
         return Response(json.dumps(body), status_code=status, headers=headers)

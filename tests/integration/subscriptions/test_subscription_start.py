@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import services.subscriptions.lifecycle.start_plan as start_plan_module
-from rappen_contracts.directory.v1 import Mandate
+from rappen_contracts.directory.v1 import FeatureInstance, Mandate, Membership
+from services.chassis.caller import Caller
 from services.subscriptions.lifecycle.repository import lock_mandate
 from tests.integration.subscriptions.harness import BEGINNING, Service, changed, new_admin_of, new_member_of
 from tests.support.callers import system_admin
@@ -239,3 +240,42 @@ async def test_a_start_whose_answer_was_lost_is_repeated_with_its_key(service: S
     mismatch = await service.start(mandate_id, "TRIAL_7D", system_admin(), headers=key)
     assert (mismatch.status_code, mismatch.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
     assert (await service.start(mandate_id, "TRIAL_7D", person)).status_code == 409
+
+
+async def test_a_plan_that_is_too_small_for_the_mandate_does_not_start(service: Service) -> None:
+    mandate_id = new_mandate()
+    admin = new_admin_of(mandate_id)
+    members = [Membership(mandate_id=mandate_id, user_id=f"{mandate_id}-{number}", roles=[]) for number in range(6)]
+    await service.publish_directory(mandate_id, [(1, member) for member in members])
+    for plan_key in ("TRIAL_7D", "STARTER"):
+        refused = await service.start(mandate_id, plan_key, admin)
+        assert (refused.status_code, refused.json()["code"]) == (409, "PLAN_TOO_SMALL")
+        assert "6 members, 0 feature instances" in refused.json()["detail"]
+    assert not await service.fetch("SELECT 1 FROM subscriptions WHERE mandate_id = $1", mandate_id)
+    left = [(2, member.model_copy(update={"enabled": False})) for member in members[:3]]
+    instances = [
+        (1, FeatureInstance(id=f"{mandate_id}-{number}", mandate_id=mandate_id, feature_code="chat"))
+        for number in range(4)
+    ]
+    await service.publish_directory(mandate_id, [*left, *instances])
+    refused = await service.start(mandate_id, "TRIAL_7D", admin)
+    assert "3 members, 4 feature instances" in refused.json()["detail"]
+    gone = instances[0][1].model_copy(update={"enabled": False})
+    await service.publish_directory(mandate_id, [(2, gone)])
+    assert (await service.start(mandate_id, "TRIAL_7D", admin)).status_code == 200
+
+
+async def test_an_administrator_learns_how_many_members_the_plan_in_force_allows(service: Service) -> None:
+    mandate_id = new_mandate()
+    admin = new_admin_of(mandate_id)
+
+    async def limit(caller: Caller) -> httpx.Response:
+        return await service.http.get(f"/internal/member-limit/{mandate_id}", headers=service.headers(caller))
+
+    assert (await limit(admin)).json() == {"maxUsers": None}
+    await service.start(mandate_id, "TRIAL_7D", admin)
+    assert (await limit(admin)).json() == {"maxUsers": 3}
+    assert (await limit(new_member_of(mandate_id))).status_code == 403
+    service.clock.now += timedelta(days=8)
+    await service.advance()
+    assert (await limit(admin)).json() == {"maxUsers": None}
