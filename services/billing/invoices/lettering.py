@@ -5,7 +5,7 @@ What no font here has is written in Latin letters, so that a name can be read an
 """
 
 import unicodedata
-from functools import cache
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -29,9 +29,10 @@ _FILES: Final = {
     _EMOJI: "NotoEmoji-Regular.ttf",
 }
 _RIGHT_TO_LEFT: Final = frozenset(("R", "AL"))
-# Marks that choose how an emoji looks, such as its skin; a font of one colour has one look.
-_SKINS: Final = range(0x1F3FB, 0x1F400)
-_SELECTORS: Final = (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))
+# What chooses how an emoji looks, such as its skin; a font of one colour has one look.
+_LOOKS: Final = (range(0x1F3FB, 0x1F400), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))
+# Controls and what only says how others are to be shown.
+_NO_LETTERS: Final = ("Cc", "Cf", "Zl", "Zp")
 # Keeps two letters apart that would be joined, and has no width itself.
 _APART: Final = "\u200c"
 _UNKNOWN: Final = "?"
@@ -60,15 +61,13 @@ def in_latin(each: str) -> str:
 
 
 def _legible(each: str) -> str:
+    if each == _APART or _is_drawn(each):
+        return each
     category = unicodedata.category(each)
     if category.startswith("Z"):
         return " "
-    if each != _APART and category in ("Cc", "Cf"):
+    if category in _NO_LETTERS or any(ord(each) in looks for looks in _LOOKS):
         return ""
-    if ord(each) in _SKINS or any(ord(each) in selectors for selectors in _SELECTORS):
-        return ""
-    if each == _APART or _is_drawn(each):
-        return each
     # A mark is part of the letter before it, which is written without.
     return anyascii(each) or ("" if category.startswith("M") else _UNKNOWN)
 
@@ -117,9 +116,7 @@ def _runs(text: str, font: str) -> list[tuple[str, str]]:
     if any(unicodedata.bidirectional(each) in _RIGHT_TO_LEFT for each in text):
         # Points and vowels are left out, as they usually are; a joined form that the font lacks is written by itself.
         letters = _joined("".join(each for each in text if unicodedata.category(each) != "Mn"))
-        shown = _in_order(
-            "".join(each if _font_of(each, font) else unicodedata.normalize("NFKC", each) for each in letters)
-        )
+        shown = _in_order("".join(each if _font_of(each, font) else _by_itself(each) for each in letters))
     parts = groupby(shown.replace(_APART, ""), key=lambda each: _font_of(each, font) or font)
     return [(name, "".join(letters)) for name, letters in parts]
 
@@ -149,13 +146,15 @@ def _plain(text: str) -> bool:
     return all(" " <= each < "\u0250" and _is_drawn(each) for each in text)
 
 
-@cache
+@lru_cache(4096)
 def _is_drawn(each: str) -> bool:
-    """Whether there is a glyph for it in either weight."""
+    """Whether it is a letter or sign with a glyph in either weight."""
+    if unicodedata.category(each) in _NO_LETTERS or any(ord(each) in looks for looks in _LOOKS):
+        return False
     return None not in (_font_of(each, REGULAR), _font_of(each, BOLD))
 
 
-@cache
+@lru_cache(4096)
 def _font_of(each: str, font: str) -> str | None:
     """Which font has a glyph for it: the one asked for, else that of emoji; None where none has."""
     for name in (font, _EMOJI):

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import available_timezones
 
+from iso3166 import countries_by_alpha2
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -101,6 +102,13 @@ def _require_allowed(
     # Sent back unchanged, a zone that this machine no longer knows is no fault of the sender.
     if "timeZone" in changed and changed["timeZone"] not in available_timezones() - HOST_ZONES:
         raise InvalidField("timeZone", en="there is no such time zone", de="diese Zeitzone gibt es nicht")
+    # The same holds for a country that was taken before it was looked at.
+    if "billingAddress" in changed and changed["billingAddress"]["country"] not in countries_by_alpha2:
+        raise InvalidField(
+            "billingAddress.country",
+            en="a country of ISO 3166-1 is expected, such as CH",
+            de="ein Land nach ISO 3166-1 wird erwartet, zum Beispiel CH",
+        )
 
 
 async def _write(connection: AsyncConnection, row: RowMapping, changed: Mapping[str, Any], now: datetime) -> None:

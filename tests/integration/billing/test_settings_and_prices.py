@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
 from pydantic import TypeAdapter
 
@@ -184,6 +185,30 @@ async def test_every_blank_part_of_an_address_is_named(api: BillingApi, mandate:
     given = {"billingAddress": {**ADDRESS, "vatNumber": ""}}
     assert (await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), json=given)).status_code == 200
     assert (await api.call(system_admin(), "POST", path, json=switch)).status_code == 200
+
+
+async def test_the_country_of_an_address_is_one_of_the_world(api: BillingApi, mandate: str, books: Books) -> None:
+    async def sent(country: str) -> httpx.Response:
+        given = {"billingAddress": {**ADDRESS, "country": country}}
+        return await api.call(admin_of(mandate), "POST", SETTINGS.format(mandate), json=given)
+
+    for country in ("UK", "XX", "EU", "AA", "ch", "CHE"):
+        refused = await sent(country)
+        assert refused.status_code == 422, (country, refused.text)
+        assert [fault["field"] for fault in refused.json()["errors"]] == ["billingAddress.country"]
+    for country in ("LI", "US", "GB", "CH"):
+        assert (await sent(country)).json()["billingAddress"]["country"] == country
+    # One that was taken before is shown, and no fault of whoever sends it back.
+    await books.fetch(
+        "UPDATE mandates SET billing_address = jsonb_set(billing_address, '{country}', '\"UK\"') WHERE id = $1", mandate
+    )
+    shown = (await api.call(admin_of(mandate), "GET", SETTINGS.format(mandate))).json()
+    assert shown["billingAddress"]["country"] == "UK"
+    again = await api.call(
+        admin_of(mandate), "POST", SETTINGS.format(mandate), json={**shown, "notifyOnWarning": False}
+    )
+    assert again.status_code == 200, again.text
+    assert (again.json()["billingAddress"], again.json()["notifyOnWarning"]) == (shown["billingAddress"], False)
 
 
 async def test_settings_are_for_administrators(api: BillingApi, mandate: str) -> None:

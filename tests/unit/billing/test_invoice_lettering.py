@@ -65,6 +65,7 @@ def test_arabic_letters_are_joined() -> None:
         ("北京", "BeiJing"),
         ("हिन्दी", "hindi"),
         ("a\u202eb\u200b\U000e0041c", "abc"),
+        ("a\xadb\x7fc", "abc"),
         ("a\u2028b\u3000c", "a b c"),
         ("\ue000", "?"),
     ],
