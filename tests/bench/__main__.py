@@ -16,8 +16,9 @@ from pathlib import Path
 
 from tests.bench.activation import activations
 from tests.bench.machine import describe_machine
+from tests.bench.measure import MISSED
 from tests.bench.profile import PROFILES
-from tests.bench.report import MISSED, Results, absolutes, render
+from tests.bench.report import Results, absolutes, render
 from tests.bench.scenarios import FULL, QUICK, Scale, Scenarios
 from tests.bench.session import Session
 from tests.support.stack import ROOT
@@ -45,6 +46,8 @@ class _Bench:
             "holds": self._holds,
             "gateway": self._gateway,
             "memory": self._memory,
+            "switches": self._switches,
+            "rerating": self._rerating,
         }
 
     async def _live(self) -> None:
@@ -89,6 +92,12 @@ class _Bench:
 
     async def _memory(self) -> None:
         self.results.memory = await self._scenarios.memory()
+
+    async def _switches(self) -> None:
+        self.results.switched = await self._scenarios.switches()
+
+    async def _rerating(self) -> None:
+        self.results.rerated = await self._scenarios.rerating()
 
 
 async def _run(scale: Scale, only: Sequence[str], *, profile: str | None, command: str) -> str:
@@ -151,6 +160,7 @@ def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     names = ["naive", "live", "backlog", "faulty", "published", "latency", "checks", "holds", "gateway", "memory"]
     names.append(ACTIVATION)
+    names += ["switches", "rerating"]
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

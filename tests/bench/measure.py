@@ -14,7 +14,22 @@ import asyncpg
 from tests.bench.population import Expected
 from tests.support.ledger import Books
 
-__all__ = ["Figures", "Latency", "Ledger", "Look", "Progress", "Rate", "memory_peak_mb"]
+__all__ = [
+    "MEMORY_MB",
+    "MISSED",
+    "Figures",
+    "Latency",
+    "Ledger",
+    "Look",
+    "Progress",
+    "Rate",
+    "memory_peak_mb",
+    "verdict",
+]
+
+# What a process may take at most, whatever it works on.
+MEMORY_MB = 300.0
+MISSED = "**missed**"
 
 POLL_S = 0.05
 # Nothing committed for so long: the workers are stuck, and the bench fails instead of waiting for ever.
@@ -150,3 +165,8 @@ def memory_peak_mb(pid: int) -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / 1e6
     raise RuntimeError(f"no VmHWM of {pid}")
+
+
+def verdict(good: bool) -> str:
+    """Whether a figure is as it has to be, for the page."""
+    return "met" if good else MISSED

@@ -15,9 +15,11 @@ from uuid import UUID, uuid5
 from tests.bench.publishers import PUBLISHED_ONLY, STYLES, UNUSUAL, Record
 
 __all__ = [
+    "CROWD",
     "HOT",
     "MANDATES",
     "MEMBERS",
+    "MODELS",
     "POOL_MANDATES",
     "PROBES",
     "Expected",
@@ -25,16 +27,18 @@ __all__ = [
     "Member",
     "Twentieth",
     "Usages",
+    "instances_of",
 ]
 
 _NAMESPACE = UUID("6f0c4b1e-52a7-4d33-9b1a-2f7c9f5c1d11")
 MEMBER_COUNT = 1_000
 MANDATE_COUNT = 200
 PROBE_COUNT = 48
+CROWD_COUNT = 10_000
 ZIPF_EXPONENT = 1.1
 
 # Provider and model as in the price file of the simulator; all are priced by tokens.
-_MODELS = (
+MODELS = (
     ("openai", "gpt-5.4"),
     ("openai", "gpt-5-mini"),
     ("openai", "gpt-4.1"),
@@ -96,9 +100,20 @@ MEMBERS = tuple(Member(MANDATES[rank % MANDATE_COUNT], _id("user", rank)) for ra
 HOT = tuple(Member(_id("hot"), _id("hot user", number)) for number in range(5))
 # Mandates whose balances are watched for latency.
 PROBES = tuple(Member(_id("probe", number), _id("probe user", number)) for number in range(PROBE_COUNT))
+# One mandate with so many members, whose billing model is switched.
+CROWD = tuple(Member(_id("crowd"), _id("crowd user", number)) for number in range(CROWD_COUNT))
 
 _CUMULATED = tuple(accumulate(1 / (rank + 1) ** ZIPF_EXPONENT for rank in range(MEMBER_COUNT)))
 _PERCENTS = tuple(accumulate(style.percent for style in STYLES))
+
+
+def _instance(feature: str, mandate_id: str) -> str:
+    return f"{feature}-{mandate_id[:8]}"
+
+
+def instances_of(mandate_id: str) -> list[str]:
+    """The feature instances of a mandate."""
+    return [_instance(feature, mandate_id) for feature in _FEATURES]
 
 
 class Expected(NamedTuple):
@@ -140,7 +155,7 @@ class Usages:
         """The data of one AI call of a member."""
         choose = self._random
         start = int(member.user_id[:8], 16)
-        provider, model = _MODELS[(start + choose.randrange(_MODELS_OF_MEMBER)) % len(_MODELS)]
+        provider, model = MODELS[(start + choose.randrange(_MODELS_OF_MEMBER)) % len(MODELS)]
         feature = _FEATURES[(start + choose.randrange(_FEATURES_OF_MEMBER)) % len(_FEATURES)]
         return {
             "mandate_id": member.mandate_id,
@@ -150,7 +165,7 @@ class Usages:
             **self._amount(),
             "service_tier": "standard",
             "feature_code": feature,
-            "feature_instance_id": f"{feature}-{member.mandate_id[:8]}",
+            "feature_instance_id": _instance(feature, member.mandate_id),
             "workflow_id": f"workflow-{choose.getrandbits(32):08x}",
             "response_id": f"resp_{choose.getrandbits(96):024x}",
             "processing_time_ms": choose.randrange(300, 20_000),

@@ -18,7 +18,9 @@ from tests.bench.measure import Latency, Ledger, Progress, Rate, memory_peak_mb
 from tests.bench.naive import NaiveOutcome, naive_run
 from tests.bench.population import Expected, Fault
 from tests.bench.probe import ProbeOrder
+from tests.bench.reratings import Rerated, rerating_of_everything
 from tests.bench.session import Session
+from tests.bench.switches import Switched, switches_of_a_crowd
 from tests.support.processes import ServiceProcess
 
 __all__ = ["FULL", "QUICK", "Charged", "Checked", "Held", "Probed", "Scale", "Scenarios"]
@@ -196,12 +198,13 @@ class Scenarios:
         return Probed(events + probes, events_per_s, latency, use, loaded["behind_s_max"])
 
     async def checks(self, *, charging: bool) -> Checked:
-        """V4: checks at the billing api, alone or while usage is charged."""
+        """V4: checks at the billing api of accounts with grants in mandates with limits, alone or while usage is
+        charged."""
         seconds, session = WARM_UP_S + self.scale.checks_s, self._session
         events = int(CHARGED_BESIDE_CHECKS * seconds) if charging else 0
         before = await self._ledger.figures()
         caller = Caller(user_id="publisher", service=True, scopes=frozenset({"usage:check"}))
-        async with session.workers(WORKERS) as workers:
+        async with session.limited(), session.workers(WORKERS) as workers:
             load = await session.load(events, rate=CHARGED_BESIDE_CHECKS) if charging else None
             signed = session.caller_header(caller)[CALLER_HEADER]
             asked, warm_up = int(CHECKS_PER_S * self.scale.checks_s), int(CHECKS_PER_S * WARM_UP_S)
@@ -243,6 +246,14 @@ class Scenarios:
     async def gateway(self) -> tuple[GatewayChecked, GatewayChecked]:
         """V4: checks through one gateway, saturated and at a rate."""
         return await checks_through_gateway(self._session, self.scale.checks_s)
+
+    async def switches(self) -> Switched:
+        """L2: a mandate with many members to budgets of theirs and back."""
+        return await switches_of_a_crowd(self._session, self._ledger)
+
+    async def rerating(self) -> Rerated:
+        """P7: all charges so far."""
+        return await rerating_of_everything(self._session, self._ledger)
 
     async def _live(self, events: int, workers: list[ServiceProcess], **settings: Any) -> Charged:
         before, expected = await self._ledger.figures(), Expected.of(events, settings.get("twentieth"))

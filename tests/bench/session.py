@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,14 +20,17 @@ from services.chassis.caller import Caller
 from tests.bench.child import Child
 from tests.bench.load import TOPIC, LoadOrder
 from tests.bench.population import (
+    CROWD,
     DEAR_CURRENCY,
     HOT,
     MANDATES,
     MEMBERS,
+    MODELS,
     POOL_MANDATES,
     PROBES,
     REFUSED_WORKFLOW,
     Member,
+    instances_of,
 )
 from tests.support.callers import headers
 from tests.support.databases import opened
@@ -44,7 +47,9 @@ RATES = {"USD": Decimal("0.80"), DEAR_CURRENCY: Decimal(100_000)}
 PRICES_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 CREDIT_CHF = 1_000_000
 GRANTS_UNTIL = "2199-01-01T00:00:00Z"
-CREDITS_AT_ONCE = 8
+REQUESTS_AT_ONCE = 8
+# What may be spent in a month by a member, for a feature instance, at a provider and for a model, in limited runs.
+LIMIT_CHF = 100_000_000
 
 
 class Session:
@@ -63,7 +68,7 @@ class Session:
         await asyncio.to_thread(self.servers.start, ["billing"])
         await self._price()
         async with self.connection() as connection:
-            await _enrol(connection)
+            await _enrol(connection, [*MEMBERS, *HOT, *PROBES])
         self.api.start()
         await self.api.ready()
         await self._credit()
@@ -96,6 +101,15 @@ class Session:
                 yield
             finally:
                 await connection.execute("ALTER TABLE transactions DROP CONSTRAINT bench")
+
+    @asynccontextmanager
+    async def limited(self) -> AsyncIterator[None]:
+        """Limits of everything that can be limited, by day and by month, in every mandate; none is ever reached."""
+        await self._limit({mandate_id: _limits(mandate_id) for mandate_id in MANDATES})
+        try:
+            yield
+        finally:
+            await self._limit(dict.fromkeys(MANDATES, ()))
 
     @property
     def books(self) -> Books:
@@ -135,6 +149,22 @@ class Session:
         bootstrap_servers = self.servers.kafka.bootstrap_servers
         await eventually(lambda: all_read(bootstrap_servers, TOPIC, GROUP), what="the last event")
 
+    async def set_rate(self, currency: str, rate: Decimal) -> None:
+        """Sets what a currency costs, of all times."""
+        async with opened(self.servers.dsn("billing"), pool_size=1) as database, database.transaction() as connection:
+            await set_rate(connection, currency=currency, rate=rate, valid_from=PRICES_FROM, actor="operator")
+
+    async def enrol_crowd(self) -> None:
+        """The mandate with many members, each with an account, as `ensure` makes them."""
+        async with self.connection() as connection:
+            await _enrol(connection, CROWD)
+            await connection.execute(
+                "INSERT INTO accounts (mandate_no, type, user_id) SELECT m.no, 'USER', s.user_id FROM mandates m"
+                " JOIN directory_members s ON s.mandate_id = m.id WHERE m.id = $1",
+                CROWD[0].mandate_id,
+            )
+            await connection.execute("VACUUM ANALYZE accounts, directory_members")
+
     def caller_header(self, caller: Caller) -> dict[str, str]:
         """The signed context that the gateway would send."""
         return headers(caller, audience="billing", secret=self.servers.secret)
@@ -145,9 +175,22 @@ class Session:
         await asyncio.to_thread(
             subprocess.run, command, check=True, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL
         )
-        async with opened(self.servers.dsn("billing"), pool_size=1) as database, database.transaction() as connection:
-            for currency, rate in RATES.items():
-                await set_rate(connection, currency=currency, rate=rate, valid_from=PRICES_FROM, actor="operator")
+        for currency, rate in RATES.items():
+            await self.set_rate(currency, rate)
+
+    async def _limit(self, wanted: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+        """Puts the limits of mandates in place of those that they have."""
+        gate = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        administrator = Caller(user_id="operator", system_admin=True)
+        signed = self.caller_header(administrator) | {"Content-Type": "application/json"}
+        async with httpx.AsyncClient(base_url=self.api.url, headers=signed, trust_env=False, timeout=60.0) as client:
+
+            async def limit(mandate_id: str, limits: Sequence[dict[str, Any]]) -> None:
+                async with gate:
+                    answer = await client.put(f"/api/billing/admin/limits/{mandate_id}", content=json.dumps(limits))
+                    answer.raise_for_status()
+
+            await asyncio.gather(*(limit(*entry) for entry in wanted.items()))
 
     async def _credit(self) -> None:
         """By the api, so that checks have funds to find: every pool, and every member that has a budget. Each has a
@@ -157,7 +200,7 @@ class Session:
         pools = set(POOL_MANDATES)
         wanted: list[tuple[str, str | None]] = [(id_, None) for id_ in (*POOL_MANDATES, HOT[0].mandate_id)]
         wanted += [(member.mandate_id, member.user_id) for member in MEMBERS if member.mandate_id not in pools]
-        gate = asyncio.Semaphore(CREDITS_AT_ONCE)
+        gate = asyncio.Semaphore(REQUESTS_AT_ONCE)
         async with httpx.AsyncClient(base_url=self.api.url, headers=signed, trust_env=False, timeout=30.0) as client:
 
             async def credit(mandate_id: str, user_id: str | None) -> None:
@@ -177,9 +220,19 @@ class Session:
             await asyncio.gather(*(grant(mandate_id) for mandate_id in dict.fromkeys(id_ for id_, _ in wanted)))
 
 
-async def _enrol(connection: asyncpg.Connection) -> None:
+def _limits(mandate_id: str) -> list[dict[str, Any]]:
+    members = [member for member in MEMBERS if member.mandate_id == mandate_id]
+    keys = [("member", member.user_id) for member in members]
+    keys += [("feature", instance) for instance in instances_of(mandate_id)]
+    keys += [("provider", provider) for provider in sorted({provider for provider, _ in MODELS})]
+    keys += [("model", model) for _, model in MODELS]
+    limit = {"amount": str(LIMIT_CHF), "currency": "CHF"}
+    periods = ("day", "month")
+    return [{"kind": kind, "key": key, "period": each, "limit": limit} for kind, key in keys for each in periods]
+
+
+async def _enrol(connection: asyncpg.Connection, members: Sequence[Member]) -> None:
     """Writes the directory and the billing models as they stand after the directory's events were applied."""
-    members: list[Member] = [*MEMBERS, *HOT, *PROBES]
     mandates = sorted({member.mandate_id for member in members})
     own_budget = set(MANDATES) - set(POOL_MANDATES)
     await connection.copy_records_to_table(
@@ -205,5 +258,6 @@ async def _enrol(connection: asyncpg.Connection) -> None:
     await connection.execute(
         "INSERT INTO audit_log (mandate_no, actor, action, after, at)"
         " SELECT no, 'operator', 'model', jsonb_build_object('billingModel', billing_model), now() FROM mandates"
-        " WHERE billing_model = 'PREPAY_USER'"
+        " WHERE billing_model = 'PREPAY_USER' AND id = ANY($1)",
+        mandates,
     )

@@ -91,7 +91,9 @@ async def _apply(settings: BillingSettings, database: Database, selection: Selec
     """Orders the re-rating and works on it, in turn with the workers, of which none has to run; what is left when this
     ends too early is theirs."""
     clock = platform_clock(settings)
-    run_reratings = RunReratings(database, clock=clock, faults=FaultPoints(settings.faults_folder))
+    # The operator's database has one connection.
+    faults = FaultPoints(settings.faults_folder)
+    run_reratings = RunReratings(database, clock=clock, faults=faults, reads_ahead=False)
     answer = await start_rerating(database, selection, user_id=None, clock=clock)
     rerating_id = answer["id"]
     print(f"re-rating {rerating_id}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Pricing a page of charges again: what they cost before and after, and which of them could not be priced."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ __all__ = ["PAGE", "NotPriced", "PricedPage", "Totals", "price_page"]
 # Charges that are read at once, and corrected in one transaction where all of them differ: while it lasts, usage of
 # their mandate waits.
 PAGE = 2_000
+# Charges that are priced before others of the process get their turn.
+AT_ONCE = 100
 # The charge of an older release, or a row that somebody changed: it does not say what it was priced from.
 NOT_KEPT = "NOT_KEPT"
 
@@ -89,7 +92,11 @@ async def price_page(
     if len(rows) == PAGE:
         last = rows[-1].charge
         page.next = Position(last.mandate_no, last.occurred_at, last.event_id)
-    _price([row for row in rows if row.wanted and row.charge.key not in cancelled], standing, quotes, page)
+    wanted = [row for row in rows if row.wanted and row.charge.key not in cancelled]
+    for begin in range(0, len(wanted), AT_ONCE):
+        _price(wanted[begin : begin + AT_ONCE], standing, quotes, page)
+        # A preview runs beside the checks of its process, which are due in milliseconds.
+        await asyncio.sleep(0)
     return page
 
 

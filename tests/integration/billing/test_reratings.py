@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from services.billing.corrections.rerate import show_rerating, start_rerating
 from services.billing.credits.payment_events import CreditPayments
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BALANCE_MAX, transaction_id
@@ -362,6 +363,30 @@ async def test_charges_of_many_pages_and_of_one_moment_are_all_found(
     assert (await ask(api, preview=True, model=model, provider="anthropic"))["charges"] == 100
     done = await rerate(api.database, of_model(model, provider="anthropic"))
     assert (done["charges"], done["differing"]) == (100, 100)
+    assert await books.failing() == {}
+
+
+async def test_a_page_that_was_read_ahead_counts_for_nothing_once_it_is_another_turn(
+    api: BillingApi, books: Books, mandate: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.billing.corrections.price_charges.PAGE", 10)
+    await api.price(model, "0.001")
+    usage = [tokens(mandate, model, 1) for _ in range(60)]
+    await charge(api.database, *usage)
+    await api.price(model, "0.002")
+    ordered = await start_rerating(api.database, of_model(model), user_id=None, clock=system_clock)
+    rerating, first, second = UUID(ordered["id"]), running(api.database), running(api.database)
+    assert await first(rerating) == 1
+    # What the first has read by now is corrected by the second, cancelled, and then priced anew.
+    assert await second(rerating) == 1
+    assert await first(rerating) == 1
+    await charge(api.database, *(voided_record(mandate, record.event_id) for record in usage))
+    assert await first(rerating) == 1
+    await api.price(model, "0.003")
+    while await first(rerating):
+        pass
+    done = await show_rerating(api.database, ordered["id"])
+    assert (done["state"], await books.pool(mandate), await books.rollups(mandate)) == ("DONE", 0, (0, 0))
     assert await books.failing() == {}
 
 

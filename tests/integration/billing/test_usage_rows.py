@@ -1,5 +1,6 @@
 """Ledger rows that are written as ready bytes come back as what was meant, whatever is missing in an event."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -14,7 +15,7 @@ from services.billing.charging.usage_events import Usage
 from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import ChargeKeys
 from services.billing.ledger.repository import insert_rows
-from services.billing.ledger.rows import COLUMNS, encoded_row
+from services.billing.ledger.rows import COLUMNS, ChargeRow, charges_among, encoded_row
 from services.billing.pricing.rating import PriceSource
 from services.chassis.database import Database, driver_connection
 
@@ -51,6 +52,25 @@ def _row(posting: Posting, *, amount: int = 1_000_001, balance_after: int = -(2*
         derivation=b'{"cost":"1"}' if posting.usage else None,
         grants=b"5:-7 6:-1" if posting.usage else None,
     )
+
+
+def test_charges_are_told_from_other_rows() -> None:
+    expiry = Posting.own(
+        mandate_no=2**31 - 1,
+        event_id=UUID(int=3),
+        member_account_no=12,
+        posted_account_no=12,
+        transaction_type="ADJUSTMENT",
+        amount=-5,
+        contra_account="PROMOTIONAL",
+        reference_type="SYSTEM",
+        occurred_at=AT,
+        description="DEBITREVENUE",
+    )
+    correction = replace(expiry, event_id=UUID(int=4).bytes, contra_account="REVENUE", dimension_no=14)
+    charged = [_posting(1, FULL), _posting(2, BARE)]
+    found = charges_among([_row(each) for each in (expiry, *charged, correction)])
+    assert found == {each.identity: ChargeRow(12, 3, 1_000_001, -(2**62)) for each in charged}
 
 
 async def test_a_row_is_read_as_it_was_meant(database: Database) -> None:
