@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -71,13 +72,19 @@ async def test_a_relay_whose_lock_connection_died_sends_nothing_it_had_read(
     dsn = servers.dsn("billing")
     async with opened(dsn, pool_size=2) as one, opened(dsn, pool_size=2) as other:
         async with at_work(_relay(one, bootstrap_servers, Telling(balance, lose_the_lock))):
-            await asyncio.sleep(2)
+            await eventually(partial(_is_locked, servers), what="the lock of the first")
             async with at_work(_relay(other, bootstrap_servers, Telling(balance))):
                 balance.version = 1
-                await asyncio.wait_for(lost.wait(), 30)
+                await eventually(lost.is_set, what="the loss of the lock")
                 await eventually(lambda: balance.published >= 2, what="the newer state")
                 await asyncio.sleep(3)
     assert (await _values(bootstrap_servers, balance.key))[-1] == b"2"
+
+
+async def _is_locked(servers: ServerPair) -> bool:
+    """Whether a relay holds the lock; no other advisory lock is held for long."""
+    async with connected(servers.admin_dsn) as admin:
+        return bool(await admin.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"))
 
 
 def _relay(database: Database, bootstrap_servers: str, states: Telling) -> Relay:

@@ -229,8 +229,12 @@ async def test_an_answer_that_comes_too_late_has_its_effect_and_is_replayed(fake
     fake.control("faults", fault)
     with pytest.raises(stripe.APIConnectionError):
         await hasty.v1.payment_intents.create_async(params, {"idempotency_key": key})
-    [made] = (await client_of(fake).v1.payment_intents.list_async({"customer": customer.id})).data
-    calm = client_of(fake, retries=2)
+
+    async def payments() -> list[stripe.PaymentIntent]:
+        return list((await client_of(fake).v1.payment_intents.list_async({"customer": customer.id})).data)
+
+    [made] = await eventually(payments, what="the effect")
+    calm = client_of(fake, retries=6)
     again = await calm.v1.payment_intents.create_async(params, {"idempotency_key": key})
     assert again.id == made.id
 

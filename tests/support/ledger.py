@@ -165,7 +165,7 @@ class Books:
         async def published() -> bool:
             return await self.outbox_rows() == 0 and await self.unpublished_balances() == 0
 
-        await eventually(published, timeout_s=30, what="an empty outbox")
+        await eventually(published, what="an empty outbox")
 
     async def failing(self) -> dict[str, int]:
         """The audit's failures by check; empty when the books add up."""

@@ -33,7 +33,7 @@ class PlacedLock:
             async def stands(task: asyncio.Task[Any] = task, before: int = before) -> bool:
                 return task.done() or await self._waiting() > before
 
-            await eventually(stands, timeout_s=20, what="a transaction at the lock")
+            await eventually(stands, what="a transaction at the lock")
             self.waited = max(self.waited, await self._waiting())
 
     async def release(self) -> list[Any]:

@@ -60,11 +60,11 @@ class Process:
                 self._command, env=self._environment, cwd=self._cwd, stdout=log, stderr=log and subprocess.STDOUT
             )
 
-    async def ready(self, timeout_s: float = 60.0) -> None:
+    async def ready(self, timeout_s: float = 120.0) -> None:
         """Waits for readiness; says what the log says when the process ends before, or is late."""
         await asyncio.to_thread(self.wait_ready, timeout_s)
 
-    def wait_ready(self, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, timeout_s: float = 120.0) -> None:
         """The same where no event loop runs."""
         try:
             wait_until(self._answers, what=f"{self._name} is ready", timeout_s=timeout_s)

@@ -15,7 +15,7 @@ __all__ = ["all_read", "delete_topic", "make_topic", "read_in_group", "read_topi
 
 
 async def read_topic(
-    bootstrap_servers: str, topic: str, *, key: str | None = None, count: int = 0, timeout_s: float = 20.0
+    bootstrap_servers: str, topic: str, *, key: str | None = None, count: int = 0, timeout_s: float = 60.0
 ) -> list[ConsumerRecord]:
     """All that is in a topic now, or all of one key, each partition in its order; waits until there are so many."""
     # Outside of any group it has all partitions as soon as it is started.

@@ -38,8 +38,6 @@ from tests.support.waiting import eventually
 
 Headers = dict[str, str]
 WAIT_S = 60.0
-# How long the store of these tests waits for payments before it gives up.
-ACTIVATION_WAIT_S = 8.0
 CATALOGUE = read_catalogue(SubscriptionsSettings.model_fields["plans_file"].default)
 
 
@@ -267,7 +265,6 @@ async def open_shop(servers: ServerPair, folder: Path) -> AsyncIterator[Shop]:
     """The whole of it."""
     issuer, faults = Issuer(folder), FaultFolder(folder / "faults")
     more = {
-        "SUBSCRIPTIONS_ACTIVATION_WAIT_S": str(ACTIVATION_WAIT_S),
         "SUBSCRIPTIONS_FAULTS_FOLDER": str(faults.folder),
         "SUBSCRIPTIONS_CLOCK_INTERVAL_S": "0.2",
         "SUBSCRIPTIONS_KAFKA__SESSION_TIMEOUT_MS": "6000",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,6 +18,7 @@ from services.chassis.settings import KafkaSettings
 from services.gateway.access.identity import TokenVerifier
 from services.gateway.edge.admission import Admission, Call
 from services.gateway.edge.operations import operations_of, read_document
+from services.gateway.feed import api
 from services.gateway.feed.api import EventStream, Stream, _pieces
 from services.gateway.feed.domain import PLACES, Positions, Update
 from services.gateway.feed.live_feed import Listener, LiveFeed
@@ -48,16 +49,20 @@ def balances(count: int) -> Listener:
     return listener
 
 
-async def test_who_may_not_listen_any_more_is_sent_nothing_though_there_is_always_something_to_send() -> None:
+async def test_who_may_not_listen_any_more_is_sent_nothing_though_there_is_always_something_to_send(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     listener = balances(100)
-    pieces = _pieces(stream(0.02), call(), listener, None)
+    now_s = 0.0
+    monkeypatch.setattr(api, "time", SimpleNamespace(monotonic=lambda: now_s))
     sent = []
-    async for piece in pieces:
+    async for piece in _pieces(stream(3), call(), listener, None):
         sent.append(piece)
-        # A reader who takes one now and then, so that there is always another.
-        time.sleep(0.01)  # noqa: ASYNC251 - nothing else is to happen meanwhile.
-    assert 2 <= len(sent) < 10
-    assert listener.queue.qsize() > 80
+        # A reader who takes one every second, so that there is always another.
+        now_s += 1
+    # Who was just let in, and three events in as many seconds.
+    assert len(sent) == 4
+    assert listener.queue.qsize() == 97
 
 
 async def test_what_was_offered_before_is_not_sent_once_it_is_out_of_scope() -> None:
