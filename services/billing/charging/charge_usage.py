@@ -173,8 +173,7 @@ class ChargeUsage:
     async def _known_already(self, connection: AsyncConnection, usages: Sequence[Usage]) -> dict[Identity, bytes]:
         """The digests of events that are recorded, as far as this worker may know of them: they cost no try."""
         again = [usage.identity for usage in usages if usage.event_id in self._recent]
-        known = await recorded_digests(connection, "transactions", again)
-        return known | await recorded_digests(connection, "unposted_events", again)
+        return await recorded_digests(connection, "both", again)
 
 
 class PricingContext(NamedTuple):
@@ -321,8 +320,7 @@ async def _look_up(
     claimed = await claimed_digests(connection, priced)
     identities = [(entry.mandate_no, entry.event_id.bytes) for entry in unposted]
     identities += [usage.identity for usage in late]
-    claimed |= await recorded_digests(connection, "transactions", identities)
-    claimed |= await recorded_digests(connection, "unposted_events", identities)
+    claimed |= await recorded_digests(connection, "both", identities)
     if claimed:
         raise AlreadyRecorded(claimed)
 
@@ -376,7 +374,8 @@ def split_by_price(
         term = terms[keys.mandate_no]
         quoted = _quoted(usage, quotes, term.markup)
         if quoted is not None:
-            postings.append(usage.posting(*quoted, keys.posted_account_no(term.billing_model)))
+            price, source = quoted
+            postings.append(usage.posting(price, source, keys.posted_account_no(term.billing_model)))
             continue
         try:
             event, data, tokens = usage.published()

@@ -4,7 +4,7 @@ rows."""
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from asyncpg.exceptions import (
@@ -23,7 +23,7 @@ from services.billing.ledger.limit_sums import LIMITED, named_in
 from services.billing.ledger.rollup_sums import TOWARDS_SUMS
 from services.billing.ledger.rows import COLUMNS, copied, identity_of
 from services.billing.ledger.thresholds import THRESHOLD, low_at
-from services.billing.money import exact, in_chf
+from services.billing.money import exact, remainder_text
 from services.chassis.database import driver_connection
 
 __all__ = [
@@ -141,9 +141,10 @@ async def update_accounts(connection: AsyncConnection, accounts: Sequence[Locked
     if not accounts:
         return
     moved = await driver.fetchval(
+        # Remainders are sent as text, which they are already where a charge has kept them.
         "WITH moved AS (UPDATE accounts a SET balance = a.balance + given.by,"
-        " rounding_remainder = given.rounding_remainder, seq = given.seq, granted = given.granted"
-        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[], $6::bigint[], $7::bigint[])"
+        " rounding_remainder = given.rounding_remainder::numeric, seq = given.seq, granted = given.granted"
+        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])"
         " AS given (mandate_no, no, by, rounding_remainder, seq, rows, granted)"
         " WHERE a.mandate_no = given.mandate_no AND a.no = given.no AND a.seq = given.seq - given.rows"
         " RETURNING a.mandate_no, a.no, a.type),"
@@ -153,7 +154,7 @@ async def update_accounts(connection: AsyncConnection, accounts: Sequence[Locked
         [account.mandate_no for account in accounts],
         [account.no for account in accounts],
         [account.moved for account in accounts],
-        [in_chf(account.rounding_remainder) for account in accounts],
+        [account.remainder_text or remainder_text(account.rounding_remainder) for account in accounts],
         [account.seq for account in accounts],
         [account.rows for account in accounts],
         [account.granted for account in accounts],
@@ -215,16 +216,24 @@ async def add_to_rollups(connection: AsyncConnection, sums: Mapping[RollupKey, S
     )
 
 
+_DIGESTS = (
+    "SELECT t.mandate_no, t.event_id, t.digest FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
+    " JOIN {} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id AND NOT t.own"
+)
+_DIGESTS_OF_BOTH = f"{_DIGESTS.format('transactions')} UNION ALL {_DIGESTS.format('unposted_events')}"
+
+
 async def recorded_digests(
-    connection: AsyncConnection, table: str, identities: Sequence[tuple[int, bytes]]
+    connection: AsyncConnection,
+    table: Literal["transactions", "unposted_events", "both"],
+    identities: Sequence[tuple[int, bytes]],
 ) -> dict[tuple[int, bytes], bytes]:
-    """The digests of those usage events that `table` (`transactions` or `unposted_events`) has already."""
+    """The digests of those usage events that a table, or one of both, has already."""
     driver = driver_connection(connection)
     if not identities:
         return {}
     rows = await driver.fetch(
-        "SELECT t.mandate_no, t.event_id, t.digest FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
-        f" JOIN {table} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id AND NOT t.own",
+        _DIGESTS_OF_BOTH if table == "both" else _DIGESTS.format(table),
         [mandate_no for mandate_no, _ in identities],
         [pgproto.UUID(event_id) for _, event_id in identities],
     )

@@ -80,13 +80,15 @@ def derivation(
     data: UsageRecorded | UsageData, source: PriceSource, remainder_before: str, remainder_after: str
 ) -> bytes:
     """The derivation of an amount, as JSON; remainders are as `remainder_text` writes them."""
-    # By position, because this is done for each event.
+    # By position and without unpacking, which takes half as long again, because this is done for each event.
     if isinstance(data, UsageData):
         return _encode(
             Derivation(
                 remainder_before,
                 remainder_after,
-                *source,
+                source.markup,
+                source.rate,
+                source.price,
                 data.cost,
                 data.tokens,
                 data.quantities,
