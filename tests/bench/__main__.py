@@ -41,6 +41,7 @@ class _Bench:
             "backlog": self._backlog,
             "faulty": self._faulty,
             "published": self._published,
+            "settling": self._settling,
             "latency": self._latency,
             "checks": self._checks,
             "holds": self._holds,
@@ -73,7 +74,12 @@ class _Bench:
             self.results.refused.append(await self._scenarios.faulty("refused"))
 
     async def _published(self) -> None:
-        self.results.beside_published, self.results.published = await self._scenarios.live_by_turns()
+        self.results.beside_published, self.results.published = await self._scenarios.live_by_turns(
+            twentieth="published"
+        )
+
+    async def _settling(self) -> None:
+        self.results.beside_settling, self.results.settling = await self._scenarios.live_by_turns(settling=True)
 
     async def _latency(self) -> None:
         await self._live()
@@ -158,9 +164,9 @@ def _say(what: str) -> None:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    names = ["naive", "live", "backlog", "faulty", "published", "latency", "checks", "holds", "gateway", "memory"]
-    names.append(ACTIVATION)
-    names += ["switches", "rerating"]
+    names = ["naive", "live", "backlog", "faulty", "published", "settling"]
+    names += ["latency", "checks", "holds", "gateway", "memory"]
+    names += ["switches", "rerating", ACTIVATION]
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

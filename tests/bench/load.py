@@ -41,6 +41,8 @@ class LoadOrder:
     hot: bool = False
     # What one event in twenty is.
     twentieth: Twentieth | None = None
+    # Whether each event names a hold that it settles.
+    settling: bool = False
     # Contrary to the contract, so that two workers meet on one account.
     without_key: bool = False
     # Encode everything before the start; a backlog is made on the fly because nobody measures its making.
@@ -158,7 +160,8 @@ def _send(producer: Producer, key: bytes | None, value: bytes, headers: Headers)
 
 def _main() -> None:
     order = LoadOrder(**json.loads(sys.argv[1]))
-    records: Iterable[Record] = Usages(order.seed, hot=order.hot, twentieth=order.twentieth).records(order.count)
+    usages = Usages(order.seed, hot=order.hot, twentieth=order.twentieth, settling=order.settling)
+    records: Iterable[Record] = usages.records(order.count)
     if order.encode_first:
         records = list(records)
     print("ready", flush=True)

@@ -123,6 +123,11 @@ class Ledger:
             )
         return Figures(*row)
 
+    async def captured(self) -> int:
+        """How many holds are captured by now."""
+        async with self._connect() as connection:
+            return int(await connection.fetchval("SELECT count(*) FROM holds WHERE state = 'CAPTURED'"))
+
     async def require(self, before: Figures, *runs: Expected) -> None:
         """Raises unless exactly so many events were charged, parked and refused, and the books add up."""
         expected = Figures(

@@ -27,6 +27,7 @@ __all__ = [
     "Member",
     "Twentieth",
     "Usages",
+    "holds_named",
     "instances_of",
 ]
 
@@ -136,11 +137,30 @@ class Expected(NamedTuple):
         return charged * sum(self) // self.charged
 
 
-class Usages:
-    """A stream of usage events; the same seed gives the same members, models and quantities (ids are always new)."""
+def _hold_id(seed: int, number: int) -> UUID:
+    return uuid5(_NAMESPACE, f"hold/{seed}/{number}")
 
-    def __init__(self, seed: int, *, hot: bool = False, twentieth: Twentieth | None = None) -> None:
+
+def holds_named(seed: int, count: int) -> Iterator[tuple[Member, UUID]]:
+    """The holds, each with its member, that the first so many events of a stream name, of which each settles its own;
+    repeats name those of their events."""
+    usages = Usages(seed, settling=True)
+    for number in range(count):
+        if number % _PERIOD != _REPEAT:
+            yield usages.member(), _hold_id(seed, number)
+
+
+class Usages:
+    """A stream of usage events; the same seed gives the same members, models and quantities (ids are always new). Where
+    it settles holds, each event names one of `holds_named`."""
+
+    def __init__(
+        self, seed: int, *, hot: bool = False, twentieth: Twentieth | None = None, settling: bool = False
+    ) -> None:
         self._random = random.Random(seed)
+        # Apart, so that the members are known without making the events.
+        self._members = random.Random(f"members {seed}") if settling else self._random
+        self._holds = seed if settling else None
         self._hot = hot
         self._twentieth = twentieth
         self._recent: list[Record] = []
@@ -148,8 +168,8 @@ class Usages:
     def member(self) -> Member:
         """Whose next event it is."""
         if self._hot:
-            return self._random.choice(HOT)
-        return MEMBERS[bisect(_CUMULATED, self._random.random() * _CUMULATED[-1])]
+            return self._members.choice(HOT)
+        return MEMBERS[bisect(_CUMULATED, self._members.random() * _CUMULATED[-1])]
 
     def body(self, member: Member) -> dict[str, Any]:
         """The data of one AI call of a member."""
@@ -187,7 +207,10 @@ class Usages:
             elif self._twentieth is not None and number % _TWENTY == _TWENTY - 1:
                 yield self._special(self.body(self.member()), self._twentieth)
             else:
-                record = self._ordinary(number % _PERIOD, self.body(self.member()))
+                body = self.body(self.member())
+                if self._holds is not None:
+                    body["hold_id"] = str(_hold_id(self._holds, number))
+                record = self._ordinary(number % _PERIOD, body)
                 self._remember(number, record)
                 yield record
 

@@ -120,14 +120,15 @@ class Scenarios:
         async with self._session.workers(WORKERS) as workers:
             return [await self._live(self.scale.live_events, workers) for _ in range(self.scale.repeats)]
 
-    async def live_by_turns(self) -> tuple[list[Charged], list[Charged]]:
-        """V9: live as ever, and with one event in twenty that only the decoding of the published package takes."""
-        usual, published = [], []
+    async def live_by_turns(self, **other: Any) -> tuple[list[Charged], list[Charged]]:
+        """V1, V9: live as ever, and with other events: one in twenty that only the decoding of the published package
+        takes, or each with a hold that it settles."""
+        usual, others = [], []
         async with self._session.workers(WORKERS) as workers:
             for _ in range(self.scale.repeats):
                 usual.append(await self._live(self.scale.live_events, workers))
-                published.append(await self._live(self.scale.live_events, workers, twentieth="published"))
-        return usual, published
+                others.append(await self._live(self.scale.live_events, workers, **other))
+        return usual, others
 
     async def backlog(self, workers: int = WORKERS, events: int | None = None, **settings: Any) -> Charged:
         """V1, V3, V8: what was produced before the workers start."""
@@ -257,6 +258,7 @@ class Scenarios:
 
     async def _live(self, events: int, workers: list[ServiceProcess], **settings: Any) -> Charged:
         before, expected = await self._ledger.figures(), Expected.of(events, settings.get("twentieth"))
+        captured = await self._ledger.captured() + (expected.charged if settings.get("settling") else 0)
         load = await self._session.load(events, window=LIVE_WINDOW, **settings)
         await asyncio.to_thread(os.sync)
         async with self._session.connection() as connection:
@@ -269,6 +271,8 @@ class Scenarios:
             use = meter.read({"load": produced["cpu_s"]})
         await self._session.settled()
         await self._ledger.require(before, expected)
+        if await self._ledger.captured() != captured:
+            raise RuntimeError(f"{await self._ledger.captured()} holds are captured, expected {captured}")
         peaks = [memory_peak_mb(worker.pid) for worker in workers]
         return Charged(expected.charged, rate, use, peaks, produced["value_bytes"])
 

@@ -30,6 +30,7 @@ from tests.bench.population import (
     PROBES,
     REFUSED_WORKFLOW,
     Member,
+    holds_named,
     instances_of,
 )
 from tests.support.callers import headers
@@ -50,6 +51,8 @@ GRANTS_UNTIL = "2199-01-01T00:00:00Z"
 REQUESTS_AT_ONCE = 8
 # What may be spent in a month by a member, for a feature instance, at a provider and for a model, in limited runs.
 LIMIT_CHF = 100_000_000
+HELD_MICRO_CHF = 50_000
+HELD_UNTIL = datetime(2199, 1, 1, tzinfo=UTC)
 
 
 class Session:
@@ -139,9 +142,13 @@ class Session:
         return ServiceProcess(self.servers, "billing", "worker", self.folder / f"worker-{number}.log", more=more)
 
     async def load(self, count: int, **settings: Any) -> Child:
-        """A load process with its events encoded; each has new members, models and quantities."""
+        """A load process with its events encoded; each has new members, models and quantities. The holds that its
+        events name are made before."""
         self._seed += 1
         order = LoadOrder(self.servers.kafka.bootstrap_servers, count, self._seed, **settings)
+        if order.settling:
+            async with self.connection() as connection:
+                await _hold(connection, order)
         return await Child.start(order.command())
 
     async def settled(self) -> None:
@@ -229,6 +236,35 @@ def _limits(mandate_id: str) -> list[dict[str, Any]]:
     limit = {"amount": str(LIMIT_CHF), "currency": "CHF"}
     periods = ("day", "month")
     return [{"kind": kind, "key": key, "period": each, "limit": limit} for kind, key in keys for each in periods]
+
+
+async def _hold(connection: asyncpg.Connection, order: LoadOrder) -> None:
+    """Writes the holds of a load as they stand after the api has made them: open, on the account that pays."""
+    await connection.execute("CREATE TEMP TABLE named (mandate_id TEXT, user_id TEXT, id UUID)")
+    named = ((member.mandate_id, member.user_id, id_) for member, id_ in holds_named(order.seed, order.count))
+    await connection.copy_records_to_table("named", records=named)
+    async with connection.transaction():
+        await connection.execute(
+            "INSERT INTO accounts (mandate_no, type, user_id) SELECT DISTINCT m.no, 'USER', named.user_id"
+            " FROM named JOIN mandates m ON m.id = named.mandate_id ON CONFLICT DO NOTHING"
+        )
+        await connection.execute(
+            "INSERT INTO holds (mandate_no, id, account_no, member_account_no, amount, created_at, created_by,"
+            " expires_at)"
+            " SELECT m.no, named.id, CASE m.billing_model WHEN 'PREPAY_USER' THEN own.no ELSE pool.no END, own.no, $1,"
+            " now(), 'publisher', $2 FROM named JOIN mandates m ON m.id = named.mandate_id"
+            " JOIN accounts own ON own.mandate_no = m.no AND own.type = 'USER' AND own.user_id = named.user_id"
+            " JOIN accounts pool ON pool.mandate_no = m.no AND pool.type = 'MANDATE'",
+            HELD_MICRO_CHF,
+            HELD_UNTIL,
+        )
+        await connection.execute(
+            "UPDATE accounts a SET held = a.held + made.amount, held_changes = a.held_changes + 1"
+            " FROM (SELECT h.mandate_no, h.account_no, sum(h.amount)::bigint AS amount"
+            " FROM named JOIN holds h ON h.id = named.id GROUP BY 1, 2) made"
+            " WHERE a.mandate_no = made.mandate_no AND a.no = made.account_no"
+        )
+    await connection.execute("VACUUM ANALYZE holds, accounts")
 
 
 async def _enrol(connection: asyncpg.Connection, members: Sequence[Member]) -> None:

@@ -17,7 +17,7 @@ from services.billing.ledger.calendars import Calendar
 from services.billing.ledger.domain import Posting
 from services.billing.ledger.keys import ChargeKeys
 from services.billing.mandates.domain import Terms
-from services.billing.money import Exact, Markup, exact, post
+from services.billing.money import Exact, Markup, exact, post, remainder_text
 from services.billing.pricing import PriceBook, PriceVersion, Rate, RateTable, version_to_text
 from services.billing.pricing.derivation import KeptTariff
 from services.billing.pricing.explained import KeptCharge, explain_charge, explain_reading
@@ -79,7 +79,7 @@ def _explained(posting: Posting, remainder: Exact, kept: KeptTariff) -> Exact:
     assert isinstance(usage, Usage)
     assert posting.price is not None
     amount, left = post(posting.price, remainder)
-    text = usage.explain(remainder, left).decode()
+    text = usage.explain(remainder_text(remainder), remainder_text(left)).decode()
     row = _row(posting, usage, amount)
     charge = KeptCharge(text, amount, (row["provider"], row["model"]), row["occurred_at"])
     explained = explain_charge(charge, kept)
@@ -98,7 +98,7 @@ def _explained(posting: Posting, remainder: Exact, kept: KeptTariff) -> Exact:
     return left
 
 
-@many(600)
+@many(1_000)
 def test_what_is_printed_of_a_charge_recomputes_to_its_amount(random: Random) -> None:
     versions, rates = any_versions(random), any_rates(random)
     tariff, kept = Tariff(1, PriceBook(versions), RateTable(rates)), _stored(versions, rates)

@@ -29,13 +29,15 @@ def _read(named: list[tuple[str, bytes | None]], value: bytes) -> fast.FastUsage
     data = event.data
     assert isinstance(data, UsageRecorded)
     assert (event.id.bytes, since_epoch(event.time), event.digest) == (found.id, found.time, found.digest)
-    fields = {name: value for name, value in dict(data).items() if name not in ("cost", "tokens", "quantities")}
+    apart = ("cost", "tokens", "quantities", "hold_id")
+    fields = {name: value for name, value in dict(data).items() if name not in apart}
     assert {name: getattr(found.data, name) for name in fields} == fields
     # The order of maps too, because it is the order in which they are kept.
     assert [list(getattr(found.data, name) or ()) for name in ("conditions", "metadata")] == [
         list(data.conditions or ()),
         list(data.metadata or ()),
     ]
+    assert found.data.hold_id == (None if data.hold_id is None else str(data.hold_id))
     assert _cost(found.data) == (None if data.cost is None else (data.cost.amount, data.cost.currency))
     assert list((found.data.quantities or {}).items()) == [
         (name, canonical(quantity)) for name, quantity in (data.quantities or {}).items()

@@ -28,7 +28,7 @@ from services.billing.audit import audit
 from services.billing.charging.charge_usage import ChargeUsage
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BillingModel
-from services.billing.ledger.thresholds import IS_LOW, THRESHOLD, is_warning, warning_threshold
+from services.billing.ledger.thresholds import IS_LOW, THRESHOLD, is_warning, low_at, warning_threshold
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.mandates.change_settings import change_settings
 from services.billing.mandates.errors import ModelUnchanged
@@ -143,6 +143,9 @@ def test_the_rule_in_sql_is_the_one_in_python(world: World, case: Case) -> None:
     low, value = world.wait(in_sql())
     looked_at = {"PREPAY_USER": "USER", "UNLIMITED": None}.get(model, "MANDATE")
     assert low is (case.seq > 0 and case.kind == looked_at and is_warning(model, balance, threshold, limit))
+    # What a charge knows of an account without looking again.
+    lowest = low_at(case.kind, model, None if value is None else int(value), limit)
+    assert low is (case.seq > 0 and lowest is not None and balance <= lowest)
     if model != "UNLIMITED" and not (model == "CREDIT_POSTPAY" and limit is None):
         assert value == threshold
 

@@ -79,7 +79,7 @@ def test_each_grant_and_the_paid_credit_are_what_the_rules_say(given_steps: list
         elif name == "grant":
             amount, day = value
             expires_at = None if day is None else START + timedelta(days=day)
-            made = LockedGrant(1, number, 3, "BUDGET", amount, 0, START, expires_at, "ADMIN", "SYSTEM", None, "")
+            made = LockedGrant(1, number, 3, "BUDGET", amount, 0, expires_at, "ADMIN", "SYSTEM", None, "")
             account.grants.append(made)
             account.grants.sort(key=lambda grant: (grant.expires_at or datetime.max.replace(tzinfo=UTC), grant.no))
             _post(account, _posting("CREDIT", amount, "ADMIN", [(number, amount)]), amount)

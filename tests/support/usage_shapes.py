@@ -5,6 +5,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from random import Random
 from typing import Any
+from uuid import UUID
 
 from rappen_contracts.usage.v1 import TOKEN_KINDS
 
@@ -71,6 +72,7 @@ _OPTIONAL: dict[str, Callable[[Random], Any]] = {
     "feature_code": lambda random: random.choice(_NAMES),
     "feature_instance_id": lambda random: random.choice(_IDS_OF_OURS),
     "workflow_id": lambda random: random.choice(_IDS_OF_OURS),
+    "hold_id": lambda random: str(UUID(int=random.getrandbits(128))),
     "description": lambda random: random.choice(_TEXTS),
     "processing_time_ms": _count,
     "bytes_sent": _count,
@@ -115,8 +117,12 @@ def any_body(random: Random) -> dict[str, Any]:
 
 
 def _spoil(random: Random, body: dict[str, Any]) -> None:
-    known = [*_REQUIRED, *_OPTIONAL, "cost", "tokens", "quantities", "hold_id", "unknown"]
-    match random.randrange(6):
+    known = [*_REQUIRED, *_OPTIONAL, "cost", "tokens", "quantities", "unknown"]
+    match random.randrange(7):
+        case 6:
+            id_ = UUID(int=random.getrandbits(128))
+            spelled = [str(id_).upper(), f"{{{id_}}}", id_.urn, id_.hex, f"{id_}\n", str(id_)[:-1], f"{id_}0", "", None]
+            body["hold_id"] = random.choice(spelled)
         case 5:
             name = random.choice(["images", "", "a" * 120, "a" * 121, "a\0", 'x":'])
             body["quantities"] = _quantities(random) | {name: random.choice([*AMOUNTS, "100000000000000"])}

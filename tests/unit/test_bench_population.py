@@ -16,7 +16,7 @@ from rappen_contracts.usage.v1 import UsageRecorded
 from services.billing.money import Markup
 from services.billing.pricing import PriceBook, Rate, RateTable, read_rappen_file
 from services.billing.pricing.rating import Parked, RatedUsage, Tariff, billable, rate_usage
-from tests.bench.population import MEMBERS, REFUSED_WORKFLOW, Expected, Twentieth, Usages
+from tests.bench.population import MEMBERS, REFUSED_WORKFLOW, Expected, Twentieth, Usages, holds_named
 from tests.bench.publishers import PUBLISHED_ONLY, STYLES, UNUSUAL, Record, Writer
 from tests.bench.session import PRICES, PRICES_FROM, RATES
 
@@ -78,6 +78,17 @@ def test_what_becomes_of_the_events_is_known_beforehand(twentieth: Twentieth | N
     assert expected.parked == expected.repeats == COUNT / 50
     assert expected.refused == (COUNT / 20 if twentieth in ("too_large", "refused") else 0)
     assert _became(Usages(3, hot=hot, twentieth=twentieth).records(COUNT)) == expected
+
+
+def test_each_event_but_repeats_names_a_hold_of_its_member() -> None:
+    named = {}
+    for record in Usages(6, settling=True).records(500):
+        event = _read(record)
+        assert isinstance(event.data, UsageRecorded)
+        assert event.data.hold_id is not None
+        named[event.data.hold_id] = (event.data.mandate_id, event.data.user_id)
+    assert named == {id_: (member.mandate_id, member.user_id) for member, id_ in holds_named(6, 500)}
+    assert len(named) == 490
 
 
 @pytest.mark.parametrize("count", [0, 1, 10, 11, 26, 27, 43, 59, 61, 99])

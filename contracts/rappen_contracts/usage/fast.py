@@ -35,6 +35,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
 # Decimals in the form in which they are kept but for zeros at their end; every other form goes the published way.
 _Amount = Annotated[str, msgspec.Meta(pattern=r"\A(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,24})?\Z")]
 _Quantity = Annotated[str, msgspec.Meta(pattern=r"\A(?:0|[1-9][0-9]{0,13})(?:\.[0-9]{1,24})?\Z")]
+# An id as it is kept; every other spelling goes the published way.
+_HoldId = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
 _NAME_LENGTH_MAX = 120
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=_NAME_LENGTH_MAX)]
 
@@ -78,7 +80,7 @@ class Cost(msgspec.Struct, gc=False):
 
 
 class UsageData(msgspec.Struct, omit_defaults=True):
-    """The data of usual usage: `UsageRecorded` of kind `ai` without a hold, in its order; decimals are text."""
+    """The data of usual usage: `UsageRecorded` of kind `ai`, in its order; decimals and the id of a hold are text."""
 
     mandate_id: str
     user_id: str
@@ -94,7 +96,7 @@ class UsageData(msgspec.Struct, omit_defaults=True):
     feature_code: str | None = None
     feature_instance_id: str | None = None
     workflow_id: str | None = None
-    hold_id: None = None
+    hold_id: _HoldId | None = None
     description: Annotated[str, msgspec.Meta(max_length=500)] | None = None
     processing_time_ms: Count | None = None
     bytes_sent: Count | None = None

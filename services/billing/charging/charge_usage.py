@@ -45,7 +45,7 @@ from services.billing.ledger.keys import (
     find_charge_keys,
 )
 from services.billing.ledger.low_balances import note_low_balances
-from services.billing.ledger.repository import faulty_rows, recorded_digests
+from services.billing.ledger.repository import claimed_digests, faulty_rows, recorded_digests
 from services.billing.ledger.write_postings import PreparedPostings, prepare_postings, write_prepared
 from services.billing.mandates.domain import Terms
 from services.billing.mandates.open_accounts import give_opening_credit
@@ -175,8 +175,7 @@ class ChargeUsage:
     async def _known_already(self, connection: AsyncConnection, usages: Sequence[Usage]) -> dict[Identity, bytes]:
         """The digests of events that are recorded, as far as this worker may know of them: they cost no try."""
         again = [usage.identity for usage in usages if usage.event_id in self._recent]
-        known = await recorded_digests(connection, "transactions", again)
-        return known | await recorded_digests(connection, "unposted_events", again)
+        return await recorded_digests(connection, "both", again)
 
 
 class PricingContext(NamedTuple):
@@ -268,7 +267,8 @@ class Charges:
             await keep_reports(connection, reports)
         await settle_holds(connection, _naming_holds(usages, unposted, too_large), now=now)
         settled = await settle_cancellations(connection, cancellations, usages, context.terms, now=now)
-        await note_low_balances(connection, prepared.accounts.values(), now=now)
+        given_back = bool(cancellations) or any(terms.has_cancellations for terms in context.terms.values())
+        await note_low_balances(connection, prepared.accounts.values(), now=now, moved_again=given_back)
         free = sum(1 for event in unposted if event.reason == "FREE")
         charged = len(postings) - len(too_large)
         return Outcome(charged, free, len(unposted) - free, too_large, late, settled, prepared.rows)
@@ -290,16 +290,12 @@ def _naming_holds(
 ) -> list[tuple[int, UUID, UUID]]:
     """The holds that usage settles, as (mandate, hold, event). What waits for a price leaves its hold as it is: it is
     settled when the usage is charged, if its time is not over by then."""
-    naming = [usage for usage in usages if usage.data.hold_id is not None]
+    naming = [(usage, hold) for usage in usages if (hold := usage.hold_id) is not None]
     if not naming:
         return []
     unsettled = {(event.mandate_no, event.event_id.bytes) for event in unposted if event.reason != "FREE"}
     unsettled |= {usage.identity for usage in too_large}
-    return [
-        (usage.keys.mandate_no, usage.data.hold_id, usage.id)
-        for usage in naming
-        if usage.data.hold_id is not None and usage.identity not in unsettled
-    ]
+    return [(usage.keys.mandate_no, hold, usage.id) for usage, hold in naming if usage.identity not in unsettled]
 
 
 async def _claim(connection: AsyncConnection, unposted: Sequence[UnpostedEvent], context: PricingContext) -> None:
@@ -327,11 +323,10 @@ async def _look_up(
     """Raises for events that are claimed in the other table than the one whose key would find them: what is charged now
     but was free or parked, and the reverse; and for late ones that are claimed at all, which are not refused then.
     Under the mandates' locks, so nobody claims one of them meanwhile."""
-    claimed = await recorded_digests(connection, "unposted_events", priced)
+    claimed = await claimed_digests(connection, priced)
     identities = [(entry.mandate_no, entry.event_id.bytes) for entry in unposted]
     identities += [usage.identity for usage in late]
-    claimed |= await recorded_digests(connection, "transactions", identities)
-    claimed |= await recorded_digests(connection, "unposted_events", identities)
+    claimed |= await recorded_digests(connection, "both", identities)
     if claimed:
         raise AlreadyRecorded(claimed)
 
@@ -385,7 +380,8 @@ def split_by_price(
         term = terms[keys.mandate_no]
         quoted = _quoted(usage, quotes, term.markup)
         if quoted is not None:
-            postings.append(usage.posting(*quoted, keys.posted_account_no(term.billing_model)))
+            price, source = quoted
+            postings.append(usage.posting(price, source, keys.posted_account_no(term.billing_model)))
             continue
         try:
             event, data, tokens = usage.published()

@@ -69,7 +69,7 @@ class PriceToCorrect(NamedTuple):
         """Nothing: what was used is counted with the charge."""
         return _NOT_MEASURED
 
-    def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
+    def explain(self, remainder_before: str, remainder_after: str) -> bytes:
         """How the amount came about, as JSON."""
         return corrected_derivation(self.kept, self.wanted.source, remainder_before, remainder_after)
 

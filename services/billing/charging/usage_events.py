@@ -81,6 +81,12 @@ class Usage:
         return UUID(bytes=self.event_id)
 
     @property
+    def hold_id(self) -> UUID | None:
+        """The id of the hold that it names."""
+        hold = self.data.hold_id
+        return UUID(hold) if isinstance(hold, str) else hold
+
+    @property
     def identity(self) -> Identity:
         """What makes two deliveries the same event."""
         return self.keys.mandate_no, self.event_id
@@ -129,7 +135,7 @@ class Usage:
             sent = sum(counts) - received
         return data.processing_time_ms, data.bytes_sent, data.bytes_received, data.error_count, sent, received
 
-    def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
+    def explain(self, remainder_before: str, remainder_after: str) -> bytes:
         """How the amount came about, as JSON."""
         return derivation(self.data, self.source, remainder_before, remainder_after)
 
@@ -151,7 +157,9 @@ def reader(now: datetime) -> Callable[[KafkaRecord], Usage | CancellationEvent]:
             if isinstance(event.data, UsageVoided):
                 return CancellationEvent.of(event, record)
             return Usage.of(event, record)
-        return Usage(record, *found)
+        # Not unpacked in the call, which takes longer, because this is done for each event.
+        event_id, time, digest, data, names, counts = found
+        return Usage(record, event_id, time, digest, data, names, counts)
 
     return read
 

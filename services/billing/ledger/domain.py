@@ -83,7 +83,6 @@ class LockedGrant:
     kind: GrantKind
     amount: int
     remaining: int
-    granted_at: datetime
     expires_at: datetime | None
     contra_account: StoredContraAccount
     reference_type: ReferenceType
@@ -126,9 +125,16 @@ class LockedAccount:
     seq: int
     # The sum of what remains of its grants, and those that were read, in the order in which they are spent.
     granted: int = 0
+    # Whether it is noted as low, and the balance at or under which it is; None where no balance is low.
+    low: bool = False
+    low_at: int | None = None
     grants: list[LockedGrant] = field(default_factory=list)
     moved: int = 0
     rows: int = 0
+    # Whether a row was a credit, which is what the balance at which it is low follows.
+    credited: bool = False
+    # The rounding remainder as text, once somebody needed that: what a row leaves, the next one begins with.
+    remainder_text: str | None = None
 
     def move(self, by: int) -> None:
         """Applies one row: the balance changes, the account's sequence grows by one."""
@@ -136,6 +142,11 @@ class LockedAccount:
         self.moved += by
         self.seq += 1
         self.rows += 1
+
+    @property
+    def crosses(self) -> bool:
+        """Whether it has become low or is low no more by what has moved; also where that is not known here."""
+        return self.credited or self.low != (self.low_at is not None and self.balance <= self.low_at)
 
 
 class UsageDetails(Protocol):
@@ -145,8 +156,9 @@ class UsageDetails(Protocol):
         """Processing time (ms), bytes sent and received, errors, tokens sent to the provider and received from it."""
         ...
 
-    def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
-        """How the amount came about, as JSON, with the account's rounding remainders before and after it."""
+    def explain(self, remainder_before: str, remainder_after: str) -> bytes:
+        """How the amount came about, as JSON, with the account's rounding remainders before and after it, as
+        `remainder_text` writes them."""
         ...
 
 

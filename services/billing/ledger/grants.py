@@ -86,6 +86,22 @@ async def insert_grants(connection: AsyncConnection, given: Sequence[NewGrant], 
     return sorted(row["no"] for row in rows)
 
 
+_SHOWN = (
+    "SELECT g.mandate_no, g.no, g.account_no, g.kind, g.amount, g.remaining, g.expires_at, g.contra_account,"
+    " g.reference_type, g.reference_id, g.description"
+)
+_OPEN_OF = (
+    " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, account_no)"
+    " JOIN grants g ON g.mandate_no = given.mandate_no AND g.account_no = given.account_no AND g.open"
+)
+_IN_ORDER = " ORDER BY g.expires_at NULLS LAST, g.no"
+_OPEN = _SHOWN + _OPEN_OF + _IN_ORDER
+_OPEN_OR_NAMED = (
+    f"{_SHOWN} FROM (SELECT g.mandate_no, g.no{_OPEN_OF} UNION SELECT * FROM unnest($3::int[], $4::bigint[])) AS wanted"
+    f" JOIN grants g ON g.mandate_no = wanted.mandate_no AND g.no = wanted.no{_IN_ORDER}"
+)
+
+
 async def read_grants(
     connection: AsyncConnection, of: Iterable[LockedAccount], named: Collection[tuple[int, int]]
 ) -> list[LockedGrant]:
@@ -94,19 +110,10 @@ async def read_grants(
     keys = [(account.mandate_no, account.no) for account in of if account.granted]
     if not keys and not named:
         return []
-    rows = await driver_connection(connection).fetch(
-        "SELECT g.mandate_no, g.no, g.account_no, g.kind, g.amount, g.remaining, g.granted_at, g.expires_at,"
-        " g.contra_account, g.reference_type, g.reference_id, g.description FROM ("
-        " SELECT g.mandate_no, g.no FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, account_no)"
-        " JOIN grants g ON g.mandate_no = given.mandate_no AND g.account_no = given.account_no AND g.open"
-        " UNION SELECT * FROM unnest($3::int[], $4::bigint[])) AS wanted"
-        " JOIN grants g ON g.mandate_no = wanted.mandate_no AND g.no = wanted.no"
-        " ORDER BY g.expires_at NULLS LAST, g.no",
-        [mandate_no for mandate_no, _ in keys],
-        [account_no for _, account_no in keys],
-        [mandate_no for mandate_no, _ in named],
-        [no for _, no in named],
-    )
+    arguments = [[mandate_no for mandate_no, _ in keys], [account_no for _, account_no in keys]]
+    if named:
+        arguments += [[mandate_no for mandate_no, _ in named], [no for _, no in named]]
+    rows = await driver_connection(connection).fetch(_OPEN_OR_NAMED if named else _OPEN, *arguments)
     return [LockedGrant(*row) for row in rows]
 
 

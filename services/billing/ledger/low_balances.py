@@ -59,10 +59,16 @@ def crossing_id(mandate_no: int, account_no: int, crossing: int) -> UUID:
     return uuid5(LEDGER_NAMESPACE, f"low/{mandate_no}/{account_no}/{crossing}")
 
 
-async def note_low_balances(connection: AsyncConnection, moved: Iterable[LockedAccount], *, now: datetime) -> None:
-    """Looks at accounts that were moved in this transaction, once their balances are written; one statement, and one
-    more where any of them has become low."""
-    accounts = [account for account in moved if account.rows and account.type in ("MANDATE", "USER")]
+async def note_low_balances(
+    connection: AsyncConnection, moved: Iterable[LockedAccount], *, now: datetime, moved_again: bool = False
+) -> None:
+    """Looks at accounts that were moved in this transaction, once their balances are written: of most it is known
+    without a statement that nothing changes. `moved_again` says that they may have moved since they were given."""
+    accounts = [
+        account
+        for account in moved
+        if account.rows and account.type in ("MANDATE", "USER") and (moved_again or account.crosses)
+    ]
     if accounts:
         numbers = [account.mandate_no for account in accounts], [account.no for account in accounts]
         await _publish(connection, await driver_connection(connection).fetch(_OF_ACCOUNTS, now, *numbers), now)

@@ -4,7 +4,7 @@ rows."""
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from asyncpg.exceptions import (
@@ -22,13 +22,15 @@ from services.billing.ledger.errors import RowsRefused
 from services.billing.ledger.limit_sums import LIMITED, named_in
 from services.billing.ledger.rollup_sums import TOWARDS_SUMS
 from services.billing.ledger.rows import COLUMNS, copied, identity_of
-from services.billing.money import exact, in_chf
+from services.billing.ledger.thresholds import THRESHOLD, low_at
+from services.billing.money import exact, remainder_text
 from services.chassis.database import driver_connection
 
 __all__ = [
     "RecordedUsage",
     "RollupKey",
     "add_to_rollups",
+    "claimed_digests",
     "faulty_rows",
     "insert_rows",
     "keep_balance_after_credit",
@@ -42,8 +44,21 @@ __all__ = [
 TRIED_AT_ONCE = 64
 _LINE = re.compile(r"\bline (\d+)")
 
+# How many claims are read, at most, for so many events that are looked up; and in any case.
+CLAIMS_READ_OF = 4
+CLAIMS_READ_MIN = 100
+
 # One row of the rollups: mandate, the member's account, the day, the dimension.
 RollupKey = tuple[int, int, date, int]
+
+
+_READ_ACCOUNTS = (
+    "SELECT a.mandate_no, a.no, a.type, a.user_id, a.balance, a.held, a.rounding_remainder, a.seq, a.granted, a.low,"
+    f" m.billing_model, ({THRESHOLD.format(a='a', m='m')})::bigint, a.credit_limit"
+    " FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, no)"
+    " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.no = given.no"
+    " JOIN mandates m ON m.no = given.mandate_no"
+)
 
 
 async def read_accounts(connection: AsyncConnection, numbers: Iterable[tuple[int, int]]) -> dict[int, LockedAccount]:
@@ -51,17 +66,13 @@ async def read_accounts(connection: AsyncConnection, numbers: Iterable[tuple[int
     in an earlier statement: it is the lock of all accounts of a mandate, so they need none of their own."""
     driver = driver_connection(connection)
     wanted = set(numbers)
-    rows = await driver.fetch(
-        "SELECT a.mandate_no, a.no, a.type, a.user_id, a.balance, a.held, a.rounding_remainder, a.seq,"
-        " a.granted FROM unnest($1::int[], $2::bigint[]) AS given (mandate_no, no)"
-        " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.no = given.no",
-        [mandate_no for mandate_no, _ in wanted],
-        [no for _, no in wanted],
-    )
-    return {
-        no: LockedAccount(mandate_no, no, kind, user_id, balance, held, exact(remainder), seq, granted)
-        for mandate_no, no, kind, user_id, balance, held, remainder, seq, granted in rows
-    }
+    rows = await driver.fetch(_READ_ACCOUNTS, [mandate_no for mandate_no, _ in wanted], [no for _, no in wanted])
+    accounts = {}
+    for mandate_no, no, kind, user_id, balance, held, remainder, seq, granted, low, *rule in rows:
+        accounts[no] = LockedAccount(
+            mandate_no, no, kind, user_id, balance, held, exact(remainder), seq, granted, low, low_at(kind, *rule)
+        )
+    return accounts
 
 
 async def insert_rows(connection: AsyncConnection, rows: Sequence[bytes]) -> None:
@@ -130,9 +141,10 @@ async def update_accounts(connection: AsyncConnection, accounts: Sequence[Locked
     if not accounts:
         return
     moved = await driver.fetchval(
+        # Remainders are sent as text, which they are already where a charge has kept them.
         "WITH moved AS (UPDATE accounts a SET balance = a.balance + given.by,"
-        " rounding_remainder = given.rounding_remainder, seq = given.seq, granted = given.granted"
-        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[], $6::bigint[], $7::bigint[])"
+        " rounding_remainder = given.rounding_remainder::numeric, seq = given.seq, granted = given.granted"
+        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])"
         " AS given (mandate_no, no, by, rounding_remainder, seq, rows, granted)"
         " WHERE a.mandate_no = given.mandate_no AND a.no = given.no AND a.seq = given.seq - given.rows"
         " RETURNING a.mandate_no, a.no, a.type),"
@@ -142,7 +154,7 @@ async def update_accounts(connection: AsyncConnection, accounts: Sequence[Locked
         [account.mandate_no for account in accounts],
         [account.no for account in accounts],
         [account.moved for account in accounts],
-        [in_chf(account.rounding_remainder) for account in accounts],
+        [account.remainder_text or remainder_text(account.rounding_remainder) for account in accounts],
         [account.seq for account in accounts],
         [account.rows for account in accounts],
         [account.granted for account in accounts],
@@ -204,20 +216,58 @@ async def add_to_rollups(connection: AsyncConnection, sums: Mapping[RollupKey, S
     )
 
 
+_DIGESTS = (
+    "SELECT t.mandate_no, t.event_id, t.digest FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
+    " JOIN {} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id AND NOT t.own"
+)
+_DIGESTS_OF_BOTH = f"{_DIGESTS.format('transactions')} UNION ALL {_DIGESTS.format('unposted_events')}"
+
+
 async def recorded_digests(
-    connection: AsyncConnection, table: str, identities: Sequence[tuple[int, bytes]]
+    connection: AsyncConnection,
+    table: Literal["transactions", "unposted_events", "both"],
+    identities: Sequence[tuple[int, bytes]],
 ) -> dict[tuple[int, bytes], bytes]:
-    """The digests of those usage events that `table` (`transactions` or `unposted_events`) has already."""
+    """The digests of those usage events that a table, or one of both, has already."""
     driver = driver_connection(connection)
     if not identities:
         return {}
     rows = await driver.fetch(
-        "SELECT t.mandate_no, t.event_id, t.digest FROM unnest($1::int[], $2::uuid[]) AS given (mandate_no, event_id)"
-        f" JOIN {table} t ON t.mandate_no = given.mandate_no AND t.event_id = given.event_id AND NOT t.own",
+        _DIGESTS_OF_BOTH if table == "both" else _DIGESTS.format(table),
         [mandate_no for mandate_no, _ in identities],
         [pgproto.UUID(event_id) for _, event_id in identities],
     )
     return {(row["mandate_no"], row["event_id"].bytes): row["digest"] for row in rows}
+
+
+async def claimed_digests(
+    connection: AsyncConnection, identities: Sequence[tuple[int, bytes]]
+) -> dict[tuple[int, bytes], bytes]:
+    """The same of those that were claimed without a posting, for many events of which hardly any was.
+
+    Ids begin with their time, as a rule, so few claims lie between the first and the last id of a mandate: they are
+    read by that, which takes a tenth of looking up each. Where too many lie there, as with random ids, each is.
+    """
+    if not identities:
+        return {}
+    ids: dict[int, list[bytes]] = {}
+    for mandate_no, event_id in identities:
+        ids.setdefault(mandate_no, []).append(event_id)
+    rows_max = max(len(identities) // CLAIMS_READ_OF, CLAIMS_READ_MIN)
+    rows = await driver_connection(connection).fetch(
+        "SELECT u.mandate_no, u.event_id, u.digest"
+        " FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS given (mandate_no, first, last)"
+        " JOIN unposted_events u ON u.mandate_no = given.mandate_no AND u.event_id BETWEEN given.first AND given.last"
+        " AND NOT u.own LIMIT $4",
+        list(ids),
+        [pgproto.UUID(min(of_mandate)) for of_mandate in ids.values()],
+        [pgproto.UUID(max(of_mandate)) for of_mandate in ids.values()],
+        rows_max,
+    )
+    if len(rows) == rows_max:
+        return await recorded_digests(connection, "unposted_events", identities)
+    between = {(row["mandate_no"], row["event_id"].bytes): row["digest"] for row in rows}
+    return {identity: between[identity] for identity in identities if identity in between} if between else {}
 
 
 class RecordedUsage(NamedTuple):

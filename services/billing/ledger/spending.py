@@ -58,12 +58,14 @@ def _spending(grants: Sequence[LockedGrant], amount: int, now: datetime) -> list
     """What a charge spends. No debt is left to cover: there is none where there are grants."""
     changes = []
     for grant in grants:
-        if grant.remaining and not grant.is_over(now):
-            taken = min(amount, grant.remaining)
-            changes.append((grant, -taken))
-            amount -= taken
-            if not amount:
+        remaining = grant.remaining
+        # As `is_over` says, without a call for each charge.
+        if remaining and (grant.expires_at is None or grant.expires_at > now):
+            if remaining >= amount:
+                changes.append((grant, -amount))
                 break
+            changes.append((grant, -remaining))
+            amount -= remaining
     return changes
 
 
@@ -117,7 +119,7 @@ def expiry(account: LockedAccount, grant: LockedGrant, now: datetime) -> Posting
 
 def grants_text(changes: Sequence[GrantChange]) -> bytes | None:
     """The changes as a row keeps them; None where there are none."""
-    return " ".join([f"{grant.no}:{change}" for grant, change in changes]).encode() if changes else None
+    return b" ".join([b"%d:%d" % (grant.no, change) for grant, change in changes]) if changes else None
 
 
 def read_grants_text(text: str | None) -> list[tuple[int, int]]:

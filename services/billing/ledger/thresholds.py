@@ -7,10 +7,10 @@ are; `tests/property/test_low_balances.py` holds the two together.
 from decimal import Decimal
 from typing import Final
 
-from services.billing.ledger.domain import BillingModel
+from services.billing.ledger.domain import AccountType, BillingModel
 from services.billing.money import EXACT
 
-__all__ = ["IS_LOW", "THRESHOLD", "is_warning", "warning_threshold"]
+__all__ = ["IS_LOW", "THRESHOLD", "is_warning", "low_at", "warning_threshold"]
 
 # What cannot be a percentage of a balance counts as nothing; in PostgreSQL, NaN is larger than every number.
 _PERCENT: Final = (
@@ -50,3 +50,13 @@ def is_warning(model: BillingModel, balance: int, threshold: int, credit_limit: 
     if model == "CREDIT_POSTPAY":
         return credit_limit is not None and credit_limit + balance <= threshold
     return balance <= threshold
+
+
+def low_at(kind: AccountType, model: BillingModel, threshold: int | None, credit_limit: int | None) -> int | None:
+    """The balance at or under which an account is low, by its warning threshold; None where none is, as on an account
+    that the billing model does not look at."""
+    if model == "UNLIMITED" or kind != ("USER" if model == "PREPAY_USER" else "MANDATE") or threshold is None:
+        return None
+    if model == "CREDIT_POSTPAY":
+        return None if credit_limit is None else threshold - credit_limit
+    return threshold

@@ -25,7 +25,7 @@ from services.billing.ledger.repository import (
 )
 from services.billing.ledger.rows import encoded_row
 from services.billing.ledger.spending import GrantChange, apply_changes, expiry, grant_changes, grants_text
-from services.billing.money import Exact, post
+from services.billing.money import Exact, post, remainder_text
 
 __all__ = ["PreparedPostings", "move_accounts", "prepare_postings", "write_postings", "write_prepared"]
 
@@ -150,14 +150,14 @@ class _Moving:
             contra = self.contras[AccountKey(posting.mandate_no, posting.contra_account)]
         try:
             day = posting.period_day or day_of_minute(self.calendars[posting.mandate_no], posting.occurred_at // MINUTE)
-            moved = _row(posting, account, contra, day, self)
+            moved = self._row(posting, account, contra, day)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting and kept with it.
             prepared.faulty.append((posting, error))
             return
         if moved is None:
             prepared.out_of_range.append(posting)
             return
-        row, by, account.rounding_remainder, changes = moved
+        row, by, account.rounding_remainder, account.remainder_text, changes = moved
         prepared.rows.append(row)
         if changes:
             apply_changes(account, changes)
@@ -166,44 +166,53 @@ class _Moving:
             contra.move(-by)
         elif posting.dimension_no is not None:
             key = posting.mandate_no, posting.member_account_no, day, posting.dimension_no
-            added = prepared.rollups.setdefault(key, [0, 0])
+            added = prepared.rollups.get(key)
+            if added is None:
+                added = prepared.rollups[key] = [0, 0]
             added[0] -= by
             # A charge, what takes one back, or a correction of its price.
             added[1] += 1 if posting.transaction_type == "DEBIT" else -1 if posting.price is None else 0
         if posting.transaction_type == "CREDIT":
+            account.credited = True
             prepared.credited.append((posting.mandate_no, account.no))
 
-
-def _row(
-    posting: Posting, account: LockedAccount, contra: LockedAccount | None, day: date, moving: _Moving
-) -> tuple[bytes, int, Exact, list[GrantChange]] | None:
-    """The row of a posting, how it moves its account (micro-CHF) and its grants, and the remainder that is left; None
-    where a balance would leave the ledger's range."""
-    amount, usage, remainder = posting.amount, posting.usage, account.rounding_remainder
-    if contra is None and posting.dimension_no is None:
-        raise ValueError("a posting against revenue has a dimension")
-    if posting.price is not None:
-        amount, remainder = post(posting.price, remainder)
-        # A price is what is paid, the amount of an adjustment how its account moves.
-        amount = -amount if posting.transaction_type == "ADJUSTMENT" else amount
-    if amount is None:
-        raise ValueError("a posting has an amount or a price")
-    by = movement(posting.transaction_type, amount)
-    balance = account.balance + by
-    if abs(balance) > BALANCE_MAX or (contra is not None and abs(contra.balance - by) > BALANCE_MAX):
-        return None
-    changes = grant_changes(account, posting, by, moving.prepared.now) if account.grants else []
-    row = encoded_row(
-        posting,
-        amount=amount,
-        seq=account.seq + 1,
-        balance_after=balance,
-        recorded_at=moving.recorded_at,
-        day=day,
-        derivation=None if usage is None else usage.explain(account.rounding_remainder, remainder),
-        grants=grants_text(changes),
-    )
-    return row, by, remainder, changes
+    def _row(
+        self, posting: Posting, account: LockedAccount, contra: LockedAccount | None, day: date
+    ) -> tuple[bytes, int, Exact, str | None, list[GrantChange]] | None:
+        """The row of a posting, how it moves its account (micro-CHF), the remainder that is left, also as text where
+        that is known, and how it changes grants; None where a balance would leave the ledger's range."""
+        amount, usage, remainder = posting.amount, posting.usage, account.rounding_remainder
+        text = before = account.remainder_text
+        if contra is None and posting.dimension_no is None:
+            raise ValueError("a posting against revenue has a dimension")
+        if posting.price is not None:
+            amount, remainder = post(posting.price, remainder)
+            text = None
+            # A price is what is paid, the amount of an adjustment how its account moves.
+            amount = -amount if posting.transaction_type == "ADJUSTMENT" else amount
+        if amount is None:
+            raise ValueError("a posting has an amount or a price")
+        by = movement(posting.transaction_type, amount)
+        balance = account.balance + by
+        if abs(balance) > BALANCE_MAX or (contra is not None and abs(contra.balance - by) > BALANCE_MAX):
+            return None
+        changes = grant_changes(account, posting, by, self.prepared.now) if account.grants else []
+        derivation = None
+        if usage is not None:
+            before = before or remainder_text(account.rounding_remainder)
+            text = text or remainder_text(remainder)
+            derivation = usage.explain(before, text)
+        row = encoded_row(
+            posting,
+            amount=amount,
+            seq=account.seq + 1,
+            balance_after=balance,
+            recorded_at=self.recorded_at,
+            day=day,
+            derivation=derivation,
+            grants=grants_text(changes),
+        )
+        return row, by, remainder, text, changes
 
 
 async def write_prepared(

@@ -26,7 +26,6 @@ from services.billing.money import (
     exact_of_micro,
     exact_sum,
     plain,
-    remainder_text,
     with_markup,
 )
 from services.billing.pricing.rates import CHF, Rate
@@ -78,31 +77,32 @@ _decode = msgspec.json.Decoder(Derivation).decode
 
 
 def derivation(
-    data: UsageRecorded | UsageData, source: PriceSource, remainder_before: Exact, remainder_after: Exact
+    data: UsageRecorded | UsageData, source: PriceSource, remainder_before: str, remainder_after: str
 ) -> bytes:
-    """The derivation of an amount, as JSON."""
-    before, after = remainder_text(remainder_before), remainder_text(remainder_after)
-    # By position, because this is done for each event.
+    """The derivation of an amount, as JSON; remainders are as `remainder_text` writes them."""
+    # By position and without unpacking, which takes half as long again, because this is done for each event.
     if isinstance(data, UsageData):
         return _encode(
             Derivation(
-                before,
-                after,
-                *source,
+                remainder_before,
+                remainder_after,
+                source.markup,
+                source.rate,
+                source.price,
                 data.cost,
                 data.tokens,
                 data.quantities,
                 data.service_tier,
                 data.conditions,
-                None,
+                data.hold_id,
                 data.response_id,
                 data.metadata,
             )
         )
     return _encode(
         Derivation(
-            before,
-            after,
+            remainder_before,
+            remainder_after,
             *source,
             None if data.cost is None else Cost(_text(data.cost.amount), data.cost.currency),
             None if data.tokens is None else Tokens(**dict(data.tokens)),
@@ -116,16 +116,13 @@ def derivation(
     )
 
 
-def corrected_derivation(
-    kept: Derivation, source: PriceSource, remainder_before: Exact, remainder_after: Exact
-) -> bytes:
+def corrected_derivation(kept: Derivation, source: PriceSource, remainder_before: str, remainder_after: str) -> bytes:
     """The derivation of a correction: the usage of its charge, whose derivation is given, and what its price is from
     by now."""
-    before, after = remainder_text(remainder_before), remainder_text(remainder_after)
     return _encode(
         Derivation(
-            before,
-            after,
+            remainder_before,
+            remainder_after,
             *source,
             kept.cost,
             kept.tokens,

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from services.billing.money import Exact, exact, in_chf, post, remainder_text
+from services.billing.money import exact, in_chf, post
 from services.billing.pricing.derivation import posted_price
 from services.billing.storage.domain import bytes_above, share_price, storage_price
 
@@ -47,9 +47,9 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Derivation).decode
 
 
-def storage_derivation(terms: StorageTerms, remainder_before: Exact, remainder_after: Exact) -> bytes:
-    """The derivation of an amount, as JSON."""
-    return _encode(_Derivation(remainder_text(remainder_before), remainder_text(remainder_after), terms))
+def storage_derivation(terms: StorageTerms, remainder_before: str, remainder_after: str) -> bytes:
+    """The derivation of an amount, as JSON; remainders are as `remainder_text` writes them."""
+    return _encode(_Derivation(remainder_before, remainder_after, terms))
 
 
 @dataclass(frozen=True, slots=True)

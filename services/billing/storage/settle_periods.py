@@ -13,7 +13,7 @@ from services.billing.ledger.domain import LEDGER_NAMESPACE, AccountType, Postin
 from services.billing.ledger.keys import AccountKey, DimensionKey, ensure_accounts, ensure_dimensions
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.repository import LockedMandate
-from services.billing.money import EXACT, Exact, exact, plain
+from services.billing.money import EXACT, exact, plain
 from services.billing.storage.derivation import StorageTerms, storage_derivation
 from services.billing.storage.domain import bytes_above, gigabytes, months_of, share_price, storage_price
 from services.billing.storage.repository import (
@@ -117,7 +117,7 @@ class _ClosedPeriod:
         """Nothing is measured but bytes."""
         return None, None, None, None, None, None
 
-    def explain(self, remainder_before: Exact, remainder_after: Exact) -> bytes:
+    def explain(self, remainder_before: str, remainder_after: str) -> bytes:
         """The derivation, as JSON."""
         terms = StorageTerms(
             self.period.period_start,

@@ -6,6 +6,7 @@ from uuid import uuid4
 from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.charging.recent_events import GENERATION_MAX, RecentEvents
 from services.billing.charging.usage_events import Usage
+from services.billing.ledger.repository import CLAIMS_READ_MIN, claimed_digests, recorded_digests
 from services.chassis.database import Database
 from tests.support.charging import charging, received
 from tests.support.events import new_mandate, usage_record, voided_record
@@ -137,8 +138,28 @@ async def test_only_mandates_with_cancellations_pay_for_them(database: Database)
         counted.calls.clear()
         await charge(_batch(mandates, 4), [])
         calls[name] = len(counted.calls)
-    # Its usage is looked up among what was claimed without a posting, and among what was cancelled.
-    assert calls["cancelling"] == calls["both"] == calls["plain"] + 2
+    # Its usage is looked up among what was claimed without a posting, and among what was cancelled; and in the end the
+    # database is asked which balances are low, because what was cancelled moves them again.
+    assert calls["cancelling"] == calls["both"] == calls["plain"] + 3
+
+
+async def test_claims_are_found_among_many_events_wherever_their_ids_lie(database: Database, books: Books) -> None:
+    mandates = [new_mandate(), new_mandate()]
+    unpriced = {"cost": None, "tokens": {"input": 1}, "model": f"model-{uuid4()}"}
+    # In one mandate more claims lie between the ids than are read at once, in the other a few.
+    parked = [*_batch(mandates[:1], 2 * CLAIMS_READ_MIN, **unpriced), *_batch(mandates[1:], 5, **unpriced)]
+    charge = charging(database)
+    await charge(parked, [])
+    await charge(_batch(mandates, 10), [])
+    claimed = sorted(usage.identity for usage in parked if isinstance(usage, Usage))
+    of_few = [identity for identity in claimed if identity[0] == claimed[-1][0]]
+    no_claims = [(no, uuid4().bytes) for no in {no for no, _ in claimed} for _ in range(20)]
+    async with database.reading() as connection:
+        for asked in (claimed, claimed[:1], claimed[-1:], of_few, [*of_few, *no_claims], no_claims, []):
+            expected = await recorded_digests(connection, "unposted_events", asked)
+            assert await claimed_digests(connection, asked) == expected
+            assert expected.keys() == set(asked) & set(claimed)
+    assert await books.parked(mandates) == len(claimed)
 
 
 def _batch(mandates: list[str], size: int, **data: Any) -> list[Usage | CancellationEvent]:

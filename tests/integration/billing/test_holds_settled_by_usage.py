@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.billing.charging.usage_events import Usage
 from services.billing.checks.check_funds import CheckFunds, Question
 from services.billing.checks.release_holds import ReleaseHolds
 from services.billing.pricing.repository import Tariffs
@@ -40,6 +41,19 @@ async def test_usage_that_names_an_open_hold_settles_it_once(holding: Holding, d
     await charge(database, first, usage_record(holding.mandate, hold_id=hold))
     assert await holding.state(hold) == ("CAPTURED", event)
     assert await holding.books.charged([holding.mandate]) == 4
+    assert await holding.books.failing() == {}
+
+
+@pytest.mark.parametrize("spelled", ["{}", "{{{}}}", "urn:uuid:{}"])
+async def test_however_a_hold_is_spelled_it_is_the_same(holding: Holding, database: Database, spelled: str) -> None:
+    hold, event = await holding.hold("2"), uuid4()
+    first = usage_record(holding.mandate, event_id=event, hold_id=spelled.format(hold.upper()))
+    usages = received([first, usage_record(holding.mandate, hold_id=hold)])
+    # One is read in the published form, the other in the fast one.
+    assert [isinstance(usage, Usage) and usage.event is not None for usage in usages] == [True, False]
+    await charging(database)(usages, [])
+    assert await holding.state(hold) == ("CAPTURED", event)
+    assert await holding.held() == {}
     assert await holding.books.failing() == {}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from rappen_contracts.types import parse_decimal
 from rappen_contracts.usage.v1 import UsageRecorded
-from services.billing.money import Markup, exact, plain, post
+from services.billing.money import Markup, exact, plain, post, remainder_text
 from services.billing.pricing import LATEST, PriceBook, Rate, RateTable
 from services.billing.pricing.derivation import (
     KeptRate,
@@ -51,7 +51,7 @@ def _kept(markup: str, **data: Any) -> tuple[dict[str, Any], RatedUsage]:
     rated = rate_usage(billable(usage, tokens), AT, tariff, Markup.of(Decimal(markup)))
     assert not isinstance(rated, Parked)
     _, remainder = post(exact(rated.exact), exact(REMAINDER))
-    text = derivation(usage, rated.source, exact(REMAINDER), remainder).decode()
+    text = derivation(usage, rated.source, remainder_text(exact(REMAINDER)), remainder_text(remainder)).decode()
     kept = KeptTariff({"1": KeptVersion(PricedVersion(VERSION), LATEST)}, {"7": KeptRate(rate, LATEST)})
     again = recomputed(read_derivation(text), model=("acme", "m"), at=AT, tariff=kept)
     assert again == rated

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.billing.money import EXACT, exact, in_chf, plain, post
+from services.billing.money import EXACT, exact, in_chf, plain, post, remainder_text
 from services.billing.storage.derivation import StorageTerms, explain_storage, storage_derivation
 from services.billing.storage.domain import bytes_above, gigabytes, months_of, share_price, storage_price
 from services.subscriptions.lifecycle.periods import period_of_days, period_of_plan
@@ -99,7 +99,9 @@ def test_each_row_of_a_charge_is_explained_as_it_was_charged(
     terms = StorageTerms(MAY, JUNE, "1", peak, included_mb, plain(unit_price), plain(price), shared_by)
     for part in share_price(price, shared_by):
         amount, left = post(exact(part), remainder)
-        found = explain_storage(storage_derivation(terms, remainder, left).decode(), amount)
+        found = explain_storage(
+            storage_derivation(terms, remainder_text(remainder), remainder_text(left)).decode(), amount
+        )
         assert (found.fault, found.exact, found.terms) == (None, part, terms)
         assert (found.carry_before, found.carry_after) == (in_chf(remainder), in_chf(left))
 
