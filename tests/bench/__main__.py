@@ -21,6 +21,8 @@ from tests.bench.session import Session
 from tests.support.stack import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+# Runs that charge nothing.
+WITHOUT_BOOKS = {"webhooks"}
 
 
 class _Bench:
@@ -40,6 +42,7 @@ class _Bench:
             "holds": self._holds,
             "gateway": self._gateway,
             "memory": self._memory,
+            "webhooks": self._webhooks,
         }
 
     async def _live(self) -> None:
@@ -85,6 +88,9 @@ class _Bench:
     async def _memory(self) -> None:
         self.results.memory = await self._scenarios.memory()
 
+    async def _webhooks(self) -> None:
+        self.results.delivered, self.results.processed = await self._scenarios.webhooks()
+
 
 async def _run(scale: Scale, only: Sequence[str], *, profile: str | None, command: str) -> str:
     folder = Path(tempfile.mkdtemp(prefix="rappen-bench-"))
@@ -92,8 +98,10 @@ async def _run(scale: Scale, only: Sequence[str], *, profile: str | None, comman
     try:
         await session.start()
         scenarios = Scenarios(session, scale)
-        _say("warming up")
-        await scenarios.warm_up()
+        if not only or set(only) - WITHOUT_BOOKS:
+            await session.open_books()
+            _say("warming up")
+            await scenarios.warm_up()
         if profile is not None:
             _say(f"profile of the {profile}")
             return await PROFILES[profile](session, scenarios, scale)
@@ -118,7 +126,19 @@ def _say(what: str) -> None:
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    names = ["naive", "live", "backlog", "faulty", "published", "latency", "checks", "holds", "gateway", "memory"]
+    names = [
+        "naive",
+        "live",
+        "backlog",
+        "faulty",
+        "published",
+        "latency",
+        "checks",
+        "holds",
+        "gateway",
+        "memory",
+        "webhooks",
+    ]
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

@@ -11,6 +11,7 @@ from tests.bench.measure import Latency
 from tests.bench.naive import NaiveOutcome
 from tests.bench.publishers import STYLES
 from tests.bench.scenarios import Charged, Checked, Held, Probed
+from tests.bench.webhooks import Delivered, Processed
 
 __all__ = ["MISSED", "Results", "absolutes", "render"]
 
@@ -27,6 +28,8 @@ GATEWAY_LEAST, GATEWAY_AIM = 1_500, 2_500
 GATEWAY_P99_MS = 10.0
 LATENCY_P99_MS = 250.0
 MEMORY_MB = 300.0
+WEBHOOK_P99_MS = 50.0
+PROCESSED_LEAST = 300
 # Above this share of the machine used by others, a page says that its absolutes are too low.
 OTHERS_PERCENT = 5.0
 MISSED = "**missed**"
@@ -55,6 +58,8 @@ class Results:
     gateway_at_rate: GatewayChecked | None = None
     probed: Probed | None = None
     memory: Charged | None = None
+    delivered: Delivered | None = None
+    processed: Processed | None = None
 
     def uses(self) -> list[tuple[str, CpuUse, int]]:
         """CPU by run, with the number of its events, or of its checks."""
@@ -86,6 +91,10 @@ class Results:
         ):
             if checked is not None:
                 found.append((name, checked.cpu, checked.asked))
+        if self.delivered is not None:
+            found.append(("webhooks, answered and processed", self.delivered.cpu, self.delivered.events))
+        if self.processed is not None:
+            found.append(("stored events of Stripe", self.processed.cpu, self.processed.events))
         return found
 
 
@@ -171,6 +180,10 @@ _HOW = f"""\
   there; a capture counts from the answer to its hold.
 - Through the gateway a check comes with a service account's token, over 32 connections. Saturated, each asks its next
   check when its last one was answered; the load is on the same two cores.
+- Webhooks are events of a fake Stripe, a process beside: of ten payers seven top up, two of whom get their money back,
+  and three begin a subscription. They are delivered at their time, and count from then, while a worker processes them;
+  or stored before a worker starts. For each the worker fetches the object from the fake again, over HTTP, and the run
+  ends with each payment, refund and subscription in the books once.
 - Memory is the most that was ever resident in a worker, in millions of bytes.
 """
 
@@ -263,6 +276,7 @@ def absolutes(results: Results) -> list[tuple[str, ...]]:
         what = f"memory of a worker, backlog of {results.memory.events:,}"
         rows.append(("V8", what, f"< {MEMORY_MB:.0f} MB", f"{peak:.0f} MB", _met(peak < MEMORY_MB)))
         rows.append(("V8", "rate of that backlog", "", _rates([results.memory]), ""))
+    rows += _webhook_rows(results)
     return rows
 
 
@@ -313,6 +327,22 @@ def _gateway_rows(results: Results) -> list[tuple[str, ...]]:
             told = f"{checked.per_second:,.0f}/s, {_latency(checked.latency)}"
             told += f"; not allowed: {refused}" if refused else ""
             rows.append(("V4", what, target, told, _met(good and not refused)))
+    return rows
+
+
+def _webhook_rows(results: Results) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    delivered, processed = results.delivered, results.processed
+    if delivered is not None:
+        refused = {status: count for status, count in delivered.statuses.items() if status != "200"}
+        told = _latency(delivered.latency) + (f"; not stored: {refused}" if refused else "")
+        good = delivered.latency.p99_ms < WEBHOOK_P99_MS and not refused
+        what = f"webhook at {delivered.per_s:,.0f}/s while the inbox works"
+        rows.append(("V7", what, f"p99 < {WEBHOOK_P99_MS:.0f} ms", told, _met(good)))
+    if processed is not None:
+        met = _met(processed.per_second >= PROCESSED_LEAST)
+        what = f"{processed.events:,} stored events of Stripe processed"
+        rows.append(("V7", what, f"≥ {PROCESSED_LEAST}/s", f"{processed.per_second:,.0f}/s", met))
     return rows
 
 

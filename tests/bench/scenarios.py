@@ -19,6 +19,7 @@ from tests.bench.naive import NaiveOutcome, naive_run
 from tests.bench.population import Expected, Fault
 from tests.bench.probe import ProbeOrder
 from tests.bench.session import Session
+from tests.bench.webhooks import Delivered, Processed, webhooks
 from tests.support.processes import ServiceProcess
 
 __all__ = ["FULL", "QUICK", "Charged", "Checked", "Held", "Probed", "Scale", "Scenarios"]
@@ -48,10 +49,12 @@ class Scale:
     naive_s: float
     latency_s: float
     checks_s: float
+    deliveries_s: float
+    stored_events: int
 
 
-FULL = Scale(3, 150_000, 200_000, 200_000, 1_000_000, 6.0, 40.0, 30.0)
-QUICK = Scale(1, 50_000, 50_000, 50_000, 100_000, 3.0, 10.0, 10.0)
+FULL = Scale(3, 150_000, 200_000, 200_000, 1_000_000, 6.0, 40.0, 30.0, 20.0, 10_000)
+QUICK = Scale(1, 50_000, 50_000, 50_000, 100_000, 3.0, 10.0, 10.0, 6.0, 2_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +245,10 @@ class Scenarios:
     async def gateway(self) -> tuple[GatewayChecked, GatewayChecked]:
         """V4: checks through one gateway, saturated and at a rate."""
         return await checks_through_gateway(self._session, self.scale.checks_s)
+
+    async def webhooks(self) -> tuple[Delivered, Processed]:
+        """V7: webhooks answered while the inbox works, and stored events processed."""
+        return await webhooks(self._session, seconds=self.scale.deliveries_s, stored=self.scale.stored_events)
 
     async def _live(self, events: int, workers: list[ServiceProcess], **settings: Any) -> Charged:
         before, expected = await self._ledger.figures(), Expected.of(events, settings.get("twentieth"))
