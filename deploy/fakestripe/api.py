@@ -9,8 +9,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import orjson
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 
 from deploy.fakestripe.contract import API_VERSION, Contract
 from deploy.fakestripe.listing import Expander
@@ -116,7 +116,7 @@ class Api:
             answer = Answer(500, body)
         if answer.replay_of is not None:
             headers |= {"Idempotent-Replayed": "true", "Original-Request": answer.replay_of}
-        return JSONResponse(answer.body, answer.status, headers)
+        return Response(orjson.dumps(answer.body), answer.status, headers, media_type="application/json")
 
     def _authenticate(self, request: Request) -> None:
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")

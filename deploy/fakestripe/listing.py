@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import orjson
 
 from deploy.fakestripe.operation import Call, refuse
 from deploy.fakestripe.store import Json, Store
@@ -39,16 +40,17 @@ def table_page(
     refuse(call.params, unsupported)
     member, param = within or ("", "")
     wanted = call.params.get(param)
-    names = [name for name in equal if name in call.params]
-    rows = (row for row in reversed(call.store.table(table).values()) if not row.get("deleted"))
+    rows = [row for row in reversed(call.store.table(table).values()) if not row.get("deleted")]
+    # One member after the other: of a large table these leave few for the rest.
+    for name in equal:
+        if name in call.params:
+            value = call.params[name]
+            rows = [row for row in rows if row.get(name) == value]
     created = call.params.get("created")
     matching = [
         row
         for row in rows
-        if all(row.get(name) == call.params[name] for name in names)
-        and (wanted is None or row.get(member) in wanted)
-        and _created_within(row, created)
-        and keep(row)
+        if (wanted is None or row.get(member) in wanted) and _created_within(row, created) and keep(row)
     ]
     return page(call, matching)
 
@@ -88,6 +90,11 @@ def _created_within(row: Json, created: Any) -> bool:
     return all(_COMPARE[name](made, bound) for name, bound in created.items())
 
 
+def _copy(value: Any) -> Any:
+    """Everything is plain JSON, of which this is several times as fast as a deep copy."""
+    return orjson.loads(orjson.dumps(value))
+
+
 class Expander:
     """Replaces ids by copies of their objects where a request asks for it.
 
@@ -105,7 +112,7 @@ class Expander:
 
     def expand(self, store: Store, answer: Json, paths: Iterable[str]) -> Json:
         """Return a copy of the answer with everything on the given dotted paths expanded."""
-        expanded = copy.deepcopy(answer)
+        expanded: Json = _copy(answer)
         for path in paths:
             steps = path.split(".")
             if len(steps) - (steps[0] == "data") > MAX_EXPAND_DEPTH:
@@ -127,12 +134,12 @@ class Expander:
             addition = self._additions.get((str(node.get("object")), name))
             if addition is None:
                 raise self._refusal(path)
-            node[name] = copy.deepcopy(addition(store, node))
+            node[name] = _copy(addition(store, node))
         elif isinstance(node[name], str):
             table = self._tables.get(name)
             if table is None or node[name] not in store.table(table):
                 raise self._refusal(path)
-            node[name] = copy.deepcopy(store.table(table)[node[name]])
+            node[name] = _copy(store.table(table)[node[name]])
         elif node[name] is not None and not isinstance(node[name], (dict, list)):
             raise self._refusal(path)
         self._walk(store, node[name], steps[1:], path)

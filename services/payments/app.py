@@ -1,5 +1,7 @@
 """The only wiring of the payments service: what each role is made of."""
 
+from datetime import timedelta
+
 from fastapi import FastAPI
 
 from services.chassis.caller import CallerVerifier
@@ -21,11 +23,13 @@ from services.payments.checkouts.create_checkout import CreateCheckout
 from services.payments.checkouts.open_portal import OpenPortal
 from services.payments.customers.ensure_customer import EnsureCustomer
 from services.payments.inbox import api as inbox
+from services.payments.inbox.forget_events import ForgetEvents
 from services.payments.inbox.process_event import ProcessEvents
 from services.payments.inbox.receive_event import ReceiveEvent
 from services.payments.invoices.mirror_invoice import MirrorInvoice
 from services.payments.recharges.charge_account import ChargeAccount
 from services.payments.reconciliation.reconcile import Reconcile, ScheduledReconciliation
+from services.payments.requests.forget_requests import ForgetRequests
 from services.payments.requests.process_requests import ProcessRequests, Work
 from services.payments.settings import PaymentsSettings
 from services.payments.stripe.gateway import StripeGateway
@@ -35,6 +39,7 @@ from services.payments.subscriptions.set_quantities import SetQuantities
 __all__ = ["application", "serve"]
 
 API_ROLES = ("api", "all")
+FORGET_EVERY_S = 3600.0
 
 
 def application(role: str = "api") -> FastAPI:
@@ -110,7 +115,17 @@ def _worker(
         Reconcile(database, stripe, clock=clock), apply=settings.reconcile_apply, clock=clock
     )
     scheduled = RepeatedJob("reconciliation", reconciliation, every_s=settings.reconcile_interval_s, clock=clock)
-    return [*consumers, inbox, jobs.requests(database, asked, clock=clock), scheduled, relay]
+    forget_events = ForgetEvents(database, keep=timedelta(days=settings.keep_events_days), clock=clock)
+    forget_requests = ForgetRequests(database, keep=timedelta(days=settings.keep_requests_days), clock=clock)
+    return [
+        *consumers,
+        inbox,
+        jobs.requests(database, asked, clock=clock),
+        scheduled,
+        RepeatedJob("forget events", forget_events, every_s=FORGET_EVERY_S, clock=clock),
+        RepeatedJob("forget requests", forget_requests, every_s=FORGET_EVERY_S, clock=clock),
+        relay,
+    ]
 
 
 def _serve_routes(

@@ -26,7 +26,10 @@ __all__ = ["Processing", "inbox", "requests"]
 # Also the delay of what another process has stored while the worker is idle.
 POLL_S: Final = 0.1
 RETRY_S: Final = 1.0
-PARALLEL: Final = 4
+# Entries of a queue that are taken at the same time. Events have their turns (`process_event.OBJECTS_AT_ONCE`), so that
+# one statement takes more of them than are processed at once.
+REQUESTS_AT_ONCE: Final = 4
+EVENTS_AT_ONCE: Final = 32
 MEASURE_INTERVAL_S: Final = 5.0
 
 _log = get_logger(__name__)
@@ -55,10 +58,12 @@ class Processing:
         count: Callable[[AsyncConnection], Awaitable[int]],
         gauge: Gauge,
         clock: Clock,
+        at_once: int,
     ) -> None:
         """`name` is also that of the notice by which it learns at once of what this process has stored."""
         self.name = name
         self._stored = database.notice(name)
+        self._at_once = at_once
         self._queue = queue
         self._database = database
         self._count = count
@@ -74,7 +79,7 @@ class Processing:
             self._stored.clear()
             try:
                 offset_s = offset_s_of(self._clock)
-                running |= await self._take(PARALLEL - len(running))
+                running |= await self._take(self._at_once - len(running))
                 if not running:
                     JOB_CLOCK_OFFSET_SECONDS.labels(self.name).set(offset_s)
                 await self._measure()
@@ -87,7 +92,8 @@ class Processing:
         await asyncio.gather(*running)
 
     async def _take(self, limit: int) -> set[asyncio.Task[None]]:
-        entries = await self._queue.claim(limit) if limit > 0 else []
+        """Up to `limit` more, once a quarter of all have ended: each taking costs a statement and a commit."""
+        entries = await self._queue.claim(limit) if limit >= self._at_once // 4 else []
         return {asyncio.create_task(self._queue.process(entry), name=self.name) for entry in entries}
 
     async def _measure(self) -> None:
@@ -100,13 +106,27 @@ class Processing:
 
 def inbox(database: Database, events: ProcessEvents, *, clock: Clock) -> Processing:
     """Processes stored webhook events."""
-    return Processing("inbox", events, database=database, count=count_waiting_events, gauge=EVENTS_WAITING, clock=clock)
+    return Processing(
+        "inbox",
+        events,
+        database=database,
+        count=count_waiting_events,
+        gauge=EVENTS_WAITING,
+        clock=clock,
+        at_once=EVENTS_AT_ONCE,
+    )
 
 
 def requests(database: Database, asked: ProcessRequests, *, clock: Clock) -> Processing:
     """Does what other services ask for."""
     return Processing(
-        REQUESTS, asked, database=database, count=count_waiting_requests, gauge=REQUESTS_WAITING, clock=clock
+        REQUESTS,
+        asked,
+        database=database,
+        count=count_waiting_requests,
+        gauge=REQUESTS_WAITING,
+        clock=clock,
+        at_once=REQUESTS_AT_ONCE,
     )
 
 

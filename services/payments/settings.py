@@ -72,6 +72,11 @@ class PaymentsSettings(ServiceSettings):
     # How often the last days are compared with Stripe, and whether what is safe is healed then.
     reconcile_interval_s: float = Field(default=86_400, gt=0)
     reconcile_apply: bool = False
+    # Days that an event of the webhook is kept after it came, once it is processed. Stripe sends one again for a month
+    # at most; its body names payers.
+    keep_events_days: int = Field(default=90, ge=35)
+    # The same of settled requests; longer than a topic keeps what asked for them.
+    keep_requests_days: int = Field(default=400, ge=35)
     # The parameters added to a return URL.
     return_success_parameter: Parameter = "success"
     return_session_parameter: Parameter = "session_id"

@@ -16,7 +16,6 @@ from tests.support.ledger import Books
 
 __all__ = [
     "MEMORY_MB",
-    "MISSED",
     "Figures",
     "Latency",
     "Ledger",
@@ -24,12 +23,10 @@ __all__ = [
     "Progress",
     "Rate",
     "memory_peak_mb",
-    "verdict",
 ]
 
 # What a process may take at most, whatever it works on.
 MEMORY_MB = 300.0
-MISSED = "**missed**"
 
 POLL_S = 0.05
 # Nothing committed for so long: the workers are stuck, and the bench fails instead of waiting for ever.
@@ -170,8 +167,3 @@ def memory_peak_mb(pid: int) -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / 1e6
     raise RuntimeError(f"no VmHWM of {pid}")
-
-
-def verdict(good: bool) -> str:
-    """Whether a figure is as it has to be, for the page."""
-    return "met" if good else MISSED

@@ -5,15 +5,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
 
-from tests.bench.activation import Activated
 from tests.bench.cpu import CpuUse
 from tests.bench.gateway import RATE_PER_S, GatewayChecked
-from tests.bench.measure import MEMORY_MB, Latency, verdict
+from tests.bench.figures import Part, latency_text, met
+from tests.bench.measure import MEMORY_MB
 from tests.bench.naive import NaiveOutcome
 from tests.bench.publishers import STYLES
-from tests.bench.reratings import Rerated
 from tests.bench.scenarios import Charged, Checked, Held, Probed
-from tests.bench.switches import Switched
 
 __all__ = ["Results", "absolutes", "render"]
 
@@ -30,7 +28,6 @@ HOLDS_LEAST = 500
 GATEWAY_LEAST, GATEWAY_AIM = 1_500, 2_500
 GATEWAY_P99_MS = 10.0
 LATENCY_P99_MS = 250.0
-ACTIVATION_P99_MS = 1_000.0
 # Above this share of the machine used by others, a page says that its absolutes are too low.
 OTHERS_PERCENT = 5.0
 
@@ -60,9 +57,8 @@ class Results:
     gateway_at_rate: GatewayChecked | None = None
     probed: Probed | None = None
     memory: Charged | None = None
-    activated: Activated | None = None
-    switched: Switched | None = None
-    rerated: Rerated | None = None
+    # What newer runs measured, each of which knows its rows.
+    parts: list[Part] = field(default_factory=list)
 
     def uses(self) -> list[tuple[str, CpuUse, int]]:
         """CPU by run, with the number of its events, or of its checks."""
@@ -90,20 +86,13 @@ class Results:
             found.append(("checks", self.checks.cpu, self.checks.latency.count))
         if self.holds is not None:
             found.append(("holds with their captures", self.holds.cpu, self.holds.captured.count))
-        if self.switched is not None:
-            found.append(("a switch to members and back, a member", self.switched.cpu, self.switched.members))
-        if self.rerated is not None:
-            found.append(("re-rating, preview", self.rerated.preview_cpu, self.rerated.charges))
-            found.append(("re-rating, posting", self.rerated.posting_cpu, self.rerated.charges))
         for name, checked in (
             ("checks through the gateway, saturated", self.gateway_saturated),
             (f"checks through the gateway at {RATE_PER_S:.0f}/s", self.gateway_at_rate),
         ):
             if checked is not None:
                 found.append((name, checked.cpu, checked.asked))
-        if self.activated is not None:
-            found.append(("activations", self.activated.cpu, self.activated.latency.count))
-        return found
+        return found + [use for part in self.parts for use in part.uses()]
 
 
 def _middle(runs: Sequence[Charged]) -> Charged:
@@ -192,6 +181,10 @@ _HOW = f"""\
   check when its last one was answered; the load is on the same two cores.
 - Activations go through a gateway, subscriptions, payments and the fake Stripe of a stack of their own: two
   administrators activate one instance after the other, each of which is charged before the answer.
+- Webhooks are events of a fake Stripe, a process beside: of ten payers seven top up, two of whom get their money back,
+  and three begin a subscription. They are delivered at their time, and count from then, while a worker processes them;
+  or stored before a worker starts. For each the worker fetches the object from the fake again, over HTTP, and the run
+  ends with each payment, refund and subscription in the books once.
 - Memory is the most that was ever resident in a worker, in millions of bytes.
 """
 
@@ -202,8 +195,8 @@ def _ratios(results: Results) -> list[tuple[str, ...]]:
 
     def add(row: str, what: str, above: float, below: float, target: float | None = None) -> None:
         ratio = above / below
-        wanted, met = ("", "") if target is None else (f"≥ {target}", verdict(ratio >= target))
-        rows.append((row, what, wanted, f"{ratio:.2f}", met))
+        wanted, good = ("", "") if target is None else (f"≥ {target}", met(ratio >= target))
+        rows.append((row, what, wanted, f"{ratio:.2f}", good))
 
     if live and naive:
         add("V2", "live / replaced path", _rate(live), _naive_rate(naive), NAIVE_RATIO)
@@ -245,7 +238,7 @@ def absolutes(results: Results) -> list[tuple[str, ...]]:
     if results.live:
         rate = _rate(results.live)
         target = f"≥ {LIVE_LEAST:,}/s, aim {LIVE_AIM:,}"
-        rows.append(("V1", "live, two workers", target, _rates(results.live), verdict(rate >= LIVE_LEAST)))
+        rows.append(("V1", "live, two workers", target, _rates(results.live), met(rate >= LIVE_LEAST)))
     for name, runs in (
         ("backlog, two workers", results.backlog),
         ("backlog, one worker", results.backlog_single),
@@ -276,35 +269,26 @@ def absolutes(results: Results) -> list[tuple[str, ...]]:
                 "V5",
                 f"event to visible balance at {results.probed.events_per_s:,.0f} events/s",
                 f"p99 < {LATENCY_P99_MS:.0f} ms",
-                _latency(latency),
-                verdict(latency.p99_ms < LATENCY_P99_MS),
+                latency_text(latency),
+                met(latency.p99_ms < LATENCY_P99_MS),
             )
         )
     if results.memory is not None:
         peak = max(results.memory.memory_peaks_mb)
         what = f"memory of a worker, backlog of {results.memory.events:,}"
-        rows.append(("V8", what, f"< {MEMORY_MB:.0f} MB", f"{peak:.0f} MB", verdict(peak < MEMORY_MB)))
+        rows.append(("V8", what, f"< {MEMORY_MB:.0f} MB", f"{peak:.0f} MB", met(peak < MEMORY_MB)))
         rows.append(("V8", "rate of that backlog", "", _rates([results.memory]), ""))
-    rows += _activation_rows(results.activated)
-    return rows + [row for each in (results.switched, results.rerated) if each is not None for row in each.rows()]
-
-
-def _activation_rows(activated: Activated | None) -> list[tuple[str, ...]]:
-    if activated is None:
-        return []
-    what = f"activation that is paid at once, {activated.at_once} at a time"
-    target, met = f"p99 < {ACTIVATION_P99_MS:,.0f} ms", verdict(activated.latency.p99_ms < ACTIVATION_P99_MS)
-    return [("F5", what, target, _latency(activated.latency), met)]
+    return rows + [row for part in results.parts for row in part.rows()]
 
 
 def _check_row(checked: Checked) -> tuple[str, ...]:
     beside = f" beside {checked.events_per_s:,.0f} events/s" if checked.events_per_s else ""
     refused = {name: count for name, count in checked.outcomes.items() if name != "ALLOWED"}
-    told = _latency(checked.latency) + (f"; not allowed: {refused}" if refused else "")
+    told = latency_text(checked.latency) + (f"; not allowed: {refused}" if refused else "")
     good = checked.latency.p99_ms < CHECK_P99_MS and not refused
     # The demand is for checks alone; the other is told beside it.
-    target, met = ("", "") if beside else (f"p99 < {CHECK_P99_MS:.0f} ms", verdict(good))
-    return "V4", f"check at {checked.checks_per_s:,.0f}/s{beside}", target, told, met
+    target, kept = ("", "") if beside else (f"p99 < {CHECK_P99_MS:.0f} ms", met(good))
+    return "V4", f"check at {checked.checks_per_s:,.0f}/s{beside}", target, told, kept
 
 
 def _hold_rows(made: Held | None) -> list[tuple[str, ...]]:
@@ -316,7 +300,7 @@ def _hold_rows(made: Held | None) -> list[tuple[str, ...]]:
     kept_up = made.holds_per_s >= 0.98 * HOLDS_LEAST and not others
     target = f"≥ {HOLDS_LEAST}/s, p99 < {HOLD_P99_MS:.0f} ms"
     return [
-        ("V4", f"{what} at {made.holds_per_s:,.0f}/s", target, _latency(latency) + told, verdict(kept_up and good))
+        ("V4", f"{what} at {made.holds_per_s:,.0f}/s", target, latency_text(latency) + told, met(kept_up and good))
         for what, latency in (("hold", made.held), ("its capture", made.captured))
         for good in [latency.p99_ms < HOLD_P99_MS]
     ]
@@ -341,9 +325,9 @@ def _gateway_rows(results: Results) -> list[tuple[str, ...]]:
     ):
         if checked is not None:
             refused = {name: count for name, count in checked.outcomes.items() if name != "ALLOWED"}
-            told = f"{checked.per_second:,.0f}/s, {_latency(checked.latency)}"
+            told = f"{checked.per_second:,.0f}/s, {latency_text(checked.latency)}"
             told += f"; not allowed: {refused}" if refused else ""
-            rows.append(("V4", what, target, told, verdict(good and not refused)))
+            rows.append(("V4", what, target, told, met(good and not refused)))
     return rows
 
 
@@ -372,13 +356,6 @@ def _rates(runs: Sequence[Charged]) -> str:
     rates = sorted(run.rate.per_second for run in runs)
     spread = f" ({rates[0]:,.0f} to {rates[-1]:,.0f} in {len(rates)} runs)" if len(rates) > 1 else ""
     return f"{_rate(runs):,.0f}/s{spread}"
-
-
-def _latency(latency: Latency) -> str:
-    return (
-        f"p50 {latency.p50_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms, p99.9 {latency.p999_ms:.1f} ms"
-        f" ({latency.count:,} measured)"
-    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -15,7 +15,8 @@ import httpx
 from services.chassis.caller import Caller
 from tests.bench.cpu import CpuMeter, CpuUse
 from tests.bench.load import END
-from tests.bench.measure import MEMORY_MB, Ledger, memory_peak_mb, verdict
+from tests.bench.figures import met
+from tests.bench.measure import MEMORY_MB, Ledger, memory_peak_mb
 from tests.bench.population import Expected
 from tests.bench.session import PRICES_FROM, Session
 
@@ -50,12 +51,17 @@ class Rerated:
         """The rows of the page."""
         beside = f"{self.charges:,} charges that all differ, beside {self.events_per_s:,.0f} events/s"
         told = [
-            ("P7", f"re-rating, {what}: {beside}", f"≥ {LEAST:,}/s", f"{rate:,.0f}/s", verdict(rate >= LEAST))
+            ("P7", f"re-rating, {what}: {beside}", f"≥ {LEAST:,}/s", f"{rate:,.0f}/s", met(rate >= LEAST))
             for what, seconds in (("preview", self.preview_s), ("posting", self.posting_s))
             for rate in [self.charges / seconds]
         ]
         peak, most = f"{self.memory_peak_mb:.0f} MB", f"< {MEMORY_MB:.0f} MB"
-        return [*told, ("P7", "memory of a process meanwhile", most, peak, verdict(self.memory_peak_mb < MEMORY_MB))]
+        return [*told, ("P7", "memory of a process meanwhile", most, peak, met(self.memory_peak_mb < MEMORY_MB))]
+
+    def uses(self) -> list[tuple[str, CpuUse, int]]:
+        """A charge's share."""
+        runs = ("re-rating, preview", self.preview_cpu), ("re-rating, posting", self.posting_cpu)
+        return [(name, use, self.charges) for name, use in runs]
 
 
 async def rerating_of_everything(session: Session, ledger: Ledger) -> Rerated:

@@ -21,6 +21,7 @@ from tests.bench.probe import ProbeOrder
 from tests.bench.reratings import Rerated, rerating_of_everything
 from tests.bench.session import Session
 from tests.bench.switches import Switched, switches_of_a_crowd
+from tests.bench.webhooks import Delivered, Processed, webhooks
 from tests.support.processes import ServiceProcess
 
 __all__ = ["FULL", "QUICK", "Charged", "Checked", "Held", "Probed", "Scale", "Scenarios"]
@@ -51,10 +52,14 @@ class Scale:
     latency_s: float
     checks_s: float
     activations_s: float
+    deliveries_s: float
+    stored_events: int
+    # Of each kind of list and statistics.
+    asked: int
 
 
-FULL = Scale(3, 150_000, 200_000, 200_000, 1_000_000, 6.0, 40.0, 30.0, 60.0)
-QUICK = Scale(1, 50_000, 50_000, 50_000, 100_000, 3.0, 10.0, 10.0, 15.0)
+FULL = Scale(3, 150_000, 200_000, 200_000, 1_000_000, 6.0, 40.0, 30.0, 60.0, 20.0, 10_000, 200)
+QUICK = Scale(1, 50_000, 50_000, 50_000, 100_000, 3.0, 10.0, 10.0, 15.0, 6.0, 2_000, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +260,10 @@ class Scenarios:
     async def rerating(self) -> Rerated:
         """P7: all charges so far."""
         return await rerating_of_everything(self._session, self._ledger)
+
+    async def webhooks(self) -> tuple[Delivered, Processed]:
+        """V7: webhooks answered while the inbox works, and stored events processed."""
+        return await webhooks(self._session, seconds=self.scale.deliveries_s, stored=self.scale.stored_events)
 
     async def _live(self, events: int, workers: list[ServiceProcess], **settings: Any) -> Charged:
         before, expected = await self._ledger.figures(), Expected.of(events, settings.get("twentieth"))

@@ -66,9 +66,13 @@ class Session:
         self._seed = 0
 
     async def start(self) -> None:
-        """Servers, schema, prices, members, api, credit for everybody."""
+        """The servers."""
         # The fixture of the tests runs event loops of its own.
-        await asyncio.to_thread(self.servers.start, ["billing"])
+        await asyncio.to_thread(self.servers.start, [])
+
+    async def open_books(self) -> None:
+        """Billing's schema, prices, members, api, credit for everybody."""
+        await asyncio.to_thread(self.servers.migrate, "billing")
         await self._price()
         async with self.connection() as connection:
             await _enrol(connection, [*MEMBERS, *HOT, *PROBES])

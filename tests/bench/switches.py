@@ -17,7 +17,8 @@ import httpx
 from services.chassis.caller import Caller
 from tests.bench.cpu import CpuMeter, CpuUse
 from tests.bench.load import END, TOPIC, make_producer
-from tests.bench.measure import Ledger, verdict
+from tests.bench.figures import met
+from tests.bench.measure import Ledger
 from tests.bench.population import CROWD, MANDATES, Expected, Usages
 from tests.bench.session import CREDIT_CHF, GRANTS_UNTIL, Session
 from tests.support.waiting import eventually
@@ -52,11 +53,15 @@ class Switched:
         what = f"switch of {self.members:,} members {{}}, beside {self.events_per_s:,.0f} events/s of others"
         both = ("to their budgets", self.to_members_s), ("back to the pool", self.to_pool_s)
         told = [
-            ("L2", what.format(to), f"< {SWITCH_S:.0f} s", f"{seconds:.1f} s", verdict(seconds < SWITCH_S))
+            ("L2", what.format(to), f"< {SWITCH_S:.0f} s", f"{seconds:.1f} s", met(seconds < SWITCH_S))
             for to, seconds in both
         ]
         waited = f"{1000 * self.others_waited_s:.0f} ms"
         return [*told, ("L2", "longest time without a charge of others meanwhile", "", waited, "")]
+
+    def uses(self) -> list[tuple[str, CpuUse, int]]:
+        """A member's share."""
+        return [("a switch to members and back, a member", self.cpu, self.members)]
 
 
 async def switches_of_a_crowd(session: Session, ledger: Ledger) -> Switched:

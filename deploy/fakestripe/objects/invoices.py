@@ -43,7 +43,44 @@ def new_invoice(
         }
         parent = {"quote_details": None, "subscription_details": details, "type": "subscription_details"}
     invoice: Json = {
+        **_blank(),
         "id": key,
+        "auto_advance": given.get("auto_advance", True),
+        "billing_reason": reason,
+        "collection_method": given.get("collection_method", "charge_automatically"),
+        "created": call.now,
+        "currency": currency,
+        "custom_fields": unset_if_empty(given.get("custom_fields")),
+        "customer": customer["id"],
+        "customer_address": customer["address"],
+        "customer_email": customer["email"],
+        "customer_name": customer["name"],
+        "customer_phone": customer["phone"],
+        "customer_shipping": customer["shipping"],
+        "customer_tax_exempt": customer["tax_exempt"],
+        "default_payment_method": unset_if_empty(given.get("default_payment_method")),
+        "description": unset_if_empty(given.get("description")),
+        "due_date": _due(call, given),
+        "footer": unset_if_empty(given.get("footer")),
+        "lines": {"object": "list", "data": [], "has_more": False, "url": f"/v1/invoices/{key}/lines"},
+        "metadata": merged_metadata({}, given.get("metadata")),
+        "parent": parent,
+        "period_end": end,
+        "period_start": start,
+        "starting_balance": customer["balance"],
+        "statement_descriptor": unset_if_empty(given.get("statement_descriptor")),
+    }
+    call.store.add("invoice_lines", {"id": key, "data": []})
+    call.store.add("invoice", invoice)
+    call.store.add("unsettled_invoice", {"id": key})
+    if subscription is not None:
+        subscription["latest_invoice"] = key
+    return invoice
+
+
+def _blank() -> Json:
+    """Return what every invoice begins with, whoever it is for."""
+    return {
         "object": "invoice",
         "account_country": "CH",
         "account_name": "Rappen",
@@ -56,7 +93,6 @@ def new_invoice(
         "application": None,
         "attempt_count": 0,
         "attempted": False,
-        "auto_advance": given.get("auto_advance", True),
         "automatic_tax": {
             "disabled_reason": None,
             "enabled": False,
@@ -65,53 +101,30 @@ def new_invoice(
             "status": None,
         },
         "automatically_finalizes_at": None,
-        "billing_reason": reason,
-        "collection_method": given.get("collection_method", "charge_automatically"),
-        "created": call.now,
-        "currency": currency,
-        "custom_fields": unset_if_empty(given.get("custom_fields")),
-        "customer": customer["id"],
         "customer_account": None,
-        "customer_address": customer["address"],
-        "customer_email": customer["email"],
-        "customer_name": customer["name"],
-        "customer_phone": customer["phone"],
-        "customer_shipping": customer["shipping"],
-        "customer_tax_exempt": customer["tax_exempt"],
         "customer_tax_ids": [],
-        "default_payment_method": unset_if_empty(given.get("default_payment_method")),
         "default_source": None,
         "default_tax_rates": [],
-        "description": unset_if_empty(given.get("description")),
         "discounts": [],
-        "due_date": _due(call, given),
         "effective_at": None,
         "ending_balance": None,
-        "footer": unset_if_empty(given.get("footer")),
         "from_invoice": None,
         "hosted_invoice_url": None,
         "invoice_pdf": None,
         "issuer": {"account": None, "type": "self"},
         "last_finalization_error": None,
         "latest_revision": None,
-        "lines": {"object": "list", "data": [], "has_more": False, "url": f"/v1/invoices/{key}/lines"},
         "livemode": False,
-        "metadata": merged_metadata({}, given.get("metadata")),
         "next_payment_attempt": None,
         "number": None,
         "on_behalf_of": None,
-        "parent": parent,
         "payment_settings": {"default_mandate": None, "payment_method_options": None, "payment_method_types": None},
-        "period_end": end,
-        "period_start": start,
         "post_payment_credit_notes_amount": 0,
         "pre_payment_credit_notes_amount": 0,
         "receipt_number": None,
         "rendering": None,
         "shipping_cost": None,
         "shipping_details": None,
-        "starting_balance": customer["balance"],
-        "statement_descriptor": unset_if_empty(given.get("statement_descriptor")),
         "status": "draft",
         "status_transitions": {
             "finalized_at": None,
@@ -130,12 +143,6 @@ def new_invoice(
         "total_taxes": [],
         "webhooks_delivered_at": None,
     }
-    call.store.add("invoice_lines", {"id": key, "data": []})
-    call.store.add("invoice", invoice)
-    call.store.add("unsettled_invoice", {"id": key})
-    if subscription is not None:
-        subscription["latest_invoice"] = key
-    return invoice
 
 
 def add_lines(call: Call, invoice: Json, lines: Iterable[Json]) -> None:

@@ -52,70 +52,35 @@ def new_subscription(call: Call, customer: str, ordered: Iterable[Ordered], give
     behavior = (given.get("trial_settings") or {}).get("end_behavior", {})
     settings = given.get("payment_settings") or {}
     subscription: Json = {
+        **_blank(),
         "id": key,
-        "object": "subscription",
-        "application": None,
-        "application_fee_percent": None,
-        "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
         "billing_cycle_anchor": anchor,
-        "billing_cycle_anchor_config": None,
         "billing_mode": {
             "flexible": {"proration_discounts": "included"} if mode == "flexible" else None,
             "type": mode,
             "updated_at": None,
         },
-        "billing_schedules": [],
-        "billing_thresholds": None,
-        "cancel_at": None,
-        "cancel_at_period_end": False,
-        "canceled_at": None,
-        "cancellation_details": {"comment": None, "feedback": None, "feedback_option": None, "reason": None},
         "collection_method": given.get("collection_method", "charge_automatically"),
         "created": call.now,
         "currency": rows[0]["price"]["currency"],
         "customer": customer,
-        "customer_account": None,
         "days_until_due": given.get("days_until_due"),
         "default_payment_method": unset_if_empty(given.get("default_payment_method")),
-        "default_source": None,
-        "default_tax_rates": [],
         "description": unset_if_empty(given.get("description")),
-        "discounts": [],
-        "ended_at": None,
-        "invoice_settings": {
-            "account_tax_ids": None,
-            "custom_fields": None,
-            "description": None,
-            "footer": None,
-            "issuer": {"account": None, "type": "self"},
-        },
         "items": {
             "object": "list",
             "data": rows,
             "has_more": False,
             "url": f"/v1/subscription_items?subscription={key}",
         },
-        "latest_invoice": None,
-        "livemode": False,
-        "managed_payments": None,
         "metadata": merged_metadata({}, given.get("metadata")),
-        "next_pending_invoice_item_invoice": None,
-        "on_behalf_of": None,
-        "pause_collection": None,
         "payment_settings": {
             "payment_method_options": None,
             "payment_method_types": None,
             "save_default_payment_method": settings.get("save_default_payment_method", "off"),
         },
-        "pending_invoice_item_interval": None,
-        "pending_setup_intent": None,
-        "pending_update": None,
-        "schedule": None,
         "start_date": call.now,
         "status": "trialing" if trial_end else "incomplete",
-        "status_details": None,
-        "test_clock": None,
-        "transfer_data": None,
         "trial_end": trial_end,
         "trial_settings": {
             "end_behavior": {
@@ -130,6 +95,48 @@ def new_subscription(call: Call, customer: str, ordered: Iterable[Ordered], give
     call.store.add("subscription", subscription)
     set_end(call, subscription, given)
     return subscription
+
+
+def _blank() -> Json:
+    """Return what every subscription begins with, whatever was ordered."""
+    return {
+        "object": "subscription",
+        "application": None,
+        "application_fee_percent": None,
+        "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
+        "billing_cycle_anchor_config": None,
+        "billing_schedules": [],
+        "billing_thresholds": None,
+        "cancel_at": None,
+        "cancel_at_period_end": False,
+        "canceled_at": None,
+        "cancellation_details": {"comment": None, "feedback": None, "feedback_option": None, "reason": None},
+        "customer_account": None,
+        "default_source": None,
+        "default_tax_rates": [],
+        "discounts": [],
+        "ended_at": None,
+        "invoice_settings": {
+            "account_tax_ids": None,
+            "custom_fields": None,
+            "description": None,
+            "footer": None,
+            "issuer": {"account": None, "type": "self"},
+        },
+        "latest_invoice": None,
+        "livemode": False,
+        "managed_payments": None,
+        "next_pending_invoice_item_invoice": None,
+        "on_behalf_of": None,
+        "pause_collection": None,
+        "pending_invoice_item_interval": None,
+        "pending_setup_intent": None,
+        "pending_update": None,
+        "schedule": None,
+        "status_details": None,
+        "test_clock": None,
+        "transfer_data": None,
+    }
 
 
 def _item(call: Call, subscription: str, ordered: Ordered, anchor: int, trial_end: int | None) -> Json:
@@ -301,10 +308,11 @@ def cancel(call: Call, subscription: Json, reason: str) -> None:
     """End a subscription at once, and emit its event."""
     # One that was put as it is may lack what only newer versions have.
     details = {**(subscription.get("cancellation_details") or {}), "reason": reason}
+    now = call.now
     subscription |= {
         "status": "canceled",
-        "canceled_at": subscription.get("canceled_at") or call.now,
-        "ended_at": call.now,
+        "canceled_at": subscription.get("canceled_at") or now,
+        "ended_at": now,
         "cancellation_details": details,
         "pending_update": None,
     }

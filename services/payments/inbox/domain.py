@@ -6,7 +6,7 @@ of it, and puts the body into the text of its errors.
 
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -14,17 +14,26 @@ from hashlib import sha256
 import orjson
 
 __all__ = [
+    "SAME_OBJECT",
+    "EventsOfObject",
     "IncomingEvent",
     "StoredEvent",
     "UnreadableEvent",
     "WrongSignature",
+    "by_object",
     "is_json",
+    "outcome_of_others",
     "parse_event",
     "verify_signature",
 ]
 
 AGE_MAX_S = 300
 FUTURE_MAX_S = 60
+
+# The outcome of the events but the first that were processed by one fetch of their object.
+SAME_OBJECT = "SAME_OBJECT"
+# Outcomes of events that changed nothing: all about the object have the same.
+_WITHOUT_EFFECT = frozenset(("IGNORED", "NOT_OURS", "SET_ASIDE", "UNPLACED"))
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
 _EVENT_ID = re.compile(r"[A-Za-z0-9_]{1,255}", re.ASCII)
@@ -63,6 +72,38 @@ class StoredEvent:
     type: str
     object_id: str | None
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventsOfObject:
+    """Events about one object that a worker has taken together, in the order in which they are due."""
+
+    first: StoredEvent
+    others: Sequence[StoredEvent]
+    leased_until: datetime
+
+    @property
+    def event_ids(self) -> list[str]:
+        """The ids of all."""
+        return [self.first.event_id, *(each.event_id for each in self.others)]
+
+
+def by_object(
+    events: Sequence[StoredEvent], fetch_of: Callable[[StoredEvent], object], *, leased_until: datetime
+) -> list[EventsOfObject]:
+    """The events that are answered by one fetch together: about the same object, fetched in the same way
+    (`fetch_of`). Those about nothing that is fetched stand alone."""
+    groups: dict[object, list[StoredEvent]] = {}
+    for event in events:
+        fetch = fetch_of(event)
+        alone = fetch is None or event.object_id is None
+        groups.setdefault(event.event_id if alone else (fetch, event.object_id), []).append(event)
+    return [EventsOfObject(group[0], group[1:], leased_until) for group in groups.values()]
+
+
+def outcome_of_others(outcome: str) -> str:
+    """The outcome of the events but the first, from that of the first."""
+    return outcome if outcome in _WITHOUT_EFFECT else SAME_OBJECT
 
 
 def verify_signature(body: bytes, header: str | None, *, secrets: Sequence[str], now: datetime) -> None:

@@ -41,60 +41,64 @@ class ObservedObject(Protocol):
         """Brings our books to it in the caller's transaction; None when it is not ours. Repeats change nothing."""
 
 
-# Gets an object from Stripe, before any transaction, by its id; None when there is none of that id. The number was
-# taken before, and tells which of two fetches was begun later.
-Fetch = Callable[[StripeGateway, str, int], Awaitable[ObservedObject | None]]
+# Gives a number that is taken before a fetch, and tells which of two fetches was begun later.
+NextNumber = Callable[[], Awaitable[int]]
+# Gets an object from Stripe, before any transaction, by its id; None when there is none of that id.
+Fetch = Callable[[StripeGateway, str, NextNumber], Awaitable[ObservedObject | None]]
 
 
-async def _session(stripe: StripeGateway, session_id: str, number: int) -> ObservedObject | None:
+async def _session(stripe: StripeGateway, session_id: str, numbers: NextNumber) -> ObservedObject | None:
     observed = await ObservedSession.fetch(stripe, session_id)
-    if observed is not None and observed.session.mode == "subscription":
-        return await observed_checkout(stripe, observed.session, number=number)
-    return observed
+    if observed is None or observed.session.mode != "subscription":
+        return observed
+    number = await numbers()
+    # One that has ended stays as it is; only one that has not can have changed since before the number.
+    session = observed.session if observed.session.status != "open" else await stripe.checkout_session(session_id)
+    return await observed_checkout(stripe, session, number=number)
 
 
-async def _intent(stripe: StripeGateway, intent_id: str, _number: int) -> ObservedObject | None:
+async def _intent(stripe: StripeGateway, intent_id: str, _: NextNumber) -> ObservedObject | None:
     return await ObservedPayment.fetch(stripe, intent_id)
 
 
-async def _charge(stripe: StripeGateway, charge_id: str, _number: int) -> ObservedObject | None:
-    return await ObservedRefunds.fetch(stripe, await intent_of_charge(stripe, charge_id))
+async def _charge(stripe: StripeGateway, charge_id: str, numbers: NextNumber) -> ObservedObject | None:
+    return await ObservedRefunds.fetch(stripe, await intent_of_charge(stripe, charge_id), number=await numbers())
 
 
-async def _refund(stripe: StripeGateway, refund_id: str, _number: int) -> ObservedObject | None:
-    return await ObservedRefunds.fetch(stripe, await intent_of_refund(stripe, refund_id))
+async def _refund(stripe: StripeGateway, refund_id: str, numbers: NextNumber) -> ObservedObject | None:
+    return await ObservedRefunds.fetch(stripe, await intent_of_refund(stripe, refund_id), number=await numbers())
 
 
-async def _dispute(stripe: StripeGateway, dispute_id: str, _number: int) -> ObservedObject | None:
-    return await ObservedRefunds.fetch(stripe, await intent_of_dispute(stripe, dispute_id))
+async def _dispute(stripe: StripeGateway, dispute_id: str, numbers: NextNumber) -> ObservedObject | None:
+    return await ObservedRefunds.fetch(stripe, await intent_of_dispute(stripe, dispute_id), number=await numbers())
 
 
-async def _setup(stripe: StripeGateway, setup_intent_id: str, _number: int) -> ObservedObject | None:
+async def _setup(stripe: StripeGateway, setup_intent_id: str, _: NextNumber) -> ObservedObject | None:
     return await ObservedMethod.of_setup(stripe, setup_intent_id)
 
 
-async def _customer(stripe: StripeGateway, customer_id: str, _number: int) -> ObservedObject | None:
+async def _customer(stripe: StripeGateway, customer_id: str, _: NextNumber) -> ObservedObject | None:
     return await ObservedMethod.of_customer(stripe, customer_id)
 
 
-async def _deletion(stripe: StripeGateway, customer_id: str, _number: int) -> ObservedObject | None:
+async def _deletion(stripe: StripeGateway, customer_id: str, _: NextNumber) -> ObservedObject | None:
     return await ObservedDeletion.fetch(stripe, customer_id)
 
 
-async def _method(stripe: StripeGateway, method_id: str, _number: int) -> ObservedObject | None:
+async def _method(stripe: StripeGateway, method_id: str, _: NextNumber) -> ObservedObject | None:
     return await ObservedMethod.of_id(stripe, method_id)
 
 
-async def _subscription(stripe: StripeGateway, subscription_id: str, number: int) -> ObservedObject | None:
-    return await ObservedSubscription.fetch(stripe, subscription_id, number=number)
+async def _subscription(stripe: StripeGateway, subscription_id: str, numbers: NextNumber) -> ObservedObject | None:
+    return await ObservedSubscription.fetch(stripe, subscription_id, number=await numbers())
 
 
-async def _trial(stripe: StripeGateway, subscription_id: str, number: int) -> ObservedObject | None:
-    return await ObservedTrialEnd.fetch(stripe, subscription_id, number=number)
+async def _trial(stripe: StripeGateway, subscription_id: str, numbers: NextNumber) -> ObservedObject | None:
+    return await ObservedTrialEnd.fetch(stripe, subscription_id, number=await numbers())
 
 
-async def _invoice(stripe: StripeGateway, invoice_id: str, number: int) -> ObservedObject | None:
-    observed = await ObservedInvoice.fetch(stripe, invoice_id, number=number)
+async def _invoice(stripe: StripeGateway, invoice_id: str, numbers: NextNumber) -> ObservedObject | None:
+    observed = await ObservedInvoice.fetch(stripe, invoice_id, number=await numbers())
     if observed is not None and observed.invoice.subscription_id is None:
         return await ObservedMonthlyInvoice.of(stripe, observed.invoice)
     return observed

@@ -4,6 +4,7 @@ What an event does follows from its object as Stripe has it now, never from its 
 kind of object has the same class.
 """
 
+import asyncio
 import random
 from datetime import timedelta
 from typing import Final
@@ -14,13 +15,12 @@ from services.chassis.faults import FaultPoints
 from services.chassis.logging import get_logger
 from services.chassis.problems import Problem
 from services.payments.checkouts.errors import PaymentNotPlaceable
-from services.payments.inbox.domain import StoredEvent
+from services.payments.inbox.domain import EventsOfObject, by_object, outcome_of_others
 from services.payments.inbox.event_types import Effect, fetch_for
 from services.payments.inbox.metrics import EVENTS_FAILED, EVENTS_PROCESSED
-from services.payments.inbox.repository import claim_events, mark_processed, postpone_event
+from services.payments.inbox.repository import claim_events, mark_processed, postpone_events
+from services.payments.observations import FetchedTooEarly, next_observation
 from services.payments.stripe.gateway import StripeGateway
-from services.payments.subscriptions.errors import FetchedTooEarly
-from services.payments.subscriptions.repository import next_observation
 
 __all__ = ["ProcessEvents"]
 
@@ -29,6 +29,8 @@ __all__ = ["ProcessEvents"]
 LEASE: Final = timedelta(seconds=15)
 BACK_OFF_S: Final = 1.0
 BACK_OFF_S_MAX: Final = 300.0
+# Objects processed at the same time: Stripe bounds calls a second, and people at a checkout come first.
+OBJECTS_AT_ONCE: Final = 8
 # Times that an object is fetched because another worker has told of it meanwhile, before it waits.
 FETCHES_MAX: Final = 5
 
@@ -43,51 +45,64 @@ class ProcessEvents:
         self._stripe = stripe
         self._clock = clock
         self._faults = faults
+        self._turns = asyncio.Semaphore(OBJECTS_AT_ONCE)
 
-    async def claim(self, limit: int) -> list[StoredEvent]:
+    async def claim(self, limit: int) -> list[EventsOfObject]:
         """Takes up to `limit` due events for this worker."""
         now = self._clock()
         async with self._database.transaction() as connection:
-            return await claim_events(connection, limit=limit, now=now, lease_until=now + LEASE)
+            events = await claim_events(connection, limit=limit, now=now, lease_until=now + LEASE)
+        return by_object(events, lambda event: fetch_for(event.type), leased_until=now + LEASE)
 
-    async def process(self, event: StoredEvent) -> None:
-        """Processes one event; whatever fails is noted, and the event comes again."""
+    async def process(self, taken: EventsOfObject) -> None:
+        """Processes the events about one object by one fetch of it, because none was sent after that; whatever fails
+        is noted, and they come again."""
+        async with self._turns:
+            # Where others took long, they are due again by now, and somebody has them.
+            if self._clock() < taken.leased_until:
+                await self._process(taken)
+
+    async def _process(self, taken: EventsOfObject) -> None:
         try:
-            outcome, effect = await self._processed(event)
-        except Exception as error:  # noqa: BLE001 - one event's fault must not stop the others.
-            await self._note_failure(event, error)
+            outcome, effect = await self._processed(taken)
+        except Exception as error:  # noqa: BLE001 - one object's fault must not stop the others.
+            await self._note_failure(taken, error)
         else:
             EVENTS_PROCESSED.labels(outcome).inc()
+            EVENTS_PROCESSED.labels(outcome_of_others(outcome)).inc(len(taken.others))
             if effect is not None:
                 effect.report()
 
-    async def _processed(self, event: StoredEvent) -> tuple[str, Effect | None]:
+    async def _processed(self, taken: EventsOfObject) -> tuple[str, Effect | None]:
         for _ in range(1, FETCHES_MAX):
             try:
-                return await self._fetched_and_applied(event)
+                return await self._fetched_and_applied(taken)
             except FetchedTooEarly:
                 continue
-        return await self._fetched_and_applied(event)
+        return await self._fetched_and_applied(taken)
 
-    async def _fetched_and_applied(self, event: StoredEvent) -> tuple[str, Effect | None]:
+    async def _fetched_and_applied(self, taken: EventsOfObject) -> tuple[str, Effect | None]:
+        event = taken.first
         fetch, observed = fetch_for(event.type), None
         if fetch is not None and event.object_id is not None:
-            async with self._database.reading() as connection:
-                number = await next_observation(connection)
-            observed = await fetch(self._stripe, event.object_id, number)
+            observed = await fetch(self._stripe, event.object_id, self._next_observation)
         now = self._clock()
         async with self._database.transaction() as connection:
             effect = None if observed is None else await observed.apply(connection, cause=event.event_id, now=now)
             without_effect = "IGNORED" if fetch is None else "NOT_OURS"
             outcome = without_effect if effect is None else effect.outcome
-            await mark_processed(connection, event.event_id, outcome=outcome, now=now)
+            await mark_processed(connection, taken, outcome=outcome, now=now)
             self._faults.reach("payments_before_commit")
         return outcome, effect
 
-    async def _note_failure(self, event: StoredEvent, error: Exception) -> None:
+    async def _next_observation(self) -> int:
+        async with self._database.reading() as connection:
+            return await next_observation(connection)
+
+    async def _note_failure(self, taken: EventsOfObject, error: Exception) -> None:
         name = error.actual_code if isinstance(error, Problem) else type(error).__name__
         EVENTS_FAILED.labels(name).inc()
-        expected = isinstance(error, Problem) or is_transient(error)
+        expected, event = isinstance(error, Problem) or is_transient(error), taken.first
         _log.warning(
             "event failed",
             event_id=event.event_id,
@@ -101,10 +116,10 @@ class ProcessEvents:
                 now = self._clock()
                 if isinstance(error, PaymentNotPlaceable):
                     # Trying again cannot help; the event is left to an operator.
-                    await mark_processed(connection, event.event_id, outcome="SET_ASIDE", now=now, error=name)
+                    await mark_processed(connection, taken, outcome="SET_ASIDE", now=now, error=name)
                 else:
                     due = now + timedelta(seconds=_back_off_s(event.attempts))
-                    await postpone_event(connection, event.event_id, error=name, next_attempt_at=due)
+                    await postpone_events(connection, taken, error=name, next_attempt_at=due)
         except Exception as failure:
             # Without a database nothing can be noted; the lease ends by itself and the event comes again.
             if not is_transient(failure):

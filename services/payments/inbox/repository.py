@@ -7,10 +7,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.payments.inbox.domain import IncomingEvent, StoredEvent
+from services.payments.inbox.domain import EventsOfObject, IncomingEvent, StoredEvent, outcome_of_others
 from services.payments.inbox.tables import webhook_events
 
-__all__ = ["claim_events", "mark_processed", "postpone_event", "reopen_events", "store_event"]
+__all__ = ["claim_events", "delete_events", "mark_processed", "postpone_events", "reopen_events", "store_event"]
+
+_TAKEN = [webhook_events.c[name] for name in StoredEvent.__dataclass_fields__]
 
 
 async def store_event(connection: AsyncConnection, event: IncomingEvent, payload: bytes, now: datetime) -> bool:
@@ -52,31 +54,51 @@ async def claim_events(
         sa.update(webhook_events)
         .where(webhook_events.c.event_id.in_(sa.select(due.c.event_id)))
         .values(attempts=webhook_events.c.attempts + 1, next_attempt_at=lease_until)
-        .returning(
-            webhook_events.c.event_id, webhook_events.c.type, webhook_events.c.object_id, webhook_events.c.attempts
-        )
+        .returning(*_TAKEN, webhook_events.c.received_at)
     )
-    return [StoredEvent(*row) for row in rows]
+    # The database gives them in whatever order.
+    return [StoredEvent(*row[:-1]) for row in sorted(rows, key=lambda row: (row[-1], row[0]))]
 
 
 async def mark_processed(
-    connection: AsyncConnection, event_id: str, *, outcome: str, now: datetime, error: str | None = None
+    connection: AsyncConnection, events: EventsOfObject, *, outcome: str, now: datetime, error: str | None = None
 ) -> None:
-    """Marks an event as done; in the transaction of its effect."""
+    """Marks events about one object as done, in the transaction of their effect; the outcome is that of the first."""
+    is_first = webhook_events.c.event_id == events.first.event_id
     await connection.execute(
         sa.update(webhook_events)
-        .where(webhook_events.c.event_id == event_id)
-        .values(processed_at=now, outcome=outcome, error=error)
+        .where(_is_any(events.event_ids))
+        .values(processed_at=now, outcome=sa.case((is_first, outcome), else_=outcome_of_others(outcome)), error=error)
     )
 
 
-async def postpone_event(connection: AsyncConnection, event_id: str, *, error: str, next_attempt_at: datetime) -> None:
+async def postpone_events(
+    connection: AsyncConnection, events: EventsOfObject, *, error: str, next_attempt_at: datetime
+) -> None:
     """Notes why a try failed and when the next is due; an event that another worker has done meanwhile stays done."""
     await connection.execute(
         sa.update(webhook_events)
-        .where(webhook_events.c.event_id == event_id, webhook_events.c.processed_at.is_(None))
+        .where(_is_any(events.event_ids), webhook_events.c.processed_at.is_(None))
         .values(error=error, next_attempt_at=next_attempt_at)
     )
+
+
+def _is_any(event_ids: Sequence[str]) -> sa.ColumnElement[bool]:
+    """One statement whatever their number, so that it is prepared once."""
+    return webhook_events.c.event_id == sa.func.any(sa.bindparam(None, list(event_ids), sa.ARRAY(sa.Text)))
+
+
+async def delete_events(connection: AsyncConnection, *, received_before: datetime, limit: int) -> int:
+    """Deletes up to so many of the oldest events that came before a time and are done without a fault; how many."""
+    done = (webhook_events.c.processed_at.is_not(None), webhook_events.c.error.is_(None))
+    old = (
+        sa.select(webhook_events.c.event_id)
+        .where(webhook_events.c.received_at < received_before, *done)
+        .order_by(webhook_events.c.received_at)
+        .limit(limit)
+    )
+    deleted = await connection.execute(sa.delete(webhook_events).where(webhook_events.c.event_id.in_(old), *done))
+    return deleted.rowcount
 
 
 async def reopen_events(connection: AsyncConnection, event_ids: Sequence[str], now: datetime) -> list[str]:

@@ -29,4 +29,5 @@ webhook_events = sa.Table(
     sa.Column("error", sa.Text),
     sa.Index("ix_webhook_events_due", "next_attempt_at", postgresql_where=sa.text("processed_at IS NULL")),
     sa.Index("ix_webhook_events_object_id", "object_id"),
+    sa.Index("ix_webhook_events_received_at", "received_at"),
 )

@@ -17,7 +17,7 @@ from services.payments.reconciliation.queries import (
     subscriptions_at_stripe,
     unpaid_invoices,
 )
-from services.payments.refunds.domain import movements
+from services.payments.refunds.domain import movements, told_id
 from services.payments.refunds.repository import read_refunds
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
@@ -178,11 +178,11 @@ async def _ledger(database: Database, window: Window, others: Others) -> Sequenc
             detail = f"{payment.amount} CHF paid, {credit} CHF credited"
             found.append(_difference(Kind.LEDGER_AMOUNT_DIFFERS, stripe_id, payment, detail))
     for refund in refunds:
-        booked = taken.get(refund.refund_id)
+        booked = taken.get(told_id(refund.refund_id, refund.taken_count))
         if booked is None:
             detail = f"{refund.amount} CHF went back"
             found.append(Difference(Kind.LEDGER_REFUND_MISSING, refund.refund_id, refund.mandate_id, detail))
-        elif booked != refund.amount:
+        elif booked != refund.amount and refund.taken_count <= 1:
             detail = f"{refund.amount} CHF went back, {booked} CHF taken back"
             found.append(Difference(Kind.LEDGER_AMOUNT_DIFFERS, refund.refund_id, refund.mandate_id, detail))
     unknown = sorted(set(credited) - known)

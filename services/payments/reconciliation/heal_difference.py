@@ -7,6 +7,7 @@ from services.chassis.database import Database
 from services.chassis.outbox import append_outbox
 from services.payments.checkouts.record_payment import payment_succeeded
 from services.payments.invoices.settle_invoice import ObservedMonthlyInvoice
+from services.payments.observations import next_observation
 from services.payments.reconciliation.domain import Difference, Kind
 from services.payments.reconciliation.queries import payments_of_intents, payments_of_references
 from services.payments.refunds.domain import Movement
@@ -18,7 +19,6 @@ from services.payments.stripe.invoices import read_invoice
 from services.payments.stripe.payment_intents import read_intent
 from services.payments.stripe.refunds import find_money_back
 from services.payments.subscriptions.observe_objects import ObservedSubscription
-from services.payments.subscriptions.repository import next_observation
 
 __all__ = ["HealDifference"]
 
@@ -56,13 +56,15 @@ class HealDifference:
                 return await ObservedMonthlyInvoice.of(stripe, await read_invoice(stripe, stripe_id))
             case Kind.REFUND_MISSING:
                 back = await find_money_back(stripe, stripe_id)
-                return await ObservedRefunds.fetch(stripe, back.intent_id)
+                return await ObservedRefunds.fetch(stripe, back.intent_id, number=await self._next_observation())
             case Kind.SUBSCRIPTION_MISSING | Kind.SUBSCRIPTION_STALE | Kind.SUBSCRIPTION_NOT_FOLLOWED:
-                async with self._database.reading() as connection:
-                    number = await next_observation(connection)
-                return await ObservedSubscription.fetch(stripe, stripe_id, number=number)
+                return await ObservedSubscription.fetch(stripe, stripe_id, number=await self._next_observation())
             case _:
                 return None
+
+    async def _next_observation(self) -> int:
+        async with self._database.reading() as connection:
+            return await next_observation(connection)
 
     async def _apply(self, observed: ObservedObject) -> bool:
         async with self._database.transaction() as connection:
@@ -88,8 +90,9 @@ class HealDifference:
             if payment is None:
                 return False
             refund = (await read_refunds(connection, payment.event_id)).get(refund_id)
-            if refund is None:
+            if refund is None or refund.taken_count > 1:
+                # Of several takings it is not known any more how much each one took.
                 return False
-            movement = Movement(back, refund.state, refund.amount)
+            movement = Movement(back, refund.state, refund.amount, refund.amount, refund.taken_count)
             await append_outbox(connection, [refund_event(payment, movement, cause=CAUSE, now=self._clock())])
         return True

@@ -12,6 +12,7 @@ from services.payments.checkouts.domain import Payment
 from services.payments.checkouts.tables import payments
 from services.payments.invoices.tables import invoices
 from services.payments.reconciliation.domain import Window
+from services.payments.refunds.domain import refund_id_of
 from services.payments.refunds.tables import refunds
 from services.payments.subscriptions.tables import stripe_subscriptions
 
@@ -36,6 +37,7 @@ class RecordedRefund(NamedTuple):
     currency: str
     intent_id: str | None
     mandate_id: str
+    taken_count: int
 
 
 class RecordedSubscription(NamedTuple):
@@ -70,8 +72,9 @@ async def payments_in(connection: AsyncConnection, window: Window) -> list[Payme
 async def known_references(connection: AsyncConnection, references: Collection[str]) -> set[str]:
     """Which of these references have a payment here, or a refund that was given back."""
     of_payments = sa.select(payments.c.reference).where(one_of(payments.c.reference, references))
-    of_refunds = sa.select(refunds.c.refund_id).where(one_of(refunds.c.refund_id, references))
-    return {*await connection.scalars(of_payments), *await connection.scalars(of_refunds)}
+    of_refunds = sa.select(refunds.c.refund_id).where(one_of(refunds.c.refund_id, [*map(refund_id_of, references)]))
+    given_back = set(await connection.scalars(of_refunds))
+    return {*await connection.scalars(of_payments), *(each for each in references if refund_id_of(each) in given_back)}
 
 
 async def refunds_in(connection: AsyncConnection, window: Window) -> list[RecordedRefund]:
@@ -84,6 +87,7 @@ async def refunds_in(connection: AsyncConnection, window: Window) -> list[Record
             refunds.c.currency,
             payments.c.stripe_payment_intent_id,
             payments.c.mandate_id,
+            refunds.c.taken_count,
         )
         .select_from(refunds.join(payments, payments.c.event_id == refunds.c.payment_event_id))
         .where(*inside, refunds.c.amount > 0)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from services.payments.stripe.objects import MoneyBack
 
-__all__ = ["Movement", "Refund", "RefundState", "movements"]
+__all__ = ["Movement", "Refund", "RefundState", "movements", "refund_id_of", "told_id"]
 
 Outcome = Literal["refund", "dispute_lost", "dispute_won"]
 
@@ -26,21 +26,26 @@ class RefundState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """A refund or dispute that was told of; `amount` is what it took."""
+    """A refund or dispute that was told of; `amount` is what it took in all, `taken_count` how many times it took,
+    `version` the number of the newest look at it."""
 
     refund_id: str
     kind: str
     amount: Decimal
     state: RefundState
+    taken_count: int = 0
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """Something to be told of now."""
+    """Something to be told of now: `amount` moves, `total` is what is taken then, or was."""
 
     back: MoneyBack
     state: RefundState
     amount: Decimal
+    total: Decimal
+    taken_count: int
 
     @property
     def outcome(self) -> Outcome:
@@ -49,6 +54,21 @@ class Movement:
             return "dispute_won"
         return "refund" if self.back.kind == "REFUND" else "dispute_lost"
 
+    @property
+    def told_id(self) -> str:
+        """The identity under which it is told of."""
+        return told_id(self.back.id, self.taken_count)
+
+
+def told_id(refund_id: str, taken_count: int) -> str:
+    """The identity of one taking: Stripe's id, from the second on with its number, because an identity takes once."""
+    return refund_id if taken_count <= 1 else f"{refund_id}/{taken_count}"
+
+
+def refund_id_of(told: str) -> str:
+    """Stripe's id of a refund or dispute from the identity of one of its takings."""
+    return told.partition("/")[0]
+
 
 # What is not here is under way: a refund that is pending or waits for an action, a dispute that is not decided.
 _TAKES = frozenset((("REFUND", "succeeded"), ("DISPUTE", "lost")))
@@ -56,17 +76,24 @@ _TAKES_NOT = frozenset((("REFUND", "failed"), ("REFUND", "canceled"), ("DISPUTE"
 
 
 def movements(paid: Decimal, known: Mapping[str, Refund], now: Sequence[MoneyBack]) -> Iterable[Movement]:
-    """What is new of them, oldest first. Together they never take more than was paid: of two that both want the same
-    money, or where a bank takes more than was paid, the later one gets what is left."""
+    """What is new of them, oldest first: what comes back before what is taken. Together they never take more than was
+    paid: of two that both want the same money, or where a bank takes more than was paid, the later one gets what is
+    left, and the rest once the other one comes back. One that was given back takes again when it is lost after all."""
     taken = sum((each.amount for each in known.values() if each.state is RefundState.TAKEN), Decimal(0))
     for back in now:
-        before, word = known.get(back.id), (back.kind, back.status)
-        if before is None and word in _TAKES:
-            amount = min(back.amount, paid - taken)
-            taken += amount
-            yield Movement(back, RefundState.TAKEN, amount)
-        elif before is None and word == ("DISPUTE", "won"):
-            yield Movement(back, RefundState.NOT_TAKEN, min(back.amount, paid))
-        elif before is not None and before.state is RefundState.TAKEN and word in _TAKES_NOT:
+        before = known.get(back.id)
+        if before is not None and before.state is RefundState.TAKEN and (back.kind, back.status) in _TAKES_NOT:
             taken -= before.amount
-            yield Movement(back, RefundState.GIVEN_BACK, before.amount)
+            yield Movement(back, RefundState.GIVEN_BACK, before.amount, before.amount, before.taken_count)
+    for back in now:
+        before = known.get(back.id) or Refund(back.id, back.kind, Decimal(0), RefundState.NOT_TAKEN)
+        has = before.amount if before.state is RefundState.TAKEN else Decimal(0)
+        if (back.kind, back.status) in _TAKES:
+            more = min(back.amount - has, paid - taken)
+            if more > 0:
+                taken += more
+                yield Movement(back, RefundState.TAKEN, more, has + more, before.taken_count + 1)
+            elif before.state is not RefundState.TAKEN:
+                yield Movement(back, RefundState.TAKEN, Decimal(0), Decimal(0), before.taken_count)
+        elif back.id not in known and (back.kind, back.status) == ("DISPUTE", "won"):
+            yield Movement(back, RefundState.NOT_TAKEN, min(back.amount, paid), Decimal(0), 0)

@@ -97,10 +97,11 @@ class ObservedRefunds:
     intent_id: str
     payment: ObservedPayment | None
     backs: Sequence[MoneyBack]
+    number: int
 
     @classmethod
-    async def fetch(cls, stripe: StripeGateway, intent_id: str | None) -> Self | None:
-        """Gets them from Stripe; None where there is no such payment."""
+    async def fetch(cls, stripe: StripeGateway, intent_id: str | None, *, number: int) -> Self | None:
+        """Gets them from Stripe, after that number was taken; None where there is no such payment."""
         if intent_id is None:
             return None
         try:
@@ -108,14 +109,14 @@ class ObservedRefunds:
             intent = await read_intent(stripe, intent_id)
         except StripeObjectUnknown:
             return None
-        return cls(intent_id, await ObservedPayment.of(stripe, intent), backs)
+        return cls(intent_id, await ObservedPayment.of(stripe, intent), backs, number)
 
     async def apply(
         self, connection: AsyncConnection, *, cause: str, now: datetime
     ) -> Settlement | RechargeSettlement | RefundSettlement | _LeftToSession | _Both | None:
         """Settles payment and refunds in the caller's transaction; None when it is not ours."""
         paid = None if self.payment is None else await self.payment.apply(connection, cause=cause, now=now)
-        refunds = await settle_refunds(connection, self.intent_id, self.backs, cause=cause, now=now)
+        refunds = await settle_refunds(connection, self.intent_id, self.backs, number=self.number, cause=cause, now=now)
         if paid is not None and refunds is not None:
             return _Both(paid, refunds)
         return refunds if refunds is not None else paid

@@ -1,5 +1,6 @@
 """Refunds and disputes, each statement in the caller's transaction."""
 
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -9,10 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.checkouts.domain import Payment
 from services.payments.checkouts.tables import payments
+from services.payments.observations import observations
 from services.payments.refunds.domain import Movement, Refund, RefundState
 from services.payments.refunds.tables import refunds
 
-__all__ = ["lock_payment", "read_refunds", "save_movement"]
+__all__ = ["lock_payment", "note_look", "read_refunds", "save_movement"]
 
 _LOCK = 7_263
 
@@ -28,9 +30,10 @@ async def lock_payment(connection: AsyncConnection, intent_id: str) -> Payment |
 
 async def read_refunds(connection: AsyncConnection, payment_event_id: UUID) -> dict[str, Refund]:
     """What was told of a payment, by the id of refund or dispute."""
-    columns = (refunds.c.refund_id, refunds.c.kind, refunds.c.amount, refunds.c.state)
+    columns = [refunds.c[name] for name in Refund.__dataclass_fields__]
     rows = await connection.execute(sa.select(*columns).where(refunds.c.payment_event_id == payment_event_id))
-    return {id_: Refund(id_, kind, amount, RefundState(state)) for id_, kind, amount, state in rows}
+    found = [Refund(**row) for row in rows.mappings()]
+    return {each.refund_id: replace(each, state=RefundState(each.state)) for each in found}
 
 
 async def save_movement(connection: AsyncConnection, payment: Payment, movement: Movement, now: datetime) -> None:
@@ -40,14 +43,24 @@ async def save_movement(connection: AsyncConnection, payment: Payment, movement:
         "refund_id": back.id,
         "payment_event_id": payment.event_id,
         "kind": back.kind,
-        "amount": movement.amount,
+        "amount": movement.amount if movement.state is RefundState.NOT_TAKEN else movement.total,
         "stripe_amount": back.amount,
         "currency": back.currency,
         "state": movement.state.value,
         "recorded_at": now,
         "updated_at": now,
+        "taken_count": movement.taken_count,
     }
-    changed = {"state": movement.state.value, "updated_at": now}
+    changed = {name: row[name] for name in ("amount", "stripe_amount", "state", "updated_at", "taken_count")}
     await connection.execute(
         insert(refunds).values(row).on_conflict_do_update(index_elements=["refund_id"], set_=changed)
+    )
+
+
+async def note_look(connection: AsyncConnection, payment: Payment) -> None:
+    """Notes that everything that was told of a payment was looked at now, under its lock."""
+    await connection.execute(
+        sa.update(refunds)
+        .where(refunds.c.payment_event_id == payment.event_id)
+        .values(version=observations.next_value())
     )

@@ -15,8 +15,9 @@ from rappen_contracts.types import NonNegativeMoney
 from services.chassis.logging import get_logger
 from services.chassis.outbox import OutboxRow, append_outbox, outbox_row
 from services.payments.checkouts.domain import Payment
+from services.payments.observations import FetchedTooEarly
 from services.payments.refunds.domain import Movement, RefundState, movements
-from services.payments.refunds.repository import lock_payment, read_refunds, save_movement
+from services.payments.refunds.repository import lock_payment, note_look, read_refunds, save_movement
 from services.payments.stripe.objects import MoneyBack
 
 __all__ = ["RefundSettlement", "refund_event", "settle_refunds"]
@@ -46,27 +47,32 @@ class RefundSettlement:
         """Counts them, and logs where more went back than was paid; called after the commit."""
         for each in self.moved:
             REFUNDS.labels(each.state.value.lower()).inc()
-            if each.state is RefundState.TAKEN and each.amount != each.back.amount:
+            if each.state is RefundState.TAKEN and each.total != each.back.amount:
                 _log.error(
                     "more went back than was paid",
                     refund_id=each.back.id,
                     amount=str(each.back.amount),
-                    taken=str(each.amount),
+                    taken=str(each.total),
                 )
 
 
 async def settle_refunds(
-    connection: AsyncConnection, intent_id: str, backs: Sequence[MoneyBack], *, cause: str, now: datetime
+    connection: AsyncConnection, intent_id: str, backs: Sequence[MoneyBack], *, number: int, cause: str, now: datetime
 ) -> RefundSettlement | None:
     """Settles all refunds and disputes of a payment in the caller's transaction; None where it is no payment of ours,
-    or was never paid. Repeats change nothing."""
+    or was never paid. Repeats change nothing. Raises FetchedTooEarly where they were looked at since their fetch was
+    begun, under that number."""
     payment = await lock_payment(connection, intent_id)
     if payment is None:
         return None
     known = await read_refunds(connection, payment.event_id)
+    if any(each.version > number for each in known.values()):
+        raise FetchedTooEarly
     moved = [each for each in movements(payment.amount, known, backs) if each.back.currency == payment.currency]
     for each in moved:
         await save_movement(connection, payment, each, now)
+    if known or moved:
+        await note_look(connection, payment)
     told = [each for each in moved if each.amount > 0]
     await append_outbox(connection, [refund_event(payment, each, cause=cause, now=now) for each in told])
     return RefundSettlement(moved)
@@ -74,24 +80,12 @@ async def settle_refunds(
 
 def refund_event(payment: Payment, movement: Movement, *, cause: str, now: datetime) -> OutboxRow:
     """The outbox row of a movement, which always has the same event id."""
-    event_id = uuid5(_NAMESPACE, f"{movement.back.id}/{movement.state}")
+    event_id = uuid5(_NAMESPACE, f"{movement.told_id}/{movement.state}")
     # Stripe's clock may be ahead of ours; no reader takes an event from the future.
     at = min(movement.back.created_at, now)
     amount = NonNegativeMoney(amount=movement.amount, currency=payment.currency)
     if movement.state is RefundState.GIVEN_BACK:
-        # What was taken back comes to us again: a payment of its own, because a refund takes once and stays.
-        back = PaymentSucceeded(
-            mandate_id=payment.mandate_id,
-            user_id=payment.user_id,
-            amount=amount,
-            reason=cast("PaymentReason", payment.reason),
-            reference=movement.back.id,
-            stripe_payment_intent_id=payment.stripe_payment_intent_id,
-            paid_at=payment.paid_at,
-            created_by_user_id=payment.created_by_user_id,
-            description=payment.description,
-            cause=cause,
-        )
+        back = _given_back(payment, movement, amount, cause=cause)
         return outbox_row(PAYMENT_SUCCEEDED_V1, back, event_id=event_id, occurred_at=now, key=payment.mandate_id)
     data = PaymentRefunded(
         mandate_id=payment.mandate_id,
@@ -100,7 +94,7 @@ def refund_event(payment: Payment, movement: Movement, *, cause: str, now: datet
         reason=cast("PaymentReason", payment.reason),
         outcome=movement.outcome,
         reference=payment.reference,
-        refund_id=movement.back.id,
+        refund_id=movement.told_id,
         stripe_payment_intent_id=payment.stripe_payment_intent_id,
         paid_at=payment.paid_at,
         refunded_at=at,
@@ -110,3 +104,21 @@ def refund_event(payment: Payment, movement: Movement, *, cause: str, now: datet
         cause=cause,
     )
     return outbox_row(PAYMENT_REFUNDED_V1, data, event_id=event_id, occurred_at=at, key=payment.mandate_id)
+
+
+def _given_back(payment: Payment, movement: Movement, amount: NonNegativeMoney, *, cause: str) -> PaymentSucceeded:
+    """What was taken back comes to us again: a payment of its own, because a refund takes once and stays. Of an invoice
+    it is one more part, which settles it again, and what tells parts apart is what they were paid by."""
+    is_invoice = payment.reason == "invoice"
+    return PaymentSucceeded(
+        mandate_id=payment.mandate_id,
+        user_id=payment.user_id,
+        amount=amount,
+        reason=cast("PaymentReason", payment.reason),
+        reference=payment.reference if is_invoice else movement.told_id,
+        stripe_payment_intent_id=movement.told_id if is_invoice else payment.stripe_payment_intent_id,
+        paid_at=payment.paid_at,
+        created_by_user_id=payment.created_by_user_id,
+        description=payment.description,
+        cause=cause,
+    )

@@ -18,13 +18,17 @@ refunds = sa.Table(
     sa.Column("refund_id", _Id, primary_key=True),
     sa.Column("payment_event_id", sa.Uuid, sa.ForeignKey(payments.c.event_id), nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
-    # What was taken from the credit, never more than was paid; and what Stripe says went back.
+    # What is taken from the credit, or was, never more than was paid; and what Stripe says went back.
     sa.Column("amount", sa.Numeric(24, 6), nullable=False),
     sa.Column("stripe_amount", sa.Numeric(24, 6), nullable=False),
     sa.Column("currency", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("recorded_at", _Time, nullable=False),
     sa.Column("updated_at", _Time, nullable=False),
+    # How many times it took from the credit: again where it was given back in between, or where room came later.
+    sa.Column("taken_count", sa.Integer, nullable=False, server_default="0"),
+    # The number of the newest look at the payment's refunds and disputes.
+    sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
     sa.CheckConstraint("kind IN ('REFUND', 'DISPUTE')", name="kind"),
     sa.CheckConstraint("state IN ('TAKEN', 'NOT_TAKEN', 'GIVEN_BACK')", name="state"),
     sa.Index("ix_refunds_payment_event_id", "payment_event_id"),

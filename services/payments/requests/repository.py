@@ -13,6 +13,7 @@ __all__ = [
     "add_request",
     "begin_request",
     "claim_requests",
+    "delete_requests",
     "has_newer_version",
     "postpone_request",
     "renew_stripe_attempt",
@@ -108,6 +109,25 @@ async def settle_request(connection: AsyncConnection, no: int, *, outcome: str, 
         sa.update(stripe_requests).where(*open_).values(settled_at=now, outcome=outcome, error=None)
     )
     return settled.rowcount == 1
+
+
+async def delete_requests(connection: AsyncConnection, *, received_before: datetime, limit: int) -> int:
+    """Deletes up to so many of the oldest settled requests that came before a time; how many. Those of a lane in which
+    something waits stay: what waits is compared with the versions there."""
+    waiting = stripe_requests.alias("waiting")
+    in_lane = sa.exists().where(waiting.c.lane == stripe_requests.c.lane, waiting.c.settled_at.is_(None))
+    old = (
+        sa.select(stripe_requests.c.no)
+        .where(
+            stripe_requests.c.received_at < received_before,
+            stripe_requests.c.settled_at.is_not(None),
+            ~in_lane.correlate(stripe_requests),
+        )
+        .order_by(stripe_requests.c.received_at)
+        .limit(limit)
+    )
+    deleted = await connection.execute(sa.delete(stripe_requests).where(stripe_requests.c.no.in_(old)))
+    return deleted.rowcount
 
 
 async def postpone_request(connection: AsyncConnection, no: int, *, error: str, next_attempt_at: datetime) -> None:

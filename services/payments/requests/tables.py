@@ -35,6 +35,7 @@ stripe_requests = sa.Table(
     sa.Column("outcome", sa.Text),
     sa.Column("error", sa.Text),
     sa.UniqueConstraint("topic", "request_id"),
+    sa.Index("ix_stripe_requests_received_at", "received_at"),
     sa.Index("ix_stripe_requests_due", "next_attempt_at", postgresql_where=sa.text("settled_at IS NULL")),
     sa.Index("ix_stripe_requests_lane", "lane", "no", postgresql_where=sa.text("settled_at IS NULL")),
 )

@@ -45,7 +45,7 @@ async def create_customer(stripe: StripeGateway, mandate_id: str, *, idempotency
 async def default_method(stripe: StripeGateway, customer_id: str) -> str | None:
     """The method that the customer has chosen for what is charged without them; None also for a deleted customer."""
     try:
-        customer = await stripe.ask(lambda v1: v1.customers.retrieve_async(customer_id))
+        customer = await stripe.read("customers", customer_id)
     except StripeObjectUnknown:
         return None
     settings = customer.get("invoice_settings")
@@ -55,7 +55,7 @@ async def default_method(stripe: StripeGateway, customer_id: str) -> str | None:
 async def is_deleted(stripe: StripeGateway, customer_id: str) -> bool:
     """Whether Stripe charges nothing to the customer any more."""
     try:
-        customer = await stripe.ask(lambda v1: v1.customers.retrieve_async(customer_id))
+        customer = await stripe.read("customers", customer_id)
     except StripeObjectUnknown:
         return True
     return customer.get("deleted") is True
@@ -68,7 +68,7 @@ async def chargeable_method(stripe: StripeGateway, customer_id: str, stored: str
     if chosen is not None:
         return chosen
     try:
-        methods = await stripe.ask_list(lambda v1: v1.customers.payment_methods.list_async(customer_id, {"limit": 100}))
+        methods = await stripe.read_list(f"customers/{customer_id}/payment_methods", limit=100)
     except StripeObjectUnknown:
         return None
     theirs = [str(each["id"]) for each in methods]
@@ -111,7 +111,7 @@ class SavedMethod:
 
 async def read_setup(stripe: StripeGateway, setup_intent_id: str) -> SavedMethod | None:
     """The method that a setup has saved; None while it has not."""
-    found = await stripe.ask(lambda v1: v1.setup_intents.retrieve_async(setup_intent_id))
+    found = await stripe.read("setup_intents", setup_intent_id)
     method_id = id_of(found.get("payment_method"))
     if found.get("status") != "succeeded" or method_id is None:
         return None
@@ -120,5 +120,5 @@ async def read_setup(stripe: StripeGateway, setup_intent_id: str) -> SavedMethod
 
 async def read_method(stripe: StripeGateway, method_id: str) -> SavedMethod:
     """A method as it is now; raises StripeObjectUnknown."""
-    found = await stripe.ask(lambda v1: v1.payment_methods.retrieve_async(method_id))
+    found = await stripe.read("payment_methods", method_id)
     return SavedMethod(method_id, id_of(found.get("customer")))

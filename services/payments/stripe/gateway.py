@@ -4,11 +4,12 @@ of ours.
 Nothing of Stripe's own texts leaves this file: they can hold what a payer typed.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from urllib.parse import quote
 from uuid import UUID
 
 import stripe
@@ -24,6 +25,7 @@ from services.payments.stripe.errors import (
     StripeRefused,
     StripeUnavailable,
 )
+from services.payments.stripe.http_client import HttpClient
 from services.payments.stripe.json_values import id_of, metadata_of
 from services.payments.stripe.objects import CheckoutSession, OpenedSession, PaymentIntent
 
@@ -76,7 +78,7 @@ class StripeGateway:
     def __init__(self, api_key: str | None, *, api_base: str | None, timeout_s: float) -> None:
         # The client has no option of its own for it.
         stripe.enable_telemetry = False
-        self._http = stripe.HTTPXClient(timeout=timeout_s)
+        self._http = HttpClient(api_base or stripe.DEFAULT_API_BASE, timeout_s=timeout_s)
         self._client = None
         if api_key is not None:
             self._client = stripe.StripeClient(
@@ -109,26 +111,34 @@ class StripeGateway:
 
     async def checkout_session(self, session_id: str) -> CheckoutSession:
         """The session as Stripe has it now, with its payment; raises StripeObjectUnknown."""
-        session = await _answer(
-            self._sessions.retrieve_async(session_id, {"expand": ["payment_intent.latest_charge", "setup_intent"]})
-        )
-        return _session(session.to_dict(for_json=True))
+        expanded = ["payment_intent.latest_charge", "setup_intent"]
+        return _session(await self.read("checkout/sessions", session_id, expand=expanded))
 
     async def ask(self, call: Callable[[Any], Awaitable[Any]]) -> dict[str, Any]:
-        """Makes one call of the client's, as `lambda v1: v1.customers.create_async(params, options)`; gives the JSON of
-        the object that Stripe answers."""
+        """Makes a call of the client's that changes something, as `lambda v1: v1.customers.create_async(params,
+        options)`; gives the JSON of the object that Stripe answers."""
         answer = await _answer(call(self._v1))
         return cast("dict[str, Any]", answer.to_dict(for_json=True))
 
-    async def ask_list(self, call: Callable[[Any], Awaitable[Any]]) -> list[dict[str, Any]]:
-        """The same for a call that lists: every object of every page, newest first as Stripe lists them."""
-        page = await _answer(call(self._v1))
-        found: list[dict[str, Any]] = []
-        while True:
-            found += [each.to_dict(for_json=True) for each in page.data]
-            if not page.has_more:
-                return found
-            page = await _answer(page.next_page_async())
+    async def read(self, collection: str, object_id: str, **params: Any) -> dict[str, Any]:
+        """The JSON of an object as Stripe has it now, as of `subscriptions`; raises StripeObjectUnknown."""
+        return await self._get(f"{collection}/{quote(object_id, safe='')}", params)
+
+    async def read_list(self, collection: str, **params: Any) -> list[dict[str, Any]]:
+        """The JSON of every object of every page, newest first as Stripe lists them."""
+        page = await self._get(collection, params)
+        found: list[dict[str, Any]] = list(page["data"])
+        while page["has_more"]:
+            page = await self._get(collection, {**params, "starting_after": found[-1]["id"]})
+            found += page["data"]
+        return found
+
+    async def _get(self, path: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Without the client's objects in between, whose making costs more than all the rest of a call."""
+        if self._client is None:
+            raise StripeNotConfigured
+        answer = await _answer(self._client.raw_request_async("get", f"/v1/{path}", **params))
+        return cast("dict[str, Any]", answer.data)
 
     @property
     def _v1(self) -> Any:

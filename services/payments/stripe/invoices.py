@@ -24,7 +24,7 @@ __all__ = [
 
 async def read_invoice(stripe: StripeGateway, invoice_id: str) -> Invoice:
     """The invoice as Stripe has it now; raises StripeObjectUnknown."""
-    return invoice_of(await stripe.ask(lambda v1: v1.invoices.retrieve_async(invoice_id)))
+    return invoice_of(await stripe.read("invoices", invoice_id))
 
 
 # What an item of a draft is of, in its metadata.
@@ -96,8 +96,7 @@ async def complete_invoice(
 
 async def _parts_of(stripe: StripeGateway, stripe_invoice_id: str) -> set[str | None]:
     """What of it is on the draft."""
-    params = {"invoice": stripe_invoice_id, "limit": 100}
-    items = await stripe.ask_list(lambda v1: v1.invoice_items.list_async(params))
+    items = await stripe.read_list("invoiceitems", invoice=stripe_invoice_id, limit=100)
     return {metadata_of(item).get(_PART) for item in items}
 
 
@@ -115,8 +114,7 @@ async def intent_of_invoice(
 ) -> str | None:
     """The payment that an invoice was paid by, or with `open` the one that is to pay it; None where it is paid in
     another way."""
-    params = {"invoice": stripe_invoice_id, "status": status, "limit": 100}
-    for found in await stripe.ask_list(lambda v1: v1.invoice_payments.list_async(params)):
+    for found in await stripe.read_list("invoice_payments", invoice=stripe_invoice_id, status=status, limit=100):
         payment = found.get("payment")
         intent_id = id_of(payment.get("payment_intent")) if isinstance(payment, Mapping) else None
         if intent_id is not None:

@@ -53,9 +53,7 @@ async def find_charge(
 ) -> PaymentIntent | None:
     """The payment of a recharge, where Stripe has one: the one that succeeded, else the newest."""
     params = {"customer": customer_id, "created": {"gte": int(since.timestamp()) - 3600}, "limit": 100}
-    found = await stripe.ask_list(
-        lambda v1: v1.payment_intents.list_async({**params, "expand": ["data.latest_charge"]})
-    )
+    found = await stripe.read_list("payment_intents", **params, expand=["data.latest_charge"])
     intents = [payment_intent(each) for each in found]
     theirs = [each for each in intents if each.metadata.get("rechargeId") == str(recharge_id)]
     return next((each for each in theirs if each.status == "succeeded"), next(iter(theirs), None))
@@ -63,18 +61,16 @@ async def find_charge(
 
 async def read_intent(stripe: StripeGateway, intent_id: str) -> PaymentIntent:
     """The payment as Stripe has it now; raises StripeObjectUnknown."""
-    expanded = {"expand": ["latest_charge"]}
-    return payment_intent(await stripe.ask(lambda v1: v1.payment_intents.retrieve_async(intent_id, expanded)))
+    return payment_intent(await stripe.read("payment_intents", intent_id, expand=["latest_charge"]))
 
 
 async def list_intents(stripe: StripeGateway, *, created: Mapping[str, int]) -> list[PaymentIntent]:
     """Every payment that was begun in a time (`gte`, `lt`, in seconds since 1970)."""
-    params = {"created": created, "limit": 100, "expand": ["data.latest_charge"]}
-    return [payment_intent(each) for each in await stripe.ask_list(lambda v1: v1.payment_intents.list_async(params))]
+    found = await stripe.read_list("payment_intents", created=created, limit=100, expand=["data.latest_charge"])
+    return [payment_intent(each) for each in found]
 
 
 async def session_of_intent(stripe: StripeGateway, intent_id: str) -> str | None:
     """The id of the Checkout session that a payment was made in."""
-    params = {"payment_intent": intent_id, "limit": 1}
-    sessions = await stripe.ask_list(lambda v1: v1.checkout.sessions.list_async(params))
+    sessions = await stripe.read_list("checkout/sessions", payment_intent=intent_id, limit=1)
     return str(sessions[0]["id"]) if sessions else None

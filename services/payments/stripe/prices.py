@@ -50,8 +50,7 @@ class ProductOrder:
 
 async def read_prices(stripe: StripeGateway, lookup_keys: Sequence[str]) -> dict[str, Price]:
     """The active prices by lookup key."""
-    params = {"lookup_keys": list(lookup_keys), "active": True, "limit": 100}
-    found = await stripe.ask_list(lambda v1: v1.prices.list_async(params))
+    found = await stripe.read_list("prices", lookup_keys=list(lookup_keys), active=True, limit=100)
     return {each["lookup_key"]: _price(each) for each in found}
 
 
@@ -75,7 +74,7 @@ async def create_price(stripe: StripeGateway, order: PriceOrder, *, idempotency_
 async def read_product_name(stripe: StripeGateway, product_id: str) -> str | None:
     """What a product is called; None where there is none of that id."""
     try:
-        product = await stripe.ask(lambda v1: v1.products.retrieve_async(product_id))
+        product = await stripe.read("products", product_id)
     except StripeObjectUnknown:
         return None
     return str(product.get("name") or "")

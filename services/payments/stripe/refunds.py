@@ -8,29 +8,39 @@ from services.payments.stripe.gateway import StripeGateway, from_minor
 from services.payments.stripe.json_values import id_of, time_of
 from services.payments.stripe.objects import MoneyBack
 
-__all__ = ["find_money_back", "intent_of_charge", "intent_of_dispute", "intent_of_refund", "list_refunds", "money_back"]
+__all__ = [
+    "find_money_back",
+    "intent_of_charge",
+    "intent_of_dispute",
+    "intent_of_refund",
+    "list_refunds",
+    "money_back",
+    "refund_subscription",
+]
+
+_NOTHING_WENT_BACK = frozenset(("failed", "canceled", "won"))
 
 
 async def intent_of_charge(stripe: StripeGateway, charge_id: str) -> str | None:
     """The payment that a charge is of."""
-    return await _intent(stripe, lambda v1: v1.charges.retrieve_async(charge_id))
+    return await _intent(stripe, "charges", charge_id)
 
 
 async def intent_of_refund(stripe: StripeGateway, refund_id: str) -> str | None:
     """The payment that a refund is of."""
-    return await _intent(stripe, lambda v1: v1.refunds.retrieve_async(refund_id))
+    return await _intent(stripe, "refunds", refund_id)
 
 
 async def intent_of_dispute(stripe: StripeGateway, dispute_id: str) -> str | None:
     """The payment that a dispute is about."""
-    return await _intent(stripe, lambda v1: v1.disputes.retrieve_async(dispute_id))
+    return await _intent(stripe, "disputes", dispute_id)
 
 
-async def _intent(stripe: StripeGateway, call: Any) -> str | None:
+async def _intent(stripe: StripeGateway, collection: str, object_id: str) -> str | None:
     try:
-        found = await stripe.ask(call)
+        found = await stripe.read(collection, object_id)
         if id_of(found.get("payment_intent")) is None and (charge := id_of(found.get("charge"))) is not None:
-            found = await stripe.ask(lambda v1: v1.charges.retrieve_async(charge))
+            found = await stripe.read("charges", charge)
     except StripeObjectUnknown:
         return None
     return id_of(found.get("payment_intent"))
@@ -38,25 +48,40 @@ async def _intent(stripe: StripeGateway, call: Any) -> str | None:
 
 async def money_back(stripe: StripeGateway, intent_id: str) -> list[MoneyBack]:
     """Every refund and dispute of a payment, oldest first."""
-    params = {"payment_intent": intent_id, "limit": 100}
-    refunds = await stripe.ask_list(lambda v1: v1.refunds.list_async(params))
-    disputes = await stripe.ask_list(lambda v1: v1.disputes.list_async(params))
+    refunds = await stripe.read_list("refunds", payment_intent=intent_id, limit=100)
+    disputes = await stripe.read_list("disputes", payment_intent=intent_id, limit=100)
     found = [*(_money_back(each, "REFUND") for each in refunds), *(_money_back(each, "DISPUTE") for each in disputes)]
     return sorted(found, key=lambda each: (each.created_at, each.id))
+
+
+async def refund_subscription(stripe: StripeGateway, subscription_id: str, *, idempotency_key: str) -> None:
+    """Gives back what was paid of a subscription's invoices; a payment of which something went back before is left."""
+    for invoice in await stripe.read_list("invoices", subscription=subscription_id, status="paid", limit=100):
+        for paid in await stripe.read_list("invoice_payments", invoice=invoice["id"], status="paid", limit=100):
+            payment = paid.get("payment")
+            intent_id = id_of(payment.get("payment_intent")) if isinstance(payment, Mapping) else None
+            if intent_id is not None:
+                await _refund(stripe, intent_id, idempotency_key=f"{idempotency_key}:{intent_id}")
+
+
+async def _refund(stripe: StripeGateway, intent_id: str, *, idempotency_key: str) -> None:
+    if any(each.status not in _NOTHING_WENT_BACK for each in await money_back(stripe, intent_id)):
+        return
+    params, options = {"payment_intent": intent_id, "reason": "duplicate"}, {"idempotency_key": idempotency_key}
+    await stripe.ask(lambda v1: v1.refunds.create_async(params, options))
 
 
 async def find_money_back(stripe: StripeGateway, refund_id: str) -> MoneyBack:
     """The refund or dispute of that id; raises StripeObjectUnknown."""
     if refund_id.startswith(("re_", "pyr_")):
-        return _money_back(await stripe.ask(lambda v1: v1.refunds.retrieve_async(refund_id)), "REFUND")
-    return _money_back(await stripe.ask(lambda v1: v1.disputes.retrieve_async(refund_id)), "DISPUTE")
+        return _money_back(await stripe.read("refunds", refund_id), "REFUND")
+    return _money_back(await stripe.read("disputes", refund_id), "DISPUTE")
 
 
 async def list_refunds(stripe: StripeGateway, *, created: Mapping[str, int]) -> list[MoneyBack]:
     """Every refund and dispute that was made in a time (`gte`, `lt`, in seconds since 1970)."""
-    params = {"created": created, "limit": 100}
-    refunds = await stripe.ask_list(lambda v1: v1.refunds.list_async(params))
-    disputes = await stripe.ask_list(lambda v1: v1.disputes.list_async(params))
+    refunds = await stripe.read_list("refunds", created=created, limit=100)
+    disputes = await stripe.read_list("disputes", created=created, limit=100)
     return [*(_money_back(each, "REFUND") for each in refunds), *(_money_back(each, "DISPUTE") for each in disputes)]
 
 

@@ -83,13 +83,12 @@ async def expire_session(stripe: StripeGateway, session_id: str) -> None:
 
 async def read_subscription(stripe: StripeGateway, subscription_id: str) -> Subscription:
     """The subscription as Stripe has it now; raises StripeObjectUnknown."""
-    return _subscription(await stripe.ask(lambda v1: v1.subscriptions.retrieve_async(subscription_id)))
+    return _subscription(await stripe.read("subscriptions", subscription_id))
 
 
 async def list_subscriptions(stripe: StripeGateway) -> list[Subscription]:
     """Every subscription, ended ones too."""
-    params = {"status": "all", "limit": 100}
-    return [_subscription(each) for each in await stripe.ask_list(lambda v1: v1.subscriptions.list_async(params))]
+    return [_subscription(each) for each in await stripe.read_list("subscriptions", status="all", limit=100)]
 
 
 async def set_to_end(stripe: StripeGateway, subscription_id: str, *, idempotency_key: str) -> Subscription:
@@ -99,7 +98,7 @@ async def set_to_end(stripe: StripeGateway, subscription_id: str, *, idempotency
 
 async def take_back_end(stripe: StripeGateway, subscription: Subscription, *, idempotency_key: str) -> Subscription:
     """Has it go on, whichever way it was set to end."""
-    found = await stripe.ask(lambda v1: v1.subscriptions.retrieve_async(subscription.id))
+    found = await stripe.read("subscriptions", subscription.id)
     # The portal sets a date where subscriptions are billed flexibly. Stripe takes one of the two at a time.
     params: dict[str, Any] = {"cancel_at_period_end": False} if found.get("cancel_at_period_end") else {"cancel_at": ""}
     return await _update(stripe, subscription.id, params, idempotency_key)

@@ -53,6 +53,12 @@ class Record:
     status: str | None
     version: int
     quantity_version: int
+    begun_told_at: datetime | None
+
+    def told_since(self, time: datetime) -> bool:
+        """Whether it was first told since then that Stripe has it, so that who asked for something then knew of its
+        checkout alone."""
+        return self.begun_told_at is not None and self.begun_told_at > time
 
 
 def subscription_id_in(metadata: Mapping[str, str]) -> UUID | None:

@@ -20,6 +20,7 @@ from services.payments.requests.process_requests import Done
 from services.payments.stripe.errors import StripeObjectUnknown, StripeRefused
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.objects import OpenedSession, Subscription
+from services.payments.stripe.refunds import refund_subscription
 from services.payments.stripe.subscriptions import (
     SubscriptionOrder,
     cancel_subscription,
@@ -90,8 +91,10 @@ class PerformAction:
         if record is None:
             return _Settled("refused", "UNKNOWN_SUBSCRIPTION")
         if record.stripe_subscription_id is None:
-            return await self._before_it_is_begun(asked, record)
+            return await self._before_it_is_begun(request, asked, record)
         subscription = await read_subscription(self._stripe, record.stripe_subscription_id)
+        if asked.action == "cancel" and record.told_since(asked.requested_at):
+            return await self._take_back(request, subscription)
         return await self._change(request, asked, subscription)
 
     async def _open_checkout(self, request: StoredRequest, asked: StripeRequested) -> _Settled:
@@ -145,7 +148,7 @@ class PerformAction:
             await expire_session(self._stripe, session.id)
         return True
 
-    async def _before_it_is_begun(self, asked: StripeRequested, record: Record) -> _Settled:
+    async def _before_it_is_begun(self, request: StoredRequest, asked: StripeRequested, record: Record) -> _Settled:
         """There is nothing yet that could end or go on; a checkout that is open can be closed."""
         if asked.action != "cancel":
             return _Settled("refused", "NO_STRIPE_SUBSCRIPTION")
@@ -153,8 +156,7 @@ class PerformAction:
             return _Settled("done", "NOTHING_TO_CANCEL")
         session = await self._stripe.checkout_session(record.checkout_session_id)
         if session.subscription_id is not None:
-            await self._cancel(await read_subscription(self._stripe, session.subscription_id))
-            return _Settled("done", "CANCELED")
+            return await self._take_back(request, await read_subscription(self._stripe, session.subscription_id))
         if session.status == "open":
             await expire_session(self._stripe, session.id)
         return _Settled("done", "CHECKOUT_CLOSED")
@@ -177,6 +179,13 @@ class PerformAction:
         if subscription.ends_at is not None:
             await take_back_end(self._stripe, subscription, idempotency_key=request.key("resume"))
         return _Settled("done", "RESUMED")
+
+    async def _take_back(self, request: StoredRequest, subscription: Subscription) -> _Settled:
+        """Who asked meant a checkout that nobody had paid, as when another one was begun in its place; but it was paid
+        before it could be closed, and nobody is to pay for two."""
+        await self._cancel(subscription)
+        await refund_subscription(self._stripe, subscription.id, idempotency_key=request.key("take-back"))
+        return _Settled("done", "CANCELED_AND_REFUNDED")
 
     async def _cancel(self, subscription: Subscription) -> None:
         if subscription.has_ended:

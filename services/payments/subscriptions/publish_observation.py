@@ -16,6 +16,7 @@ from services.chassis.bodies import IDENTIFIER
 from services.chassis.logging import get_logger
 from services.chassis.outbox import OutboxRow, append_outbox, outbox_row
 from services.payments.customers.metrics import UNPLACED
+from services.payments.observations import FetchedTooEarly, next_observation
 from services.payments.stripe.objects import CheckoutSession, Invoice, Subscription
 from services.payments.subscriptions.domain import (
     Record,
@@ -26,13 +27,11 @@ from services.payments.subscriptions.domain import (
     subscription_form,
     subscription_id_in,
 )
-from services.payments.subscriptions.errors import FetchedTooEarly
 from services.payments.subscriptions.repository import (
     add_record,
     lock_record,
     lock_record_of,
     lock_record_of_session,
-    next_observation,
     note_failed_attempts,
     save_observation,
 )
@@ -176,7 +175,7 @@ async def _record(connection: AsyncConnection, fetched: Fetched, now: datetime) 
         found = await lock_record(connection, subscription_id)
     if found is None or found.mandate_id != mandate_id:
         return None
-    if found.stripe_subscription_id is not None and subscription is not None:
+    if subscription is not None and found.stripe_subscription_id not in (None, subscription.id):
         # A second one that carries the same id is not the one that we know, and somebody is charged for it.
         raise UnknownAtStripe
     return found

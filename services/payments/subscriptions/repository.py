@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.plans.domain import PlanPrices
 from services.payments.subscriptions.domain import Record
-from services.payments.subscriptions.tables import invoice_attempts, observations, stripe_subscriptions
+from services.payments.subscriptions.tables import invoice_attempts, stripe_subscriptions
 
 __all__ = [
     "add_record",
@@ -19,7 +19,6 @@ __all__ = [
     "lock_record",
     "lock_record_of",
     "lock_record_of_session",
-    "next_observation",
     "note_failed_attempts",
     "save_observation",
     "save_prices",
@@ -28,11 +27,6 @@ __all__ = [
 ]
 
 _COLUMNS = [stripe_subscriptions.c[name] for name in Record.__dataclass_fields__]
-
-
-async def next_observation(connection: AsyncConnection) -> int:
-    """A number higher than all that were taken before."""
-    return int(await connection.scalar(sa.select(observations.next_value())) or 0)
 
 
 async def add_record(
@@ -130,12 +124,17 @@ async def save_observation(
 ) -> None:
     """Notes what is published; ids that are known stay, what is not told of stays too."""
     table = stripe_subscriptions.c
+    # One that was told of before this was noted was told of at some time before.
+    told_before = sa.func.coalesce(
+        table.begun_told_at, sa.case((table.stripe_subscription_id.is_not(None), table.created_at))
+    )
     await _update(
         connection,
         subscription_id,
         now,
         version=version,
         stripe_subscription_id=sa.func.coalesce(table.stripe_subscription_id, stripe_subscription_id),
+        begun_told_at=table.begun_told_at if stripe_subscription_id is None else sa.func.coalesce(told_before, now),
         status=sa.func.coalesce(status, table.status),
         checkout_session_id=sa.func.coalesce(table.checkout_session_id, session_id),
     )

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from services.chassis.migrations import service_metadata
 
-__all__ = ["invoice_attempts", "observations", "stripe_subscriptions"]
+__all__ = ["invoice_attempts", "stripe_subscriptions"]
 
 _metadata = service_metadata("payments")
 
@@ -28,14 +28,12 @@ stripe_subscriptions = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
     # The highest version of quantities that Stripe was asked for.
     sa.Column("quantity_version", sa.BigInteger, nullable=False, server_default="0"),
+    # When it was first told that Stripe has it.
+    sa.Column("begun_told_at", _Time),
     sa.Column("created_at", _Time, nullable=False),
     sa.Column("updated_at", _Time, nullable=False),
     sa.Index("ix_stripe_subscriptions_mandate_id", "mandate_id"),
 )
-
-# A number is taken before each fetch and another one for what is published of it: a fetch counts only where its number
-# is higher than that of the newest observation, because then it was begun after that one's fetch had ended.
-observations = sa.Sequence("observations", metadata=_metadata)
 
 # The attempts to pay an invoice of a subscription that have failed, each of which is told of once.
 invoice_attempts = sa.Table(

@@ -9,7 +9,7 @@ import pytest
 
 from rappen_contracts.billing.v1 import InvoiceIssued
 from rappen_contracts.payment.v1 import PaymentSucceeded
-from rappen_contracts.registry import INVOICE_ISSUED_V1
+from rappen_contracts.registry import INVOICE_ISSUED_V1, PAYMENT_REFUNDED_V1
 from tests.integration.payments.world import World
 from tests.support.events import new_mandate
 from tests.support.waiting import eventually
@@ -80,6 +80,29 @@ async def test_an_invoice_has_one_twin_whose_payment_settles_it(world: World, po
     assert (event.data.reason, event.data.reference) == ("invoice", str(invoice.invoice_id))
     assert event.data.amount.amount == Decimal("107.56")
     assert event.data.stripe_payment_intent_id is not None
+
+
+async def test_a_refund_of_an_invoice_that_failed_settles_the_invoice_again(world: World) -> None:
+    invoice, stripe = issued(new_mandate()), world.stripe.v1
+    await world.ask(INVOICE_ISSUED_V1, invoice)
+    stripe_invoice_id = (await mirrored(world, invoice))["stripe_invoice_id"]
+    customer = (await stripe.invoices.retrieve_async(stripe_invoice_id)).customer
+    method = await stripe.payment_methods.attach_async("pm_card_visa", {"customer": str(customer)})
+    await stripe.invoices.pay_async(stripe_invoice_id, {"payment_method": method.id})
+    (paid,) = await world.published(invoice.mandate_id)
+    assert isinstance(paid.data, PaymentSucceeded)
+    intent_id = str(paid.data.stripe_payment_intent_id)
+    refund = await stripe.refunds.create_async({"payment_intent": intent_id})
+    (told,) = await world.told(PAYMENT_REFUNDED_V1, invoice.mandate_id)
+    assert (told.reason, told.reference, told.refund_id) == ("invoice", str(invoice.invoice_id), refund.id)
+    answer = await world.control.post(f"/refunds/{refund.id}", json={"status": "failed"})
+    assert answer.status_code == 200, answer.text
+    events = await world.published(invoice.mandate_id, count=2)
+    parts = [each.data for each in events if isinstance(each.data, PaymentSucceeded)]
+    # Parts of the same invoice, told apart by what they were paid by.
+    assert [each.reference for each in parts] == [str(invoice.invoice_id)] * 2
+    assert {each.stripe_payment_intent_id for each in parts} == {intent_id, refund.id}
+    assert {each.amount.amount for each in parts} == {Decimal("107.56")}
 
 
 async def test_an_invoice_of_nothing_needs_no_payment(world: World) -> None:

@@ -1,15 +1,22 @@
 """Money that goes back: each refund and lost dispute is told of once, and never more than was paid."""
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from rappen_contracts.payment.v1 import PaymentRefunded, PaymentSucceeded
 from rappen_contracts.registry import PAYMENT_FAILED_V1, PAYMENT_REFUNDED_V1
+from services.payments.observations import FetchedTooEarly, next_observation
+from services.payments.refunds.observe_payment import ObservedRefunds
+from services.payments.stripe.gateway import StripeGateway
 from tests.integration.payments.charging import Recharging
-from tests.integration.payments.world import Person, World
+from tests.integration.payments.world import API_KEY, Person, World
+from tests.support.databases import opened
 from tests.support.waiting import eventually
 
 
@@ -105,6 +112,54 @@ async def test_a_dispute_takes_when_it_is_lost_and_not_when_it_is_won(world: Wor
     assert (told.outcome, told.amount.amount) == ("dispute_lost", Decimal(100))
     (told,) = await refunded(world, won[0])
     assert told.outcome == "dispute_won"
+
+
+async def test_a_dispute_that_is_won_and_lost_after_all_takes_again(world: World) -> None:
+    person, _, intent_id = await topped_up(world)
+    dispute_id = await dispute(world, intent_id)
+    await decide(world, dispute_id, "lost")
+    assert len(await refunded(world, person)) == 1
+    found = (await world.stripe.v1.disputes.retrieve_async(dispute_id)).to_dict(for_json=True)
+    for status in ("won", "lost"):
+        assert (await world.control.post("/objects", json={**found, "status": status})).status_code == 200
+        # However often it is told of.
+        for _ in range(3):
+            event: dict[str, Any] = {"id": f"evt_{uuid4().hex}", "type": "charge.dispute.closed", "livemode": False}
+            event["data"] = {"object": {"id": dispute_id, "object": "dispute"}}
+            assert (await world.deliver(json.dumps(event).encode())).status_code == 200
+        await eventually(partial(idle, world), what="all events processed")
+    told = await refunded(world, person, count=2)
+    assert [(each.refund_id, each.outcome, each.amount.amount) for each in told] == [
+        (dispute_id, "dispute_lost", Decimal(100)),
+        (f"{dispute_id}/2", "dispute_lost", Decimal(100)),
+    ]
+    credited = [each.data for each in await world.published(person.mandate_id, count=2)]
+    assert [each.reference for each in credited if isinstance(each, PaymentSucceeded)][1:] == [dispute_id]
+    (row,) = await world.rows("SELECT * FROM refunds WHERE refund_id = $1", dispute_id)
+    assert (row["state"], row["amount"], row["taken_count"]) == ("TAKEN", Decimal(100), 2)
+
+
+async def test_a_look_at_refunds_that_was_begun_before_another_one_is_taken_again(world: World) -> None:
+    """Else what was seen earlier and is settled later would give back what has been lost since."""
+    person, _, intent_id = await topped_up(world)
+    dispute_id = await dispute(world, intent_id)
+    await decide(world, dispute_id, "lost")
+    assert len(await refunded(world, person)) == 1
+    stripe = StripeGateway(API_KEY, api_base=world.fake.url, timeout_s=10)
+    try:
+        async with opened(world.servers.dsn("payments"), pool_size=1) as database:
+            async with database.reading() as connection:
+                looks = [await next_observation(connection) for _ in range(2)]
+            early, late = [await ObservedRefunds.fetch(stripe, intent_id, number=number) for number in looks]
+            assert early is not None
+            assert late is not None
+            async with database.transaction() as connection:
+                assert await late.apply(connection, cause="tests", now=datetime.now(UTC)) is not None
+            with pytest.raises(FetchedTooEarly):
+                async with database.transaction() as connection:
+                    await early.apply(connection, cause="tests", now=datetime.now(UTC))
+    finally:
+        await stripe.stop()
 
 
 async def test_a_dispute_after_a_refund_takes_what_is_left(world: World) -> None:

@@ -18,9 +18,15 @@ from rappen_contracts.registry import (
     STRIPE_SETTLED_V1,
 )
 from rappen_contracts.stripe.v1 import Quantities
+from services.chassis.database import Database
+from services.payments.observations import FetchedTooEarly, next_observation
+from services.payments.stripe.gateway import StripeGateway
+from services.payments.subscriptions.observe_objects import ObservedSubscription
+from services.payments.subscriptions.publish_observation import Observed
 from tests.integration.payments.subscribing import Subscribed, plan
-from tests.integration.payments.world import World
+from tests.integration.payments.world import API_KEY, World
 from tests.support.events import new_mandate
+from tests.support.locks import held
 from tests.support.waiting import eventually
 
 
@@ -170,6 +176,67 @@ async def test_a_second_subscription_of_one_record_is_reported_and_told_to_nobod
     assert set(await eventually(outcomes, what="the event of the second")) == {"UNPLACED"}
     told = await world.told(STRIPE_OBSERVED_V1, team.mandate_id)
     assert {each.subscription.stripe_subscription_id for each in told if each.subscription} == {team.stripe_id}
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_a_checkout_that_was_paid_before_it_could_be_closed_is_paid_back(world: World, told: bool) -> None:
+    """Another one was begun in its place, and nobody is to pay for two."""
+    team = Subscribed(world)
+    settled = await team.settled(team.action("checkout"))
+    session_id, asked = str(settled.checkout_session_id), team.action("cancel")
+    await world.pay(session_id, drop=not told)
+    if told:
+        # After it was asked, so that who asked did not know.
+        await team.observed(lambda each: each.subscription and each.subscription.status == "active")
+    answer = await team.settled(asked)
+    assert (answer.outcome, answer.code) == ("done", "CANCELED_AND_REFUNDED")
+    stripe = world.stripe.v1
+    session = await stripe.checkout.sessions.retrieve_async(session_id)
+    found = await stripe.subscriptions.retrieve_async(str(session.subscription))
+    assert found.status == "canceled"
+    (invoice,) = (await stripe.invoices.list_async({"subscription": found.id})).data
+    refunds = [each for each in (await stripe.refunds.list_async({"limit": 100})).data if each.reason == "duplicate"]
+    charges = [(await stripe.charges.retrieve_async(str(each.charge))).customer for each in refunds]
+    assert [each.amount for each, owner in zip(refunds, charges, strict=True) if owner == found.customer] == [
+        invoice.amount_paid
+    ]
+    # Asked once more, nothing more goes back.
+    again = await team.settled(team.action("cancel"))
+    assert again.outcome == "done"
+    assert len((await stripe.refunds.list_async({"charge": str(refunds[0].charge)})).data) == 1
+
+
+async def test_what_tells_of_a_new_subscription_at_the_same_time_is_all_of_it(world: World) -> None:
+    """The record learns the id from the first; the second, which looked for it before, waits for the record."""
+    team = Subscribed(world)
+    settled = await team.settled(team.action("checkout"))
+    await world.pay(str(settled.checkout_session_id), drop=True)
+    session = await world.stripe.v1.checkout.sessions.retrieve_async(str(settled.checkout_session_id))
+    stripe = StripeGateway(API_KEY, api_base=world.fake.url, timeout_s=10)
+    database = Database(world.servers.dsn("payments"), pool_size=3)
+
+    async def observe() -> Observed | None:
+        async with database.transaction() as connection:
+            number = await next_observation(connection)
+            observed = await ObservedSubscription.fetch(stripe, str(session.subscription), number=number)
+            assert observed is not None
+            return await observed.apply(connection, cause="tests", now=datetime.now(UTC))
+
+    row = "SELECT 1 FROM payments.stripe_subscriptions WHERE subscription_id = $1 FOR UPDATE"
+    try:
+        async with held(world.servers.admin_dsn, row, team.id) as lock:
+            await lock.begin(observe(), observe())
+            first, second = await lock.release()
+        assert lock.waited == 2
+        assert first.outcome == "OBSERVED"
+        # It is fetched again.
+        assert isinstance(second, FetchedTooEarly)
+        again = await observe()
+        assert again is not None
+        assert again.outcome == "OBSERVED"
+    finally:
+        await stripe.stop()
+        await database.stop()
 
 
 async def test_what_was_asked_too_late_is_not_begun(world: World) -> None:

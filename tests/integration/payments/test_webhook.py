@@ -10,8 +10,11 @@ from uuid import uuid4
 import pytest
 import stripe
 
+from services.payments.inbox.domain import SAME_OBJECT, parse_event
 from services.payments.inbox.event_types import EVENT_TYPES
+from services.payments.inbox.repository import store_event
 from tests.integration.payments.world import OTHER_SECRET, SECRET, WEBHOOK, World
+from tests.support.databases import opened
 
 
 def event(**more: Any) -> dict[str, Any]:
@@ -152,10 +155,32 @@ async def test_the_order_in_which_events_arrive_does_not_matter(world: World) ->
     for late in events:
         assert (await world.deliver(json.dumps(late).encode())).status_code == 200
         await world.event_outcome(late["id"])
+    # Each is waited for, so none is processed with another.
     assert sorted(await world.processed(session_id, count=4)) == ["ALREADY_CREDITED"] * 3 + ["CREDITED"]
     assert (await world.checkout_of(session_id))["state"] == "PAID"
     (payment,) = await world.published(person.mandate_id)
     assert payment.time <= datetime.now(UTC)
+
+
+async def test_events_about_one_object_that_wait_together_are_processed_by_one_fetch(world: World) -> None:
+    person = world.person()
+    session_id = await person.session()
+    await world.pay(session_id, drop=True)
+    about = {"object": {"id": session_id, "object": "checkout.session"}}
+    waiting = [event(type="checkout.session.completed", data=about) for _ in range(5)]
+    await asyncio.to_thread(world.service.stop)
+    async with opened(world.servers.dsn("payments"), pool_size=1) as database, database.transaction() as connection:
+        for body in (json.dumps(each).encode() for each in waiting):
+            assert await store_event(connection, parse_event(body), body, datetime.now(UTC))
+    # Another fetch would fail.
+    await world.fault(f"/v1/checkout/sessions/{session_id}", 200, times=1)
+    await world.fault(f"/v1/checkout/sessions/{session_id}", 503, times=1_000)
+    world.service.start()
+    await world.service.ready()
+    outcomes = await world.processed(session_id, count=5)
+    assert (await world.control.delete("/faults")).json()[0]["times"] == 1_000
+    assert sorted(outcomes) == ["CREDITED"] + [SAME_OBJECT] * 4
+    assert len(await world.published(person.mandate_id)) == 1
 
 
 async def test_what_an_event_claims_is_not_believed(world: World) -> None:
