@@ -1,34 +1,40 @@
 """`python -m tests.bench [--quick] [--only NAME...] [--profile worker|api]`: measures and prints.
 
 Only a whole run at full scale writes the page docs/benchmarks.md. The exit code is 1 when a figure misses its target;
-an exception ends the bench when a run leaves the books out of order.
+an exception ends the bench when a run leaves the books out of order. Lists, statistics and invoices are
+measured upon a ledger of five million rows, which is filled and audited first.
 """
 
 import argparse
 import asyncio
-import shutil
 import sys
-import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from tests.bench.large_stack import FULL_SIZE, QUICK_SIZE, LargeStack
+from tests.bench.lists import export_large, list_large
 from tests.bench.machine import describe_machine
+from tests.bench.month_invoice import invoice_large
 from tests.bench.profile import PROFILES
 from tests.bench.report import MISSED, Results, absolutes, render
 from tests.bench.scenarios import FULL, QUICK, Scale, Scenarios
 from tests.bench.session import Session
+from tests.bench.year_statistics import show_large
 from tests.support.stack import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+LARGE_RUNS = ("lists", "statistics", "invoices")
 
 
 class _Bench:
     """The runs by name, in the order in which they are done; a run that another needs is done once."""
 
-    def __init__(self, scenarios: Scenarios) -> None:
+    def __init__(self, scenarios: Scenarios, results: Results) -> None:
         self._scenarios = scenarios
-        self.results = Results()
+        self.results = results
         self.runs: dict[str, Callable[[], Awaitable[None]]] = {
             "naive": self._naive,
             "live": self._live,
@@ -86,30 +92,80 @@ class _Bench:
         self.results.memory = await self._scenarios.memory()
 
 
+class _LargeBench:
+    """The same of the runs upon a large ledger, of which the last one writes to it."""
+
+    def __init__(self, stack: LargeStack, results: Results, *, repeats: int) -> None:
+        self._stack = stack
+        self._repeats = repeats
+        self.results = results
+        self.runs: dict[str, Callable[[], Awaitable[None]]] = {
+            "lists": self._lists,
+            "statistics": self._statistics,
+            "invoices": self._invoices,
+        }
+
+    async def _lists(self) -> None:
+        self.results.lists = await list_large(self._stack, self._repeats)
+        self.results.exports = await export_large(self._stack)
+
+    async def _statistics(self) -> None:
+        self.results.statistics = await show_large(self._stack, self._repeats)
+
+    async def _invoices(self) -> None:
+        self.results.invoice = await invoice_large(self._stack)
+
+
 async def _run(scale: Scale, only: Sequence[str], *, profile: str | None, command: str) -> str:
-    folder = Path(tempfile.mkdtemp(prefix="rappen-bench-"))
-    session = Session(folder)
-    try:
-        await session.start()
-        scenarios = Scenarios(session, scale)
-        _say("warming up")
-        await scenarios.warm_up()
-        if profile is not None:
-            _say(f"profile of the {profile}")
-            return await PROFILES[profile](session, scenarios, scale)
-        bench, told = _Bench(scenarios), set[tuple[str, ...]]()
-        for name, run in bench.runs.items():
-            if not only or name in only:
-                _say(name)
-                await run()
-                for row in absolutes(bench.results):
-                    if row not in told:
-                        _say(" | ".join(row))
-                        told.add(row)
-        return render(bench.results, await describe_machine(session), at=datetime.now(UTC), command=command)
-    finally:
-        await session.stop()
-        shutil.rmtree(folder)
+    results, machine = Results(), dict[str, str]()
+    told = set[tuple[str, ...]]()
+    if profile is not None or not only or set(only) - set(LARGE_RUNS):
+        async with _session() as session:
+            scenarios = Scenarios(session, scale)
+            _say("warming up")
+            await scenarios.warm_up()
+            if profile is not None:
+                _say(f"profile of the {profile}")
+                return await PROFILES[profile](session, scenarios, scale)
+            await _each(_Bench(scenarios, results), only, told)
+            machine = await describe_machine(session.connection)
+    if not only or set(only) & set(LARGE_RUNS):
+        async with _large_stack(scale) as stack:
+            await _each(_LargeBench(stack, results, repeats=scale.asked), only, told)
+            machine = machine or await describe_machine(stack.connection)
+    return render(results, machine, at=datetime.now(UTC), command=command)
+
+
+async def _each(bench: _Bench | _LargeBench, only: Sequence[str], told: set[tuple[str, ...]]) -> None:
+    for name, run in bench.runs.items():
+        if not only or name in only:
+            _say(name)
+            await run()
+            for row in absolutes(bench.results):
+                if row not in told:
+                    _say(" | ".join(row))
+                    told.add(row)
+
+
+@asynccontextmanager
+async def _session() -> AsyncIterator[Session]:
+    with TemporaryDirectory(prefix="rappen-bench-") as folder:
+        session = Session(Path(folder))
+        try:
+            await session.start()
+            yield session
+        finally:
+            await session.stop()
+
+
+@asynccontextmanager
+async def _large_stack(scale: Scale) -> AsyncIterator[LargeStack]:
+    with TemporaryDirectory(prefix="rappen-bench-") as folder:
+        size = FULL_SIZE if scale is FULL else QUICK_SIZE
+        _say(f"filling a ledger of {size.rows:,} rows")
+        async with LargeStack(Path(folder), size).running() as stack:
+            _say(f"filled in {stack.filled_s:.0f} s; the audit found nothing in {stack.audited_s:.0f} s")
+            yield stack
 
 
 def _say(what: str) -> None:
@@ -119,6 +175,7 @@ def _say(what: str) -> None:
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     names = ["naive", "live", "backlog", "faulty", "published", "latency", "checks", "holds", "gateway", "memory"]
+    names += LARGE_RUNS
     parser.add_argument("--quick", action="store_true", help="smaller runs, once each; does not write the page")
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="some runs; does not write the page")
     parser.add_argument("--profile", choices=list(PROFILES), help="where the microseconds of a process go, instead")

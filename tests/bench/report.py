@@ -6,11 +6,15 @@ from datetime import datetime
 from statistics import median
 
 from tests.bench.cpu import CpuUse
+from tests.bench.figures import MISSED, latency_text, met
 from tests.bench.gateway import RATE_PER_S, GatewayChecked
-from tests.bench.measure import Latency
+from tests.bench.large_report import HOW_LARGE, large_rows
+from tests.bench.lists import Exported, Listed
+from tests.bench.month_invoice import Invoiced
 from tests.bench.naive import NaiveOutcome
 from tests.bench.publishers import STYLES
 from tests.bench.scenarios import Charged, Checked, Held, Probed
+from tests.bench.year_statistics import Shown
 
 __all__ = ["MISSED", "Results", "absolutes", "render"]
 
@@ -29,7 +33,6 @@ LATENCY_P99_MS = 250.0
 MEMORY_MB = 300.0
 # Above this share of the machine used by others, a page says that its absolutes are too low.
 OTHERS_PERCENT = 5.0
-MISSED = "**missed**"
 
 
 @dataclass
@@ -55,6 +58,10 @@ class Results:
     gateway_at_rate: GatewayChecked | None = None
     probed: Probed | None = None
     memory: Charged | None = None
+    lists: Listed | None = None
+    exports: Mapping[str, Exported] = field(default_factory=dict)
+    statistics: Shown | None = None
+    invoice: Invoiced | None = None
 
     def uses(self) -> list[tuple[str, CpuUse, int]]:
         """CPU by run, with the number of its events, or of its checks."""
@@ -80,6 +87,9 @@ class Results:
             found.append(("checks", self.checks.cpu, self.checks.latency.count))
         if self.holds is not None:
             found.append(("holds with their captures", self.holds.cpu, self.holds.captured.count))
+        for what, read in (("lists upon a large ledger", self.lists), ("statistics upon it", self.statistics)):
+            if read is not None:
+                found.append((what, read.cpu, read.requests))
         for name, checked in (
             ("checks through the gateway, saturated", self.gateway_saturated),
             (f"checks through the gateway at {RATE_PER_S:.0f}/s", self.gateway_at_rate),
@@ -172,7 +182,7 @@ _HOW = f"""\
 - Through the gateway a check comes with a service account's token, over 32 connections. Saturated, each asks its next
   check when its last one was answered; the load is on the same two cores.
 - Memory is the most that was ever resident in a worker, in millions of bytes.
-"""
+{HOW_LARGE}"""
 
 
 def _ratios(results: Results) -> list[tuple[str, ...]]:
@@ -181,8 +191,8 @@ def _ratios(results: Results) -> list[tuple[str, ...]]:
 
     def add(row: str, what: str, above: float, below: float, target: float | None = None) -> None:
         ratio = above / below
-        wanted, met = ("", "") if target is None else (f"≥ {target}", _met(ratio >= target))
-        rows.append((row, what, wanted, f"{ratio:.2f}", met))
+        wanted, good = ("", "") if target is None else (f"≥ {target}", met(ratio >= target))
+        rows.append((row, what, wanted, f"{ratio:.2f}", good))
 
     if live and naive:
         add("V2", "live / replaced path", _rate(live), _naive_rate(naive), NAIVE_RATIO)
@@ -223,7 +233,7 @@ def absolutes(results: Results) -> list[tuple[str, ...]]:
     if results.live:
         rate = _rate(results.live)
         target = f"≥ {LIVE_LEAST:,}/s, aim {LIVE_AIM:,}"
-        rows.append(("V1", "live, two workers", target, _rates(results.live), _met(rate >= LIVE_LEAST)))
+        rows.append(("V1", "live, two workers", target, _rates(results.live), met(rate >= LIVE_LEAST)))
     for name, runs in (
         ("backlog, two workers", results.backlog),
         ("backlog, one worker", results.backlog_single),
@@ -254,26 +264,26 @@ def absolutes(results: Results) -> list[tuple[str, ...]]:
                 "V5",
                 f"event to visible balance at {results.probed.events_per_s:,.0f} events/s",
                 f"p99 < {LATENCY_P99_MS:.0f} ms",
-                _latency(latency),
-                _met(latency.p99_ms < LATENCY_P99_MS),
+                latency_text(latency),
+                met(latency.p99_ms < LATENCY_P99_MS),
             )
         )
     if results.memory is not None:
         peak = max(results.memory.memory_peaks_mb)
         what = f"memory of a worker, backlog of {results.memory.events:,}"
-        rows.append(("V8", what, f"< {MEMORY_MB:.0f} MB", f"{peak:.0f} MB", _met(peak < MEMORY_MB)))
+        rows.append(("V8", what, f"< {MEMORY_MB:.0f} MB", f"{peak:.0f} MB", met(peak < MEMORY_MB)))
         rows.append(("V8", "rate of that backlog", "", _rates([results.memory]), ""))
-    return rows
+    return rows + large_rows(results.lists, results.exports, results.statistics, results.invoice)
 
 
 def _check_row(checked: Checked) -> tuple[str, ...]:
     beside = f" beside {checked.events_per_s:,.0f} events/s" if checked.events_per_s else ""
     refused = {name: count for name, count in checked.outcomes.items() if name != "ALLOWED"}
-    told = _latency(checked.latency) + (f"; not allowed: {refused}" if refused else "")
+    told = latency_text(checked.latency) + (f"; not allowed: {refused}" if refused else "")
     good = checked.latency.p99_ms < CHECK_P99_MS and not refused
     # The demand is for checks alone; the other is told beside it.
-    target, met = ("", "") if beside else (f"p99 < {CHECK_P99_MS:.0f} ms", _met(good))
-    return "V4", f"check at {checked.checks_per_s:,.0f}/s{beside}", target, told, met
+    target, kept = ("", "") if beside else (f"p99 < {CHECK_P99_MS:.0f} ms", met(good))
+    return "V4", f"check at {checked.checks_per_s:,.0f}/s{beside}", target, told, kept
 
 
 def _hold_rows(made: Held | None) -> list[tuple[str, ...]]:
@@ -285,7 +295,7 @@ def _hold_rows(made: Held | None) -> list[tuple[str, ...]]:
     kept_up = made.holds_per_s >= 0.98 * HOLDS_LEAST and not others
     target = f"≥ {HOLDS_LEAST}/s, p99 < {HOLD_P99_MS:.0f} ms"
     return [
-        ("V4", f"{what} at {made.holds_per_s:,.0f}/s", target, _latency(latency) + told, _met(kept_up and good))
+        ("V4", f"{what} at {made.holds_per_s:,.0f}/s", target, latency_text(latency) + told, met(kept_up and good))
         for what, latency in (("hold", made.held), ("its capture", made.captured))
         for good in [latency.p99_ms < HOLD_P99_MS]
     ]
@@ -310,9 +320,9 @@ def _gateway_rows(results: Results) -> list[tuple[str, ...]]:
     ):
         if checked is not None:
             refused = {name: count for name, count in checked.outcomes.items() if name != "ALLOWED"}
-            told = f"{checked.per_second:,.0f}/s, {_latency(checked.latency)}"
+            told = f"{checked.per_second:,.0f}/s, {latency_text(checked.latency)}"
             told += f"; not allowed: {refused}" if refused else ""
-            rows.append(("V4", what, target, told, _met(good and not refused)))
+            rows.append(("V4", what, target, told, met(good and not refused)))
     return rows
 
 
@@ -341,17 +351,6 @@ def _rates(runs: Sequence[Charged]) -> str:
     rates = sorted(run.rate.per_second for run in runs)
     spread = f" ({rates[0]:,.0f} to {rates[-1]:,.0f} in {len(rates)} runs)" if len(rates) > 1 else ""
     return f"{_rate(runs):,.0f}/s{spread}"
-
-
-def _latency(latency: Latency) -> str:
-    return (
-        f"p50 {latency.p50_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms, p99.9 {latency.p999_ms:.1f} ms"
-        f" ({latency.count:,} measured)"
-    )
-
-
-def _met(good: bool) -> str:
-    return "met" if good else MISSED
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -48,10 +48,12 @@ class Scale:
     naive_s: float
     latency_s: float
     checks_s: float
+    # Of each kind of list and statistics.
+    asked: int
 
 
-FULL = Scale(3, 150_000, 200_000, 200_000, 1_000_000, 6.0, 40.0, 30.0)
-QUICK = Scale(1, 50_000, 50_000, 50_000, 100_000, 3.0, 10.0, 10.0)
+FULL = Scale(3, 150_000, 200_000, 200_000, 1_000_000, 6.0, 40.0, 30.0, 200)
+QUICK = Scale(1, 50_000, 50_000, 50_000, 100_000, 3.0, 10.0, 10.0, 100)
 
 
 @dataclass(frozen=True, slots=True)
