@@ -3,23 +3,27 @@
 import os
 import platform
 import subprocess
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from pathlib import Path
 
+import asyncpg
 import confluent_kafka
 import psutil
 
 from deploy.local.kafka_jars import KAFKA_VERSION
-from tests.bench.session import Session
 
 __all__ = ["describe_machine"]
+
+Connect = Callable[[], AbstractAsyncContextManager[asyncpg.Connection]]
 
 _PACKAGES = ("aiokafka", "faststream", "asyncpg", "pydantic", "fastapi", "uvicorn", "uvloop", "orjson")
 
 
-async def describe_machine(session: Session) -> dict[str, str]:
-    """Each fact by name."""
-    async with session.connection() as connection:
+async def describe_machine(connect: Connect) -> dict[str, str]:
+    """Each fact by name; `connect` is to the database."""
+    async with connect() as connection:
         postgres = await connection.fetchval("SHOW server_version")
         settings = await connection.fetch(
             "SELECT name, current_setting(name) AS value FROM pg_settings WHERE name = ANY($1) ORDER BY name",

@@ -6,12 +6,16 @@ from datetime import datetime
 from statistics import median
 
 from tests.bench.cpu import CpuUse
-from tests.bench.gateway import RATE_PER_S, GatewayChecked
 from tests.bench.figures import Part, latency_text, met
+from tests.bench.gateway import RATE_PER_S, GatewayChecked
+from tests.bench.large_report import HOW_LARGE, large_rows
+from tests.bench.lists import Exported, Listed
+from tests.bench.month_invoice import Invoiced
 from tests.bench.measure import MEMORY_MB
 from tests.bench.naive import NaiveOutcome
 from tests.bench.publishers import STYLES
 from tests.bench.scenarios import Charged, Checked, Held, Probed
+from tests.bench.year_statistics import Shown
 
 __all__ = ["Results", "absolutes", "render"]
 
@@ -57,6 +61,10 @@ class Results:
     gateway_at_rate: GatewayChecked | None = None
     probed: Probed | None = None
     memory: Charged | None = None
+    lists: Listed | None = None
+    exports: Mapping[str, Exported] = field(default_factory=dict)
+    statistics: Shown | None = None
+    invoice: Invoiced | None = None
     # What newer runs measured, each of which knows its rows.
     parts: list[Part] = field(default_factory=list)
 
@@ -86,6 +94,9 @@ class Results:
             found.append(("checks", self.checks.cpu, self.checks.latency.count))
         if self.holds is not None:
             found.append(("holds with their captures", self.holds.cpu, self.holds.captured.count))
+        for what, read in (("lists upon a large ledger", self.lists), ("statistics upon it", self.statistics)):
+            if read is not None:
+                found.append((what, read.cpu, read.requests))
         for name, checked in (
             ("checks through the gateway, saturated", self.gateway_saturated),
             (f"checks through the gateway at {RATE_PER_S:.0f}/s", self.gateway_at_rate),
@@ -186,7 +197,7 @@ _HOW = f"""\
   or stored before a worker starts. For each the worker fetches the object from the fake again, over HTTP, and the run
   ends with each payment, refund and subscription in the books once.
 - Memory is the most that was ever resident in a worker, in millions of bytes.
-"""
+{HOW_LARGE}"""
 
 
 def _ratios(results: Results) -> list[tuple[str, ...]]:
@@ -278,6 +289,7 @@ def absolutes(results: Results) -> list[tuple[str, ...]]:
         what = f"memory of a worker, backlog of {results.memory.events:,}"
         rows.append(("V8", what, f"< {MEMORY_MB:.0f} MB", f"{peak:.0f} MB", met(peak < MEMORY_MB)))
         rows.append(("V8", "rate of that backlog", "", _rates([results.memory]), ""))
+    rows += large_rows(results.lists, results.exports, results.statistics, results.invoice)
     return rows + [row for part in results.parts for row in part.rows()]
 
 

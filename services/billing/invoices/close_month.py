@@ -15,13 +15,10 @@ from services.billing.invoices.usage import PoolUsage, Rows, read_usage
 from services.billing.mandates.repository import lock_mandate
 from services.billing.settings import InvoiceSettings
 from services.chassis.clock import Clock
-from services.chassis.database import Database, begin, extend_timeouts
+from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 
 __all__ = ["close_month"]
-
-# The time that reading a month may take.
-READING_S = 600.0
 
 
 async def close_month(
@@ -75,8 +72,7 @@ _NOTHING = PoolUsage({}, 2**62)
 
 
 async def _read_ahead(database: Database, mandate_no: int, through: date) -> _ReadAhead:
-    async with database.reading() as connection, begin(connection):
-        await extend_timeouts(connection, READING_S)
+    async with database.reading() as connection:
         # The pool first: what is committed up to its last row stays as it is.
         pool, span = await read_pool(connection, mandate_no), await read_open_span(connection, mandate_no)
         if span is None or pool is None:

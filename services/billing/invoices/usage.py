@@ -5,9 +5,10 @@ lock only what has come since: rows are never changed, and those of an account a
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import date
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -88,27 +89,49 @@ _CHARGE_SEQ: sa.ColumnElement[int] = sa.literal_column(
     sa.BigInteger,
 )
 _IS_USAGE = transactions.c.contra_account == "REVENUE"
-_MONTH = sa.cast(sa.func.date_trunc("month", sa.cast(transactions.c.period_day, sa.DateTime)), sa.Date)
 _AFTER_ALL = 2**62
+# So many rows are read by a statement: none takes longer than others may, however much was used.
+ROWS_AT_ONCE = 200_000
 
 
-async def read_usage(connection: AsyncConnection, rows: Rows) -> PoolUsage:
-    """What rows come to; the number of statements does not depend on how many there are."""
-    charged = await connection.execute(_charges(rows))
-    covered = await connection.execute(_covered(rows))
-    sums: dict[_Key, _Sum] = {}
+async def read_usage(connection: AsyncConnection, rows: Rows, *, at_once: int = ROWS_AT_ONCE) -> PoolUsage:
+    """What rows come to; each is looked at once."""
+    usage = PoolUsage({}, _AFTER_ALL)
+    for after in range(rows.after_seq, rows.up_to_seq, at_once):
+        some = replace(rows, after_seq=after, up_to_seq=min(after + at_once, rows.up_to_seq))
+        usage = usage.plus(await _read_some(connection, some))
+    return usage
+
+
+async def _read_some(connection: AsyncConnection, rows: Rows) -> PoolUsage:
+    found: list[tuple[_Key, _Sum]] = []
+    spent: list[tuple[_Key, int, _Sum]] = []
     next_from = _AFTER_ALL
-    for due, kind, month, dimension_no, first_seq, *values in [*charged, *covered]:
-        first_day, last_day, count, cost = values
-        sums[_Key(due, kind, month, dimension_no)] = _Sum(first_day, last_day, int(count), int(cost))
+    for due, kind, month, dimension_no, paid_from, first_seq, *days, count, cost, by, number in [
+        *await connection.execute(_charges(rows)),
+        *await connection.execute(_given(rows)),
+    ]:
+        key, first, last = _Key(due, kind, month, dimension_no), days[0], days[1]
+        found.append((key, _Sum(first, last, int(count), int(cost))))
+        for grant_no, part in _parts(paid_from, by, number):
+            spent.append((key, grant_no, _Sum(first, last, 0, part)))
         if not due:
             next_from = min(next_from, first_seq)
+    kinds = await _kinds(connection, rows.mandate_no, {grant_no for _, grant_no, _ in spent})
+    found += [
+        (key._replace(kind=kinds[grant_no], dimension_no=None), part)
+        for key, grant_no, part in spent
+        if grant_no in kinds
+    ]
+    sums: dict[_Key, _Sum] = {}
+    for key, each in found:
+        sums[key] = sums[key].plus(each) if key in sums else each
     return PoolUsage(sums, next_from)
 
 
 def _charges(rows: Rows) -> sa.Select[Any]:
-    """Charges, what takes them back and what prices them again; the corrections of charges that no invoice of the
-    mandate can have had are left out."""
+    """Charges, what takes them back and what prices them again, by what they were paid from; the corrections of charges
+    that no invoice of the mandate can have had are left out."""
     columns = transactions.c
     corrects = columns.transaction_type == "ADJUSTMENT"
     kind = sa.case(
@@ -122,8 +145,12 @@ def _charges(rows: Rows) -> sa.Select[Any]:
     # What prices a charge again keeps how; what takes it back does not.
     counted = sa.case((~corrects, 1), (columns.derivation.is_(None), -1), else_=0)
     cost = sa.case((corrects, -columns.amount), else_=columns.amount)
-    read = _sums(rows, kind, columns.dimension_no, counted, cost)
-    return read.where(_IS_USAGE, _of_invoices())
+    # Of one grant its number, else all that a row says of them, which few rows do.
+    single = sa.func.strpos(columns.grants, " ") == 0
+    paid_from = sa.case((single, sa.func.split_part(columns.grants, ":", 1)), else_=columns.grants)
+    by = sa.case((single, sa.cast(sa.func.split_part(columns.grants, ":", 2), sa.BigInteger)))
+    read = _sums(rows, kind, columns.dimension_no, count=counted, cost=cost, paid_from=paid_from, by=by)
+    return _by_month(rows, read.where(_IS_USAGE, _of_invoices()))
 
 
 def _of_invoices() -> sa.ColumnElement[bool]:
@@ -137,62 +164,66 @@ def _of_invoices() -> sa.ColumnElement[bool]:
     return sa.or_(transactions.c.transaction_type == "DEBIT", sa.exists().where(of_charge).correlate(transactions))
 
 
-def _covered(rows: Rows) -> sa.Select[Any]:
-    """What budgets and promotions paid of usage: what charges spent of them, or got back, and what of a new one covered
-    a debt at once. A deduction, so the cost is below zero."""
+def _given(rows: Rows) -> sa.Select[Any]:
+    """What of new budgets and promotions covered a debt at once. A deduction, so the cost is below zero; so is what
+    charges spent of them."""
     columns = transactions.c
     change = (
         sa.func.unnest(sa.func.string_to_array(columns.grants, " ")).table_valued("change").render_derived(name="parts")
     ).lateral()
-    number = sa.cast(sa.func.split_part(change.c.change, ":", 1), sa.BigInteger)
     by = sa.cast(sa.func.split_part(change.c.change, ":", 2), sa.BigInteger)
-    spent = _sums(rows, grants.c.kind, sa.null(), 0, by).where(_IS_USAGE, columns.grants.is_not(None), _of_invoices())
-    of_mandate = sa.and_(grants.c.mandate_no == columns.mandate_no, grants.c.no == number)
-    spent = spent.join(change, sa.true()).join(grants, of_mandate)
     left = sa.select(sa.func.coalesce(sa.func.sum(by), 0)).select_from(change).scalar_subquery()
     kind = sa.case((columns.contra_account == "PROMOTIONAL", "PROMOTION"), else_="BUDGET")
     given = sa.and_(
         columns.transaction_type == "CREDIT", columns.contra_account.in_(("SUBSCRIPTION_GRANT", "PROMOTIONAL"))
     )
-    at_once = _sums(rows, kind, sa.null(), 0, left - columns.amount).where(given)
-    both = sa.union_all(spent, at_once).subquery("covered")
-    key = (both.c.due, both.c.kind, both.c.month, both.c.dimension_no)
-    return sa.select(
-        *key,
-        sa.func.min(both.c.first_seq),
-        sa.func.min(both.c.first_day),
-        sa.func.max(both.c.last_day),
-        sa.func.sum(both.c.count),
-        sa.func.sum(both.c.cost),
-    ).group_by(*key)
+    nothing = sa.cast(sa.null(), sa.Text)
+    read = _sums(rows, kind, sa.null(), count=0, cost=left - columns.amount, paid_from=nothing, by=0)
+    return _by_month(rows, read.where(given))
+
+
+def _parts(paid_from: str | None, by: Decimal | None, number: int) -> list[tuple[int, int]]:
+    """The grants that so many rows were paid from, by number, and by how much these changed (micro-CHF)."""
+    if not paid_from:
+        return []
+    if by is not None:
+        return [(int(paid_from), int(by))]
+    parts = (part.split(":") for part in paid_from.split())
+    return [(int(grant_no), int(change) * number) for grant_no, change in parts]
+
+
+async def _kinds(connection: AsyncConnection, mandate_no: int, numbers: Collection[int]) -> dict[int, LineKind]:
+    """What grants are."""
+    of_mandate = sa.and_(grants.c.mandate_no == mandate_no, one_of(grants.c.no, sorted(numbers)))
+    found = await connection.execute(sa.select(grants.c.no, grants.c.kind).where(of_mandate))
+    return {row.no: row.kind for row in found}
 
 
 def _sums(
     rows: Rows,
     kind: sa.ColumnElement[str],
     dimension_no: sa.ColumnElement[int] | sa.Null,
+    *,
     count: sa.ColumnElement[int] | int,
     cost: sa.ColumnElement[int],
+    paid_from: sa.ColumnElement[str],
+    by: sa.ColumnElement[int] | int,
 ) -> sa.Select[Any]:
+    """Sums by day; those of a day are few."""
     columns = transactions.c
-    due = columns.period_day <= rows.through
-    key = (
-        due.label("due"),
-        kind.label("kind"),
-        _MONTH.label("month"),
-        sa.cast(dimension_no, sa.Integer).label("dimension_no"),
-    )
     had = sa.and_(columns.seq <= rows.last.up_to_seq, columns.period_day <= rows.last.through_day)
-    summed: list[sa.ColumnElement[Any]] = [
-        *key,
-        sa.func.min(columns.seq).label("first_seq"),
-        sa.func.min(columns.period_day).label("first_day"),
-        sa.func.max(columns.period_day).label("last_day"),
-        sa.func.sum(count).label("count"),
-        sa.func.sum(cost).label("cost"),
-    ]
     return (
-        sa.select(*summed)
+        sa.select(
+            columns.period_day.label("day"),
+            kind.label("kind"),
+            sa.cast(dimension_no, sa.Integer).label("dimension_no"),
+            paid_from.label("paid_from"),
+            sa.func.min(columns.seq).label("first_seq"),
+            sa.func.sum(count).label("count"),
+            sa.func.sum(cost).label("cost"),
+            sa.func.sum(by).label("by"),
+            sa.func.count().label("number"),
+        )
         .select_from(transactions)
         .where(
             columns.mandate_no == rows.mandate_no,
@@ -203,6 +234,24 @@ def _sums(
         )
         .group_by(sa.text("1"), sa.text("2"), sa.text("3"), sa.text("4"))
     )
+
+
+def _by_month(rows: Rows, of_days: sa.Select[Any]) -> sa.Select[Any]:
+    """Those sums by whether they are due, kind, month, dimension and what they were paid from; with the first row, the
+    first and the last day, and the number of rows."""
+    each = of_days.subquery("of_days").c
+    month = sa.cast(sa.func.date_trunc("month", sa.cast(each.day, sa.DateTime)), sa.Date)
+    key = ((each.day <= rows.through).label("due"), each.kind, month.label("month"), each.dimension_no, each.paid_from)
+    return sa.select(
+        *key,
+        sa.func.min(each.first_seq),
+        sa.func.min(each.day),
+        sa.func.max(each.day),
+        sa.func.sum(each.count),
+        sa.func.sum(each.cost),
+        sa.func.sum(each.by),
+        sa.cast(sa.func.sum(each.number), sa.BigInteger),
+    ).group_by(*(sa.text(str(number)) for number in range(1, 6)))
 
 
 async def draft_lines(connection: AsyncConnection, mandate_no: int, usage: PoolUsage) -> list[DraftLine]:

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from services.billing.reports.errors import TooManyExports
 from services.billing.reports.extent import extent_of
-from services.billing.reports.list_movements import Listing, ListLimits
+from services.billing.reports.list_movements import ListLimits
+from services.billing.reports.listing import Listing
 from services.billing.reports.movement_values import rows_of
 from services.billing.reports.scope import Scope
 from services.chassis.database import Database

@@ -54,8 +54,8 @@ class Extent:
 
     def shows(self) -> _Condition:
         """Whether a row of its mandates is shown."""
-        if self.is_whole:
-            return sa.true()
+        if self.is_whole or not self.dimensions:
+            return self.shows_balance()
         return sa.or_(self.shows_balance(), one_of(transactions.c.dimension_no, self.dimensions))
 
     def shows_balance(self) -> _Condition:

@@ -1,34 +1,34 @@
 """Lists of transactions: pages, parts by cursor, the newest, the distinct values of a column."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Any, Self
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.reports.errors import TooManyValues
-from services.billing.reports.extent import DayBorders, Extent, day_borders, extent_of
-from services.billing.reports.movement_columns import movement_columns
+from services.billing.reports.extent import DayBorders, day_borders, extent_of
+from services.billing.reports.listing import Listing, Part
 from services.billing.reports.movement_values import KEY, computed_from, from_row, movement_rows, rows_of
+from services.billing.reports.plain_charges import of_numbers, of_plain_charge
 from services.billing.reports.scope import Scope
 from services.billing.reports.transactions import transaction_json, user_transaction_json
 from services.billing.tables import accounts, mandates, transactions
 from services.chassis.database import Database
 from services.chassis.lists.bodies import page_info
-from services.chassis.lists.columns import Column, Columns
-from services.chassis.lists.conditions import conditions_of
+from services.chassis.lists.columns import Column
 from services.chassis.lists.cursors import cursor_of, read_cursor
 from services.chassis.lists.errors import InvalidPagination, PaginationFault
-from services.chassis.lists.order import Term, behind, order_of
-from services.chassis.lists.pagination import PageRequest, SortedBy, parse_pagination
+from services.chassis.lists.order import behind
 from services.chassis.lists.reading import list_reading
 from services.chassis.statements import one_of
 
-__all__ = ["ListLimits", "Listing", "distinct_values", "list_newest", "list_page", "list_part"]
+__all__ = ["ListLimits", "distinct_values", "list_newest", "list_page", "list_part"]
 
 _Condition = sa.ColumnElement[bool]
+_Value = sa.ColumnElement[Any]
 # An empty pagination.
 NEWEST_FIRST = "{}"
 _TIME = sa.DateTime(timezone=True)
@@ -42,45 +42,6 @@ class ListLimits:
     page_size_max: int
     values_max: int
     statement_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What is listed: rows of an extent that meet the conditions of a request, in its order."""
-
-    extent: Extent
-    columns: Columns
-    request: PageRequest
-
-    @classmethod
-    def of(cls, extent: Extent, pagination: str, *, page_size_max: int) -> Self:
-        """The list that a `pagination` asks for; 400 where it is none."""
-        columns = movement_columns(extent)
-        try:
-            return cls(extent, columns, parse_pagination(pagination, columns, page_size_max=page_size_max))
-        except PaginationFault as fault:
-            raise InvalidPagination(fault=fault.texts) from None
-
-    @property
-    def order(self) -> list[Term]:
-        """The order of the rows; the newest first where nothing else is asked for."""
-        return order_of(self.request.sort or (SortedBy(self.columns.by_name["createdAt"], descending=True),), KEY)
-
-    @property
-    def is_narrowed(self) -> bool:
-        """Whether it has fewer rows than there are in its mandates."""
-        return bool(self.request.filters or self.request.search) or not self.extent.is_whole
-
-    def conditions(self) -> list[_Condition]:
-        """What a row of its mandates has to be to be listed."""
-        asked = conditions_of(self.request.filters, self.request.search, self.columns, self.extent.days())
-        return [self.extent.shows(), *asked]
-
-    def tables(self, *more: Column) -> frozenset[str]:
-        """The tables that conditions, order and more columns look at."""
-        filtered = [name for each in self.request.filters for name in each.needs]
-        looked_at = [*(each.column for each in self.request.sort), *more]
-        return frozenset([*filtered, *(name for column in looked_at for name in column.needs)])
 
 
 async def list_newest(
@@ -151,8 +112,7 @@ async def _total(connection: AsyncConnection, listing: Listing) -> int:
     """How many rows the list has. Of whole mandates that is how many their accounts have, which the accounts know."""
     extent = listing.extent
     if listing.is_narrowed:
-        counted = sa.select(sa.func.count()).select_from(rows_of(listing.tables()))
-        return await connection.scalar(counted.where(extent.of_mandates(), *listing.conditions())) or 0
+        return int(await connection.scalar(listing.count()) or 0)
     chains = sa.select(sa.func.coalesce(sa.func.sum(accounts.c.seq), 0)).where(
         accounts.c.type.in_(("MANDATE", "USER", "INTERNAL"))
     )
@@ -179,11 +139,21 @@ async def _rows(
 
 
 def _keys(listing: Listing, *, limit: int, offset: int, place: Sequence[Any] | None) -> sa.Select[Any]:
-    """The keys of the rows of a part, with the values by which they are in order."""
-    extent, order = listing.extent, listing.order
+    """The keys of the rows of a part of a list, with the values by which they are in order."""
+    parts = listing.parts()
+    if len(parts) == 1:
+        return _keys_of(listing, parts[0], limit=limit, offset=offset, place=place)
+    of_each = [_keys_of(listing, part, limit=limit + offset, offset=0, place=place).subquery() for part in parts]
+    found = sa.union_all(*(sa.select(each) for each in of_each)).subquery("found")
+    terms = [term.named(found.c[f"order_{index}"]) for index, term in enumerate(listing.order)]
+    return sa.select(found).order_by(*(term.ordered for term in terms)).limit(limit).offset(offset)
+
+
+def _keys_of(listing: Listing, part: Part, *, limit: int, offset: int, place: Sequence[Any] | None) -> sa.Select[Any]:
+    extent, order = listing.extent, part.order
     values = [term.value.label(f"order_{index}") for index, term in enumerate(order)]
     found = sa.select(transactions.c.mandate_no, *KEY, *values).select_from(rows_of(listing.tables()))
-    found = found.where(*listing.conditions())
+    found = found.where(*part.conditions)
     if place is not None:
         found = found.where(behind(order, place))
     single = extent.mandates is not None and len(extent.mandates) == 1
@@ -206,14 +176,33 @@ def _keys(listing: Listing, *, limit: int, offset: int, place: Sequence[Any] | N
 async def _values(connection: AsyncConnection, listing: Listing, column: Column, limit: int) -> list[str]:
     if column.type == "time":
         return [day.isoformat() for day in await _days(connection, listing, column)][:limit]
+    numbers = of_numbers(column)
+    known = None if numbers is None else listing.distinct(numbers)
+    if known is None:
+        found = [_values_of_rows(listing, column, listing.conditions())]
+    else:
+        plain, beside = known
+        found = [_values_of(each.subquery(), column, of_plain_charge) for each in plain]
+        found += [_values_of_rows(listing, column, conditions) for conditions in beside]
+    value = sa.union_all(*found).subquery("found").c.value
+    read = sa.select(value).distinct().order_by(value).limit(limit)
+    values = await connection.scalars(read)
+    return [format(each.normalize(), "f") if column.type == "number" else str(each) for each in values]
+
+
+def _values_of_rows(listing: Listing, column: Column, conditions: Sequence[_Condition]) -> sa.Select[Any]:
     # First what the value is computed from, as narrow as the row has it, so that names are looked up once for each.
     of_rows = sa.select(*from_row(column)).select_from(rows_of(listing.tables())).distinct()
-    kept = of_rows.where(listing.extent.of_mandates(), *listing.conditions()).subquery("kept")
-    value, tables = computed_from(kept, column)
+    return _values_of(of_rows.where(listing.extent.of_mandates(), *conditions).subquery("kept"), column)
+
+
+def _values_of(
+    kept: sa.Subquery, column: Column, of_rows: Callable[[_Value], _Value] = lambda value: value
+) -> sa.Select[Any]:
+    """The values of a column, by what it is computed from."""
+    value, tables = computed_from(kept, column, of_rows)
     said = [value.is_not(None)] if column.type == "number" else [value.is_not(None), value != ""]
-    found = sa.select(value.label("value")).select_from(tables).where(*said).distinct().order_by(value).limit(limit)
-    values = await connection.scalars(found)
-    return [format(each.normalize(), "f") if column.type == "number" else str(each) for each in values]
+    return sa.select(value.label("value")).select_from(tables).where(*said)
 
 
 async def _days(connection: AsyncConnection, listing: Listing, column: Column) -> list[date]:

@@ -57,7 +57,7 @@ def movement_columns(extent: Extent) -> Columns:
             Column("id", "text", transaction_id(), nullable=False, searchable=True, equals=_has_id),
             Column("accountId", "text", sa.cast(row.member_account_no, sa.Text), nullable=False, searchable=True),
             Column("transactionType", "text", row.transaction_type, nullable=False),
-            _number("amount", row.amount * MICRO, nullable=False),
+            _number("amount", row.amount * MICRO, nullable=False, order=row.amount),
             Column("description", "text", description(), _DIMENSION, nullable=False, searchable=True),
             Column("referenceType", "text", row.reference_type, nullable=False),
             Column("workflowId", "text", row.workflow_id, searchable=True),
@@ -92,9 +92,16 @@ def movement_columns(extent: Extent) -> Columns:
     )
 
 
-def _number(name: str, value: _Value, *, nullable: bool = True, needs: frozenset[str] = frozenset()) -> Column:
+def _number(
+    name: str,
+    value: _Value,
+    *,
+    nullable: bool = True,
+    needs: frozenset[str] = frozenset(),
+    order: _Value | None = None,
+) -> Column:
     # Of one type, so that it is compared with an exact number, whatever the column holds.
-    return Column(name, "number", sa.cast(value, sa.Numeric), needs, nullable=nullable)
+    return Column(name, "number", sa.cast(value, sa.Numeric), needs, nullable=nullable, order=order)
 
 
 def _metadata_column(name: str) -> Column | None:

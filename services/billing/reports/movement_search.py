@@ -9,14 +9,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.billing.reports.extent import Extent
-from services.billing.reports.movement_values import CHARGE, MANDATE_NAME, row, said, text_of, transaction_id
-from services.billing.tables import accounts, dimensions, directory_mandates, directory_users, mandates
+from services.billing.reports.movement_values import CHARGE, MANDATE_NAME, among, row, said, text_of, transaction_id
+from services.billing.tables import accounts, dimensions, directory_mandates, directory_users, mandates, transactions
 
-__all__ = ["search_of"]
+__all__ = ["search_beside", "search_of", "search_of_plain_charges"]
 
 _Condition = sa.ColumnElement[bool]
 
 _IN_UUIDS = frozenset("0123456789abcdef-")
+_NAMES = (
+    dimensions.c.provider,
+    dimensions.c.model,
+    dimensions.c.feature_code,
+    dimensions.c.feature_instance_id,
+)
 
 
 def search_of(extent: Extent) -> Callable[[str], _Condition]:
@@ -29,6 +35,28 @@ def search_of(extent: Extent) -> Callable[[str], _Condition]:
     return search
 
 
+def search_of_plain_charges(extent: Extent, text: str) -> list[_Condition]:
+    """Conditions of which a plain charge that has the text meets one, unless it has it in its workflow or its event."""
+    return _Sought(extent, text).of_plain_charge()
+
+
+def search_beside(extent: Extent, text: str) -> _Condition:
+    """Whether a plain charge has the text in its workflow or its event, whose indexes are looked through before any row
+    is."""
+    each = transactions.alias("each_row")
+    of_extent = extent.has_mandate(each.c.mandate_no)
+    workflows = sa.select(each.c.workflow_id).where(of_extent, each.c.workflow_id.icontains(text, autoescape=True))
+    found = [among(row.workflow_id, workflows.where(each.c.workflow_id.is_not(None)).distinct())]
+    if _IN_UUIDS.issuperset(text.lower()):
+        events = sa.select(each.c.event_id).where(of_extent, _text(each.c.event_id).icontains(text, autoescape=True))
+        found.append(among(row.event_id, events))
+    return sa.or_(*found)
+
+
+def _text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    return sa.cast(value, sa.Text)
+
+
 class _Sought:
     """A text, and where it can be."""
 
@@ -38,29 +66,30 @@ class _Sought:
 
     def named(self) -> _Condition:
         """In the names of a row's mandate, feature, provider or model."""
-        dimension = dimensions.c
-        names = (dimension.provider, dimension.model, dimension.feature_code, dimension.feature_instance_id)
-        of_mandate = mandates.outerjoin(directory_mandates, directory_mandates.c.id == mandates.c.id)
-        mandate = sa.or_(self._in(text_of(mandates.c.id)), self._in(MANDATE_NAME))
-        return sa.or_(
-            self._in_dimension(sa.or_(*map(self._in, names))),
-            row.mandate_no.in_(self._numbers(mandates.c.no, of_mandate, mandates.c.no, mandate)),
-        )
+        return sa.or_(self._in_dimension(sa.or_(*map(self._in, _NAMES))), self._of_mandate())
 
     def about_user(self) -> _Condition:
         """In the id or the name of whose a row is: its creator's, else its member's."""
-        person, account = directory_users.c, accounts.c
-        members = accounts.outerjoin(directory_users, person.id == account.user_id)
-        called = sa.and_(
-            account.type == "USER", sa.or_(self._in(text_of(account.user_id)), self._in(person.display_name))
-        )
-        of_member = row.member_account_no.in_(self._numbers(account.no, members, account.mandate_no, called))
+        person = directory_users.c
         creators = sa.select(text_of(person.id)).where(self._in(person.display_name))
         return sa.or_(
-            sa.and_(of_member, sa.func.coalesce(row.created_by_user_id, "") == ""),
+            sa.and_(self._of_member(), sa.func.coalesce(row.created_by_user_id, "") == ""),
             self._in(row.created_by_user_id),
             sa.and_(row.created_by_user_id.is_not(None), row.created_by_user_id.in_(creators)),
         )
+
+    def of_plain_charge(self) -> list[_Condition]:
+        """All of these for a plain charge but its workflow and its event, each by itself."""
+        provider = said(dimensions.c.provider, "")
+        names = [*_NAMES, sa.literal("AI Usage: ", sa.Text) + provider]
+        found = [self._in_dimension(sa.or_(*map(self._in, names))), self._of_mandate(), self._of_member()]
+        if self._text.lower() in "debit":
+            found.append(sa.not_(self._in_dimension(provider.is_not(None))))
+        if self._text.isdigit():
+            found.append(self._of_account())
+        if _IN_UUIDS.issuperset(self._text.lower()):
+            found.append(self._in(transaction_id()))
+        return found
 
     def described(self) -> _Condition:
         """In a row's own description, or in the one that it is given."""
@@ -81,14 +110,28 @@ class _Sought:
         """In the ids of a row, its account, its workflow, its reference or its event."""
         found = [self._in(row.workflow_id), self._in(row.reference_id)]
         if self._text.isdigit():
-            account = sa.and_(accounts.c.type.in_(("MANDATE", "USER")), self._in(sa.cast(accounts.c.no, sa.Text)))
-            numbers = self._numbers(accounts.c.no, accounts, accounts.c.mandate_no, account)
-            found.append(row.member_account_no.in_(numbers))
+            found.append(self._of_account())
         if _IN_UUIDS.issuperset(self._text.lower()):
             of_event = sa.and_(sa.func.coalesce(row.reference_id, "") == "", CHARGE)
             found.append(self._in(transaction_id()))
             found.append(sa.and_(of_event, self._in(sa.cast(row.event_id, sa.Text))))
         return sa.or_(*found)
+
+    def _of_mandate(self) -> _Condition:
+        of_mandate = mandates.outerjoin(directory_mandates, directory_mandates.c.id == mandates.c.id)
+        called = sa.or_(self._in(text_of(mandates.c.id)), self._in(MANDATE_NAME))
+        return row.mandate_no.in_(self._numbers(mandates.c.no, of_mandate, mandates.c.no, called))
+
+    def _of_member(self) -> _Condition:
+        person, account = directory_users.c, accounts.c
+        members = accounts.outerjoin(directory_users, person.id == account.user_id)
+        called = sa.or_(self._in(text_of(account.user_id)), self._in(person.display_name))
+        of_users = self._numbers(account.no, members, account.mandate_no, sa.and_(account.type == "USER", called))
+        return row.member_account_no.in_(of_users)
+
+    def _of_account(self) -> _Condition:
+        shown = sa.and_(accounts.c.type.in_(("MANDATE", "USER")), self._in(sa.cast(accounts.c.no, sa.Text)))
+        return row.member_account_no.in_(self._numbers(accounts.c.no, accounts, accounts.c.mandate_no, shown))
 
     def _in(self, value: sa.ColumnElement[Any]) -> _Condition:
         return value.icontains(self._text, autoescape=True)

@@ -1,11 +1,12 @@
 """What the columns of transactions are computed from: the ledger's rows, the tables beside them, and the values that
 more than one column has."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.util import ClauseAdapter
+from sqlalchemy.sql.visitors import ExternallyTraversible
 
 from services.billing.tables import accounts, dimensions, directory_mandates, directory_users, mandates, transactions
 from services.chassis.lists.columns import Column
@@ -29,6 +30,7 @@ __all__ = [
     "said",
     "text_of",
     "transaction_id",
+    "with_columns",
 ]
 
 _Value = sa.ColumnElement[Any]
@@ -100,14 +102,28 @@ def from_row(column: Column) -> list[_Value]:
     )
 
 
-def computed_from(kept: sa.Subquery, column: Column) -> tuple[_Value, sa.FromClause]:
-    """The column's value, and where it is selected from: rows that have no more than `from_row` of it."""
-    adapter = ClauseAdapter(kept)
+def computed_from(
+    kept: sa.Subquery, column: Column, of_rows: Callable[[_Value], _Value] = lambda value: value
+) -> tuple[_Value, sa.FromClause]:
+    """The column's value, and where it is selected from: rows that have no more than `from_row` of it, or than
+    `of_rows` makes of the value."""
+    columns = {column.name: column for column in kept.c}
     joined: sa.FromClause = kept
     for name, (table, condition) in TABLES.items():
         if name in column.needs:
-            joined = joined.outerjoin(table, adapter.traverse(condition))
-    return adapter.traverse(column.value), joined
+            joined = joined.outerjoin(table, with_columns(of_rows(condition), columns))
+    return with_columns(of_rows(column.value), columns), joined
+
+
+def with_columns(value: _Value, columns: Mapping[str, _Value]) -> _Value:
+    """The value with these columns of the ledger, by name, in place of its own."""
+
+    def replaced(element: ExternallyTraversible, **_: Any) -> _Value | None:
+        if isinstance(element, sa.Column) and element.table is transactions:
+            return columns.get(element.name)
+        return None
+
+    return visitors.replacement_traverse(value, {}, replaced)
 
 
 def movement_rows(balance_shown: sa.ColumnElement[bool]) -> sa.Select[Any]:

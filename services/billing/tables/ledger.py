@@ -53,14 +53,33 @@ transactions = sa.Table(
     sa.Column("grants", sa.Text),
     sa.PrimaryKeyConstraint("mandate_no", "event_id", "own"),
     sa.UniqueConstraint("mandate_no", "posted_account_no", "seq"),
-    # Lists filter by member and dimension without reading the rows.
-    sa.Index("ix_transactions_in_time", "mandate_no", "occurred_at", "member_account_no", "dimension_no"),
+    # Lists find plain charges without reading the rows.
     sa.Index(
-        "ix_transactions_creators",
+        "ix_transactions_in_time",
         "mandate_no",
-        "created_by_user_id",
         "occurred_at",
-        postgresql_where=sa.text("created_by_user_id IS NOT NULL"),
+        "posted_account_no",
+        "seq",
+        postgresql_include=["member_account_no", "dimension_no", "amount"],
+    ),
+    # All rows but plain charges, which are counted by the rollups (`reports/plain_charges.py`).
+    sa.Index(
+        "ix_transactions_others",
+        "mandate_no",
+        "occurred_at",
+        "posted_account_no",
+        "seq",
+        postgresql_where=sa.text(
+            "contra_account <> 'REVENUE' OR transaction_type <> 'DEBIT' OR reference_type <> 'WORKFLOW'"
+            " OR description IS NOT NULL OR reference_id IS NOT NULL OR created_by_user_id IS NOT NULL"
+        ),
+    ),
+    # The usage of a workflow; a search looks through it, too.
+    sa.Index(
+        "ix_transactions_workflows",
+        "mandate_no",
+        "workflow_id",
+        postgresql_where=sa.text("workflow_id IS NOT NULL"),
     ),
     sa.Index("ix_transactions_recorded_at", "recorded_at", postgresql_using="brin"),
     # What takes charges back, by the charge.

@@ -38,7 +38,8 @@ class Column:
     """One column, by its name in JSON; `value` is its SQL, of the SQL type that fits its type.
 
     `needs` names the tables beside the list's own that `value` reads, so that no statement joins one in vain.
-    `equals` compares in another way than by `value`, where that can use an index or a smaller table, and needs none.
+    `equals` compares in another way than by `value`, where that can use an index or a smaller table, and needs none;
+    `order` is what rows are sorted by in place of `value`, where that is quicker.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Column:
     filterable: bool = True
     sortable: bool = True
     equals: Callable[[Sequence[Value]], _Condition] | None = None
+    order: sa.ColumnElement[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

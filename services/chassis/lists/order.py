@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from services.chassis.lists.columns import Column
 from services.chassis.lists.pagination import SortedBy
 
 __all__ = ["Term", "behind", "order_of"]
@@ -34,8 +35,12 @@ def order_of(sort: Sequence[SortedBy], ties: Sequence[sa.ColumnElement[Any]]) ->
     """The order by the columns; ties break by the key, in the direction of the first column, so that an index that has
     both serves both directions."""
     descending = bool(sort) and sort[0].descending
-    terms = [Term(each.column.value, each.descending, each.column.nullable) for each in sort]
+    terms = [Term(_order(each.column), each.descending, each.column.nullable) for each in sort]
     return [*terms, *(Term(tie, descending) for tie in ties)]
+
+
+def _order(column: Column) -> sa.ColumnElement[Any]:
+    return column.value if column.order is None else column.order
 
 
 def behind(terms: Sequence[Term], place: Sequence[Any]) -> sa.ColumnElement[bool]:
