@@ -10,8 +10,8 @@ from tests.bench.figures import Part, latency_text, met
 from tests.bench.gateway import RATE_PER_S, GatewayChecked
 from tests.bench.large_report import HOW_LARGE, large_rows
 from tests.bench.lists import Exported, Listed
-from tests.bench.month_invoice import Invoiced
 from tests.bench.measure import MEMORY_MB
+from tests.bench.month_invoice import Invoiced
 from tests.bench.naive import NaiveOutcome
 from tests.bench.publishers import STYLES
 from tests.bench.scenarios import Charged, Checked, Held, Probed

@@ -14,8 +14,8 @@ import httpx
 
 from services.chassis.caller import Caller
 from tests.bench.cpu import CpuMeter, CpuUse
-from tests.bench.load import END
 from tests.bench.figures import met
+from tests.bench.load import END
 from tests.bench.measure import MEMORY_MB, Ledger, memory_peak_mb
 from tests.bench.population import Expected
 from tests.bench.session import PRICES_FROM, Session

@@ -16,8 +16,8 @@ import httpx
 
 from services.chassis.caller import Caller
 from tests.bench.cpu import CpuMeter, CpuUse
-from tests.bench.load import END, TOPIC, make_producer
 from tests.bench.figures import met
+from tests.bench.load import END, TOPIC, make_producer
 from tests.bench.measure import Ledger
 from tests.bench.population import CROWD, MANDATES, Expected, Usages
 from tests.bench.session import CREDIT_CHF, GRANTS_UNTIL, Session
