@@ -192,7 +192,7 @@ _HOW = f"""\
   check when its last one was answered; the load is on the same two cores.
 - Activations go through a gateway, subscriptions, payments and the fake Stripe of a stack of their own: two
   administrators activate one instance after the other, each of which is charged before the answer.
-- Webhooks are events of a fake Stripe, a process beside: of ten payers seven top up, two of whom get their money back,
+- Webhooks are events of a fake Stripe, a process beside: of nine payers six top up, two of whom get their money back,
   and three begin a subscription. They are delivered at their time, and count from then, while a worker processes them;
   or stored before a worker starts. For each the worker fetches the object from the fake again, over HTTP, and the run
   ends with each payment, refund and subscription in the books once.

@@ -29,7 +29,7 @@ __all__ = ["API_KEY", "Acts", "StripeActs", "stripe_acts"]
 API_KEY = "sk_test_bench"
 PLAN = "BENCH"
 SHOP = "https://bench.example/"
-# Of ten payers, seven top up, two of whom are given their money back, and three begin a subscription.
+# Of nine payers six top up, two of whom are given their money back, and three begin a subscription.
 PAYERS = ("top_up", "refund", "subscription", "top_up", "top_up", "subscription", "refund", "top_up", "subscription")
 AT_ONCE = 8
 # The most that a page of a list has.
