@@ -31,10 +31,11 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
-# The properties that compare the fast form of the charge with the published one: a hundred times as many examples as in
-# the suite, and other ones at each run.
+# More examples than in the suite, and other ones at each run: a hundred times as many of the properties that compare the
+# fast form of the charge with the published one, ten times as many of the requests made of the OpenAPI document.
 fuzz: setup
 	RAPPEN_FUZZ=100 $(BIN)/python -m pytest -n 0 --timeout 3600 tests/property/test_fast_reading.py tests/property/test_fast_charging.py
+	RAPPEN_FUZZ=10 $(BIN)/python -m pytest -n 0 --timeout 3600 tests/integration/answers/test_whatever_is_sent.py
 
 # The figures of speed and memory, as ratios to a baseline of the same run.
 bench: setup
