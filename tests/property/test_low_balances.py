@@ -191,7 +191,7 @@ class WarningsMachine(RuleBasedStateMachine):
         world = self.world
         apply = ApplyDirectory(world.database, clock=lambda: self.now)
         world.wait(apply(directory_events(self.mandate, {user: ["member"] for user in USERS}), []))
-        self._set(billingAddress={"company": "x"}, defaultUserCredit=Decimal(4))
+        self._set(billingAddress={"company": "x", "country": "CH"}, defaultUserCredit=Decimal(4))
 
     @rule(batch=st.lists(usages, min_size=1, max_size=6))
     def use(self, batch: list[Used]) -> None:

@@ -67,7 +67,7 @@ class Recharged:
 
     async def switch(self, model: BillingModel) -> None:
         """Switches the billing model."""
-        await self.set(billingAddress={"company": "x"})
+        await self.set(billingAddress={"company": "x", "country": "CH"})
         async with self.database.transaction() as connection:
             await switch_model(connection, await self.no(), model, spans=SPANS, caller=system_admin(), now=self.now)
 

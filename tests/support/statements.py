@@ -1,5 +1,6 @@
 """Counting the statements that are sent to the database."""
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,8 +36,10 @@ class CountedConnection:
     def __init__(self, connection: AsyncConnection, calls: list[str]) -> None:
         self._connection = connection
         self._calls = calls
-        below = CountedDriver(driver_connection(connection), calls)
-        self.sync_connection = SimpleNamespace(connection=SimpleNamespace(driver_connection=below))
+        below = SimpleNamespace(driver_connection=CountedDriver(driver_connection(connection), calls))
+        # With it goes what a transaction announces.
+        info = {} if connection.sync_connection is None else connection.sync_connection.info
+        self.sync_connection = SimpleNamespace(connection=below, info=info)
 
     def __getattr__(self, name: str) -> Any:
         if inspect.iscoroutinefunction(getattr(AsyncConnection, name)):
@@ -55,6 +58,10 @@ class CountedDatabase(Database):
     def awaited(self) -> bool:
         """As the real one."""
         return self._real.awaited
+
+    def notice(self, name: str) -> asyncio.Event:
+        """That of the real one."""
+        return self._real.notice(name)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Any]:

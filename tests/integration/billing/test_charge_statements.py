@@ -6,11 +6,13 @@ from uuid import uuid4
 from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.charging.recent_events import GENERATION_MAX, RecentEvents
 from services.billing.charging.usage_events import Usage
-from services.billing.ledger.repository import CLAIMS_READ_MIN, claimed_digests, recorded_digests
+from services.billing.ledger.repository import _CLAIMED, CLAIMS_READ_MIN, claimed_digests, recorded_digests
 from services.chassis.database import Database
 from tests.support.charging import charging, received
+from tests.support.databases import unseen
 from tests.support.events import new_mandate, usage_record, voided_record
 from tests.support.ledger import Books
+from tests.support.stack import ServerPair
 from tests.support.statements import CountedDatabase
 
 SIZES = (1, 10, 100, 1000)
@@ -160,6 +162,24 @@ async def test_claims_are_found_among_many_events_wherever_their_ids_lie(databas
             assert await claimed_digests(connection, asked) == expected
             assert expected.keys() == set(asked) & set(claimed)
     assert await books.parked(mandates) == len(claimed)
+
+
+async def test_claims_are_found_by_their_key_also_where_all_are_of_one_mandate(servers: ServerPair) -> None:
+    async with unseen(servers.admin_dsn, schema="billing") as connection:
+        await connection.execute("DELETE FROM unposted_events")
+        await connection.execute(
+            "INSERT INTO unposted_events (mandate_no, event_id, digest, reason, detail, occurred_at, recorded_at,"
+            " price_revision) SELECT 0, gen_random_uuid(), '', 'FREE', '', now(), now(), 0"
+            " FROM generate_series(1, 50_000)"
+        )
+        await connection.execute("ANALYZE unposted_events")
+        # As all of billing's statements are planned: for any values.
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE claimed (int[], uuid[], uuid[], bigint) AS {_CLAIMED}")
+        plan = await connection.fetch("EXPLAIN EXECUTE claimed (NULL, NULL, NULL, NULL)")
+        read = [line for (line,) in plan if "on unposted_events" in line]
+        assert len(read) == 1
+        assert "Index Scan using pk_unposted_events" in read[0]
 
 
 def _batch(mandates: list[str], size: int, **data: Any) -> list[Usage | CancellationEvent]:
