@@ -98,6 +98,8 @@ class Mandate:
     facts: dict[UUID, Facts] = field(default_factory=dict)
     paid: dict[UUID, list[PaidPeriod]] = field(default_factory=dict)
     credited: dict[UUID, list[datetime]] = field(default_factory=dict)
+    # Of which Stripe was asked to cancel what there is.
+    withdrawn: set[UUID] = field(default_factory=set)
     changes: list[Change] = field(default_factory=list)
     calls: list[StripeCall] = field(default_factory=list)
     unplaced: set[UUID] = field(default_factory=set)
@@ -130,7 +132,7 @@ class Mandate:
             periods.append(paid)
 
     def settle(self) -> None:
-        book = Book(dict(self.records), self.facts, self.paid, self.credited)
+        book = Book(dict(self.records), self.facts, self.paid, self.credited, self.withdrawn)
         settlement = settle(book, now=self.now, grace=self.grace, terms=terms)
         for change in settlement.changes:
             before = self.records[change.after.id]

@@ -119,6 +119,8 @@ async def _refunds(database: Database, stripe: StripeGateway, window: Window) ->
             known = await read_refunds(connection, payment.event_id)
         # All of the payment's, because together they never take more than was paid.
         for movement in movements(payment.amount, known, await money_back(stripe, intent_id)):
+            if not movement.amount:
+                continue
             detail = (
                 f"{movement.amount} {movement.back.currency} {movement.state.value.lower()} by {movement.back.kind}"
             )

@@ -18,7 +18,7 @@ class RefundState(StrEnum):
     """What a refund or dispute has done to the credit."""
 
     TAKEN = "TAKEN"
-    # A dispute that was won.
+    # A dispute that was won, or a refund that failed, before it was taken.
     NOT_TAKEN = "NOT_TAKEN"
     # One that was taken, and failed or was won after all.
     GIVEN_BACK = "GIVEN_BACK"
@@ -78,7 +78,10 @@ _TAKES_NOT = frozenset((("REFUND", "failed"), ("REFUND", "canceled"), ("DISPUTE"
 def movements(paid: Decimal, known: Mapping[str, Refund], now: Sequence[MoneyBack]) -> Iterable[Movement]:
     """What is new of them, oldest first: what comes back before what is taken. Together they never take more than was
     paid: of two that both want the same money, or where a bank takes more than was paid, the later one gets what is
-    left, and the rest once the other one comes back. One that was given back takes again when it is lost after all."""
+    left, and the rest once the other one comes back. One that was given back takes again when it is lost after all.
+
+    A refund that failed before it was known moves nothing, and is known from then on: what was seen of it earlier, and
+    comes later, is known to be old."""
     taken = sum((each.amount for each in known.values() if each.state is RefundState.TAKEN), Decimal(0))
     for back in now:
         before = known.get(back.id)
@@ -95,5 +98,6 @@ def movements(paid: Decimal, known: Mapping[str, Refund], now: Sequence[MoneyBac
                 yield Movement(back, RefundState.TAKEN, more, has + more, before.taken_count + 1)
             elif before.state is not RefundState.TAKEN:
                 yield Movement(back, RefundState.TAKEN, Decimal(0), Decimal(0), before.taken_count)
-        elif back.id not in known and (back.kind, back.status) == ("DISPUTE", "won"):
-            yield Movement(back, RefundState.NOT_TAKEN, min(back.amount, paid), Decimal(0), 0)
+        elif back.id not in known and (back.kind, back.status) in _TAKES_NOT:
+            won = min(back.amount, paid) if back.kind == "DISPUTE" else Decimal(0)
+            yield Movement(back, RefundState.NOT_TAKEN, won, Decimal(0), 0)

@@ -41,7 +41,8 @@ class RefundSettlement:
         if not self.moved:
             return "NOTHING_REFUNDED"
         last = self.moved[-1]
-        return "REFUND_FAILED" if last.state is RefundState.GIVEN_BACK else last.outcome.upper()
+        failed = last.state is RefundState.NOT_TAKEN and last.back.kind == "REFUND"
+        return "REFUND_FAILED" if failed or last.state is RefundState.GIVEN_BACK else last.outcome.upper()
 
     def report(self) -> None:
         """Counts them, and logs where more went back than was paid; called after the commit."""

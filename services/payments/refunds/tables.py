@@ -10,8 +10,8 @@ __all__ = ["refunds"]
 _Id = sa.Text(collation="C")
 _Time = sa.DateTime(timezone=True)
 
-# A row for each refund and dispute that was told of: TAKEN, a dispute that was won (NOT_TAKEN), or one that was taken
-# and came back (GIVEN_BACK).
+# A row for each refund and dispute that was decided: TAKEN; a dispute that was won, or a refund that failed, before it
+# was taken (NOT_TAKEN); or one that was taken and came back (GIVEN_BACK).
 refunds = sa.Table(
     "refunds",
     service_metadata("payments"),

@@ -19,7 +19,7 @@ from services.payments.requests.domain import StoredRequest
 from services.payments.requests.process_requests import Done
 from services.payments.stripe.errors import StripeObjectUnknown, StripeRefused
 from services.payments.stripe.gateway import StripeGateway
-from services.payments.stripe.objects import OpenedSession, Subscription
+from services.payments.stripe.objects import CheckoutSession, OpenedSession, Subscription
 from services.payments.stripe.refunds import refund_subscription
 from services.payments.stripe.subscriptions import (
     SubscriptionOrder,
@@ -144,9 +144,21 @@ class PerformAction:
         # First, so that its end is not told of as that of the subscription's checkout.
         async with self._database.transaction() as connection:
             await forget_session(connection, record.subscription_id, self._clock())
-        if session.status == "open":
+        return (await self._closed(session)).status != "complete"
+
+    async def _closed(self, session: CheckoutSession) -> CheckoutSession:
+        """Closes a checkout that is open; gives it as it was completed, where that was done since it was read."""
+        if session.status != "open":
+            return session
+        try:
             await expire_session(self._stripe, session.id)
-        return True
+        except StripeRefused:
+            # Stripe closes only what is open.
+            found = await self._stripe.checkout_session(session.id)
+            if found.status == "open":
+                raise
+            return found
+        return session
 
     async def _before_it_is_begun(self, request: StoredRequest, asked: StripeRequested, record: Record) -> _Settled:
         """There is nothing yet that could end or go on; a checkout that is open can be closed."""
@@ -154,11 +166,9 @@ class PerformAction:
             return _Settled("refused", "NO_STRIPE_SUBSCRIPTION")
         if record.checkout_session_id is None:
             return _Settled("done", "NOTHING_TO_CANCEL")
-        session = await self._stripe.checkout_session(record.checkout_session_id)
+        session = await self._closed(await self._stripe.checkout_session(record.checkout_session_id))
         if session.subscription_id is not None:
             return await self._take_back(request, await read_subscription(self._stripe, session.subscription_id))
-        if session.status == "open":
-            await expire_session(self._stripe, session.id)
         return _Settled("done", "CHECKOUT_CLOSED")
 
     async def _change(self, request: StoredRequest, asked: StripeRequested, subscription: Subscription) -> _Settled:

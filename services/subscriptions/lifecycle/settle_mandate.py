@@ -17,7 +17,7 @@ from services.subscriptions.plans.catalogue import Catalogue
 from services.subscriptions.quantities.repository import follow_subscription
 from services.subscriptions.stripe.ask_stripe import ask_stripe
 from services.subscriptions.stripe.domain import Facts
-from services.subscriptions.stripe.repository import facts_of, mark_applied, paid_of
+from services.subscriptions.stripe.repository import facts_of, mark_applied, paid_of, withdrawn_of
 
 __all__ = ["LifecycleRules", "settle_mandate"]
 
@@ -55,6 +55,7 @@ async def settle_mandate(
         facts,
         paid=await paid_of(connection, list(records)),
         credited=await credited_of(connection, list(records)),
+        withdrawn=await withdrawn_of(connection, list(records)),
     )
     settlement = settle(book, now=now, grace=rules.grace, terms=rules.catalogue.renewed_terms)
     # One by one, because an index holds that a mandate has one operative subscription at any moment.

@@ -14,7 +14,7 @@ from services.chassis.quarantine import Refused, quarantine
 from services.subscriptions.lifecycle.domain import end
 from services.subscriptions.lifecycle.record_changes import record_changes
 from services.subscriptions.lifecycle.repository import lock_mandate, lock_records
-from services.subscriptions.stripe.repository import settle_request
+from services.subscriptions.stripe.repository import mark_due, settle_request
 
 __all__ = ["SETTLED", "SettleRequests"]
 
@@ -45,6 +45,9 @@ class SettleRequests:
 
     async def _settle(self, connection: AsyncConnection, settled: StripeSettled) -> None:
         action = await settle_request(connection, settled)
+        if action == "cancel":
+            # What was seen of it meanwhile counts, where it stays.
+            await mark_due(connection, settled.subscription_id)
         if action is None or settled.outcome != "refused":
             return
         _log.warning("refused at Stripe", action=action, code=settled.code, id=str(settled.subscription_id))

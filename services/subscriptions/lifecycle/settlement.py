@@ -4,7 +4,7 @@ Each record is brought to the state that the facts ask for, by legal changes alo
 it does not matter which event told of a fact, how often, or in which order facts came: the result is that of the facts.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
@@ -39,6 +39,8 @@ class Book:
     paid: Mapping[UUID, Iterable[PaidPeriod]] = field(default_factory=dict)
     # The starts of the periods whose budget is given.
     credited: Mapping[UUID, Iterable[datetime]] = field(default_factory=dict)
+    # Records of which Stripe was asked to cancel what there is, and has not said that there was nothing.
+    withdrawn: Container[UUID] = ()
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class _Settling:
         self._facts = book.facts
         self._paid = {key: sorted(periods) for key, periods in book.paid.items()}
         self._credited = {key: set(starts) for key, starts in book.credited.items()}
+        self._withdrawn = book.withdrawn
         self._now, self._grace, self._terms = now, grace, terms
         self._result = Settlement()
 
@@ -146,9 +149,10 @@ class _Settling:
         lived = observed.model_copy(update={"status": "trialing" if in_trial else "active", "ends_at": None})
         self._enter(record, replace(facts, subscription=lived), at=min(record.starts_at or ended_at, ended_at))
 
-    # A checkout that has not led to a subscription yet.
+    # A checkout that has not led to a subscription yet. One that was paid although it is being cancelled is paid back,
+    # so it takes nobody's place meanwhile.
     def _step_pending(self, record: Subscription, facts: Facts | None) -> None:
-        if facts is not None and facts.is_live:
+        if facts is not None and facts.is_live and record.id not in self._withdrawn:
             self._complete(record, facts)
         elif facts is not None and facts.checkout is not None and facts.checkout.state == "closed":
             self._expire(record, at=self._now)

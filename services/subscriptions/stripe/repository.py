@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -22,10 +22,15 @@ __all__ = [
     "facts_of",
     "is_asked",
     "mark_applied",
+    "mark_due",
     "paid_of",
     "save_facts",
     "settle_request",
+    "withdrawn_of",
 ]
+
+# What payments says when it has cancelled a subscription at Stripe.
+_CANCELED: Final = ("CANCELED", "CANCELED_AND_REFUNDED")
 
 
 async def facts_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Facts]:
@@ -55,6 +60,12 @@ async def mark_applied(connection: AsyncConnection, ids: Collection[UUID]) -> No
     """Notes that these records are where their facts have them."""
     due = sa.and_(stripe_facts.c.subscription_id.in_(ids), ~stripe_facts.c.applied)
     await connection.execute(sa.update(stripe_facts).where(due).values(applied=True))
+
+
+async def mark_due(connection: AsyncConnection, subscription_id: UUID) -> None:
+    """Has what is known of a record applied again soon: there is an answer that it may depend on."""
+    known = stripe_facts.c.subscription_id == subscription_id
+    await connection.execute(sa.update(stripe_facts).where(known).values(applied=False))
 
 
 async def add_paid_period(connection: AsyncConnection, subscription_id: UUID, paid: PaidPeriod) -> None:
@@ -110,6 +121,16 @@ async def count_settled(
     settled = sa.or_(sa.and_(requests.action == action, over), requests.action == opposite)
     counted = sa.select(sa.func.count()).where(requests.subscription_id == subscription_id, settled)
     return int((await connection.execute(counted)).scalar_one())
+
+
+async def withdrawn_of(connection: AsyncConnection, ids: Collection[UUID]) -> set[UUID]:
+    """Which of these records Stripe was asked to cancel, and is not known to have had nothing to cancel."""
+    requests = stripe_requests.c
+    stands = sa.or_(requests.outcome.is_(None), requests.code.in_(_CANCELED))
+    asked = sa.select(requests.subscription_id).where(
+        requests.subscription_id.in_(ids), requests.action == "cancel", stands
+    )
+    return {UUID(bytes=each.bytes) for each in await connection.scalars(asked)}
 
 
 async def is_asked(connection: AsyncConnection, request_id: UUID) -> bool:

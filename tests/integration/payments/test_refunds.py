@@ -11,6 +11,7 @@ import pytest
 
 from rappen_contracts.payment.v1 import PaymentRefunded, PaymentSucceeded
 from rappen_contracts.registry import PAYMENT_FAILED_V1, PAYMENT_REFUNDED_V1
+from services.chassis.database import Database
 from services.payments.observations import FetchedTooEarly, next_observation
 from services.payments.refunds.observe_payment import ObservedRefunds
 from services.payments.stripe.gateway import StripeGateway
@@ -160,6 +161,39 @@ async def test_a_look_at_refunds_that_was_begun_before_another_one_is_taken_agai
                     await early.apply(connection, cause="tests", now=datetime.now(UTC))
     finally:
         await stripe.stop()
+
+
+async def test_a_look_at_a_refund_from_before_it_failed_takes_nothing(world: World) -> None:
+    """Also where the refund was never told of before."""
+    person, _, intent_id = await topped_up(world)
+    stripe = StripeGateway(API_KEY, api_base=world.fake.url, timeout_s=10)
+
+    async def look(database: Database) -> ObservedRefunds:
+        async with database.reading() as connection:
+            number = await next_observation(connection)
+        found = await ObservedRefunds.fetch(stripe, intent_id, number=number)
+        assert found is not None
+        return found
+
+    # No event tells of it, so that the looks are those of the test.
+    assert (await world.control.post("/webhooks", json={"drop": True})).status_code == 200
+    try:
+        refund_id = await refund(world, intent_id, 2500)
+        async with opened(world.servers.dsn("payments"), pool_size=1) as database:
+            early = await look(database)
+            answer = await world.control.post(f"/refunds/{refund_id}", json={"status": "failed"})
+            assert answer.status_code == 200, answer.text
+            late = await look(database)
+            assert [each.status for seen in (early, late) for each in seen.backs] == ["succeeded", "failed"]
+            async with database.transaction() as connection:
+                await late.apply(connection, cause="tests", now=datetime.now(UTC))
+            with pytest.raises(FetchedTooEarly):
+                async with database.transaction() as connection:
+                    await early.apply(connection, cause="tests", now=datetime.now(UTC))
+    finally:
+        assert (await world.control.post("/webhooks", json={})).status_code == 200
+        await stripe.stop()
+    assert await world.told(PAYMENT_REFUNDED_V1, person.mandate_id, count=0) == []
 
 
 async def test_a_dispute_after_a_refund_takes_what_is_left(world: World) -> None:

@@ -17,11 +17,17 @@ from rappen_contracts.registry import (
     STRIPE_REQUESTED_V1,
     STRIPE_SETTLED_V1,
 )
-from rappen_contracts.stripe.v1 import Quantities
+from rappen_contracts.stripe.v1 import Quantities, StripeRequested
+from services.chassis.clock import system_clock
 from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
+from services.payments.customers.ensure_customer import EnsureCustomer
 from services.payments.observations import FetchedTooEarly, next_observation
+from services.payments.requests.domain import StoredRequest, request_of
 from services.payments.stripe.gateway import StripeGateway
+from services.payments.stripe.objects import CheckoutSession
 from services.payments.subscriptions.observe_objects import ObservedSubscription
+from services.payments.subscriptions.perform_action import PerformAction
 from services.payments.subscriptions.publish_observation import Observed
 from tests.integration.payments.subscribing import Subscribed, plan
 from tests.integration.payments.world import API_KEY, World
@@ -204,6 +210,73 @@ async def test_a_checkout_that_was_paid_before_it_could_be_closed_is_paid_back(w
     again = await team.settled(team.action("cancel"))
     assert again.outcome == "done"
     assert len((await stripe.refunds.list_async({"charge": str(refunds[0].charge)})).data) == 1
+
+
+class PaidWhenLookedAt(StripeGateway):
+    """Stripe, where a checkout is paid just after it was seen to be open."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(API_KEY, api_base=world.fake.url, timeout_s=10)
+        self._world = world
+        self.paid = 0
+
+    async def checkout_session(self, session_id: str) -> CheckoutSession:
+        session = await super().checkout_session(session_id)
+        if session.status == "open":
+            await self._world.pay(session_id, drop=True)
+            self.paid += 1
+        return session
+
+
+@pytest.mark.parametrize(
+    ("action", "answer"),
+    [("cancel", ("done", "CANCELED_AND_REFUNDED")), ("checkout", ("refused", "ALREADY_BEGUN"))],
+)
+async def test_a_checkout_that_is_paid_while_it_is_closed_was_paid(
+    world: World, action: str, answer: tuple[str, str]
+) -> None:
+    """Stripe closes no session that was completed since it was looked at."""
+    team = Subscribed(world)
+    opened_ = await team.settled(team.action("checkout"))
+    asked = team.action(action)
+    stripe = PaidWhenLookedAt(world)
+    database = Database(world.servers.dsn("payments"), pool_size=2)
+    clock, faults = system_clock, FaultPoints(None)
+    try:
+        work = PerformAction(
+            database, stripe, EnsureCustomer(database, stripe, clock=clock, faults=faults), clock=clock
+        )
+        done = await work.perform(taken(asked))
+        async with database.transaction() as connection:
+            await done.write(connection)
+    finally:
+        await stripe.stop()
+        await database.stop()
+    assert stripe.paid == 1
+    settled = await team.answer(asked)
+    assert (settled.outcome, settled.code) == answer
+    session = await world.stripe.v1.checkout.sessions.retrieve_async(str(opened_.checkout_session_id))
+    begun = await world.stripe.v1.subscriptions.retrieve_async(str(session.subscription))
+    assert begun.status == ("canceled" if action == "cancel" else "active")
+
+
+def taken(asked: StripeRequested) -> StoredRequest:
+    """The request as a worker takes it."""
+    fresh = request_of(asked)
+    return StoredRequest(
+        no=0,
+        topic=STRIPE_REQUESTED_V1.name,
+        request_id=fresh.request_id,
+        mandate_id=fresh.mandate_id,
+        lane=fresh.lane,
+        version=fresh.version,
+        data=asked.model_dump_json(),
+        received_at=asked.requested_at,
+        expires_at=fresh.expires_at,
+        begun_at=asked.requested_at,
+        attempts=1,
+        stripe_attempt=1,
+    )
 
 
 async def test_what_tells_of_a_new_subscription_at_the_same_time_is_all_of_it(world: World) -> None:

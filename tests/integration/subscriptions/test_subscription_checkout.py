@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from rappen_contracts.directory.v1 import FeatureInstance, Mandate, Membership
+from rappen_contracts.stripe.v1 import StripeRequested
 from services.chassis.caller import Caller
 from services.chassis.faults import FaultPoints
 from services.chassis.return_url import Marks
@@ -180,6 +181,66 @@ async def test_a_plan_that_begins_at_once_closes_a_checkout_that_is_open(service
     assert answer.json()["subscription"]["status"] == "TRIALING"
     closing = await service.payments.requests.next(mandate_id, 2)
     assert (closing.action, closing.subscription_id) == ("cancel", first.subscription_id)
+
+
+async def two_checkouts(service: Service) -> tuple[str, SubscriptionAtStripe, SubscriptionAtStripe, StripeRequested]:
+    """A mandate that opens another checkout in place of one: both as Stripe has them once they are paid, and what is
+    asked of the first."""
+    mandate_id = new_mandate()
+    admin = new_admin_of(mandate_id)
+    _, first = await checkout(service, mandate_id, "TEAM", admin)
+    starting = asyncio.create_task(service.start(mandate_id, "STARTER", admin))
+    asked = [await service.payments.requests.next(mandate_id, number) for number in (2, 3)]
+    (opened,) = [each for each in asked if each.action == "checkout"]
+    (cancel,) = [each for each in asked if each.action == "cancel"]
+    await service.payments.settle(opened)
+    assert (await starting).status_code == 200
+    replaced, chosen = (
+        SubscriptionAtStripe(record=record, mandate_id=mandate_id, period=MONTH, at=BEGINNING, plan_key=plan_key)
+        for record, plan_key in ((first.subscription_id, "TEAM"), (opened.subscription_id, "STARTER"))
+    )
+    return mandate_id, replaced, chosen, cancel
+
+
+async def test_of_two_checkouts_that_are_both_paid_the_one_that_is_paid_back_changes_nothing(service: Service) -> None:
+    mandate_id, replaced, chosen, cancel = await two_checkouts(service)
+    await service.payments.observe(chosen.begins())
+    await shows(service, mandate_id, status="ACTIVE", planKey="STARTER")
+    # Paid before payments has come to what was asked of it.
+    await service.payments.observe(replaced.begins())
+    await service.payments.settle(cancel, code="CANCELED_AND_REFUNDED")
+    replaced.status, replaced.ended_at = "canceled", BEGINNING
+    await service.payments.observe(replaced.fetch())
+
+    async def over() -> bool:
+        rows = await service.fetch("SELECT state FROM subscriptions WHERE id = $1", replaced.record)
+        return bool(rows[0]["state"] == "EXPIRED")
+
+    await eventually(over, what="the end of the one that was paid back")
+    await service.settled(mandate_id)
+    shown = await shows(service, mandate_id, status="ACTIVE", planKey="STARTER")
+    assert (shown["recurring"], shown["scheduled"]) == (True, None)
+    actions = sorted(each.action for each in service.payments.requests.of(mandate_id))
+    assert actions == ["cancel", "checkout", "checkout"]
+
+
+async def test_a_checkout_that_was_paid_and_cannot_be_taken_back_counts(service: Service) -> None:
+    mandate_id, replaced, _, cancel = await two_checkouts(service)
+    await service.payments.observe(replaced.begins())
+
+    async def known() -> bool:
+        return bool(await service.fetch("SELECT 1 FROM stripe_facts WHERE subscription_id = $1", replaced.record))
+
+    await eventually(known, what="what Stripe has")
+    await service.payments.settle(cancel, "refused")
+
+    async def answered() -> bool:
+        answers = "SELECT 1 FROM stripe_requests WHERE request_id = $1 AND outcome = 'refused'"
+        return bool(await service.fetch(answers, cancel.request_id))
+
+    await eventually(answered, what="the answer")
+    await service.advance()
+    await shows(service, mandate_id, status="ACTIVE", planKey="TEAM")
 
 
 def order_with_trial(service: Service, person: Caller, mandate_id: str) -> CheckoutOrder:

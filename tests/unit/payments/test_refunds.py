@@ -56,7 +56,7 @@ def told(known: dict[str, Refund], moved: list[Movement]) -> dict[str, Refund]:
         ("REFUND", "succeeded", RefundState.TAKEN),
         ("REFUND", "pending", None),
         ("REFUND", "requires_action", None),
-        ("REFUND", "failed", None),
+        ("REFUND", "failed", RefundState.NOT_TAKEN),
         ("REFUND", "new", None),
         ("DISPUTE", "needs_response", None),
         ("DISPUTE", "lost", RefundState.TAKEN),

@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
+
 from services.subscriptions.lifecycle.domain import begin
 from services.subscriptions.lifecycle.periods import Period
 from services.subscriptions.lifecycle.settlement import starts_after
@@ -157,6 +159,24 @@ def test_of_two_checkouts_that_are_both_paid_the_later_waits_for_the_earlier() -
     mandate.observe(later.fetch(invoice=later.invoice()))
     assert mandate.states() == {FIRST: ("EXPIRED", False), SECOND: ("ACTIVE", True)}
     assert mandate.budgets(SECOND) == [month(1).start]
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_checkout_that_is_paid_while_it_is_cancelled_takes_nobodys_place(runs: bool) -> None:
+    mandate = Mandate()
+    mandate.start()
+    mandate.withdrawn = {FIRST}
+    mandate.start(SECOND)
+    if runs:
+        mandate.observe(begins(at_stripe(SECOND)))
+    old = at_stripe()
+    mandate.observe(begins(old))
+    assert mandate.states() == {FIRST: ("PENDING", True), SECOND: ("ACTIVE" if runs else "PENDING", True)}
+    assert mandate.calls == []
+    # It could not be cancelled, so it counts.
+    mandate.withdrawn = set()
+    mandate.settle()
+    assert mandate.states()[FIRST][0] == ("SCHEDULED" if runs else "ACTIVE")
 
 
 def test_a_trial_of_ours_ends_at_once_for_a_paid_plan() -> None:
