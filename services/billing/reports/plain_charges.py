@@ -33,10 +33,11 @@ OTHERS: Final[sa.ColumnElement[bool]] = sa.or_(
     row.reference_id.is_not(None),
     row.created_by_user_id.is_not(None),
 )
+# Each with its type, since a list can be sorted by one, and PostgreSQL takes no bare text in ORDER BY.
 _SAME: Final[dict[str, _Value]] = {
-    "contra_account": sa.literal_column("'REVENUE'", sa.Text),
-    "transaction_type": sa.literal_column("'DEBIT'", sa.Text),
-    "reference_type": sa.literal_column("'WORKFLOW'", sa.Text),
+    "contra_account": sa.literal_column("'REVENUE'::text", sa.Text),
+    "transaction_type": sa.literal_column("'DEBIT'::text", sa.Text),
+    "reference_type": sa.literal_column("'WORKFLOW'::text", sa.Text),
     **dict.fromkeys(("description", "reference_id", "created_by_user_id"), sa.literal_column("NULL::text", sa.Text)),
 }
 

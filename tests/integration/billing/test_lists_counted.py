@@ -114,7 +114,7 @@ def _asked(chance: random.Random) -> dict[str, Any]:
     if chance.random() < 0.6:
         found["search"] = chance.choice(["gpt", "user-2", "flow", "usage: m", "reversal", "sent", "DEBIT", "4", "e"])
     if chance.random() < 0.5:
-        fields = ["amount", "userName", "aicoreModel", "createdAt", "recordedAt"]
+        fields = ["amount", "userName", "aicoreModel", "createdAt", "recordedAt", "transactionType", "referenceType"]
         found["sort"] = [{"field": chance.choice(fields), "direction": chance.choice(["asc", "desc"])}]
     return found
 
