@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.stripe.v1 import StripeCheckout, StripeSettled, StripeSubscription
 from services.subscriptions.stripe.domain import Facts, PaidPeriod
-from services.subscriptions.tables import paid_periods, stripe_facts, stripe_requests
+from services.subscriptions.tables import paid_periods, stripe_facts, stripe_requests, subscriptions
 
 __all__ = [
     "add_paid_period",
@@ -63,9 +63,11 @@ async def mark_applied(connection: AsyncConnection, ids: Collection[UUID]) -> No
 
 
 async def mark_due(connection: AsyncConnection, subscription_id: UUID) -> None:
-    """Has what is known of a record applied again soon: there is an answer that it may depend on."""
-    known = stripe_facts.c.subscription_id == subscription_id
-    await connection.execute(sa.update(stripe_facts).where(known).values(applied=False))
+    """Has what is known of a record that waits for its checkout applied again soon: there is an answer on which that
+    may depend. Of any other, Stripe's next word says what became of the request."""
+    waits = sa.exists().where(subscriptions.c.id == subscription_id, subscriptions.c.state == "PENDING")
+    known = (stripe_facts.c.subscription_id == subscription_id, waits)
+    await connection.execute(sa.update(stripe_facts).where(*known).values(applied=False))
 
 
 async def add_paid_period(connection: AsyncConnection, subscription_id: UUID, paid: PaidPeriod) -> None:

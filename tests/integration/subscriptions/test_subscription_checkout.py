@@ -243,6 +243,32 @@ async def test_a_checkout_that_was_paid_and_cannot_be_taken_back_counts(service:
     await shows(service, mandate_id, status="ACTIVE", planKey="TEAM")
 
 
+async def test_what_was_paid_after_its_end_is_cancelled_once_until_stripe_tells_of_it(service: Service) -> None:
+    _, replaced, _, cancel = await two_checkouts(service)
+    paid = replaced.begins()
+    assert paid.checkout is not None
+    session = paid.checkout.model_copy(update={"state": "closed", "stripe_subscription_id": None})
+    closed = paid.model_copy(update={"version": 0, "checkout": session, "subscription": None, "invoice": None})
+    for observed in (closed, paid):
+        await service.payments.observe(observed)
+
+    async def known() -> bool:
+        live = "SELECT 1 FROM stripe_facts WHERE subscription_id = $1 AND subscription IS NOT NULL"
+        return bool(await service.fetch(live, replaced.record))
+
+    await eventually(known, what="what Stripe has")
+    await service.payments.settle(cancel, code="CANCELED_AND_REFUNDED")
+
+    async def answered() -> bool:
+        answers = "SELECT 1 FROM stripe_requests WHERE request_id = $1 AND outcome = 'done'"
+        return bool(await service.fetch(answers, cancel.request_id))
+
+    await eventually(answered, what="the answer")
+    await service.advance()
+    asked = "SELECT 1 FROM stripe_requests WHERE subscription_id = $1 AND action = 'cancel'"
+    assert len(await service.fetch(asked, replaced.record)) == 1
+
+
 def order_with_trial(service: Service, person: Caller, mandate_id: str) -> CheckoutOrder:
     """An order of a plan that is paid after a trial."""
     plan = replace(service.catalogue.plan("TEAM"), trial_days=14)

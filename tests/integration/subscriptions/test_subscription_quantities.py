@@ -26,6 +26,16 @@ async def settled(service: Service, mandate_id: str, members: int, feature_insta
     await eventually(agree, what=f"{members} members and {feature_instances} instances charged")
 
 
+async def asked(service: Service, mandate_id: str, count: int) -> None:
+    """Looks until so many requests were made: a look passes over a row that an answer is just being noted in."""
+
+    async def there() -> bool:
+        await service.keep_in_step()
+        return len(service.payments.quantities.of(mandate_id)) == count
+
+    await eventually(there, what=f"request {count}")
+
+
 async def test_members_and_instances_are_followed_absolutely_and_until_stripe_has_them(service: Service) -> None:
     mandate_id, _, stripe = await subscribed(service)
     await settled(service, mandate_id, 1, 0)
@@ -47,8 +57,8 @@ async def test_members_and_instances_are_followed_absolutely_and_until_stripe_ha
     for _ in range(3):
         await service.keep_in_step()
     service.clock.now += timedelta(minutes=2)
-    await service.keep_in_step()
-    second = await service.payments.quantities.next(mandate_id, 2)
+    await asked(service, mandate_id, 2)
+    second = service.payments.quantities.of(mandate_id)[1]
     assert (second.version, second.quantities) == (2, first.quantities)
     # An answer to the older request says nothing any more.
     await service.payments.settle_quantities(first)
@@ -58,12 +68,7 @@ async def test_members_and_instances_are_followed_absolutely_and_until_stripe_ha
     service.clock.now += timedelta(minutes=2)
     stripe.members, stripe.feature_instances = 7, 1
     await service.payments.observe(stripe.fetch())
-
-    async def asked_again() -> bool:
-        await service.keep_in_step()
-        return len(service.payments.quantities.of(mandate_id)) == 3
-
-    await eventually(asked_again, what="the third request")
+    await asked(service, mandate_id, 3)
     third = service.payments.quantities.of(mandate_id)[2]
     assert (third.version, third.quantities) == (3, first.quantities)
 
