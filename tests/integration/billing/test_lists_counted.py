@@ -134,3 +134,12 @@ async def test_a_member_counts_their_own(api: BillingApi, world: World) -> None:
     assert [row["id"] for row in every["items"]] == [row["id"] for row in own]
     for _ in range(8):
         await world.require(api, caller, _asked(chance), Expected(every["items"]))
+
+
+async def test_a_member_sorts_their_own_by_every_column(api: BillingApi, world: World) -> None:
+    caller = member_of(world.mandate, user_id="user-2")
+    every = Expected((await _ask(api, caller, world.mandate, {"pageSize": 1000}))["items"])
+    for number, name in enumerate(COLUMNS):
+        asked = {"filters": {}, "sort": [{"field": name, "direction": ("asc", "desc")[number % 2]}]}
+        page = await _ask(api, caller, world.mandate, {**asked, "pageSize": 9, "page": 2})
+        assert page["items"] == every.listed(asked)[9:18] != [], asked
