@@ -213,13 +213,16 @@ def _queries(operation: Mapping[str, Any]) -> list[dict[str, str]]:
 def _paths(path: str) -> list[tuple[str | None, str]]:
     """The path about each mandate; with the mandate where the path names one, or an object of one."""
     found = []
+    collection = path.partition("/{id}")[0].rsplit("/", 1)[-1]
     for mandate, letter in ((OWN, "a"), (FOREIGN, "b"), (UNKNOWN, "nowhere")):
         values = {
             "mandateId": mandate,
             "instanceId": f"inst-{letter}",
             "userId": f"mia-{letter}",
             "role": "member",
-            "id": {"mandates": mandate, "users": f"mia-{letter}"}.get(path.split("/")[3], f"inst-{letter}"),
+            "id": {"mandates": mandate, "accounts": mandate, "users": f"mia-{letter}"}.get(
+                collection, f"inst-{letter}"
+            ),
             "period": "month",
         }
         names = set(re.findall(r"\{(\w+)\}", path))
