@@ -55,4 +55,4 @@ def test_every_operation_says_who_may_call_and_nothing_internal_is_one(service: 
             assert described["operationId"].startswith(prefixes), (method, path)
             # The directory decides by what an entry belongs to; everywhere else the path says whose member is meant.
             by_path = rules.access.value in ("member", "mandate-admin") and service != "gateway"
-            assert "mandateId" in path or not by_path
+            assert f"{{{rules.mandate_parameter}}}" in path or not by_path
