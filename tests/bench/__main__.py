@@ -166,10 +166,10 @@ async def _run(scale: Scale, only: Sequence[str], *, profile: str | None, comman
     telling = _Telling(results, wanted)
     in_session = wanted - {*LARGE_RUNS, ACTIVATION}
     if profile is not None or in_session:
-        async with _session() as session:
+        books = profile is not None or bool(in_session - WITHOUT_BOOKS)
+        async with _session(books=books) as session:
             scenarios = Scenarios(session, scale)
-            if profile is not None or in_session - WITHOUT_BOOKS:
-                await session.open_books()
+            if books:
                 _say("warming up")
                 await scenarios.warm_up()
             if profile is not None:
@@ -208,11 +208,11 @@ class _Telling:
 
 
 @asynccontextmanager
-async def _session() -> AsyncIterator[Session]:
+async def _session(*, books: bool) -> AsyncIterator[Session]:
     with TemporaryDirectory(prefix="rappen-bench-") as folder:
         session = Session(Path(folder))
         try:
-            await session.start()
+            await (session.start() if books else session.start_servers())
             yield session
         finally:
             await session.stop()

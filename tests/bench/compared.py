@@ -196,7 +196,6 @@ class _Compared:
     async def start(self) -> dict[str, Any]:
         """Servers and api, warm."""
         await self._session.start()
-        await self._session.open_books()
         await Scenarios(self._session, dataclasses.replace(QUICK, warm_up_events=WARM_UP_EVENTS)).warm_up()
         return {}
 

@@ -65,13 +65,14 @@ class Session:
         self.api = ServiceProcess(self.servers, "billing", "api", folder / "api.log", more=ceiling)
         self._seed = 0
 
-    async def start(self) -> None:
-        """The servers."""
+    async def start_servers(self) -> None:
+        """The servers, without a schema."""
         # The fixture of the tests runs event loops of its own.
         await asyncio.to_thread(self.servers.start, [])
 
-    async def open_books(self) -> None:
-        """Billing's schema, prices, members, api, credit for everybody."""
+    async def start(self) -> None:
+        """The servers and billing's books: schema, prices, members, api, credit for everybody."""
+        await self.start_servers()
         await asyncio.to_thread(self.servers.migrate, "billing")
         await self._price()
         async with self.connection() as connection:
