@@ -94,8 +94,8 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 
 
 def announce(connection: AsyncConnection, name: str) -> None:
-    """Has the notice of that name set once the caller's transaction is committed (`Database.notice`), where it is one of
-    `Database.transaction`. After any other, whoever waits finds the work at their next look."""
+    """Has the notice of that name set (`Database.notice`) once the caller's transaction is committed, where that is one
+    of `Database.transaction`. After any other, whoever waits finds the work at their next look."""
     _info(connection).setdefault(_ANNOUNCED, set()).add(name)
 
 
