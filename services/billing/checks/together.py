@@ -1,9 +1,8 @@
 """Requests that wait together are worked on together, in one transaction: the busier the service, the less each costs.
 
-One that is alone waits for nobody. In this process a work is in one transaction at a time: what comes meanwhile goes
-into the next one together, which costs less than a second transaction beside the first would save. A mandate is in one
-transaction at a time too, so that none of them waits for another at its lock. Where somebody else has the lock, the
-requests of that mandate wait for it by themselves and hold nobody up.
+One that is alone waits for nobody. In this process a mandate is in one transaction at a time, so that none of them
+waits for another at its lock. Where somebody else has the lock, the requests of that mandate wait for it by themselves
+and hold nobody up.
 """
 
 import asyncio
@@ -15,7 +14,8 @@ from services.chassis.requests import ANSWER_S
 
 __all__ = ["Locked", "Together"]
 
-# How many transactions wait for locks of others at once, how many requests one of them takes.
+# How many transactions run at once, how many more wait for locks of others, how many requests one of them takes.
+RUNNING_MAX = 2
 WAITING_FOR_LOCKS_MAX = 4
 TOGETHER_MAX = 64
 # Waiting requests; a further one is refused at once.
@@ -44,7 +44,7 @@ class Together:
     def __init__(self) -> None:
         self._waiting: list[_Waiting] = []
         self._busy: set[Hashable] = set()
-        self._running: set[Work[Any, Any]] = set()
+        self._running = 0
         self._for_locks = asyncio.Semaphore(WAITING_FOR_LOCKS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -58,14 +58,13 @@ class Together:
                 raise DatabaseUnavailable
         answered: asyncio.Future[_Answered] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(work, asked, mandate, answered))
-        if work not in self._running:
-            self._go_on()
+        self._go_on()
         return await answered
 
     def _go_on(self) -> None:
-        """Begins a transaction of each work that has something to do and is in none."""
-        while some := self._take():
-            self._running.add(some[0].work)
+        """Begins as many transactions as may run and have something to do."""
+        while self._running < RUNNING_MAX and (some := self._take()):
+            self._running += 1
             self._begin(self._run(some))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -80,9 +79,8 @@ class Together:
         for each in self._waiting:
             if each.answered.done():
                 continue
-            wanted = each.work == some[0].work if some else each.work not in self._running
             free = each.mandate not in self._busy and len(some) < TOGETHER_MAX
-            (some if wanted and free else left).append(each)
+            (some if free and (not some or each.work == some[0].work) else left).append(each)
         self._waiting = left
         self._busy |= {each.mandate for each in some}
         return some
@@ -91,7 +89,7 @@ class Together:
         try:
             locked = await self._answer(some, wait=False)
         finally:
-            self._running.discard(some[0].work)
+            self._running -= 1
         by_mandate: dict[Hashable, list[_Waiting]] = {}
         for each in locked:
             by_mandate.setdefault(each.mandate, []).append(each)

@@ -103,33 +103,6 @@ async def test_a_mandate_is_worked_on_once_at_a_time_whatever_the_work() -> None
     assert answers == names
 
 
-async def test_a_work_is_in_one_transaction_at_a_time_and_waits_for_no_other_work() -> None:
-    running: list[str] = []
-    seen: list[list[str]] = []
-
-    async def work(asked: Sequence[str], wait: bool) -> list[str]:
-        return await run("work", asked)
-
-    async def other(asked: Sequence[str], wait: bool) -> list[str]:
-        return await run("other", asked)
-
-    async def run(name: str, asked: Sequence[str]) -> list[str]:
-        running.append(name)
-        seen.append(sorted(running))
-        await asyncio.sleep(0.001)
-        running.remove(name)
-        return list(asked)
-
-    together = Together()
-    names = [f"m{number}" for number in range(40)]
-    asking = [together(work if number % 2 else other, name, name) for number, name in enumerate(names)]
-    assert await asyncio.gather(*asking) == names
-    assert ["other", "work"] in seen
-    assert all(len(set(at_once)) == len(at_once) for at_once in seen)
-    # The first of each alone, and all that came meanwhile.
-    assert len(seen) == 4
-
-
 async def test_who_waits_for_a_lock_holds_nobody_of_another_mandate_up() -> None:
     work, together = Work({"busy"}), Together()
     locked = [asyncio.create_task(together(work, ("busy", 0), "busy"))]
