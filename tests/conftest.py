@@ -1,5 +1,6 @@
 """One PostgreSQL and one Kafka for each process of a session; tests that need a clean state make their own mandates."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import structlog
 from xdist.scheduler import LoadScopeScheduling
 
+from deploy.local.ports import PART
 from tests.support.described import held_to_the_document
 from tests.support.ledger import Books
 from tests.support.stack import ServerPair
@@ -23,8 +25,12 @@ class FolderScheduling(LoadScopeScheduling):  # type: ignore[misc]
         return file.rpartition("/")[0] if file.startswith(KEPT_TOGETHER) else file
 
 
-def pytest_configure() -> None:
-    """Has the code under test log plain tracebacks: with the locals of every frame one takes minutes to write."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Has the code under test log plain tracebacks: with the locals of every frame one takes minutes to write. Each
+    process of the session has ports of its own."""
+    process = getattr(config, "workerinput", None)
+    if process is not None:
+        os.environ[PART] = f"{process['workerid'].removeprefix('gw')}/{process['workercount']}"
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from pathlib import Path
@@ -14,6 +15,11 @@ _FIRST = 20_000
 # The usual lower ends of the ranges of outgoing ports: Linux as configured by default, and elsewhere.
 _DEFAULT_EPHEMERAL_START = 32_768
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+# "1/3": the second of three equal parts of the range. Processes that choose at the same time, with different parts,
+# never choose a port that another one has chosen and is not listened at yet.
+PART = "RAPPEN_PORTS_PART"
+# For the same reason no port is chosen twice by one process.
+_chosen: set[int] = set()
 
 
 def is_free(port: int) -> bool:
@@ -36,13 +42,24 @@ def free_port(taken: set[int] | None = None, rng: random.Random | None = None) -
     """
     taken = taken if taken is not None else set()
     source = rng or random.SystemRandom()
-    end = _ephemeral_start()
+    first, end = _range()
     for _ in range(200):
-        port = source.randrange(_FIRST, end)
-        if port not in taken and is_free(port):
+        port = source.randrange(first, end)
+        if port not in taken and port not in _chosen and is_free(port):
             taken.add(port)
+            _chosen.add(port)
             return port
-    raise StackError(f"no free port between {_FIRST} and {end}")
+    raise StackError(f"no free port between {first} and {end}")
+
+
+def _range() -> tuple[int, int]:
+    end = _ephemeral_start()
+    part = os.environ.get(PART)
+    if part is None:
+        return _FIRST, end
+    number, parts = map(int, part.split("/"))
+    size = (end - _FIRST) // parts
+    return _FIRST + number * size, _FIRST + (number + 1) * size
 
 
 def _ephemeral_start() -> int:
