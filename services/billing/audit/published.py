@@ -1,27 +1,22 @@
 """The check of published balances, which are kept outside the database: on the topic `balance.changed`."""
 
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from itertools import chain
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 
 from rappen_contracts import ContractError, decode
 from rappen_contracts.billing.v1 import BalanceChanged
 from rappen_contracts.registry import BALANCE_CHANGED_V1, source_topic
 from services.billing.money import to_micro
 from services.chassis.settings import KafkaSettings
+from services.chassis.whole_topics import read_whole_topic
 
 __all__ = ["PUBLISHED", "PublishedBalance", "published_arguments", "read_published"]
 
-REQUEST_TIMEOUT_MS = 10_000
-POLL_MS = 1_000
 RECORDS_MAX = 5_000
-# Without a record for so long the broker does not give what it says it has.
-STALL_S = 30.0
 
 # The row after which a balance was published is there, with that balance. So a last row that was deleted is found even
 # if the account's balance, the sums and the number of rows were adjusted to that. Before its first row, when only what
@@ -58,35 +53,17 @@ async def read_published(kafka: KafkaSettings, *, now: datetime) -> list[Publish
     It has to be read before the snapshot of the database that it is compared with: what is published is committed.
     Raises what the client raises when the broker is away, `TimeoutError` when it gives nothing more.
     """
-    topic = source_topic(BALANCE_CHANGED_V1.name)
-    partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
     newest: dict[int, tuple[int, PublishedBalance]] = {}
     read = partial(_published_balance, now=now)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.bootstrap_servers,
-        client_id="billing-audit",
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        request_timeout_ms=REQUEST_TIMEOUT_MS,
-    )
-    await consumer.start()
-    try:
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        moved = time.monotonic()
-        while behind := [at for at in partitions if await consumer.position(at) < ends[at]]:
-            found = await consumer.getmany(*behind, timeout_ms=POLL_MS, max_records=RECORDS_MAX)
-            if found:
-                moved = time.monotonic()
-            elif time.monotonic() - moved > STALL_S:
-                raise TimeoutError(f"{topic.name} gives no more records")
-            for published in map(read, chain.from_iterable(found.values())):
-                if published is not None:
-                    account_no = published[1].account_no
-                    newest[account_no] = max(newest.get(account_no, published), published)
-    finally:
-        await consumer.stop()
+
+    async def take(records: Sequence[ConsumerRecord]) -> None:
+        for published in map(read, records):
+            if published is not None:
+                account_no = published[1].account_no
+                newest[account_no] = max(newest.get(account_no, published), published)
+
+    topic = source_topic(BALANCE_CHANGED_V1.name)
+    await read_whole_topic(kafka, topic, take, client_id="billing-audit", records_max=RECORDS_MAX)
     return [published for _, published in newest.values()]
 
 

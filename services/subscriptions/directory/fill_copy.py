@@ -5,11 +5,9 @@ ever, and entries have versions: it is read once more from its beginning, beside
 as new.
 """
 
-import time
 from collections.abc import Sequence
-from itertools import chain
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 
 from rappen_contracts import ContractError, decode
 from rappen_contracts.directory.v1 import DirectoryChanged
@@ -18,15 +16,12 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.logging import get_logger
 from services.chassis.settings import KafkaSettings
+from services.chassis.whole_topics import read_whole_topic
 from services.subscriptions.directory.repository import is_filled, note_filled, write_changes
 
 __all__ = ["FillCopy"]
 
-REQUEST_TIMEOUT_MS = 10_000
-POLL_MS = 1_000
 RECORDS_MAX = 1_000
-# Without a record for so long the broker does not give what it says it has.
-STALL_S = 30.0
 
 _log = get_logger(__name__)
 
@@ -51,41 +46,15 @@ class FillCopy:
             self._filled = await is_filled(connection)
         if self._filled:
             return 0
-        read = await self._read()
+        topic = source_topic(DIRECTORY_CHANGED_V1.name)
+        read = await read_whole_topic(
+            self._kafka, topic, self._write, client_id=self._client_id, records_max=RECORDS_MAX
+        )
         async with self._database.transaction() as connection:
             await note_filled(connection, now=self._clock())
         self._filled = True
         _log.info("copy of the directory filled", records=read)
         return 0
-
-    async def _read(self) -> int:
-        topic = source_topic(DIRECTORY_CHANGED_V1.name)
-        partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._kafka.bootstrap_servers,
-            client_id=self._client_id,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-        )
-        await consumer.start()
-        try:
-            consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
-            read, moved = 0, time.monotonic()
-            while behind := [at for at in partitions if await consumer.position(at) < ends[at]]:
-                found = await consumer.getmany(*behind, timeout_ms=POLL_MS, max_records=RECORDS_MAX)
-                if found:
-                    moved = time.monotonic()
-                elif time.monotonic() - moved > STALL_S:
-                    raise TimeoutError(f"{topic.name} gives no more records")
-                records = list(chain.from_iterable(found.values()))
-                await self._write(records)
-                read += len(records)
-            return read
-        finally:
-            await consumer.stop()
 
     async def _write(self, records: Sequence[ConsumerRecord]) -> None:
         changes = [change for change in map(self._change, records) if change is not None]
