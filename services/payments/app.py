@@ -23,14 +23,14 @@ from services.payments.checkouts.create_checkout import CreateCheckout
 from services.payments.checkouts.open_portal import OpenPortal
 from services.payments.customers.ensure_customer import EnsureCustomer
 from services.payments.inbox import api as inbox
-from services.payments.inbox.forget_events import ForgetEvents
 from services.payments.inbox.process_event import ProcessEvents
 from services.payments.inbox.receive_event import ReceiveEvent
+from services.payments.inbox.repository import delete_events
 from services.payments.invoices.mirror_invoice import MirrorInvoice
 from services.payments.recharges.charge_account import ChargeAccount
 from services.payments.reconciliation.reconcile import Reconcile, ScheduledReconciliation
-from services.payments.requests.forget_requests import ForgetRequests
 from services.payments.requests.process_requests import ProcessRequests, Work
+from services.payments.requests.repository import delete_requests
 from services.payments.settings import PaymentsSettings
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.subscriptions.perform_action import PerformAction
@@ -115,8 +115,12 @@ def _worker(
         Reconcile(database, stripe, clock=clock), apply=settings.reconcile_apply, clock=clock
     )
     scheduled = RepeatedJob("reconciliation", reconciliation, every_s=settings.reconcile_interval_s, clock=clock)
-    forget_events = ForgetEvents(database, keep=timedelta(days=settings.keep_events_days), clock=clock)
-    forget_requests = ForgetRequests(database, keep=timedelta(days=settings.keep_requests_days), clock=clock)
+    forget_events = jobs.Forgetting(
+        database, delete_events, keep=timedelta(days=settings.keep_events_days), clock=clock
+    )
+    forget_requests = jobs.Forgetting(
+        database, delete_requests, keep=timedelta(days=settings.keep_requests_days), clock=clock
+    )
     return [
         *consumers,
         inbox,

@@ -1,8 +1,10 @@
-"""The components of the worker that process what is stored: webhook events, and requests of other services."""
+"""The components of the worker that process what is stored, and forget it later: webhook events, and requests of other
+services."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from prometheus_client import Gauge
@@ -21,7 +23,7 @@ from services.payments.requests.process_requests import ProcessRequests
 from services.payments.requests.queries import count_waiting_requests
 from services.payments.requests.receive_requests import REQUESTS
 
-__all__ = ["Processing", "inbox", "requests"]
+__all__ = ["Forgetting", "Processing", "inbox", "requests"]
 
 # Also the delay of what another process has stored while the worker is idle.
 POLL_S: Final = 0.1
@@ -31,6 +33,8 @@ RETRY_S: Final = 1.0
 REQUESTS_AT_ONCE: Final = 4
 EVENTS_AT_ONCE: Final = 32
 MEASURE_INTERVAL_S: Final = 5.0
+# Rows that are deleted at once, so that no statement is long.
+FORGOTTEN_AT_ONCE: Final = 1_000
 
 _log = get_logger(__name__)
 
@@ -102,6 +106,29 @@ class Processing:
         self._measured_at = time.monotonic()
         async with self._database.reading() as connection:
             self._gauge.set(await self._count(connection))
+
+
+class Deletion(Protocol):
+    """Deletes up to `limit` rows that came before a time and are done with; how many."""
+
+    async def __call__(self, connection: AsyncConnection, *, received_before: datetime, limit: int) -> int: ...
+
+
+class Forgetting:
+    """Each call is one turn of deleting what was done with long ago: events of the webhook, whose effects are in our
+    books and which hold more of payers than need be kept for ever, and requests, which no reader of the topics gets
+    again."""
+
+    def __init__(self, database: Database, delete: Deletion, *, keep: timedelta, clock: Clock) -> None:
+        self._database = database
+        self._delete = delete
+        self._keep = keep
+        self._clock = clock
+
+    async def __call__(self) -> int:
+        """How many were deleted."""
+        async with self._database.transaction() as connection:
+            return await self._delete(connection, received_before=self._clock() - self._keep, limit=FORGOTTEN_AT_ONCE)
 
 
 def inbox(database: Database, events: ProcessEvents, *, clock: Clock) -> Processing:

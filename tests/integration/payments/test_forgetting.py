@@ -5,11 +5,10 @@ from typing import Any
 from uuid import uuid4
 
 from services.payments.inbox.domain import IncomingEvent
-from services.payments.inbox.forget_events import ForgetEvents
-from services.payments.inbox.repository import store_event
+from services.payments.inbox.repository import delete_events, store_event
+from services.payments.jobs import Forgetting
 from services.payments.requests.domain import NewRequest
-from services.payments.requests.forget_requests import ForgetRequests
-from services.payments.requests.repository import add_request
+from services.payments.requests.repository import add_request, delete_requests
 from tests.integration.payments.world import World
 from tests.support.databases import connected, opened
 
@@ -43,7 +42,7 @@ async def test_an_event_goes_when_it_is_old_and_done_without_a_fault(world: Worl
                 f"UPDATE webhook_events SET {finished} WHERE event_id IN ('{done}', '{young}', '{aside}')"
             )
             await connection.exec_driver_sql(f"UPDATE webhook_events SET error = 'X' WHERE event_id = '{aside}'")
-        forget = ForgetEvents(database, keep=KEEP, clock=clock)
+        forget = Forgetting(database, delete_events, keep=KEEP, clock=clock)
         assert await forget() == 1
         assert await forget() == 0
     left = await world.rows("SELECT event_id FROM webhook_events WHERE event_id = ANY($1)", ids)
@@ -65,7 +64,7 @@ async def test_a_request_goes_when_it_is_old_and_nothing_waits_in_its_lane(world
                 await connection.exec_driver_sql(
                     f"UPDATE stripe_requests SET {change} WHERE request_id = '{request.request_id}'"
                 )
-        forget = ForgetRequests(database, keep=KEEP, clock=clock)
+        forget = Forgetting(database, delete_requests, keep=KEEP, clock=clock)
         assert await forget() == 1
         assert await forget() == 0
     rows = await world.rows("SELECT lane, received_at FROM stripe_requests WHERE lane = ANY($1)", [free, busy])
