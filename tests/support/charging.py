@@ -1,7 +1,6 @@
 """Charging usage without Kafka, with records as a consumer hands them to the charge; and what takes a charge back."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -63,4 +62,4 @@ def reversal(row: asyncpg.Record, **changed: Any) -> Posting:
         occurred_at=row["occurred_at"],
         description="Reversed",
     )
-    return replace(posting, **{"dimension_no": row["dimension_no"]} | changed)
+    return posting.changed(**{"dimension_no": row["dimension_no"]} | changed)

@@ -3,7 +3,7 @@ for what corrects a charge."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID, uuid5
@@ -132,7 +132,7 @@ def _reversal(row: sa.RowMapping, spent: Spent, cancellation: Cancellation, mode
         passing=not is_used(row["account_type"], model),
     )
     of_usage = {name: row[name] for name in ("dimension_no", "workflow_id", "period_day")}
-    return replace(posting, **of_usage, spent=spent)
+    return posting.changed(**of_usage, spent=spent)
 
 
 def _model(mandates: Mapping[int, LockedTerms], row: sa.RowMapping) -> BillingModel:

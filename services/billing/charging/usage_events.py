@@ -1,9 +1,11 @@
 """Usage events as a batch of the charge: reading them, the first of each, its repeats, and those that contradict it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from rappen_contracts import Event, decode
 from rappen_contracts.registry import source_topic
@@ -36,8 +38,12 @@ _OF_THE_TOPIC = {version.type: version for version in source_topic("usage.record
 _log = get_logger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class Usage:
+# What is assigned on its way.
+_LATER: Any = None
+
+
+# A struct for the same reason as `Posting`.
+class Usage(msgspec.Struct, eq=False):
     """A usage event on its way through the charge: what was done, where in the ledger it belongs, what it costs.
 
     It was read in the fast form, or in the published one; `published` turns the first into the second.
@@ -55,9 +61,9 @@ class Usage:
     counts: Sequence[int]
     # The event as it was decoded in the published way.
     event: Event | None = None
-    keys: ChargeKeys = field(init=False)
-    price: Exact = field(init=False)
-    source: PriceSource = field(init=False)
+    keys: ChargeKeys = _LATER
+    price: Exact = _LATER
+    source: PriceSource = _LATER
 
     @classmethod
     def of(cls, event: Event, record: KafkaRecord | None = None) -> "Usage":

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from hashlib import sha1
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 from uuid import UUID
+
+import msgspec
 
 from rappen_contracts.types import since_epoch
 from services.billing.money import Exact
@@ -162,8 +164,8 @@ class UsageDetails(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Posting:
+# A struct, because one is made for each charge, which takes a third of the time that an object of a data class takes.
+class Posting(msgspec.Struct, gc=False):
     """A transfer of value between an account and its contra account, which becomes one row of the ledger.
 
     `amount` is whole micro-CHF; where there is none, `price` is an exact one, which is rounded once, with the remainder
@@ -241,6 +243,10 @@ class Posting:
             grants=grants,
             passing=passing,
         )
+
+    def changed(self, **changes: Any) -> Self:
+        """The same posting but for these fields."""
+        return msgspec.structs.replace(self, **changes)
 
     @property
     def identity(self) -> tuple[int, bytes]:

@@ -2,7 +2,7 @@
 charges."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -132,6 +132,14 @@ class _Moving:
     contras: Mapping[AccountKey, LockedAccount]
     calendars: Mapping[int, Calendar]
     recorded_at: int
+    # By mandate and minute; a batch has few.
+    _days: dict[tuple[int, int], date] = field(default_factory=dict)
+
+    def _day(self, mandate_no: int, minute: int) -> date:
+        day = self._days.get((mandate_no, minute))
+        if day is None:
+            day = self._days[mandate_no, minute] = day_of_minute(self.calendars[mandate_no], minute)
+        return day
 
     def expire(self, accounts: Sequence[LockedAccount]) -> None:
         """Takes back what remains of grants whose time is over."""
@@ -149,7 +157,7 @@ class _Moving:
         if posting.contra_account != "REVENUE":
             contra = self.contras[AccountKey(posting.mandate_no, posting.contra_account)]
         try:
-            day = posting.period_day or day_of_minute(self.calendars[posting.mandate_no], posting.occurred_at // MINUTE)
+            day = posting.period_day or self._day(posting.mandate_no, posting.occurred_at // MINUTE)
             moved = self._row(posting, account, contra, day)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault of this posting and kept with it.
             prepared.faulty.append((posting, error))

@@ -156,8 +156,7 @@ async def _post(connection: AsyncConnection, mandate: LockedMandate, closed: _Cl
     usage = replace(closed, shared_by=len(accounts))
     parts = zip(accounts, share_price(closed.price, len(accounts)), strict=True)
     postings = [
-        replace(
-            posting,
+        posting.changed(
             event_id=(whole if no == accounts[0] else uuid5(whole, str(no))).bytes,
             member_account_no=no,
             posted_account_no=no,

@@ -1,7 +1,6 @@
 """Postings of every kind go one way into the ledger: what takes a charge back too, and the audit finds nothing."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID, uuid4
@@ -77,7 +76,7 @@ async def test_a_charge_and_what_takes_it_back_may_come_in_one_transaction_with_
     credit = reversal(
         row, event_id=uuid4().bytes, transaction_type="CREDIT", contra_account="TAKE_OVER", reference_type="SYSTEM"
     )
-    await _write(api.database, [reversal(row), replace(credit, dimension_no=None)], row)
+    await _write(api.database, [reversal(row), credit.changed(dimension_no=None)], row)
     assert await books.failing() == {}
     (pool,) = await books.fetch("SELECT * FROM accounts WHERE no = $1", row["posted_account_no"])
     # A credit raises the level; what only comes back does not.

@@ -1,6 +1,5 @@
 """Ledger rows that are written as ready bytes come back as what was meant, whatever is missing in an event."""
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -67,7 +66,7 @@ def test_charges_are_told_from_other_rows() -> None:
         occurred_at=AT,
         description="DEBITREVENUE",
     )
-    correction = replace(expiry, event_id=UUID(int=4).bytes, contra_account="REVENUE", dimension_no=14)
+    correction = expiry.changed(event_id=UUID(int=4).bytes, contra_account="REVENUE", dimension_no=14)
     charged = [_posting(1, FULL), _posting(2, BARE)]
     found = charges_among([_row(each) for each in (expiry, *charged, correction)])
     assert found == {each.identity: ChargeRow(12, 3, 1_000_001, -(2**62)) for each in charged}
