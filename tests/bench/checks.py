@@ -16,6 +16,7 @@ from typing import Any
 
 import uvloop
 
+from tests.bench.child import tell_ready
 from tests.bench.connections import LOST, Connection, connect, least_busy, post
 from tests.bench.measure import Latency
 from tests.bench.population import MEMBERS, Usages
@@ -144,7 +145,7 @@ async def _run(order: CheckOrder) -> dict[str, Any]:
     total = order.warm_up + order.count
     following = islice(cycle(requests), total if order.rate is None else 0)
     load = _Load(tally, await connect(order.port, order.connections), following)
-    print("ready", flush=True)
+    tell_ready()
     await asyncio.to_thread(sys.stdin.readline)
     started = time.perf_counter()
     if order.rate is None:

@@ -17,6 +17,7 @@ import uvloop
 
 from deploy.fakestripe.webhooks import sign
 from tests.bench.checks import LAST_S
+from tests.bench.child import tell_ready
 from tests.bench.connections import Answered, connect, least_busy
 from tests.bench.measure import Latency
 
@@ -66,7 +67,7 @@ async def _run(order: DeliveryOrder) -> dict[str, Any]:
 
         return answered
 
-    print("ready", flush=True)
+    tell_ready()
     await asyncio.to_thread(sys.stdin.readline)
     started = time.perf_counter()
     for number, body in enumerate(bodies):

@@ -18,6 +18,7 @@ from uuid import uuid4
 import uvloop
 
 from tests.bench.checks import LAST_S
+from tests.bench.child import tell_ready
 from tests.bench.connections import Answered, Connection, connect, least_busy, post
 from tests.bench.measure import Latency
 from tests.bench.population import Usages
@@ -149,7 +150,7 @@ class _Load:
 
 async def _run(order: HoldOrder) -> dict[str, Any]:
     load = _Load(order, await connect(order.port, order.connections))
-    print("ready", flush=True)
+    tell_ready()
     await asyncio.to_thread(sys.stdin.readline)
     started = time.perf_counter()
     for number in range(order.warm_up + order.count):

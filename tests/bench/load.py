@@ -16,6 +16,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Producer
 
+from tests.bench.child import tell_ready
 from tests.bench.population import Twentieth, Usages
 from tests.bench.publishers import Headers, Record
 
@@ -164,7 +165,7 @@ def _main() -> None:
     records: Iterable[Record] = usages.records(order.count)
     if order.encode_first:
         records = list(records)
-    print("ready", flush=True)
+    tell_ready()
     sys.stdin.readline()
     print(json.dumps(asdict(_produce(order, records))), flush=True)
 

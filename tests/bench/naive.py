@@ -20,7 +20,7 @@ from typing import Any
 
 import asyncpg
 
-from tests.bench.child import Child
+from tests.bench.child import Child, tell_ready
 from tests.bench.population import MANDATES, MEMBERS, Usages
 
 __all__ = ["NaiveOutcome", "naive_run"]
@@ -150,7 +150,7 @@ async def _work(order: _Order) -> dict[str, float]:
         event["cost"] = Decimal(prices.randrange(1, 10**6)).scaleb(-8)
     connection = await asyncpg.connect(order.dsn, server_settings={"search_path": "naive"})
     try:
-        print("ready", flush=True)
+        tell_ready()
         await asyncio.to_thread(sys.stdin.readline)
         started = time.perf_counter()
         done = 0

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 import asyncpg
 from confluent_kafka import Producer
 
+from tests.bench.child import tell_ready
 from tests.bench.load import TOPIC, make_producer
 from tests.bench.measure import Latency
 from tests.bench.population import PROBES, Usages
@@ -103,7 +104,7 @@ async def _run(order: ProbeOrder) -> Latency:
     try:
         probes = _Probes(order, connection)
         await probes.begin()
-        print("ready", flush=True)
+        tell_ready()
         await asyncio.to_thread(sys.stdin.readline)
         async with asyncio.timeout(order.sent / order.rate + LAST_S):
             await asyncio.gather(probes.send(producer), probes.watch())
