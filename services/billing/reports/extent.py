@@ -138,7 +138,7 @@ async def extent_of(connection: AsyncConnection, scope: Scope) -> Extent:
         whole=numbers if scope.everything else _numbers(rows, scope.administered),
         own=_numbers(rows, scope.member_of),
         accounts=await _accounts_of(connection, scope, numbers),
-        dimensions=await _dimensions_of(connection, scope, numbers),
+        dimensions=await _dimensions_of(connection, scope, _numbers(rows, scope.instance_mandates)),
         calendars=tuple(calendars.items()),
     )
 
@@ -170,7 +170,8 @@ async def _accounts_of(connection: AsyncConnection, scope: Scope, numbers: Seque
 
 
 async def _dimensions_of(connection: AsyncConnection, scope: Scope, numbers: Sequence[int]) -> tuple[int, ...]:
-    """What usage of the administered instances is booked under."""
+    """What usage of the administered instances is booked under, in their mandates: a publisher may name an instance of
+    another one."""
     if scope.everything or not scope.instances:
         return ()
     of_instances = one_of(dimensions.c.feature_instance_id, scope.instances)

@@ -93,7 +93,9 @@ class Scope:
             return sa.true()
         shown = [self.shows_balance(mandate_id, user_id)]
         if self.instances:
-            shown.append(sa.func.coalesce(one_of(instance_id, self.instances), sa.false()))
+            # A publisher may name an instance of another mandate: that gives nobody a look into its own.
+            of_instance = sa.and_(one_of(mandate_id, self.instance_mandates), one_of(instance_id, self.instances))
+            shown.append(sa.func.coalesce(of_instance, sa.false()))
         return sa.or_(*shown)
 
     def shows_balance(self, mandate_id: _Column, user_id: _Column) -> sa.ColumnElement[bool]:
