@@ -42,6 +42,8 @@ __all__ = [
 CONNECT_TIMEOUT_S = 5.0
 # The driver's limit is longer than the server's, whose error says what it ended; it is for a server that is silent.
 COMMAND_TIMEOUT_S = 60.0
+# By so much at least.
+COMMAND_TIMEOUT_BEYOND_S = 5.0
 CLIENT_CHECK_S = 5
 # Unanswered keepalive probes after which a silent peer counts as gone; the first is sent after half of the timeout.
 KEEPALIVES = 3
@@ -76,14 +78,27 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
     """
 
     peer_timeout_s: ClassVar[int]
+    # The driver's own settings of the connection.
+    _config: Any
     # Set in the moment a statement is given up; the connection is closed only in the event loop's next turn.
     given_up = False
 
     def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any) -> None:
         super().__init__(protocol, transport, *more)
+        self._ordinary: Any = self._config
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             _watch_peer(sock, self.peer_timeout_s)
+
+    def extend_timeout(self, seconds: float) -> None:
+        """Waits for the answer to a statement that may take so long. The driver has no other way to say so for the
+        statements of one transaction, which SQLAlchemy sends."""
+        longer = max(self._ordinary.command_timeout, seconds + COMMAND_TIMEOUT_BEYOND_S)
+        self._config = self._ordinary._replace(command_timeout=longer)
+
+    def restore_timeout(self) -> None:
+        """Waits as long as ever again."""
+        self._config = self._ordinary
 
     def _cancel_current_command(self, *waiters: asyncio.Future[None]) -> None:
         self.given_up = True
@@ -140,7 +155,7 @@ class Database:
             json_deserializer=orjson.loads,
             connect_args={
                 "timeout": CONNECT_TIMEOUT_S,
-                "command_timeout": max(COMMAND_TIMEOUT_S, settings.statement_timeout_s + 5.0),
+                "command_timeout": max(COMMAND_TIMEOUT_S, settings.statement_timeout_s + COMMAND_TIMEOUT_BEYOND_S),
                 "connection_class": type("_Connection", (_Connection,), {"peer_timeout_s": settings.peer_timeout_s}),
                 "server_settings": {
                     **_session(settings),
@@ -282,6 +297,7 @@ async def extend_timeouts(connection: AsyncConnection, seconds: float) -> None:
     limit = _milliseconds(seconds)
     local = (sa.func.set_config(name, limit, True) for name in ("statement_timeout", "lock_timeout"))
     await connection.execute(sa.select(*local))
+    driver_connection(connection).extend_timeout(seconds)
 
 
 def driver_connection(connection: AsyncConnection) -> asyncpg.Connection:
@@ -309,7 +325,11 @@ async def begin(connection: AsyncConnection) -> AsyncIterator[None]:
             if not driver.is_closed():
                 raise
         raise
-    await transaction.commit()
+    else:
+        await transaction.commit()
+    finally:
+        if not driver.is_in_transaction():
+            driver.restore_timeout()
 
 
 @asynccontextmanager

@@ -10,7 +10,14 @@ import sqlalchemy as sa
 
 from services.billing.checks.eligibility import TOGETHER_MAX, WAITING_MAX, Asked, EligibilityBatcher
 from services.chassis.clock import system_clock
-from services.chassis.database import Database, DatabaseUnavailable, extend_timeouts, is_transient, is_undecided
+from services.chassis.database import (
+    Database,
+    DatabaseUnavailable,
+    begin,
+    extend_timeouts,
+    is_transient,
+    is_undecided,
+)
 from services.chassis.settings import DatabaseSettings
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import system_admin
@@ -70,6 +77,23 @@ async def test_a_lock_that_is_not_to_be_had_is_told_as_a_passing_fault(narrow: D
             assert not reading.done()
             await lock.release()
             await reading
+
+
+async def test_work_that_says_so_may_take_longer_than_the_driver_waits_for_other_work(
+    servers: ServerPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's own limit is for a server that is silent; the server does not end these statements."""
+    monkeypatch.setattr("services.chassis.database.COMMAND_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("services.chassis.database.COMMAND_TIMEOUT_BEYOND_S", -4.0)
+    settings = DatabaseSettings(statement_timeout_s=5)
+    async with opened(servers.dsn("billing"), pool_size=1, settings=settings) as database:
+        async with database.reading() as connection:
+            async with begin(connection):
+                await extend_timeouts(connection, 60)
+                assert await connection.scalar(sa.text("SELECT pg_sleep(3) IS NOT NULL"))
+            # What comes after it on the same connection is given up as soon as ever.
+            with pytest.raises(TimeoutError):
+                await connection.execute(sa.text("SELECT pg_sleep(3)"))
 
 
 async def test_a_locked_account_answers_503_and_nothing_is_done(
