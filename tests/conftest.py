@@ -11,6 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 from deploy.local.ports import PART
 from tests.support.described import held_to_the_document
 from tests.support.ledger import Books
+from tests.support.processes import Process
 from tests.support.stack import ServerPair
 
 # Folders whose tests share what a single file of them should not start again.
@@ -27,7 +28,8 @@ class FolderScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Has the code under test log plain tracebacks: with the locals of every frame one takes minutes to write. Each
-    process of the session has ports of its own."""
+    process of the session has ports of its own, and forks the programs that it starts."""
+    Process.forking = True
     process = getattr(config, "workerinput", None)
     if process is not None:
         os.environ[PART] = f"{process['workerid'].removeprefix('gw')}/{process['workercount']}"

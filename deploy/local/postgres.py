@@ -37,6 +37,7 @@ class LocalPostgres(LocalServer):
     """One PostgreSQL server on the loopback interface, with its data in `folder` and a superuser `postgres`.
 
     The superuser's password is the given one when the data folder is made, else a random one kept beside it (0600).
+    What is `disposable` is not forced to the disk: it outlives any end of the server, but not one of the machine.
     """
 
     name: ClassVar[str] = "postgres"
@@ -44,10 +45,17 @@ class LocalPostgres(LocalServer):
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT
 
     def __init__(
-        self, folder: Path, *, port: int | None = None, log: Path | None = None, password: str | None = None
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        log: Path | None = None,
+        password: str | None = None,
+        disposable: bool = False,
     ) -> None:
         super().__init__(folder, port=port, log=log)
         self._given_password = password
+        self._disposable = disposable
 
     @property
     def password(self) -> str:
@@ -120,6 +128,7 @@ class LocalPostgres(LocalServer):
                     "--locale=C",
                     "--locale-provider=builtin",
                     "--builtin-locale=C.UTF-8",
+                    *(["--no-sync"] if self._disposable else []),
                 ],
                 capture_output=True,
                 text=True,
@@ -140,7 +149,7 @@ class LocalPostgres(LocalServer):
             "password_encryption": "scram-sha-256",
             "max_connections": 100,
             # What a commit promised must hold.
-            "fsync": "on",
+            "fsync": "off" if self._disposable else "on",
             "synchronous_commit": "on",
             "full_page_writes": "on",
             # Accounts, rollups and the inner pages of the ledger's indexes; its rows are written once and stay with the

@@ -4,9 +4,6 @@ import asyncio
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -48,6 +45,11 @@ async def _migrate(owner_url: str, schema: str, folder: Path) -> str:
 
 
 def _upgrade(connection: sa.Connection, schema: str, folder: Path) -> str:
+    # A service imports this module for the metadata of its tables, and starts faster without Alembic.
+    from alembic.migration import MigrationContext  # noqa: PLC0415
+    from alembic.operations import Operations  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     scripts = ScriptDirectory(str(folder), version_locations=[str(folder)])
     head = scripts.get_current_head()
     if head is None:

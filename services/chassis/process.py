@@ -82,6 +82,7 @@ def run_process(
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    gc.enable()
     with asyncio.Runner(loop_factory=_loop) as runner:
         failed = runner.run(_run(Site(app, http), public, health, resources, components))
     sys.exit(1 if failed else 0)

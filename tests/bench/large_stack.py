@@ -33,7 +33,7 @@ class LargeStack:
     def __init__(self, folder: Path, size: Size) -> None:
         self.folder = folder
         self.size = size
-        self.servers = ServerPair(folder)
+        self.servers = ServerPair(folder, disposable=False)
         self.now = datetime.now(UTC)
         # How long it took to fill the ledger, and to audit it.
         self.filled_s = self.audited_s = 0.0

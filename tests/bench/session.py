@@ -60,7 +60,7 @@ class Session:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.servers = ServerPair(folder)
+        self.servers = ServerPair(folder, disposable=False)
         ceiling = {"BILLING_AMOUNT_MAX_CHF": str(CREDIT_CHF)}
         self.api = ServiceProcess(self.servers, "billing", "api", folder / "api.log", more=ceiling)
         self._seed = 0

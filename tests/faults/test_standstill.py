@@ -48,7 +48,7 @@ class Platform:
         }
         self.issuer = Issuer(folder)
         self.services = {
-            name: ServiceProcess(servers, service, role, folder / f"{name}.log", more=more.get(service))
+            name: ServiceProcess(servers, service, role, folder / f"{name}.log", more=more.get(service), anew=True)
             for name, service, role in (
                 ("billing", "billing", "api"),
                 ("worker", "billing", "worker"),

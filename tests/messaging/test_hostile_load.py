@@ -49,7 +49,7 @@ async def test_oversized_amounts_an_expanding_batch_and_an_open_transaction_cost
         bootstrap_servers, "zstd", partition=free[0], records=4_000, value_bytes=250_000, key=hostile.encode()
     )
     await publish(bootstrap_servers, records[len(records) // 2 :])
-    worker = ServiceProcess(servers, "billing", "worker", tmp_path / "worker.log", more=SHORT_SESSION)
+    worker = ServiceProcess(servers, "billing", "worker", tmp_path / "worker.log", more=SHORT_SESSION, anew=True)
     worker.start()
     largest = 0
 
@@ -81,7 +81,7 @@ async def test_a_batch_that_expands_to_many_records_keeps_no_other_partition_wai
 ) -> None:
     mandate, count = new_mandate(), 50_000
     await publish_bomb(bootstrap_servers, "zstd", partition=0, records=count, value_bytes=0, key=b"flood")
-    worker = ServiceProcess(servers, "billing", "worker", tmp_path / "worker.log", more=SHORT_SESSION)
+    worker = ServiceProcess(servers, "billing", "worker", tmp_path / "worker.log", more=SHORT_SESSION, anew=True)
     worker.start()
     try:
         await eventually(lambda: books.refused("flood"), what="refusals of the flood")

@@ -31,7 +31,7 @@ async def test_a_backlog_with_bombs_in_it_is_charged_in_bounded_memory(
     await publish(bootstrap_servers, bombs, compression="lz4")
     await publish(bootstrap_servers, _many(mandates, half), compression="lz4")
     log = tmp_path_factory.mktemp("log") / "worker.log"
-    worker = ServiceProcess(servers, "billing", "worker", log, more=SHORT_SESSION)
+    worker = ServiceProcess(servers, "billing", "worker", log, more=SHORT_SESSION, anew=True)
     worker.start()
     try:
         largest = 0
@@ -64,7 +64,7 @@ async def test_batches_that_expand_to_gigabytes_are_refused_in_bounded_memory_an
         await publish_bomb(bootstrap_servers, "zstd", partition=place % 2, records=1, value_bytes=2**30, key=key)
     await publish(bootstrap_servers, beside[600:])
     log = tmp_path_factory.mktemp("log") / "worker.log"
-    worker = ServiceProcess(servers, "billing", "worker", log, more=SHORT_SESSION)
+    worker = ServiceProcess(servers, "billing", "worker", log, more=SHORT_SESSION, anew=True)
     worker.start()
     largest = 0
 
@@ -100,7 +100,7 @@ async def test_records_of_millions_of_headers_are_refused_in_bounded_memory(
         await publish_batch(bootstrap_servers, packed, codec="zstd", partition=partition, records=1)
         await publish(bootstrap_servers, [usage_record(mandate, partition=partition)])
     log = tmp_path_factory.mktemp("log") / "worker.log"
-    worker = ServiceProcess(servers, "billing", "worker", log, more=SHORT_SESSION)
+    worker = ServiceProcess(servers, "billing", "worker", log, more=SHORT_SESSION, anew=True)
     worker.start()
     largest = 0
 

@@ -1,14 +1,19 @@
 """Sessions of PostgreSQL for a test, closed at the end of a block."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import asyncpg
 
 from services.chassis.database import Database, driver_connection
 
-__all__ = ["connected", "on_driver", "opened", "unseen"]
+__all__ = ["connected", "kept", "on_driver", "opened", "unseen"]
+
+# What nobody uses now: in each event loop one connection for each address and schema.
+_idle: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], asyncpg.Connection]] = WeakKeyDictionary()
 
 
 @asynccontextmanager
@@ -19,6 +24,33 @@ async def connected(dsn: str, *, schema: str | None = None) -> AsyncIterator[asy
         yield connection
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def kept(dsn: str, *, schema: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that is kept for the next block: to connect costs as much CPU as a hundred short statements."""
+    idle = _idle.setdefault(asyncio.get_running_loop(), {})
+    connection = idle.pop((dsn, schema), None)
+    if connection is None or not await _as_new(connection):
+        # No plan is kept, because tests change tables.
+        connection = await asyncpg.connect(dsn, server_settings={"search_path": schema}, statement_cache_size=0)
+    try:
+        yield connection
+    except BaseException:
+        connection.terminate()
+        raise
+    if idle.setdefault((dsn, schema), connection) is not connection:
+        await connection.close()
+
+
+async def _as_new(connection: asyncpg.Connection) -> bool:
+    """Whether it is as it was when it was opened, also where its server was stopped or has ended it."""
+    try:
+        await connection.reset()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        connection.terminate()
+        return False
+    return True
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from services.billing.audit import audit
-from tests.support.databases import connected
+from tests.support.databases import kept
 from tests.support.waiting import eventually
 
 __all__ = ["Books"]
@@ -21,7 +21,7 @@ class Books:
 
     async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """Rows of one statement."""
-        async with connected(self._dsn, schema="billing") as connection:
+        async with kept(self._dsn, schema="billing") as connection:
             rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
             return rows
 
@@ -169,7 +169,7 @@ class Books:
 
     async def failing(self) -> dict[str, int]:
         """The audit's failures by check; empty when the books add up."""
-        async with connected(self._dsn, schema="billing") as connection:
+        async with kept(self._dsn, schema="billing") as connection:
             return {check.name: check.failing_count for check in await audit(connection) if check.failing_count}
 
     async def outbox_rows(self) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.ports import free_port
 from tests.support.events import USAGE_PARTITIONS
+from tests.support.fork_server import ForkedProcess, can_be_forked, fork
 from tests.support.stack import ROOT, ServerPair
 from tests.support.waiting import eventually, wait_until
 
@@ -22,6 +24,8 @@ __all__ = ["SHORT_SESSION", "Crew", "FaultFolder", "Process", "ServiceProcess", 
 # The shortest session the broker allows, so that the partitions of a killed worker move on soon.
 SHORT_SESSION = {"BILLING_KAFKA__SESSION_TIMEOUT_MS": "6000"}
 
+COMMAND_TIMEOUT_S = 120.0
+
 # No connection is kept, so that none is in the way of a process that ends.
 _http = httpx.Client(trust_env=False, timeout=30.0, limits=httpx.Limits(max_keepalive_connections=0))
 
@@ -29,11 +33,14 @@ _http = httpx.Client(trust_env=False, timeout=30.0, limits=httpx.Limits(max_keep
 class Process:
     """A program of ours as a real process: started, watched, killed, started again.
 
-    As an asynchronous context it is ready inside, and has to end by itself and without a fault when told to.
+    As an asynchronous context it is ready inside, and has to end by itself and without a fault when told to. In the
+    suite what `fork_server` knows is forked there, unless a test that is about a start or memory wants it `anew`.
     """
 
     # A program that has nothing to finish may end by the signal itself.
     good_ends: ClassVar[tuple[int, ...]] = (0, -signal.SIGTERM)
+    # The suite sets it; the benchmarks measure processes as they are in production.
+    forking: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -44,17 +51,22 @@ class Process:
         ready_url: str,
         log: Path | None = None,
         cwd: Path = ROOT,
+        anew: bool = False,
     ) -> None:
         self._name = name
         self._command = list(command)
+        self._forked = self.forking and not anew and can_be_forked(command, environment, cwd)
         self._environment = environment
         self._ready_url = ready_url
         self._log = log
         self._cwd = cwd
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
 
     def start(self) -> None:
         """Starts without waiting."""
+        if self._forked:
+            self._process = fork(self._command, self._environment, stdout=self._log, stderr=self._log)
+            return
         with self._log.open("ab") if self._log else nullcontext() as log:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, cwd=self._cwd, stdout=log, stderr=log and subprocess.STDOUT
@@ -147,7 +159,7 @@ class Process:
         return self._log.read_text(errors="replace") if self._log else ""
 
     @property
-    def _started(self) -> "subprocess.Popen[bytes]":
+    def _started(self) -> "subprocess.Popen[bytes] | ForkedProcess":
         if self._process is None:
             raise AssertionError(f"{self._name} was not started")
         return self._process
@@ -170,6 +182,7 @@ class ServiceProcess(Process):
         internal_port: int | None = None,
         python: str = sys.executable,
         cwd: Path = ROOT,
+        anew: bool = False,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -184,6 +197,7 @@ class ServiceProcess(Process):
             ready_url=f"{self.internal_url}/readyz",
             log=log,
             cwd=cwd,
+            anew=anew,
         )
 
     def is_held_up(self, reason: str) -> bool:
@@ -303,19 +317,38 @@ def run_command(
     service: str,
     *words: str,
     more: Mapping[str, str] | None = None,
-    input_: str | None = None,
+    input_: str = "",
+    anew: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs an operator's command of a service to its end; `input_` is what it reads."""
+    """Runs an operator's command of a service to its end; `input_` is what it reads. It is forked as a process is."""
+    command = [sys.executable, "-m", f"services.{service}", *words]
+    environment = servers.environment(service, port=1, more=more)
+    if Process.forking and not anew and can_be_forked(command, environment, ROOT):
+        return _run_forked(command, environment, input_)
     return subprocess.run(
-        [sys.executable, "-m", f"services.{service}", *words],
-        env=servers.environment(service, port=1, more=more),
+        command,
+        env=environment,
         cwd=ROOT,
         capture_output=True,
         text=True,
         input=input_,
-        timeout=120,
+        timeout=COMMAND_TIMEOUT_S,
         check=False,
     )
+
+
+def _run_forked(
+    command: Sequence[str], environment: Mapping[str, str], input_: str
+) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        stdin, stdout, stderr = (Path(folder) / name for name in ("stdin", "stdout", "stderr"))
+        stdin.write_text(input_)
+        running = fork(command, environment, stdin=stdin, stdout=stdout, stderr=stderr)
+        try:
+            code = running.wait(COMMAND_TIMEOUT_S)
+        finally:
+            running.kill()
+        return subprocess.CompletedProcess(command, code, stdout.read_text(), stderr.read_text())
 
 
 class FaultFolder:

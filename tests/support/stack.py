@@ -35,10 +35,10 @@ SEALED_NEVER_S = str(10**9)
 STACKS = ("local", "containers")
 
 
-def make_postgres(folder: Path) -> LocalPostgres | ContainerPostgres:
-    """A PostgreSQL of its own, which as a context is started and stopped."""
+def make_postgres(folder: Path, *, disposable: bool = True) -> LocalPostgres | ContainerPostgres:
+    """A PostgreSQL of its own, which as a context is started and stopped; no test cuts the power of the machine."""
     if not _in_containers():
-        return LocalPostgres(folder)
+        return LocalPostgres(folder, disposable=disposable)
     from tests.support.containers import ContainerPostgres
 
     return ContainerPostgres()
@@ -61,8 +61,8 @@ def _in_containers() -> bool:
 class ServerPair:
     """The two servers with databases, roles, schemas and topics ready, shared by every test of a session."""
 
-    def __init__(self, folder: Path) -> None:
-        self.postgres = make_postgres(folder / "postgres")
+    def __init__(self, folder: Path, *, disposable: bool = True) -> None:
+        self.postgres = make_postgres(folder / "postgres", disposable=disposable)
         self.kafka = _make_kafka(folder / "kafka")
         self._passwords = {name: RolePasswords(secrets.token_hex(8), secrets.token_hex(8)) for name in SERVICES}
         self.secret = secrets.token_hex(32)

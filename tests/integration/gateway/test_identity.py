@@ -171,6 +171,7 @@ async def test_the_development_key_is_published_without_its_private_half(
 
 
 def test_production_refuses_the_development_issuer(gateway: GatewayProcess, servers: ServerPair) -> None:
-    refused = run_command(servers, "gateway", "all", more={**gateway.settings, "GATEWAY_ENVIRONMENT": "production"})
+    more = {**gateway.settings, "GATEWAY_ENVIRONMENT": "production"}
+    refused = run_command(servers, "gateway", "all", more=more, anew=True)
     assert refused.returncode == 2
     assert "dev_issuer is for development" in refused.stderr

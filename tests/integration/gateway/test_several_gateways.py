@@ -89,7 +89,7 @@ def test_several_gateways_that_would_each_count_for_themselves_do_not_start(
     gateway: GatewayProcess, servers: ServerPair
 ) -> None:
     more = {**gateway.settings, **MORE, "GATEWAY_RATE_LIMITS__SHARED": "false"}
-    refused = run_command(servers, "gateway", "api", more=more)
+    refused = run_command(servers, "gateway", "api", more=more, anew=True)
     assert refused.returncode == 2
     assert "rate_limits.shared" in refused.stderr
 

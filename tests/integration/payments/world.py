@@ -111,7 +111,7 @@ class World:
         log = self._folder / f"payments-{uuid4().hex}.log"
         return ServiceProcess(self.servers, "payments", role, log, port=port, more=self.settings(chosen))
 
-    def command(self, *words: str, input_: str | None = None) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, input_: str = "") -> subprocess.CompletedProcess[str]:
         """Runs an operator's command."""
         settings = self.settings(self._stripe_settings)
         return run_command(self.servers, "payments", *words, more=settings, input_=input_)

@@ -26,7 +26,7 @@ MIGRATIONS = ROOT / "services" / "subscriptions" / "migrations"
 
 def process(service: Service, role: str, folder: Path) -> ServiceProcess:
     """A process of that role beside the service of the tests."""
-    return ServiceProcess(service.servers, "subscriptions", role, folder / f"{role}.log")
+    return ServiceProcess(service.servers, "subscriptions", role, folder / f"{role}.log", anew=True)
 
 
 async def test_a_process_with_both_roles_starts_plans_and_ends_trials_by_the_clock(
@@ -77,7 +77,7 @@ def test_a_process_without_a_sound_catalogue_says_so_and_does_not_start(
     if text is not None:
         path.write_text(text)
     more = {"SUBSCRIPTIONS_PLANS_FILE": str(path)}
-    run = run_command(service.servers, "subscriptions", "all", more=more)
+    run = run_command(service.servers, "subscriptions", "all", more=more, anew=True)
     assert run.returncode == 1
     assert f"SUBSCRIPTIONS_PLANS_FILE: {path}" in run.stderr
     assert said in run.stderr
@@ -95,7 +95,7 @@ def test_a_process_without_a_sound_catalogue_says_so_and_does_not_start(
 def test_a_process_without_what_the_store_needs_says_so_and_does_not_start(
     service: Service, name: str, value: str, said: str
 ) -> None:
-    run = run_command(service.servers, "subscriptions", "all", more={f"SUBSCRIPTIONS_{name}": value})
+    run = run_command(service.servers, "subscriptions", "all", more={f"SUBSCRIPTIONS_{name}": value}, anew=True)
     assert run.returncode == 1
     assert f"SUBSCRIPTIONS_{name}: {said}" in run.stderr
     assert "Traceback" not in run.stderr
