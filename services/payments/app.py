@@ -35,6 +35,7 @@ from services.payments.settings import PaymentsSettings
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.subscriptions.perform_action import PerformAction
 from services.payments.subscriptions.set_quantities import SetQuantities
+from services.payments.subscriptions.take_back_subscription import TAKE_BACK, TakeBackSubscription
 
 __all__ = ["application", "serve"]
 
@@ -67,6 +68,7 @@ def serve(settings: PaymentsSettings, role: str) -> None:
         api_key.get_secret_value() if api_key is not None else None,
         api_base=settings.stripe.api_base,
         timeout_s=settings.stripe.timeout_s,
+        taken_over_at=settings.stripe.taken_over_at,
     )
 
     app = application(role)
@@ -104,6 +106,7 @@ def _worker(
         "stripe.requested": PerformAction(database, stripe, ensure_customer, clock=clock),
         "quantity.requested": SetQuantities(database, stripe, clock=clock),
         "invoice.issued": MirrorInvoice(database, stripe, ensure_customer, clock=clock),
+        TAKE_BACK: TakeBackSubscription(database, stripe),
         "recharge.requested": ChargeAccount(database, stripe, pages=settings.confirmation_pages, clock=clock),
     }
     events = ProcessEvents(database, stripe, clock=clock, faults=faults)

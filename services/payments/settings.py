@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.chassis.return_url import Marks, Origin, Parameter, ReturnOrigins, ReturnUrls, return_urls
@@ -46,6 +46,8 @@ class StripeSettings(SettingsGroup):
     # Whether real money is meant; unset: exactly in production. A rehearsal in production says false.
     livemode: bool | None = None
     timeout_s: float = Field(default=10, gt=0, le=80)
+    # Since when money of this account is settled here, where another system did so before.
+    taken_over_at: AwareDatetime | None = None
 
     @property
     def key_is_live(self) -> bool | None:

@@ -59,6 +59,9 @@ class PaymentRefunded(Contract):
     `amount` is what went back, in the currency of the payment, of which `reference` is the business identity and
     `paid_at` the time, as in `payment.succeeded`. `refund_id` is the identity of the refund or dispute: it takes back
     once, however often it is reported. `recharge_id` names the recharge whose payment it was.
+
+    Of a subscription's payment, `subscription_id` and `period_start` name the period whose budget it paid for, none
+    where it paid for no budget, and `paid_amount` is the payment as a whole, of which `amount` is a part.
     """
 
     mandate_id: Identifier
@@ -74,4 +77,7 @@ class PaymentRefunded(Contract):
     created_by_user_id: Identifier | None = None
     description: Text | None = None
     recharge_id: EventId | None = None
+    subscription_id: EventId | None = None
+    period_start: Timestamp | None = None
+    paid_amount: NonNegativeMoney | None = None
     cause: Text

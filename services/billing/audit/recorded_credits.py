@@ -5,28 +5,31 @@ __all__ = ["CHECKS"]
 
 CHECKS = {
     # Every payment, refund, budget, promotion and opening credit that was recorded has its rows, whatever members it
-    # was shared among, and every such row was recorded; manual credits and deductions are those in the audit log.
+    # was shared among, and every such row was recorded; manual credits and deductions are those in the audit log. A
+    # refund that came to nothing after all has two records, and its payment may have been that of a budget.
     "credits": """
         WITH rows AS (
             SELECT t.mandate_no, CASE WHEN t.contra_account = 'PROMOTIONAL' AND t.reference_id IS NULL
                                       THEN t.posted_account_no END AS no,
-              t.contra_account,
+                   CASE WHEN t.reference_type = 'PAYMENT' THEN 'PAYMENT_PROVIDER' ELSE t.contra_account END
+                   AS contra_account,
+                   CASE WHEN t.reference_type = 'PAYMENT' THEN t.reference_id ELSE
                    CASE t.contra_account WHEN 'SUBSCRIPTION_GRANT' THEN t.reference_id || ' from ' || t.occurred_at
                                   WHEN 'PAYMENT_PROVIDER' THEN t.reference_id
-                                  WHEN 'PROMOTIONAL' THEN coalesce(t.reference_id, '') ELSE '' END AS cause,
+                                  WHEN 'PROMOTIONAL' THEN coalesce(t.reference_id, '') ELSE '' END END AS cause,
                    sum(CASE t.transaction_type WHEN 'DEBIT' THEN -t.amount ELSE t.amount END) AS amount
               FROM transactions t
              WHERE t.contra_account = 'ADMIN' AND t.reference_type = 'ADMIN'
                 OR t.contra_account = 'PROMOTIONAL' AND t.reference_id IS NULL
                 OR t.contra_account = 'PAYMENT_PROVIDER'
+                OR t.contra_account = 'SUBSCRIPTION_GRANT' AND t.reference_type = 'PAYMENT'
                 OR t.contra_account IN ('SUBSCRIPTION_GRANT', 'PROMOTIONAL') AND t.transaction_type = 'CREDIT'
              GROUP BY 1, 2, 3, 4),
-             marks AS (
+             recorded AS (
             SELECT mandate_no, NULL::bigint AS no, 'SUBSCRIPTION_GRANT' AS contra_account,
                    subscription_id || ' from ' || period_start AS cause, amount FROM subscription_budgets
              UNION ALL
-            SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', reference, sum(amount)::bigint FROM payment_credits
-             GROUP BY 1, 4
+            SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', reference, amount FROM payment_credits
              UNION ALL
             SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', refund_id, -amount FROM payment_refunds
              UNION ALL
@@ -40,6 +43,8 @@ CHECKS = {
                    sum(CASE WHEN pg_input_is_valid(l.after ->> 'amount', 'numeric')
                             THEN (l.after ->> 'amount')::numeric * 1000000 END)
               FROM mandates m LEFT JOIN audit_log l ON l.mandate_no = m.no AND l.action = 'credit' GROUP BY 1),
+             marks AS (
+            SELECT mandate_no, no, contra_account, cause, sum(amount) AS amount FROM recorded GROUP BY 1, 2, 3, 4),
              compared AS (
             SELECT coalesce(m.mandate_no, r.mandate_no) AS mandate_no, coalesce(m.no, r.no) AS no,
                    coalesce(m.amount, 0) <> coalesce(r.amount, 0) AS failing,

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
-from services.billing.credits.repository import count_members, is_budget_credited, mark_budget
+from services.billing.credits.repository import budget_cause, count_members, mark_budget, read_budget
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.keys import ensure_mandates
 from services.billing.ledger.low_balances import note_low_balances_of_mandate
@@ -69,15 +69,14 @@ async def _credit_budget(
     if not changed.budget_due or changed.period_start is None or changed.plan.budget.amount <= 0:
         return
     # The mark is the identity, not the rows: a budget that came to nothing, or was shared, is not counted anew either.
-    if await is_budget_credited(connection, mandate.no, changed.subscription_id, changed.period_start):
+    if await read_budget(connection, mandate.no, changed.subscription_id, changed.period_start) is not None:
         return
     amount = to_micro(changed.plan.budget.amount)
     if changed.plan.budget_per == "member":
         amount *= await count_members(connection, changed.mandate_id)
-    identity = f"budget/{changed.subscription_id}/{changed.period_start.isoformat()}"
     credit = MandateCredit(
         user_id=None,
-        cause=identity,
+        cause=budget_cause(changed.subscription_id, changed.period_start),
         amount=amount,
         contra_account="SUBSCRIPTION_GRANT",
         reference_type="SUBSCRIPTION",

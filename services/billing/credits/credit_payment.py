@@ -10,6 +10,7 @@ from rappen_contracts import Event
 from rappen_contracts.payment.v1 import PaymentSucceeded
 from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
 from services.billing.credits.repository import mark_payment, read_payment_mark
+from services.billing.credits.return_budget import give_budget_again
 from services.billing.invoices.settle_invoice import settle_invoice
 from services.billing.mandates.repository import LockedMandate
 from services.billing.money import converted, post
@@ -20,7 +21,8 @@ from services.chassis.consumer import data_of
 
 __all__ = ["CREDITED_REASONS", "credit_payment"]
 
-# A subscription's payment gives its budget through subscription.changed, not a balance of its own.
+# A subscription's payment gives its budget through subscription.changed, not a balance of its own. What is told of one
+# came back after it had gone.
 CREDITED_REASONS = frozenset({"top_up", "recharge", "invoice"})
 
 
@@ -31,7 +33,7 @@ async def credit_payment(
     conflict with an earlier event of it), or, where it has to wait for a rate, the event to be parked."""
     paid = data_of(event, PaymentSucceeded)
     if paid.reason not in CREDITED_REASONS:
-        return "noted"
+        return await give_budget_again(connection, mandate, paid, digest=_digest(paid), now=now)
     rate = tariff.rates.at(paid.amount.currency, paid.paid_at)
     amount = 0 if rate is None else post(converted(paid.amount.amount, rate.rate), Decimal(0))[0]
     # A recharge is credited to the account that it was requested for, whatever the payment says of it.

@@ -10,7 +10,8 @@ from rappen_contracts import Event
 from rappen_contracts.payment.v1 import PaymentRefunded
 from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
 from services.billing.credits.credit_payment import CREDITED_REASONS
-from services.billing.credits.repository import mark_refund, read_refund_mark
+from services.billing.credits.repository import mark_refund, read_refund
+from services.billing.credits.return_budget import take_budget
 from services.billing.invoices.settle_invoice import settle_invoice
 from services.billing.mandates.repository import LockedMandate
 from services.billing.money import converted, post
@@ -30,12 +31,17 @@ async def refund_payment(
     repeated, noted, or a conflict with an earlier one of the refund), or, where it has to wait for a rate, the event to
     be parked.
 
-    It does not look for the credit, which may come later by another topic. A dispute that was won took nothing.
+    It does not look for the credit, which may come later by another topic. A dispute that was won took nothing. Of a
+    subscription, its budget is taken back.
     The rate is that of the payment, so that a payment which went back as a whole leaves nothing.
     """
     refunded = data_of(event, PaymentRefunded)
-    if refunded.reason not in CREDITED_REASONS or refunded.outcome == "dispute_won":
+    if refunded.outcome == "dispute_won":
         return "noted"
+    digest = _digest(refunded)
+    description = f"{_DESCRIPTIONS[refunded.outcome]}: {refunded.description or refunded.reference}"
+    if refunded.reason not in CREDITED_REASONS:
+        return await take_budget(connection, mandate, refunded, digest=digest, description=description, now=now)
     rate = tariff.rates.at(refunded.amount.currency, refunded.paid_at)
     amount = 0 if rate is None else post(converted(refunded.amount.amount, rate.rate), Decimal(0))[0]
     taken = MandateCredit(
@@ -45,15 +51,15 @@ async def refund_payment(
         contra_account="PAYMENT_PROVIDER",
         reference_type="PAYMENT",
         reference_id=refunded.refund_id,
-        description=f"{_DESCRIPTIONS[refunded.outcome]}: {refunded.description or refunded.reference}",
+        description=description,
         occurred_at=refunded.refunded_at,
         created_by_user_id=refunded.created_by_user_id,
         transaction_type="ADJUSTMENT",
     )
-    event_id, digest = taken.event_id(mandate), _digest(refunded)
-    known = await read_refund_mark(connection, mandate.no, event_id)
+    event_id = taken.event_id(mandate)
+    known = await read_refund(connection, mandate.no, event_id)
     if known is not None:
-        return "repeated" if known == digest else "conflict"
+        return "repeated" if known.digest == digest else "conflict"
     if rate is None:
         why = no_rate(refunded.amount.currency, refunded.paid_at)
         return UnpostedEvent.parked(mandate.no, event, why, now, tariff.revision)

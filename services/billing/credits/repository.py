@@ -8,9 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.billing.ledger.spending import read_grants_text
 from services.billing.tables import (
     accounts,
     directory_members,
+    grants,
     payment_credits,
     payment_refunds,
     promotion_redemptions,
@@ -21,20 +23,25 @@ from services.billing.tables import (
 )
 
 __all__ = [
+    "BudgetGrant",
     "Promotion",
+    "Refund",
+    "budget_cause",
     "count_members",
     "digest_of_parked_payment",
     "insert_promotion",
     "insert_redemption",
-    "is_budget_credited",
     "is_posted",
     "mark_budget",
     "mark_payment",
     "mark_refund",
+    "open_budget_grants",
     "posted_credit",
+    "read_budget",
     "read_payment_mark",
     "read_promotion",
-    "read_refund_mark",
+    "read_refund",
+    "taken_budget",
 ]
 
 
@@ -87,12 +94,19 @@ async def mark_payment(
     await connection.execute(mark)
 
 
-async def read_refund_mark(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> bytes | None:
-    """The digest of a refund that was taken back."""
+class Refund(NamedTuple):
+    """The mark of a refund: how much was taken back, in micro-CHF."""
+
+    amount: int
+    digest: bytes
+
+
+async def read_refund(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> Refund | None:
+    """The mark of a refund that was taken back."""
     mark = payment_refunds.c
-    read = sa.select(mark.digest).where(mark.mandate_no == mandate_no, mark.event_id == event_id)
-    digest: bytes | None = await connection.scalar(read)
-    return digest
+    read = sa.select(mark.amount, mark.digest).where(mark.mandate_no == mandate_no, mark.event_id == event_id)
+    row = (await connection.execute(read)).first()
+    return None if row is None else Refund(*row)
 
 
 async def mark_refund(
@@ -119,17 +133,74 @@ async def mark_refund(
     await connection.execute(mark)
 
 
-async def is_budget_credited(
+def budget_cause(subscription_id: UUID, period_start: datetime) -> str:
+    """What a budget is for: given once per subscription and period."""
+    return f"budget/{subscription_id}/{period_start.isoformat()}"
+
+
+async def read_budget(
     connection: AsyncConnection, mandate_no: int, subscription_id: UUID, period_start: datetime
-) -> bool:
-    """Whether the budget of this period was credited; also one that came to nothing."""
+) -> int | None:
+    """The budget of this period in micro-CHF, as it was credited; also one that came to nothing."""
     mark = subscription_budgets.c
-    return await _exists(
-        connection,
-        mark.mandate_no == mandate_no,
-        mark.subscription_id == subscription_id,
-        mark.period_start == period_start,
+    read = sa.select(mark.amount).where(
+        mark.mandate_no == mandate_no, mark.subscription_id == subscription_id, mark.period_start == period_start
     )
+    amount: int | None = await connection.scalar(read)
+    return amount
+
+
+class BudgetGrant(NamedTuple):
+    """A grant of a budget; amounts in micro-CHF."""
+
+    no: int
+    account_no: int
+    amount: int
+    remaining: int
+    expires_at: datetime | None
+    granted_at: datetime
+    reference_id: str
+    description: str
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+_BUDGET_GRANT = [grants.c[name] for name in BudgetGrant._fields]
+
+
+async def taken_budget(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> BudgetGrant | None:
+    """The first grant that the row of this id has changed; None where it has changed none."""
+    text = await connection.scalar(sa.select(transactions.c.grants).where(*_own(transactions, mandate_no, event_id)))
+    changed = read_grants_text(text)
+    if not changed:
+        return None
+    read = sa.select(*_BUDGET_GRANT).where(grants.c.mandate_no == mandate_no, grants.c.no == changed[0][0])
+    row = (await connection.execute(read)).first()
+    return None if row is None else BudgetGrant(*row)
+
+
+async def open_budget_grants(
+    connection: AsyncConnection, mandate_no: int, event_id: UUID, *, now: datetime
+) -> list[BudgetGrant]:
+    """What is left of the budget that the row of this id has given, on whatever accounts it is by now. No other period
+    ends when it does; one that does not expire is known by when it was given, so not after a change of the model."""
+    first = await taken_budget(connection, mandate_no, event_id)
+    if first is None or first.is_over(now):
+        return []
+    same_time = (
+        grants.c.granted_at == first.granted_at if first.expires_at is None else grants.c.expires_at == first.expires_at
+    )
+    of_budget = (
+        grants.c.mandate_no == mandate_no,
+        grants.c.kind == "BUDGET",
+        grants.c.reference_type == "SUBSCRIPTION",
+        grants.c.reference_id == first.reference_id,
+        grants.c.open,
+    )
+    read = sa.select(*_BUDGET_GRANT).where(*of_budget, same_time).order_by(grants.c.no)
+    return [BudgetGrant(*row) for row in await connection.execute(read)]
 
 
 async def mark_budget(

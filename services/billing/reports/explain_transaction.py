@@ -236,7 +236,7 @@ async def _invoice_line(connection: AsyncConnection, row: sa.RowMapping) -> sa.R
 async def _payment(connection: AsyncConnection, row: sa.RowMapping) -> Payment | None:
     """The payment behind a credit, or behind what takes one back, of which the row may be a part; None for every other
     row. A refund may come before its payment, and be of one that never comes."""
-    if row["contra_account"] != "PAYMENT_PROVIDER" or row["reference_id"] is None:
+    if row["reference_type"] != "PAYMENT" or row["reference_id"] is None:
         return None
     mandate_no, reference, refund = row["mandate_no"], row["reference_id"], None
     if row["transaction_type"] == "ADJUSTMENT":

@@ -78,7 +78,8 @@ class Checkout:
     purpose: str
     mandate_id: str
     user_id: str | None
-    created_by_user_id: str
+    # None where the system before this one opened it.
+    created_by_user_id: str | None
     language: str
     amount: Decimal
     currency: str
@@ -97,10 +98,17 @@ class Checkout:
     save_method: bool = False
     stripe_customer_id: str | None = None
 
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether the system before this one opened it."""
+        return self.created_by_user_id is None
+
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """A row of payments; `reference` is the business identity by which others know it."""
+    """A row of payments; `reference` is the business identity by which others know it. `published` says whether it was
+    told of as a credit: not where the system before this one gave that, nor of a subscription, whose period it pays.
+    """
 
     event_id: UUID
     reason: str
@@ -121,6 +129,9 @@ class Payment:
     reference: str = ""
     description: str | None = None
     recharge_id: UUID | None = None
+    published: bool = True
+    subscription_id: UUID | None = None
+    period_start: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

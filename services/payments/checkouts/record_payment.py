@@ -24,7 +24,8 @@ _log = get_logger(__name__)
 
 
 async def record_payment(connection: AsyncConnection, payment: Payment) -> tuple[Payment, bool]:
-    """Adds a payment with its event in the caller's transaction; gives the one in the books, and whether it is new.
+    """Adds a payment with its event, where that is published, in the caller's transaction; gives the one in the books,
+    and whether it is new.
 
     Raises PaymentNotPlaceable for one that no event can carry.
     """
@@ -34,7 +35,8 @@ async def record_payment(connection: AsyncConnection, payment: Payment) -> tuple
     recorded = await add_payment(connection, payment)
     if recorded is not None:
         return recorded, False
-    await append_outbox(connection, [payment_succeeded(payment)])
+    if payment.published:
+        await append_outbox(connection, [payment_succeeded(payment)])
     return payment, True
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "save_checkout_customer",
     "save_session",
     "save_state",
+    "take_over_checkout",
 ]
 
 
@@ -42,6 +43,11 @@ async def add_checkout(connection: AsyncConnection, checkout: Checkout) -> Check
         )
     )
     return Checkout(**found.mappings().one())
+
+
+async def take_over_checkout(connection: AsyncConnection, checkout: Checkout) -> None:
+    """Adds a checkout that the system before this one has opened, unless it is there."""
+    await connection.execute(insert(checkouts).values(asdict(checkout)).on_conflict_do_nothing())
 
 
 async def find_checkout(connection: AsyncConnection, session_id: str, reference: str | None) -> Checkout | None:

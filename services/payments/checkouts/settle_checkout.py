@@ -26,8 +26,10 @@ from services.payments.checkouts.domain import (
     session_id_is_valid,
 )
 from services.payments.checkouts.record_payment import record_payment, report_payment
-from services.payments.checkouts.repository import lock_checkout, save_state
-from services.payments.customers.repository import save_method
+from services.payments.checkouts.repository import save_state
+from services.payments.checkouts.take_over_session import lock_own_checkout
+from services.payments.customers.observe_methods import ObservedMethod
+from services.payments.observations import NextNumber
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.objects import CheckoutSession
@@ -65,56 +67,74 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class ObservedSession:
-    """A Checkout session as Stripe has it now."""
+    """A Checkout session as Stripe has it now, with the method that it was to save. Of one that the system before this
+    one has opened, that system has credited what was paid before `taken_over_at`."""
 
     session: CheckoutSession
+    method: ObservedMethod | None = None
+    taken_over_at: datetime | None = None
 
     @classmethod
-    async def fetch(cls, stripe: StripeGateway, session_id: str) -> Self | None:
+    async def fetch(cls, stripe: StripeGateway, session_id: str, numbers: NextNumber) -> Self | None:
         """Gets the session from Stripe; None when there is none of that id."""
         if not session_id_is_valid(session_id):
             return None
         try:
-            return cls(await stripe.checkout_session(session_id))
+            session = await stripe.checkout_session(session_id)
         except StripeObjectUnknown:
             return None
+        method_id = _saved_method(session)
+        method = None if method_id is None else await ObservedMethod.fetch(stripe, method_id, numbers)
+        return cls(session, method, stripe.taken_over_at)
 
     async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> Settlement | None:
-        """Settles the session in the caller's transaction; None when it is not ours. Repeats change nothing.
+        """Settles the session in the caller's transaction; None when it is not ours. Repeats change nothing. Raises
+        FetchedTooEarly where its method was looked at since.
 
         The checkout's row is held meanwhile, so that webhook and confirm take turns; the unique keys of payments would
         keep a second credit out without it.
         """
         session = self.session
-        checkout = await lock_checkout(connection, session.id, session.client_reference_id)
+        checkout = await lock_own_checkout(connection, session, now)
         if checkout is None:
             return None
         received = received_payment(session)
         payment, credited = None, False
         if received is not None and received.amount > 0:
-            new = _payment(checkout, session, received, cause=cause, now=now)
-            payment, credited = await record_payment(connection, new)
+            published = not (checkout.is_taken_over and self._was_credited_before(received))
+            new = _payment(checkout, session, received, cause=cause, now=now, published=published)
+            payment, is_new = await record_payment(connection, new)
+            credited = is_new and published
         state = advanced(CheckoutState(checkout.state), observed_state(session))
         if state != checkout.state or checkout.stripe_session_id is None:
             await save_state(connection, checkout.id, state=state, session_id=session.id, now=now)
         if state is CheckoutState.FAILED and state != checkout.state and checkout.purpose != SETUP:
             await append_outbox(connection, [_payment_failed(checkout, session, cause=cause, now=now)])
-        saved = await _save_method(connection, session, now)
-        return Settlement(checkout, state, credited, payment, method_saved=saved)
+        noted = None if self.method is None else await self.method.apply(connection, cause=cause, now=now)
+        return Settlement(
+            checkout, state, credited, payment, method_saved=noted is not None and noted.outcome == "METHOD_SAVED"
+        )
+
+    def _was_credited_before(self, received: ReceivedPayment) -> bool:
+        return self.taken_over_at is not None and received.paid_at < self.taken_over_at
 
 
-async def _save_method(connection: AsyncConnection, session: CheckoutSession, now: datetime) -> bool:
-    """Keeps the method of a session that was to save one, once it is the customer's."""
+def _saved_method(session: CheckoutSession) -> str | None:
+    """The method of a session that was to save one, once it has."""
     intent, method_id = session.payment_intent, session.setup_method_id
     if intent is not None and intent.saves_method and received_payment(session) is not None:
         method_id = intent.method_id
-    if session.customer_id is None or method_id is None:
-        return False
-    return await save_method(connection, session.customer_id, method_id, now)
+    return None if session.customer_id is None else method_id
 
 
 def _payment(
-    checkout: Checkout, session: CheckoutSession, received: ReceivedPayment, *, cause: str, now: datetime
+    checkout: Checkout,
+    session: CheckoutSession,
+    received: ReceivedPayment,
+    *,
+    cause: str,
+    now: datetime,
+    published: bool,
 ) -> Payment:
     asked: tuple[Decimal, str] = (checkout.amount, checkout.currency)
     return Payment(
@@ -138,6 +158,7 @@ def _payment(
         reference=session.id,
         description=say(PAYMENT_TEXT, checkout.language),
         recharge_id=checkout.recharge_id,
+        published=published,
     )
 
 

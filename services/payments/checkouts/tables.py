@@ -26,7 +26,8 @@ checkouts = sa.Table(
     sa.Column("mandate_id", _Id, nullable=False),
     # Whose account in PREPAY_USER; never who did it.
     sa.Column("user_id", _Id),
-    sa.Column("created_by_user_id", _Id, nullable=False),
+    # Null where the system before this one opened it.
+    sa.Column("created_by_user_id", _Id),
     sa.Column("language", sa.Text, nullable=False),
     sa.Column("amount", _Amount, nullable=False),
     sa.Column("currency", sa.Text, nullable=False),
@@ -75,6 +76,12 @@ payments = sa.Table(
     sa.Column("reference", _Id, nullable=False),
     sa.Column("description", sa.Text),
     sa.Column("recharge_id", sa.Uuid),
+    # Whether it was told of as a credit; one that the system before this one has credited, or one of a subscription, is
+    # here for what of it goes back.
+    sa.Column("published", sa.Boolean, nullable=False, server_default=sa.true()),
+    # Of a subscription: whose it is by our id, and the start of the period that it pays for, where that has a budget.
+    sa.Column("subscription_id", sa.Uuid),
+    sa.Column("period_start", _Time),
     sa.CheckConstraint("amount > 0", name="amount"),
     sa.Index("ix_payments_mandate_id", "mandate_id", "recorded_at"),
 )

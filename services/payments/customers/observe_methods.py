@@ -7,8 +7,15 @@ from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.payments.customers.repository import forget_customer, forget_method, save_method
-from services.payments.stripe.customers import SavedMethod, default_method, is_deleted, read_method, read_setup
+from services.payments.customers.repository import forget_customer, note_method
+from services.payments.observations import NextNumber
+from services.payments.stripe.customers import (
+    PaymentMethod,
+    default_method,
+    is_deleted,
+    method_of_setup,
+    read_method,
+)
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
 
@@ -27,41 +34,43 @@ class MethodNoted:
 
 @dataclass(frozen=True, slots=True)
 class ObservedMethod:
-    """A method and whose it is."""
+    """A method and whose it is now. What has saved it says only which it is: it may have been taken away since."""
 
-    method: SavedMethod
+    method: PaymentMethod
+    number: int
 
     @classmethod
-    async def of_setup(cls, stripe: StripeGateway, setup_intent_id: str) -> Self | None:
+    async def fetch(cls, stripe: StripeGateway, method_id: str, numbers: NextNumber) -> Self:
+        """Gets it from Stripe; one that Stripe does not have is nobody's."""
+        number = await numbers()
+        return cls(await read_method(stripe, method_id), number)
+
+    @classmethod
+    async def of_setup(cls, stripe: StripeGateway, setup_intent_id: str, numbers: NextNumber) -> Self | None:
         """The method that a setup has saved; None while it has not."""
         try:
-            method = await read_setup(stripe, setup_intent_id)
+            method_id = await method_of_setup(stripe, setup_intent_id)
         except StripeObjectUnknown:
             return None
-        return None if method is None else cls(method)
+        return None if method_id is None else await cls.fetch(stripe, method_id, numbers)
 
     @classmethod
-    async def of_customer(cls, stripe: StripeGateway, customer_id: str) -> Self | None:
+    async def of_customer(cls, stripe: StripeGateway, customer_id: str, numbers: NextNumber) -> Self | None:
         """The method that a customer has chosen; None where they have chosen none."""
         method_id = await default_method(stripe, customer_id)
-        return None if method_id is None else cls(SavedMethod(method_id, customer_id))
+        return None if method_id is None else await cls.fetch(stripe, method_id, numbers)
 
     @classmethod
-    async def of_id(cls, stripe: StripeGateway, method_id: str) -> Self | None:
+    async def taken_away(cls, stripe: StripeGateway, method_id: str, numbers: NextNumber) -> Self | None:
         """The method of that id, where its customer has lost it; None for one that somebody has."""
-        try:
-            method = await read_method(stripe, method_id)
-        except StripeObjectUnknown:
-            method = SavedMethod(method_id, None)
-        return cls(method) if method.customer_id is None else None
+        observed = await cls.fetch(stripe, method_id, numbers)
+        return observed if observed.method.customer_id is None else None
 
     async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> MethodNoted | None:
         """Notes it in the caller's transaction; None when its customer is not ours."""
-        method_id, customer_id = self.method.method_id, self.method.customer_id
-        if customer_id is not None:
-            saved = await save_method(connection, customer_id, method_id, now)
-            return MethodNoted("METHOD_SAVED") if saved else None
-        return MethodNoted("METHOD_FORGOTTEN") if await forget_method(connection, method_id, now) else None
+        if not await note_method(connection, self.method, number=self.number, now=now):
+            return None
+        return MethodNoted("METHOD_FORGOTTEN" if self.method.customer_id is None else "METHOD_SAVED")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Customers, each statement in the caller's transaction."""
+"""Customers and their payment methods, each statement in the caller's transaction."""
 
 from datetime import datetime
 
@@ -7,17 +7,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.customers.domain import Customer
-from services.payments.customers.tables import customers
+from services.payments.customers.tables import customers, seen_methods
+from services.payments.observations import FetchedTooEarly, observations
+from services.payments.stripe.customers import PaymentMethod
 
 __all__ = [
     "ensure_row",
     "find_customer",
     "find_mandate",
     "forget_customer",
-    "forget_method",
+    "note_method",
     "renew_stripe_attempt",
     "save_customer_id",
-    "save_method",
     "want_method",
 ]
 
@@ -84,25 +85,48 @@ async def forget_customer(connection: AsyncConnection, stripe_customer_id: str, 
     return forgotten.rowcount == 1
 
 
-async def save_method(connection: AsyncConnection, stripe_customer_id: str, method_id: str, now: datetime) -> bool:
-    """Notes the method that recharges are charged to; False for a customer that is not ours."""
-    values = {"payment_method_id": method_id, "wants_method": False, "updated_at": now}
-    saved = await connection.execute(
-        sa.update(customers).where(customers.c.stripe_customer_id == stripe_customer_id).values(values)
+async def note_method(connection: AsyncConnection, method: PaymentMethod, *, number: int, now: datetime) -> bool:
+    """Notes whose a method is by a look that was begun under that number, and with it which method of its customer is
+    charged; False where nobody of ours is concerned. Raises FetchedTooEarly where it was looked at since."""
+    if method.customer_id is not None and await find_mandate(connection, method.customer_id) is None:
+        return False
+    seen = insert(seen_methods).values(
+        method_id=method.id,
+        stripe_customer_id=method.customer_id,
+        created_at=method.created_at,
+        version=observations.next_value(),
+        seen_at=now,
     )
-    return saved.rowcount == 1
+    changed = {name: seen.excluded[name] for name in ("stripe_customer_id", "created_at", "version", "seen_at")}
+    noted = await connection.execute(
+        seen.on_conflict_do_update(
+            index_elements=["method_id"], set_=changed, where=seen_methods.c.version <= number
+        ).returning(seen_methods.c.method_id)
+    )
+    if noted.first() is None:
+        raise FetchedTooEarly
+    return await _choose_method(connection, method, now)
 
 
-async def forget_method(connection: AsyncConnection, method_id: str, now: datetime) -> str | None:
-    """Forgets a method that its owner took away; gives the mandate, None where nobody has it."""
-    forgotten = await connection.execute(
-        sa.update(customers)
-        .where(customers.c.payment_method_id == method_id)
-        .values(payment_method_id=None, updated_at=now)
-        .returning(customers.c.mandate_id)
+async def _choose_method(connection: AsyncConnection, method: PaymentMethod, now: datetime) -> bool:
+    """Has the customer charged to the newest method that is still theirs."""
+    of_customer = customers.c.stripe_customer_id == method.customer_id
+    whose = of_customer if method.customer_id is not None else customers.c.payment_method_id == method.id
+    # Held before the methods are read: of two that are noted at the same time, the second sees both.
+    held = sa.select(customers.c.mandate_id, customers.c.stripe_customer_id).where(whose).with_for_update()
+    customer = (await connection.execute(held)).first()
+    if customer is None:
+        return False
+    newest = (
+        sa.select(seen_methods.c.method_id)
+        .where(seen_methods.c.stripe_customer_id == customer.stripe_customer_id)
+        .order_by(seen_methods.c.created_at.desc().nulls_last(), seen_methods.c.method_id.desc())
+        .limit(1)
     )
-    found: str | None = forgotten.scalars().first()
-    return found
+    chosen = await connection.scalar(newest)
+    values = {"payment_method_id": chosen, "updated_at": now} | ({} if chosen is None else {"wants_method": False})
+    await connection.execute(sa.update(customers).where(customers.c.mandate_id == customer.mandate_id).values(values))
+    return True
 
 
 async def want_method(connection: AsyncConnection, mandate_id: str, now: datetime) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.payments.checkouts.settle_checkout import ObservedSession
 from services.payments.customers.observe_methods import ObservedDeletion, ObservedMethod
 from services.payments.invoices.settle_invoice import ObservedMonthlyInvoice
+from services.payments.observations import NextNumber
 from services.payments.refunds.observe_payment import ObservedPayment, ObservedRefunds
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.refunds import intent_of_charge, intent_of_dispute, intent_of_refund
@@ -41,14 +42,12 @@ class ObservedObject(Protocol):
         """Brings our books to it in the caller's transaction; None when it is not ours. Repeats change nothing."""
 
 
-# Gives a number that is taken before a fetch, and tells which of two fetches was begun later.
-NextNumber = Callable[[], Awaitable[int]]
 # Gets an object from Stripe, before any transaction, by its id; None when there is none of that id.
 Fetch = Callable[[StripeGateway, str, NextNumber], Awaitable[ObservedObject | None]]
 
 
 async def _session(stripe: StripeGateway, session_id: str, numbers: NextNumber) -> ObservedObject | None:
-    observed = await ObservedSession.fetch(stripe, session_id)
+    observed = await ObservedSession.fetch(stripe, session_id, numbers)
     if observed is None or observed.session.mode != "subscription":
         return observed
     number = await numbers()
@@ -57,8 +56,8 @@ async def _session(stripe: StripeGateway, session_id: str, numbers: NextNumber) 
     return await observed_checkout(stripe, session, number=number)
 
 
-async def _intent(stripe: StripeGateway, intent_id: str, _: NextNumber) -> ObservedObject | None:
-    return await ObservedPayment.fetch(stripe, intent_id)
+async def _intent(stripe: StripeGateway, intent_id: str, numbers: NextNumber) -> ObservedObject | None:
+    return await ObservedPayment.fetch(stripe, intent_id, numbers)
 
 
 async def _charge(stripe: StripeGateway, charge_id: str, numbers: NextNumber) -> ObservedObject | None:
@@ -73,20 +72,20 @@ async def _dispute(stripe: StripeGateway, dispute_id: str, numbers: NextNumber) 
     return await ObservedRefunds.fetch(stripe, await intent_of_dispute(stripe, dispute_id), number=await numbers())
 
 
-async def _setup(stripe: StripeGateway, setup_intent_id: str, _: NextNumber) -> ObservedObject | None:
-    return await ObservedMethod.of_setup(stripe, setup_intent_id)
+async def _setup(stripe: StripeGateway, setup_intent_id: str, numbers: NextNumber) -> ObservedObject | None:
+    return await ObservedMethod.of_setup(stripe, setup_intent_id, numbers)
 
 
-async def _customer(stripe: StripeGateway, customer_id: str, _: NextNumber) -> ObservedObject | None:
-    return await ObservedMethod.of_customer(stripe, customer_id)
+async def _customer(stripe: StripeGateway, customer_id: str, numbers: NextNumber) -> ObservedObject | None:
+    return await ObservedMethod.of_customer(stripe, customer_id, numbers)
 
 
 async def _deletion(stripe: StripeGateway, customer_id: str, _: NextNumber) -> ObservedObject | None:
     return await ObservedDeletion.fetch(stripe, customer_id)
 
 
-async def _method(stripe: StripeGateway, method_id: str, _: NextNumber) -> ObservedObject | None:
-    return await ObservedMethod.of_id(stripe, method_id)
+async def _method(stripe: StripeGateway, method_id: str, numbers: NextNumber) -> ObservedObject | None:
+    return await ObservedMethod.taken_away(stripe, method_id, numbers)
 
 
 async def _subscription(stripe: StripeGateway, subscription_id: str, numbers: NextNumber) -> ObservedObject | None:

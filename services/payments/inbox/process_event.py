@@ -7,6 +7,7 @@ kind of object has the same class.
 import asyncio
 import random
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from services.chassis.clock import Clock
@@ -19,7 +20,7 @@ from services.payments.inbox.domain import EventsOfObject, by_object, outcome_of
 from services.payments.inbox.event_types import Effect, fetch_for
 from services.payments.inbox.metrics import EVENTS_FAILED, EVENTS_PROCESSED
 from services.payments.inbox.repository import claim_events, mark_processed, postpone_events
-from services.payments.observations import FetchedTooEarly, next_observation
+from services.payments.observations import numbers_of, until_newest
 from services.payments.stripe.gateway import StripeGateway
 
 __all__ = ["ProcessEvents"]
@@ -31,8 +32,6 @@ BACK_OFF_S: Final = 1.0
 BACK_OFF_S_MAX: Final = 300.0
 # Objects processed at the same time: Stripe bounds calls a second, and people at a checkout come first.
 OBJECTS_AT_ONCE: Final = 8
-# Times that an object is fetched because another worker has told of it meanwhile, before it waits.
-FETCHES_MAX: Final = 5
 
 _log = get_logger(__name__)
 
@@ -45,6 +44,7 @@ class ProcessEvents:
         self._stripe = stripe
         self._clock = clock
         self._faults = faults
+        self._numbers = numbers_of(database)
         self._turns = asyncio.Semaphore(OBJECTS_AT_ONCE)
 
     async def claim(self, limit: int) -> list[EventsOfObject]:
@@ -64,7 +64,7 @@ class ProcessEvents:
 
     async def _process(self, taken: EventsOfObject) -> None:
         try:
-            outcome, effect = await self._processed(taken)
+            outcome, effect = await until_newest(partial(self._fetched_and_applied, taken))
         except Exception as error:  # noqa: BLE001 - one object's fault must not stop the others.
             await self._note_failure(taken, error)
         else:
@@ -73,19 +73,11 @@ class ProcessEvents:
             if effect is not None:
                 effect.report()
 
-    async def _processed(self, taken: EventsOfObject) -> tuple[str, Effect | None]:
-        for _ in range(1, FETCHES_MAX):
-            try:
-                return await self._fetched_and_applied(taken)
-            except FetchedTooEarly:
-                continue
-        return await self._fetched_and_applied(taken)
-
     async def _fetched_and_applied(self, taken: EventsOfObject) -> tuple[str, Effect | None]:
         event = taken.first
         fetch, observed = fetch_for(event.type), None
         if fetch is not None and event.object_id is not None:
-            observed = await fetch(self._stripe, event.object_id, self._next_observation)
+            observed = await fetch(self._stripe, event.object_id, self._numbers)
         now = self._clock()
         async with self._database.transaction() as connection:
             effect = None if observed is None else await observed.apply(connection, cause=event.event_id, now=now)
@@ -94,10 +86,6 @@ class ProcessEvents:
             await mark_processed(connection, taken, outcome=outcome, now=now)
             self._faults.reach("payments_before_commit")
         return outcome, effect
-
-    async def _next_observation(self) -> int:
-        async with self._database.reading() as connection:
-            return await next_observation(connection)
 
     async def _note_failure(self, taken: EventsOfObject, error: Exception) -> None:
         name = error.actual_code if isinstance(error, Problem) else type(error).__name__

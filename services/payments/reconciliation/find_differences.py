@@ -168,7 +168,7 @@ async def _ledger(database: Database, window: Window, others: Others) -> Sequenc
         return []
     async with database.reading() as connection:
         # What was paid in another currency may wait for a rate.
-        payments = [each for each in await payments_in(connection, window) if each.currency == CHF]
+        payments = [each for each in await payments_in(connection, window) if each.currency == CHF and each.published]
         refunds = [each for each in await refunds_in(connection, window) if each.currency == CHF]
         known = await known_references(connection, credited)
     found: list[Difference] = []

@@ -7,7 +7,7 @@ from services.chassis.database import Database
 from services.chassis.outbox import append_outbox
 from services.payments.checkouts.record_payment import payment_succeeded
 from services.payments.invoices.settle_invoice import ObservedMonthlyInvoice
-from services.payments.observations import next_observation
+from services.payments.observations import numbers_of
 from services.payments.reconciliation.domain import Difference, Kind
 from services.payments.reconciliation.queries import payments_of_intents, payments_of_references
 from services.payments.refunds.domain import Movement
@@ -34,6 +34,7 @@ class HealDifference:
         self._database = database
         self._stripe = stripe
         self._clock = clock
+        self._numbers = numbers_of(database)
 
     async def __call__(self, difference: Difference) -> bool:
         """Whether it was healed."""
@@ -51,20 +52,16 @@ class HealDifference:
         stripe, stripe_id = self._stripe, difference.stripe_id
         match difference.kind:
             case Kind.PAYMENT_MISSING:
-                return await ObservedPayment.of(stripe, await read_intent(stripe, stripe_id))
+                return await ObservedPayment.of(stripe, await read_intent(stripe, stripe_id), self._numbers)
             case Kind.INVOICE_PAYMENT_MISSING:
                 return await ObservedMonthlyInvoice.of(stripe, await read_invoice(stripe, stripe_id))
             case Kind.REFUND_MISSING:
                 back = await find_money_back(stripe, stripe_id)
-                return await ObservedRefunds.fetch(stripe, back.intent_id, number=await self._next_observation())
+                return await ObservedRefunds.fetch(stripe, back.intent_id, number=await self._numbers())
             case Kind.SUBSCRIPTION_MISSING | Kind.SUBSCRIPTION_STALE | Kind.SUBSCRIPTION_NOT_FOLLOWED:
-                return await ObservedSubscription.fetch(stripe, stripe_id, number=await self._next_observation())
+                return await ObservedSubscription.fetch(stripe, stripe_id, number=await self._numbers())
             case _:
                 return None
-
-    async def _next_observation(self) -> int:
-        async with self._database.reading() as connection:
-            return await next_observation(connection)
 
     async def _apply(self, observed: ObservedObject) -> bool:
         async with self._database.transaction() as connection:

@@ -78,8 +78,14 @@ async def known_references(connection: AsyncConnection, references: Collection[s
 
 
 async def refunds_in(connection: AsyncConnection, window: Window) -> list[RecordedRefund]:
-    """What was taken from credits in a time."""
-    inside = (refunds.c.recorded_at >= window.start, refunds.c.recorded_at < window.end, refunds.c.state == "TAKEN")
+    """What was taken from credits in a time; what went back of a subscription takes of a budget, which is another
+    amount."""
+    inside = (
+        refunds.c.recorded_at >= window.start,
+        refunds.c.recorded_at < window.end,
+        refunds.c.state == "TAKEN",
+        payments.c.reason != "subscription",
+    )
     query = (
         sa.select(
             refunds.c.refund_id,

@@ -102,9 +102,16 @@ def refund_event(payment: Payment, movement: Movement, *, cause: str, now: datet
         created_by_user_id=payment.created_by_user_id,
         description=payment.description,
         recharge_id=payment.recharge_id,
+        subscription_id=payment.subscription_id,
+        period_start=payment.period_start,
+        paid_amount=_paid(payment) if payment.subscription_id is not None else None,
         cause=cause,
     )
     return outbox_row(PAYMENT_REFUNDED_V1, data, event_id=event_id, occurred_at=at, key=payment.mandate_id)
+
+
+def _paid(payment: Payment) -> NonNegativeMoney:
+    return NonNegativeMoney(amount=payment.amount, currency=payment.currency)
 
 
 def _given_back(payment: Payment, movement: Movement, amount: NonNegativeMoney, *, cause: str) -> PaymentSucceeded:

@@ -9,8 +9,8 @@ __all__ = ["stripe_requests"]
 _Id = sa.Text(collation="C")
 _Time = sa.DateTime(timezone=True)
 
-# A row for each event that asks for something. `next_attempt_at` is also the lease of the worker that has it. Requests
-# of one lane are done one after the other, in the order of their numbers.
+# A row for each event that asks for something, and for what payments asks of itself. `next_attempt_at` is also the
+# lease of the worker that has it. Requests of one lane are done one after the other, in the order of their numbers.
 stripe_requests = sa.Table(
     "stripe_requests",
     service_metadata("payments"),

@@ -1,24 +1,25 @@
 """Customers at Stripe, their payment methods, and the pages on which they manage those."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
-from services.payments.stripe.json_values import id_of
+from services.payments.stripe.json_values import id_of, time_of
 from services.payments.stripe.objects import OpenedSession
 
 __all__ = [
-    "SavedMethod",
+    "PaymentMethod",
     "Setup",
     "chargeable_method",
     "create_customer",
     "default_method",
     "is_deleted",
+    "method_of_setup",
     "open_portal",
     "open_setup",
     "read_method",
-    "read_setup",
 ]
 
 
@@ -102,23 +103,25 @@ async def open_portal(stripe: StripeGateway, customer_id: str, *, return_url: st
 
 
 @dataclass(frozen=True, slots=True)
-class SavedMethod:
-    """A method and whose it is; no customer once it was taken away from them."""
+class PaymentMethod:
+    """A method, whose it is, and when Stripe made it; no customer once it was taken away from them, and no time where
+    Stripe does not have it any more."""
 
-    method_id: str
+    id: str
     customer_id: str | None
+    created_at: datetime | None
 
 
-async def read_setup(stripe: StripeGateway, setup_intent_id: str) -> SavedMethod | None:
-    """The method that a setup has saved; None while it has not."""
+async def method_of_setup(stripe: StripeGateway, setup_intent_id: str) -> str | None:
+    """The method that a setup has saved; None while it has not. Raises StripeObjectUnknown."""
     found = await stripe.read("setup_intents", setup_intent_id)
-    method_id = id_of(found.get("payment_method"))
-    if found.get("status") != "succeeded" or method_id is None:
-        return None
-    return SavedMethod(method_id, id_of(found.get("customer")))
+    return id_of(found.get("payment_method")) if found.get("status") == "succeeded" else None
 
 
-async def read_method(stripe: StripeGateway, method_id: str) -> SavedMethod:
-    """A method as it is now; raises StripeObjectUnknown."""
-    found = await stripe.read("payment_methods", method_id)
-    return SavedMethod(method_id, id_of(found.get("customer")))
+async def read_method(stripe: StripeGateway, method_id: str) -> PaymentMethod:
+    """A method as it is now."""
+    try:
+        found = await stripe.read("payment_methods", method_id)
+    except StripeObjectUnknown:
+        return PaymentMethod(method_id, None, None)
+    return PaymentMethod(method_id, id_of(found.get("customer")), time_of(found.get("created")))

@@ -73,9 +73,16 @@ class TopUp:
 
 
 class StripeGateway:
-    """Stripe, through one account. `stop` at the end; without an API key every call raises StripeNotConfigured."""
+    """Stripe, through one account. `stop` at the end; without an API key every call raises StripeNotConfigured.
 
-    def __init__(self, api_key: str | None, *, api_base: str | None, timeout_s: float) -> None:
+    `taken_over_at` is since when money of this account is settled here: what was paid or went back before, the system
+    before this one has settled. None where there was none.
+    """
+
+    def __init__(
+        self, api_key: str | None, *, api_base: str | None, timeout_s: float, taken_over_at: datetime | None = None
+    ) -> None:
+        self.taken_over_at = taken_over_at
         # The client has no option of its own for it.
         stripe.enable_telemetry = False
         self._http = HttpClient(api_base or stripe.DEFAULT_API_BASE, timeout_s=timeout_s)
@@ -200,6 +207,7 @@ def _session(session: dict[str, Any]) -> CheckoutSession:
         customer_id=id_of(session.get("customer")),
         subscription_id=id_of(session.get("subscription")),
         setup_method_id=id_of(setup.get("payment_method")) if isinstance(setup, dict) else None,
+        locale=session.get("locale"),
         metadata=metadata_of(session),
     )
 

@@ -18,6 +18,7 @@ __all__ = [
     "draft_invoice",
     "intent_of_invoice",
     "invoice_of",
+    "invoice_of_intent",
     "read_invoice",
 ]
 
@@ -120,6 +121,13 @@ async def intent_of_invoice(
         if intent_id is not None:
             return intent_id
     return None
+
+
+async def invoice_of_intent(stripe: StripeGateway, intent_id: str) -> str | None:
+    """The id of the invoice that a payment pays; None where it pays none."""
+    payment = {"type": "payment_intent", "payment_intent": intent_id}
+    found = await stripe.read_list("invoice_payments", payment=payment, limit=100)
+    return next((invoice_id for each in found if (invoice_id := id_of(each.get("invoice"))) is not None), None)
 
 
 def invoice_of(found: Mapping[str, Any]) -> Invoice:

@@ -55,6 +55,8 @@ class CheckoutSession:
     customer_id: str | None = None
     subscription_id: str | None = None
     setup_method_id: str | None = None
+    # The language of Stripe's page, where one was asked for.
+    locale: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -47,10 +47,8 @@ async def _intent(stripe: StripeGateway, collection: str, object_id: str) -> str
 
 
 async def money_back(stripe: StripeGateway, intent_id: str) -> list[MoneyBack]:
-    """Every refund and dispute of a payment, oldest first."""
-    refunds = await stripe.read_list("refunds", payment_intent=intent_id, limit=100)
-    disputes = await stripe.read_list("disputes", payment_intent=intent_id, limit=100)
-    found = [*(_money_back(each, "REFUND") for each in refunds), *(_money_back(each, "DISPUTE") for each in disputes)]
+    """Every refund and dispute of a payment, oldest first, that is to be settled here."""
+    found = await _list(stripe, payment_intent=intent_id)
     return sorted(found, key=lambda each: (each.created_at, each.id))
 
 
@@ -80,9 +78,16 @@ async def find_money_back(stripe: StripeGateway, refund_id: str) -> MoneyBack:
 
 async def list_refunds(stripe: StripeGateway, *, created: Mapping[str, int]) -> list[MoneyBack]:
     """Every refund and dispute that was made in a time (`gte`, `lt`, in seconds since 1970)."""
-    refunds = await stripe.read_list("refunds", created=created, limit=100)
-    disputes = await stripe.read_list("disputes", created=created, limit=100)
-    return [*(_money_back(each, "REFUND") for each in refunds), *(_money_back(each, "DISPUTE") for each in disputes)]
+    return await _list(stripe, created=created)
+
+
+async def _list(stripe: StripeGateway, **which: Any) -> list[MoneyBack]:
+    refunds = await stripe.read_list("refunds", **which, limit=100)
+    disputes = await stripe.read_list("disputes", **which, limit=100)
+    found = [*(_money_back(each, "REFUND") for each in refunds), *(_money_back(each, "DISPUTE") for each in disputes)]
+    since = stripe.taken_over_at
+    # What went back before, the system before this one has taken back.
+    return [each for each in found if since is None or each.created_at >= since]
 
 
 def _money_back(found: Mapping[str, Any], kind: str) -> MoneyBack:

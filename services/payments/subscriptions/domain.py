@@ -18,11 +18,14 @@ from services.payments.plans.domain import FEATURE_INSTANCES, MEMBERS
 from services.payments.stripe.objects import CheckoutSession, Invoice, Subscription, SubscriptionItem
 
 __all__ = [
+    "Fetched",
     "Record",
     "UnknownAtStripe",
+    "budget_period_start",
     "checkout_form",
     "failed_attempts",
     "invoice_form",
+    "is_to_be_taken_back",
     "quantities_of",
     "subscription_form",
     "subscription_id_in",
@@ -54,11 +57,39 @@ class Record:
     version: int
     quantity_version: int
     begun_told_at: datetime | None
+    taken_back_at: datetime | None
 
     def told_since(self, time: datetime) -> bool:
         """Whether it was first told since then that Stripe has it, so that who asked for something then knew of its
         checkout alone."""
         return self.begun_told_at is not None and self.begun_told_at > time
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was fetched because an event told of it, after its number was taken."""
+
+    number: int
+    checkout: CheckoutSession | None = None
+    subscription: Subscription | None = None
+    invoice: Invoice | None = None
+    trial_will_end: bool = False
+    # Of the invoice: its payment waits for the payer.
+    needs_action: bool = False
+
+    @property
+    def object_id(self) -> str:
+        """The id of what the event told of."""
+        known = self.invoice or self.subscription or self.checkout
+        return "" if known is None else known.id
+
+
+def is_to_be_taken_back(fetched: Fetched) -> bool:
+    """Whether a subscription that was taken back goes on, or was paid for."""
+    subscription, invoice, session = fetched.subscription, fetched.invoice, fetched.checkout
+    goes_on = subscription is not None and not subscription.has_ended
+    invoice_paid = invoice is not None and invoice.status == "paid" and invoice.amount_paid > 0
+    return goes_on or invoice_paid or (session is not None and session.payment_status == "paid")
 
 
 def subscription_id_in(metadata: Mapping[str, str]) -> UUID | None:
@@ -114,6 +145,25 @@ def _item_form(item: SubscriptionItem) -> StripeItem | None:
             "period_end": item.period_end,
         }
     )
+
+
+def budget_period_start(invoice: Invoice, subscription: Subscription) -> datetime | None:
+    """The start of the period whose budget a paid invoice gives; None for one that gives none, as of a change of
+    quantities. Where the invoice does not say its period, that of the items counts, as the subscriptions service has
+    it."""
+    ends_trial = invoice.billing_reason == "subscription_update" and subscription.trial_ends_at is not None
+    if invoice.billing_reason not in _BEGINNINGS and not (
+        ends_trial and invoice.period_start == subscription.trial_ends_at
+    ):
+        return None
+    if invoice.period_start is not None:
+        return invoice.period_start
+    starts = [each.period_start for each in subscription.items if each.period_start is not None]
+    return min(starts) if starts and len({each.period_end for each in subscription.items}) == 1 else None
+
+
+# Stripe's words for an invoice that begins a period.
+_BEGINNINGS: Final = ("subscription_create", "subscription_cycle")
 
 
 def failed_attempts(invoice: Invoice, needs_action: bool) -> int:

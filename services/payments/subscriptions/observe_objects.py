@@ -12,7 +12,8 @@ from services.payments.stripe.invoices import intent_of_invoice, read_invoice
 from services.payments.stripe.objects import CheckoutSession, Invoice
 from services.payments.stripe.payment_intents import read_intent
 from services.payments.stripe.subscriptions import read_subscription
-from services.payments.subscriptions.publish_observation import Fetched, Observed, publish_observation
+from services.payments.subscriptions.domain import Fetched
+from services.payments.subscriptions.publish_observation import Observed, publish_observation
 
 __all__ = ["ObservedInvoice", "ObservedSubscription", "ObservedTrialEnd", "observed_checkout"]
 

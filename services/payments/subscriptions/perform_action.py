@@ -17,13 +17,11 @@ from services.payments.customers.ensure_customer import EnsureCustomer
 from services.payments.plans.mirror_plan import mirror_plan
 from services.payments.requests.domain import StoredRequest
 from services.payments.requests.process_requests import Done
-from services.payments.stripe.errors import StripeObjectUnknown, StripeRefused
+from services.payments.stripe.errors import StripeRefused
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.objects import CheckoutSession, OpenedSession, Subscription
-from services.payments.stripe.refunds import refund_subscription
 from services.payments.stripe.subscriptions import (
     SubscriptionOrder,
-    cancel_subscription,
     end_trial,
     expire_session,
     open_subscription,
@@ -36,9 +34,11 @@ from services.payments.subscriptions.repository import (
     add_record,
     find_record,
     forget_session,
+    mark_taken_back,
     save_prices,
     save_session,
 )
+from services.payments.subscriptions.take_back_subscription import cancel_at_once, take_back
 
 __all__ = ["PerformAction"]
 
@@ -94,7 +94,7 @@ class PerformAction:
             return await self._before_it_is_begun(request, asked, record)
         subscription = await read_subscription(self._stripe, record.stripe_subscription_id)
         if asked.action == "cancel" and record.told_since(asked.requested_at):
-            return await self._take_back(request, subscription)
+            return await self._take_back(request, asked, subscription)
         return await self._change(request, asked, subscription)
 
     async def _open_checkout(self, request: StoredRequest, asked: StripeRequested) -> _Settled:
@@ -168,12 +168,16 @@ class PerformAction:
             return _Settled("done", "NOTHING_TO_CANCEL")
         session = await self._closed(await self._stripe.checkout_session(record.checkout_session_id))
         if session.subscription_id is not None:
-            return await self._take_back(request, await read_subscription(self._stripe, session.subscription_id))
+            subscription = await read_subscription(self._stripe, session.subscription_id)
+            return await self._take_back(request, asked, subscription)
+        if session.status == "complete":
+            # Its payment is under way, and Stripe begins the subscription when it arrives.
+            return await self._take_back(request, asked, None)
         return _Settled("done", "CHECKOUT_CLOSED")
 
     async def _change(self, request: StoredRequest, asked: StripeRequested, subscription: Subscription) -> _Settled:
         if asked.action == "cancel":
-            await self._cancel(subscription)
+            await cancel_at_once(self._stripe, subscription)
             return _Settled("done", "CANCELED")
         if subscription.has_ended:
             return _Settled("refused", "SUBSCRIPTION_ENDED")
@@ -190,22 +194,16 @@ class PerformAction:
             await take_back_end(self._stripe, subscription, idempotency_key=request.key("resume"))
         return _Settled("done", "RESUMED")
 
-    async def _take_back(self, request: StoredRequest, subscription: Subscription) -> _Settled:
+    async def _take_back(
+        self, request: StoredRequest, asked: StripeRequested, subscription: Subscription | None
+    ) -> _Settled:
         """Who asked meant a checkout that nobody had paid, as when another one was begun in its place; but it was paid
-        before it could be closed, and nobody is to pay for two."""
-        await self._cancel(subscription)
-        await refund_subscription(self._stripe, subscription.id, idempotency_key=request.key("take-back"))
+        before it could be closed, or is going to be, and nobody is to pay for two."""
+        async with self._database.transaction() as connection:
+            await mark_taken_back(connection, asked.subscription_id, self._clock())
+        if subscription is not None:
+            await take_back(self._stripe, subscription, key=request.key("take-back"))
         return _Settled("done", "CANCELED_AND_REFUNDED")
-
-    async def _cancel(self, subscription: Subscription) -> None:
-        if subscription.has_ended:
-            return
-        try:
-            await cancel_subscription(self._stripe, subscription.id)
-        except StripeObjectUnknown:
-            # Stripe says so of one that has ended; then an answer of ours was lost.
-            if not (await read_subscription(self._stripe, subscription.id)).has_ended:
-                raise
 
     def _done(self, asked: StripeRequested, settled: _Settled) -> Done:
         async def write(connection: AsyncConnection) -> None:

@@ -17,8 +17,9 @@ from services.chassis.logging import get_logger
 from services.chassis.outbox import OutboxRow, append_outbox, outbox_row
 from services.payments.customers.metrics import UNPLACED
 from services.payments.observations import FetchedTooEarly, next_observation
-from services.payments.stripe.objects import CheckoutSession, Invoice, Subscription
+from services.payments.stripe.objects import CheckoutSession
 from services.payments.subscriptions.domain import (
+    Fetched,
     Record,
     UnknownAtStripe,
     checkout_form,
@@ -35,25 +36,13 @@ from services.payments.subscriptions.repository import (
     note_failed_attempts,
     save_observation,
 )
+from services.payments.subscriptions.take_back_subscription import ask_to_take_back
 
-__all__ = ["Fetched", "Observed", "publish_observation"]
+__all__ = ["Observed", "publish_observation"]
 
 _NAMESPACE = UUID("c9a7d0f4-2b39-5d1e-8b6f-93e5a0d4f712")
 
 _log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What was fetched because an event told of it, after its number was taken."""
-
-    number: int
-    checkout: CheckoutSession | None = None
-    subscription: Subscription | None = None
-    invoice: Invoice | None = None
-    trial_will_end: bool = False
-    # Of the invoice: its payment waits for the payer.
-    needs_action: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +65,7 @@ async def publish_observation(
 ) -> Observed | None:
     """Publishes it in the caller's transaction; None where it is no subscription of ours. Raises FetchedTooEarly where
     something was published of it since the fetch was begun."""
-    object_id = _object_id(fetched)
+    object_id = fetched.object_id
     try:
         record = await _record(connection, fetched, now)
     except UnknownAtStripe:
@@ -85,6 +74,7 @@ async def publish_observation(
         return None
     if record.version > fetched.number:
         raise FetchedTooEarly
+    await ask_to_take_back(connection, record, fetched, now)
     if fetched.checkout is not None and _is_superseded(fetched.checkout, record):
         return Observed("SUPERSEDED", object_id)
     try:
@@ -141,6 +131,9 @@ async def _observation(
     connection: AsyncConnection, record: Record, fetched: Fetched, *, cause: str, now: datetime
 ) -> StripeObserved:
     subscription, session, invoice = fetched.subscription, fetched.checkout, fetched.invoice
+    if record.taken_back_at is not None:
+        # What is paid for it goes back, so it pays for no period.
+        invoice = None
     return StripeObserved(
         mandate_id=record.mandate_id,
         subscription_id=record.subscription_id,
@@ -162,8 +155,8 @@ async def _record(connection: AsyncConnection, fetched: Fetched, now: datetime) 
         return known
     if session is not None and (known := await lock_record_of_session(connection, session.id)) is not None:
         return known
-    carrier = subscription or session
-    metadata = {} if carrier is None else carrier.metadata
+    # The system before this one may have marked the session alone.
+    metadata = {**(session.metadata if session is not None else {}), **(subscription.metadata if subscription else {})}
     subscription_id = subscription_id_in(metadata)
     if subscription_id is None:
         return None
@@ -179,8 +172,3 @@ async def _record(connection: AsyncConnection, fetched: Fetched, now: datetime) 
         # A second one that carries the same id is not the one that we know, and somebody is charged for it.
         raise UnknownAtStripe
     return found
-
-
-def _object_id(fetched: Fetched) -> str:
-    known = fetched.invoice or fetched.subscription or fetched.checkout
-    return "" if known is None else known.id

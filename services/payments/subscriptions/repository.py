@@ -19,6 +19,7 @@ __all__ = [
     "lock_record",
     "lock_record_of",
     "lock_record_of_session",
+    "mark_taken_back",
     "note_failed_attempts",
     "save_observation",
     "save_prices",
@@ -26,6 +27,7 @@ __all__ = [
     "save_session",
 ]
 
+_TAKEN_BACK_AT = stripe_subscriptions.c.taken_back_at
 _COLUMNS = [stripe_subscriptions.c[name] for name in Record.__dataclass_fields__]
 
 
@@ -102,6 +104,11 @@ async def save_session(connection: AsyncConnection, subscription_id: UUID, sessi
 async def forget_session(connection: AsyncConnection, subscription_id: UUID, now: datetime) -> None:
     """Notes that the session it was to be begun in is not used any more."""
     await _update(connection, subscription_id, now, checkout_session_id=None)
+
+
+async def mark_taken_back(connection: AsyncConnection, subscription_id: UUID, now: datetime) -> None:
+    """Notes that it is cancelled and that what is paid for it goes back."""
+    await _update(connection, subscription_id, now, taken_back_at=sa.func.coalesce(_TAKEN_BACK_AT, now))
 
 
 async def save_quantity_version(

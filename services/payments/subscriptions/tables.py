@@ -30,6 +30,8 @@ stripe_subscriptions = sa.Table(
     sa.Column("quantity_version", sa.BigInteger, nullable=False, server_default="0"),
     # When it was first told that Stripe has it.
     sa.Column("begun_told_at", _Time),
+    # Since when it is cancelled and what is paid for it goes back, because another one was begun in its place.
+    sa.Column("taken_back_at", _Time),
     sa.Column("created_at", _Time, nullable=False),
     sa.Column("updated_at", _Time, nullable=False),
     sa.Index("ix_stripe_subscriptions_mandate_id", "mandate_id"),
