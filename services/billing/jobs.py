@@ -8,6 +8,7 @@ from services.billing.corrections.run_reratings import RunReratings
 from services.billing.credits.expire_grants import ExpireGrants
 from services.billing.credits.settle_payments import SettlePayments
 from services.billing.invoices.close_months import CloseMonths
+from services.billing.ledger.merge_workflow_blocks import MergeWorkflowBlocks
 from services.billing.ledger.seal_days import SealDays
 from services.billing.publishers.notice_silences import NoticeSilences
 from services.billing.recharges.request_recharges import RechargeLimits, RequestRecharges
@@ -36,7 +37,7 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock, faults
     silences = NoticeSilences(database, minimum=minimum, settle=minimum / 12, clock=clock)
     look_every_s = min(60.0, settings.publisher_silence_min_s / 12)
     seal = SealDays(database, after_s=settings.seal_after_s, clock=clock, faults=faults)
-
+    merge = MergeWorkflowBlocks(database, faults=faults)
     close = CloseMonths(database, settings=settings.invoicing, clock=clock, faults=faults)
 
     async def settle() -> int:
@@ -52,6 +53,7 @@ def build(settings: BillingSettings, *, database: Database, clock: Clock, faults
         RepeatedJob("re-rate", RunReratings(database, clock=clock, faults=faults), every_s=1.0, clock=clock),
         RepeatedJob("notice silences", silences, every_s=look_every_s, clock=clock),
         RepeatedJob("keep sums", KeepSums(database, clock=clock), every_s=10.0, clock=clock),
+        RepeatedJob("merge workflow blocks", merge, every_s=10.0, clock=clock),
         RepeatedJob("close months", close, every_s=10.0, clock=clock),
         RepeatedJob("seal days", seal, every_s=10.0, clock=clock),
     ]

@@ -3,8 +3,11 @@ measured.
 
 Each mandate is opened and used by the charge itself, a little. What it has more are copies of those rows, with ids,
 times, numbers and balances of their own, written by COPY in the order of their times, so that the rows of mandates lie
-among each other as in a ledger that grew. Accounts and rollups follow from the rows. The audit of the whole says
-whether such a ledger could have been charged row by row.
+among each other as in a ledger that grew. Accounts, rollups and blocks of workflows follow from the rows. The audit of
+the whole says whether such a ledger could have been charged row by row.
+
+Each row has a workflow of its own, which is the hard case for a search: there are as many texts to look through as
+rows.
 """
 
 import random
@@ -14,17 +17,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from io import BytesIO
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from rappen_contracts.types import TIME_START, since_epoch
 from services.billing.ledger.calendars import DEFAULT_ZONE, Calendar
+from services.billing.ledger.merge_workflow_blocks import MergeWorkflowBlocks
 from services.billing.ledger.rows import COLUMNS, copied
+from services.billing.ledger.workflow_blocks import workflows_text
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.statistics.keep_sums import KeepSums
 from services.chassis.clock import system_clock
 from services.chassis.database import Database
+from services.chassis.faults import FaultPoints
 from tests.support.charging import charging, received
 from tests.support.databases import connected
 from tests.support.directory import directory_events
@@ -46,9 +52,11 @@ CHARGED_AT_ONCE = 2_000
 # So many copies a charge may have.
 COPIES = 40
 
-# What differs between copies: the columns before the digest, each with its length, as `ledger/rows.py` writes them.
+# What differs between copies: the columns before the digest, each with its length, as `ledger/rows.py` writes them, and
+# the workflow, which stands so many fields behind them.
 _OWN: Final = Struct("!h ii i16s iq iq iq iq iq iq iq ii".replace(" ", ""))
 _OWN_FIELDS: Final = 10
+_FIELDS_BEFORE_WORKFLOW: Final = COLUMNS.index("workflow_id") - _OWN_FIELDS
 _SIGNATURE_BYTES: Final = 19
 _FIELDS, _LENGTH, _DIMENSION = Struct("!h"), Struct("!i"), Struct("!ii")
 _DAY_MICROS: Final = 86_400 * 10**6
@@ -65,6 +73,17 @@ class Size:
     postpaid: int
 
 
+class _Charge(NamedTuple):
+    """A charge: its member's account, amount and dimension, its bytes from the digest up to the workflow, and after
+    that."""
+
+    member_no: int
+    amount: int
+    dimension_no: int
+    before_workflow: bytes
+    after_workflow: bytes
+
+
 @dataclass(slots=True)
 class _Mandate:
     """A mandate with so many rows on the days of the ledger from one up to another, and what is copied of it."""
@@ -78,8 +97,9 @@ class _Mandate:
     pool_no: int = 0
     seq: int = 0
     balance: int = 0
-    # Of each charge its member's account, amount and dimension, and its bytes from the digest on.
-    charges: list[tuple[int, int, int, bytes]] = field(default_factory=list)
+    charges: list["_Charge"] = field(default_factory=list)
+    # Those of copies that are in no block yet.
+    workflows: list[str] = field(default_factory=list)
 
     def copies_on(self, day: date) -> int:
         """How many copies fall on a day, the same number on each."""
@@ -128,6 +148,7 @@ class LargeLedger:
             for day in self._days:
                 await _copy(connection, "transactions", COLUMNS, source=memoryview(copied(self._copies(day))))
                 await self._write_rollups(connection, before=day + timedelta(days=1))
+                await self._write_blocks(connection)
             await self._write_rollups(connection, before=date.max)
             moved = [(each.balance, each.seq, each.no, each.pool_no) for each in self._mandates]
             await connection.executemany(
@@ -135,6 +156,9 @@ class LargeLedger:
             )
         keep = KeepSums(self._database, clock=system_clock)
         while await keep():
+            pass
+        merge = MergeWorkflowBlocks(self._database, faults=FaultPoints(None))
+        while await merge():
             pass
         async with connected(self._dsn, schema="billing") as connection:
             await connection.execute("VACUUM (ANALYZE)", timeout=LOADING_S)
@@ -174,6 +198,7 @@ class LargeLedger:
             feature_instance_id=chance.choice(INSTANCES),
             tokens={"input": chance.randrange(10_000), "output": chance.randrange(2_000)},
             processing_time_ms=chance.randrange(10_000),
+            workflow_id=_workflow(chance),
         )
 
     def _copies(self, day: date) -> list[bytes]:
@@ -188,7 +213,8 @@ class LargeLedger:
         begin = since_epoch(datetime.combine(day, time(), UTC))
         ends = since_epoch(self._calendar.begin(day + timedelta(days=1)))
         step = _DAY_MICROS // max(1, len(picked))
-        for number, (mandate, (member_no, amount, dimension_no, rest)) in enumerate(picked):
+        for number, (mandate, charge) in enumerate(picked):
+            member_no, amount, dimension_no, before_workflow, after_workflow = charge
             at = begin + number * step
             counted_on = day if at < ends else day + timedelta(days=1)
             mandate.seq += 1
@@ -196,14 +222,26 @@ class LargeLedger:
             sums = self._rollups[mandate.no, member_no, counted_on, dimension_no]
             sums[0] += amount
             sums[1] += 1
+            mandate.workflows.append(workflow := _workflow(chance))
             # fmt: off
             own = _OWN.pack(
                 len(COLUMNS), 4, mandate.no, 16, _id_at(at, chance), 8, member_no, 8, mandate.pool_no,
                 8, mandate.seq, 8, amount, 8, mandate.balance, 8, at, 8, at, 4, (counted_on - TIME_START.date()).days,
             )
             # fmt: on
-            rows.append(own + rest)
+            rows.append(own + before_workflow + _LENGTH.pack(len(workflow)) + workflow.encode() + after_workflow)
         return rows
+
+    async def _write_blocks(self, connection: asyncpg.Connection) -> None:
+        """The workflows of a day's copies, in a block of each mandate."""
+        records = [
+            (each.no, each.pool_no, each.seq - len(each.workflows) + 1, each.seq, workflows_text(each.workflows))
+            for each in self._mandates
+            if each.workflows
+        ]
+        await connection.copy_records_to_table("workflow_blocks", records=records, timeout=LOADING_S)
+        for each in self._mandates:
+            each.workflows.clear()
 
     async def _write_rollups(self, connection: asyncpg.Connection, *, before: date) -> None:
         """Those of the days before one, on which no more copies fall."""
@@ -217,6 +255,10 @@ def _id_at(at: int, chance: random.Random) -> bytes:
     """A time-ordered event id, as good publishers make them, of microseconds since the year 2000."""
     milliseconds = at // 1_000 + _UNIX_MS
     return (milliseconds << 80 | 7 << 76 | 2 << 62 | chance.getrandbits(62) | chance.getrandbits(12) << 64).to_bytes(16)
+
+
+def _workflow(chance: random.Random) -> str:
+    return f"workflow-{chance.getrandbits(64):016x}"
 
 
 async def _read_charges(connection: asyncpg.Connection, mandate: _Mandate) -> None:
@@ -234,18 +276,21 @@ async def _read_charges(connection: asyncpg.Connection, mandate: _Mandate) -> No
     mandate.charges = list(_charges(found.getbuffer()))
 
 
-def _charges(found: memoryview) -> Iterator[tuple[int, int, int, bytes]]:
-    """Of each row of a COPY its member's account, amount and dimension, and its bytes from the digest on."""
+def _charges(found: memoryview) -> Iterator[_Charge]:
+    """The charges that the rows of a COPY are."""
     at = _SIGNATURE_BYTES
     while (fields := _FIELDS.unpack_from(found, at)[0]) >= 0:
         own = _OWN.unpack_from(found, at)
-        rest = end = at + _OWN.size
+        # Where each of the other fields begins, and where the last one ends.
+        begins = [at + _OWN.size]
         for _ in range(fields - _OWN_FIELDS):
-            length = _LENGTH.unpack_from(found, end)[0]
-            end += _LENGTH.size + max(0, length)
-        digest = rest + _LENGTH.size + _LENGTH.unpack_from(found, rest)[0]
-        yield own[6], own[12], _DIMENSION.unpack_from(found, digest)[1], bytes(found[rest:end])
-        at = end
+            length = _LENGTH.unpack_from(found, begins[-1])[0]
+            begins.append(begins[-1] + _LENGTH.size + max(0, length))
+        first, dimension, *_ = begins
+        workflow, after = begins[_FIELDS_BEFORE_WORKFLOW : _FIELDS_BEFORE_WORKFLOW + 2]
+        dimension_no = _DIMENSION.unpack_from(found, dimension)[1]
+        at = begins[-1]
+        yield _Charge(own[6], own[12], dimension_no, bytes(found[first:workflow]), bytes(found[after:at]))
 
 
 async def _copy(connection: asyncpg.Connection, table: str, names: Sequence[str], *, source: memoryview) -> None:

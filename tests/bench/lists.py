@@ -89,6 +89,8 @@ def _requests(chance: random.Random, middle: date) -> dict[str, tuple[Caller, st
     member = Caller(user_id=user, mandates={LARGE: False})
     operator = Caller(user_id="root", system_admin=True)
     provider, model = chance.choice(MODELS)
+    # Of 65,536 each, as a person begins to type one.
+    workflows = f"workflow-{chance.getrandbits(16):04x}"
     day = (middle + timedelta(days=chance.randrange(100))).isoformat()
 
     def listed(**pagination: Any) -> dict[str, Any]:
@@ -101,6 +103,9 @@ def _requests(chance: random.Random, middle: date) -> dict[str, tuple[Caller, st
         "page 1,000": (admin, USERS, listed(page=1_000 - chance.randrange(5))),
         "search of a model": (admin, USERS, listed(search=model[:6])),
         "search of a member": (admin, USERS, listed(search=user)),
+        "search of workflows": (admin, USERS, listed(search=workflows)),
+        "search of all workflows": (admin, USERS, listed(search="workflow-")),
+        "filter by workflow": (admin, USERS, listed(filters={"workflowId": f"{workflows}{0:012x}"})),
         "filter by provider": (admin, USERS, listed(filters={"aicoreProvider": provider})),
         "filter by member": (admin, USERS, listed(filters={"userId": user})),
         "filter by day": (admin, USERS, listed(filters={"createdAt": day})),

@@ -25,6 +25,7 @@ from services.billing.audit import (
     storage,
     sums,
     usage,
+    workflows,
 )
 from services.billing.audit.days import DAYS, day_borders
 from services.billing.audit.published import PUBLISHED, PublishedBalance, published_arguments, read_published
@@ -50,6 +51,7 @@ _STATEMENTS = {
     **sums.CHECKS,
     **invoices.CHECKS,
     **low_balances.CHECKS,
+    **workflows.CHECKS,
 }
 
 

@@ -135,6 +135,8 @@ class LockedAccount:
     rows: int = 0
     # Whether a row was a credit, which is what the balance at which it is low follows.
     credited: bool = False
+    # The workflows of its rows, each once.
+    workflow_ids: dict[str, None] = field(default_factory=dict)
     # The rounding remainder as text, once somebody needed that: what a row leaves, the next one begins with.
     remainder_text: str | None = None
 

@@ -23,6 +23,7 @@ from services.billing.ledger.limit_sums import LIMITED, named_in
 from services.billing.ledger.rollup_sums import TOWARDS_SUMS
 from services.billing.ledger.rows import COLUMNS, copied, identity_of
 from services.billing.ledger.thresholds import THRESHOLD, low_at
+from services.billing.ledger.workflow_blocks import KEPT_WORKFLOWS, workflows_text
 from services.billing.money import exact, remainder_text
 from services.chassis.database import driver_connection
 
@@ -128,8 +129,9 @@ async def faulty_rows(connection: AsyncConnection, rows: Sequence[bytes]) -> dic
 
 
 async def update_accounts(connection: AsyncConnection, accounts: Sequence[LockedAccount]) -> None:
-    """Moves the balances of accounts by the sum of their rows, and marks them as unpublished; one statement. An account
-    without a new row is left alone: its only usage was refused, so there is no new balance to publish.
+    """Moves the balances of accounts by the sum of their rows, marks them as unpublished, and keeps the workflows of
+    the rows; one statement. An account without a new row is left alone: its only usage was refused, so there is no new
+    balance to publish.
 
     A mark stays until the balance was published, however often it moves meanwhile. It is deleted under the row lock of
     its account, and an account is updated here before it is marked, so a mark that is found is not about to go.
@@ -144,12 +146,13 @@ async def update_accounts(connection: AsyncConnection, accounts: Sequence[Locked
         # Remainders are sent as text, which they are already where a charge has kept them.
         "WITH moved AS (UPDATE accounts a SET balance = a.balance + given.by,"
         " rounding_remainder = given.rounding_remainder::numeric, seq = given.seq, granted = given.granted"
-        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[])"
-        " AS given (mandate_no, no, by, rounding_remainder, seq, rows, granted)"
+        " FROM unnest($1::int[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],"
+        " $8::text[]) AS given (mandate_no, no, by, rounding_remainder, seq, rows, granted, workflow_ids)"
         " WHERE a.mandate_no = given.mandate_no AND a.no = given.no AND a.seq = given.seq - given.rows"
-        " RETURNING a.mandate_no, a.no, a.type),"
+        " RETURNING a.mandate_no, a.no, a.type, a.seq, given.rows, given.workflow_ids),"
         " marked AS (INSERT INTO unpublished_balances (mandate_no, account_no)"
-        " SELECT mandate_no, no FROM moved WHERE type IN ('MANDATE', 'USER') ON CONFLICT DO NOTHING)"
+        " SELECT mandate_no, no FROM moved WHERE type IN ('MANDATE', 'USER') ON CONFLICT DO NOTHING),"
+        f" {KEPT_WORKFLOWS}"
         " SELECT count(*) FROM moved",
         [account.mandate_no for account in accounts],
         [account.no for account in accounts],
@@ -158,6 +161,7 @@ async def update_accounts(connection: AsyncConnection, accounts: Sequence[Locked
         [account.seq for account in accounts],
         [account.rows for account in accounts],
         [account.granted for account in accounts],
+        [workflows_text(account.workflow_ids) for account in accounts],
     )
     if moved != len(accounts):
         raise SerializationError(f"{len(accounts) - moved} accounts were moved without the lock of their mandate")

@@ -170,6 +170,8 @@ class _Moving:
         if changes:
             apply_changes(account, changes)
         account.move(by)
+        if posting.workflow_id is not None:
+            account.workflow_ids[posting.workflow_id] = None
         if contra is not None:
             contra.move(-by)
         elif posting.dimension_no is not None:

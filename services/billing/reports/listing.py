@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from services.billing.reports.charge_counts import PlainCharges, about_members
 from services.billing.reports.extent import Extent
 from services.billing.reports.movement_columns import movement_columns
-from services.billing.reports.movement_search import search_beside, search_of_plain_charges
+from services.billing.reports.movement_search import of_workflows, search_beside, search_of_plain_charges
 from services.billing.reports.movement_values import KEY, rows_of
 from services.billing.reports.plain_charges import (
     INDEXED,
@@ -131,7 +131,7 @@ class Listing:
     @cached_property
     def _filters(self) -> list[_Condition]:
         asked = conditions_of(self.request.filters, "", self.columns, self.extent.days())
-        return [self.extent.shows(), *asked]
+        return [self.extent.shows(), *asked, *of_workflows(self.extent, self.request.filters)]
 
     @cached_property
     def _search(self) -> _Condition | None:

@@ -3,16 +3,26 @@
 Names are looked for in the tables in which each stands once, so that of most rows only numbers are compared.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
 from services.billing.reports.extent import Extent
 from services.billing.reports.movement_values import CHARGE, MANDATE_NAME, among, row, said, text_of, transaction_id
-from services.billing.tables import accounts, dimensions, directory_mandates, directory_users, mandates, transactions
+from services.billing.tables import (
+    accounts,
+    dimensions,
+    directory_mandates,
+    directory_users,
+    mandates,
+    transactions,
+    workflow_blocks,
+)
+from services.chassis.lists.columns import Filter
+from services.chassis.statements import one_of
 
-__all__ = ["search_beside", "search_of", "search_of_plain_charges"]
+__all__ = ["of_workflows", "search_beside", "search_of", "search_of_plain_charges"]
 
 _Condition = sa.ColumnElement[bool]
 
@@ -41,16 +51,48 @@ def search_of_plain_charges(extent: Extent, text: str) -> list[_Condition]:
 
 
 def search_beside(extent: Extent, text: str) -> _Condition:
-    """Whether a plain charge has the text in its workflow or its event, whose indexes are looked through before any row
-    is."""
-    each = transactions.alias("each_row")
-    of_extent = extent.has_mandate(each.c.mandate_no)
-    workflows = sa.select(each.c.workflow_id).where(of_extent, each.c.workflow_id.icontains(text, autoescape=True))
-    found = [among(row.workflow_id, workflows.where(each.c.workflow_id.is_not(None)).distinct())]
-    if _IN_UUIDS.issuperset(text.lower()):
-        events = sa.select(each.c.event_id).where(of_extent, _text(each.c.event_id).icontains(text, autoescape=True))
-        found.append(among(row.event_id, events))
-    return sa.or_(*found)
+    """Whether a plain charge has the text in its workflow or its event; which do is found in the blocks of workflows
+    and the index of events."""
+
+    def has(value: sa.ColumnElement[str]) -> _Condition:
+        return value.icontains(text, autoescape=True)
+
+    found, said_by = _events_in_blocks(extent, has(workflow_blocks.c.workflow_ids), has), has(row.workflow_id)
+    if not _IN_UUIDS.issuperset(text.lower()):
+        return sa.and_(among(row.event_id, found), said_by)
+    event_id = transactions.alias("each_event").c
+    events = sa.select(event_id.event_id).where(extent.has_mandate(event_id.mandate_no), has(_text(event_id.event_id)))
+    # One look-up for both.
+    return sa.and_(among(row.event_id, sa.union_all(found, events)), sa.or_(said_by, has(_text(row.event_id))))
+
+
+def of_workflows(extent: Extent, filters: Iterable[Filter]) -> list[_Condition]:
+    """What filters by workflows say of a row's event, so that rows are found by their blocks."""
+    return [
+        _of_workflows(extent, [str(value) for value in each.values])
+        for each in filters
+        if each.column.name == "workflowId" and each.operator in ("equals", "in") and None not in each.values
+    ]
+
+
+def _of_workflows(extent: Extent, workflow_ids: list[str]) -> _Condition:
+    ids, of_block = sa.ARRAY(sa.Text), sa.func.string_to_array(workflow_blocks.c.workflow_ids, sa.func.chr(10))
+    in_block = of_block.op("&&", is_comparison=True)(sa.literal(workflow_ids, ids))
+    return among(row.event_id, _events_in_blocks(extent, in_block, lambda value: one_of(value, workflow_ids)))
+
+
+def _events_in_blocks(
+    extent: Extent, in_block: _Condition, is_sought: Callable[[sa.ColumnElement[str]], _Condition]
+) -> sa.Select[Any]:
+    """The events of rows whose workflow is sought, in blocks that have one of those; events of other mandates may have
+    the same ids."""
+    block, each = workflow_blocks.c, transactions.alias("each_row").c
+    of_block = (each.mandate_no == block.mandate_no, each.posted_account_no == block.account_no)
+    rows = sa.select(each.event_id).where(*of_block, each.seq.between(block.first_seq, block.last_seq))
+    # OFFSET 0 keeps it a look-up of each block, whatever the statistics.
+    sought = rows.where(is_sought(each.workflow_id)).correlate(workflow_blocks).offset(0).lateral("of_block")
+    read = sa.select(sought.c.event_id).select_from(workflow_blocks.join(sought, sa.true()))
+    return read.where(extent.has_mandate(block.mandate_no), in_block)
 
 
 def _text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

@@ -79,7 +79,7 @@ TABLES: dict[str, tuple[sa.FromClause, _Value]] = {
 }
 
 
-def among(number: _Value, found: sa.Select[Any]) -> sa.ColumnElement[bool]:
+def among(number: _Value, found: sa.SelectBase) -> sa.ColumnElement[bool]:
     """Whether a number is one of those found, which are found before any row is looked at, so that an index serves."""
     return number == sa.any_(sa.func.array(found.scalar_subquery(), type_=sa.ARRAY(number.type)))
 

@@ -39,6 +39,7 @@ from services.billing.tables.ledger import (
     rollups,
     sealed_days,
     transactions,
+    workflow_blocks,
 )
 from services.billing.tables.mandates import audit_log, kept_answers, mandate_subscriptions, mandates
 from services.billing.tables.pricing import price_book, prices, rates
@@ -105,6 +106,7 @@ __all__ = [
     "unposted_events",
     "unpublished_balances",
     "vat_rates",
+    "workflow_blocks",
 ]
 
 outbox = outbox_table(metadata)

@@ -13,6 +13,7 @@ __all__ = [
     "rollups",
     "sealed_days",
     "transactions",
+    "workflow_blocks",
 ]
 
 # The ledger, in micro-CHF. A row moves `amount` between the account `posted_account_no` and the mandate's account of
@@ -74,13 +75,6 @@ transactions = sa.Table(
             " OR description IS NOT NULL OR reference_id IS NOT NULL OR created_by_user_id IS NOT NULL"
         ),
     ),
-    # The usage of a workflow; a search looks through it, too.
-    sa.Index(
-        "ix_transactions_workflows",
-        "mandate_no",
-        "workflow_id",
-        postgresql_where=sa.text("workflow_id IS NOT NULL"),
-    ),
     sa.Index("ix_transactions_recorded_at", "recorded_at", postgresql_using="brin"),
     # What takes charges back, by the charge.
     sa.Index(
@@ -90,6 +84,19 @@ transactions = sa.Table(
         postgresql_where=sa.text("own AND contra_account = 'REVENUE'"),
     ),
     sa.CheckConstraint("amount >= 0 OR transaction_type = 'ADJUSTMENT'", name="amount"),
+)
+
+# The workflows of the rows of an account's chain from one number to another: each id once, a line each. No two blocks
+# of an account overlap, and each row with a workflow is in one (`ledger/workflow_blocks.py`).
+workflow_blocks = sa.Table(
+    "workflow_blocks",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("account_no", sa.BigInteger, nullable=False),
+    sa.Column("first_seq", sa.BigInteger, nullable=False),
+    sa.Column("last_seq", sa.BigInteger, nullable=False),
+    sa.Column("workflow_ids", Id, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "account_no", "first_seq"),
 )
 
 # What usage was for, once per combination, so that ledger and rollups have one number instead of four texts.

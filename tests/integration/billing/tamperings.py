@@ -352,6 +352,32 @@ TAMPERINGS = {
         [("sums", None)],
         "sums are not those of the rollups, the first is that of the day of ",
     ),
+    "a block of workflows": Tampering(
+        "DELETE FROM workflow_blocks WHERE mandate_no = :no AND workflow_ids LIKE '%w-2%'",
+        [("workflows", "pool")],
+        "2 workflows of rows are not in their block, 0 of blocks are of no row, the first is w",
+    ),
+    "the workflows of a block": Tampering(
+        "UPDATE workflow_blocks SET workflow_ids = replace(workflow_ids, 'w-1', 'w-7') WHERE mandate_no = :no"
+        " AND workflow_ids LIKE '%w-1%'",
+        [("workflows", "pool")],
+        "1 workflows of rows are not in their block, 1 of blocks are of no row, the first is w-1",
+    ),
+    "where a block of workflows ends": Tampering(
+        "UPDATE workflow_blocks SET last_seq = first_seq WHERE mandate_no = :no AND workflow_ids LIKE '%w-1%'",
+        [("workflows", "pool")],
+        "1 workflows of rows are not in their block, 0 of blocks are of no row, the first is w",
+    ),
+    "where a block of workflows begins": Tampering(
+        "UPDATE workflow_blocks SET first_seq = last_seq WHERE mandate_no = :no AND workflow_ids LIKE '%w-1%'",
+        [("workflows", "pool")],
+        " workflows of rows are not in their block, ",
+    ),
+    "the account of a block of workflows": Tampering(
+        "UPDATE workflow_blocks SET account_no = :user_1 WHERE mandate_no = :no AND workflow_ids LIKE '%w-1%'",
+        [("workflows", "pool"), ("workflows", "user_1")],
+        "2 workflows of rows are not in their block, 0 of blocks are of no row, the first is w",
+    ),
     "the limits of a mandate that is marked": Tampering(
         "DELETE FROM limits WHERE mandate_no = :no",
         [("limits", None)],

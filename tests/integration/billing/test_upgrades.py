@@ -57,11 +57,11 @@ INSERT INTO untold_balances (mandate_no, account_no) VALUES (1, 1);
 INSERT INTO dimensions (mandate_no, no, provider, model) VALUES (1, 1, 'anthropic', 'claude-sonnet-4-5');
 INSERT INTO transactions (mandate_no, event_id, account_no, moved_account_no, seq, transaction_type, amount,
                           balance_after, counter, reference_type, reference_id, description, occurred_at, recorded_at,
-                          period_day, dimension_no, derivation, digest)
+                          period_day, dimension_no, workflow_id, derivation, digest)
 VALUES (1, '{PAYMENT}', 1, 1, 1, 'CREDIT', 10000000, 10000000, 'PAYMENT_PROVIDER', 'PAYMENT', 'cs_old',
-        'Stripe payment', now(), now(), now() AT TIME ZONE 'Europe/Zurich', NULL, NULL, '\\x00'),
+        'Stripe payment', now(), now(), now() AT TIME ZONE 'Europe/Zurich', NULL, NULL, NULL, '\\x00'),
        (1, '{USAGE}', 2, 1, 2, 'DEBIT', 1000000, 9000000, 'REVENUE', 'WORKFLOW', NULL, NULL, '0001-01-01T00:00:00Z',
-        now(), '0001-01-01', 1,
+        now(), '0001-01-01', 1, 'Flow-1',
         '{DERIVATION}', '\\x00');
 INSERT INTO rollups (mandate_no, account_no, day, dimension_no, cost, count) VALUES (1, 2, '-infinity', 1, 1000000, 1);
 INSERT INTO uncharged_events (mandate_no, event_id, digest, reason, detail, occurred_at, recorded_at, price_revision)
@@ -177,6 +177,16 @@ async def test_renamed_columns_have_what_was_in_them_and_their_rights(upgraded: 
         await connection.execute("DELETE FROM unpublished_balances")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute("UPDATE transactions SET posted_account_no = 2")
+
+
+async def test_workflows_of_the_first_release_are_in_blocks(upgraded: Database) -> None:
+    async with on_driver(upgraded) as connection:
+        rows = await connection.fetch("SELECT * FROM workflow_blocks")
+        assert [tuple(row) for row in rows] == [(1, 1, 2, 2, "Flow-1")]
+        # They may be merged, and nothing is changed in place.
+        await connection.execute("DELETE FROM workflow_blocks")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("UPDATE workflow_blocks SET last_seq = 3")
 
 
 async def test_what_is_low_already_is_noted_and_not_told(upgraded: Database) -> None:
