@@ -266,6 +266,23 @@ def checkouts(tour: Tour) -> None:
         setup = tour.post("checkout/sessions", mode="setup", currency="chf", success_url=BACK, customer=tour.customer())
         pay(setup["id"], "paid")
     shown = {"custom_text[submit][message]": "Now", "allowed_payment_method_types[0]": "card"}
+    tour.checkout(
+        allow_promotion_codes=True,
+        billing_address_collection="required",
+        customer_creation="always",
+        integration_identifier="shop",
+        origin_context="web",
+        submit_type="pay",
+        **{
+            "consent_collection[terms_of_service]": "required",
+            "custom_fields[0][key]": "order",
+            "custom_fields[0][label][custom]": "Order number",
+            "custom_fields[0][label][type]": "custom",
+            "custom_fields[0][type]": "text",
+            "phone_number_collection[enabled]": True,
+            "shipping_address_collection[allowed_countries][0]": "CH",
+        },
+    )
     expired = tour.checkout(customer_email="b@example.com", cancel_url=BACK, **shown)
     tour.post(f"checkout/sessions/{expired['id']}/expire")
     tour.get(f"checkout/sessions/{expired['id']}", **{"expand[0]": "line_items"})

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from deploy.fakestripe.listing import PAGE, page, table_page
 from deploy.fakestripe.objects import checkout, checkout_payment, checkout_setup, checkout_subscription
 from deploy.fakestripe.objects.intents import eligible_types
-from deploy.fakestripe.objects.products import amount_of, new_price, new_product, price_object
+from deploy.fakestripe.objects.products import RECURRING_DATA, amount_of, new_price, new_product, price_object
 from deploy.fakestripe.operation import (
     Call,
     Operation,
@@ -41,6 +41,7 @@ _ECHOED = (
     "shipping_address_collection",
     "submit_type",
 )
+_PRODUCT_DATA = ("description", "images", "metadata", "name", "tax_code", "unit_label")
 _TAKES = (
     *_ECHOED,
     "allowed_payment_method_types",
@@ -52,12 +53,13 @@ _TAKES = (
     "customer",
     "customer_creation",
     "expires_at",
-    *(f"line_items.{name}" for name in ("metadata", "price", "price_data", "quantity")),
+    *(f"line_items.{name}" for name in ("metadata", "price", *RECURRING_DATA, "quantity")),
+    *(f"line_items.price_data.product_data.{name}" for name in _PRODUCT_DATA),
     "metadata",
     "mode",
     "origin_context",
     *(f"payment_intent_data.{name}" for name in checkout_payment.DATA),
-    "phone_number_collection",
+    "phone_number_collection.enabled",
     *(f"setup_intent_data.{name}" for name in checkout_setup.DATA),
     *(f"subscription_data.{name}" for name in checkout_subscription.DATA),
     "success_url",
@@ -113,7 +115,7 @@ def _new_session(call: Call, lines: list[Json], currency: str, types: list[str],
         "created": call.now,
         "currency": currency,
         "currency_conversion": None,
-        "custom_fields": params.get("custom_fields", []),
+        "custom_fields": [{"optional": False, **each} for each in params.get("custom_fields") or []],
         "custom_text": _custom_text(params.get("custom_text", {})),
         "customer": params.get("customer"),
         "customer_creation": _customer_creation(params),

@@ -9,7 +9,7 @@ from deploy.fakestripe.listing import PAGE, table_page
 from deploy.fakestripe.objects.invoice_api import expect
 from deploy.fakestripe.objects.invoice_lines import new_invoice_item
 from deploy.fakestripe.objects.invoices import add_items, show_lines
-from deploy.fakestripe.objects.products import amount_of, new_price, price_object
+from deploy.fakestripe.objects.products import PRICE_DATA, amount_of, new_price, price_object
 from deploy.fakestripe.operation import Call, Operation, check_currency, merged_metadata, retrieval, update
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import invalid, missing
@@ -22,8 +22,8 @@ _CREATE_TAKES = (
     "invoice",
     "metadata",
     "period",
-    "price_data",
-    "pricing",
+    *PRICE_DATA,
+    "pricing.price",
     "quantity",
     "quantity_decimal",
     "subscription",

@@ -21,8 +21,11 @@ from deploy.fakestripe.wire import invalid, missing
 _PRODUCT_MEMBERS = ("active", "description", "images", "marketing_features", "name", "shippable")
 _PRODUCT_TEXTS = ("statement_descriptor", "tax_code", "unit_label", "url")
 _PRODUCT_TAKES = (*_PRODUCT_MEMBERS, *_PRODUCT_TEXTS, "metadata")
-_RECURRING = tuple(f"recurring.{name}" for name in ("interval", "interval_count", "trial_period_days", "usage_type"))
-_AMOUNT = ("currency", *_RECURRING, "tax_behavior", "unit_amount", "unit_amount_decimal")
+_AMOUNT = ("currency", "tax_behavior", "unit_amount", "unit_amount_decimal")
+_INTERVAL = ("recurring.interval", "recurring.interval_count")
+# What a request may say of a price that it describes in place of one that is there, and of one that recurs.
+PRICE_DATA = tuple(f"price_data.{name}" for name in (*_AMOUNT, "product"))
+RECURRING_DATA = (*PRICE_DATA, *(f"price_data.{name}" for name in _INTERVAL))
 _PRICE_WRITABLE = ("active", "lookup_key", "nickname", "tax_behavior")
 _PRICE_FILTERS = ("active", "currency", "product", "type")
 _PRODUCT_FILTERS = ("active", "shippable", "url")
@@ -200,17 +203,21 @@ def _list_prices(call: Call) -> Json:
 
 _CREATE_PRODUCT_TAKES = (
     *_PRODUCT_TAKES,
-    *(f"default_price_data.{name}" for name in (*_AMOUNT, "metadata")),
+    *(f"default_price_data.{name}" for name in (*_AMOUNT, *_INTERVAL, "metadata")),
     "id",
     "type",
 )
+_PRODUCT_DATA = ("active", "id", "metadata", "name", "statement_descriptor", "tax_code", "unit_label")
 _CREATE_PRICE_TAKES = (
     *_PRICE_WRITABLE,
     *_AMOUNT,
+    *_INTERVAL,
     "billing_scheme",
     "metadata",
     "product",
-    "product_data",
+    *(f"product_data.{name}" for name in _PRODUCT_DATA),
+    "recurring.trial_period_days",
+    "recurring.usage_type",
     "transfer_lookup_key",
 )
 _UPDATE_PRICE_TAKES = (*_PRICE_WRITABLE, "metadata", "transfer_lookup_key")

@@ -11,7 +11,7 @@ from deploy.fakestripe.objects.invoice_lines import item_line, new_invoice_item,
 from deploy.fakestripe.objects.invoices import collect, finalize, method_for
 from deploy.fakestripe.objects.payment_attempts import authentication_error, needs_authentication, refusal
 from deploy.fakestripe.objects.payment_methods import obtain
-from deploy.fakestripe.objects.products import amount_of
+from deploy.fakestripe.objects.products import RECURRING_DATA, amount_of
 from deploy.fakestripe.objects.subscription_changes import (
     change_items,
     check_proration_date,
@@ -59,7 +59,7 @@ _TAKES = (
     "days_until_due",
     "default_payment_method",
     "description",
-    *(f"items.{name}" for name in ("metadata", "price", "price_data", "quantity")),
+    *(f"items.{name}" for name in ("metadata", "price", *RECURRING_DATA, "quantity")),
     "metadata",
     "off_session",
     "payment_behavior",

@@ -6,6 +6,7 @@ import copy
 
 from deploy.fakestripe.listing import PAGE, page
 from deploy.fakestripe.objects.given import own
+from deploy.fakestripe.objects.products import RECURRING_DATA
 from deploy.fakestripe.objects.subscription_changes import change_items, check_proration_date, check_waiting
 from deploy.fakestripe.objects.subscription_orders import change_row, check_rows, read_items
 from deploy.fakestripe.objects.subscriptions import ENDED, new_item
@@ -15,6 +16,7 @@ from deploy.fakestripe.wire import invalid, missing, not_found
 
 _ORDER = ("metadata", "price", "price_data", "quantity")
 _HOW = ("payment_behavior", "proration_behavior", "proration_date")
+_TAKES = (*_HOW, *RECURRING_DATA, "metadata", "price", "quantity")
 
 
 def _create(call: Call) -> Json:
@@ -93,10 +95,10 @@ OPERATIONS = (
         "/v1/subscription_items",
         "SubscriptionItemCreateParams",
         _create,
-        (*_ORDER, *_HOW, "subscription"),
+        (*_TAKES, "subscription"),
     ),
     Operation("GET", "/v1/subscription_items", "SubscriptionItemListParams", _list, (*PAGE, "subscription")),
     Operation("GET", _ONE, "SubscriptionItemRetrieveParams", _retrieve),
-    Operation("POST", _ONE, "SubscriptionItemUpdateParams", _update, (*_ORDER, *_HOW, "off_session")),
+    Operation("POST", _ONE, "SubscriptionItemUpdateParams", _update, (*_TAKES, "off_session")),
     Operation("DELETE", _ONE, "SubscriptionItemDeleteParams", _delete, _HOW),
 )
