@@ -15,7 +15,7 @@ from fastapi import Request, Response
 from deploy.fakestripe.contract import API_VERSION, Contract
 from deploy.fakestripe.listing import Expander
 from deploy.fakestripe.objects import ADDITIONS, EXPANDABLE
-from deploy.fakestripe.operation import Call, Operation, Settings
+from deploy.fakestripe.operation import Call, Operation, Settings, refuse_rest
 from deploy.fakestripe.store import Json, Store
 from deploy.fakestripe.webhooks import Disturbance, Outbox
 from deploy.fakestripe.wire import MAX_BODY_BYTES, Answer, Claim, Idempotency, StripeError, decode_form, invalid
@@ -138,6 +138,7 @@ class Api:
     async def _serve(self, request: Request, operation: Operation, request_id: str) -> Answer:
         form = decode_form(await _read(request))
         params = self._contract.check(operation.params, form)
+        refuse_rest(params, (*operation.takes, "expand"))
         call = Call(
             self.store,
             self.settings,

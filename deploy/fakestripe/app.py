@@ -30,6 +30,8 @@ from deploy.fakestripe.webhooks import ATTEMPT_TIMEOUT_S, Dispatcher, Outbox, en
 
 logger = logging.getLogger("fakestripe")
 
+_METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
+
 
 def create_app(store: Store, settings: Settings) -> FastAPI:
     """Build the application; its background work runs from start-up to shutdown."""
@@ -79,7 +81,8 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     for operation in OPERATIONS:
         app.add_api_route(operation.path, api.endpoint(operation), methods=[operation.method])
 
-    @app.api_route("/v1/{rest:path}", methods=["GET", "POST", "DELETE", "PUT", "PATCH"])
+    @app.api_route("/v1/{rest:path}", methods=_METHODS)
+    @app.api_route("/v2/{rest:path}", methods=_METHODS)
     async def unknown(request: Request, rest: str) -> Response:
         """Answer what is not there the way Stripe does."""
         return await api.guarded(request, None)

@@ -12,7 +12,7 @@ from typing import Any
 import stripe
 import stripe.params
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import CoreConfig, ErrorDetails, SchemaValidator
 from stripe import RequestOptions
 
 from deploy.fakestripe.store import Json
@@ -37,22 +37,22 @@ class Contract:
     """Checks requests against the SDK's parameter types; each type is prepared when it is first used."""
 
     def __init__(self) -> None:
-        self._adapters: dict[str, TypeAdapter[list[Any]]] = {}
+        self._validators: dict[str, SchemaValidator] = {}
 
     def check(self, name: str, params: Json) -> Json:
         """Return the parameters with their types, or raise Stripe's 400 for the first that does not belong."""
         for option in _OPTIONS & params.keys():
             raise _unknown([option])
         try:
-            checked = self._adapter(name).validate_python([params])[0]
+            checked = self._validator(name).validate_python([params])[0]
         except ValidationError as error:
             raise _refusal(params, error.errors(include_url=False)) from error
         plain: Json = _plain(checked)
         return plain
 
-    def _adapter(self, name: str) -> TypeAdapter[list[Any]]:
-        adapter = self._adapters.get(name)
-        if adapter is None:
+    def _validator(self, name: str) -> SchemaValidator:
+        validator = self._validators.get(name)
+        if validator is None:
             kind: Any = stripe.params
             for part in name.split("."):
                 kind = getattr(kind, part)
@@ -60,8 +60,26 @@ class Contract:
             config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
             adapter = TypeAdapter(list[kind], config=config)
             adapter.rebuild(force=True, _types_namespace=_TYPE_CHECKING_NAMES)
-            self._adapters[name] = adapter
-        return adapter
+            schema = _with_words_closed(adapter.core_schema)
+            validator = SchemaValidator(schema, CoreConfig(extra_fields_behavior="forbid"))
+            self._validators[name] = validator
+        return validator
+
+
+def _with_words_closed(schema: Any) -> Any:
+    """Take any text out of what is declared as one of several words or text.
+
+    The SDK leaves it open for words of later versions; in its own version Stripe refuses all others.
+    """
+    if isinstance(schema, list | tuple):
+        return type(schema)(map(_with_words_closed, schema))
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: _with_words_closed(child) for name, child in schema.items()}
+    # An empty word only says that the text may be unset.
+    if made.get("type") == "union" and any(any(each.get("expected", ())) for each in made["choices"]):
+        made["choices"] = [each for each in made["choices"] if each["type"] != "str"]
+    return made
 
 
 def _plain(value: Any) -> Any:
@@ -92,7 +110,10 @@ def _refusal(params: Json, errors: list[ErrorDetails]) -> StripeError:
     # Each branch of a union reports its own failure: the deepest one is about the value that was meant.
     error = max(errors, key=lambda candidate: len(candidate["loc"]))
     name = _name(params, error["loc"])
-    return invalid(f"Invalid {name}: {error['msg']}", name, _CODES.get(error["type"]))
+    if error["type"] != "literal_error":
+        return invalid(f"Invalid {name}: {error['msg']}", name, _CODES.get(error["type"]))
+    alike = [each["ctx"]["expected"] for each in errors if "ctx" in each and _name(params, each["loc"]) == name]
+    return invalid(f"Invalid {name}: must be one of {', '.join(alike)}", name, _CODES[error["type"]])
 
 
 def _unknown(names: list[str]) -> StripeError:

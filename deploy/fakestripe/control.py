@@ -12,9 +12,11 @@ from deploy.fakestripe.api import Api, Fault
 from deploy.fakestripe.control_errors import ControlError
 from deploy.fakestripe.control_webhooks import Webhooks
 from deploy.fakestripe.objects.checkout import Conflict, Outcome, settle
+from deploy.fakestripe.objects.payment_methods import DECLINED_TWINT, TWINT, TestCard
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.webhooks import Dispatcher
 
+_TWINT: dict[Outcome, TestCard] = {"paid": TWINT, "declined": DECLINED_TWINT}
 MAX_ADVANCE_S = 10 * 366 * 24 * 3600
 _INTERNAL_MEMBERS = frozenset(("batch", "payload"))
 
@@ -27,6 +29,7 @@ class Pay(_Body):
     """What the customer or the bank does with a checkout session."""
 
     outcome: Outcome
+    method: Literal["card", "twint"] = "card"
     webhooks: Webhooks = Field(default_factory=Webhooks)
 
 
@@ -88,9 +91,12 @@ class Control:
         session = self._store.table("checkout_session").get(session_id)
         if session is None:
             raise ControlError(404, f"no such checkout session: {session_id}")
+        card = _TWINT.get(body.outcome) if body.method == "twint" else None
+        if body.method == "twint" and card is None:
+            raise ControlError(422, f"method: TWINT decides at once, and never has the outcome {body.outcome}")
         call = self._api.begin()
         try:
-            settle(call, session, body.outcome)
+            settle(call, session, body.outcome, card)
         except Conflict as conflict:
             raise ControlError(409, str(conflict)) from conflict
         finally:

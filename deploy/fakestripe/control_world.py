@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from deploy.fakestripe.api import Api
 from deploy.fakestripe.control_errors import ControlError
 from deploy.fakestripe.control_webhooks import Webhooks
-from deploy.fakestripe.objects import disputes, refunds
+from deploy.fakestripe.objects import disputes, mandates, refunds
 from deploy.fakestripe.objects.given import TABLES, put
 from deploy.fakestripe.objects.invoices import RETRY_DAYS
 from deploy.fakestripe.objects.payment_methods import named_card
@@ -46,6 +46,12 @@ class Card(_Body):
     """Which test card stands behind a payment method from now on."""
 
     card: str
+
+
+class Revocation(_Body):
+    """What becomes of a mandate."""
+
+    status: Literal["inactive"]
 
 
 class Dispute(_Body):
@@ -103,6 +109,7 @@ class World:
         """Return the routes under /_control."""
         router = APIRouter(prefix="/_control")
         router.add_api_route("/payment_methods/{key}", self.change_card, methods=["POST"])
+        router.add_api_route("/mandates/{key}", self.revoke_mandate, methods=["POST"])
         router.add_api_route("/disputes", self.dispute, methods=["POST"])
         router.add_api_route("/disputes/{key}", self.decide_dispute, methods=["POST"])
         router.add_api_route("/refunds/{key}", self.decide_refund, methods=["POST"])
@@ -122,6 +129,16 @@ class World:
         self._store.touch()
         await self._store.saved()
         return method
+
+    async def revoke_mandate(self, key: str, body: Revocation) -> Json:
+        """Let the holder of a method end in the app that it may be charged without them."""
+        mandate = self._find("mandate", key)
+        if mandate["status"] == body.status:
+            raise ControlError(409, f"mandate {key} is {body.status} already")
+        call = self._api.begin()
+        mandates.revoke(call, mandate)
+        await self._finish(call, body)
+        return mandate
 
     async def dispute(self, body: Dispute) -> Json:
         """Let the holder of a card have a charge taken back."""

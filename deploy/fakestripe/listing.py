@@ -7,10 +7,12 @@ from typing import Any
 
 import orjson
 
-from deploy.fakestripe.operation import Call, refuse
+from deploy.fakestripe.operation import Call
 from deploy.fakestripe.store import Json, Store
 from deploy.fakestripe.wire import invalid, not_found
 
+# What every list takes.
+PAGE = ("ending_before", "limit", "starting_after")
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 100
 MAX_EXPAND_DEPTH = 4
@@ -30,14 +32,12 @@ def table_page(
     equal: Iterable[str] = (),
     within: tuple[str, str] | None = None,
     keep: Callable[[Json], bool] = lambda row: True,
-    unsupported: Iterable[str] = (),
 ) -> Json:
     """Answer a page of a table, newest first.
 
     It is filtered by `created`, by members that equal the parameter of their name, by one member that is
     `within` the list another parameter gives, and by what the caller wants to `keep`.
     """
-    refuse(call.params, unsupported)
     member, param = within or ("", "")
     wanted = call.params.get(param)
     rows = [row for row in reversed(call.store.table(table).values()) if not row.get("deleted")]

@@ -10,7 +10,7 @@ import orjson
 
 from deploy.fakestripe.contract import API_VERSION
 from deploy.fakestripe.store import Json, Store
-from deploy.fakestripe.wire import invalid, not_found
+from deploy.fakestripe.wire import StripeError, invalid, not_found
 
 MAX_METADATA_KEYS = 50
 MAX_METADATA_KEY_LENGTH = 40
@@ -86,12 +86,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Operation:
-    """One method and path of the API, the SDK's type of its parameters, and the function that does it."""
+    """One method and path of the API, the SDK's type of its parameters, and the function that does it.
+
+    `takes` names the parameters that have an effect here, those within others as in `items.quantity`; what Stripe takes
+    beyond them is refused instead of ignored.
+    """
 
     method: str
     path: str
     params: str
     run: Callable[[Call], Json]
+    takes: tuple[str, ...] = ()
 
 
 def retrieval(path: str, params: str, table: str, noun: str) -> Operation:
@@ -138,19 +143,33 @@ def flag(params: Json, name: str) -> bool:
     return str(params.get(name, "false")).lower() not in {"false", ""}
 
 
-def refuse(params: Json, names: Iterable[str]) -> None:
-    """Refuse parameters that are right but whose effect this fake does not have, instead of ignoring them."""
-    for name in names:
-        if name in params:
-            raise invalid(f"The fake Stripe does not support {name}.", name, "unsupported_by_fake")
+def unsupported(param: str, word: str | None = None) -> StripeError:
+    """Build the answer to what is right at Stripe and has no effect here: a parameter, or one of its words."""
+    what = param if word is None else f"{param}={word}"
+    return invalid(f"The fake Stripe does not support {what}.", param, "unsupported_by_fake")
 
 
-def one_of(params: Json, name: str, allowed: Iterable[str]) -> None:
-    """Refuse a word that is none of the allowed ones; the SDK's types leave such parameters open."""
-    words = tuple(allowed)
-    value = params.get(name)
-    if value not in (None, "") and value not in words:
-        raise invalid(f"Invalid {name}: must be one of {', '.join(words)}", name, "parameter_invalid_string")
+def refuse_rest(params: Json, takes: Iterable[str], at: str = "") -> None:
+    """Refuse parameters that are right but whose effect this fake does not have: all but those that `takes` names."""
+    taken: dict[str, list[str]] = {}
+    for path in takes:
+        name, _, rest = path.partition(".")
+        taken.setdefault(name, []).append(rest)
+    for name, value in params.items():
+        param = f"{at}[{name}]" if at else name
+        if name not in taken:
+            raise unsupported(param)
+        if "" in taken[name]:
+            continue
+        for position, row in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if isinstance(row, dict):
+                refuse_rest(row, taken[name], param if position is None else f"{param}[{position}]")
+
+
+def support_only(params: Json, name: str, words: Iterable[str], at: str | None = None) -> None:
+    """Refuse a word that is right at Stripe but whose effect this fake does not have."""
+    if params.get(name) not in (None, "", *words):
+        raise unsupported(at or name, params[name])
 
 
 def check_currency(code: str, param: str = "currency") -> str:

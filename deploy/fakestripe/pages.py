@@ -19,7 +19,7 @@ from deploy.fakestripe.objects.checkout import (
 from deploy.fakestripe.objects.given import is_given
 from deploy.fakestripe.objects.invoices import after_attempt
 from deploy.fakestripe.objects.payment_attempts import attempt, fail
-from deploy.fakestripe.objects.payment_methods import TestCard, message_of
+from deploy.fakestripe.objects.payment_methods import TWINT, TestCard, message_of
 from deploy.fakestripe.objects.setup_intents import refuse_authentication, set_up
 from deploy.fakestripe.objects.subscription_orders import trial_end_of
 from deploy.fakestripe.operation import Call
@@ -28,6 +28,7 @@ from deploy.fakestripe.store import Json
 
 _ACTIONS: dict[str, Outcome] = {
     "pay": "paid",
+    "twint": "paid",
     "decline": "declined",
     "later": "unpaid",
     "bank_paid": "async_paid",
@@ -92,7 +93,7 @@ class Pages:
             return leave(session["cancel_url"], session_id) or self._renderer.message("You can close this page.")
         if action not in _ACTIONS:
             return self._checkout(session, "Please press one of the buttons.", 400)
-        card = None
+        card = TWINT if action == "twint" else None
         if action == "pay" and wants_card(session):
             try:
                 card = read_card(form, self._api.store.now())
@@ -124,7 +125,8 @@ class Pages:
             return self._renderer.message("There is no such payment.", 404)
         if intent["status"] != "requires_action":
             return self._renderer.message("There is nothing to confirm (any more) for this payment.")
-        return self._renderer.page("authenticate.html", 200, intent=intent)
+        method = self._api.store.table("payment_method")[intent["payment_method"]]
+        return self._renderer.page("authenticate.html", 200, intent=intent, kind=method["type"])
 
     async def act_on_authentication(self, intent_id: str, request: Request) -> Response:
         """Carry out the card holder's answer."""
@@ -189,7 +191,8 @@ def _answer(call: Call, intent: Json, *, confirmed: bool) -> None:
     if confirmed:
         attempt(call, intent, method, authenticated=True)
     else:
-        code = "payment_intent_authentication_failure"
+        card = method["type"] == "card"
+        code = "payment_intent_authentication_failure" if card else "payment_method_provider_decline"
         intent["next_action"] = None
         fail(call, intent, method, {"code": code, "message": message_of(code)})
     after_attempt(call, intent)

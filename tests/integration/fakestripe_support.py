@@ -1,21 +1,14 @@
-"""What the tests of the fake Stripe need: its process, a receiver of webhooks, and the SDK's own object shapes."""
+"""What the tests of the fake Stripe need: its process, a receiver of webhooks, and what they begin with."""
 
 from __future__ import annotations
 
-import ast
-import importlib
-import inspect
 import itertools
 import json
 import threading
-import types
-import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
@@ -24,6 +17,7 @@ import stripe.checkout
 from stripe import StripeObject
 
 from tests.support.fakestripe import FakeStripe
+from tests.support.stripe_described import StripeAnswers
 from tests.support.waiting import eventually
 
 KEY = "sk_test_integration"
@@ -34,9 +28,9 @@ Json = dict[str, Any]
 
 
 class Receiver:
-    """A web server that keeps every webhook it is sent and answers as it is told (200 by default)."""
+    """A web server that keeps every webhook, shows it to `see`, and answers as it is told (200 by default)."""
 
-    def __init__(self) -> None:
+    def __init__(self, see: Callable[[Json], None]) -> None:
         self.received: list[tuple[bytes, str]] = []
         self.answers: list[int] = []
         receiver = self
@@ -44,6 +38,7 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                see(json.loads(body))
                 receiver.received.append((body, self.headers["Stripe-Signature"]))
                 self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
                 self.send_header("Content-Length", "0")
@@ -101,6 +96,10 @@ class FakeStripeProcess(FakeStripe):
         body = {"outcome": outcome, **({"webhooks": webhooks} if webhooks else {})}
         return self.control(f"checkout/sessions/{session_id}/pay", body, status)
 
+    def pay_by_twint(self, session_id: str, outcome: str, status: int = 200) -> Json:
+        """Let a checkout session be paid in TWINT's app (or not)."""
+        return self.control(f"checkout/sessions/{session_id}/pay", {"outcome": outcome, "method": "twint"}, status)
+
     def deliveries(self, event_id: str) -> list[Json]:
         """Return the log of an event's deliveries."""
         rows: list[Json] = self.http.get("/_control/deliveries").json()
@@ -112,9 +111,9 @@ numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def receiver() -> Iterator[Receiver]:
+def receiver(stripe_answers: StripeAnswers) -> Iterator[Receiver]:
     """The receiver of the shared fake's webhooks."""
-    made = Receiver()
+    made = Receiver(stripe_answers.sent)
     yield made
     made.close()
 
@@ -212,70 +211,6 @@ async def arrived(receiver: Receiver, text: str, *event_types: str) -> list[stri
     what = f"{event_types} about {text}"
     await eventually(lambda: set(event_types) <= set(receiver.types(text)), what=what, timeout_s=WAIT_TIMEOUT_S)
     return receiver.events(text)
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    """Return the members a class of the SDK declares, with the imports it makes for type checkers only."""
-    module = inspect.getmodule(kind)
-    assert module is not None
-    names = {"StripeObject": StripeObject, **vars(module)}
-    for node in ast.parse(inspect.getsource(module)).body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for line in node.body:
-                if isinstance(line, ast.ImportFrom) and line.module is not None:
-                    source = importlib.import_module(line.module)
-                    names |= {alias.asname or alias.name: getattr(source, alias.name) for alias in line.names}
-    hints = typing.get_type_hints(kind, globalns=names)
-    return {
-        name: hint
-        for name, hint in hints.items()
-        if not name.startswith("_") and typing.get_origin(hint) is not typing.ClassVar
-    }
-
-
-def shape_problems(value: Any, hint: Any, at: str) -> list[str]:
-    """Name every place where JSON does not have the shape of a class or type of the SDK."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in {typing.Union, types.UnionType}:
-        found = [shape_problems(value, argument, at) for argument in arguments]
-        return min(found, key=len)
-    if origin is typing.Literal:
-        return [] if value in arguments else [f"{at}: {value!r} is none of {arguments}"]
-    if inspect.isclass(origin or hint) and issubclass(origin or hint, StripeObject):
-        return _object_problems(value, origin or hint, arguments, at)
-    if origin is list:
-        items = value if isinstance(value, list) else [f"{value!r} instead of a list"]
-        return [p for i, item in enumerate(items) for p in shape_problems(item, arguments[0], f"{at}[{i}]")]
-    return _scalar_problems(value, hint, at)
-
-
-def _scalar_problems(value: Any, hint: Any, at: str) -> list[str]:
-    if hint is Any or isinstance(hint, TypeVar):
-        return []
-    # Exact decimals are sent as text.
-    wanted: Any = str if hint is Decimal else hint
-    fits = isinstance(value, wanted) and (hint is bool or not isinstance(value, bool))
-    return [] if fits else [f"{at}: {value!r} is no {hint}"]
-
-
-def _object_problems(value: Any, kind: type, arguments: tuple[Any, ...], at: str) -> list[str]:
-    if not isinstance(value, dict):
-        # One step into the object counts more than none, so that a union reports the branch that was meant.
-        return [f"{at}: {value!r} is no {kind.__name__}"] * 3
-    if kind.__name__ == "UntypedStripeObject":
-        return []
-    hints = _hints(kind)
-    if arguments:
-        # A list: its class declares `object` for the SDK's own use only.
-        hints = {**hints, "object": str, "data": list[arguments[0]]}  # type: ignore[valid-type]
-    problems = [f"{at}.{name}: the SDK does not know it" for name in value.keys() - hints.keys()]
-    for name, hint in hints.items():
-        if name in value:
-            problems += shape_problems(value[name], hint, f"{at}.{name}")
-        elif type(None) not in typing.get_args(hint):
-            problems.append(f"{at}.{name}: missing")
-    return problems
 
 
 def plain(subject: StripeObject) -> Json:

@@ -30,6 +30,7 @@ from tests.integration.fakestripe_support import (
     receiver,
 )
 from tests.support.stack import ROOT
+from tests.support.stripe_described import StripeAnswers
 from tests.support.waiting import eventually
 
 # Fixtures, which tests use by the names of their arguments.
@@ -320,9 +321,9 @@ async def test_the_hosted_page_shows_the_purchase_and_leads_back_to_the_shop(
 
 
 async def test_an_endpoint_made_by_the_api_gets_its_own_events_with_its_own_secret(
-    fake: FakeStripeProcess, client: stripe.StripeClient
+    fake: FakeStripeProcess, client: stripe.StripeClient, stripe_answers: StripeAnswers
 ) -> None:
-    own = Receiver()
+    own = Receiver(stripe_answers.sent)
     try:
         endpoint = await client.v1.webhook_endpoints.create_async(
             {"url": own.url, "enabled_events": ["customer.updated"], "api_version": "2026-10-28.endive"}

@@ -10,7 +10,6 @@ import stripe.checkout
 
 from tests.integration.fakestripe_support import (
     FakeStripeProcess,
-    Json,
     Receiver,
     arrived,
     client,
@@ -19,7 +18,6 @@ from tests.integration.fakestripe_support import (
     make_plan,
     plain,
     receiver,
-    shape_problems,
     with_changes,
 )
 
@@ -346,45 +344,3 @@ async def test_an_invoice_of_ones_own_is_drafted_finalized_sent_and_paid(
         await client.v1.invoices.pay_async(bank.id)
     draft = await client.v1.invoices.create_async(with_changes(params, days_until_due=1))
     assert (await client.v1.invoices.delete_async(draft.id)).deleted is True
-
-
-SHAPES: list[tuple[str, type, list[str]]] = [
-    ("checkout/sessions", stripe.checkout.Session, ["data.subscription", "data.invoice", "data.setup_intent"]),
-    ("subscriptions?status=all", stripe.Subscription, ["data.latest_invoice.payments", "data.customer"]),
-    ("invoices", stripe.Invoice, ["data.payments.data.payment.payment_intent", "data.confirmation_secret"]),
-    ("invoice_payments", stripe.InvoicePayment, ["data.invoice"]),
-    ("invoiceitems", stripe.InvoiceItem, []),
-    ("setup_intents", stripe.SetupIntent, ["data.payment_method"]),
-    ("events", stripe.Event, []),
-]
-
-
-@pytest.mark.parametrize(("path", "kind", "expand"), SHAPES, ids=[path for path, _, _ in SHAPES])
-async def test_every_answer_has_the_shape_the_sdk_declares(
-    fake: FakeStripeProcess, client: stripe.StripeClient, path: str, kind: type, expand: list[str]
-) -> None:
-    """Whatever the earlier tests left behind is looked at as well; these make it stand alone."""
-    plan = await make_plan(client)
-    session = await open_subscription(client, plan.items())
-    subscription = fake.pay(session.id, "paid")["subscription"]
-    customer = await customer_with(client, "pm_card_chargeCustomerFail")
-    trial = await client.v1.subscriptions.create_async(
-        {"customer": customer.id, "items": plan.items(), "trial_period_days": 3}
-    )
-    await client.v1.subscriptions.create_async({"customer": customer.id, "items": plan.items()})
-    await client.v1.subscriptions.update_async(subscription, {"pause_collection": {"behavior": "void"}})
-    await client.v1.subscriptions.cancel_async(trial.id)
-    await client.v1.invoice_items.create_async({"customer": customer.id, "amount": 500, "currency": "chf"})
-    setup: Any = {"mode": "setup", "currency": "chf", "success_url": "https://a.example", "customer": customer.id}
-    fake.pay((await client.v1.checkout.sessions.create_async(setup)).id, "paid")
-    path, _, query = path.partition("?")
-    params: Any = [("limit", "100"), *(("expand[]", name) for name in expand)]
-    if query:
-        params.append(tuple(query.split("=")))
-    answer = fake.http.get(f"/v1/{path}", params=params)
-    assert answer.status_code == 200, answer.text
-    rows: list[Json] = answer.json()["data"]
-    assert rows
-    assert [problem for row in rows for problem in shape_problems(row, kind, row["id"])] == []
-    items = fake.http.get("/v1/subscription_items", params={"subscription": subscription}).json()["data"]
-    assert [problem for row in items for problem in shape_problems(row, stripe.SubscriptionItem, row["id"])] == []

@@ -22,7 +22,6 @@ from tests.integration.fakestripe_support import (
     numbers,
     plain,
     receiver,
-    shape_problems,
     with_changes,
 )
 from tests.support.waiting import eventually
@@ -72,8 +71,6 @@ async def test_a_dispute_withdraws_and_gives_back_only_when_it_is_won(
     assert asked["status"] == "warning_needs_response"
     assert (await client.v1.disputes.close_async(asked["id"])).status == "warning_closed"
     assert "charge.dispute.funds_withdrawn" not in receiver.types(asked["id"])
-    rows: list[Json] = fake.http.get("/v1/disputes?limit=100").json()["data"]
-    assert [problem for row in rows for problem in shape_problems(row, stripe.Dispute, row["id"])] == []
 
 
 async def test_a_refund_that_fails_gives_the_money_back_to_the_account(
@@ -107,7 +104,6 @@ async def test_a_person_ends_a_subscription_in_the_portal_goes_on_and_changes_th
         {"customer": customer.id, "return_url": "https://shop.example/billing", "locale": "de"}
     )
     assert session.url == f"{fake.url}/portal/{session.id}"
-    assert shape_problems(plain(session), stripe.billing_portal.Session, "session") == []
     shown = html.unescape(fake.http.get(session.url).text)
     for text in ("Members", "CHF 10.00 / month", "ends in 4242", "https://shop.example/billing"):
         assert text in shown
@@ -142,6 +138,17 @@ async def test_a_person_ends_a_subscription_in_the_portal_goes_on_and_changes_th
     assert fake.http.get("/portal/bps_none").status_code == 404
 
 
+async def test_an_invoice_item_that_was_deleted_is_on_no_invoice_and_in_nobodys_way(
+    client: stripe.StripeClient,
+) -> None:
+    customer = await customer_with(client)
+    items: Any = [{"customer": customer.id, "amount": amount, "currency": "chf"} for amount in (700, 900)]
+    deleted, kept = [await client.v1.invoice_items.create_async(item) for item in items]
+    assert (await client.v1.invoice_items.delete_async(deleted.id)).deleted is True
+    made = await client.v1.invoices.create_async({"customer": customer.id, "pending_invoice_items_behavior": "include"})
+    assert made.total == kept.amount == 900
+
+
 async def test_the_portal_can_lead_straight_to_one_thing_and_back(
     fake: FakeStripeProcess, client: stripe.StripeClient
 ) -> None:
@@ -154,7 +161,6 @@ async def test_the_portal_can_lead_straight_to_one_thing_and_back(
         "after_completion": {"type": "redirect", "redirect": {"return_url": "https://shop.example/after"}},
     }
     session = await client.v1.billing_portal.sessions.create_async({"customer": customer.id, "flow_data": flow})
-    assert shape_problems(plain(session), stripe.billing_portal.Session, "session") == []
     done = fake.http.post(session.url, data={"action": "cancel", "subscription": subscription.id})
     assert (done.status_code, done.headers["location"]) == (303, "https://shop.example/after")
     with pytest.raises(stripe.InvalidRequestError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import requires
 from typing import Any
 
@@ -47,8 +47,10 @@ def _asked_for(*, everything: bool) -> list[str]:
     return asked
 
 
-def _reached(texts: Iterable[str], pinned: Container[str]) -> dict[str, list[Requirement]]:
+def _reached(texts: Iterable[str], pinned: Mapping[str, str]) -> dict[str, list[Requirement]]:
     """What is asked for of each package, by us and by those that are pinned, on this machine."""
+    # Packages that are installed without what they ask for.
+    alone = {each["name"] for each in _project()["tool"]["uv"]["dependency-metadata"] if not each["requires-dist"]}
     reached: dict[str, list[Requirement]] = {}
     waiting, seen = [(Requirement(text), "") for text in texts], set()
     while waiting:
@@ -60,7 +62,7 @@ def _reached(texts: Iterable[str], pinned: Container[str]) -> dict[str, list[Req
         for further in {"", *requirement.extras}:
             if (name, further) not in seen:
                 seen.add((name, further))
-                asked = requires(name) if name in pinned else None
+                asked = requires(name) if name in pinned.keys() - alone else None
                 waiting += [(Requirement(text), further) for text in asked or ()]
     return reached
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from deploy.fakestripe.contract import API_VERSION
-from deploy.fakestripe.listing import table_page
+from deploy.fakestripe.listing import PAGE, table_page
 from deploy.fakestripe.objects.given import own
-from deploy.fakestripe.operation import Call, Operation, merged_metadata, refuse, retrieval, unset_if_empty
+from deploy.fakestripe.operation import Call, Operation, merged_metadata, retrieval, unset_if_empty
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.webhooks import endpoint_object
 from deploy.fakestripe.wire import invalid
@@ -26,7 +26,6 @@ def _list_events(call: Call) -> Json:
 
 
 def _create_endpoint(call: Call) -> Json:
-    refuse(call.params, ("connect",))
     url = call.params["url"]
     if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
         raise invalid("Invalid URL: an address with http or https is needed.", "url", "url_invalid")
@@ -58,15 +57,23 @@ def _balance(call: Call) -> Json:
     return {"object": "balance", "available": available, "livemode": False, "pending": pending}
 
 
+_EVENT_FILTERS = ("created", "delivery_success", "type", "types")
 OPERATIONS = (
-    Operation("GET", "/v1/events", "EventListParams", _list_events),
+    Operation("GET", "/v1/events", "EventListParams", _list_events, (*PAGE, *_EVENT_FILTERS)),
     retrieval("/v1/events/{id}", "EventRetrieveParams", "event", "event"),
-    Operation("POST", "/v1/webhook_endpoints", "WebhookEndpointCreateParams", _create_endpoint),
+    Operation(
+        "POST",
+        "/v1/webhook_endpoints",
+        "WebhookEndpointCreateParams",
+        _create_endpoint,
+        ("api_version", "description", "enabled_events", "metadata", "url"),
+    ),
     Operation(
         "GET",
         "/v1/webhook_endpoints",
         "WebhookEndpointListParams",
         lambda call: table_page(call, "webhook_endpoint"),
+        PAGE,
     ),
     retrieval(
         "/v1/webhook_endpoints/{webhook_endpoint}",

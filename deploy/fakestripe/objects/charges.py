@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from deploy.fakestripe.listing import table_page
+from deploy.fakestripe.listing import PAGE, table_page
+from deploy.fakestripe.objects.mandates import mandate_of
 from deploy.fakestripe.objects.payment_methods import billing_details, card_details, card_of
-from deploy.fakestripe.operation import Call, Operation, refuse, retrieval, update
+from deploy.fakestripe.operation import Call, Operation, retrieval, update
 from deploy.fakestripe.store import Json, Store
 
 # The members of a card that a charge repeats; the others belong to the payment method alone.
 _CARD_MEMBERS = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4", "wallet")
+_FILTERS = ("customer", "payment_intent")
+_WRITABLE = ("description", "receipt_email", "shipping")
 _OUTCOMES = {
     "succeeded": ("authorized", "approved_by_network", "Payment complete."),
     "pending": ("authorized", "approved_by_network", "Payment pending."),
@@ -98,10 +101,13 @@ def refunds_of(store: Store, charge: Json) -> Json:
 
 
 def _method_details(call: Call, intent: Json, method: Json) -> Json:
-    if method["type"] != "card":
-        kind = method["type"]
+    kind = method["type"]
+    if kind == "twint":
+        mandate = mandate_of(call, method)
+        return {kind: {} if mandate is None else {"mandate": mandate["id"]}, "type": kind}
+    if kind != "card":
         shown = {name: value for name, value in method[kind].items() if name != "generated_from"}
-        return {kind: {**shown, "expected_debit_date": None, "mandate": None}, "type": kind}
+        return {kind: {**shown, "mandate": None}, "type": kind}
     card = card_details(card_of(call, method))
     shown = {name: card[name] for name in _CARD_MEMBERS}
     shown |= {
@@ -117,17 +123,16 @@ def _method_details(call: Call, intent: Json, method: Json) -> Json:
 
 
 def _list(call: Call) -> Json:
-    return table_page(call, "charge", equal=("customer", "payment_intent"), unsupported=("transfer_group",))
+    return table_page(call, "charge", equal=_FILTERS)
 
 
 def _update(call: Call) -> Json:
-    refuse(call.params, ("customer", "fraud_details", "transfer_group"))
     charge = call.find("charge", "charge", call.path["charge"])
-    return update(call, charge, ("description", "receipt_email", "shipping"), "charge.updated")
+    return update(call, charge, _WRITABLE, "charge.updated")
 
 
 OPERATIONS = (
-    Operation("GET", "/v1/charges", "ChargeListParams", _list),
+    Operation("GET", "/v1/charges", "ChargeListParams", _list, (*PAGE, "created", *_FILTERS)),
     retrieval("/v1/charges/{charge}", "ChargeRetrieveParams", "charge", "charge"),
-    Operation("POST", "/v1/charges/{charge}", "ChargeUpdateParams", _update),
+    Operation("POST", "/v1/charges/{charge}", "ChargeUpdateParams", _update, ("metadata", *_WRITABLE)),
 )

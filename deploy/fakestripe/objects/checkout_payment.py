@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from deploy.fakestripe.objects.customers import new_customer
-from deploy.fakestripe.objects.intents import new_intent
+from deploy.fakestripe.objects.intents import CAPTURES, new_intent
 from deploy.fakestripe.objects.payment_attempts import attempt, finish_bank_debit, start_bank_debit
 from deploy.fakestripe.objects.payment_methods import TestCard, new_bank_debit, new_card
-from deploy.fakestripe.operation import Call, merged_metadata, one_of, refuse
+from deploy.fakestripe.operation import Call, merged_metadata, support_only
 from deploy.fakestripe.store import Json
+from deploy.fakestripe.wire import invalid
 
-_DATA_UNSUPPORTED = ("application_fee_amount", "on_behalf_of", "transfer_data", "transfer_group")
-_DATA = (
+_FOREIGN = ("setup_intent_data", "subscription_data")
+# What of it the intent is made with.
+DATA = (
+    "capture_method",
     "description",
     "metadata",
     "receipt_email",
@@ -22,18 +25,18 @@ _DATA = (
 
 def check(params: Json) -> None:
     """Refuse what belongs to other modes or is not supported."""
-    refuse(params, ("subscription_data", "setup_intent_data"))
+    for name in _FOREIGN:
+        if name in params:
+            raise invalid(f"You can not pass `{name}` in `payment` mode.", name)
     data = params.get("payment_intent_data", {})
-    refuse(data, _DATA_UNSUPPORTED)
-    one_of(data, "capture_method", ("automatic", "automatic_async"))
-    one_of(data, "setup_future_usage", ("off_session", "on_session"))
+    support_only(data, "capture_method", CAPTURES, "payment_intent_data[capture_method]")
     merged_metadata({}, data.get("metadata"))
 
 
 def terms(params: Json) -> Json:
     """Keep what the payment intent will be made with."""
     data = params.get("payment_intent_data", {})
-    return {name: data[name] for name in _DATA if name in data}
+    return {name: data[name] for name in DATA if name in data}
 
 
 def opened(call: Call, session: Json) -> None:

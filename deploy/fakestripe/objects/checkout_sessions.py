@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy.fakestripe.listing import page, table_page
-from deploy.fakestripe.objects import checkout
+from deploy.fakestripe.listing import PAGE, page, table_page
+from deploy.fakestripe.objects import checkout, checkout_payment, checkout_setup, checkout_subscription
 from deploy.fakestripe.objects.intents import eligible_types
-from deploy.fakestripe.objects.products import amount_of, new_price, new_product, price_object
+from deploy.fakestripe.objects.products import RECURRING_DATA, amount_of, new_price, new_product, price_object
 from deploy.fakestripe.operation import (
     Call,
     Operation,
     check_amount,
     check_currency,
     merged_metadata,
-    one_of,
-    refuse,
     retrieval,
+    support_only,
 )
 from deploy.fakestripe.store import Json, Store
 from deploy.fakestripe.wire import invalid, missing
@@ -29,21 +28,6 @@ MAX_LIFETIME_S = 24 * 3600
 # A clock that is a little off must not make the shortest or longest lifetime fail.
 _LIFETIME_TOLERANCE_S = 60
 
-_UNSUPPORTED = (
-    "after_expiration",
-    "customer_account",
-    "discounts",
-    "invoice_creation",
-    "managed_payments",
-    "optional_items",
-    "payment_method_data",
-    "permissions",
-    "redirect_on_completion",
-    "return_url",
-    "shipping_options",
-    "wallet_options",
-)
-_ITEM_UNSUPPORTED = ("adjustable_quantity", "dynamic_tax_rates", "tax_rates")
 # What the hosted page does not show is still accepted and answered, because the integration may rely on it.
 _ECHOED = (
     "allow_promotion_codes",
@@ -57,29 +41,52 @@ _ECHOED = (
     "shipping_address_collection",
     "submit_type",
 )
+_PRODUCT_DATA = ("description", "images", "metadata", "name", "tax_code", "unit_label")
+_TAKES = (
+    *_ECHOED,
+    "allowed_payment_method_types",
+    "automatic_tax.enabled",
+    "cancel_url",
+    "currency",
+    "custom_fields",
+    "custom_text",
+    "customer",
+    "customer_creation",
+    "expires_at",
+    *(f"line_items.{name}" for name in ("metadata", "price", *RECURRING_DATA, "quantity")),
+    *(f"line_items.price_data.product_data.{name}" for name in _PRODUCT_DATA),
+    "metadata",
+    "mode",
+    "origin_context",
+    *(f"payment_intent_data.{name}" for name in checkout_payment.DATA),
+    "phone_number_collection.enabled",
+    *(f"setup_intent_data.{name}" for name in checkout_setup.DATA),
+    *(f"subscription_data.{name}" for name in checkout_subscription.DATA),
+    "success_url",
+    "ui_mode",
+)
+_FILTERS = ("customer", "payment_intent", "payment_link", "status", "subscription")
 
 
 def _create(call: Call) -> Json:
     params = call.params
-    refuse(params, _UNSUPPORTED)
     mode = checkout.mode_of(params)
     mode.check(params)
-    if params.get("ui_mode", "hosted_page") != "hosted_page":
-        raise invalid("The fake Stripe has the hosted page only.", "ui_mode", "unsupported_by_fake")
+    support_only(params, "ui_mode", ("hosted_page",))
     if params.get("automatic_tax", {}).get("enabled"):
         raise invalid("The fake Stripe does not calculate tax.", "automatic_tax[enabled]", "unsupported_by_fake")
     if "success_url" not in params:
         raise missing("success_url")
     for name in ("success_url", "cancel_url"):
         _check_url(params.get(name), name)
-    one_of(params, "customer_creation", ("always", "if_required"))
     if "customer" in params:
         if "customer_email" in params:
             raise invalid("You may only specify one of these parameters: customer, customer_email.", "customer_email")
         call.refer("customer", "customer", params["customer"], "customer")
     expires_at = _expiry(call)
-    items, currency = _check_items(call) if params["mode"] != "setup" else ([], check_currency(params["currency"]))
-    types = eligible_types(currency, params.get("allowed_payment_method_types"))
+    setup = params["mode"] == "setup"
+    items, currency, total = ([], check_currency(params["currency"]), None) if setup else _check_items(call)
+    types = eligible_types(currency, params.get("allowed_payment_method_types"), total)
     merged_metadata({}, params.get("metadata"))
     lines = [_line(call, item) for item in items]
     session = _new_session(call, lines, currency, types, expires_at)
@@ -108,7 +115,7 @@ def _new_session(call: Call, lines: list[Json], currency: str, types: list[str],
         "created": call.now,
         "currency": currency,
         "currency_conversion": None,
-        "custom_fields": params.get("custom_fields", []),
+        "custom_fields": [{"optional": False, **each} for each in params.get("custom_fields") or []],
         "custom_text": _custom_text(params.get("custom_text", {})),
         "customer": params.get("customer"),
         "customer_creation": _customer_creation(params),
@@ -172,8 +179,8 @@ def _expiry(call: Call) -> int:
     return expires_at
 
 
-def _check_items(call: Call) -> tuple[list[Json], str]:
-    """Check the line items without storing anything; return them and their one currency."""
+def _check_items(call: Call) -> tuple[list[Json], str, int]:
+    """Check the line items without storing anything; return them, their one currency and their sum."""
     items: list[Json] = call.params.get("line_items") or []
     if not items:
         raise missing("line_items")
@@ -183,7 +190,6 @@ def _check_items(call: Call) -> tuple[list[Json], str]:
     total = recurring = 0
     for position, item in enumerate(items):
         at = f"line_items[{position}]"
-        refuse(item, _ITEM_UNSUPPORTED)
         if item.get("quantity", 0) < 1:
             raise missing(f"{at}[quantity]")
         price = _item_price(call, item, at)
@@ -199,7 +205,7 @@ def _check_items(call: Call) -> tuple[list[Json], str]:
     currency = currencies.pop()
     if call.params.get("currency", currency).lower() != currency:
         raise invalid("The prices are not in this currency.", "currency")
-    return items, currency
+    return items, currency, total
 
 
 def _check_recurring(recurring: int, items: int) -> None:
@@ -282,12 +288,7 @@ def _line_items(call: Call) -> Json:
 
 
 def _list(call: Call) -> Json:
-    return table_page(
-        call,
-        "checkout_session",
-        equal=("customer", "payment_intent", "payment_link", "status", "subscription"),
-        unsupported=("customer_account", "customer_details"),
-    )
+    return table_page(call, "checkout_session", equal=_FILTERS)
 
 
 def _expire(call: Call) -> Json:
@@ -301,9 +302,9 @@ def _expire(call: Call) -> Json:
 
 _ONE = "/v1/checkout/sessions/{session}"
 OPERATIONS = (
-    Operation("POST", "/v1/checkout/sessions", "checkout.SessionCreateParams", _create),
-    Operation("GET", "/v1/checkout/sessions", "checkout.SessionListParams", _list),
+    Operation("POST", "/v1/checkout/sessions", "checkout.SessionCreateParams", _create, _TAKES),
+    Operation("GET", "/v1/checkout/sessions", "checkout.SessionListParams", _list, (*PAGE, "created", *_FILTERS)),
     retrieval(_ONE, "checkout.SessionRetrieveParams", "checkout_session", "checkout.session"),
     Operation("POST", f"{_ONE}/expire", "checkout.SessionExpireParams", _expire),
-    Operation("GET", f"{_ONE}/line_items", "checkout.SessionLineItemListParams", _line_items),
+    Operation("GET", f"{_ONE}/line_items", "checkout.SessionLineItemListParams", _line_items, PAGE),
 )

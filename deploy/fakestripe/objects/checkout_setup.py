@@ -5,9 +5,12 @@ from __future__ import annotations
 from deploy.fakestripe.objects.customers import new_customer
 from deploy.fakestripe.objects.payment_methods import TestCard, new_card
 from deploy.fakestripe.objects.setup_intents import new_setup_intent, set_up
-from deploy.fakestripe.operation import Call, merged_metadata, refuse
+from deploy.fakestripe.operation import Call, merged_metadata
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import invalid, missing
+
+# What of it the intent is made with.
+DATA = ("description", "metadata")
 
 
 def check(params: Json) -> None:
@@ -18,14 +21,13 @@ def check(params: Json) -> None:
     if "currency" not in params:
         raise missing("currency")
     data = params.get("setup_intent_data", {})
-    refuse(data, ("on_behalf_of",))
     merged_metadata({}, data.get("metadata"))
 
 
 def terms(params: Json) -> Json:
     """Keep what the setup intent is made with."""
     data = params.get("setup_intent_data", {})
-    return {name: data[name] for name in ("description", "metadata") if name in data}
+    return {name: data[name] for name in DATA if name in data}
 
 
 def opened(call: Call, session: Json) -> None:

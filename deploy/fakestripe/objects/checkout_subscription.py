@@ -17,21 +17,12 @@ from deploy.fakestripe.objects.setup_intents import new_setup_intent, set_up
 from deploy.fakestripe.objects.subscription_orders import trial_end_of
 from deploy.fakestripe.objects.subscription_states import change
 from deploy.fakestripe.objects.subscriptions import Ordered, first_invoice, new_subscription
-from deploy.fakestripe.operation import Call, merged_metadata, one_of, refuse
+from deploy.fakestripe.operation import Call, merged_metadata
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import invalid
 
-_DATA_UNSUPPORTED = (
-    "application_fee_percent",
-    "billing_cycle_anchor",
-    "billing_cycle_anchor_config",
-    "default_tax_rates",
-    "invoice_settings",
-    "on_behalf_of",
-    "pending_invoice_item_interval",
-    "transfer_data",
-)
-_DATA = (
+# What of it the subscription is made with.
+DATA = (
     "billing_mode",
     "description",
     "metadata",
@@ -48,9 +39,6 @@ def check(params: Json) -> None:
         if name in params:
             raise invalid(f"You can not pass `{name}` in `subscription` mode.", name)
     data = params.get("subscription_data", {})
-    refuse(data, _DATA_UNSUPPORTED)
-    one_of(params, "payment_method_collection", ("always", "if_required"))
-    one_of(data, "proration_behavior", ("create_prorations", "none"))
     if "trial_end" in data and "trial_period_days" in data:
         message = "You may only specify one of these parameters: trial_end, trial_period_days."
         raise invalid(message, "subscription_data[trial_end]")
@@ -60,7 +48,7 @@ def check(params: Json) -> None:
 def terms(params: Json) -> Json:
     """Keep what the subscription will be made with, and the intent of the attempts."""
     data = params.get("subscription_data", {})
-    return {"data": {name: data[name] for name in _DATA if name in data}, "intent": None, "later": False}
+    return {"data": {name: data[name] for name in DATA if name in data}, "intent": None, "later": False}
 
 
 def opened(call: Call, session: Json) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.fakestripe.listing import page, table_page
+from deploy.fakestripe.listing import PAGE, page, table_page
 from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.payment_methods import attach, obtain, refuse_attaching
 from deploy.fakestripe.objects.subscriptions import ENDED, cancel
@@ -10,8 +10,6 @@ from deploy.fakestripe.operation import (
     Call,
     Operation,
     merged_metadata,
-    one_of,
-    refuse,
     retrieval,
     unset_if_empty,
     update,
@@ -32,7 +30,7 @@ _WRITABLE = (
     "shipping",
     "tax_exempt",
 )
-_UNSUPPORTED = ("cash_balance", "source", "default_source", "tax", "tax_id_data", "test_clock", "invoice_prefix")
+_TAKES = (*_WRITABLE, "invoice_settings", "metadata")
 
 
 def new_customer(call: Call, members: Json) -> Json:
@@ -69,8 +67,6 @@ def new_customer(call: Call, members: Json) -> Json:
 
 
 def _create(call: Call) -> Json:
-    refuse(call.params, _UNSUPPORTED)
-    one_of(call.params, "tax_exempt", ("none", "exempt", "reverse"))
     members = {name: unset_if_empty(call.params[name]) for name in _WRITABLE if name in call.params}
     members["metadata"] = merged_metadata({}, call.params.get("metadata"))
     settings = call.params.get("invoice_settings") or {}
@@ -91,8 +87,6 @@ def _create(call: Call) -> Json:
 
 def _update(call: Call) -> Json:
     customer = call.refer("customer", "customer", call.path["customer"], "id")
-    refuse(call.params, _UNSUPPORTED)
-    one_of(call.params, "tax_exempt", ("none", "exempt", "reverse"))
     if "invoice_settings" in call.params:
         settings = {**customer["invoice_settings"], **call.params["invoice_settings"]}
         default = unset_if_empty(settings.get("default_payment_method"))
@@ -131,12 +125,11 @@ def _delete(call: Call) -> Json:
 
 
 def _list(call: Call) -> Json:
-    return table_page(call, "customer", equal=("email",), unsupported=("test_clock",))
+    return table_page(call, "customer", equal=("email",))
 
 
 def _payment_methods(call: Call) -> Json:
     customer = call.find("customer", "customer", call.path["customer"])
-    refuse(call.params, ("allow_redisplay",))
     rows = [
         row
         for row in reversed(call.store.table("payment_method").values())
@@ -155,11 +148,11 @@ def _payment_method(call: Call) -> Json:
 
 _METHODS = "/v1/customers/{customer}/payment_methods"
 OPERATIONS = (
-    Operation("POST", "/v1/customers", "CustomerCreateParams", _create),
-    Operation("GET", "/v1/customers", "CustomerListParams", _list),
+    Operation("POST", "/v1/customers", "CustomerCreateParams", _create, (*_TAKES, "payment_method")),
+    Operation("GET", "/v1/customers", "CustomerListParams", _list, (*PAGE, "created", "email")),
     retrieval("/v1/customers/{customer}", "CustomerRetrieveParams", "customer", "customer"),
-    Operation("POST", "/v1/customers/{customer}", "CustomerUpdateParams", _update),
+    Operation("POST", "/v1/customers/{customer}", "CustomerUpdateParams", _update, _TAKES),
     Operation("DELETE", "/v1/customers/{customer}", "CustomerDeleteParams", _delete),
-    Operation("GET", _METHODS, "CustomerPaymentMethodListParams", _payment_methods),
+    Operation("GET", _METHODS, "CustomerPaymentMethodListParams", _payment_methods, (*PAGE, "type")),
     Operation("GET", f"{_METHODS}/{{payment_method}}", "CustomerPaymentMethodRetrieveParams", _payment_method),
 )

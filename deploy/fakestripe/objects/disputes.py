@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from deploy.fakestripe.listing import table_page
+from deploy.fakestripe.listing import PAGE, table_page
 from deploy.fakestripe.operation import Call, Operation, retrieval, update
 from deploy.fakestripe.store import Json, Store
 from deploy.fakestripe.wire import invalid
@@ -147,7 +147,7 @@ def _update(call: Call) -> Json:
         raise invalid("This dispute is already closed.", "dispute")
     given = call.params.get("evidence", {})
     if given:
-        dispute["evidence"] |= {name: value for name, value in given.items() if name in _EVIDENCE}
+        dispute["evidence"] |= given
         dispute["evidence_details"]["has_evidence"] = True
     update(call, dispute, (), None)
     if call.params.get("submit", bool(given)):
@@ -172,13 +172,15 @@ def _close(call: Call) -> Json:
 
 
 def _list(call: Call) -> Json:
-    return table_page(call, "dispute", equal=("charge", "payment_intent"))
+    return table_page(call, "dispute", equal=_FILTERS)
 
 
+_FILTERS = ("charge", "payment_intent")
+_TAKES = (*(f"evidence.{name}" for name in _EVIDENCE), "metadata", "submit")
 _ONE = "/v1/disputes/{dispute}"
 OPERATIONS = (
-    Operation("GET", "/v1/disputes", "DisputeListParams", _list),
+    Operation("GET", "/v1/disputes", "DisputeListParams", _list, (*PAGE, "created", *_FILTERS)),
     retrieval(_ONE, "DisputeRetrieveParams", "dispute", "dispute"),
-    Operation("POST", _ONE, "DisputeUpdateParams", _update),
+    Operation("POST", _ONE, "DisputeUpdateParams", _update, _TAKES),
     Operation("POST", f"{_ONE}/close", "DisputeCloseParams", _close),
 )

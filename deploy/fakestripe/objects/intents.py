@@ -6,7 +6,11 @@ from deploy.fakestripe.operation import Call, merged_metadata, unset_if_empty
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import invalid
 
+# How money is taken; reserved first and taken later it is not.
+CAPTURES = ("automatic", "automatic_async")
 CANCELABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
+# In the smallest unit; TWINT takes no more at once.
+MAX_TWINT = 500_000
 _LOCAL_TYPES = {"chf": ("twint",), "eur": ("sepa_debit",)}
 
 
@@ -46,7 +50,7 @@ def new_intent(call: Call, amount: int, currency: str, given: Json) -> Json:
         "payment_method": None,
         "payment_method_configuration_details": None,
         "payment_method_options": {},
-        "payment_method_types": eligible_types(currency, given.get("allowed_payment_method_types")),
+        "payment_method_types": eligible_types(currency, given.get("allowed_payment_method_types"), amount),
         "processing": None,
         "receipt_email": unset_if_empty(given.get("receipt_email")),
         "review": None,
@@ -59,14 +63,20 @@ def new_intent(call: Call, amount: int, currency: str, given: Json) -> Json:
         "transfer_data": None,
         "transfer_group": None,
     }
+    if "allowed_payment_method_types" in given:
+        intent["allowed_payment_method_types"] = given["allowed_payment_method_types"]
     call.store.add("payment_intent", intent)
     call.emit("payment_intent.created", intent)
     return intent
 
 
-def eligible_types(currency: str, allowed: list[str] | None) -> list[str]:
-    """Return the kinds of payment methods that fit the currency; the allowed ones only filter them, as at Stripe."""
-    fitting = ["card", "link", *_LOCAL_TYPES.get(currency, ())]
+def eligible_types(currency: str, allowed: list[str] | None, amount: int | None = None) -> list[str]:
+    """Return the kinds of payment methods that fit the currency, and the amount where something is paid.
+
+    The allowed ones only filter them, as at Stripe.
+    """
+    local = _LOCAL_TYPES.get(currency, ())
+    fitting = ["card", "link", *(kind for kind in local if kind != "twint" or (amount or 0) <= MAX_TWINT)]
     types = fitting if allowed is None else [kind for kind in allowed if kind in fitting]
     if not types:
         raise invalid("No valid payment method types for this payment.", "allowed_payment_method_types")

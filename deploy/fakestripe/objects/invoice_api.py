@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.fakestripe.listing import page, table_page
+from deploy.fakestripe.listing import PAGE, page, table_page
 from deploy.fakestripe.objects.given import is_given
 from deploy.fakestripe.objects.invoice_lines import take_pending
 from deploy.fakestripe.objects.invoices import (
@@ -23,40 +23,31 @@ from deploy.fakestripe.operation import (
     Operation,
     check_currency,
     flag,
-    one_of,
-    refuse,
     retrieval,
     update,
 )
 from deploy.fakestripe.store import Json, Store
 from deploy.fakestripe.wire import StripeError, invalid, missing
 
-_UNSUPPORTED = (
-    "account_tax_ids",
-    "application_fee_amount",
-    "automatically_finalizes_at",
-    "customer_account",
-    "default_source",
-    "default_tax_rates",
-    "discounts",
-    "effective_at",
-    "from_invoice",
-    "issuer",
-    "on_behalf_of",
-    "payment_settings",
-    "rendering",
-    "shipping_cost",
-    "shipping_details",
-    "transfer_data",
+_WRITABLE = (
+    "auto_advance",
+    "collection_method",
+    "custom_fields",
+    "default_payment_method",
+    "description",
+    "due_date",
+    "footer",
+    "number",
+    "statement_descriptor",
 )
-_TEXTS = ("custom_fields", "description", "footer", "statement_descriptor")
+_TAKES = (*_WRITABLE, "automatic_tax.enabled", "metadata")
+_CREATE_TAKES = (*_TAKES, "currency", "customer", "days_until_due", "pending_invoice_items_behavior", "subscription")
+_FILTERS = ("collection_method", "customer", "status")
 
 
 def _create(call: Call) -> Json:
     params = call.params
-    refuse(params, _UNSUPPORTED)
     _check_words(params)
-    one_of(params, "pending_invoice_items_behavior", ("exclude", "include"))
     customer, subscription = _payer(call)
     if params.get("collection_method") == "send_invoice" and not {"days_until_due", "due_date"} & params.keys():
         raise missing("days_until_due")
@@ -90,20 +81,17 @@ def _check_words(params: Json) -> None:
         moment_of(params["due_date"], "due_date")
     if not 0 <= params.get("days_until_due", 0) <= MAX_DAYS_UNTIL_DUE:
         raise invalid("Invalid number of days.", "days_until_due")
-    one_of(params, "collection_method", ("charge_automatically", "send_invoice"))
     if params.get("automatic_tax", {}).get("enabled"):
         raise invalid("The fake Stripe does not calculate tax.", "automatic_tax[enabled]", "unsupported_by_fake")
 
 
 def _update(call: Call) -> Json:
-    refuse(call.params, (*_UNSUPPORTED, "days_until_due"))
     _check_words(call.params)
     invoice = _find(call)
     frozen = [name for name in ("collection_method", "due_date", "number") if name in call.params]
     if invoice["status"] != "draft" and frozen:
         raise invalid("Finalized invoices can't be updated in this way.", frozen[0], "invoice_not_editable")
-    names = (*_TEXTS, "auto_advance", "collection_method", "default_payment_method", "due_date", "number")
-    return update(call, invoice, names, "invoice.updated")
+    return update(call, invoice, _WRITABLE, "invoice.updated")
 
 
 def _delete(call: Call) -> Json:
@@ -168,7 +156,6 @@ def _send(call: Call) -> Json:
 
 def _pay(call: Call) -> Json:
     params = call.params
-    refuse(params, ("forgive", "mandate", "source"))
     invoice = _find(call)
     if invoice["status"] == "paid":
         raise invalid("Invoice is already paid", "invoice", "invoice_already_paid")
@@ -223,13 +210,7 @@ def _list(call: Call) -> Json:
         details = (row.get("parent") or {}).get("subscription_details") or {}
         return subscription is None or details.get("subscription") == subscription
 
-    return table_page(
-        call,
-        "invoice",
-        equal=("collection_method", "customer", "status"),
-        keep=keep,
-        unsupported=("customer_account", "due_date"),
-    )
+    return table_page(call, "invoice", equal=_FILTERS, keep=keep)
 
 
 def _lines(call: Call) -> Json:
@@ -266,17 +247,23 @@ def _list_payments(call: Call) -> Json:
 
 _ONE = "/v1/invoices/{invoice}"
 OPERATIONS = (
-    Operation("POST", "/v1/invoices", "InvoiceCreateParams", _create),
-    Operation("GET", "/v1/invoices", "InvoiceListParams", _list),
+    Operation("POST", "/v1/invoices", "InvoiceCreateParams", _create, _CREATE_TAKES),
+    Operation("GET", "/v1/invoices", "InvoiceListParams", _list, (*PAGE, "created", "subscription", *_FILTERS)),
     retrieval(_ONE, "InvoiceRetrieveParams", "invoice", "invoice"),
-    Operation("POST", _ONE, "InvoiceUpdateParams", _update),
+    Operation("POST", _ONE, "InvoiceUpdateParams", _update, _TAKES),
     Operation("DELETE", _ONE, "InvoiceDeleteParams", _delete),
-    Operation("GET", f"{_ONE}/lines", "InvoiceLineItemListParams", _lines),
-    Operation("POST", f"{_ONE}/finalize", "InvoiceFinalizeInvoiceParams", _finalize),
+    Operation("GET", f"{_ONE}/lines", "InvoiceLineItemListParams", _lines, PAGE),
+    Operation("POST", f"{_ONE}/finalize", "InvoiceFinalizeInvoiceParams", _finalize, ("auto_advance",)),
     Operation("POST", f"{_ONE}/send", "InvoiceSendInvoiceParams", _send),
-    Operation("POST", f"{_ONE}/pay", "InvoicePayParams", _pay),
+    Operation("POST", f"{_ONE}/pay", "InvoicePayParams", _pay, ("off_session", "paid_out_of_band", "payment_method")),
     Operation("POST", f"{_ONE}/void", "InvoiceVoidInvoiceParams", _void),
     Operation("POST", f"{_ONE}/mark_uncollectible", "InvoiceMarkUncollectibleParams", _write_off),
-    Operation("GET", "/v1/invoice_payments", "InvoicePaymentListParams", _list_payments),
+    Operation(
+        "GET",
+        "/v1/invoice_payments",
+        "InvoicePaymentListParams",
+        _list_payments,
+        (*PAGE, "created", "invoice", "payment", "status"),
+    ),
     retrieval("/v1/invoice_payments/{id}", "InvoicePaymentRetrieveParams", "invoice_payment", "invoice_payment"),
 )

@@ -5,22 +5,35 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
-from deploy.fakestripe.listing import table_page
+from deploy.fakestripe.listing import PAGE, table_page
 from deploy.fakestripe.objects.invoice_api import expect
 from deploy.fakestripe.objects.invoice_lines import new_invoice_item
 from deploy.fakestripe.objects.invoices import add_items, show_lines
-from deploy.fakestripe.objects.products import amount_of, new_price, price_object
-from deploy.fakestripe.operation import Call, Operation, check_currency, merged_metadata, refuse, retrieval, update
+from deploy.fakestripe.objects.products import PRICE_DATA, amount_of, new_price, price_object
+from deploy.fakestripe.operation import Call, Operation, check_currency, merged_metadata, retrieval, update
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import invalid, missing
 
-_UNSUPPORTED = ("customer_account", "discounts", "invoicing_rules", "tax_behavior", "tax_code", "tax_rates")
-_FIXED = ("period", "price_data", "pricing", "quantity", "quantity_decimal", "unit_amount_decimal")
+_WRITABLE = ("amount", "description", "discountable")
+_CREATE_TAKES = (
+    *_WRITABLE,
+    "currency",
+    "customer",
+    "invoice",
+    "metadata",
+    "period",
+    *PRICE_DATA,
+    "pricing.price",
+    "quantity",
+    "quantity_decimal",
+    "subscription",
+    "unit_amount_decimal",
+)
+_FILTERS = ("customer", "invoice")
 
 
 def _create(call: Call) -> Json:
     params = call.params
-    refuse(params, _UNSUPPORTED)
     if "customer" not in params:
         raise missing("customer")
     customer = call.refer("customer", "customer", params["customer"], "customer")
@@ -95,11 +108,9 @@ def _editable(call: Call, item: Json) -> None:
 
 
 def _update(call: Call) -> Json:
-    refuse(call.params, (*_UNSUPPORTED, "period", "price_data", "pricing", "quantity_decimal", "unit_amount_decimal"))
-    refuse(call.params, ("quantity",))
     item = _find(call)
     _editable(call, item)
-    update(call, item, ("amount", "description", "discountable"), None)
+    update(call, item, _WRITABLE, None)
     item["net_amount"] = item["amount"]
     _show(call, item)
     return item
@@ -139,9 +150,8 @@ def _list(call: Call) -> Json:
     return table_page(
         call,
         "invoiceitem",
-        equal=("customer", "invoice"),
+        equal=_FILTERS,
         keep=lambda row: pending is None or pending == (row["invoice"] is None),
-        unsupported=("customer_account",),
     )
 
 
@@ -154,9 +164,9 @@ def _name(call: Call, price: Json | None) -> str | None:
 
 _ONE = "/v1/invoiceitems/{invoiceitem}"
 OPERATIONS = (
-    Operation("POST", "/v1/invoiceitems", "InvoiceItemCreateParams", _create),
-    Operation("GET", "/v1/invoiceitems", "InvoiceItemListParams", _list),
+    Operation("POST", "/v1/invoiceitems", "InvoiceItemCreateParams", _create, _CREATE_TAKES),
+    Operation("GET", "/v1/invoiceitems", "InvoiceItemListParams", _list, (*PAGE, "created", "pending", *_FILTERS)),
     retrieval(_ONE, "InvoiceItemRetrieveParams", "invoiceitem", "invoiceitem"),
-    Operation("POST", _ONE, "InvoiceItemUpdateParams", _update),
+    Operation("POST", _ONE, "InvoiceItemUpdateParams", _update, (*_WRITABLE, "metadata")),
     Operation("DELETE", _ONE, "InvoiceItemDeleteParams", _delete),
 )

@@ -141,7 +141,9 @@ def new_invoice_item(
     start, end = period or (call.now, call.now)
     parent = None
     if subscription is not None:
-        details = {"subscription": subscription, "subscription_item": subscription_item}
+        details = {"subscription": subscription}
+        if subscription_item is not None:
+            details["subscription_item"] = subscription_item
         parent = {"subscription_details": details, "type": "subscription_details"}
     pending: Json = {
         "id": call.store.new_id("ii_"),
@@ -162,12 +164,13 @@ def new_invoice_item(
         "period": {"start": start, "end": end},
         "pricing": None if price is None else pricing_of(price),
         "proration": proration,
-        "proration_details": {"credited_items": None, "discount_amounts": []} if proration else None,
         "quantity": quantity,
         "quantity_decimal": str(quantity),
         "tax_rates": [],
         "test_clock": None,
     }
+    if proration:
+        pending["proration_details"] = {"credited_items": None, "discount_amounts": []}
     call.store.add("invoiceitem", pending)
     call.emit("invoiceitem.created", pending)
     return pending
@@ -177,10 +180,11 @@ def take_pending(call: Call, customer: str, currency: str, subscription: str | N
     """Return the invoice items that wait for an invoice of the customer, or of the subscription, oldest first."""
 
     def fits(row: Json) -> bool:
+        if row.get("deleted"):
+            return False
         of = ((row["parent"] or {}).get("subscription_details") or {}).get("subscription")
         return (
-            not row.get("deleted")
-            and row["invoice"] is None
+            row["invoice"] is None
             and row["customer"] == customer
             and row["currency"] == currency
             and of in (None, subscription)

@@ -36,11 +36,9 @@ def new_invoice(
     start, end = period or (call.now, call.now)
     parent = None
     if subscription is not None:
-        details = {
-            "metadata": dict(subscription["metadata"]),
-            "subscription": subscription["id"],
-            "subscription_proration_date": given.get("proration_date"),
-        }
+        details = {"metadata": dict(subscription["metadata"]), "subscription": subscription["id"]}
+        if "proration_date" in given:
+            details["subscription_proration_date"] = given["proration_date"]
         parent = {"quote_details": None, "subscription_details": details, "type": "subscription_details"}
     invoice: Json = {
         **_blank(),
@@ -88,6 +86,7 @@ def _blank() -> Json:
         "amount_due": 0,
         "amount_overpaid": 0,
         "amount_paid": 0,
+        "amount_paid_off_stripe": 0,
         "amount_remaining": 0,
         "amount_shipping": 0,
         "application": None,
@@ -111,7 +110,7 @@ def _blank() -> Json:
         "from_invoice": None,
         "hosted_invoice_url": None,
         "invoice_pdf": None,
-        "issuer": {"account": None, "type": "self"},
+        "issuer": {"type": "self"},
         "last_finalization_error": None,
         "latest_revision": None,
         "livemode": False,
@@ -135,7 +134,6 @@ def _blank() -> Json:
         "subtotal": 0,
         "subtotal_excluding_tax": 0,
         "test_clock": None,
-        "threshold_reason": None,
         "total": 0,
         "total_discount_amounts": [],
         "total_excluding_tax": 0,

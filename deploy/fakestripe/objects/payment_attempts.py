@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 
 from deploy.fakestripe.objects.charges import new_charge, settle_charge
+from deploy.fakestripe.objects.mandates import keep_for_later
 from deploy.fakestripe.objects.payment_methods import (
     attach,
     card_of,
@@ -48,6 +49,8 @@ def attempt(
         intent |= {"status": "requires_action", "next_action": {"redirect_to_url": redirect, "type": "redirect_to_url"}}
         call.emit("payment_intent.requires_action", intent)
         return None
+    if intent["setup_future_usage"] == "off_session":
+        keep_for_later(call, method)
     charge = new_charge(call, intent, method, "succeeded")
     if card.dispute is not None:
         planned = {"id": charge["id"], "due": call.now + DISPUTED_AFTER_S, "reason": card.dispute}
@@ -106,8 +109,6 @@ def finish_bank_debit(call: Call, intent: Json, *, paid: bool) -> None:
 def succeed(call: Call, intent: Json, method: Json) -> None:
     """Mark the intent paid, save the payment method if that was asked for, and emit its event."""
     intent |= {"status": "succeeded", "amount_received": intent["amount"], "next_action": None}
-    if intent["setup_future_usage"] == "off_session" and method["type"] == "card":
-        call.store.table("test_card")[method["id"]]["saved"] = True
     if intent["setup_future_usage"] and intent["customer"] and method["customer"] is None:
         attach(call, method, intent["customer"])
     call.emit("payment_intent.succeeded", intent)

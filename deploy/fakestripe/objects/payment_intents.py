@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deploy.fakestripe.listing import table_page
-from deploy.fakestripe.objects.intents import CANCELABLE, cancel_intent, new_intent
+from deploy.fakestripe.listing import PAGE, table_page
+from deploy.fakestripe.objects.intents import CANCELABLE, CAPTURES, cancel_intent, eligible_types, new_intent
 from deploy.fakestripe.objects.invoices import after_attempt, invoice_of
 from deploy.fakestripe.objects.payment_attempts import attempt, payment_error
 from deploy.fakestripe.objects.payment_methods import obtain
@@ -13,9 +13,8 @@ from deploy.fakestripe.operation import (
     check_amount,
     check_currency,
     flag,
-    one_of,
-    refuse,
     retrieval,
+    support_only,
     unset_if_empty,
     update,
 )
@@ -23,31 +22,33 @@ from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import StripeError, invalid
 
 _CONFIRMABLE = CANCELABLE
-_UNSUPPORTED = (
-    "amount_details",
-    "amount_to_confirm",
-    "application_fee_amount",
-    "confirmation_token",
-    "customer_account",
-    "hooks",
-    "mandate",
-    "on_behalf_of",
-    "payment_details",
-    "payment_method_data",
-    "transfer_data",
-    "transfer_group",
+_CONFIRM_ONLY = ("off_session", "error_on_requires_action", "return_url")
+_WRITABLE = ("description", "receipt_email", "setup_future_usage", "shipping")
+_CREATE_TAKES = (
+    *_WRITABLE,
+    *_CONFIRM_ONLY,
+    "allowed_payment_method_types",
+    "amount",
+    "automatic_payment_methods",
+    "capture_method",
+    "confirm",
+    "confirmation_method",
+    "currency",
+    "customer",
+    "metadata",
+    "payment_method",
+    "statement_descriptor",
+    "statement_descriptor_suffix",
 )
-_CONFIRM_ONLY = ("off_session", "error_on_requires_action", "mandate_data", "return_url")
+_CONFIRM_TAKES = (*_CONFIRM_ONLY, "payment_method", "receipt_email", "setup_future_usage", "shipping")
 
 
 def _create(call: Call) -> Json:
     params = call.params
-    refuse(params, _UNSUPPORTED)
     currency = check_currency(params["currency"])
     check_amount(params["amount"], "amount")
-    one_of(params, "setup_future_usage", ("off_session", "on_session"))
-    one_of(params, "capture_method", ("automatic", "automatic_async"))
-    one_of(params, "confirmation_method", ("automatic",))
+    support_only(params, "capture_method", CAPTURES)
+    support_only(params, "confirmation_method", ("automatic",))
     if not params.get("confirm"):
         for name in _CONFIRM_ONLY:
             if name in params:
@@ -58,6 +59,8 @@ def _create(call: Call) -> Json:
     if "customer" in params:
         call.refer("customer", "customer", params["customer"], "customer")
     method = _usable(call, params["payment_method"], params.get("customer")) if "payment_method" in params else None
+    if method is not None:
+        _check_kind(method, eligible_types(currency, params.get("allowed_payment_method_types"), params["amount"]))
     intent = new_intent(call, params["amount"], currency, params)
     if method is not None:
         intent |= {"payment_method": method["id"], "status": "requires_confirmation"}
@@ -67,16 +70,15 @@ def _create(call: Call) -> Json:
 
 
 def _confirm(call: Call) -> Json:
-    refuse(call.params, _UNSUPPORTED)
     intent = call.find("payment_intent", "payment_intent", call.path["intent"])
     _refuse_checkouts(call, intent, "confirm")
-    one_of(call.params, "setup_future_usage", ("off_session", "on_session"))
     if intent["status"] not in _CONFIRMABLE:
         raise _unexpected(intent, "confirm", _CONFIRMABLE)
     key = call.params.get("payment_method") or intent["payment_method"]
     if key is None:
         raise _unexpected(intent, "confirm", ("requires_confirmation",))
     method = _usable(call, key, intent["customer"])
+    _check_kind(method, intent["payment_method_types"])
     for name in ("receipt_email", "setup_future_usage", "shipping"):
         if name in call.params:
             intent[name] = unset_if_empty(call.params[name])
@@ -101,8 +103,6 @@ def _confirm_with(call: Call, intent: Json, method: Json) -> None:
 def _cancel(call: Call) -> Json:
     intent = call.find("payment_intent", "payment_intent", call.path["intent"])
     _refuse_checkouts(call, intent, "cancel")
-    reasons = ("duplicate", "fraudulent", "requested_by_customer", "abandoned")
-    one_of(call.params, "cancellation_reason", reasons)
     if invoice_of(call, intent) is not None:
         raise invalid("You cannot cancel the PaymentIntent of an invoice. Void the invoice instead.")
     if intent["status"] not in CANCELABLE:
@@ -112,10 +112,8 @@ def _cancel(call: Call) -> Json:
 
 
 def _update(call: Call) -> Json:
-    refuse(call.params, (*_UNSUPPORTED, "amount", "currency", "customer", "payment_method"))
     intent = call.find("payment_intent", "payment_intent", call.path["intent"])
-    one_of(call.params, "setup_future_usage", ("off_session", "on_session"))
-    return update(call, intent, ("description", "receipt_email", "setup_future_usage", "shipping"), None)
+    return update(call, intent, _WRITABLE, None)
 
 
 def _usable(call: Call, key: str, customer: str | None) -> Json:
@@ -128,6 +126,16 @@ def _usable(call: Call, key: str, customer: str | None) -> Json:
         )
         raise invalid(message, "payment_method")
     return method
+
+
+def _check_kind(method: Json, types: list[str]) -> None:
+    """Refuse a payment method of a kind that does not fit the currency, the amount or what the payment allows.
+
+    Bank debits go along everywhere, because they stand for whatever is paid later.
+    """
+    if method["type"] not in (*types, "sepa_debit"):
+        message = f"The PaymentMethod provided ({method['type']}) is not allowed for this PaymentIntent."
+        raise invalid(message, "payment_method")
 
 
 def _refuse_checkouts(call: Call, intent: Json, verb: str) -> None:
@@ -146,15 +154,15 @@ def _unexpected(intent: Json, verb: str, allowed: tuple[str, ...]) -> StripeErro
 
 
 def _list(call: Call) -> Json:
-    return table_page(call, "payment_intent", equal=("customer",), unsupported=("customer_account",))
+    return table_page(call, "payment_intent", equal=("customer",))
 
 
 _ONE = "/v1/payment_intents/{intent}"
 OPERATIONS = (
-    Operation("POST", "/v1/payment_intents", "PaymentIntentCreateParams", _create),
-    Operation("GET", "/v1/payment_intents", "PaymentIntentListParams", _list),
+    Operation("POST", "/v1/payment_intents", "PaymentIntentCreateParams", _create, _CREATE_TAKES),
+    Operation("GET", "/v1/payment_intents", "PaymentIntentListParams", _list, (*PAGE, "created", "customer")),
     retrieval(_ONE, "PaymentIntentRetrieveParams", "payment_intent", "payment_intent"),
-    Operation("POST", _ONE, "PaymentIntentUpdateParams", _update),
-    Operation("POST", f"{_ONE}/confirm", "PaymentIntentConfirmParams", _confirm),
-    Operation("POST", f"{_ONE}/cancel", "PaymentIntentCancelParams", _cancel),
+    Operation("POST", _ONE, "PaymentIntentUpdateParams", _update, (*_WRITABLE, "metadata")),
+    Operation("POST", f"{_ONE}/confirm", "PaymentIntentConfirmParams", _confirm, _CONFIRM_TAKES),
+    Operation("POST", f"{_ONE}/cancel", "PaymentIntentCancelParams", _cancel, ("cancellation_reason",)),
 )

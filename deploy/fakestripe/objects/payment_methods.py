@@ -1,12 +1,12 @@
-"""Payment methods: the test cards Stripe publishes, by their `pm_card_...` names and by their numbers."""
+"""Payment methods: the test cards Stripe publishes, by their `pm_card_...` names and by their numbers, and TWINT."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 
-from deploy.fakestripe.listing import table_page
-from deploy.fakestripe.operation import Call, Operation, refuse, retrieval, update
+from deploy.fakestripe.listing import PAGE, table_page
+from deploy.fakestripe.operation import Call, Operation, retrieval, update
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import StripeError, invalid
 
@@ -18,12 +18,14 @@ _MESSAGES = {
     "setup_intent_authentication_failure": "We are unable to authenticate your payment method.",
     "payment_intent_authentication_failure": "We are unable to authenticate your payment method.",
     "authentication_required": "Your card was declined. This transaction requires authentication.",
+    "payment_intent_mandate_invalid": "The provided mandate is invalid.",
+    "payment_method_provider_decline": "The payment was declined by its provider or the customer.",
 }
 
 
 @dataclass(frozen=True)
 class TestCard:
-    """A published test card and how it behaves.
+    """A published test card and how it behaves, or what stands for TWINT's app in its place (`kind`).
 
     `code` and `decline_code` are set for cards whose charges fail. Most of these cannot be attached to a customer
     either; 0341 can. `authentication` says when the holder must confirm: `always`, or `unless_saved` for
@@ -34,6 +36,7 @@ class TestCard:
     name: str
     number: str
     brand: str = "visa"
+    kind: str = "card"
     code: str | None = None
     decline_code: str | None = None
     attachable: bool = True
@@ -74,8 +77,13 @@ CARDS = (
     # Stripe has no such card: it pays while its holder is there, and not at a renewal.
     TestCard("pm_card_failsAtRenewal", "4000000000000408", alone="insufficient_funds"),
 )
+# The holder confirms in the app, also that it may be charged later; then it is, until they revoke that.
+TWINT = TestCard("twint", "", kind="twint", authentication="unless_saved")
+DECLINED_TWINT = TestCard("twint_declined", "", kind="twint", code="payment_method_provider_decline", attachable=False)
+REVOKED_TWINT = TestCard("twint_revoked", "", kind="twint", code="payment_intent_mandate_invalid")
 _BANK_ACCOUNT = "DE89370400440532013000"
 _BY_NAME = {card.name: card for card in CARDS}
+_BEHAVIOURS = _BY_NAME | {card.name: card for card in (TWINT, DECLINED_TWINT, REVOKED_TWINT)}
 # The first name of a number is the one the hosted page means.
 _BY_NUMBER = {card.number: card for card in reversed(CARDS)}
 
@@ -88,7 +96,7 @@ def card_by_number(digits: str) -> TestCard | None:
 def card_of(call: Call, method: Json) -> TestCard:
     """Return how the card behind a payment method behaves; a bank debit that was saved pays like a good one."""
     row = call.store.table("test_card").get(method["id"])
-    return GOOD_CARD if row is None else _BY_NAME[row["card"]]
+    return GOOD_CARD if row is None else _BEHAVIOURS[row["card"]]
 
 
 def obtain(call: Call, key: str) -> Json:
@@ -100,9 +108,9 @@ def obtain(call: Call, key: str) -> Json:
 
 
 def new_card(call: Call, card: TestCard, email: str | None = None) -> Json:
-    """Store a payment method that stands for a test card."""
-    method = _new_method(call, "card", email)
-    method["card"] = card_details(card)
+    """Store a payment method that stands for a test card, or for TWINT."""
+    method = _new_method(call, card.kind, email)
+    method[card.kind] = card_details(card) if card.kind == "card" else {}
     call.store.add("test_card", {"id": method["id"], "card": card.name})
     return method
 
@@ -176,8 +184,8 @@ def attach(call: Call, method: Json, customer: str) -> None:
 
 def refuse_attaching(call: Call, method: Json) -> None:
     """Answer 402 for a card that Stripe would not let be saved, before anything is changed."""
-    if method["type"] == "card" and not card_of(call, method).attachable:
-        card = card_of(call, method)
+    card = card_of(call, method)
+    if not card.attachable:
         raise StripeError(402, decline_message(card), kind="card_error", code=card.code, extra=decline_members(card))
 
 
@@ -204,7 +212,6 @@ def message_of(code: str) -> str:
 
 
 def _attach(call: Call) -> Json:
-    refuse(call.params, ("customer_account",))
     if "customer" not in call.params:
         raise invalid("Missing required param: customer.", "customer", "parameter_missing")
     customer = call.refer("customer", "customer", call.params["customer"], "customer")
@@ -231,22 +238,19 @@ def _detach(call: Call) -> Json:
 
 
 def _list(call: Call) -> Json:
-    return table_page(
-        call, "payment_method", equal=("customer", "type"), unsupported=("allow_redisplay", "customer_account")
-    )
+    return table_page(call, "payment_method", equal=("customer", "type"))
 
 
 def _update(call: Call) -> Json:
-    refuse(call.params, ("billing_details", "card", "us_bank_account"))
     method = call.find("payment_method", "PaymentMethod", call.path["payment_method"])
     return update(call, method, ("allow_redisplay",), "payment_method.updated")
 
 
 _ONE = "/v1/payment_methods/{payment_method}"
 OPERATIONS = (
-    Operation("GET", "/v1/payment_methods", "PaymentMethodListParams", _list),
+    Operation("GET", "/v1/payment_methods", "PaymentMethodListParams", _list, (*PAGE, "customer", "type")),
     retrieval(_ONE, "PaymentMethodRetrieveParams", "payment_method", "PaymentMethod"),
-    Operation("POST", _ONE, "PaymentMethodUpdateParams", _update),
-    Operation("POST", f"{_ONE}/attach", "PaymentMethodAttachParams", _attach),
+    Operation("POST", _ONE, "PaymentMethodUpdateParams", _update, ("allow_redisplay", "metadata")),
+    Operation("POST", f"{_ONE}/attach", "PaymentMethodAttachParams", _attach, ("customer",)),
     Operation("POST", f"{_ONE}/detach", "PaymentMethodDetachParams", _detach),
 )

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.payment_methods import TestCard, attach, new_card, refuse_attaching
 from deploy.fakestripe.objects.subscriptions import ENDED, period_end, set_end
-from deploy.fakestripe.operation import Call, Operation, one_of, refuse
+from deploy.fakestripe.operation import Call, Operation, support_only
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import invalid, missing
 
@@ -18,7 +18,6 @@ _FLOWS = ("payment_method_update", "subscription_cancel")
 
 def _create(call: Call) -> Json:
     params = call.params
-    refuse(params, ("after_expiration", "configuration", "customer_account", "on_behalf_of"))
     if "customer" not in params:
         raise missing("customer")
     customer = call.refer("customer", "customer", params["customer"], "customer")
@@ -49,11 +48,9 @@ def _flow(call: Call, customer: Json) -> Json | None:
     given = call.params.get("flow_data")
     if given is None:
         return None
-    if given["type"] not in _FLOWS:
-        known = ", ".join(_FLOWS)
-        raise invalid(f"The fake Stripe has the flows {known} only.", "flow_data[type]", "unsupported_by_fake")
+    support_only(given, "type", _FLOWS, "flow_data[type]")
     after = given.get("after_completion", {"type": "portal_homepage"})
-    one_of(after, "type", ("portal_homepage", "redirect"))
+    support_only(after, "type", ("portal_homepage", "redirect"), "flow_data[after_completion][type]")
     flow: Json = {
         "after_completion": {
             "hosted_confirmation": None,
@@ -120,4 +117,13 @@ def change_card(call: Call, customer: Json, card: TestCard) -> None:
             call.emit("customer.subscription.updated", subscription, previous)
 
 
-OPERATIONS = (Operation("POST", "/v1/billing_portal/sessions", "billing_portal.SessionCreateParams", _create),)
+_TAKES = (
+    "customer",
+    "flow_data.after_completion.redirect",
+    "flow_data.after_completion.type",
+    "flow_data.subscription_cancel.subscription",
+    "flow_data.type",
+    "locale",
+    "return_url",
+)
+OPERATIONS = (Operation("POST", "/v1/billing_portal/sessions", "billing_portal.SessionCreateParams", _create, _TAKES),)

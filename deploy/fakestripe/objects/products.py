@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 
-from deploy.fakestripe.listing import table_page
+from deploy.fakestripe.listing import PAGE, table_page
 from deploy.fakestripe.operation import (
     Call,
     Operation,
     check_currency,
     merged_metadata,
-    one_of,
-    refuse,
     retrieval,
+    support_only,
     unset_if_empty,
     update,
 )
@@ -21,7 +20,15 @@ from deploy.fakestripe.wire import invalid, missing
 
 _PRODUCT_MEMBERS = ("active", "description", "images", "marketing_features", "name", "shippable")
 _PRODUCT_TEXTS = ("statement_descriptor", "tax_code", "unit_label", "url")
-_PRICE_UNSUPPORTED = ("currency_options", "custom_unit_amount", "tiers", "tiers_mode", "transform_quantity")
+_PRODUCT_TAKES = (*_PRODUCT_MEMBERS, *_PRODUCT_TEXTS, "metadata")
+_AMOUNT = ("currency", "tax_behavior", "unit_amount", "unit_amount_decimal")
+_INTERVAL = ("recurring.interval", "recurring.interval_count")
+# What a request may say of a price that it describes in place of one that is there, and of one that recurs.
+PRICE_DATA = tuple(f"price_data.{name}" for name in (*_AMOUNT, "product"))
+RECURRING_DATA = (*PRICE_DATA, *(f"price_data.{name}" for name in _INTERVAL))
+_PRICE_WRITABLE = ("active", "lookup_key", "nickname", "tax_behavior")
+_PRICE_FILTERS = ("active", "currency", "product", "type")
+_PRODUCT_FILTERS = ("active", "shippable", "url")
 
 
 def new_product(call: Call, given: Json) -> Json:
@@ -112,7 +119,6 @@ def _recurring(given: Json) -> Json | None:
     if "recurring" not in given:
         return None
     recurring = given["recurring"]
-    one_of(recurring, "interval", ("day", "week", "month", "year"))
     return {
         "interval": recurring["interval"],
         "interval_count": recurring.get("interval_count", 1),
@@ -127,12 +133,10 @@ def _at(parent: str, name: str) -> str:
 
 
 def _create_product(call: Call) -> Json:
-    refuse(call.params, ("package_dimensions", "tax_details"))
     if "id" in call.params and call.params["id"] in call.store.table("product"):
         raise invalid("Product already exists.", "id", "resource_already_exists")
     price_data = call.params.get("default_price_data")
     if price_data is not None:
-        refuse(price_data, _PRICE_UNSUPPORTED)
         price_object(call, price_data, "", "default_price_data")
     product = new_product(call, call.params)
     call.emit("product.created", product)
@@ -144,7 +148,6 @@ def _create_product(call: Call) -> Json:
 
 
 def _update_product(call: Call) -> Json:
-    refuse(call.params, ("package_dimensions", "tax_details"))
     product = call.refer("product", "product", call.path["id"], "id")
     if call.params.get("default_price"):
         price = call.refer("price", "price", call.params["default_price"], "default_price")
@@ -155,13 +158,11 @@ def _update_product(call: Call) -> Json:
 
 
 def _list_products(call: Call) -> Json:
-    return table_page(call, "product", equal=("active", "shippable", "type", "url"), within=("id", "ids"))
+    return table_page(call, "product", equal=_PRODUCT_FILTERS, within=("id", "ids"))
 
 
 def _create_price(call: Call) -> Json:
-    refuse(call.params, _PRICE_UNSUPPORTED)
-    if call.params.get("billing_scheme", "per_unit") != "per_unit":
-        raise invalid("The fake Stripe does not support tiers.", "billing_scheme", "unsupported_by_fake")
+    support_only(call.params, "billing_scheme", ("per_unit",))
     if ("product" in call.params) == ("product_data" in call.params):
         raise missing("product")
     price_object(call, call.params, "")
@@ -177,10 +178,9 @@ def _create_price(call: Call) -> Json:
 
 
 def _update_price(call: Call) -> Json:
-    refuse(call.params, ("currency_options",))
     price = call.refer("price", "price", call.path["price"], "id")
     _take_lookup_key(call, price["id"])
-    return update(call, price, ("active", "lookup_key", "nickname", "tax_behavior"), "price.updated")
+    return update(call, price, _PRICE_WRITABLE, "price.updated")
 
 
 def _take_lookup_key(call: Call, price_id: str | None) -> None:
@@ -198,22 +198,36 @@ def _take_lookup_key(call: Call, price_id: str | None) -> None:
 
 
 def _list_prices(call: Call) -> Json:
-    return table_page(
-        call,
-        "price",
-        equal=("active", "currency", "product", "type"),
-        within=("lookup_key", "lookup_keys"),
-        unsupported=("recurring",),
-    )
+    return table_page(call, "price", equal=_PRICE_FILTERS, within=("lookup_key", "lookup_keys"))
 
 
+_CREATE_PRODUCT_TAKES = (
+    *_PRODUCT_TAKES,
+    *(f"default_price_data.{name}" for name in (*_AMOUNT, *_INTERVAL, "metadata")),
+    "id",
+    "type",
+)
+_PRODUCT_DATA = ("active", "id", "metadata", "name", "statement_descriptor", "tax_code", "unit_label")
+_CREATE_PRICE_TAKES = (
+    *_PRICE_WRITABLE,
+    *_AMOUNT,
+    *_INTERVAL,
+    "billing_scheme",
+    "metadata",
+    "product",
+    *(f"product_data.{name}" for name in _PRODUCT_DATA),
+    "recurring.trial_period_days",
+    "recurring.usage_type",
+    "transfer_lookup_key",
+)
+_UPDATE_PRICE_TAKES = (*_PRICE_WRITABLE, "metadata", "transfer_lookup_key")
 OPERATIONS = (
-    Operation("POST", "/v1/products", "ProductCreateParams", _create_product),
-    Operation("GET", "/v1/products", "ProductListParams", _list_products),
+    Operation("POST", "/v1/products", "ProductCreateParams", _create_product, _CREATE_PRODUCT_TAKES),
+    Operation("GET", "/v1/products", "ProductListParams", _list_products, (*PAGE, "created", "ids", *_PRODUCT_FILTERS)),
     retrieval("/v1/products/{id}", "ProductRetrieveParams", "product", "product"),
-    Operation("POST", "/v1/products/{id}", "ProductUpdateParams", _update_product),
-    Operation("POST", "/v1/prices", "PriceCreateParams", _create_price),
-    Operation("GET", "/v1/prices", "PriceListParams", _list_prices),
+    Operation("POST", "/v1/products/{id}", "ProductUpdateParams", _update_product, (*_PRODUCT_TAKES, "default_price")),
+    Operation("POST", "/v1/prices", "PriceCreateParams", _create_price, _CREATE_PRICE_TAKES),
+    Operation("GET", "/v1/prices", "PriceListParams", _list_prices, (*PAGE, "created", "lookup_keys", *_PRICE_FILTERS)),
     retrieval("/v1/prices/{price}", "PriceRetrieveParams", "price", "price"),
-    Operation("POST", "/v1/prices/{price}", "PriceUpdateParams", _update_price),
+    Operation("POST", "/v1/prices/{price}", "PriceUpdateParams", _update_price, _UPDATE_PRICE_TAKES),
 )

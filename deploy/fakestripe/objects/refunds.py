@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from deploy.fakestripe.listing import table_page
+from deploy.fakestripe.listing import PAGE, table_page
 from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.payment_methods import named_card
-from deploy.fakestripe.operation import Call, Operation, merged_metadata, one_of, refuse, retrieval, update
+from deploy.fakestripe.operation import Call, Operation, merged_metadata, retrieval, update
 from deploy.fakestripe.store import Json, Store
 from deploy.fakestripe.wire import invalid
 
 # By its own clock, from when a refund is made to when it is decided, for the cards whose refunds are decided later.
 DECIDED_AFTER_S = 3600
-_UNSUPPORTED = ("currency", "customer", "instructions_email", "origin", "refund_application_fee", "reverse_transfer")
+TWINT_REFUNDABLE_S = 180 * 24 * 3600
+_FILTERS = ("charge", "payment_intent")
 
 
 def _create(call: Call) -> Json:
     params = call.params
-    refuse(params, _UNSUPPORTED)
-    one_of(params, "reason", ("duplicate", "fraudulent", "requested_by_customer"))
     charge = _charge(call)
+    if _is_twint(charge) and call.now - charge["created"] > TWINT_REFUNDABLE_S:
+        raise invalid(f"Charge {charge['id']} is too old: TWINT gives money back for 180 days.", "charge")
     open_amount = charge["amount"] - charge["amount_refunded"]
     if charge["status"] != "succeeded":
         raise invalid(f"Charge {charge['id']} has the status {charge['status']} and cannot be refunded.")
@@ -43,6 +44,10 @@ def _create(call: Call) -> Json:
     call.emit("refund.created", refund)
     call.emit("charge.refunded", charge, {name: old for name, old in before.items() if charge[name] != old})
     return refund
+
+
+def _is_twint(charge: Json) -> bool:
+    return bool(charge["payment_method_details"]["type"] == "twint")
 
 
 def _disputes(call: Call) -> list[Json]:
@@ -105,6 +110,8 @@ def _new_refund(call: Call, charge: Json, amount: int, metadata: Json) -> Json:
     if kind == "card":
         reference = "acquirer_reference_number"
         details["card"] = {"reference_status": "pending", "reference_type": reference, "type": "refund"}
+    elif kind == "twint":
+        details["twint"] = {}
     return call.store.add(
         "refund",
         {
@@ -147,13 +154,13 @@ def _update(call: Call) -> Json:
 
 
 def _list(call: Call) -> Json:
-    return table_page(call, "refund", equal=("charge", "payment_intent"))
+    return table_page(call, "refund", equal=_FILTERS)
 
 
 OPERATIONS = (
-    Operation("POST", "/v1/refunds", "RefundCreateParams", _create),
-    Operation("GET", "/v1/refunds", "RefundListParams", _list),
+    Operation("POST", "/v1/refunds", "RefundCreateParams", _create, (*_FILTERS, "amount", "metadata", "reason")),
+    Operation("GET", "/v1/refunds", "RefundListParams", _list, (*PAGE, "created", *_FILTERS)),
     retrieval("/v1/refunds/{refund}", "RefundRetrieveParams", "refund", "refund"),
-    Operation("POST", "/v1/refunds/{refund}", "RefundUpdateParams", _update),
+    Operation("POST", "/v1/refunds/{refund}", "RefundUpdateParams", _update, ("metadata",)),
     Operation("POST", "/v1/refunds/{refund}/cancel", "RefundCancelParams", _cancel),
 )

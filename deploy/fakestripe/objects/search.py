@@ -112,12 +112,15 @@ def _fits(held: Any, operator: str, text: str) -> bool:
     return text.lower() in str(held).lower() if operator == "~" else str(held) == text
 
 
-OPERATIONS = (
-    Operation("GET", "/v1/charges/search", "ChargeSearchParams", partial(_search, "charge")),
-    Operation("GET", "/v1/customers/search", "CustomerSearchParams", partial(_search, "customer")),
-    Operation("GET", "/v1/invoices/search", "InvoiceSearchParams", partial(_search, "invoice")),
-    Operation("GET", "/v1/payment_intents/search", "PaymentIntentSearchParams", partial(_search, "payment_intent")),
-    Operation("GET", "/v1/prices/search", "PriceSearchParams", partial(_search, "price")),
-    Operation("GET", "/v1/products/search", "ProductSearchParams", partial(_search, "product")),
-    Operation("GET", "/v1/subscriptions/search", "SubscriptionSearchParams", partial(_search, "subscription")),
+OPERATIONS = tuple(
+    Operation("GET", f"/v1/{table}s/search", params, partial(_search, table), ("limit", "page", "query"))
+    for table, params in (
+        ("charge", "ChargeSearchParams"),
+        ("customer", "CustomerSearchParams"),
+        ("invoice", "InvoiceSearchParams"),
+        ("payment_intent", "PaymentIntentSearchParams"),
+        ("price", "PriceSearchParams"),
+        ("product", "ProductSearchParams"),
+        ("subscription", "SubscriptionSearchParams"),
+    )
 )

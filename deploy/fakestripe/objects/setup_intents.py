@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 
-from deploy.fakestripe.listing import table_page
+from deploy.fakestripe.listing import PAGE, table_page
 from deploy.fakestripe.objects.intents import CANCELABLE, eligible_types
+from deploy.fakestripe.objects.mandates import keep_for_later
 from deploy.fakestripe.objects.payment_methods import (
     attach,
     card_of,
@@ -18,8 +19,6 @@ from deploy.fakestripe.operation import (
     Call,
     Operation,
     merged_metadata,
-    one_of,
-    refuse,
     retrieval,
     unset_if_empty,
     update,
@@ -27,17 +26,18 @@ from deploy.fakestripe.operation import (
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import StripeError, invalid
 
-_UNSUPPORTED = (
-    "attach_to_self",
-    "confirmation_token",
-    "customer_account",
-    "flow_directions",
-    "on_behalf_of",
-    "payment_method_configuration",
-    "payment_method_data",
-    "payment_method_options",
-    "single_use",
+_TAKES = (
+    "allowed_payment_method_types",
+    "automatic_payment_methods",
+    "confirm",
+    "customer",
+    "description",
+    "metadata",
+    "payment_method",
+    "return_url",
+    "usage",
 )
+_FILTERS = ("customer", "payment_method")
 
 
 def new_setup_intent(call: Call, given: Json) -> Json:
@@ -72,6 +72,8 @@ def new_setup_intent(call: Call, given: Json) -> Json:
         "status": "requires_payment_method",
         "usage": given.get("usage", "off_session"),
     }
+    if "allowed_payment_method_types" in given:
+        intent["allowed_payment_method_types"] = given["allowed_payment_method_types"]
     call.store.add("setup_intent", intent)
     call.emit("setup_intent.created", intent)
     return intent
@@ -93,8 +95,9 @@ def set_up(
         call.emit("setup_intent.requires_action", intent)
         return None
     intent["status"] = "succeeded"
-    if intent["usage"] == "off_session" and method["type"] == "card":
-        call.store.table("test_card")[method["id"]]["saved"] = True
+    if intent["usage"] == "off_session":
+        mandate = keep_for_later(call, method)
+        intent["mandate"] = None if mandate is None else mandate["id"]
     if intent["customer"] and method["customer"] is None:
         attach(call, method, intent["customer"])
     call.emit("setup_intent.succeeded", intent)
@@ -118,8 +121,6 @@ def refuse_authentication(call: Call, intent: Json, method: Json) -> Json:
 
 def _create(call: Call) -> Json:
     params = call.params
-    refuse(params, _UNSUPPORTED)
-    one_of(params, "usage", ("off_session", "on_session"))
     if "customer" in params:
         call.refer("customer", "customer", params["customer"], "customer")
     if params.get("confirm") and "payment_method" not in params:
@@ -134,7 +135,6 @@ def _create(call: Call) -> Json:
 
 
 def _confirm(call: Call) -> Json:
-    refuse(call.params, _UNSUPPORTED)
     intent = call.find("setup_intent", "setupintent", call.path["intent"])
     if intent["status"] not in CANCELABLE:
         raise _unexpected(intent, "confirm")
@@ -167,7 +167,6 @@ def _unexpected(intent: Json, verb: str) -> StripeError:
 
 def _cancel(call: Call) -> Json:
     intent = call.find("setup_intent", "setupintent", call.path["intent"])
-    one_of(call.params, "cancellation_reason", ("abandoned", "duplicate", "requested_by_customer"))
     if intent["status"] not in CANCELABLE:
         raise _unexpected(intent, "cancel")
     cancel_setup(call, intent, call.params.get("cancellation_reason"))
@@ -181,23 +180,20 @@ def cancel_setup(call: Call, intent: Json, reason: str | None) -> None:
 
 
 def _update(call: Call) -> Json:
-    refuse(call.params, (*_UNSUPPORTED, "customer", "payment_method", "allowed_payment_method_types"))
     intent = call.find("setup_intent", "setupintent", call.path["intent"])
     return update(call, intent, ("description",), None)
 
 
 def _list(call: Call) -> Json:
-    return table_page(
-        call, "setup_intent", equal=("customer", "payment_method"), unsupported=("attach_to_self", "customer_account")
-    )
+    return table_page(call, "setup_intent", equal=_FILTERS)
 
 
 _ONE = "/v1/setup_intents/{intent}"
 OPERATIONS = (
-    Operation("POST", "/v1/setup_intents", "SetupIntentCreateParams", _create),
-    Operation("GET", "/v1/setup_intents", "SetupIntentListParams", _list),
+    Operation("POST", "/v1/setup_intents", "SetupIntentCreateParams", _create, _TAKES),
+    Operation("GET", "/v1/setup_intents", "SetupIntentListParams", _list, (*PAGE, "created", *_FILTERS)),
     retrieval(_ONE, "SetupIntentRetrieveParams", "setup_intent", "setupintent"),
-    Operation("POST", _ONE, "SetupIntentUpdateParams", _update),
-    Operation("POST", f"{_ONE}/confirm", "SetupIntentConfirmParams", _confirm),
-    Operation("POST", f"{_ONE}/cancel", "SetupIntentCancelParams", _cancel),
+    Operation("POST", _ONE, "SetupIntentUpdateParams", _update, ("description", "metadata")),
+    Operation("POST", f"{_ONE}/confirm", "SetupIntentConfirmParams", _confirm, ("payment_method", "return_url")),
+    Operation("POST", f"{_ONE}/cancel", "SetupIntentCancelParams", _cancel, ("cancellation_reason",)),
 )

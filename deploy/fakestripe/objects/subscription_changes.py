@@ -20,12 +20,10 @@ from deploy.fakestripe.objects.invoices import (
 from deploy.fakestripe.objects.payment_attempts import authentication_error, needs_authentication, refusal
 from deploy.fakestripe.objects.products import amount_of
 from deploy.fakestripe.objects.subscriptions import INCOMPLETE_FOR_S, draft_for, settle_now
-from deploy.fakestripe.operation import Call, flag, one_of
+from deploy.fakestripe.operation import Call, flag
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import StripeError, invalid
 
-PRORATION_BEHAVIORS = ("always_invoice", "create_prorations", "none")
-PAYMENT_BEHAVIORS = ("allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete")
 # What may be changed together with an update that waits for its payment.
 _PENDING_PARAMS = frozenset(
     ("expand", "items", "payment_behavior", "price", "proration_behavior", "proration_date", "quantity", "off_session")
@@ -40,10 +38,8 @@ class _Proration:
     period: tuple[int, int]
 
 
-def check_behaviors(params: Json) -> None:
-    """Refuse unknown words, and what cannot be changed by an update that waits for its payment."""
-    one_of(params, "proration_behavior", PRORATION_BEHAVIORS)
-    one_of(params, "payment_behavior", PAYMENT_BEHAVIORS)
+def check_waiting(params: Json) -> None:
+    """Refuse what cannot be changed by an update that waits for its payment."""
     if params.get("payment_behavior") == "pending_if_incomplete":
         for name in sorted(params.keys() - _PENDING_PARAMS):
             message = f"You cannot update {name} when `payment_behavior` is `pending_if_incomplete`."

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import copy
 
-from deploy.fakestripe.listing import page
+from deploy.fakestripe.listing import PAGE, page
 from deploy.fakestripe.objects.given import own
-from deploy.fakestripe.objects.subscription_changes import change_items, check_behaviors, check_proration_date
+from deploy.fakestripe.objects.products import RECURRING_DATA
+from deploy.fakestripe.objects.subscription_changes import change_items, check_proration_date, check_waiting
 from deploy.fakestripe.objects.subscription_orders import change_row, check_rows, read_items
 from deploy.fakestripe.objects.subscriptions import ENDED, new_item
-from deploy.fakestripe.operation import Call, Operation, refuse
+from deploy.fakestripe.operation import Call, Operation
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import invalid, missing, not_found
 
-_UNSUPPORTED = ("billing_thresholds", "clear_usage", "current_trial", "discounts", "plan", "tax_rates")
+_ORDER = ("metadata", "price", "price_data", "quantity")
+_HOW = ("payment_behavior", "proration_behavior", "proration_date")
+_TAKES = (*_HOW, *RECURRING_DATA, "metadata", "price", "quantity")
 
 
 def _create(call: Call) -> Json:
-    refuse(call.params, _UNSUPPORTED)
-    check_behaviors({name: value for name, value in call.params.items() if name != "subscription"})
+    check_waiting({name: value for name, value in call.params.items() if name != "subscription"})
     subscription = call.refer("subscription", "subscription", call.params["subscription"], "subscription")
     _refuse_ended(subscription)
     check_proration_date(call, subscription)
@@ -29,8 +31,7 @@ def _create(call: Call) -> Json:
 
 
 def _update(call: Call) -> Json:
-    refuse(call.params, _UNSUPPORTED)
-    check_behaviors(call.params)
+    check_waiting(call.params)
     subscription, key = _place(call)
     _refuse_ended(subscription)
     check_proration_date(call, subscription)
@@ -41,8 +42,7 @@ def _update(call: Call) -> Json:
 
 
 def _delete(call: Call) -> Json:
-    refuse(call.params, _UNSUPPORTED)
-    check_behaviors(call.params)
+    check_waiting(call.params)
     subscription, key = _place(call)
     _refuse_ended(subscription)
     check_proration_date(call, subscription)
@@ -59,7 +59,7 @@ def _change(call: Call, subscription: Json, rows: list[Json]) -> None:
 
 
 def _own(params: Json) -> Json:
-    return {name: params[name] for name in ("metadata", "price", "price_data", "quantity") if name in params}
+    return {name: params[name] for name in _ORDER if name in params}
 
 
 def _place(call: Call) -> tuple[Json, str]:
@@ -90,9 +90,15 @@ def _list(call: Call) -> Json:
 
 _ONE = "/v1/subscription_items/{item}"
 OPERATIONS = (
-    Operation("POST", "/v1/subscription_items", "SubscriptionItemCreateParams", _create),
-    Operation("GET", "/v1/subscription_items", "SubscriptionItemListParams", _list),
+    Operation(
+        "POST",
+        "/v1/subscription_items",
+        "SubscriptionItemCreateParams",
+        _create,
+        (*_TAKES, "subscription"),
+    ),
+    Operation("GET", "/v1/subscription_items", "SubscriptionItemListParams", _list, (*PAGE, "subscription")),
     Operation("GET", _ONE, "SubscriptionItemRetrieveParams", _retrieve),
-    Operation("POST", _ONE, "SubscriptionItemUpdateParams", _update),
-    Operation("DELETE", _ONE, "SubscriptionItemDeleteParams", _delete),
+    Operation("POST", _ONE, "SubscriptionItemUpdateParams", _update, (*_TAKES, "off_session")),
+    Operation("DELETE", _ONE, "SubscriptionItemDeleteParams", _delete, _HOW),
 )

@@ -6,13 +6,12 @@ import copy
 
 from deploy.fakestripe.objects.products import new_price, price_object
 from deploy.fakestripe.objects.subscriptions import Ordered, moment_of, plan_of
-from deploy.fakestripe.operation import Call, merged_metadata, refuse
+from deploy.fakestripe.operation import Call, merged_metadata
 from deploy.fakestripe.store import Json
 from deploy.fakestripe.wire import invalid, missing
 
 MAX_ITEMS = 20
 DAY_S = 24 * 3600
-ITEM_UNSUPPORTED = ("billing_thresholds", "current_trial", "discounts", "plan", "tax_rates")
 
 
 def read_items(call: Call, given: list[Json]) -> list[Ordered]:
@@ -31,7 +30,6 @@ def read_items(call: Call, given: list[Json]) -> list[Ordered]:
 
 
 def _price(call: Call, item: Json, at: str) -> Json:
-    refuse(item, ITEM_UNSUPPORTED)
     if ("price" in item) == ("price_data" in item):
         raise missing(f"{at}[price]")
     if "price_data" in item:

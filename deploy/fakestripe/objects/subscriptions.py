@@ -20,7 +20,7 @@ from deploy.fakestripe.objects.invoices import (
     new_invoice,
 )
 from deploy.fakestripe.objects.products import amount_of
-from deploy.fakestripe.operation import Call, merged_metadata, unset_if_empty
+from deploy.fakestripe.operation import Call, merged_metadata, support_only, unset_if_empty
 from deploy.fakestripe.store import Json, Store
 from deploy.fakestripe.wire import invalid
 
@@ -58,7 +58,6 @@ def new_subscription(call: Call, customer: str, ordered: Iterable[Ordered], give
         "billing_mode": {
             "flexible": {"proration_discounts": "included"} if mode == "flexible" else None,
             "type": mode,
-            "updated_at": None,
         },
         "collection_method": given.get("collection_method", "charge_automatically"),
         "created": call.now,
@@ -121,7 +120,7 @@ def _blank() -> Json:
             "custom_fields": None,
             "description": None,
             "footer": None,
-            "issuer": {"account": None, "type": "self"},
+            "issuer": {"type": "self"},
         },
         "latest_invoice": None,
         "livemode": False,
@@ -144,7 +143,6 @@ def _item(call: Call, subscription: str, ordered: Ordered, anchor: int, trial_en
     return {
         "id": call.store.new_id("si_", 14),
         "object": "subscription_item",
-        "billed_until": None,
         "billing_thresholds": None,
         "created": call.now,
         "current_period_end": end,
@@ -195,7 +193,9 @@ def plan_of(price: Json) -> Json:
 
 def check_end(given: Json) -> None:
     """Refuse what is no end of a subscription, before anything is changed."""
-    if given.get("cancel_at") and given["cancel_at"] not in _PERIOD_ENDS:
+    if isinstance(given.get("cancel_at"), str):
+        support_only(given, "cancel_at", _PERIOD_ENDS)
+    elif given.get("cancel_at"):
         moment_of(given["cancel_at"], "cancel_at")
     if given.get("cancel_at") and given.get("cancel_at_period_end"):
         message = "You may only specify one of these parameters: cancel_at, cancel_at_period_end."

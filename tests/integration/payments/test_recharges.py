@@ -119,6 +119,28 @@ async def test_without_a_method_it_is_declined_and_the_next_top_up_saves_one(wor
     assert {each.data.reason for each in events if isinstance(each.data, PaymentSucceeded)} == {"top_up", "recharge"}
 
 
+async def test_twint_that_a_top_up_saved_is_charged_until_its_holder_revokes_that(world: World) -> None:
+    recharging = Recharging(world)
+    session_id = await recharging.person.session(amount=25, savePaymentMethod=True)
+    by_twint = {"outcome": "paid", "method": "twint"}
+    assert (await world.control.post(f"/checkout/sessions/{session_id}/pay", json=by_twint)).status_code == 200
+    await world.processed(session_id)
+    request = recharging.request("50")
+    await recharging.ask(request)
+    events = await world.published(recharging.mandate_id, count=2)
+    assert {each.data.reason for each in events if isinstance(each.data, PaymentSucceeded)} == {"top_up", "recharge"}
+
+    charge_id = (await recharging.intents())[0].latest_charge
+    charge = (await world.stripe.v1.charges.retrieve_async(str(charge_id))).to_dict(for_json=True)
+    mandate_id = charge["payment_method_details"]["twint"]["mandate"]
+    assert (await world.control.post(f"/mandates/{mandate_id}", json={"status": "inactive"})).status_code == 200
+    refused = recharging.request("30")
+    await recharging.ask(refused)
+    (failed,) = await recharging.failed()
+    assert (failed.outcome, failed.recharge_id) == ("declined", refused.recharge_id)
+    assert failed.decline_code == "payment_intent_mandate_invalid"
+
+
 async def test_a_top_up_saves_its_method_where_that_is_asked_for(world: World) -> None:
     recharging = Recharging(world)
     session_id = await recharging.person.session(amount=25, savePaymentMethod=True)
