@@ -15,9 +15,10 @@ import stripe.params
 
 from deploy.fakestripe.objects import OPERATIONS
 from deploy.fakestripe.operation import Operation
+from tests.integration.fakestripe_asked import Tour
 from tests.integration.fakestripe_left_out import MEMBERS, STATES
 from tests.integration.fakestripe_support import FakeStripeProcess, Json, Receiver, fake, receiver
-from tests.integration.fakestripe_tour import Tour, take
+from tests.integration.fakestripe_tour import take
 from tests.support.stripe_described import StripeAnswers, held_to_stripe
 from tests.support.stripe_sdk import Shapes, described, kind_of, members, operations, unnamed, words_of
 from tests.support.waiting import wait_until
