@@ -12,6 +12,7 @@ from services.chassis.validation import both
 __all__ = ["FetchedTooEarly", "next_observation", "observations"]
 
 observations = sa.Sequence("observations", metadata=service_metadata("payments"))
+_NEXT = sa.select(observations.next_value())
 
 
 class FetchedTooEarly(Problem):
@@ -25,4 +26,4 @@ class FetchedTooEarly(Problem):
 
 async def next_observation(connection: AsyncConnection) -> int:
     """A number higher than all that were taken before."""
-    return int(await connection.scalar(sa.select(observations.next_value())) or 0)
+    return int(await connection.scalar(_NEXT) or 0)
