@@ -15,7 +15,8 @@ import uvicorn
 
 from deploy.fakestripe.app import create_app
 from deploy.fakestripe.operation import Settings
-from deploy.fakestripe.store import StateFileError, Store
+from deploy.fakestripe.state_file import StateFileError
+from deploy.fakestripe.store import Store
 
 SHUTDOWN_TIMEOUT_S = 3
 

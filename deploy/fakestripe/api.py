@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
@@ -83,14 +82,6 @@ class Api:
     def finish(self, call: Call, disturbance: Disturbance | None = None) -> None:
         """Schedule the webhooks of an effect's events."""
         self.outbox.schedule(call.events, disturbance)
-
-    def endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
-        """Return the function that serves an operation."""
-
-        async def serve(request: Request) -> Response:
-            return await self.guarded(request, operation)
-
-        return serve
 
     async def guarded(self, request: Request, operation: Operation | None) -> Response:
         """Answer a request, errors in Stripe's form; no operation means that the address is unknown."""

@@ -8,8 +8,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import httpx
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
@@ -18,6 +17,7 @@ from deploy.fakestripe.contract import API_VERSION
 from deploy.fakestripe.control import Control
 from deploy.fakestripe.control_errors import ControlError, answer_bad_body, answer_control_error
 from deploy.fakestripe.control_world import World
+from deploy.fakestripe.front import Front
 from deploy.fakestripe.invoice_page import InvoicePage
 from deploy.fakestripe.objects import OPERATIONS, TIMERS
 from deploy.fakestripe.operation import Settings
@@ -26,20 +26,16 @@ from deploy.fakestripe.portal_page import PortalPage
 from deploy.fakestripe.rendering import Renderer
 from deploy.fakestripe.store import Store
 from deploy.fakestripe.timers import run_due
-from deploy.fakestripe.webhooks import ATTEMPT_TIMEOUT_S, Dispatcher, Outbox, ensure_endpoint
+from deploy.fakestripe.webhooks import Dispatcher, Outbox, ensure_endpoint
 
 logger = logging.getLogger("fakestripe")
 
-_METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 
-
-def create_app(store: Store, settings: Settings) -> FastAPI:
+def create_app(store: Store, settings: Settings) -> Front:
     """Build the application; its background work runs from start-up to shutdown."""
     ensure_endpoint(store, settings.webhook_url, settings.webhook_secret, API_VERSION)
     outbox = Outbox(store, random.Random())
     api = Api(store, settings, outbox)
-    # Webhooks go where they are told to: no proxy of the environment, no redirect.
-    client = httpx.AsyncClient(timeout=ATTEMPT_TIMEOUT_S, trust_env=False, follow_redirects=False)
 
     def run_timers() -> None:
         call = api.begin()
@@ -47,13 +43,12 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
         if call.events:
             api.finish(call)
 
-    dispatcher = Dispatcher(store, outbox, client, run_timers)
+    dispatcher = Dispatcher(store, outbox, run_timers)
     background: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(client)
             stack.push_async_callback(store.saved)
             task = asyncio.create_task(dispatcher.run())
             task.add_done_callback(_report)
@@ -78,16 +73,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.include_router(Pages(api, renderer).router())
     app.include_router(InvoicePage(api, renderer).router())
     app.include_router(PortalPage(api, renderer).router())
-    for operation in OPERATIONS:
-        app.add_api_route(operation.path, api.endpoint(operation), methods=[operation.method])
-
-    @app.api_route("/v1/{rest:path}", methods=_METHODS)
-    @app.api_route("/v2/{rest:path}", methods=_METHODS)
-    async def unknown(request: Request, rest: str) -> Response:
-        """Answer what is not there the way Stripe does."""
-        return await api.guarded(request, None)
-
-    return app
+    return Front(api, OPERATIONS, app)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -84,7 +84,7 @@ class Control:
 
     async def sessions(self) -> list[Json]:
         """List every checkout session, newest last."""
-        return list(self._store.table("checkout_session").values())
+        return list(self._store.table("checkout_session").look())
 
     async def pay(self, session_id: str, body: Pay) -> Json:
         """Let a session be paid, declined, or paid later."""
@@ -144,7 +144,7 @@ class Control:
 
     async def deliveries(self) -> list[Json]:
         """List every delivery of a webhook, newest last."""
-        rows = self._store.table("delivery").values()
+        rows = self._store.table("delivery").look()
         return [{name: value for name, value in row.items() if name not in _INTERNAL_MEMBERS} for row in rows]
 
     async def state(self) -> Json:

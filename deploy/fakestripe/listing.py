@@ -40,7 +40,7 @@ def table_page(
     """
     member, param = within or ("", "")
     wanted = call.params.get(param)
-    rows = [row for row in reversed(call.store.table(table).values()) if not row.get("deleted")]
+    rows = [row for row in reversed(call.store.table(table).look()) if not row.get("deleted")]
     # One member after the other: of a large table these leave few for the rest.
     for name in equal:
         if name in call.params:

@@ -3,47 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import string
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import orjson
+from deploy.fakestripe.state_file import StateFile
+from deploy.fakestripe.table import Json, Table
 
-Json = dict[str, Any]
+__all__ = ["Json", "Store"]
 
-FORMAT = "fakestripe-state-1"
 EVENT_LIFETIME_S = 30 * 24 * 3600
 _ALPHABET = string.ascii_letters + string.digits
-
-
-class StateFileError(Exception):
-    """The state file exists but is not one this version can continue from."""
 
 
 class Store:
     """All objects by table and id, in order of creation, and the clock they are dated by.
 
-    Everything is plain JSON, so that the whole is saved and loaded as one document. One event loop uses it, and
-    no effect awaits between reading and writing: every effect is atomic without locks.
+    Everything is plain JSON, so that it can be saved and loaded. One event loop uses it, and no effect awaits between
+    reading and writing: every effect is atomic without locks.
     """
 
     def __init__(self, wall_time: Callable[[], float], path: Path | None = None) -> None:
         self._wall_time = wall_time
-        self._path = path
-        self._tables: dict[str, dict[str, Json]] = {}
-        self._clock_offset_s = 0
+        self._file = None if path is None else StateFile(path)
+        self._clock_offset_s, self._tables = (0, dict[str, Table]()) if self._file is None else self._file.load()
         self._version = 0
         self._saved_version = 0
         self._saving = asyncio.Lock()
-        if path is not None and path.exists():
-            self._load(path)
 
-    def table(self, name: str) -> dict[str, Json]:
+    def table(self, name: str) -> Table:
         """Return the objects of one table by id, oldest first."""
-        return self._tables.setdefault(name, {})
+        table = self._tables.get(name)
+        if table is None:
+            table = self._tables[name] = Table()
+        return table
+
+    def suspect(self) -> None:
+        """Say that any object may have changed: whoever changes them has not got them by their ids."""
+        for table in self._tables.values():
+            table.suspect()
 
     def tables(self) -> dict[str, int]:
         """Return the number of rows of every table."""
@@ -84,14 +83,16 @@ class Store:
         """Forget what Stripe forgets too: events after 30 days, and answers by idempotency key after a day."""
         oldest_event = self.now() - EVENT_LIFETIME_S
         oldest_key = self.now() - 24 * 3600
-        pending = {row["event"] for row in self.table("delivery").values() if row["state"] == "pending"}
+        pending = {row["event"] for row in self.table("delivery").look() if row["state"] == "pending"}
         self._keep("event", lambda row: row["created"] >= oldest_event or row["id"] in pending)
-        self._keep("undelivered", lambda row: row["id"] in self._tables["event"])
+        self._keep("undelivered", lambda row: row["id"] in self.table("event"))
         self._keep("delivery", lambda row: row["created"] >= oldest_event or row["state"] == "pending")
         self._keep("idempotency", lambda row: row["created"] >= oldest_key)
 
     def _keep(self, table: str, wanted: Callable[[Json], bool]) -> None:
-        self._tables[table] = {key: row for key, row in self.table(table).items() if wanted(row)}
+        rows = self.table(table)
+        for key in [key for key, row in zip(rows, rows.look(), strict=True) if not wanted(row)]:
+            del rows[key]
 
     def touch(self) -> None:
         """Note that something changed, so that the next `saved` writes it."""
@@ -102,30 +103,16 @@ class Store:
 
         Callers that wait together share one write: the lock lets one of them save for all who queued behind it.
         """
-        if self._path is None:
+        if self._file is None:
             return
         wanted = self._version
         async with self._saving:
             if self._saved_version >= wanted:
                 return
             version = self._version
-            document = {"format": FORMAT, "clock_offset_s": self._clock_offset_s, "tables": self._tables}
-            await asyncio.to_thread(_replace, self._path, orjson.dumps(document))
+            changes = {name: changed for name, table in self._tables.items() if (changed := table.take_changes())}
+            if self._file.wants_whole:
+                await self._file.replace(self._clock_offset_s, self._tables)
+            else:
+                self._file.add(self._clock_offset_s, changes)
             self._saved_version = version
-
-    def _load(self, path: Path) -> None:
-        try:
-            document = orjson.loads(path.read_bytes())
-            if document["format"] != FORMAT:
-                raise StateFileError(f"{path} has the format {document['format']!r}, not {FORMAT!r}")
-            self._tables = document["tables"]
-            self._clock_offset_s = document["clock_offset_s"]
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise StateFileError(f"{path} is not a state file of the fake Stripe: {error!r}") from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside the file and rename over it: a reader or a crash sees the old or the new, never a half."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

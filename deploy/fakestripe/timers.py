@@ -23,4 +23,6 @@ def run_due(timers: Iterable[Timer], call: Call) -> None:
             call.at = None
             return
         call.at, effect = min(planned, key=lambda due: due[0])
+        # Timers look through their tables without saying that anything may change, because mostly nothing is due.
+        call.store.suspect()
         effect(call)

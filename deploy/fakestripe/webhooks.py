@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import httpx
+import aiohttp
 import orjson
 
 from deploy.fakestripe.store import Json, Store
@@ -157,17 +157,17 @@ class Outbox:
 class Dispatcher:
     """Sends due deliveries in the background and runs the fake's timers."""
 
-    def __init__(self, store: Store, outbox: Outbox, client: httpx.AsyncClient, run_timers: Callable[[], None]):
+    def __init__(self, store: Store, outbox: Outbox, run_timers: Callable[[], None]):
         self._store = store
         self._outbox = outbox
-        self._client = client
         self._run_timers = run_timers
         self._busy: set[str] = set()
         self._pruned_at = store.precise_now()
 
     async def run(self) -> None:
         """Work until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        # Webhooks go where they are told to: by default no proxy of the environment is asked.
+        async with aiohttp.ClientSession() as client, asyncio.TaskGroup() as tasks:
             while True:
                 self._outbox.changed.clear()
                 self.run_timers()
@@ -175,7 +175,7 @@ class Dispatcher:
                     if len(self._busy) >= MAX_CONCURRENT_BATCHES:
                         break
                     self._busy.add(batch)
-                    tasks.create_task(self._send_batch(batch, rows))
+                    tasks.create_task(self._send_batch(client, batch, rows))
                 await self._store.saved()
                 try:
                     async with asyncio.timeout(self._pause_s()):
@@ -208,15 +208,15 @@ class Dispatcher:
         next_due = min((row["due"] for row in self._pending()), default=now + TICK_S)
         return max(0.0, min(TICK_S, next_due - now))
 
-    async def _send_batch(self, batch: str, rows: list[Json]) -> None:
+    async def _send_batch(self, client: aiohttp.ClientSession, batch: str, rows: list[Json]) -> None:
         try:
             for row in rows:
-                await self._attempt(row)
+                await self._attempt(client, row)
         finally:
             self._busy.discard(batch)
             self._outbox.changed.set()
 
-    async def _attempt(self, row: Json) -> None:
+    async def _attempt(self, client: aiohttp.ClientSession, row: Json) -> None:
         event = row["payload"] or self._store.table("event")[row["event"]]
         body = orjson.dumps(event)
         secret = self._store.table("webhook_secret")[row["endpoint"]]["secret"]
@@ -227,28 +227,30 @@ class Dispatcher:
             "Stripe-Signature": sign(body, secret, int(self._store.wall_time())),
         }
         url = self._store.table("webhook_endpoint")[row["endpoint"]]["url"]
-        row["last_status"], row["last_error"] = None, None
+        status, problem = None, None
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-                response = await self._client.post(url, content=body, headers=headers)
-            row["last_status"] = response.status_code
+                # No redirect is followed.
+                async with client.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                    status = response.status
         except TimeoutError:
-            row["last_error"] = f"no answer within {ATTEMPT_TIMEOUT_S:g} s"
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            row["last_error"] = f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH]
-        row["attempts"] += 1
-        self._settle(row)
+            problem = f"no answer within {ATTEMPT_TIMEOUT_S:g} s"
+        except (aiohttp.ClientError, ValueError) as error:
+            problem = f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH]
+        self._settle(row["id"], status, problem)
         self._store.touch()
 
-    def _settle(self, row: Json) -> None:
+    def _settle(self, key: str, status: int | None, problem: str | None) -> None:
         now = self._store.precise_now()
-        if row["last_status"] is not None and 200 <= row["last_status"] < 300:
+        row = self._store.table("delivery")[key]
+        row |= {"last_status": status, "last_error": problem, "attempts": row["attempts"] + 1}
+        if status is not None and 200 <= status < 300:
             row["state"] = "delivered"
             del self._outbox.pending[row["id"]]
             self._note_accepted(row)
             return
-        problem = row["last_error"] or f"status {row['last_status']}"
-        logger.warning("%s (%s) not accepted, attempt %d: %s", row["event"], row["type"], row["attempts"], problem)
+        why = problem or f"status {status}"
+        logger.warning("%s (%s) not accepted, attempt %d: %s", row["event"], row["type"], row["attempts"], why)
         if now - row["created"] > GIVE_UP_AFTER_S:
             row["state"] = "given_up"
             del self._outbox.pending[row["id"]]

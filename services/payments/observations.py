@@ -24,6 +24,7 @@ NextNumber = Callable[[], Awaitable[int]]
 T = TypeVar("T")
 
 observations = sa.Sequence("observations", metadata=service_metadata("payments"))
+_NEXT = sa.select(observations.next_value())
 
 
 class FetchedTooEarly(Problem):
@@ -37,7 +38,7 @@ class FetchedTooEarly(Problem):
 
 async def next_observation(connection: AsyncConnection) -> int:
     """A number higher than all that were taken before."""
-    return int(await connection.scalar(sa.select(observations.next_value())) or 0)
+    return int(await connection.scalar(_NEXT) or 0)
 
 
 def numbers_of(database: Database) -> NextNumber:

@@ -190,12 +190,14 @@ _HOW = f"""\
   there; a capture counts from the answer to its hold.
 - Through the gateway a check comes with a service account's token, over 32 connections. Saturated, each asks its next
   check when its last one was answered; the load is on the same two cores.
-- Activations go through a gateway, subscriptions, payments and the fake Stripe of a stack of their own: two
-  administrators activate one instance after the other, each of which is charged before the answer.
+- Activations go through a gateway, subscriptions, payments and the fake Stripe of a stack of their own, and each is
+  charged before its answer. They are asked for at their time whether or not earlier ones were answered, and count from
+  then: two a second by six mandates in turns, and every three seconds three of one further mandate at the same moment.
 - Webhooks are events of a fake Stripe, a process beside: of nine payers six top up, two of whom get their money back,
   and three begin a subscription. They are delivered at their time, and count from then, while a worker processes them;
-  or stored before a worker starts. For each the worker fetches the object from the fake again, over HTTP, and the run
-  ends with each payment, refund and subscription in the books once.
+  or stored before a worker starts, where the rate counts from the first that it has processed. For each the worker
+  fetches the object from the fake again, over HTTP, and the run ends with each payment, refund and subscription in the
+  books once.
 - Memory is the most that was ever resident in a worker, in millions of bytes.
 {HOW_LARGE}"""
 

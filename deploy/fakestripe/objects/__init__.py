@@ -86,7 +86,7 @@ ADDITIONS: Mapping[tuple[str, str], Callable[[Store, Json], Json | None]] = Mapp
 
 def due_for_sessions(store: Store) -> Iterator[tuple[int, Callable[[Call], None]]]:
     """Give when each open session expires."""
-    for session in given.own(store, "checkout_session"):
+    for session in given.looked_at(store, "checkout_session"):
         if session["status"] == "open":
             yield session["expires_at"], partial(_expire, session)
 

@@ -95,7 +95,7 @@ def settle_charge(charge: Json, status: str, failure: Json | None = None) -> Non
 
 def refunds_of(store: Store, charge: Json) -> Json:
     """Build the list of a charge's refunds, which is there only when it is expanded."""
-    rows = [row for row in reversed(store.table("refund").values()) if row["charge"] == charge["id"]]
+    rows = [row for row in reversed(store.table("refund").look()) if row["charge"] == charge["id"]]
     url = f"/v1/charges/{charge['id']}/refunds"
     return {"object": "list", "data": rows[:10], "has_more": len(rows) > 10, "url": url}
 

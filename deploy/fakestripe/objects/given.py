@@ -46,6 +46,11 @@ def own(store: Store, table: str) -> list[Json]:
     return [row for row in store.table(table).values() if not is_given(store, row)]
 
 
+def looked_at(store: Store, table: str) -> list[Json]:
+    """Return the same for who changes none of them."""
+    return [row for row in store.table(table).look() if not is_given(store, row)]
+
+
 def is_given(store: Store, row: Json) -> bool:
     """Tell whether an object was put as it is."""
     return row["id"] in store.table("given")

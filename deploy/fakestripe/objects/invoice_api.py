@@ -220,7 +220,7 @@ def _lines(call: Call) -> Json:
 
 def payments_of(store: Store, invoice: Json) -> Json:
     """Build the list of an invoice's payments, which is there only when it is expanded."""
-    rows = [row for row in reversed(store.table("invoice_payment").values()) if row.get("invoice") == invoice["id"]]
+    rows = [row for row in reversed(store.table("invoice_payment").look()) if row.get("invoice") == invoice["id"]]
     return {"object": "list", "data": rows, "has_more": False, "url": f"/v1/invoices/{invoice['id']}/payments"}
 
 

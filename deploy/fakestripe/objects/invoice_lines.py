@@ -190,7 +190,8 @@ def take_pending(call: Call, customer: str, currency: str, subscription: str | N
             and of in (None, subscription)
         )
 
-    return [row for row in call.store.table("invoiceitem").values() if fits(row)]
+    items = call.store.table("invoiceitem")
+    return [items[row["id"]] for row in items.look() if fits(row)]
 
 
 def pricing_of(price: Json) -> Json:

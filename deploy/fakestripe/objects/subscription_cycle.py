@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from deploy.fakestripe.objects.calendar import next_border
-from deploy.fakestripe.objects.given import is_given, own
+from deploy.fakestripe.objects.given import is_given, looked_at
 from deploy.fakestripe.objects.invoice_lines import item_line, take_pending
 from deploy.fakestripe.objects.invoices import close, collect, dunning_of, finalize, method_for
 from deploy.fakestripe.objects.subscription_changes import drop_pending
@@ -29,7 +29,7 @@ Effect = Callable[[Call], None]
 
 def due_for_subscriptions(store: Store) -> Iterator[tuple[int, Effect]]:
     """Give what will happen next to each subscription, and when; of two things at one moment the first given."""
-    for subscription in own(store, "subscription"):
+    for subscription in looked_at(store, "subscription"):
         if subscription["status"] in ENDED:
             continue
         status = subscription["status"]

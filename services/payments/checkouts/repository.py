@@ -24,6 +24,25 @@ __all__ = [
     "take_over_checkout",
 ]
 
+# What each event does is made once, because making such a statement costs more than executing it.
+_OF_SESSION = sa.select(checkouts).where(checkouts.c.stripe_session_id == sa.bindparam("session_id"))
+# A crash can keep us from noting the session's id; then only the reference leads here.
+_OF_SESSION_OR_REFERENCE = sa.select(checkouts).where(
+    sa.or_(checkouts.c.stripe_session_id == sa.bindparam("session_id"), checkouts.c.id == sa.bindparam("reference"))
+)
+_LOCK_OF_SESSION = _OF_SESSION.with_for_update()
+_LOCK_OF_SESSION_OR_REFERENCE = _OF_SESSION_OR_REFERENCE.with_for_update()
+_SAVE_STATE = (
+    sa.update(checkouts)
+    .where(checkouts.c.id == sa.bindparam("id_"))
+    .values(
+        state=sa.bindparam("new_state"),
+        stripe_session_id=sa.func.coalesce(checkouts.c.stripe_session_id, sa.bindparam("session_id", type_=sa.Text)),
+        updated_at=sa.bindparam("now"),
+    )
+)
+_ADD_PAYMENT = insert(payments).on_conflict_do_nothing().returning(payments.c.event_id)
+
 
 async def add_checkout(connection: AsyncConnection, checkout: Checkout) -> Checkout:
     """Adds the checkout, or gives the one that has its idempotency key already."""
@@ -52,25 +71,27 @@ async def take_over_checkout(connection: AsyncConnection, checkout: Checkout) ->
 
 async def find_checkout(connection: AsyncConnection, session_id: str, reference: str | None) -> Checkout | None:
     """The checkout of a session of Stripe's: by the session's id, else by the reference we gave it."""
-    return await _find(connection, _of_session(session_id, reference))
+    return await _find(connection, session_id, reference, _OF_SESSION, _OF_SESSION_OR_REFERENCE)
 
 
 async def lock_checkout(connection: AsyncConnection, session_id: str, reference: str | None) -> Checkout | None:
     """The same, held until the end of the transaction."""
-    return await _find(connection, _of_session(session_id, reference).with_for_update())
+    return await _find(connection, session_id, reference, _LOCK_OF_SESSION, _LOCK_OF_SESSION_OR_REFERENCE)
 
 
-def _of_session(session_id: str, reference: str | None) -> sa.Select[Any]:
-    ours = checkouts.c.stripe_session_id == session_id
+async def _find(
+    connection: AsyncConnection,
+    session_id: str,
+    reference: str | None,
+    of_session: sa.Select[Any],
+    of_either: sa.Select[Any],
+) -> Checkout | None:
     checkout_id = _uuid(reference)
-    if checkout_id is not None:
-        # A crash can keep us from noting the session's id; then only the reference leads here.
-        ours |= checkouts.c.id == checkout_id
-    return sa.select(checkouts).where(ours)
-
-
-async def _find(connection: AsyncConnection, query: sa.Select[Any]) -> Checkout | None:
-    row = (await connection.execute(query)).mappings().first()
+    if checkout_id is None:
+        found = await connection.execute(of_session, {"session_id": session_id})
+    else:
+        found = await connection.execute(of_either, {"session_id": session_id, "reference": checkout_id})
+    row = found.mappings().first()
     return None if row is None else Checkout(**row)
 
 
@@ -117,23 +138,13 @@ async def save_state(
     connection: AsyncConnection, checkout_id: UUID, *, state: CheckoutState, session_id: str, now: datetime
 ) -> None:
     """Notes the state; a session that a crash kept us from noting is noted now."""
-    await connection.execute(
-        sa.update(checkouts)
-        .where(checkouts.c.id == checkout_id)
-        .values(
-            state=state,
-            stripe_session_id=sa.func.coalesce(checkouts.c.stripe_session_id, session_id),
-            updated_at=now,
-        )
-    )
+    noted = {"id_": checkout_id, "new_state": state, "session_id": session_id, "now": now}
+    await connection.execute(_SAVE_STATE, noted)
 
 
 async def add_payment(connection: AsyncConnection, payment: Payment) -> Payment | None:
     """Adds the payment and gives None, or gives the one that is there for the same session or payment intent."""
-    added = await connection.execute(
-        insert(payments).values(asdict(payment)).on_conflict_do_nothing().returning(payments.c.event_id)
-    )
-    if added.first() is not None:
+    if (await connection.execute(_ADD_PAYMENT, asdict(payment))).first() is not None:
         return None
     # The event id comes from the session's, so it finds a payment of the same session.
     same = payments.c.event_id == payment.event_id

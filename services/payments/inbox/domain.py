@@ -92,12 +92,12 @@ def by_object(
     events: Sequence[StoredEvent], fetch_of: Callable[[StoredEvent], object], *, leased_until: datetime
 ) -> list[EventsOfObject]:
     """The events that are answered by one fetch together: about the same object, fetched in the same way
-    (`fetch_of`). Those about nothing that is fetched stand alone."""
+    (`fetch_of`). So are those to which nothing listens, by none, and those that name no object."""
     groups: dict[object, list[StoredEvent]] = {}
     for event in events:
         fetch = fetch_of(event)
-        alone = fetch is None or event.object_id is None
-        groups.setdefault(event.event_id if alone else (fetch, event.object_id), []).append(event)
+        without = fetch is None or event.object_id is None
+        groups.setdefault(fetch is None if without else (fetch, event.object_id), []).append(event)
     return [EventsOfObject(group[0], group[1:], leased_until) for group in groups.values()]
 
 

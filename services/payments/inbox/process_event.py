@@ -50,7 +50,7 @@ class ProcessEvents:
     async def claim(self, limit: int) -> list[EventsOfObject]:
         """Takes up to `limit` due events for this worker."""
         now = self._clock()
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             events = await claim_events(connection, limit=limit, now=now, lease_until=now + LEASE)
         return by_object(events, lambda event: fetch_for(event.type), leased_until=now + LEASE)
 

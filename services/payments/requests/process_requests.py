@@ -74,7 +74,7 @@ class ProcessRequests:
     async def claim(self, limit: int) -> list[StoredRequest]:
         """Takes up to `limit` due requests for this worker."""
         now = self._clock()
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             return await claim_requests(connection, limit=limit, now=now, lease_until=now + LEASE)
 
     async def process(self, request: StoredRequest) -> None:
@@ -100,7 +100,7 @@ class ProcessRequests:
         if request.begun_at is None and request.is_over(now):
             return work.expired(request)
         if request.begun_at is None:
-            async with self._database.transaction() as connection:
+            async with self._database.reading() as connection:
                 await begin_request(connection, request.no, now)
         self._faults.reach("payments_request_begun")
         return await work.perform(request)

@@ -22,6 +22,33 @@ __all__ = [
 
 _COLUMNS = [stripe_requests.c[name] for name in StoredRequest.__dataclass_fields__]
 
+# Made once, because making such a statement costs more than executing it, and a worker looks often.
+_EARLIER = stripe_requests.alias("earlier")
+_IS_FIRST = ~(
+    sa.exists()
+    .where(
+        _EARLIER.c.lane == stripe_requests.c.lane,
+        _EARLIER.c.settled_at.is_(None),
+        _EARLIER.c.no < stripe_requests.c.no,
+    )
+    .correlate(stripe_requests)
+)
+_DUE = (
+    sa.select(stripe_requests.c.no)
+    .where(stripe_requests.c.settled_at.is_(None), stripe_requests.c.next_attempt_at <= sa.bindparam("now"), _IS_FIRST)
+    .order_by(stripe_requests.c.next_attempt_at)
+    .limit(sa.bindparam("at_most", type_=sa.Integer))
+    .with_for_update(skip_locked=True)
+    # Evaluated once, so that the limit holds.
+    .cte("due")
+)
+_CLAIM = (
+    sa.update(stripe_requests)
+    .where(stripe_requests.c.no.in_(sa.select(_DUE.c.no)))
+    .values(attempts=stripe_requests.c.attempts + 1, next_attempt_at=sa.bindparam("lease_until"))
+    .returning(*_COLUMNS)
+)
+
 
 async def add_request(connection: AsyncConnection, request: NewRequest, *, topic: str, data: str, now: datetime) -> str:
     """Keeps a request and says what became of it: stored, repeated, or a conflict with another one of its id. What
@@ -62,31 +89,7 @@ async def claim_requests(
 ) -> list[StoredRequest]:
     """Takes due requests for this worker, of each lane the first that is not settled; they come again when the lease
     ends and nobody has settled them."""
-    earlier = stripe_requests.alias("earlier")
-    is_first = ~(
-        sa.exists()
-        .where(
-            earlier.c.lane == stripe_requests.c.lane,
-            earlier.c.settled_at.is_(None),
-            earlier.c.no < stripe_requests.c.no,
-        )
-        .correlate(stripe_requests)
-    )
-    due = (
-        sa.select(stripe_requests.c.no)
-        .where(stripe_requests.c.settled_at.is_(None), stripe_requests.c.next_attempt_at <= now, is_first)
-        .order_by(stripe_requests.c.next_attempt_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        # Evaluated once, so that the limit holds.
-        .cte("due")
-    )
-    rows = await connection.execute(
-        sa.update(stripe_requests)
-        .where(stripe_requests.c.no.in_(sa.select(due.c.no)))
-        .values(attempts=stripe_requests.c.attempts + 1, next_attempt_at=lease_until)
-        .returning(*_COLUMNS)
-    )
+    rows = await connection.execute(_CLAIM, {"now": now, "at_most": limit, "lease_until": lease_until})
     return [StoredRequest(*row) for row in rows]
 
 

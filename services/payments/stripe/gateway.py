@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
+import orjson
 import stripe
 
 from services.chassis.logging import get_logger
@@ -85,7 +86,9 @@ class StripeGateway:
         self.taken_over_at = taken_over_at
         # The client has no option of its own for it.
         stripe.enable_telemetry = False
-        self._http = HttpClient(api_base or stripe.DEFAULT_API_BASE, timeout_s=timeout_s)
+        self._base = (api_base or stripe.DEFAULT_API_BASE).rstrip("/")
+        self._http = HttpClient(self._base, timeout_s=timeout_s)
+        self._headers = {"Authorization": f"Bearer {api_key}", "Stripe-Version": API_VERSION, "User-Agent": "Rappen"}
         self._client = None
         if api_key is not None:
             self._client = stripe.StripeClient(
@@ -129,6 +132,9 @@ class StripeGateway:
 
     async def read(self, collection: str, object_id: str, **params: Any) -> dict[str, Any]:
         """The JSON of an object as Stripe has it now, as of `subscriptions`; raises StripeObjectUnknown."""
+        if object_id in (".", ".."):
+            # No id, and in an address it would name something else.
+            raise StripeObjectUnknown
         return await self._get(f"{collection}/{quote(object_id, safe='')}", params)
 
     async def read_list(self, collection: str, **params: Any) -> list[dict[str, Any]]:
@@ -141,11 +147,23 @@ class StripeGateway:
         return found
 
     async def _get(self, path: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Without the client's objects in between, whose making costs more than all the rest of a call."""
+        """Over the client's HTTP, which tries again, and past its requests and objects, whose making costs more than
+        all the rest of a call."""
         if self._client is None:
             raise StripeNotConfigured
-        answer = await _answer(self._client.raw_request_async("get", f"/v1/{path}", **params))
-        return cast("dict[str, Any]", answer.data)
+        return await _answer(self._got(f"{self._base}/v1/{path}{_query(params)}"))
+
+    async def _got(self, url: str) -> dict[str, Any]:
+        body, status, headers = await self._http.request_with_retries_async(
+            "get", url, self._headers, max_network_retries=NETWORK_RETRIES_MAX
+        )
+        try:
+            found = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            found = None
+        if status != 200 or not isinstance(found, dict):
+            raise _read_error(status, found, headers)
+        return found
 
     @property
     def _v1(self) -> Any:
@@ -266,6 +284,35 @@ async def _answer(call: Awaitable[T]) -> T:
         return await call
     except stripe.StripeError as error:
         raise _translated(error) from None
+
+
+def _query(params: Mapping[str, Any]) -> str:
+    """The parameters as Stripe takes them in an address: lists and objects with brackets."""
+    pairs: list[tuple[str, Any]] = []
+    for name, given in params.items():
+        if isinstance(given, Mapping):
+            pairs += [(f"{name}[{key}]", part) for key, part in given.items()]
+        elif isinstance(given, list):
+            pairs += [(f"{name}[{position}]", part) for position, part in enumerate(given)]
+        else:
+            pairs.append((name, given))
+    return f"?{urlencode(pairs)}" if pairs else ""
+
+
+def _read_error(status: int, body: object, headers: Mapping[str, str]) -> stripe.StripeError:
+    """What the client would raise for an answer that is no object."""
+    about = body.get("error") if isinstance(body, dict) else None
+    code = about.get("code") if isinstance(about, dict) else None
+    told: dict[str, Any] = {"http_status": status, "headers": headers, "code": code}
+    if status == 429 or (status == 400 and code == "rate_limit"):
+        return stripe.RateLimitError(**told)
+    if status == 401:
+        return stripe.AuthenticationError(**told)
+    if status == 403:
+        return stripe.PermissionError(**told)
+    if status in (400, 404):
+        return stripe.InvalidRequestError(None, None, **told)  # type: ignore[no-untyped-call]
+    return stripe.APIError(**told)
 
 
 def _translated(error: stripe.StripeError) -> Problem:

@@ -10,6 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import stripe
+from yarl import URL
 
 __all__ = ["HttpClient"]
 
@@ -20,14 +21,26 @@ class HttpClient(stripe.AIOHTTPClient):
 
     def __init__(self, address: str, *, timeout_s: float) -> None:
         # Read once: aiohttp would look through environment and files anew for every call.
-        super().__init__(timeout=aiohttp.ClientTimeout(total=timeout_s), proxy=_proxy(address))
+        self._proxy_address = _proxy(address)
+        self._total = aiohttp.ClientTimeout(total=timeout_s)
+        super().__init__(timeout=self._total, proxy=self._proxy_address)
 
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """One request to the end of its answer; raises stripe.APIConnectionError."""
         try:
-            return await super().request_async(method, url, headers, post_data)
+            # Read once more by aiohttp, an address that is encoded would cost as much as writing the request.
+            async with self._session.request(
+                method,
+                URL(url, encoded=True),
+                headers=headers,
+                data=post_data,
+                proxy=self._proxy_address,
+                timeout=self._total,
+                allow_redirects=False,
+            ) as answer:
+                return await answer.read(), answer.status, answer.headers
         except (aiohttp.ClientError, TimeoutError) as error:
             self._handle_request_error(error)
 

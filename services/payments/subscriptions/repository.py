@@ -27,8 +27,38 @@ __all__ = [
     "save_session",
 ]
 
-_TAKEN_BACK_AT = stripe_subscriptions.c.taken_back_at
-_COLUMNS = [stripe_subscriptions.c[name] for name in Record.__dataclass_fields__]
+_RECORD = stripe_subscriptions.c
+_TAKEN_BACK_AT = _RECORD.taken_back_at
+_COLUMNS = [_RECORD[name] for name in Record.__dataclass_fields__]
+
+# What each event does is made once, because making such a statement costs more than executing it.
+_LOCK_OF = (
+    sa.select(*_COLUMNS)
+    .where(_RECORD.stripe_subscription_id == sa.bindparam("stripe_subscription_id"))
+    .with_for_update()
+)
+_NOW, _STRIPE_ID = sa.bindparam("now", type_=sa.DateTime(timezone=True)), sa.bindparam("stripe_id", type_=sa.Text)
+# Ids that are known stay, what is not told of stays too.
+_OBSERVE = (
+    sa.update(stripe_subscriptions)
+    .where(_RECORD.subscription_id == sa.bindparam("id_"))
+    .values(
+        updated_at=_NOW,
+        version=sa.bindparam("told_version"),
+        stripe_subscription_id=sa.func.coalesce(_RECORD.stripe_subscription_id, _STRIPE_ID),
+        # One that was told of before this was noted was told of at some time before.
+        begun_told_at=sa.case(
+            (_STRIPE_ID.is_(None), _RECORD.begun_told_at),
+            else_=sa.func.coalesce(
+                _RECORD.begun_told_at,
+                sa.case((_RECORD.stripe_subscription_id.is_not(None), _RECORD.created_at)),
+                _NOW,
+            ),
+        ),
+        status=sa.func.coalesce(sa.bindparam("told_status", type_=sa.Text), _RECORD.status),
+        checkout_session_id=sa.func.coalesce(_RECORD.checkout_session_id, sa.bindparam("session_id", type_=sa.Text)),
+    )
+)
 
 
 async def add_record(
@@ -57,8 +87,8 @@ async def lock_record(connection: AsyncConnection, subscription_id: UUID) -> Rec
 
 async def lock_record_of(connection: AsyncConnection, stripe_subscription_id: str) -> Record | None:
     """The subscription of that id of Stripe's, held until the end of the transaction."""
-    condition = stripe_subscriptions.c.stripe_subscription_id == stripe_subscription_id
-    return await _find(connection, _where(condition).with_for_update())
+    row = (await connection.execute(_LOCK_OF, {"stripe_subscription_id": stripe_subscription_id})).first()
+    return None if row is None else Record(*row)
 
 
 async def lock_record_of_session(connection: AsyncConnection, session_id: str) -> Record | None:
@@ -129,22 +159,16 @@ async def save_observation(
     session_id: str | None,
     now: datetime,
 ) -> None:
-    """Notes what is published; ids that are known stay, what is not told of stays too."""
-    table = stripe_subscriptions.c
-    # One that was told of before this was noted was told of at some time before.
-    told_before = sa.func.coalesce(
-        table.begun_told_at, sa.case((table.stripe_subscription_id.is_not(None), table.created_at))
-    )
-    await _update(
-        connection,
-        subscription_id,
-        now,
-        version=version,
-        stripe_subscription_id=sa.func.coalesce(table.stripe_subscription_id, stripe_subscription_id),
-        begun_told_at=table.begun_told_at if stripe_subscription_id is None else sa.func.coalesce(told_before, now),
-        status=sa.func.coalesce(status, table.status),
-        checkout_session_id=sa.func.coalesce(table.checkout_session_id, session_id),
-    )
+    """Notes what is published."""
+    noted = {
+        "id_": subscription_id,
+        "now": now,
+        "told_version": version,
+        "stripe_id": stripe_subscription_id,
+        "told_status": status,
+        "session_id": session_id,
+    }
+    await connection.execute(_OBSERVE, noted)
 
 
 async def _update(connection: AsyncConnection, subscription_id: UUID, now: datetime, **values: Any) -> None:

@@ -74,7 +74,7 @@ class SetQuantities:
         if request.is_over(self._clock()):
             # It was begun, and Stripe does not have it: who asked has given it up.
             return self._done(asked, "unavailable", "EXPIRED", there)
-        async with self._database.transaction() as connection:
+        async with self._database.reading() as connection:
             await save_quantity_version(connection, asked.subscription_id, asked.version, self._clock())
         try:
             changed = await set_items(

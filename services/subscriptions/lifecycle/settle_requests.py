@@ -7,10 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from rappen_contracts.stripe.v1 import StripeSettled
 from services.chassis.clock import Clock
 from services.chassis.consumer import Received, data_of
-from services.chassis.database import Database
+from services.chassis.database import Database, announce
 from services.chassis.logging import get_logger
 from services.chassis.metrics import EVENTS_CONSUMED
 from services.chassis.quarantine import Refused, quarantine
+from services.subscriptions.lifecycle.await_stripe import ANSWERS
 from services.subscriptions.lifecycle.domain import end
 from services.subscriptions.lifecycle.record_changes import record_changes
 from services.subscriptions.lifecycle.repository import lock_mandate, lock_records
@@ -40,6 +41,7 @@ class SettleRequests:
             for settled in answers:
                 await self._settle(connection, settled)
             await quarantine(connection, list(refused), group=GROUP, now=self._clock())
+            announce(connection, ANSWERS)
         EVENTS_CONSUMED.labels(SETTLED, "applied").inc(len(events))
         return refused
 

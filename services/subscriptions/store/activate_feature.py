@@ -17,7 +17,7 @@ from services.subscriptions.lifecycle.domain import Subscription
 from services.subscriptions.lifecycle.queries import operative_of
 from services.subscriptions.quantities.queries import complete_at_stripe
 from services.subscriptions.store import queries, repository
-from services.subscriptions.store.advance_activations import roll_back
+from services.subscriptions.store.advance_activations import OUTCOMES, roll_back
 from services.subscriptions.store.catalogue import Features
 from services.subscriptions.store.domain import Activation, Feature, instance_request, reason_against
 from services.subscriptions.store.errors import REFUSALS, ActivationUnavailable, NotAdministered, PaymentDeclined
@@ -54,7 +54,8 @@ class ActivateFeature:
             return (state, failure) if state in ("ACTIVE", "ROLLING_BACK", "ROLLED_BACK") else None
 
         # It is rolled back at its deadline by whoever sees it first: this request, or recovery.
-        state, failure = await until(outcome, timeout_s=self._wait_s) or await self._give_up(mandate_id, instance_id)
+        found = await until(outcome, timeout_s=self._wait_s, notice=self._database.notice(OUTCOMES))
+        state, failure = found or await self._give_up(mandate_id, instance_id)
         if state == "ACTIVE":
             return instance_id
         raise PaymentDeclined if failure == "DECLINED" else ActivationUnavailable(headers={"Retry-After": "1"})

@@ -3,13 +3,14 @@ settled, time has passed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.directory.v1 import DirectoryChanged, FeatureAccess, FeatureInstance
 from rappen_contracts.stripe.v1 import QuantitySettled
+from services.chassis.database import announce
 from services.chassis.outbox import append_outbox
+from services.subscriptions.quantities.domain import KeptInStep
 from services.subscriptions.quantities.repository import hold_quantities, in_use, lock_kept, look_at_mandates
 from services.subscriptions.quantities.request_quantities import ask_for
 from services.subscriptions.store import repository
@@ -17,8 +18,10 @@ from services.subscriptions.store.domain import Activation, Failure, Step, insta
 from services.subscriptions.store.publications import ENTRIES_MAX, directory_requested, feature_activated
 from services.subscriptions.store.queries import holders_of
 
-__all__ = ["advance_mandates", "payments_were_settled", "roll_back"]
+__all__ = ["OUTCOMES", "advance_mandates", "payments_were_settled", "roll_back"]
 
+# The notice that an activation or a removal has come to its outcome, for which its request waits.
+OUTCOMES = "outcomes"
 _FAILURES: Mapping[str, Failure] = {"declined": "DECLINED", "unavailable": "UNAVAILABLE"}
 
 
@@ -80,6 +83,8 @@ async def advance_mandates(
     removals = await repository.open_removals(connection, open_)
     applied = [removal for removal in removals if is_applied(removal, told)]
     await repository.close_removals(connection, [removal.id for removal in applied], now=now)
+    if applied:
+        announce(connection, OUTCOMES)
     done += len(applied)
     if done:
         # What costs nothing at once, and what is gone, is brought into step whenever Stripe has time.
@@ -89,6 +94,7 @@ async def advance_mandates(
 
 async def roll_back(connection: AsyncConnection, activation: Activation, failure: Failure, *, now: datetime) -> None:
     """Takes back what was begun: the instance, every access to it, and what was asked to be charged."""
+    announce(connection, OUTCOMES)
     await repository.change_activation(connection, activation, now=now, state="ROLLING_BACK", failure=failure)
     instance = FeatureInstance(
         id=str(activation.instance_id),
@@ -100,8 +106,10 @@ async def roll_back(connection: AsyncConnection, activation: Activation, failure
     holders = {activation.user_id: ["admin"], **await holders_of(connection, instance.id)}
     await _release(connection, activation, [instance, *_accesses(activation, holders)], "release", now)
     if activation.quantity_version is not None:
-        # Absolute, so it is right whatever became of the request before.
-        await _ask(connection, activation, now)
+        kept = await lock_kept(connection, activation.subscription_id)
+        if kept is not None:
+            # Absolute, so it is right whatever became of the request before.
+            await _ask(connection, activation, kept, now)
 
 
 async def _release(
@@ -141,32 +149,31 @@ def _accesses(activation: Activation, holders: Mapping[str, Sequence[str]]) -> l
 
 
 async def _pay(connection: AsyncConnection, activation: Activation, now: datetime) -> None:
-    # First the state, because the quantities count what waits for its payment.
-    await repository.change_activation(connection, activation, now=now, state="BILLING")
-    version = await _ask(connection, activation, now)
-    if version is None:
+    kept = await lock_kept(connection, activation.subscription_id)
+    if kept is None:
         # The subscription has ended since.
         await roll_back(connection, activation, "UNAVAILABLE", now=now)
-    else:
-        await repository.change_activation(connection, activation, now=now, quantity_version=version)
+        return
+    # First the state, because the quantities count what waits for its payment.
+    await repository.change_activation(
+        connection, activation, now=now, state="BILLING", quantity_version=kept.version + 1
+    )
+    await _ask(connection, activation, kept, now)
 
 
 async def _finish(connection: AsyncConnection, activation: Activation, now: datetime) -> None:
+    announce(connection, OUTCOMES)
     await repository.change_activation(connection, activation, now=now, state="ACTIVE")
     await append_outbox(connection, [feature_activated(activation, now=now)])
 
 
-async def _ask(connection: AsyncConnection, activation: Activation, now: datetime) -> int | None:
-    """Asks for what the mandate uses now; returns the version, None where nothing is charged at Stripe any more.
+async def _ask(connection: AsyncConnection, activation: Activation, kept: KeptInStep, now: datetime) -> None:
+    """Asks for what the mandate uses now, by the next version of what is kept in step.
 
     While an activation waits for its payment, each request is one that is paid at once: it takes the place of the one
     before, and would let the activation pass unpaid. So nobody else asks meanwhile.
     """
-    subscription_id: UUID = activation.subscription_id
-    kept = await lock_kept(connection, subscription_id)
-    if kept is None:
-        return None
-    until = await repository.waited_until(connection, subscription_id)
+    until = await repository.waited_until(connection, kept.subscription_id)
     await ask_for(
         connection,
         kept,
@@ -176,5 +183,4 @@ async def _ask(connection: AsyncConnection, activation: Activation, now: datetim
         cause=activation.cause,
         now=now,
     )
-    await hold_quantities(connection, subscription_id, until=until)
-    return kept.version + 1
+    await hold_quantities(connection, kept.subscription_id, until=until)

@@ -10,6 +10,7 @@ from services.chassis.faults import FaultPoints
 from services.chassis.outbox import append_outbox
 from services.subscriptions.lifecycle.await_stripe import until
 from services.subscriptions.store import queries, repository
+from services.subscriptions.store.advance_activations import OUTCOMES
 from services.subscriptions.store.domain import removal_request
 from services.subscriptions.store.errors import InstanceUnknown
 from services.subscriptions.store.publications import directory_requested
@@ -37,7 +38,7 @@ class DeactivateFeature:
             return await queries.is_removed(self._database, removal_id) or None
 
         # A courtesy: the removal is decided and arrives, so the answer is true also where it has not yet.
-        await until(removed, timeout_s=self._wait_s)
+        await until(removed, timeout_s=self._wait_s, notice=self._database.notice(OUTCOMES))
         return instance_removed
 
     async def _begin(

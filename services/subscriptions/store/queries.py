@@ -52,6 +52,8 @@ def _named(column: sa.ColumnElement[str | None], otherwise: sa.ColumnElement[str
     return sa.func.coalesce(sa.func.nullif(column, ""), otherwise)
 
 
+# Made once, because who waits looks again and again.
+_STATE_OF = sa.select(_activation.state, _activation.failure).where(_activation.instance_id == sa.bindparam("id_"))
 _NAME = _named(_mandate.name, _mandate.id)
 _LABEL = _named(_mandate.label, _NAME)
 
@@ -183,9 +185,8 @@ async def instances_in_use(connection: AsyncConnection, mandate_ids: Collection[
 
 async def activation_state(database: Database, instance_id: object) -> tuple[str, str | None]:
     """The state of an activation, and why it failed."""
-    read = sa.select(_activation.state, _activation.failure).where(_activation.instance_id == instance_id)
     async with database.reading() as connection:
-        row = (await connection.execute(read)).one()
+        row = (await connection.execute(_STATE_OF, {"id_": instance_id})).one()
     return row.state, row.failure
 
 

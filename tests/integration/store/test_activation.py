@@ -10,6 +10,9 @@ import pytest
 
 from rappen_contracts.directory.v1 import DirectoryChanged, FeatureAccess
 from rappen_contracts.registry import DIRECTORY_CHANGED_V1
+from rappen_contracts.stripe.v1 import QuantitySettled
+from services.chassis.clock import system_clock
+from services.subscriptions.store.advance_activations import OUTCOMES, payments_were_settled
 from services.subscriptions.store.domain import removal_request
 from tests.integration.store.harness import Shop, publish, unique
 from tests.support.waiting import eventually
@@ -337,3 +340,30 @@ async def test_refusals_are_in_the_callers_language(shop: Shop) -> None:
     mandate, user = await shop.tenant()
     answer = await shop.activate(user, mandate, language="de-CH")
     assert answer.json()["detail"] == "Der Mandant hat kein aktives Abonnement; bitte zuerst einen Plan beginnen."
+
+
+async def test_the_outcome_is_a_notice_to_who_waits_in_the_same_process_and_found_by_who_waits_in_another(
+    shop: Shop,
+) -> None:
+    mandate, user = await shop.tenant()
+    subscription = await shop.subscribe(mandate, "STARTER")
+    shop.payments.outcomes[mandate] = None
+    waiting = asyncio.create_task(shop.activate(user, mandate))
+    await eventually(lambda: shop.payments.requests(mandate), what="the payment asked for")
+    notice = shop.database.notice(OUTCOMES)
+    notice.clear()
+    now = system_clock()
+    settled = QuantitySettled(
+        mandate_id=mandate,
+        subscription_id=subscription,
+        request_id=uuid4(),
+        version=1,
+        outcome="settled",
+        settled_at=now,
+        cause="test",
+    )
+    async with shop.database.transaction() as connection:
+        assert await payments_were_settled(connection, [settled], now=now) == 1
+        assert not notice.is_set()
+    assert notice.is_set()
+    assert (await waiting).status_code == 200

@@ -25,9 +25,9 @@ def test_another_way_of_fetching_stands_apart() -> None:
     assert together(stored("1", "updated", "a"), stored("2", "trial", "a")) == [["1"], ["2"]]
 
 
-def test_what_is_not_fetched_stands_alone() -> None:
-    events = (stored("1", "unknown", "a"), stored("2", "unknown", "a"), stored("3", "paid", None))
-    assert together(*events, stored("4", "paid", None)) == [["1"], ["2"], ["3"], ["4"]]
+def test_what_nothing_listens_to_is_done_together_and_so_is_what_names_no_object() -> None:
+    events = (stored("1", "unknown", "a"), stored("2", "other", "b"), stored("3", "paid", None))
+    assert together(*events, stored("4", "updated", None), stored("5", "paid", "a")) == [["1", "2"], ["3", "4"], ["5"]]
 
 
 def test_what_changed_nothing_has_one_outcome_and_what_did_is_told_apart() -> None:

@@ -1,0 +1,130 @@
+"""Objects are read past the requests of Stripe's client: what Stripe is asked and what becomes of its
+answer are as if the client had read them."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from services.chassis.problems import Problem
+from services.payments.stripe import gateway
+from services.payments.stripe.errors import StripeFailed, StripeNotConfigured, StripeObjectUnknown, StripeUnavailable
+from services.payments.stripe.gateway import API_VERSION, StripeGateway
+
+KEY = "sk_test_reads"
+# Each is answered once: whether it is tried again Stripe says itself.
+ANSWERS = [
+    *((status, json.dumps({"error": {"type": "api_error", "message": "m"}})) for status in (401, 402, 403, 404, 409)),
+    *((status, json.dumps({"error": {"type": "api_error", "message": "m"}})) for status in (400, 429, 500, 503)),
+    (400, json.dumps({"error": {"type": "invalid_request_error", "code": "rate_limit", "message": "m"}})),
+    (400, json.dumps({"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "m"}})),
+    (404, json.dumps({"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "m"}})),
+    (500, "<html>Bad gateway</html>"),
+    (200, "<html>Not Stripe</html>"),
+]
+
+
+class Place:
+    """Stripe's place: answers what it is told to, and keeps what it is asked."""
+
+    url: str
+
+    def __init__(self) -> None:
+        self.asked: list[web.Request] = []
+        self.answers: list[tuple[int, str]] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request)
+        status, text = self.answers.pop(0)
+        headers = {"stripe-should-retry": "false", "Location": "/v1/elsewhere"}
+        return web.Response(status=status, text=text, headers=headers, content_type="application/json")
+
+
+@pytest_asyncio.fixture
+async def place() -> AsyncIterator[Place]:
+    made = Place()
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", made.answer)
+    async with TestServer(app) as server:
+        made.url = str(server.make_url("")).rstrip("/")
+        yield made
+
+
+@pytest_asyncio.fixture
+async def stripe(place: Place) -> AsyncIterator[StripeGateway]:
+    made = StripeGateway(KEY, api_base=place.url, timeout_s=10)
+    yield made
+    await made.stop()
+
+
+async def by_the_client(stripe: StripeGateway, path: str, **params: Any) -> Any:
+    assert stripe._client is not None
+    return await gateway._answer(stripe._client.raw_request_async("get", path, **params))
+
+
+@pytest.mark.parametrize(("status", "text"), ANSWERS)
+async def test_what_is_no_object_is_the_error_that_the_client_makes_of_it(
+    stripe: StripeGateway, place: Place, status: int, text: str
+) -> None:
+    place.answers = [(status, text), (status, text)]
+    with pytest.raises(Problem) as by_client:
+        await by_the_client(stripe, "/v1/customers/cus_1")
+    with pytest.raises(Problem) as read:
+        await stripe.read("customers", "cus_1")
+    if status == 402:
+        # A card is charged by no read, and nothing is declined by one.
+        assert type(read.value) is StripeFailed
+    else:
+        assert type(read.value) is type(by_client.value)
+
+
+async def test_stripe_is_asked_what_the_client_would_ask(stripe: StripeGateway, place: Place) -> None:
+    params = {"expand": ["a.b", "c"], "created": {"gte": 1, "lt": 2}, "limit": 100, "customer": "cus_ü&x"}
+    place.answers = [(200, "{}")] * 2
+    await by_the_client(stripe, "/v1/invoices/in_1", **params)
+    assert await stripe.read("invoices", "in_1", **params) == {}
+    theirs, ours = place.asked
+    assert (ours.path, list(ours.query.items())) == (theirs.path, list(theirs.query.items()))
+    for name in ("Authorization", "Stripe-Version"):
+        assert ours.headers[name] == theirs.headers[name]
+    assert (ours.headers["Authorization"], ours.headers["Stripe-Version"]) == (f"Bearer {KEY}", API_VERSION)
+
+
+async def test_pages_are_read_to_the_last(stripe: StripeGateway, place: Place) -> None:
+    pages = [{"data": [{"id": "2"}], "has_more": True}, {"data": [{"id": "1"}], "has_more": False}]
+    place.answers = [(200, json.dumps(page)) for page in pages]
+    assert await stripe.read_list("refunds", limit=1) == [{"id": "2"}, {"id": "1"}]
+    assert [dict(asked.query) for asked in place.asked] == [{"limit": "1"}, {"limit": "1", "starting_after": "2"}]
+
+
+async def test_nobody_is_followed_elsewhere_with_the_key(stripe: StripeGateway, place: Place) -> None:
+    place.answers = [(307, "{}"), (200, "{}")]
+    with pytest.raises(StripeFailed):
+        await stripe.read("customers", "cus_1")
+    assert len(place.asked) == 1
+
+
+async def test_an_id_names_nothing_but_an_object(stripe: StripeGateway, place: Place) -> None:
+    place.answers = [(200, "{}")]
+    await stripe.read("customers", "../refunds?x=1#y")
+    assert place.asked[0].raw_path == "/v1/customers/..%2Frefunds%3Fx%3D1%23y"
+    for no_id in (".", ".."):
+        with pytest.raises(StripeObjectUnknown):
+            await stripe.read("customers", no_id)
+    assert len(place.asked) == 1
+
+
+async def test_who_is_away_is_told_of_after_the_tries() -> None:
+    nobody = StripeGateway(KEY, api_base="http://127.0.0.1:9", timeout_s=10)
+    try:
+        with pytest.raises(StripeUnavailable):
+            await nobody.read("customers", "cus_1")
+    finally:
+        await nobody.stop()
+    unset = StripeGateway(None, api_base=None, timeout_s=10)
+    with pytest.raises(StripeNotConfigured):
+        await unset.read("customers", "cus_1")
