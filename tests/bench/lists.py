@@ -104,7 +104,6 @@ def _requests(chance: random.Random, middle: date) -> dict[str, tuple[Caller, st
         "search of a model": (admin, USERS, listed(search=model[:6])),
         "search of a member": (admin, USERS, listed(search=user)),
         "search of workflows": (admin, USERS, listed(search=workflows)),
-        "search of all workflows": (admin, USERS, listed(search="workflow-")),
         "filter by workflow": (admin, USERS, listed(filters={"workflowId": f"{workflows}{0:012x}"})),
         "filter by provider": (admin, USERS, listed(filters={"aicoreProvider": provider})),
         "filter by member": (admin, USERS, listed(filters={"userId": user})),
