@@ -95,8 +95,9 @@ async def ledger(server: tuple[str, str]) -> AsyncIterator[Ledger]:
     app_dsn, admin_dsn = server
     async with connected(admin_dsn, schema="billing") as connection:
         await connection.execute(
-            "TRUNCATE closed_days, sealed_days, transactions, rollups, accounts, grants, mandates, cancellations,"
-            " subscription_budgets, mandate_subscriptions, audit_log, unposted_events, unpublished_balances, dimensions"
+            "TRUNCATE closed_days, sealed_days, transactions, workflow_blocks, rollups, accounts, grants, mandates,"
+            " cancellations, subscription_budgets, mandate_subscriptions, audit_log, unposted_events,"
+            " unpublished_balances, dimensions"
         )
     mandate = new_mandate()
     async with opened(app_dsn, pool_size=6) as database:
