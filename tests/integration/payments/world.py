@@ -20,6 +20,7 @@ from deploy.local.ports import free_port
 from rappen_contracts import Event, decode, encode
 from rappen_contracts.registry import EventVersion
 from rappen_contracts.types import Contract
+from services.billing.pricing import LATEST
 from services.chassis.caller import Caller
 from tests.support.callers import headers
 from tests.support.databases import connected
@@ -202,12 +203,13 @@ class World:
         await publish(self.servers.kafka.bootstrap_servers, records, version.name)
 
     async def told(self, version: EventVersion, mandate_id: str, *, count: int = 1) -> list[Any]:
-        """Waits until so many events of a mandate are on a topic, lets late ones come, and gives the data of all."""
+        """Waits until so many events of a mandate are on a topic, lets late ones come, and gives the data of all. The
+        fake's time, which some of them have, may be ahead of ours."""
         found = self.others[version.name]
 
         def theirs() -> list[Any]:
             return [
-                decode(record.headers, record.value, now=datetime.now(UTC)).data
+                decode(record.headers, record.value, now=LATEST).data
                 for record in found
                 if record.key == mandate_id.encode()
             ]
