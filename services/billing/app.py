@@ -61,7 +61,14 @@ def serve(settings: BillingSettings, role: str) -> None:
     if role == "worker":
         # Where both run on one machine, a batch must not make the checks of the api role wait for a core.
         os.nice(WORKER_NICENESS)
-    run_process(served, http=settings.http, health=health, resources=[database], components=components)
+    run_process(
+        served,
+        http=settings.http,
+        health=health,
+        resources=[database],
+        components=components,
+        large_batches=role != "api",
+    )
 
 
 def _worker(

@@ -26,8 +26,11 @@ __all__ = ["Component", "Resource", "Site", "pause", "pause_unless", "run_proces
 # How long HTTP keeps serving after readiness went red, for callers that have not noticed yet.
 DRAIN_S = 0.2
 STOP_TIMEOUT_S = 35.0
-# More young objects than a batch of usage has, so that none is collected while it is charged.
-GC_THRESHOLDS = (100_000, 20, 50)
+# How many young objects are looked at in one go; every answer waits meanwhile, a few milliseconds for so many. Building
+# a statement of a list leaves thousands that refer to each other.
+GC_THRESHOLDS = (5_000, 20, 50)
+# More than a batch of usage has, which hardly makes any that refer to each other: none is looked at while it is charged.
+GC_THRESHOLDS_OF_BATCHES = (100_000, 20, 50)
 
 _log = get_logger(__name__)
 
@@ -72,16 +75,18 @@ def run_process(
     resources: Sequence[Resource],
     components: Sequence[Component],
     public: Site | None = None,
+    large_batches: bool = False,
 ) -> None:
     """Runs until SIGTERM or SIGINT, or until a component fails; exits with 1 for the latter.
 
     `app` is served on the internal port, which every process has; `public` beside it, on a port of its own.
+    `large_batches` says that the process settles batches of thousands of records, which counts more than how long one
+    of its answers may be held up.
     """
-    # What start-up made stays; batches make and drop many small objects without cycles, for which the default of a
-    # collection every 700 objects is pure cost.
+    # What start-up made stays. The default, a collection every 700 objects, is pure cost for both.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    gc.set_threshold(*(GC_THRESHOLDS_OF_BATCHES if large_batches else GC_THRESHOLDS))
     gc.enable()
     with asyncio.Runner(loop_factory=_loop) as runner:
         failed = runner.run(_run(Site(app, http), public, health, resources, components))
