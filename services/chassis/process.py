@@ -29,7 +29,7 @@ STOP_TIMEOUT_S = 35.0
 # How many young objects are looked at in one go; every answer waits meanwhile, a few milliseconds for so many. Building
 # a statement of a list leaves thousands that refer to each other.
 GC_THRESHOLDS = (5_000, 20, 50)
-# More than a batch of usage has, which hardly makes any that refer to each other: none is looked at while it is charged.
+# More than a batch of usage has, which hardly makes any of that kind: none is looked at while it is charged.
 GC_THRESHOLDS_OF_BATCHES = (100_000, 20, 50)
 
 _log = get_logger(__name__)
