@@ -328,7 +328,7 @@ async def begin(connection: AsyncConnection) -> AsyncIterator[None]:
     else:
         await transaction.commit()
     finally:
-        if not driver.is_in_transaction():
+        if not driver.is_closed() and not driver.is_in_transaction():
             driver.restore_timeout()
 
 
