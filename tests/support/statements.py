@@ -24,7 +24,7 @@ class CountedDriver:
 
     def __getattr__(self, name: str) -> Any:
         # What asyncpg awaits, it asks of the server; a new way to ask is counted without being named here.
-        if inspect.iscoroutinefunction(getattr(type(self._connection), name, None)):
+        if inspect.iscoroutinefunction(getattr(type(self._connection), name)):
             self._calls.append(name)
         return getattr(self._connection, name)
 

@@ -46,6 +46,8 @@ class MandateCredit:
     grant: GrantKind | None = None
     transaction_type: TransactionType = "CREDIT"
     expires_at: datetime | None = None
+    # Since when there is such a grant, where that is not now.
+    granted_at: datetime | None = None
 
     def event_id(self, mandate: LockedMandate) -> UUID:
         """The id of its row; of the first one, where it is shared."""
@@ -118,7 +120,7 @@ async def _grants(
         )
         for account_no, amount in parts
     ]
-    numbers = await insert_grants(connection, given, now=now)
+    numbers = await insert_grants(connection, given, now=credit.granted_at or now)
     return [((no, amount),) for no, (_, amount) in zip(numbers, parts, strict=True)]
 
 

@@ -1,7 +1,9 @@
 """The budget of a period whose payment went back: taken as far as it is unspent, and given again where the payment came
 back after all. A payment of a subscription is no balance of its own, so no more than its budget goes."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from fractions import Fraction
 from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,7 +25,6 @@ from services.billing.credits.repository import (
 from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.repository import LockedMandate
-from services.billing.money import to_micro
 
 __all__ = ["give_budget_again", "take_budget"]
 
@@ -59,9 +60,8 @@ async def take_budget(
     elif budget:
         first_row = uuid5(LEDGER_NAMESPACE, f"{mandate.id}/{budget_cause(subscription_id, period_start)}")
         grants = await open_budget_grants(connection, mandate.no, first_row, now=now)
-        back, all_ = min(to_micro(refunded.amount.amount), to_micro(paid.amount)), to_micro(paid.amount)
-        parts = [(grant, min(grant.remaining, grant.amount * back // all_)) for grant in grants]
-        parts = [(grant, part) for grant, part in parts if part > 0]
+        part = 1 if whole else Fraction(refunded.amount.amount) / Fraction(paid.amount)
+        parts = _parts(grants, int(budget * part))
     await write_postings(
         connection,
         [
@@ -123,11 +123,26 @@ async def give_budget_again(
             grant="BUDGET",
             transaction_type="ADJUSTMENT",
             expires_at=budget.expires_at,
+            granted_at=budget.granted_at,
         )
         await credit_mandate(connection, mandate, credit, now=now)
     # It is a budget again, and no payment that was credited.
     await mark_payment(connection, mandate.no, event_id, reference=paid.reference, amount=0, digest=digest, now=now)
     return "credited"
+
+
+def _parts(grants: Sequence[BudgetGrant], amount: int) -> list[tuple[BudgetGrant, int]]:
+    """What each grant gives of an amount, in proportion to what remains of it; all of that where it is less. How much
+    a grant was is no measure: one that was moved, or given again, is a part of the budget that others had before."""
+    remaining = sum(grant.remaining for grant in grants)
+    amount, parts, before = min(amount, remaining), [], 0
+    for grant in grants:
+        until = before + grant.remaining
+        part = amount * until // remaining - amount * before // remaining
+        if part:
+            parts.append((grant, part))
+        before = until
+    return parts
 
 
 def _given_again(mandate: LockedMandate, refund_id: str) -> UUID:

@@ -76,8 +76,9 @@ def of_workflows(extent: Extent, filters: Iterable[Filter]) -> list[_Condition]:
 
 
 def _of_workflows(extent: Extent, workflow_ids: list[str]) -> _Condition:
-    ids, of_block = sa.ARRAY(sa.Text), sa.func.string_to_array(workflow_blocks.c.workflow_ids, sa.func.chr(10))
-    in_block = of_block.op("&&", is_comparison=True)(sa.literal(workflow_ids, ids))
+    # An overlap of arrays would compare each with each, and there can be a thousand of both; these are hashed.
+    lines = sa.func.string_to_table(workflow_blocks.c.workflow_ids, sa.func.chr(10), type_=sa.Text)
+    in_block = sa.exists().where(one_of(lines.column_valued("line"), workflow_ids)).correlate(workflow_blocks)
     return among(row.event_id, _events_in_blocks(extent, in_block, lambda value: one_of(value, workflow_ids)))
 
 

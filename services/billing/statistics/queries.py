@@ -142,12 +142,12 @@ def _grouped(scope: Scope, period: StatisticsPeriod) -> sa.Select[Any]:
 def usage_parts(scope: Scope, period: StatisticsPeriod) -> Sequence[sa.Select[Any]]:
     """The rollups of one mandate that the scope shows, in parts of which none has a row of another: of all members
     where it shows the whole mandate; else the caller's own, and everybody's for the instances that the caller
-    administers."""
+    administers, in their mandates."""
     if scope.everything:
         return _of_everybody(period)
     administered = one_of(mandates.c.id, scope.administered)
     parts = [part.where(administered) for part in _of_everybody(period)] if scope.administered else []
-    instances = _dimensions_of(scope.instances)
+    instances = _dimensions_of_instances(scope)
     own = _of_member(scope.user_id, period).where(one_of(mandates.c.id, scope.member_of), ~administered)
     if not scope.instances:
         return [*parts, own]
@@ -194,9 +194,12 @@ def _of_rollups(period: StatisticsPeriod) -> sa.Select[Any]:
     )
 
 
-def _dimensions_of(instances: Collection[str]) -> sa.Select[Any]:
-    """The dimensions of feature instances, in the mandate."""
+def _dimensions_of_instances(scope: Scope) -> sa.Select[Any]:
+    """The dimensions of the instances that the caller administers, in a mandate that has one: a publisher may name an
+    instance of another mandate."""
     of_instances = sa.and_(
-        dimensions.c.mandate_no == mandates.c.no, one_of(dimensions.c.feature_instance_id, instances)
+        dimensions.c.mandate_no == mandates.c.no,
+        one_of(mandates.c.id, scope.instance_mandates),
+        one_of(dimensions.c.feature_instance_id, scope.instances),
     )
     return sa.select(dimensions.c.no).where(of_instances).correlate(mandates)

@@ -102,6 +102,57 @@ async def test_of_a_part_that_goes_back_the_same_part_of_the_budget_goes(
     assert await books.failing() == {}
 
 
+@pytest.mark.parametrize("amount", ["0.0000001", "67.0000001"])
+async def test_an_amount_of_more_than_six_decimals_takes_its_part(
+    api: BillingApi, books: Books, mandate: str, amount: str
+) -> None:
+    team = uuid4()
+    await give(api, budget(mandate, team, 20))
+    await refund(api, went_back(mandate, team, amount))
+    assert await books.pool(mandate) == (0 if amount > "1" else 20 * CHF)
+    assert await books.failing() == {}
+
+
+async def test_a_part_that_came_back_and_goes_again_takes_no_more_than_its_part(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    team = uuid4()
+    await give(api, budget(mandate, team, 20))
+    for number in range(3):
+        await refund(api, went_back(mandate, team, "33.5", outcome="refund", refund_id=f"re_{number}"))
+        assert await books.pool(mandate) == 10 * CHF
+        await came_back(api, mandate, refund_id=f"re_{number}")
+        assert await books.pool(mandate) == 20 * CHF
+    assert await books.failing() == {}
+
+
+async def test_after_a_switch_of_the_model_a_part_is_still_one_of_the_whole_budget(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    team = uuid4()
+    await give(api, budget(mandate, team, 20))
+    await spend(api, [usage_record(mandate, amount="4")], START)
+    await api.switch(mandate, "PREPAY_USER")
+    before = sum((await books.balances(mandate)).values())
+    await refund(api, went_back(mandate, team, "33.5", outcome="refund"))
+    # Of the 14 CHF that were left.
+    assert before - sum((await books.balances(mandate)).values()) == 10 * CHF
+    assert await books.failing() == {}
+
+
+async def test_a_budget_that_does_not_expire_goes_again_after_it_was_given_again(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    team = uuid4()
+    await give(api, budget(mandate, team, 20, rollover=True))
+    for hours, refund_id in ((1, "du_1"), (3, "du_1/2")):
+        await refund(api, went_back(mandate, team, refund_id=refund_id), at=START + timedelta(hours=hours))
+        assert await books.pool(mandate) == 0
+        await came_back(api, mandate, refund_id=refund_id, at=START + timedelta(hours=hours + 1))
+        assert await books.pool(mandate) == 20 * CHF
+    assert await books.failing() == {}
+
+
 async def test_a_dispute_that_is_won_after_all_gives_it_again_until_the_same_time(
     api: BillingApi, books: Books, mandate: str
 ) -> None:
