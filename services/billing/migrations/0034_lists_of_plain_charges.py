@@ -8,6 +8,8 @@ branch_labels = None
 depends_on = None
 
 STATEMENTS = (
+    # The whole ledger is read, which may take longer than a statement of a migration otherwise may.
+    "SET LOCAL statement_timeout = 0",
     "DROP INDEX billing.ix_transactions_in_time, billing.ix_transactions_creators",
     """
     CREATE INDEX ix_transactions_in_time ON billing.transactions

@@ -8,6 +8,8 @@ branch_labels = None
 depends_on = None
 
 STATEMENTS = (
+    # The whole ledger is read, which may take longer than a statement of a migration otherwise may.
+    "SET LOCAL statement_timeout = 0",
     """
     CREATE TABLE billing.workflow_blocks (
         mandate_no INTEGER NOT NULL,
