@@ -1,6 +1,7 @@
 """The budget of a period whose payment went back: taken as far as it is unspent, and given again where the payment came
 back after all. A payment of a subscription is no balance of its own, so no more than its budget goes."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID, uuid5
 
@@ -18,6 +19,7 @@ from services.billing.credits.repository import (
     read_budget,
     read_payment_mark,
     read_refund,
+    refunds_of,
     taken_budget,
 )
 from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting
@@ -58,10 +60,11 @@ async def take_budget(
         await mark_budget(connection, mandate.no, subscription_id, period_start, amount=0, now=now)
     elif budget:
         first_row = uuid5(LEDGER_NAMESPACE, f"{mandate.id}/{budget_cause(subscription_id, period_start)}")
-        grants = await open_budget_grants(connection, mandate.no, first_row, now=now)
+        earlier = await refunds_of(connection, mandate.no, refunded.reference)
+        again = [_given_again(mandate, refund_id) for refund_id in earlier]
+        grants = await open_budget_grants(connection, mandate.no, first_row, again, now=now)
         back, all_ = min(to_micro(refunded.amount.amount), to_micro(paid.amount)), to_micro(paid.amount)
-        parts = [(grant, min(grant.remaining, grant.amount * back // all_)) for grant in grants]
-        parts = [(grant, part) for grant, part in parts if part > 0]
+        parts = _parts(grants, budget * back // all_)
     await write_postings(
         connection,
         [
@@ -128,6 +131,20 @@ async def give_budget_again(
     # It is a budget again, and no payment that was credited.
     await mark_payment(connection, mandate.no, event_id, reference=paid.reference, amount=0, digest=digest, now=now)
     return "credited"
+
+
+def _parts(grants: Sequence[BudgetGrant], amount: int) -> list[tuple[BudgetGrant, int]]:
+    """So many micro-CHF of what is left of a budget, or all that is left: of each grant in proportion, because what it
+    was given with says nothing of the budget once that was given again or moved."""
+    left = sum(grant.remaining for grant in grants)
+    amount = min(amount, left)
+    parts = []
+    for grant in grants:
+        part = grant.remaining * amount // left
+        left, amount = left - grant.remaining, amount - part
+        if part > 0:
+            parts.append((grant, part))
+    return parts
 
 
 def _given_again(mandate: LockedMandate, refund_id: str) -> UUID:
