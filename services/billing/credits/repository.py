@@ -1,5 +1,6 @@
 """The marks by which each credit is given once, and the reads that a credit is decided by, in its own transaction."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -41,6 +42,7 @@ __all__ = [
     "read_payment_mark",
     "read_promotion",
     "read_refund",
+    "refunds_of",
     "taken_budget",
 ]
 
@@ -107,6 +109,13 @@ async def read_refund(connection: AsyncConnection, mandate_no: int, event_id: UU
     read = sa.select(mark.amount, mark.digest).where(mark.mandate_no == mandate_no, mark.event_id == event_id)
     row = (await connection.execute(read)).first()
     return None if row is None else Refund(*row)
+
+
+async def refunds_of(connection: AsyncConnection, mandate_no: int, reference: str) -> Sequence[str]:
+    """The refunds of a payment that have taken something back."""
+    mark = payment_refunds.c
+    read = sa.select(mark.refund_id).where(mark.mandate_no == mandate_no, mark.reference == reference, mark.amount > 0)
+    return (await connection.scalars(read)).all()
 
 
 async def mark_refund(
@@ -182,16 +191,20 @@ async def taken_budget(connection: AsyncConnection, mandate_no: int, event_id: U
 
 
 async def open_budget_grants(
-    connection: AsyncConnection, mandate_no: int, event_id: UUID, *, now: datetime
+    connection: AsyncConnection, mandate_no: int, event_id: UUID, again: Sequence[UUID], *, now: datetime
 ) -> list[BudgetGrant]:
     """What is left of the budget that the row of this id has given, on whatever accounts it is by now. No other period
-    ends when it does; one that does not expire is known by when it was given, so not after a change of the model."""
+    ends when it does; one that does not expire is known by when it was given, and by the rows `again` that have given
+    it again, so not after a change of the model."""
     first = await taken_budget(connection, mandate_no, event_id)
     if first is None or first.is_over(now):
         return []
-    same_time = (
-        grants.c.granted_at == first.granted_at if first.expires_at is None else grants.c.expires_at == first.expires_at
-    )
+    same_time = grants.c.expires_at == first.expires_at
+    if first.expires_at is None:
+        later = [await taken_budget(connection, mandate_no, each) for each in again]
+        same_time = grants.c.granted_at.in_(
+            [first.granted_at, *(each.granted_at for each in later if each is not None)]
+        )
     of_budget = (
         grants.c.mandate_no == mandate_no,
         grants.c.kind == "BUDGET",

@@ -20,6 +20,7 @@ from services.billing.credits.repository import (
     read_budget,
     read_payment_mark,
     read_refund,
+    refunds_of,
     taken_budget,
 )
 from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting
@@ -59,7 +60,9 @@ async def take_budget(
         await mark_budget(connection, mandate.no, subscription_id, period_start, amount=0, now=now)
     elif budget:
         first_row = uuid5(LEDGER_NAMESPACE, f"{mandate.id}/{budget_cause(subscription_id, period_start)}")
-        grants = await open_budget_grants(connection, mandate.no, first_row, now=now)
+        earlier = await refunds_of(connection, mandate.no, refunded.reference)
+        again = [_given_again(mandate, refund_id) for refund_id in earlier]
+        grants = await open_budget_grants(connection, mandate.no, first_row, again, now=now)
         part = 1 if whole else Fraction(refunded.amount.amount) / Fraction(paid.amount)
         parts = _parts(grants, int(budget * part))
     await write_postings(

@@ -90,6 +90,7 @@ async def note_method(connection: AsyncConnection, method: PaymentMethod, *, num
     charged; False where nobody of ours is concerned. Raises FetchedTooEarly where it was looked at since."""
     if method.customer_id is not None and await find_mandate(connection, method.customer_id) is None:
         return False
+    had_it = None if method.customer_id is not None else await _who_had(connection, method.id)
     seen = insert(seen_methods).values(
         method_id=method.id,
         stripe_customer_id=method.customer_id,
@@ -105,14 +106,24 @@ async def note_method(connection: AsyncConnection, method: PaymentMethod, *, num
     )
     if noted.first() is None:
         raise FetchedTooEarly
-    return await _choose_method(connection, method, now)
+    return await _choose_method(connection, method, had_it, now)
 
 
-async def _choose_method(connection: AsyncConnection, method: PaymentMethod, now: datetime) -> bool:
+async def _who_had(connection: AsyncConnection, method_id: str) -> str | None:
+    """The customer at Stripe whose the method was by the look before, which is held until the end of the
+    transaction."""
+    seen = sa.select(seen_methods.c.stripe_customer_id).where(seen_methods.c.method_id == method_id).with_for_update()
+    found: str | None = await connection.scalar(seen)
+    return found
+
+
+async def _choose_method(connection: AsyncConnection, method: PaymentMethod, had_it: str | None, now: datetime) -> bool:
     """Has the customer charged to the newest method that is still theirs."""
-    of_customer = customers.c.stripe_customer_id == method.customer_id
-    whose = of_customer if method.customer_id is not None else customers.c.payment_method_id == method.id
-    # Held before the methods are read: of two that are noted at the same time, the second sees both.
+    whose = customers.c.stripe_customer_id == (method.customer_id or had_it)
+    if method.customer_id is None:
+        whose |= customers.c.payment_method_id == method.id
+    # Held before the methods are read: of two that are noted at the same time, the second sees both. So is the customer
+    # of one that is taken away and not charged: it may just be chosen in the place of another one.
     held = sa.select(customers.c.mandate_id, customers.c.stripe_customer_id).where(whose).with_for_update()
     customer = (await connection.execute(held)).first()
     if customer is None:

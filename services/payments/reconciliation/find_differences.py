@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.chassis.database import Database
-from services.payments.checkouts.domain import Payment
+from services.payments.checkouts.domain import Payment, received_of_intent
 from services.payments.reconciliation.domain import Difference, Kind, Others, Window
 from services.payments.reconciliation.queries import (
     RecordedSubscription,
@@ -17,7 +17,8 @@ from services.payments.reconciliation.queries import (
     subscriptions_at_stripe,
     unpaid_invoices,
 )
-from services.payments.refunds.domain import movements, told_id
+from services.payments.refunds.domain import Movement, movements, told_id
+from services.payments.refunds.observe_subscription_payment import ObservedSubscriptionPayment
 from services.payments.refunds.repository import read_refunds
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
@@ -113,19 +114,47 @@ async def _refunds(database: Database, stripe: StripeGateway, window: Window) ->
     touched = {each.intent_id for each in backs if each.intent_id is not None}
     async with database.reading() as connection:
         recorded = await payments_of_intents(connection, touched)
-    found: list[Difference] = []
+        subscriptions = await subscriptions_at_stripe(connection)
+    found = await _refunds_of_subscriptions(stripe, sorted(touched - recorded.keys()), subscriptions)
     for intent_id, payment in recorded.items():
         async with database.reading() as connection:
             known = await read_refunds(connection, payment.event_id)
         # All of the payment's, because together they never take more than was paid.
-        for movement in movements(payment.amount, known, await money_back(stripe, intent_id)):
-            if not movement.amount:
-                continue
-            detail = (
-                f"{movement.amount} {movement.back.currency} {movement.state.value.lower()} by {movement.back.kind}"
-            )
-            found.append(_difference(Kind.REFUND_MISSING, movement.back.id, payment, detail))
+        moved = movements(payment.amount, known, await money_back(stripe, intent_id))
+        found += _refunds_missing(payment.mandate_id, moved)
     return found
+
+
+async def _refunds_of_subscriptions(
+    stripe: StripeGateway, intent_ids: Iterable[str], recorded: Mapping[str, RecordedSubscription]
+) -> list[Difference]:
+    """Of payments that are not recorded, as those of subscriptions are not until something of them goes back."""
+    found: list[Difference] = []
+    for intent_id in intent_ids:
+        try:
+            paid = await ObservedSubscriptionPayment.of(stripe, await read_intent(stripe, intent_id))
+        except StripeObjectUnknown:
+            continue
+        record = None if paid is None else recorded.get(paid.subscription.id)
+        received = None if paid is None else received_of_intent(paid.intent)
+        if record is not None and received is not None:
+            found += _refunds_missing(
+                record.mandate_id, movements(received.amount, {}, await money_back(stripe, intent_id))
+            )
+    return found
+
+
+def _refunds_missing(mandate_id: str, moved: Iterable[Movement]) -> list[Difference]:
+    return [
+        Difference(
+            Kind.REFUND_MISSING,
+            each.back.id,
+            mandate_id,
+            f"{each.amount} {each.back.currency} {each.state.value.lower()} by {each.back.kind}",
+        )
+        for each in moved
+        if each.amount
+    ]
 
 
 async def _subscriptions(database: Database, stripe: StripeGateway, others: Others) -> list[Difference]:

@@ -1,13 +1,16 @@
 """Heals a difference that is safe: by what an event of Stripe's would have done, or by telling again what was told."""
 
+from functools import partial
 from typing import Final
 
 from services.chassis.clock import Clock
 from services.chassis.database import Database
+from services.chassis.logging import get_logger
 from services.chassis.outbox import append_outbox
+from services.payments.checkouts.errors import PaymentNotPlaceable
 from services.payments.checkouts.record_payment import payment_succeeded
 from services.payments.invoices.settle_invoice import ObservedMonthlyInvoice
-from services.payments.observations import numbers_of
+from services.payments.observations import numbers_of, until_newest
 from services.payments.reconciliation.domain import Difference, Kind
 from services.payments.reconciliation.queries import payments_of_intents, payments_of_references
 from services.payments.refunds.domain import Movement
@@ -25,6 +28,8 @@ __all__ = ["HealDifference"]
 ObservedObject = ObservedPayment | ObservedMonthlyInvoice | ObservedRefunds | ObservedSubscription
 
 CAUSE: Final = "reconciliation"
+
+_log = get_logger(__name__)
 
 
 class HealDifference:
@@ -44,8 +49,16 @@ class HealDifference:
             case Kind.LEDGER_REFUND_MISSING:
                 return await self._tell_refund(difference.stripe_id)
             case _:
-                observed = await self._observed(difference)
-                return observed is not None and await self._apply(observed)
+                try:
+                    return await until_newest(partial(self._follow, difference))
+                except PaymentNotPlaceable:
+                    # Its event is set aside for an operator too, and the differences after it are healed.
+                    _log.warning("difference cannot be healed", kind=difference.kind, object_id=difference.stripe_id)
+                    return False
+
+    async def _follow(self, difference: Difference) -> bool:
+        observed = await self._observed(difference)
+        return observed is not None and await self._apply(observed)
 
     async def _observed(self, difference: Difference) -> ObservedObject | None:
         """What an event of Stripe's about it would have been about."""

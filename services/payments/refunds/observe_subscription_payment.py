@@ -14,8 +14,8 @@ from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.invoices import invoice_of_intent, read_invoice
 from services.payments.stripe.objects import Invoice, PaymentIntent, Subscription
 from services.payments.stripe.subscriptions import read_subscription
-from services.payments.subscriptions.domain import budget_period_start
-from services.payments.subscriptions.repository import lock_record_of
+from services.payments.subscriptions.domain import Fetched, UnknownAtStripe, budget_period_start
+from services.payments.subscriptions.publish_observation import lock_own_record
 
 __all__ = ["ObservedSubscriptionPayment", "SubscriptionPaid"]
 
@@ -52,7 +52,11 @@ class ObservedSubscriptionPayment:
     async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> SubscriptionPaid | None:
         """Records it in the caller's transaction, and tells nobody; None when it is not ours, or was never paid."""
         received = received_of_intent(self.intent)
-        record = await lock_record_of(connection, self.subscription.id)
+        try:
+            # It may be told of before the subscription itself is.
+            record = await lock_own_record(connection, Fetched(0, subscription=self.subscription), now)
+        except UnknownAtStripe:
+            return None
         if record is None or received is None or received.amount <= 0:
             return None
         payment = Payment(

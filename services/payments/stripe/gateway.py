@@ -310,7 +310,7 @@ def _read_error(status: int, body: object, headers: Mapping[str, str]) -> stripe
         return stripe.AuthenticationError(**told)
     if status == 403:
         return stripe.PermissionError(**told)
-    if status in (400, 404):
+    if status in (400, 404) and isinstance(about, dict):
         return stripe.InvalidRequestError(None, None, **told)  # type: ignore[no-untyped-call]
     return stripe.APIError(**told)
 
@@ -345,7 +345,8 @@ def _declined(error: stripe.CardError) -> StripeDeclined:
 def _problem(error: stripe.StripeError) -> Problem:
     if isinstance(error, stripe.CardError):
         return _declined(error)
-    if error.http_status == 404 or error.code == "resource_missing":
+    if isinstance(error, stripe.InvalidRequestError) and (error.http_status == 404 or error.code == "resource_missing"):
+        # Stripe itself says so, and not a page of whatever stands in between.
         return StripeObjectUnknown()
     if error.http_status == 409:
         return StripeBusy()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, cast, get_args
+from typing import Final, Literal, cast, get_args
 from uuid import UUID
 
 from rappen_contracts.stripe.v1 import (
@@ -25,10 +25,10 @@ __all__ = [
     "checkout_form",
     "failed_attempts",
     "invoice_form",
-    "is_to_be_taken_back",
     "quantities_of",
     "subscription_form",
     "subscription_id_in",
+    "why_taken_back",
 ]
 
 _STATUSES: Final = frozenset(get_args(StripeSubscriptionStatus))
@@ -84,12 +84,13 @@ class Fetched:
         return "" if known is None else known.id
 
 
-def is_to_be_taken_back(fetched: Fetched) -> bool:
-    """Whether a subscription that was taken back goes on, or was paid for."""
+def why_taken_back(fetched: Fetched) -> Literal["paid", "goes_on"] | None:
+    """Why a subscription that was taken back is to be taken back once more: it was paid for, or goes on."""
     subscription, invoice, session = fetched.subscription, fetched.invoice, fetched.checkout
-    goes_on = subscription is not None and not subscription.has_ended
     invoice_paid = invoice is not None and invoice.status == "paid" and invoice.amount_paid > 0
-    return goes_on or invoice_paid or (session is not None and session.payment_status == "paid")
+    if invoice_paid or (session is not None and session.payment_status == "paid"):
+        return "paid"
+    return "goes_on" if subscription is not None and not subscription.has_ended else None
 
 
 def subscription_id_in(metadata: Mapping[str, str]) -> UUID | None:

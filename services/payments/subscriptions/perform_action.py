@@ -167,13 +167,16 @@ class PerformAction:
         if record.checkout_session_id is None:
             return _Settled("done", "NOTHING_TO_CANCEL")
         session = await self._closed(await self._stripe.checkout_session(record.checkout_session_id))
+        if session.status != "complete":
+            return _Settled("done", "CHECKOUT_CLOSED")
+        await self._mark_taken_back(asked)
+        # Read after the mark, because what arrived before it was told of while nobody knew. Where its payment is still
+        # under way, Stripe begins the subscription when it arrives, and tells of that.
+        session = await self._stripe.checkout_session(session.id)
         if session.subscription_id is not None:
             subscription = await read_subscription(self._stripe, session.subscription_id)
-            return await self._take_back(request, asked, subscription)
-        if session.status == "complete":
-            # Its payment is under way, and Stripe begins the subscription when it arrives.
-            return await self._take_back(request, asked, None)
-        return _Settled("done", "CHECKOUT_CLOSED")
+            await take_back(self._stripe, subscription, key=request.key("take-back"))
+        return _Settled("done", "CANCELED_AND_REFUNDED")
 
     async def _change(self, request: StoredRequest, asked: StripeRequested, subscription: Subscription) -> _Settled:
         if asked.action == "cancel":
@@ -194,16 +197,16 @@ class PerformAction:
             await take_back_end(self._stripe, subscription, idempotency_key=request.key("resume"))
         return _Settled("done", "RESUMED")
 
-    async def _take_back(
-        self, request: StoredRequest, asked: StripeRequested, subscription: Subscription | None
-    ) -> _Settled:
+    async def _take_back(self, request: StoredRequest, asked: StripeRequested, subscription: Subscription) -> _Settled:
+        await self._mark_taken_back(asked)
+        await take_back(self._stripe, subscription, key=request.key("take-back"))
+        return _Settled("done", "CANCELED_AND_REFUNDED")
+
+    async def _mark_taken_back(self, asked: StripeRequested) -> None:
         """Who asked meant a checkout that nobody had paid, as when another one was begun in its place; but it was paid
         before it could be closed, or is going to be, and nobody is to pay for two."""
         async with self._database.transaction() as connection:
             await mark_taken_back(connection, asked.subscription_id, self._clock())
-        if subscription is not None:
-            await take_back(self._stripe, subscription, key=request.key("take-back"))
-        return _Settled("done", "CANCELED_AND_REFUNDED")
 
     def _done(self, asked: StripeRequested, settled: _Settled) -> Done:
         async def write(connection: AsyncConnection) -> None:

@@ -38,7 +38,7 @@ from services.payments.subscriptions.repository import (
 )
 from services.payments.subscriptions.take_back_subscription import ask_to_take_back
 
-__all__ = ["Observed", "publish_observation"]
+__all__ = ["Observed", "lock_own_record", "publish_observation"]
 
 _NAMESPACE = UUID("c9a7d0f4-2b39-5d1e-8b6f-93e5a0d4f712")
 
@@ -67,7 +67,7 @@ async def publish_observation(
     something was published of it since the fetch was begun."""
     object_id = fetched.object_id
     try:
-        record = await _record(connection, fetched, now)
+        record = await lock_own_record(connection, fetched, now)
     except UnknownAtStripe:
         return Observed("UNPLACED", object_id)
     if record is None:
@@ -147,9 +147,9 @@ async def _observation(
     )
 
 
-async def _record(connection: AsyncConnection, fetched: Fetched, now: datetime) -> Record | None:
-    """The record by Stripe's ids, else by the id of ours that Stripe's object carries. One made before this service
-    was there, which carries that, is taken over."""
+async def lock_own_record(connection: AsyncConnection, fetched: Fetched, now: datetime) -> Record | None:
+    """The record, held until the end of the transaction: by Stripe's ids, else by the id of ours that Stripe's object
+    carries. One made before this service was there, which carries that, is taken over."""
     subscription, session = fetched.subscription, fetched.checkout
     if subscription is not None and (known := await lock_record_of(connection, subscription.id)) is not None:
         return known

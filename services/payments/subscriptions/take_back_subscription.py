@@ -18,7 +18,7 @@ from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.objects import Subscription
 from services.payments.stripe.refunds import refund_subscription
 from services.payments.stripe.subscriptions import cancel_subscription, read_subscription
-from services.payments.subscriptions.domain import Fetched, Record, is_to_be_taken_back
+from services.payments.subscriptions.domain import Fetched, Record, why_taken_back
 from services.payments.subscriptions.repository import find_record
 
 __all__ = ["TAKE_BACK", "TakeBackSubscription", "ask_to_take_back", "cancel_at_once", "take_back"]
@@ -50,11 +50,12 @@ async def take_back(stripe: StripeGateway, subscription: Subscription, *, key: s
 
 async def ask_to_take_back(connection: AsyncConnection, record: Record, fetched: Fetched, now: datetime) -> None:
     """Has a subscription that was taken back looked at again, in the caller's transaction, where it was begun or paid
-    since; once for each of Stripe's objects that says so."""
-    if record.taken_back_at is None or not is_to_be_taken_back(fetched):
+    since; once for each of Stripe's objects and what it says: one that says that it goes on can be paid later."""
+    why = None if record.taken_back_at is None else why_taken_back(fetched)
+    if why is None:
         return
     request = NewRequest(
-        request_id=uuid5(_NAMESPACE, f"{record.subscription_id}/{fetched.object_id}"),
+        request_id=uuid5(_NAMESPACE, f"{record.subscription_id}/{fetched.object_id}/{why}"),
         mandate_id=record.mandate_id,
         # After what is being done with it.
         lane=f"subscription/{record.subscription_id}",

@@ -153,6 +153,38 @@ async def test_a_budget_that_does_not_expire_goes_again_after_it_was_given_again
     assert await books.failing() == {}
 
 
+@pytest.mark.parametrize("rollover", [False, True])
+async def test_a_part_that_came_back_and_goes_again_takes_the_same_part_as_before(
+    api: BillingApi, books: Books, mandate: str, rollover: bool
+) -> None:
+    """As a refund to a card that is closed, which fails after days and is made once more."""
+    team = uuid4()
+    await give(api, budget(mandate, team, 20, rollover=rollover))
+    await refund(api, went_back(mandate, team, "33.5", outcome="refund", refund_id="re_1"))
+    await came_back(api, mandate, refund_id="re_1", at=START + timedelta(seconds=1))
+    assert await books.pool(mandate) == 20 * CHF
+    for name in ("re_2", "re_3"):
+        half = went_back(mandate, team, "33.5", outcome="refund", refund_id=name)
+        await refund(api, half, half, at=START + timedelta(seconds=2))
+        assert await books.pool(mandate) == (10 * CHF if name == "re_2" else 0)
+    assert await books.failing() == {}
+
+
+async def test_halves_before_and_after_a_switch_of_the_model_take_the_whole(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    team = uuid4()
+    await give(api, budget(mandate, team, 20))
+    await refund(api, went_back(mandate, team, "33.5", outcome="refund", refund_id="re_1"))
+    assert await books.money(mandate) == 10 * CHF
+    # Which gives each member a credit of their own.
+    await api.switch(mandate, "PREPAY_USER")
+    switched = await books.money(mandate)
+    await refund(api, went_back(mandate, team, "33.5", outcome="refund", refund_id="re_2"))
+    assert await books.money(mandate) == switched - 10 * CHF
+    assert await books.failing() == {}
+
+
 async def test_a_dispute_that_is_won_after_all_gives_it_again_until_the_same_time(
     api: BillingApi, books: Books, mandate: str
 ) -> None:

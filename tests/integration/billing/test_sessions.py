@@ -96,6 +96,44 @@ async def test_work_that_says_so_may_take_longer_than_the_driver_waits_for_other
                 await connection.execute(sa.text("SELECT pg_sleep(3)"))
 
 
+@pytest.mark.parametrize("extended", [False, True])
+async def test_a_server_that_is_silent_in_a_transaction_is_a_passing_fault(
+    servers: ServerPair, monkeypatch: pytest.MonkeyPatch, extended: bool
+) -> None:
+    monkeypatch.setattr("services.chassis.database.COMMAND_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("services.chassis.database.COMMAND_TIMEOUT_BEYOND_S", -4.0)
+    settings = DatabaseSettings(statement_timeout_s=5)
+    async with opened(servers.dsn("billing"), pool_size=1, settings=settings) as database:
+        with pytest.raises(TimeoutError) as raised:
+            await _asleep_in_a_transaction(database, extended)
+        assert is_transient(raised.value)
+        assert is_undecided(raised.value)
+        async with database.transaction() as connection:
+            assert await connection.scalar(sa.text("SELECT true"))
+
+
+async def _asleep_in_a_transaction(database: Database, extended: bool) -> None:
+    async with database.transaction() as connection:
+        if extended:
+            await extend_timeouts(connection, 5.5)
+        await connection.execute(sa.text("SELECT pg_sleep(5)"))
+
+
+async def test_what_is_done_after_a_statement_was_given_up_hides_nothing(narrow: Database) -> None:
+    with pytest.raises(TimeoutError):
+        await _given_up_before_the_end(narrow)
+    assert await narrow.ping()
+
+
+async def _given_up_before_the_end(database: Database) -> None:
+    async with database.transaction() as connection:
+        try:
+            async with asyncio.timeout(0.2):
+                await connection.execute(sa.text(f"SELECT pg_sleep({STATEMENT_S})"))
+        finally:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_locked_account_answers_503_and_nothing_is_done(
     api: BillingApi, mandate: str, servers: ServerPair
 ) -> None:

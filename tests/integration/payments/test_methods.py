@@ -1,5 +1,6 @@
 """Saved payment methods: what is charged follows from what Stripe did, whichever event tells of it and when."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -128,6 +129,34 @@ async def test_a_look_at_a_method_from_before_it_was_taken_away_saves_nothing(wo
 async def applied(database: Database, apply: Callable[..., Awaitable[Any]]) -> Any:
     async with database.transaction() as connection:
         return await apply(connection, cause="tests", now=datetime.now(UTC))
+
+
+async def test_of_two_methods_that_are_taken_away_at_the_same_time_none_is_charged(world: World) -> None:
+    recharging = Recharging(world)
+    await set_up(recharging)
+    first = await stored(recharging)
+    assert (await world.control.post("/clock/advance", json={"seconds": 1})).status_code == 200
+    _, second = await set_up(recharging)
+    # No event tells of it, so that the looks are those of the test.
+    assert (await world.control.post("/webhooks", json={"drop": True})).status_code == 200
+    stripe = StripeGateway(API_KEY, api_base=world.fake.url, timeout_s=10)
+    try:
+        for each in (first, second):
+            await world.stripe.v1.payment_methods.detach_async(each)
+        async with opened(world.servers.dsn("payments"), pool_size=4) as database:
+            of_first, of_second = [
+                await ObservedMethod.fetch(stripe, each, numbers_of(database)) for each in (first, second)
+            ]
+            async with database.transaction() as connection:
+                await of_second.apply(connection, cause="tests", now=datetime.now(UTC))
+                # The first is chosen in its place, which nobody else sees before the commit.
+                beside = asyncio.create_task(applied(database, of_first.apply))
+                await asyncio.wait([beside], timeout=1)
+            await beside
+    finally:
+        await stripe.stop()
+        assert (await world.control.post("/webhooks", json={})).status_code == 200
+    assert await stored(recharging) is None
 
 
 async def test_of_two_methods_that_are_saved_at_the_same_time_the_newer_one_is_charged(world: World) -> None:

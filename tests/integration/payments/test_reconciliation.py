@@ -18,6 +18,7 @@ from services.payments.reconciliation.reconcile import Reconcile, ScheduledRecon
 from services.payments.stripe.gateway import StripeGateway
 from tests.integration.payments.charging import Recharging
 from tests.integration.payments.subscribing import Subscribed, plan
+from tests.integration.payments.test_top_up import foreign_session
 from tests.integration.payments.world import API_KEY, World
 
 
@@ -51,6 +52,23 @@ async def test_a_top_up_whose_events_got_lost_is_found_and_credited(world: World
     assert of(reconcile(world)[1], intent_id) == []
 
 
+async def test_a_payment_that_cannot_be_booked_keeps_no_other_difference_from_being_healed(world: World) -> None:
+    person = world.person()
+    lost = await person.session(amount=50)
+    await world.pay(lost, drop=True)
+    # Stripe lists what is newer first.
+    assert (await world.control.post("/clock/advance", json={"seconds": 1})).status_code == 200
+    unknown = await foreign_session(world, person, currency="xts", units=250000, marked=True)
+    await world.pay(unknown)
+    assert await world.processed(unknown) == ["SET_ASIDE"]
+    intents = {each["id"]: each["payment_intent"] for each in await world.sessions()}
+    _, found = reconcile(world, "--apply")
+    healed = {each["stripeId"]: each["healed"] for each in found}
+    assert (healed[intents[unknown]], healed[intents[lost]]) == (False, True)
+    (event,) = await world.published(person.mandate_id)
+    assert event.data.reference == lost  # type: ignore[attr-defined]
+
+
 async def test_a_refund_and_a_subscription_whose_events_got_lost_are_found_and_told_of(world: World) -> None:
     recharging, team = Recharging(world), Subscribed(world)
     await recharging.set_up()
@@ -80,6 +98,28 @@ async def test_a_refund_and_a_subscription_whose_events_got_lost_are_found_and_t
     for event_id in deliveries:
         await world.event_outcome(event_id)
     assert len(await world.told(PAYMENT_REFUNDED_V1, recharging.mandate_id)) == 1
+
+
+async def test_a_refund_of_a_subscription_whose_events_got_lost_is_found_and_told_of(world: World) -> None:
+    team = Subscribed(world)
+    await team.begin()
+    await team.observed(lambda each: each.invoice and each.invoice.status == "paid")
+    (invoice,) = (await world.stripe.v1.invoices.list_async({"subscription": team.stripe_id})).data
+    (payment,) = (await world.stripe.v1.invoice_payments.list_async({"invoice": invoice.id})).data
+    intent_id = payment.to_dict(for_json=True)["payment"]["payment_intent"]
+    assert (await world.control.post("/webhooks", json={"drop": True})).status_code == 200
+    try:
+        refund = await world.stripe.v1.refunds.create_async({"payment_intent": intent_id, "amount": 1000})
+    finally:
+        assert (await world.control.post("/webhooks", json={})).status_code == 200
+    code, found = reconcile(world)
+    assert (code, of(found, refund.id)) == (1, [("REFUND_MISSING", refund.id)])
+    assert await world.told(PAYMENT_REFUNDED_V1, team.mandate_id, count=0) == []
+    _, found = reconcile(world, "--apply")
+    assert [each["healed"] for each in found if each["stripeId"] == refund.id] == [True]
+    (told,) = await world.told(PAYMENT_REFUNDED_V1, team.mandate_id)
+    assert (told.refund_id, told.subscription_id, told.amount.amount) == (refund.id, team.id, Decimal(10))
+    assert of(reconcile(world)[1], refund.id) == []
 
 
 async def test_what_the_ledger_lacks_is_told_again_and_what_it_has_too_much_is_reported(

@@ -13,8 +13,16 @@ import pytest
 from rappen_contracts.payment.v1 import PaymentRefunded, PaymentSucceeded
 from rappen_contracts.registry import PAYMENT_REFUNDED_V1, STRIPE_OBSERVED_V1
 from rappen_contracts.stripe.v1 import StripeRequested
+from services.chassis.clock import system_clock
+from services.chassis.faults import FaultPoints
+from services.payments.customers.ensure_customer import EnsureCustomer
+from services.payments.stripe.gateway import StripeGateway
+from services.payments.stripe.objects import CheckoutSession
+from services.payments.subscriptions.perform_action import PerformAction
 from tests.integration.payments.subscribing import Subscribed
-from tests.integration.payments.world import World
+from tests.integration.payments.test_subscriptions import taken
+from tests.integration.payments.world import API_KEY, World
+from tests.support.databases import opened
 from tests.support.waiting import eventually
 
 
@@ -111,12 +119,101 @@ async def test_a_payment_that_goes_back_when_it_arrives_does_so_once_whatever_cr
 async def test_a_subscription_that_is_begun_only_when_its_payment_arrives_is_cancelled_then(world: World) -> None:
     """Of a checkout that is complete there may be no subscription yet."""
     team = Subscribed(world)
-    settled = await team.settled(team.action("checkout"))
-    found = await world.stripe.v1.checkout.sessions.retrieve_async(str(settled.checkout_session_id))
-    complete = {**found.to_dict(for_json=True), "status": "complete", "payment_status": "unpaid", "url": None}
-    assert (await world.control.post("/objects", json=complete)).status_code == 200
+    complete = await completed(team)
     answer = await team.settled(team.action("cancel"))
     assert (answer.outcome, answer.code) == ("done", "CANCELED_AND_REFUNDED")
+    await arrives(team, complete)
+
+    async def is_canceled() -> bool:
+        return bool((await team.at_stripe())["status"] == "canceled")
+
+    await eventually(is_canceled, what="the subscription cancelled")
+    assert len(await eventually(partial(refunds_of, team), what="the refund")) == 1
+
+
+class ArrivesWhileLookedAt(StripeGateway):
+    """Stripe, where the payment of a checkout arrives just after it was seen to be under way, and is told of."""
+
+    def __init__(self, team: Subscribed, complete: dict[str, Any]) -> None:
+        super().__init__(API_KEY, api_base=team.world.fake.url, timeout_s=10)
+        self._team = team
+        self._complete = complete
+        self.arrived = 0
+
+    async def checkout_session(self, session_id: str) -> CheckoutSession:
+        session = await super().checkout_session(session_id)
+        if session.subscription_id is None:
+            await arrives(self._team, self._complete)
+            await eventually(partial(observed_as_paid, self._team), what="the observation of the paid invoice")
+            self.arrived += 1
+        return session
+
+
+async def observed_as_paid(team: Subscribed) -> bool:
+    told = await team.world.told(STRIPE_OBSERVED_V1, team.mandate_id, count=0)
+    is_paid = any(each.invoice is not None and each.invoice.status == "paid" for each in told)
+    return is_paid and await quiet(team.world)
+
+
+async def test_a_subscription_that_is_begun_while_its_checkout_is_looked_at_is_cancelled(world: World) -> None:
+    team = Subscribed(world)
+    complete = await completed(team)
+    stripe = ArrivesWhileLookedAt(team, complete)
+    try:
+        async with opened(world.servers.dsn("payments"), pool_size=2) as database:
+            customer = EnsureCustomer(database, stripe, clock=system_clock, faults=FaultPoints(None))
+            done = await PerformAction(database, stripe, customer, clock=system_clock).perform(
+                taken(team.action("cancel"))
+            )
+    finally:
+        await stripe.stop()
+    assert (stripe.arrived, done.outcome) == (1, "DONE")
+    await eventually(partial(quiet, world), what="nothing waiting")
+    assert (await team.at_stripe())["status"] == "canceled"
+    assert len(await refunds_of(team)) == 1
+
+
+async def test_a_payment_that_arrives_after_it_was_told_of_as_under_way_goes_back_too(world: World) -> None:
+    """The worker that took it back died before it was cancelled, or Stripe was away then."""
+    team = Subscribed(world)
+    await under_way(team, told=True)
+    await eventually(partial(quiet, world), what="nothing waiting")
+    await world.rows("UPDATE stripe_subscriptions SET taken_back_at = now() WHERE subscription_id = $1", team.id)
+    (invoice,) = (await world.stripe.v1.invoices.list_async({"subscription": team.stripe_id})).data
+    async with world.unavailable(f"/v1/subscriptions/{team.stripe_id}", "DELETE"):
+        for type_, object_id, kind in (
+            ("invoice.finalized", invoice.id, "invoice"),
+            ("checkout.session.completed", team.session_id, "checkout.session"),
+            ("customer.subscription.updated", team.stripe_id, "subscription"),
+        ):
+            event: dict[str, Any] = {"id": f"evt_{uuid4().hex}", "type": type_, "livemode": False}
+            event["data"] = {"object": {"id": object_id, "object": kind}}
+            assert (await world.deliver(json.dumps(event).encode())).status_code == 200
+            assert await world.event_outcome(event["id"]) == "OBSERVED"
+        in_vain = "SELECT 1 FROM stripe_requests WHERE topic = 'take_back' AND mandate_id = $1 AND error IS NOT NULL"
+        await eventually(partial(world.rows, in_vain, team.mandate_id), what="a try in vain")
+    await world.rows("UPDATE stripe_requests SET next_attempt_at = now() WHERE settled_at IS NULL")
+    await eventually(partial(quiet, world), what="nothing waiting")
+    assert (await team.at_stripe())["status"] == "canceled"
+    assert await refunds_of(team) == []
+    await world.pay(team.session_id, "async_paid")
+    await eventually(partial(refunds_of, team), what="the refund")
+    await eventually(partial(quiet, world), what="nothing waiting")
+    assert len(await refunds_of(team)) == 1
+
+
+async def completed(team: Subscribed) -> dict[str, Any]:
+    """A checkout that is complete, whose payment is under way, as its JSON."""
+    settled = await team.settled(team.action("checkout"))
+    found = await team.world.stripe.v1.checkout.sessions.retrieve_async(str(settled.checkout_session_id))
+    complete = {**found.to_dict(for_json=True), "status": "complete", "payment_status": "unpaid", "url": None}
+    assert (await team.world.control.post("/objects", json=complete)).status_code == 200
+    return complete
+
+
+async def arrives(team: Subscribed, complete: dict[str, Any]) -> None:
+    """Its payment arrives, by which its subscription begins."""
+    world = team.world
     prices = (await world.stripe.v1.prices.list_async({"product": "rappen_TEAM", "limit": 1})).data
     customer = str(complete["customer"])
     method = await world.stripe.v1.payment_methods.attach_async("pm_card_visa", {"customer": customer})
@@ -127,12 +224,8 @@ async def test_a_subscription_that_is_begun_only_when_its_payment_arrives_is_can
         "metadata": complete["metadata"],
     }
     team.stripe_id = (await world.stripe.v1.subscriptions.create_async(order)).id
-
-    async def is_canceled() -> bool:
-        return bool((await team.at_stripe())["status"] == "canceled")
-
-    await eventually(is_canceled, what="the subscription cancelled")
-    assert len(await eventually(partial(refunds_of, team), what="the refund")) == 1
+    begun_by = {**complete, "payment_status": "paid", "subscription": team.stripe_id}
+    assert (await world.control.post("/objects", json=begun_by)).status_code == 200
 
 
 async def begun(world: World) -> tuple[Subscribed, str, str, datetime]:
@@ -176,6 +269,20 @@ async def test_a_chargeback_of_a_renewal_names_the_period_that_it_paid_for(world
     (again,) = [each.data for each in await world.published(team.mandate_id)]
     assert isinstance(again, PaymentSucceeded)
     assert (again.reason, again.reference, again.amount) == ("subscription", dispute_id, told.amount)
+
+
+async def test_a_refund_that_is_told_of_before_its_subscription_is_told_of_too(world: World) -> None:
+    team = Subscribed(world)
+    settled = await team.settled(team.action("checkout"))
+    team.session_id = str(settled.checkout_session_id)
+    await world.pay(team.session_id, drop=True)
+    session = await world.stripe.v1.checkout.sessions.retrieve_async(team.session_id)
+    team.stripe_id = str(session.subscription)
+    (invoice,) = (await world.stripe.v1.invoices.list_async({"subscription": team.stripe_id})).data
+    refund = await world.stripe.v1.refunds.create_async({"payment_intent": await intent_of(world, invoice.id)})
+    (told,) = await refunded(world, team)
+    assert (told.subscription_id, told.refund_id, told.reference) == (team.id, refund.id, invoice.id)
+    assert told.period_start is not None
 
 
 async def test_refunds_of_a_renewal_in_part_are_told_of_each_once(world: World) -> None:

@@ -169,7 +169,7 @@ async def test_an_amount_other_than_asked_for_is_credited_as_paid_and_marked(wor
     assert float(count.split()[1]) >= 1
 
 
-async def foreign_session(world: World, person: Person, *, currency: str, units: int) -> str:
+async def foreign_session(world: World, person: Person, *, currency: str, units: int, marked: bool = False) -> str:
     """A second session of a checkout of ours, in another currency."""
     checkout = await world.checkout_of(await person.session())
     params: SessionCreateParams = {
@@ -184,6 +184,9 @@ async def foreign_session(world: World, person: Person, *, currency: str, units:
             }
         ],
     }
+    if marked:
+        # As we mark the payment of a checkout of ours.
+        params["payment_intent_data"] = {"metadata": {"checkoutId": str(checkout["id"])}}
     return (await world.stripe.v1.checkout.sessions.create_async(params)).id
 
 

@@ -25,6 +25,9 @@ ANSWERS = [
     (404, json.dumps({"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "m"}})),
     (500, "<html>Bad gateway</html>"),
     (200, "<html>Not Stripe</html>"),
+    (400, "<html>Bad request</html>"),
+    (404, "<html>Not found</html>"),
+    (404, "{}"),
 ]
 
 
@@ -80,6 +83,17 @@ async def test_what_is_no_object_is_the_error_that_the_client_makes_of_it(
         assert type(read.value) is StripeFailed
     else:
         assert type(read.value) is type(by_client.value)
+
+
+async def test_a_page_of_something_in_between_does_not_say_that_stripe_has_no_such_object(
+    stripe: StripeGateway, place: Place
+) -> None:
+    """What is not known is forgotten for good: a customer, an event about a payment."""
+    place.answers = [(404, "<html>Not found</html>")] * 2
+    with pytest.raises(StripeFailed):
+        await stripe.read("customers", "cus_1")
+    with pytest.raises(StripeFailed):
+        await stripe.ask(lambda v1: v1.customers.create_async({}, {"idempotency_key": "k"}))
 
 
 async def test_stripe_is_asked_what_the_client_would_ask(stripe: StripeGateway, place: Place) -> None:
