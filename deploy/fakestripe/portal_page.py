@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from deploy.fakestripe.api import Api
-from deploy.fakestripe.card_form import CVC, EXPIRY, CardRefusedError, read_card
+from deploy.fakestripe.card_form import CVC, CardRefusedError, expiry_at, read_card
 from deploy.fakestripe.objects.given import own
 from deploy.fakestripe.objects.portal import LIFETIME_S, change_card, end_or_go_on, subscriptions_of
 from deploy.fakestripe.operation import Call
@@ -40,10 +40,10 @@ class PortalPage:
 
     async def act(self, session_id: str, request: Request) -> Response:
         """End a subscription, go on with it, or change the card."""
+        form = await read_form(request)
         session = self._find(session_id)
         if session is None:
             return self._renderer.message("This portal session has expired, or there is none.", 404)
-        form = await read_form(request)
         call = self._api.begin()
         try:
             problem = self._carry_out(call, session, form)
@@ -96,9 +96,9 @@ class PortalPage:
             customer=customer,
             subscriptions=subscriptions,
             products=store.table("product"),
-            card=methods[chosen or default].get("card") if chosen or default else None,
+            method=methods[chosen or default] if chosen or default else None,
             invoices=invoices[:SHOWN_INVOICES],
             problem=problem,
-            expiry=EXPIRY,
+            expiry=expiry_at(store.now()),
             cvc=CVC,
         )
