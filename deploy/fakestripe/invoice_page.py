@@ -7,6 +7,7 @@ from fastapi.responses import Response
 
 from deploy.fakestripe.api import Api
 from deploy.fakestripe.card_form import CVC, CardRefusedError, expiry_at, read_card
+from deploy.fakestripe.objects.given import is_given
 from deploy.fakestripe.objects.invoices import collect, intent_of
 from deploy.fakestripe.objects.payment_methods import new_card
 from deploy.fakestripe.rendering import Renderer, leave, read_form
@@ -60,7 +61,8 @@ class InvoicePage:
 
     def _find(self, invoice_id: str) -> Json | None:
         invoice = self._api.store.table("invoice").get(invoice_id)
-        return None if invoice is None or invoice["status"] == "draft" else invoice
+        given = invoice is not None and is_given(self._api.store, invoice)
+        return None if invoice is None or given or invoice["status"] == "draft" else invoice
 
     def _page(self, invoice: Json, problem: str | None = None, status: int = 200) -> Response:
         lines = self._api.store.table("invoice_lines")[invoice["id"]]["data"]

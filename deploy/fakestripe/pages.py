@@ -154,7 +154,8 @@ class Pages:
 
     def _intent(self, intent_id: str) -> Json | None:
         store = self._api.store
-        return store.table("payment_intent").get(intent_id) or store.table("setup_intent").get(intent_id)
+        intent = store.table("payment_intent").get(intent_id) or store.table("setup_intent").get(intent_id)
+        return None if intent is None or is_given(store, intent) else intent
 
     async def _finish(self, call: Call) -> None:
         self._api.finish(call)

@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from deploy.fakestripe.api import Api
 from deploy.fakestripe.card_form import CVC, CardRefusedError, expiry_at, read_card
-from deploy.fakestripe.objects.given import own
+from deploy.fakestripe.objects.given import is_given, own
 from deploy.fakestripe.objects.portal import LIFETIME_S, change_card, end_or_go_on, subscriptions_of
 from deploy.fakestripe.operation import Call
 from deploy.fakestripe.rendering import Renderer, leave, read_form
@@ -75,7 +75,8 @@ class PortalPage:
         session = self._api.store.table("portal_session").get(session_id)
         if session is None or session["created"] + LIFETIME_S < self._api.store.now():
             return None
-        return session
+        customer = self._api.store.table("customer")[session["customer"]]
+        return None if customer.get("deleted") or is_given(self._api.store, customer) else session
 
     def _page(self, session: Json, problem: str | None = None, status: int = 200) -> Response:
         store = self._api.store

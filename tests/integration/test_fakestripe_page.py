@@ -196,3 +196,29 @@ async def test_an_invoice_is_paid_on_its_page_where_the_bank_is_asked_first(
     assert (await client.v1.invoices.retrieve_async(draft.id)).status == "paid"
     assert fake.http.post(page, data=GOOD_FORM).status_code == 409
     assert fake.http.get("/invoice/in_none").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "page"),
+    [
+        ("payment_intent", "pi_given", "/authenticate/pi_given"),
+        ("setup_intent", "seti_given", "/authenticate/seti_given"),
+        ("invoice", "in_given", "/invoice/in_given"),
+    ],
+)
+async def test_what_was_put_as_it_is_has_no_page(fake: FakeStripeProcess, kind: str, key: str, page: str) -> None:
+    fake.control("objects", {"object": kind, "id": key, "status": "requires_action"})
+    assert fake.http.get(page).status_code == 404
+    assert fake.http.post(page, data=GOOD_FORM).status_code in (404, 409)
+
+
+async def test_the_portal_of_a_customer_who_was_deleted_has_no_page(
+    fake: FakeStripeProcess, client: stripe.StripeClient
+) -> None:
+    customer = await client.v1.customers.create_async({"name": "Gone"})
+    portal = await client.v1.billing_portal.sessions.create_async({"customer": customer.id})
+    assert fake.http.get(portal.url).status_code == 200
+    await client.v1.customers.delete_async(customer.id)
+    assert fake.http.get(portal.url).status_code == 404
+    typed = {**GOOD_FORM, "action": "card"}
+    assert fake.http.post(portal.url, data=typed).status_code == 404
