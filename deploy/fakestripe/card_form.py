@@ -10,12 +10,18 @@ from deploy.fakestripe.objects.payment_methods import TestCard, card_by_number
 
 _EXPIRY = re.compile(r"(\d{1,2})\s*[/-]?\s*(\d{2}|\d{4})", re.ASCII)
 _CENTURY = 2000
-# What stands in the form before anything is typed; a program may leave these two out.
-EXPIRY, CVC = "12 / 34", "123"
+# What stands in the form before anything is typed, beside the expiry date; a program may leave these two out.
+CVC = "123"
+_GOOD_FOR_YEARS = 8
 
 
 class CardRefusedError(Exception):
     """The form cannot be sent as it is; the text is for the person who fills it in."""
+
+
+def expiry_at(now_s: int) -> str:
+    """Give the expiry date that stands in the form: one to come, however far the clock was moved."""
+    return f"12/{datetime.fromtimestamp(now_s, UTC).year + _GOOD_FOR_YEARS}"
 
 
 def read_card(form: Mapping[str, str], now_s: int) -> TestCard:
@@ -23,7 +29,7 @@ def read_card(form: Mapping[str, str], now_s: int) -> TestCard:
     card = card_by_number(re.sub(r"[\s-]", "", form.get("number", "")))
     if card is None:
         raise CardRefusedError("This is not a test card number.")
-    _check_expiry(form.get("expiry", EXPIRY).strip(), datetime.fromtimestamp(now_s, UTC))
+    _check_expiry(form.get("expiry", expiry_at(now_s)).strip(), datetime.fromtimestamp(now_s, UTC))
     length = 4 if card.brand == "amex" else 3
     cvc = form.get("cvc", CVC.ljust(length, "4")).strip()
     if not (cvc.isascii() and cvc.isdigit() and len(cvc) == length):

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from deploy.fakestripe.api import Api
-from deploy.fakestripe.card_form import CVC, EXPIRY, CardRefusedError, read_card
+from deploy.fakestripe.card_form import CVC, CardRefusedError, expiry_at, read_card
+from deploy.fakestripe.objects.given import is_given
 from deploy.fakestripe.objects.invoices import collect, intent_of
 from deploy.fakestripe.objects.payment_methods import new_card
 from deploy.fakestripe.rendering import Renderer, leave, read_form
@@ -36,12 +37,12 @@ class InvoicePage:
 
     async def pay(self, invoice_id: str, request: Request) -> Response:
         """Pay with the card that was typed in, or go on to the bank that asks its holder first."""
+        form = await read_form(request)
         invoice = self._find(invoice_id)
         if invoice is None:
             return self._renderer.message("There is no such invoice.", 404)
         if invoice["status"] != "open":
             return self._page(invoice, None, 409)
-        form = await read_form(request)
         try:
             card = read_card(form, self._api.store.now())
         except CardRefusedError as error:
@@ -60,10 +61,12 @@ class InvoicePage:
 
     def _find(self, invoice_id: str) -> Json | None:
         invoice = self._api.store.table("invoice").get(invoice_id)
-        return None if invoice is None or invoice["status"] == "draft" else invoice
+        given = invoice is not None and is_given(self._api.store, invoice)
+        return None if invoice is None or given or invoice["status"] == "draft" else invoice
 
     def _page(self, invoice: Json, problem: str | None = None, status: int = 200) -> Response:
         lines = self._api.store.table("invoice_lines")[invoice["id"]]["data"]
+        expiry = expiry_at(self._api.store.now())
         return self._renderer.page(
-            "invoice.html", status, invoice=invoice, lines=lines, problem=problem, expiry=EXPIRY, cvc=CVC
+            "invoice.html", status, invoice=invoice, lines=lines, problem=problem, expiry=expiry, cvc=CVC
         )

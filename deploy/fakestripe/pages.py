@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from deploy.fakestripe.api import Api
-from deploy.fakestripe.card_form import CVC, EXPIRY, CardRefusedError, read_card
+from deploy.fakestripe.card_form import CVC, CardRefusedError, expiry_at, read_card
 from deploy.fakestripe.objects.checkout import (
     Conflict,
     Outcome,
@@ -84,11 +84,14 @@ class Pages:
 
     async def act_on_checkout(self, session_id: str, request: Request) -> Response:
         """Pay, decline, pay later or cancel, and lead back to the shop."""
+        form = await read_form(request)
         session = self._find(session_id)
         if session is None:
             return self._renderer.message("There is no such checkout.", 404)
-        form = await read_form(request)
         action = form.get("action", "pay")
+        if action == "cancel" and session["status"] == "complete":
+            # Pressed on a page that the browser has kept: the shop would say that nothing was paid.
+            return self._checkout(session, None, 409)
         if action == "cancel":
             return leave(session["cancel_url"], session_id) or self._renderer.message("You can close this page.")
         if action not in _ACTIONS:
@@ -130,10 +133,10 @@ class Pages:
 
     async def act_on_authentication(self, intent_id: str, request: Request) -> Response:
         """Carry out the card holder's answer."""
+        form = await read_form(request)
         intent = self._intent(intent_id)
         if intent is None or intent["status"] != "requires_action":
             return self._renderer.message("There is nothing to confirm (any more) for this payment.", 409)
-        form = await read_form(request)
         return_url = intent["next_action"]["redirect_to_url"]["return_url"]
         call = self._api.begin()
         session = session_of(call, intent)
@@ -151,7 +154,8 @@ class Pages:
 
     def _intent(self, intent_id: str) -> Json | None:
         store = self._api.store
-        return store.table("payment_intent").get(intent_id) or store.table("setup_intent").get(intent_id)
+        intent = store.table("payment_intent").get(intent_id) or store.table("setup_intent").get(intent_id)
+        return None if intent is None or is_given(store, intent) else intent
 
     async def _finish(self, call: Call) -> None:
         self._api.finish(call)
@@ -169,7 +173,7 @@ class Pages:
             waiting=waiting,
             wants_card=wants_card(session),
             trial_until=self._trial_until(session),
-            expiry=EXPIRY,
+            expiry=expiry_at(self._api.store.now()),
             cvc=CVC,
         )
 

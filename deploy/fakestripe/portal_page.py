@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from deploy.fakestripe.api import Api
-from deploy.fakestripe.card_form import CVC, EXPIRY, CardRefusedError, read_card
-from deploy.fakestripe.objects.given import own
+from deploy.fakestripe.card_form import CVC, CardRefusedError, expiry_at, read_card
+from deploy.fakestripe.objects.given import is_given, own
 from deploy.fakestripe.objects.portal import LIFETIME_S, change_card, end_or_go_on, subscriptions_of
 from deploy.fakestripe.operation import Call
 from deploy.fakestripe.rendering import Renderer, leave, read_form
@@ -40,10 +40,10 @@ class PortalPage:
 
     async def act(self, session_id: str, request: Request) -> Response:
         """End a subscription, go on with it, or change the card."""
+        form = await read_form(request)
         session = self._find(session_id)
         if session is None:
             return self._renderer.message("This portal session has expired, or there is none.", 404)
-        form = await read_form(request)
         call = self._api.begin()
         try:
             problem = self._carry_out(call, session, form)
@@ -75,7 +75,8 @@ class PortalPage:
         session = self._api.store.table("portal_session").get(session_id)
         if session is None or session["created"] + LIFETIME_S < self._api.store.now():
             return None
-        return session
+        customer = self._api.store.table("customer")[session["customer"]]
+        return None if customer.get("deleted") or is_given(self._api.store, customer) else session
 
     def _page(self, session: Json, problem: str | None = None, status: int = 200) -> Response:
         store = self._api.store
@@ -96,9 +97,9 @@ class PortalPage:
             customer=customer,
             subscriptions=subscriptions,
             products=store.table("product"),
-            card=methods[chosen or default].get("card") if chosen or default else None,
+            method=methods[chosen or default] if chosen or default else None,
             invoices=invoices[:SHOWN_INVOICES],
             problem=problem,
-            expiry=EXPIRY,
+            expiry=expiry_at(store.now()),
             cvc=CVC,
         )

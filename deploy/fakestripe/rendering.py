@@ -77,7 +77,11 @@ def leave(url: str | None, session_id: str = "") -> Response | None:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """Return the fields of a form; one that is too large has none."""
+    """Return the fields of a form; one that is too large has none.
+
+    It may arrive slowly. So the rows that it changes are read after it: what was changed in between is saved by then,
+    and a row that was read before would not be looked at again.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -36,9 +36,13 @@ def reconcile(context: typer.Context) -> None:
     if _asks_for_help(context.args):
         raise typer.Exit(pass_on("payments", ["reconcile", *context.args], home=None))
     home = stack_home()
+    since = _since(context.args)
+    if since is None:
+        # Nobody else is asked: payments refuses it, in the words that were given.
+        raise typer.Exit(pass_on("payments", ["reconcile", *context.args], home=home))
     with tempfile.TemporaryDirectory(prefix="rappen-") as folder:
         ledger, records = Path(folder, "ledger.json"), Path(folder, "records.json")
-        ledger.write_bytes(answer_of("billing", ["payments", "--since", _since(context.args)], home))
+        ledger.write_bytes(answer_of("billing", ["payments", "--since", since], home))
         records.write_bytes(answer_of("subscriptions", ["records"], home))
         files = ["--ledger", str(ledger), "--subscriptions", str(records)]
         raise typer.Exit(pass_on("payments", ["reconcile", *context.args, *files], home=home))
@@ -55,11 +59,20 @@ def _asks_for_help(words: Sequence[str]) -> bool:
     return "--help" in words or "-h" in words
 
 
-def _since(words: Sequence[str]) -> str:
-    """The time from which credits are listed: that of --from, else as payments has it."""
+def _since(words: Sequence[str]) -> str | None:
+    """The time from which credits are listed: that of --from, else as payments has it; None where it is no time."""
+    from pydantic_core import PydanticCustomError
+
+    from rappen_contracts.types import parse_time
+
+    since = (datetime.now(UTC) - _PAST).isoformat()
     for number, word in enumerate(words):
         if word == "--from" and number + 1 < len(words):
-            return words[number + 1]
-        if word.startswith("--from="):
-            return word.removeprefix("--from=")
-    return (datetime.now(UTC) - _PAST).isoformat()
+            since = words[number + 1]
+        elif word.startswith("--from="):
+            since = word.removeprefix("--from=")
+    try:
+        parse_time(since)
+    except PydanticCustomError:
+        return None
+    return since

@@ -218,6 +218,18 @@ def test_a_payment_whose_webhook_got_lost_is_found_and_healed(up: Machine, admin
     assert "checkout.session.completed" in up.succeed("stripe", "events", "list")
 
 
+@pytest.mark.parametrize(
+    "words", [("--from", "yesterday"), ("--from=",), ("--fro", "2026-05-01T00:00:00Z"), ("--from",)]
+)
+def test_what_reconcile_cannot_take_is_refused_in_the_words_that_were_given(
+    up: Machine, words: tuple[str, ...]
+) -> None:
+    refused = up.run("reconcile", *words)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert words[0].rstrip("=") in refused.stderr
+    assert "--since" not in refused.stderr
+
+
 def test_prices_are_previewed_and_then_imported(up: Machine, operator: str) -> None:
     file = str(Path(__file__).parents[2] / "deploy" / "simulator" / "prices.json")
     up.succeed("prices", "import", file)

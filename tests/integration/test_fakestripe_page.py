@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,9 @@ import stripe
 
 from tests.integration.fakestripe_support import (
     FakeStripeProcess,
+    Receiver,
     client,
+    client_of,
     fake,
     make_plan,
     open_session,
@@ -65,6 +68,22 @@ async def test_the_hosted_page_refuses_a_card_that_is_not_filled_in_or_has_expir
     assert paid.status_code == 303
 
 
+async def test_the_card_that_stands_in_the_form_is_good_however_far_the_clock_was_moved(receiver: Receiver) -> None:
+    fake = FakeStripeProcess(receiver.url)
+    try:
+        client = client_of(fake)
+        for _ in range(8):
+            fake.control("clock/advance", {"seconds": 10 * 365 * 24 * 3600})
+            typed = {"action": "pay", "number": "4242 4242 4242 4242"}
+            assert fake.http.post(f"/pay/{(await open_session(client)).id}", data=typed).status_code == 303
+            session = await open_session(client)
+            found = re.search('name="expiry" value="([^"]*)"', fake.http.get(session.url).text)
+            assert found is not None
+            assert fake.http.post(f"/pay/{session.id}", data={**typed, "expiry": found[1]}).status_code == 303
+    finally:
+        fake.stop()
+
+
 @pytest.mark.parametrize(
     ("number", "told"),
     [
@@ -110,6 +129,17 @@ async def test_the_hosted_page_asks_the_bank_first_where_the_card_wants_it(
     assert (back.status_code, back.headers["location"]) == (303, f"https://shop.example/back?session={session.id}")
     paid = await client.v1.checkout.sessions.retrieve_async(session.id)
     assert (paid.status, paid.payment_status) == ("complete", "paid")
+
+
+async def test_who_goes_back_after_paying_and_cancels_is_told_that_it_is_paid(
+    fake: FakeStripeProcess, client: stripe.StripeClient
+) -> None:
+    session = await open_session(client)
+    cancelled = fake.http.post(f"/pay/{session.id}", data={"action": "cancel"})
+    assert (cancelled.status_code, cancelled.headers["location"]) == (303, "https://shop.example/cancel")
+    assert fake.http.post(f"/pay/{session.id}", data=GOOD_FORM).status_code == 303
+    too_late = fake.http.post(f"/pay/{session.id}", data={"action": "cancel"})
+    assert (too_late.status_code, "Paid, thank you." in too_late.text) == (409, True)
 
 
 async def test_the_number_of_a_checkout_leads_to_its_page(fake: FakeStripeProcess, client: stripe.StripeClient) -> None:
@@ -166,3 +196,29 @@ async def test_an_invoice_is_paid_on_its_page_where_the_bank_is_asked_first(
     assert (await client.v1.invoices.retrieve_async(draft.id)).status == "paid"
     assert fake.http.post(page, data=GOOD_FORM).status_code == 409
     assert fake.http.get("/invoice/in_none").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "page"),
+    [
+        ("payment_intent", "pi_given", "/authenticate/pi_given"),
+        ("setup_intent", "seti_given", "/authenticate/seti_given"),
+        ("invoice", "in_given", "/invoice/in_given"),
+    ],
+)
+async def test_what_was_put_as_it_is_has_no_page(fake: FakeStripeProcess, kind: str, key: str, page: str) -> None:
+    fake.control("objects", {"object": kind, "id": key, "status": "requires_action"})
+    assert fake.http.get(page).status_code == 404
+    assert fake.http.post(page, data=GOOD_FORM).status_code in (404, 409)
+
+
+async def test_the_portal_of_a_customer_who_was_deleted_has_no_page(
+    fake: FakeStripeProcess, client: stripe.StripeClient
+) -> None:
+    customer = await client.v1.customers.create_async({"name": "Gone"})
+    portal = await client.v1.billing_portal.sessions.create_async({"customer": customer.id})
+    assert fake.http.get(portal.url).status_code == 200
+    await client.v1.customers.delete_async(customer.id)
+    assert fake.http.get(portal.url).status_code == 404
+    typed = {**GOOD_FORM, "action": "card"}
+    assert fake.http.post(portal.url, data=typed).status_code == 404

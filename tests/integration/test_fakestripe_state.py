@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import stripe
 
@@ -123,3 +125,43 @@ async def test_what_is_written_does_not_grow_with_all_that_there_is(tmp_path: Pa
         fake.stop()
     # Written anew for each of them, the file would have been written fifty times and more.
     assert written < 5 * state.stat().st_size
+
+
+async def test_what_is_pressed_on_a_page_is_kept_however_slowly_its_form_arrives(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    state = str(tmp_path / "state.json")
+    fake = FakeStripeProcess(receiver.url, "--state-file", state)
+
+    def press(page: str, action: str) -> httpx.Response:
+        def form() -> Iterator[bytes]:
+            yield f"action={action}&".encode()
+            # Meanwhile something else happens, and is saved.
+            assert fake.http.post("/v1/customers", data={"name": "Between"}).status_code == 200
+            yield b"number=4242424242424242"
+
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        return fake.http.post(page, content=form(), headers=headers)
+
+    try:
+        client = client_of(fake)
+        paid, confirmed = await open_session(client), await open_session(client)
+        customer = await client.v1.customers.create_async({})
+        draft = await client.v1.invoices.create_async({"customer": customer.id})
+        line: Any = {"customer": customer.id, "invoice": draft.id, "amount": 700, "currency": "chf"}
+        await client.v1.invoice_items.create_async(line)
+        invoice = await client.v1.invoices.finalize_invoice_async(str(draft.id))
+        asked = press(f"/pay/{confirmed.id}", "twint")
+        assert press(asked.headers["location"], "confirm").status_code == 303
+        assert "Paid, thank you." in press(str(invoice.hosted_invoice_url), "pay").text
+        # The last, because nothing looks at its session afterwards.
+        assert press(f"/pay/{paid.id}", "pay").status_code == 303
+    finally:
+        fake.kill()
+    fake = FakeStripeProcess(receiver.url, "--state-file", state)
+    try:
+        sessions = (await client_of(fake).v1.checkout.sessions.list_async()).data
+        assert [session.status for session in sessions] == ["complete", "complete"]
+        assert (await client_of(fake).v1.invoices.retrieve_async(str(draft.id))).status == "paid"
+    finally:
+        fake.stop()

@@ -117,6 +117,8 @@ async def test_twint_is_set_up_and_pays_a_subscription_and_its_renewals(receiver
         ordered: Any = {"mode": "subscription", "success_url": "https://a.example", "line_items": plan.items()}
         session = await client.v1.checkout.sessions.create_async(with_changes(ordered, customer=customer.id))
         subscription = fake.pay_by_twint(session.id, "paid")["subscription"]
+        portal = await client.v1.billing_portal.sessions.create_async({"customer": customer.id})
+        assert "You pay with TWINT." in fake.http.get(portal.url).text
         fake.control("clock/advance", {"seconds": 32 * DAY_S})
         invoices = (await client.v1.invoices.list_async({"subscription": subscription})).data
         assert [(row.billing_reason, row.status) for row in invoices] == [

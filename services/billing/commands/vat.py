@@ -2,12 +2,14 @@
 
 import argparse
 import asyncio
-import re
 import sys
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal, InvalidOperation
 
+from iso3166 import countries_by_alpha2
+
+from rappen_contracts.types import TIME_END, TIME_START
 from services.billing.invoices.queries import list_vat_rates
 from services.billing.invoices.repository import insert_vat_rate
 from services.billing.money import plain
@@ -49,16 +51,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _country(text: str) -> str:
-    if not re.fullmatch(r"[A-Z]{2}", text, re.ASCII):
-        raise argparse.ArgumentTypeError("a country of two capital letters is needed, such as CH")
+    if text not in countries_by_alpha2:
+        raise argparse.ArgumentTypeError("a country of ISO 3166-1 in two capital letters is needed, such as CH")
     return text
 
 
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError("a day is needed, such as 2028-01-01") from None
+    if not TIME_START.date() <= day < TIME_END.date():
+        raise argparse.ArgumentTypeError("a day in the years 2000 to 2199 is needed, such as 2028-01-01")
+    return day
 
 
 def _percent(text: str) -> Decimal:

@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="rappen reconcile",
         description="Compares Stripe's payments, refunds and subscriptions with the platform's records and lists every"
         " difference. With --apply those are healed that need no decision.",
+        # `rappen reconcile` reads --from too, and would not know it cut short.
+        allow_abbrev=False,
     )
     parser.add_argument("--from", dest="from_time", type=_time, metavar="TIME", help="from then on (3 days ago)")
     parser.add_argument("--to", dest="to_time", type=_time, metavar="TIME", help="and before then (now)")

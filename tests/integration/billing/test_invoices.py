@@ -520,6 +520,9 @@ async def test_rates_of_vat_are_added_by_the_operator(servers: ServerPair, datab
     assert vat("add", "AT", "2025-01-01", "21")[0] == 1
     for words in (("ch", "2025-01-01", "20"), ("CH", "today", "20"), ("CH", "2025-01-01", "NaN"), ("CH", "x", "100")):
         assert vat("add", *words)[0] == 2
+    # What no invoice could have is a slip, which nobody could take away again.
+    for words in (("XX", "2025-01-01", "20"), ("CH", "0228-01-01", "8.8"), ("CH", "2208-01-01", "8.8")):
+        assert vat("add", *words)[0] == 2
     vienna = await Postpaid(database, JULY).begin(billingAddress={"company": "X", "country": "AT"})
     await vienna.use("12")
     vienna.now = AUGUST + 2 * HOUR
