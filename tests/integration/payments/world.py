@@ -177,7 +177,8 @@ class World:
         return sorted(await eventually(outcomes, what=f"{count} outcomes"))
 
     async def published(self, mandate_id: str, *, count: int = 1) -> list[Event]:
-        """Waits until so many payments of a mandate are on the topic, lets late ones come, and gives them all."""
+        """Waits until so many payments of a mandate are on the topic, lets late ones come, and gives them all. As with
+        `told`, the fake's time may be ahead of ours."""
 
         await eventually(lambda: len(self._events(mandate_id)) >= count, what=f"{count} events")
         await eventually(self._is_outbox_empty, what="an empty outbox")
@@ -186,7 +187,7 @@ class World:
 
     def _events(self, mandate_id: str) -> list[Event]:
         return [
-            decode(record.headers, record.value, now=datetime.now(UTC))
+            decode(record.headers, record.value, now=LATEST)
             for record in self.records
             if record.key == mandate_id.encode()
         ]
