@@ -290,7 +290,7 @@ def _naming_holds(
 ) -> list[tuple[int, UUID, UUID]]:
     """The holds that usage settles, as (mandate, hold, event). What waits for a price leaves its hold as it is: it is
     settled when the usage is charged, if its time is not over by then."""
-    naming = [(usage, hold) for usage in usages if usage.data.hold_id is not None and (hold := usage.hold_id)]
+    naming = [(usage, hold) for usage in usages if (hold := usage.hold_id) is not None]
     if not naming:
         return []
     unsettled = {(event.mandate_no, event.event_id.bytes) for event in unposted if event.reason != "FREE"}
