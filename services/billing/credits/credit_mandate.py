@@ -25,7 +25,12 @@ from services.billing.mandates.domain import share_equally
 from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.repository import LockedMandate
 
-__all__ = ["MandateCredit", "credit_mandate"]
+__all__ = ["MandateCredit", "credit_id", "credit_mandate"]
+
+
+def credit_id(mandate: LockedMandate, cause: str) -> UUID:
+    """The id of the row that credits a mandate for a cause, or takes back; of the first one, where it is shared."""
+    return uuid5(LEDGER_NAMESPACE, f"{mandate.id}/{cause}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class MandateCredit:
 
     def event_id(self, mandate: LockedMandate) -> UUID:
         """The id of its row; of the first one, where it is shared."""
-        return uuid5(LEDGER_NAMESPACE, f"{mandate.id}/{self.cause}")
+        return credit_id(mandate, self.cause)
 
 
 async def credit_mandate(

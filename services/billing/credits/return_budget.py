@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.payment.v1 import PaymentRefunded, PaymentSucceeded
-from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
+from services.billing.credits.credit_mandate import MandateCredit, credit_id, credit_mandate
 from services.billing.credits.repository import (
     BudgetGrant,
     budget_cause,
@@ -23,7 +23,7 @@ from services.billing.credits.repository import (
     refunds_of,
     taken_budget,
 )
-from services.billing.ledger.domain import LEDGER_NAMESPACE, Posting
+from services.billing.ledger.domain import Posting
 from services.billing.ledger.write_postings import write_postings
 from services.billing.mandates.repository import LockedMandate
 
@@ -44,7 +44,7 @@ async def take_budget(
     subscription_id, period_start, paid = refunded.subscription_id, refunded.period_start, refunded.paid_amount
     if subscription_id is None or period_start is None or paid is None or paid.amount <= 0:
         return "noted"
-    event_id = uuid5(LEDGER_NAMESPACE, f"{mandate.id}/refund/{refunded.refund_id}")
+    event_id = credit_id(mandate, f"refund/{refunded.refund_id}")
     known = await read_refund(connection, mandate.no, event_id)
     if known is not None:
         return "repeated" if known.digest == digest else "conflict"
@@ -59,7 +59,7 @@ async def take_budget(
         # It is told of on another topic, and is not given any more.
         await mark_budget(connection, mandate.no, subscription_id, period_start, amount=0, now=now)
     elif budget:
-        first_row = uuid5(LEDGER_NAMESPACE, f"{mandate.id}/{budget_cause(subscription_id, period_start)}")
+        first_row = credit_id(mandate, budget_cause(subscription_id, period_start))
         earlier = await refunds_of(connection, mandate.no, refunded.reference)
         again = [_given_again(mandate, refund_id) for refund_id in earlier]
         grants = await open_budget_grants(connection, mandate.no, first_row, again, now=now)
@@ -110,7 +110,7 @@ async def give_budget_again(
     known = await read_payment_mark(connection, mandate.no, event_id)
     if known is not None:
         return "repeated" if known["digest"] == digest else "conflict"
-    taken_by = uuid5(LEDGER_NAMESPACE, f"{mandate.id}/refund/{paid.reference}")
+    taken_by = credit_id(mandate, f"refund/{paid.reference}")
     refund = await read_refund(connection, mandate.no, taken_by)
     budget = None if refund is None or not refund.amount else await taken_budget(connection, mandate.no, taken_by)
     if refund is not None and budget is not None and not budget.is_over(now):
@@ -149,4 +149,4 @@ def _parts(grants: Sequence[BudgetGrant], amount: int) -> list[tuple[BudgetGrant
 
 
 def _given_again(mandate: LockedMandate, refund_id: str) -> UUID:
-    return uuid5(LEDGER_NAMESPACE, f"{mandate.id}/payment/{refund_id}")
+    return credit_id(mandate, f"payment/{refund_id}")
