@@ -20,6 +20,7 @@ from tests.support.callers import admin_of, system_admin
 from tests.support.charging import charge
 from tests.support.events import new_mandate, usage_record, voided_record
 from tests.support.ledger import Books
+from tests.support.machines import Crash, CrashPoint
 from tests.support.statements import CountedDatabase
 
 LIST = "/api/billing/view/users/transactions"
@@ -180,28 +181,13 @@ async def test_many_mandates_are_looked_at_in_turn(kept: Kept) -> None:
     assert await kept.blocks() == await late.blocks() == [(1, MANY, {"w"})]
 
 
-class _Crash(Exception):  # noqa: N818 - it stands for a crash, not for an error.
-    """The process would have died here."""
-
-
-class _CrashPoint(FaultPoints):
-    """Raises, because the test lives in the same process."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.reached: list[str] = []
-
-    def reach(self, point: str) -> None:
-        self.reached.append(point)
-        raise _Crash
-
-
 async def test_a_crash_before_the_commit_leaves_the_blocks_as_they_were(kept: Kept) -> None:
     await kept.use_by_turns([f"w-{number}" for number in range(MANY)])
-    before, crash = await kept.blocks(), _CrashPoint()
-    with pytest.raises(_Crash):
+    before, crash = await kept.blocks(), CrashPoint()
+    crash.armed = "merge_before_commit"
+    with pytest.raises(Crash):
         await _merge(kept.api.database, crash)
-    assert crash.reached == ["merge_before_commit"]
+    assert crash.armed is None
     assert await kept.blocks() == before
     await _merge(kept.api.database)
     assert await kept.blocks() == [(1, MANY, {f"w-{number}" for number in range(MANY)})]
