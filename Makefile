@@ -7,17 +7,27 @@ UV_VERSION := 0.13.9
 # The services whose routes have an OpenAPI document beside them.
 DESCRIBED := billing payments subscriptions gateway
 
+define NEW_ENOUGH
+import sys
+if sys.version_info < (3, 11):
+    found = sys.version.split()[0]
+    sys.exit("Python 3.11 or newer is needed, $(PYTHON) is " + found + "; name another one: make setup PYTHON=python3.12")
+endef
+export NEW_ENOUGH
+
 # Where a machine forbids bytecode, each of the many processes that a stack or the tests start would compile all of its
 # imports again: 3 s instead of 1 s.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test fuzz bench compare lint up down generate lock format
 
-# The environment, exactly as locked. Done again only when the lock has changed.
+# The environment, exactly as locked. Done again only when the lock has changed. One that was only begun, by a Python
+# without `ensurepip` or until Ctrl-C, is made anew.
 setup: $(VENV)/.locked
 
 $(VENV)/.locked: requirements.lock pyproject.toml contracts/pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -e $@ -a -x $(BIN)/python || $(PYTHON) -c "$$NEW_ENOUGH"
+	test -e $@ -a -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip sync --quiet --python $(VENV) --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(VENV) --no-deps -e . -e contracts

@@ -33,7 +33,7 @@ def kafka_jars() -> Path:
     if folder.exists():
         return folder
     cache_folder().mkdir(parents=True, exist_ok=True)
-    with _locked(cache_folder() / "download.lock"):
+    with locked(cache_folder() / "download.lock"):
         if not folder.exists():
             _download(folder)
     return folder
@@ -69,8 +69,8 @@ def _download(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock between processes, so that two first starts side by side download once."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock between processes, so that two first starts side by side make a thing once."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

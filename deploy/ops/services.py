@@ -17,6 +17,8 @@ from deploy.ops.pending import CONSUMERS
 if TYPE_CHECKING:
     from deploy.local.home import Home
 
+# The exit code of a service's `migrate --check` where there is something to migrate.
+_BEHIND = 3
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -84,7 +86,7 @@ def add_service_commands(app: typer.Typer) -> None:
 
 
 def migrate() -> None:
-    """Bring the schemas of all four services to the newest version."""
+    """Say whether the schemas of all four services are at the newest version, to which `up` brings them."""
     from deploy.local.control import running_stack
     from deploy.local.home import find_home
 
@@ -92,11 +94,19 @@ def migrate() -> None:
     running_stack(home)
     environments = _environments(home)
     codes = {
-        service: _run([f"services.{service}", "migrate"], {**environment, **environments["owners"][service]}, home)
+        service: _run(
+            [f"services.{service}", "migrate", "--check"], {**environment, **environments["owners"][service]}, home
+        )
         for service, environment in environments["services"].items()
     }
+    if _BEHIND in codes.values():
+        # What they write after a migration lacks what it brings, so that it is not migrated below them.
+        raise StackError(
+            "the services that run are of an earlier release; nothing was migrated: "
+            "stop them with: rappen down, and start them with: rappen up, which migrates"
+        )
     failed = [service for service, code in codes.items() if code != 0]
-    print(f"failed: {', '.join(failed)}" if failed else f"migrated {', '.join(codes)}")
+    print(f"failed: {', '.join(failed)}" if failed else "there is nothing to migrate")
     raise typer.Exit(1 if failed else 0)
 
 

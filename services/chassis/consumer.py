@@ -38,6 +38,7 @@ from services.chassis.metrics import (
     TRANSIENT_RETRIES,
 )
 from services.chassis.partition_records import CutValue
+from services.chassis.process import unless_stopped
 from services.chassis.quarantine import Refused
 from services.chassis.settings import KafkaSettings, ServiceSettings
 from services.chassis.watchdog import Watchdog
@@ -50,9 +51,11 @@ RETRY_DELAY_S_MAX = 5.0
 ISOLATED_TRIES = 2
 # How many times a handler may name events at fault before the batch is halved anyway.
 NAMED_PASSES_MAX = 5
-# Tries to learn where an assigned partition begins, and the time between them.
+# Tries to learn where an assigned partition begins, if what fails is not the broker, and the time between tries.
 BEGIN_TRIES = 10
 BEGIN_RETRY_S = 0.5
+# How long a try takes at most: the client would ask a broker that is away for ever, also while the process stops.
+BEGIN_TRY_S = 10.0
 # Decoding yields to heartbeats and health this often.
 DECODE_SLICE = 250
 # SQLSTATE classes: invalid authorization, invalid catalog or schema name, syntax error or access rule violation.
@@ -151,10 +154,11 @@ class Consumer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consumes until told to stop; raises when the client is alive but stuck."""
-        await self._subscription.start()
-        self._joined = True
         try:
-            await self._watchdog.run(stop)
+            # The client waits for its first assignment, and for the topic.
+            self._joined = await unless_stopped(stop, self._subscription.start())
+            if self._joined:
+                await self._watchdog.run(stop)
         finally:
             self._joined = False
             self._stopping = True
@@ -171,20 +175,24 @@ class Consumer:
 
     async def _begin(self, partitions: Sequence[TopicPartition]) -> None:
         """Sets the offset at which each partition is read on. The client only logs what is raised here, so every error
-        is tried again, and in the end the process is stopped: nothing is read from an offset that may be wrong."""
-        reader = self._subscription.reader
-        if reader is None:
-            return
-        for attempt in range(1, BEGIN_TRIES + 1):
+        is tried again: one of the broker until it is back or the watchdog ends the process, an unexpected one some
+        times, after which the process is stopped. Nothing is read from an offset that may be wrong."""
+        reader, unexpected = self._subscription.reader, 0
+        while reader is not None and not self._stopping:
             try:
-                await reader.begin(partitions)
+                async with asyncio.timeout(BEGIN_TRY_S):
+                    await reader.begin(partitions)
+            except (KafkaError, OSError) as error:
+                _log.warning("begin tried again", error=type(error).__name__)
             except Exception as error:  # noqa: BLE001 - see above.
-                unexpected = None if isinstance(error, KafkaError | OSError) else error
-                _log.warning("begin tried again", attempt=attempt, error=type(error).__name__, exc_info=unexpected)
-                await asyncio.sleep(BEGIN_RETRY_S)
+                unexpected += 1
+                _log.warning("begin tried again", attempt=unexpected, error=type(error).__name__, exc_info=error)
+                if unexpected == BEGIN_TRIES:
+                    self._watchdog.fail(f"{self.name} does not learn where to begin")
+                    return
             else:
                 return
-        self._watchdog.fail(f"{self.name} does not learn where to begin")
+            await asyncio.sleep(BEGIN_RETRY_S)
 
     async def _consume(self, records: Sequence[KafkaRecord]) -> None:
         async with self._busy:

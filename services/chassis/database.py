@@ -314,7 +314,14 @@ async def begin(connection: AsyncConnection) -> AsyncIterator[None]:
     one is running already, a part of it as by `savepoint`."""
     driver = driver_connection(connection)
     transaction = driver.transaction()
-    await transaction.start()
+    is_part = driver.is_in_transaction()
+    try:
+        await transaction.start()
+    except BaseException:
+        # The driver takes it for begun all the same, and would make what comes next on the connection a part of it.
+        if not is_part:
+            driver.terminate()
+        raise
     try:
         yield
     except BaseException:

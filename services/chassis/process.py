@@ -8,7 +8,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from services.chassis.http_protocol import WholeAnswers
 from services.chassis.logging import get_logger
 from services.chassis.settings import HttpSettings
 
-__all__ = ["Component", "Resource", "Site", "pause", "pause_unless", "run_process"]
+__all__ = ["Component", "Resource", "Site", "pause", "pause_unless", "run_process", "unless_stopped"]
 
 # How long HTTP keeps serving after readiness went red, for callers that have not noticed yet.
 DRAIN_S = 0.2
@@ -223,3 +223,22 @@ async def pause_unless(woken: asyncio.Event, stop: asyncio.Event, timeout_s: flo
     finally:
         for each in waiting:
             each.cancel()
+
+
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Does work that may wait without an end for a server that is away; gives it up when the process stops. Says
+    whether it was done."""
+    doing, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        # What was given up has ended before anything that it uses is closed.
+        if given_up := doing.cancel():
+            await asyncio.wait((doing,))
+    if given_up:
+        if not doing.cancelled() and (error := doing.exception()) is not None:
+            _log.warning("given up", error=type(error).__name__)
+        return False
+    doing.result()
+    return True

@@ -18,6 +18,7 @@ from aiokafka.errors import (
     CorruptRecordException,
     KafkaError,
     LeaderNotAvailableError,
+    NodeNotReadyError,
     UnknownTopicOrPartitionError,
     for_code,
 )
@@ -188,8 +189,13 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         return {at: PartitionOffsets(position, stable[at], ends[at]) for at, position in positions.items()}
 
     async def begin(self, partitions: Iterable[TopicPartition]) -> None:
-        """Takes partitions up that were just assigned: those whose committed position belongs to a topic of the same
-        name that is no more are read from their beginning."""
+        """Takes partitions up that were just assigned, each at its committed position; at its beginning where it has
+        none or one of a topic of the same name that is no more. The client has looked by itself, but perhaps before the
+        topic was made again, with which the committed positions go.
+
+        Takes nothing up where the group is to be joined again, as by a reader that was expelled because finding all
+        this out took too long, while nobody tells the broker that it is alive: `begin` is then called again.
+        """
         taken = list(partitions)
         topics = {partition.topic for partition in taken}
         ids = self._topic_ids | await topic_ids(self._client, topics)
@@ -197,12 +203,27 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
             # A broker that has just heard of a topic may not know it yet; without its id no position can be judged.
             raise UnknownTopicOrPartitionError(topics - ids.keys())
         committed = await self._coordinator.fetch_committed_offsets(taken) if taken else {}
-        for partition, at in committed.items():
-            if at.metadata and at.metadata != ids.get(partition.topic):
+        if taken and not await self._is_member():
+            return
+        for partition in taken:
+            at = committed.get(partition)
+            outdated = at is not None and at.metadata and at.metadata != ids[partition.topic]
+            if outdated:
                 _log.warning("offset of a topic that is no more", topic=partition.topic, partition=partition.partition)
-                self.seek(partition, 0)
+            position = 0 if at is None or outdated else at.offset
+            if self._position(partition) != position:
+                self.seek(partition, position)
         self._topic_ids = ids
         self._placed.set()
+
+    async def _is_member(self) -> bool:
+        """Whether the broker counts this reader among its group, which needs not be joined again."""
+        alive = await self._coordinator._do_heartbeat()  # noqa: SLF001 - its own heartbeat is not running yet.
+        if self._coordinator.need_rejoin(self._subscription.subscription):
+            return False
+        if not alive:
+            raise NodeNotReadyError("the coordinator of the group does not answer")
+        return True
 
     def revoke(self) -> None:
         """Gives no records until `begin` has judged the positions of the next assignment."""
@@ -214,6 +235,11 @@ class RecordReader(AIOKafkaConsumer):  # type: ignore[misc]
         found = await topic_ids(self._client, topics)
         changed = [name for name in found if self._topic_ids.get(name, found[name]) != found[name]]
         return TopicsNow([name for name in topics if name not in found], changed)
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether partitions are assigned that `begin` has not taken up yet."""
+        return bool(self.assignment()) and not self._placed.is_set()
 
     @property
     def newest_batch_is_outdated(self) -> bool:

@@ -22,7 +22,7 @@ from services.chassis.kafka import close_producer, make_producer
 from services.chassis.logging import get_logger
 from services.chassis.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_PUBLISHED, OUTBOX_ROWS, SET_ASIDE
 from services.chassis.outbox import OUTBOX, OutboxRow
-from services.chassis.process import pause, pause_unless
+from services.chassis.process import pause, pause_unless, unless_stopped
 from services.chassis.quarantine import dead_letter_headers, sent_key
 from services.chassis.settings import KafkaSettings, ServiceSettings
 
@@ -118,8 +118,9 @@ class Relay:
 
     async def _relay(self, stop: asyncio.Event) -> None:
         producer = make_producer(self._kafka, client_id=self._client_id)
-        await producer.start()
         try:
+            if not await unless_stopped(stop, producer.start()):
+                return
             async with self._database.reading() as connection:
                 await self._work(driver_connection(connection), producer, stop)
         finally:

@@ -1,5 +1,6 @@
 """What every service's `__main__` does: settings from the environment, one of the roles, an exit code."""
 
+import argparse
 import gc
 import importlib
 import sys
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from services.chassis.database import is_transient
 from services.chassis.logging import configure_command_logging, configure_logging
-from services.chassis.migrations import migrate
+from services.chassis.migrations import NewerSchemaError, OlderSchemaError, migrate
 from services.chassis.output import until_closed
 from services.chassis.settings import ServiceSettings
 from services.chassis.validation import configuration_faults
@@ -24,6 +25,8 @@ __all__ = ["command", "run_service"]
 
 # The exit code a shell reports for a process ended by Ctrl-C.
 INTERRUPTED = 130
+# The exit code of `migrate --check` where there is something to migrate.
+BEHIND = 3
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -62,7 +65,7 @@ def run_service(
         from services.chassis.documents import document_command  # noqa: PLC0415
 
         return document_command(name, application, arguments)
-    if word in commands and _ask_for_help(arguments):
+    if word in ("migrate", *commands) and _ask_for_help(arguments):
         # Its parser explains and ends before anything is looked up, so what is not configured does not matter.
         settings: S | None = cast("S", settings_class.model_construct())
     else:
@@ -70,7 +73,7 @@ def run_service(
     if settings is None:
         return 2
     if word == "migrate":
-        return _migrate(name, settings, migrations)
+        return _migrate(name, settings, migrations, arguments)
     if word in commands:
         return _command(word, commands[word], settings, arguments)
     configure_logging(service=name, role=word, instance=settings.instance)
@@ -81,11 +84,19 @@ def run_service(
     return 0
 
 
-def _migrate(name: str, settings: ServiceSettings, folder: Path) -> int:
+def _migrate(name: str, settings: ServiceSettings, folder: Path, arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m services.{name} migrate")
+    told = f"only say whether there is something to migrate: exit code {BEHIND} if so"
+    parser.add_argument("--check", action="store_true", help=told)
+    check: bool = parser.parse_args(arguments).check
     if settings.database_owner_url is None:
         print(f"{name.upper()}_DATABASE_OWNER_URL is needed to migrate", file=sys.stderr)  # noqa: T201
         return 2
-    revision = migrate(settings.database_owner_url.get_secret_value(), schema=name, folder=folder)
+    try:
+        revision = migrate(settings.database_owner_url.get_secret_value(), schema=name, folder=folder, check=check)
+    except (NewerSchemaError, OlderSchemaError) as error:
+        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
+        return BEHIND if isinstance(error, OlderSchemaError) else 1
     print(f"{name}: at revision {revision}")  # noqa: T201
     return 0
 

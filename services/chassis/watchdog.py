@@ -15,7 +15,7 @@ from services.chassis.dead_letter_limit import DeadLetterLimit
 from services.chassis.kafka import BatchSubscription
 from services.chassis.logging import get_logger
 from services.chassis.metrics import CONSUMER_LAG_RECORDS, PARTITION_HELD_SECONDS
-from services.chassis.process import pause
+from services.chassis.process import pause, unless_stopped
 from services.chassis.records import PartitionOffsets, RecordReader
 
 __all__ = ["Watchdog"]
@@ -78,7 +78,7 @@ class Watchdog:
             await self._limit.look()
             reader = self._subscription.reader
             if reader is not None:
-                await self._look(reader)
+                await unless_stopped(stop, self._look(reader))
             await pause(stop, INTERVAL_S)
 
     async def _look(self, reader: RecordReader) -> None:
@@ -94,7 +94,7 @@ class Watchdog:
             sum(max(0, entry.end - entry.position) for entry in offsets.values())
         )
         self._look_at_transactions(offsets)
-        self._look_at_movement(offsets)
+        self._look_at_movement(offsets, beginning=not self._missing and reader.is_beginning)
 
     async def _look_at_topics(self, reader: RecordReader) -> None:
         missing, changed = await reader.topics_now(self._topics)
@@ -123,14 +123,16 @@ class Watchdog:
         for at in before.keys() - self._held.keys():
             PARTITION_HELD_SECONDS.remove(at.topic, str(at.partition))
 
-    def _look_at_movement(self, offsets: dict[TopicPartition, PartitionOffsets]) -> None:
+    def _look_at_movement(self, offsets: dict[TopicPartition, PartitionOffsets], *, beginning: bool) -> None:
         """Records held up by an open transaction count as read, because the client cannot get them. A consumer that was
-        stopped is not expected to move either."""
+        stopped is not expected to move either; one that is still learning where to begin is."""
         positions = {at: entry.position for at, entry in offsets.items()}
         waiting = sum(max(0, entry.stable - entry.position) for entry in offsets.values())
-        if positions != self._positions or waiting == 0 or self._is_held():
+        if positions != self._positions or (waiting == 0 and not beginning) or self._is_held():
             self._moved_at = time.monotonic()
         if time.monotonic() - self._moved_at > STUCK_AFTER_S:
+            if beginning:
+                raise RuntimeError(f"{self._name} does not learn where to begin")
             raise RuntimeError(f"{self._name} stands still with {waiting} records waiting")
         self._positions = positions
 

@@ -1,6 +1,7 @@
 """The settings of the payments service (`PAYMENTS_*`)."""
 
 import re
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Self
 
@@ -28,6 +29,12 @@ def _webhook_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _whole_second(at: datetime) -> datetime:
+    if at.microsecond:
+        raise ValueError("Stripe's times are whole seconds, so what happened within one would count as before it")
+    return at
+
+
 def _offered(amounts: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
     for amount in amounts:
         if to_minor(amount, "CHF") <= 0:
@@ -47,7 +54,7 @@ class StripeSettings(SettingsGroup):
     livemode: bool | None = None
     timeout_s: float = Field(default=10, gt=0, le=80)
     # Since when money of this account is settled here, where another system did so before.
-    taken_over_at: AwareDatetime | None = None
+    taken_over_at: Annotated[AwareDatetime, AfterValidator(_whole_second)] | None = None
 
     @property
     def key_is_live(self) -> bool | None:

@@ -21,6 +21,8 @@ DRIVER = {
     "billing/charging/price_corrections.py",
     "billing/checks/eligibility.py",
     "billing/commands/audit.py",
+    "billing/corrections/charges.py",
+    "billing/ledger/descriptions.py",
     "billing/ledger/grants.py",
     "billing/ledger/closed_days.py",
     "billing/ledger/holds.py",

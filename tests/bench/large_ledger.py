@@ -7,7 +7,7 @@ among each other as in a ledger that grew. Accounts, rollups and blocks of workf
 the whole says whether such a ledger could have been charged row by row.
 
 A workflow has ten rows of a mandate, one after the other, so a search has a tenth as many texts to look through as
-there are rows.
+there are rows. Each charge is described by what it was for, as most publishers do it.
 """
 
 import random
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from io import BytesIO
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -25,7 +25,7 @@ from rappen_contracts.types import TIME_START, since_epoch
 from services.billing.ledger.calendars import DEFAULT_ZONE, Calendar
 from services.billing.ledger.merge_workflow_blocks import MergeWorkflowBlocks
 from services.billing.ledger.rows import COLUMNS, copied
-from services.billing.ledger.workflow_blocks import workflows_text
+from services.billing.ledger.workflow_blocks import SPAN, workflows_text
 from services.billing.mandates.apply_directory import ApplyDirectory
 from services.billing.statistics.keep_sums import KeepSums
 from services.chassis.clock import system_clock
@@ -99,9 +99,10 @@ class _Mandate:
     seq: int = 0
     balance: int = 0
     charges: list["_Charge"] = field(default_factory=list)
-    # Those of copies that are in no block yet, and how many copies that is.
+    # Those of copies that are in no block yet, and how many copies that is; and blocks that are not yet written.
     workflows: list[str] = field(default_factory=list)
     calls: int = 0
+    blocks: list[tuple[Any, ...]] = field(default_factory=list)
 
     def copies_on(self, day: date) -> int:
         """How many copies fall on a day, the same number on each."""
@@ -110,6 +111,14 @@ class _Mandate:
         days, number = (self.until - self.first).days - 1, (day - self.first).days - 1
         copies = self.rows - len(self.charges)
         return copies * (number + 1) // days - copies * number // days
+
+    def end_block(self) -> None:
+        """Puts the workflows of copies that are in none yet into a block."""
+        if self.workflows:
+            first = self.seq - self.calls + 1
+            self.blocks.append((self.no, self.pool_no, first, self.seq, workflows_text(self.workflows)))
+            self.workflows.clear()
+            self.calls = 0
 
 
 def month_before(day: date) -> date:
@@ -187,7 +196,7 @@ class LargeLedger:
 
     def _usage(self, mandate_id: str, user_id: str, begun: datetime) -> RawRecord:
         chance = self._chance
-        provider, model = chance.choice(MODELS)
+        (provider, model), feature = chance.choice(MODELS), chance.choice(FEATURES)
         return usage_record(
             mandate_id,
             user_id,
@@ -196,11 +205,12 @@ class LargeLedger:
             at=begun - timedelta(microseconds=chance.randrange(10**9)),
             provider=provider,
             model=model,
-            feature_code=chance.choice(FEATURES),
+            feature_code=feature,
             feature_instance_id=chance.choice(INSTANCES),
             tokens={"input": chance.randrange(10_000), "output": chance.randrange(2_000)},
             processing_time_ms=chance.randrange(10_000),
             workflow_id=_workflow(chance),
+            description=f"{feature} with {model}",
         )
 
     def _copies(self, day: date) -> list[bytes]:
@@ -228,6 +238,8 @@ class LargeLedger:
                 mandate.workflows.append(_workflow(chance))
             mandate.calls += 1
             workflow = mandate.workflows[-1]
+            if (mandate.seq + 1) % SPAN == 0:
+                mandate.end_block()
             # fmt: off
             own = _OWN.pack(
                 len(COLUMNS), 4, mandate.no, 16, _id_at(at, chance), 8, member_no, 8, mandate.pool_no,
@@ -238,16 +250,11 @@ class LargeLedger:
         return rows
 
     async def _write_blocks(self, connection: asyncpg.Connection) -> None:
-        """The workflows of a day's copies, in a block of each mandate."""
-        records = [
-            (each.no, each.pool_no, each.seq - each.calls + 1, each.seq, workflows_text(each.workflows))
-            for each in self._mandates
-            if each.workflows
-        ]
-        await connection.copy_records_to_table("workflow_blocks", records=records, timeout=LOADING_S)
+        """The workflows of a day's copies, in blocks of each mandate."""
         for each in self._mandates:
-            each.workflows.clear()
-            each.calls = 0
+            each.end_block()
+            await connection.copy_records_to_table("workflow_blocks", records=each.blocks, timeout=LOADING_S)
+            each.blocks.clear()
 
     async def _write_rollups(self, connection: asyncpg.Connection, *, before: date) -> None:
         """Those of the days before one, on which no more copies fall."""

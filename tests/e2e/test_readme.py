@@ -65,10 +65,10 @@ class Newcomer:
 
     def looks(self) -> tuple[list[dict[str, Any]], Decimal]:
         """The charges of the list, and the balance."""
-        transactions, balance = self.types(LOOK).replace("]{", "]\n{").splitlines()
-        rows = json.loads(transactions, parse_float=Decimal)
-        charges = [row for row in rows if row["transactionType"] == "DEBIT"]
-        return charges, Decimal(json.loads(balance, parse_float=Decimal)["balance"])
+        said, decoder = self.types(LOOK), json.JSONDecoder(parse_float=Decimal)
+        rows, end = decoder.raw_decode(said)
+        balance, _ = decoder.raw_decode(said[end:].lstrip())
+        return [row for row in rows["items"] if row["transactionType"] == "DEBIT"], Decimal(balance["balance"])
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +135,7 @@ async def test_the_event_of_the_readme_is_charged_once_over_http_and_once_on_kaf
     charges, balance = newcomer.looks()
     assert len(charges) == 2
     assert charges[0]["amount"] == charges[1]["amount"] > 0
+    assert {row["createdAt"] for row in charges} == {"2026-05-01T12:00:00Z"}
     assert balance == 400 - charges[0]["amount"] - charges[1]["amount"]
 
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from deploy.simulator.pay_page import PayPage
+from deploy.simulator.scenario.cast import cast_of
 from deploy.simulator.watch import plain
 from deploy.simulator.watch.picture import POOL, Account, Audit, Happening, Notice, Picture, Standing, Totals, Worker
 from deploy.simulator.watch.screen import screen
@@ -86,6 +87,13 @@ def test_the_page_to_pay_on_is_whole_on_one_line(picture: Picture, width: int) -
     whole = PAGE.url if width == 140 else PAGE.short
     assert sum(whole in line.split() for line in lines) == 1
     assert max(map(len, lines)) <= width
+
+
+def test_who_came_while_it_ran_has_a_name_too(picture: Picture) -> None:
+    came = cast_of(1).invoiced
+    picture.cast = [came]
+    picture.transactions = [transaction(mandateName=came.label, createdByUserId=came.members[0].id)]
+    assert any(came.members[0].name in line for line in shown(picture, 160, 30))
 
 
 def test_an_empty_picture_can_be_shown_too() -> None:

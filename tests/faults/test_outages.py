@@ -1,14 +1,29 @@
 """Servers that go away: workers stay, nothing is refused for it, and everything is charged once when they are back."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import UUID
 
-from tests.support.databases import connected
-from tests.support.events import RawRecord, new_mandate, publish, stream
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.producer.sender import Sender
+
+from services.chassis.clock import system_clock
+from services.chassis.consumer import BEGIN_TRIES, Received
+from services.chassis.faults import FaultPoints
+from services.chassis.quarantine import Refused
+from services.chassis.records import RecordReader
+from services.chassis.relay import Relay
+from services.chassis.settings import KafkaSettings
+from tests.support.databases import connected, opened
+from tests.support.events import RawRecord, new_mandate, publish, stream, usage_record
 from tests.support.ledger import Books
 from tests.support.locks import held_accounts
+from tests.support.parts import at_work, no_batch, usage_consumer
 from tests.support.processes import Crew
 from tests.support.stack import ServerPair
 from tests.support.waiting import eventually
@@ -110,6 +125,61 @@ async def test_a_broker_killed_and_started_again_gets_and_gives_everything_once(
         await books.wait_charged(mandates, 6000, timeout_s=90)
         await books.settled(mandates, ids)
         assert crew.restarts == 0
+
+
+async def test_a_broker_that_goes_away_before_it_says_where_to_begin_is_waited_for(
+    servers: ServerPair, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = RecordReader.begin, 0
+
+    async def begin(reader: RecordReader, partitions: Iterable[TopicPartition]) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await asyncio.to_thread(servers.kafka.kill)
+        await real(reader, partitions)
+
+    monkeypatch.setattr(RecordReader, "begin", begin)
+    records = [usage_record(new_mandate()) for _ in range(100)]
+    await publish(bootstrap_servers, records)
+    wanted, seen = {record.event_id for record in records}, set[UUID]()
+
+    async def handler(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        seen.update(received.event.id for received in events)
+        return refused
+
+    async with (
+        opened(servers.dsn("billing"), pool_size=2) as database,
+        at_work(usage_consumer(bootstrap_servers, database, handler, session_timeout_ms=6_000)),
+    ):
+        try:
+            await eventually(lambda: asked > 2 * BEGIN_TRIES, what="more tries than an unexpected error gets")
+            assert not seen
+        finally:
+            await asyncio.to_thread(servers.kafka.start)
+        await eventually(lambda: wanted <= seen, timeout_s=90, what="every record")
+
+
+async def test_who_waits_for_a_broker_in_order_to_begin_ends_when_told_to(
+    servers: ServerPair, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"group": 0, "producer": 0}
+
+    async def no_coordinator(*_: object) -> int:
+        asked["group"] += 1
+        raise GroupCoordinatorNotAvailableError
+
+    async def no_producer_id(*_: object) -> bool:
+        asked["producer"] += 1
+        return False
+
+    monkeypatch.setattr(AIOKafkaClient, "coordinator_lookup", no_coordinator)
+    monkeypatch.setattr(Sender, "_do_init_pid", no_producer_id)
+    async with opened(servers.dsn("billing"), pool_size=2) as database:
+        kafka = KafkaSettings(bootstrap_servers=bootstrap_servers)
+        relay = Relay(database, kafka, client_id="tests", source="/", clock=system_clock, faults=FaultPoints(None))
+        async with asyncio.timeout(20), at_work(usage_consumer(bootstrap_servers, database, no_batch), relay):
+            await eventually(lambda: min(asked.values()) > 2, what="both of them asking")
 
 
 @asynccontextmanager

@@ -30,6 +30,7 @@ from deploy.local.errors import StackError
 from deploy.local.home import Home
 from deploy.local.identity import AUDIENCE, ISSUER, load_identity
 from deploy.local.kafka import LocalKafka
+from deploy.local.kafka_classes import class_archive, make_class_archive
 from deploy.local.ports import free_port
 from deploy.local.postgres import LocalPostgres
 from deploy.local.processes import RecordedProcess, end_recorded
@@ -186,6 +187,58 @@ async def test_kafka_keeps_acknowledged_records_through_a_kill(kafka: LocalKafka
     assert await read_all(kafka, "kept", 3) == [b"one", b"two", b"three"]
 
 
+def test_kafka_maps_the_classes_that_its_first_start_on_this_machine_archived(kafka: LocalKafka) -> None:
+    assert str(class_archive()) in Path(f"/proc/{kafka.pid}/maps").read_text()
+
+
+def test_an_archive_that_is_none_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "none.jsa").write_bytes(b"none")
+    monkeypatch.setattr("deploy.local.kafka.class_archive", lambda: tmp_path / "none.jsa")
+    with LocalKafka(tmp_path / "kafka") as server:
+        assert "none.jsa" not in Path(f"/proc/{server.pid}/maps").read_text()
+
+
+def test_what_keeps_the_classes_from_being_archived_is_told_and_leaves_no_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "archive" / "classes.jsa"
+    monkeypatch.setattr("deploy.local.kafka_classes.class_archive", lambda: archive)
+    with pytest.raises(StackError, match="no such option"):
+        make_class_archive(["sh", "-c", "echo no such option; exit 1"], lambda folder, classes: None)
+    assert not archive.exists()
+    with pytest.raises(StackError, match="could not be archived"):
+        make_class_archive(["true"], lambda folder, classes: None)
+    assert not archive.exists()
+
+
+def test_kafka_starts_where_its_classes_cannot_be_archived_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Root writes into folders of any mode, but a file is no folder for anyone.
+    (tmp_path / "jars").write_bytes(b"")
+    archive = tmp_path / "jars" / "archive" / "classes.jsa"
+    for module in ("kafka", "kafka_classes"):
+        monkeypatch.setattr(f"deploy.local.{module}.class_archive", lambda: archive)
+    with LocalKafka(tmp_path / "kafka") as server:
+        assert server.running
+    (warning,) = (record.getMessage() for record in caplog.records if record.name == "deploy.local.kafka")
+    assert "could not be archived" in warning
+    assert str(archive.parent) in warning
+
+
+def test_an_archive_that_could_not_be_finished_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "archive" / "classes.jsa"
+    monkeypatch.setattr("deploy.local.kafka_classes.class_archive", lambda: archive)
+    monkeypatch.setattr("deploy.local.kafka_classes._DUMP_TIMEOUT_S", 1)
+    begun = "for word; do case $word in -XX:SharedArchiveFile=*) echo begun > ${word#*=};; esac; done"
+    for ends, told in (("echo No space left >&2; exit 1", "No space left"), ("exec sleep 30", "timed out")):
+        with pytest.raises(StackError, match=f"could not be archived.*{told}"):
+            make_class_archive(["sh", "-c", f"{begun}; {ends}", "java"], lambda folder, classes: None)
+        assert [path.name for path in archive.parent.iterdir()] == ["classes.lock"]
+
+
 async def test_topics_are_created_grown_and_corrected_and_left_alone_when_right(kafka: LocalKafka) -> None:
     address = kafka.bootstrap_servers
     await ensure_topics(address, [Topic("grown", 2, {"retention.ms": "1000000"})])
@@ -327,6 +380,10 @@ SERVICE = """
 import http.server, os, signal, sys
 name = {name!r}
 if sys.argv[1] == "migrate":
+    if "--check" in sys.argv and os.path.exists(name + "-is-behind"):
+        sys.exit(3)
+    if "--check" not in sys.argv:
+        open(name + "-migrated", "w").close()
     sys.exit(0 if os.environ[name + "_DATABASE_OWNER_URL"] else 1)
 if sys.argv[1] == "audit":
     print(os.environ[name + "_INSTANCE"], *sys.argv[2:])
@@ -428,6 +485,16 @@ async def test_the_command_line_starts_watches_and_stops_a_stack(checkout: Path)
     assert lives(after)
     audit = rappen(checkout, "audit", "--json")
     assert (audit.returncode, audit.stdout) == (3, "billing-operator --json\n")
+
+    migrate = rappen(checkout, "migrate")
+    assert (migrate.returncode, migrate.stdout) == (0, "there is nothing to migrate\n")
+    for name in SERVICES:
+        (checkout / f"{name.upper()}-migrated").unlink()
+    (checkout / "BILLING-is-behind").touch()
+    migrate = rappen(checkout, "migrate")
+    assert (migrate.returncode, "down" in migrate.stderr, "up" in migrate.stderr) == (1, True, True)
+    migrated = [each for each in os.listdir(checkout) if each.endswith("-migrated")]
+    assert migrated == [], "processes of before do not know what a migration brings"
 
     await execute(stack["postgres"]["admin"], "CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (7) RETURNING n")
     pids = [process["pid"] for process in stack_of(checkout)["processes"]]

@@ -12,7 +12,16 @@ from tests.support.events import new_mandate
 from tests.support.ledger import Books
 from tests.support.stack import SERVICES, ServerPair
 
-APPEND_ONLY = ("transactions", "audit_log", "prices", "rates", "subscription_budgets", "payment_credits")
+APPEND_ONLY = (
+    "transactions",
+    "audit_log",
+    "prices",
+    "rates",
+    "subscription_budgets",
+    "budget_refunds",
+    "budget_movements",
+    "payment_credits",
+)
 KEPT = (*APPEND_ONLY, "accounts", "mandates", "rollups", "quarantine")
 
 

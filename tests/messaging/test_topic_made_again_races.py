@@ -7,15 +7,18 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from aiokafka.errors import NodeNotReadyError
+from aiokafka import TopicPartition
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import GroupCoordinatorNotAvailableError, NodeNotReadyError
 
 import services.chassis.consumer as consumer_module
+import services.chassis.watchdog as watchdog_module
 from services.chassis.consumer import Consumer, Handler, Received
 from services.chassis.database import Database
 from services.chassis.quarantine import Refused
 from services.chassis.records import RecordReader
 from tests.support.events import RawRecord, publish, usage_record
-from tests.support.parts import at_work, usage_consumer
+from tests.support.parts import at_work, no_batch, usage_consumer
 from tests.support.topics import delete_topic, make_topic
 from tests.support.unreadable import publish_unreadable
 from tests.support.waiting import eventually
@@ -80,9 +83,13 @@ async def test_a_batch_of_the_old_topic_that_cannot_be_settled_skips_nothing_of_
     assert failed, "no batch of the old topic was in hand"
 
 
-@pytest.mark.parametrize("failures", [1, 100])
+@pytest.mark.parametrize(
+    ("failures", "error"),
+    # What is not expected is no reason to stand still either.
+    [(1, RuntimeError("not expected")), (10_000, RuntimeError("not expected")), (10_000, NodeNotReadyError("gone"))],
+)
 async def test_a_broker_that_does_not_say_which_topic_it_is_is_asked_again_or_ends_the_process(
-    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch, failures: int
+    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch, failures: int, error: Exception
 ) -> None:
     real, asked, seen_before = RecordReader.begin, 0, 0
     seen: set[Any] = set()
@@ -91,14 +98,15 @@ async def test_a_broker_that_does_not_say_which_topic_it_is_is_asked_again_or_en
         nonlocal asked, seen_before
         asked += 1
         if asked <= failures:
-            # What is not expected is no reason to stand still either.
-            raise RuntimeError if failures == 1 else NodeNotReadyError("the broker that was asked has just gone")
+            raise error
         seen_before = len(seen)
         await real(reader, partitions)
 
     monkeypatch.setattr(RecordReader, "begin", begin)
     # Once: as long as a client needs to have records in hand. For ever: as short as a test likes it.
     monkeypatch.setattr(consumer_module, "BEGIN_RETRY_S", 2.0 if failures == 1 else 0.05)
+    if isinstance(error, NodeNotReadyError):
+        monkeypatch.setattr(watchdog_module, "STUCK_AFTER_S", 1.0)
     await publish(bootstrap_servers, [usage_record("m") for _ in range(100)])
 
     async def handler(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
@@ -117,6 +125,122 @@ async def test_a_broker_that_does_not_say_which_topic_it_is_is_asked_again_or_en
         with pytest.raises(RuntimeError, match="does not learn where to begin"):
             await asyncio.wait_for(consumer.run(asyncio.Event()), 60)
     assert asked > 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("not expected"), NodeNotReadyError("the broker has just gone")])
+async def test_a_consumer_that_does_not_know_yet_where_to_begin_ends_when_it_is_told_to(
+    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    asked = 0
+
+    async def begin(reader: RecordReader, partitions: Any) -> None:
+        nonlocal asked
+        asked += 1
+        raise error
+
+    monkeypatch.setattr(RecordReader, "begin", begin)
+    async with asyncio.timeout(30), at_work(_consumer(bootstrap_servers, database, no_batch)):
+        await eventually(lambda: asked > 1, what="a second try")
+
+
+async def test_a_place_that_was_found_before_the_topic_was_made_again_is_none_in_the_new_one(
+    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client looks for the committed offsets by itself, and may have done so before the topic was another one."""
+    real, sent = RecordReader.begin, [usage_record("new", partition=0) for _ in range(200)]
+    made_again = False
+
+    async def begin(reader: RecordReader, partitions: Any) -> None:
+        nonlocal made_again
+        if not made_again and reader._topic_ids == {} and first <= seen:
+            await eventually(lambda: (reader._position(TopicPartition(TOPIC, 0)) or 0) > 0, what="the old place")
+            await _make_again(bootstrap_servers, sent)
+            made_again = True
+        await real(reader, partitions)
+
+    monkeypatch.setattr(RecordReader, "begin", begin)
+    # Where the client does not happen to look while the topic is away, it does not join its group again for that.
+    monkeypatch.setattr(GroupCoordinator, "_on_metadata_change", lambda _: None)
+    seen: set[Any] = set()
+
+    async def handler(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        seen.update(received.event.id for received in events)
+        return refused
+
+    group = f"tests-{uuid4()}"
+    old = [usage_record("old", partition=0) for _ in range(100)]
+    first, wanted = {record.event_id for record in old}, {record.event_id for record in sent}
+    await _make_again(bootstrap_servers, old)
+    async with at_work(_consumer(bootstrap_servers, database, handler, group)):
+        await eventually(lambda: first <= seen, what="the records of the old topic")
+    async with at_work(_consumer(bootstrap_servers, database, handler, group)):
+        await eventually(lambda: wanted <= seen, what="every record of the new topic")
+    assert made_again
+
+
+async def test_a_reader_that_was_expelled_while_it_waited_gives_nothing_of_what_is_anothers(
+    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a client does not know where to begin, it tells nobody that it is alive."""
+    real, gone = RecordReader.begin, asyncio.Event()
+    waiting: RecordReader | None = None
+    tries = 0
+
+    async def begin(reader: RecordReader, partitions: Any) -> None:
+        nonlocal waiting, tries
+        waiting = waiting or reader
+        if reader is waiting and not gone.is_set():
+            tries += 1
+            raise NodeNotReadyError("the broker has just gone")
+        await real(reader, partitions)
+
+    monkeypatch.setattr(RecordReader, "begin", begin)
+    await _make_again(bootstrap_servers, sent := [usage_record("m", partition=0) for _ in range(50)])
+    wanted = {record.event_id for record in sent}
+    seen: list[Any] = []
+    in_hand, settle = asyncio.Event(), asyncio.Event()
+
+    async def first(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        seen.extend(received.event.id for received in events)
+        return refused
+
+    async def second(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+        in_hand.set()
+        await settle.wait()
+        return await first(events, refused)
+
+    group = f"tests-{uuid4()}"
+    options: dict[str, Any] = {"group": group, "session_timeout_ms": 6_000}
+    async with at_work(usage_consumer(bootstrap_servers, database, first, **options)):
+        await eventually(lambda: tries > 0, what="a reader that waits")
+        async with at_work(usage_consumer(bootstrap_servers, database, second, **options)):
+            try:
+                await asyncio.wait_for(in_hand.wait(), 60)
+                gone.set()
+                await asyncio.sleep(4)
+                early = list(seen)
+            finally:
+                settle.set()
+            await eventually(lambda: wanted <= set(seen), what="the records")
+    assert not early, "records of partitions that are another's were read"
+    assert len(seen) == len(set(seen)), "records were read twice"
+
+
+async def test_a_consumer_whose_coordinator_is_gone_when_it_asks_where_to_begin_ends_when_it_is_told_to(
+    bootstrap_servers: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client asks for ever, also when it is being closed."""
+    monkeypatch.setattr(consumer_module, "BEGIN_TRY_S", 2.0)
+    asked = 0
+
+    async def fetch(coordinator: GroupCoordinator, partitions: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        raise GroupCoordinatorNotAvailableError
+
+    monkeypatch.setattr(GroupCoordinator, "_do_fetch_commit_offsets", fetch)
+    async with asyncio.timeout(30), at_work(_consumer(bootstrap_servers, database, no_batch)):
+        await eventually(lambda: asked > 20, what="more tries")
 
 
 async def test_a_reader_that_waits_through_a_rebalance_gives_nothing_before_the_new_places_are_judged(

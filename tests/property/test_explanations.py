@@ -99,7 +99,7 @@ def _explained(posting: Posting, remainder: Exact, kept: KeptTariff) -> Exact:
 
 
 @many(1_000)
-def test_what_is_printed_of_a_charge_recomputes_to_its_amount(random: Random) -> None:
+def _recomputed(random: Random) -> None:
     versions, rates = any_versions(random), any_rates(random)
     tariff, kept = Tariff(1, PriceBook(versions), RateTable(rates)), _stored(versions, rates)
     markup = random.choice([Decimal(0), Decimal(50), any_number(random, (2, 23))])
@@ -118,7 +118,8 @@ def test_what_is_printed_of_a_charge_recomputes_to_its_amount(random: Random) ->
         remainder = _explained(posting, remainder, kept)
 
 
-def test_every_kind_of_price_was_among_them() -> None:
+def test_what_is_printed_of_a_charge_of_every_kind_of_price_recomputes_to_its_amount() -> None:
+    _recomputed()
     expected = {"lines", "factors", "costs", "rates", "windows", "bands", "conditions", "priced as itself"}
     expected |= {"priced as output", "priced as input", "priced at the standard price"}
     assert {name for name in expected if SEEN[name] < 5} == set(), SEEN

@@ -5,24 +5,21 @@ The real use cases work on a real PostgreSQL, without Kafka. What is expected fo
 each step by the rule in Python.
 """
 
-import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis import HealthCheck, given, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from rappen_contracts.types import NonNegativeBalance
 from services.billing.audit import audit
 from services.billing.charging.charge_usage import ChargeUsage
@@ -35,20 +32,16 @@ from services.billing.mandates.errors import ModelUnchanged
 from services.billing.mandates.set_terms import set_terms
 from services.billing.mandates.switch_model import switch_model
 from services.chassis.caller import Caller
-from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
-from services.chassis.migrations import migrate
 from tests.support.charging import received
 from tests.support.databases import on_driver
 from tests.support.directory import directory_events
 from tests.support.events import RawRecord, usage_record, voided_record
 from tests.support.invoicing import SPANS
-from tests.support.stack import make_postgres
+from tests.support.machines import World, empty_ledger, run_until_reached
 
-T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ADMIN = Caller(user_id="system-admin", system_admin=True)
-FOLDER = Path(__file__).resolve().parents[2] / "services" / "billing" / "migrations"
 USERS = ("user-0", "user-1")
 MODELS: tuple[BillingModel, ...] = ("PREPAY_MANDATE", "PREPAY_USER", "CREDIT_POSTPAY", "UNLIMITED")
 MAX = Decimal(100_000)
@@ -63,33 +56,11 @@ ACCOUNTS = (
 )
 
 
-class World:
-    """The database, its loop, and what all runs of the machine saw."""
-
-    def __init__(self, runner: asyncio.Runner, dsn: str) -> None:
-        self._runner = runner
-        self.database = Database(dsn, pool_size=2, generic_plans=True)
-        self.seen: Counter[str] = Counter()
-
-    def wait(self, work: Awaitable[T]) -> T:
-        async def waited() -> T:
-            return await work
-
-        return self._runner.run(waited())
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """An empty ledger on a PostgreSQL of its own."""
-    passwords = {name: RolePasswords(uuid4().hex, uuid4().hex) for name in SERVICES}
-    with make_postgres(tmp_path_factory.mktemp("postgres")) as server, asyncio.Runner() as runner:
-        runner.run(bootstrap(server.admin_dsn, passwords))
-        owner_dsn = database_dsn(server.admin_dsn, "billing_owner", passwords["billing"].owner)
-        migrate(owner_dsn, schema="billing", folder=FOLDER)
-        made = World(runner, database_dsn(server.admin_dsn, "billing_app", passwords["billing"].app))
-        made.wait(made.database.start())
+    with empty_ledger(tmp_path_factory.mktemp("postgres"), generic_plans=True) as made:
         yield made
-        made.wait(made.database.stop())
 
 
 amounts = st.integers(-(3 * 10**18), 3 * 10**18) | st.integers(-200, 200)
@@ -306,15 +277,5 @@ class WarningsMachine(RuleBasedStateMachine):
 
 def test_there_is_one_event_for_each_fall_under_the_threshold_and_no_other(world: World) -> None:
     machine: Any = lambda: WarningsMachine(world)  # noqa: E731 - Hypothesis wants something to call.
-    limits = settings(
-        max_examples=25,
-        stateful_step_count=25,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(machine, settings=limits)
-    for name in ("mails", "without a mail", "armed again", "switches", "taken back"):
-        assert world.seen[name], world.seen
+    reached = ("mails", "without a mail", "armed again", "switches", "taken back")
+    run_until_reached(machine, world, reached, runs=25, steps=25)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from deploy.postgres.bootstrap import SERVICES, RolePasswords, bootstrap, database_dsn
 from services.chassis.database import Database
@@ -16,7 +17,7 @@ from services.chassis.faults import FaultPoints
 from services.chassis.migrations import migrate
 from tests.support.stack import make_postgres
 
-__all__ = ["Crash", "CrashPoint", "World", "empty_ledger", "limits"]
+__all__ = ["Crash", "CrashPoint", "World", "empty_ledger", "run_until_reached"]
 
 T = TypeVar("T")
 FOLDER = Path(__file__).resolve().parents[2] / "services" / "billing" / "migrations"
@@ -71,14 +72,24 @@ def empty_ledger(folder: Path, **options: Any) -> Iterator[World]:
         made.wait(made.database.stop())
 
 
-def limits(*, runs: int, steps: int) -> settings:
-    """So many runs of so many steps, the same ones every time."""
-    return settings(
-        max_examples=runs,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+def run_until_reached(
+    machine: Callable[[], RuleBasedStateMachine], world: World, reached: Collection[str], *, runs: int, steps: int
+) -> None:
+    """So many runs of so many steps, the same rules and values every time; fails if the world never saw one of the
+    things that are to be reached. What a step meets depends on new ids too, so of a rare thing there may be none in
+    the first runs: then there are more."""
+    for times in (1, 2, 4, 8):
+        limits = settings(
+            max_examples=times * runs,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        run_state_machine_as_test(machine, settings=limits)
+        missed = {name for name in reached if not world.seen[name]}
+        if not missed:
+            return
+    raise AssertionError(f"never reached: {missed}; {dict(world.seen)}")

@@ -1,20 +1,21 @@
 """Components of a service (consumers, relays, jobs) at work in the process of the tests."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
 from services.chassis.clock import system_clock
-from services.chassis.consumer import Consumer, Handler
+from services.chassis.consumer import Consumer, Handler, Received
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from services.chassis.health import Health
 from services.chassis.process import Component
+from services.chassis.quarantine import Refused
 from services.chassis.settings import KafkaSettings
 
-__all__ = ["at_work", "usage_consumer"]
+__all__ = ["at_work", "no_batch", "usage_consumer"]
 
 
 @asynccontextmanager
@@ -27,6 +28,11 @@ async def at_work(*components: Component) -> AsyncIterator[None]:
     finally:
         stop.set()
         await asyncio.gather(*tasks)
+
+
+async def no_batch(events: Sequence[Received], refused: Sequence[Refused]) -> Sequence[Refused]:
+    """The handler of a consumer that is to read nothing."""
+    raise AssertionError("a batch was read")
 
 
 def usage_consumer(

@@ -115,7 +115,11 @@ def fitting_record(random: Random, version: PriceVersion) -> RawRecord:
         cost=None,
         provider=version.provider,
         model=version.model,
-        tokens={kind: random.choice([1, random.randrange(1, 3_000), random.randrange(1, 10**6)]) for kind in chosen}
+        tokens={
+            # In an order of their own: that of a set is another one in each process, and the usage with it.
+            kind: random.choice([1, random.randrange(1, 3_000), random.randrange(1, 10**6)])
+            for kind in sorted(chosen)
+        }
         or None,
         quantities={name: str(any_number(random, (0, 3)) + 1) for name in units} or None,
         service_tier=random.choice([None, *tiers]),

@@ -14,6 +14,9 @@ class PaymentSucceeded(Contract):
 
     `reference` is the business identity of the payment (the Checkout session id of a top-up): one credit per
     reference, however often and in whichever way it is reported. `recharge_id` names the recharge that was requested.
+
+    Of a refund that failed or a dispute that was won after it was told of, `reference` is the newest `refund_id` of it,
+    and `amount` all that it has taken by then and was not paid back before.
     """
 
     mandate_id: Identifier
@@ -58,7 +61,8 @@ class PaymentRefunded(Contract):
 
     `amount` is what went back, in the currency of the payment, of which `reference` is the business identity and
     `paid_at` the time, as in `payment.succeeded`. `refund_id` is the identity of the refund or dispute: it takes back
-    once, however often it is reported. `recharge_id` names the recharge whose payment it was.
+    once, however often it is reported. One that takes more than once has a number from the second time on (`du_1/2`).
+    `recharge_id` names the recharge whose payment it was.
 
     Of a subscription's payment, `subscription_id` and `period_start` name the period whose budget it paid for, none
     where it paid for no budget, and `paid_amount` is the payment as a whole, of which `amount` is a part.

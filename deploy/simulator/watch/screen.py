@@ -13,7 +13,6 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from deploy.simulator.tenants import TENANTS
 from deploy.simulator.watch.picture import POOL, Account, Picture
 from deploy.simulator.watch.standings import wait_in_words
 
@@ -30,7 +29,6 @@ _NARROW_CELLS = 110
 _BAR_CELLS, _BAR_CELLS_NARROW = 12, 5
 _STATE_CELLS = 17
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_NAMES = {member.id: member.name for tenant in TENANTS for member in tenant.members}
 
 
 def screen(picture: Picture, *, width: int, height: int) -> Layout:
@@ -123,12 +121,13 @@ def _charges(picture: Picture, rows: int, *, narrow: bool) -> RenderableType:
         table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=ratio)
     table.add_column("tokens", justify="right", no_wrap=True, width=6)
     table.add_column("CHF", justify="right", no_wrap=True, width=11)
+    names = {member.id: member.name for tenant in picture.tenants for member in tenant.members}
     for row in picture.transactions[:rows]:
         who = row["createdByUserId"] or "-"
         tenant = () if narrow else (row["mandateName"],)
         what = row["aicoreModel"] or row["description"]
         colour = "" if row["aicoreModel"] else "green"
-        cells = (_time(row["createdAt"]), *tenant, _NAMES.get(who, who), what, _tokens(row), _amount(row))
+        cells = (_time(row["createdAt"]), *tenant, names.get(who, who), what, _tokens(row), _amount(row))
         table.add_row(*(Text(cell) for cell in cells), style=colour)
     return table
 

@@ -15,6 +15,7 @@ from services.billing.audit import (
     accounts,
     balances,
     corrections,
+    descriptions,
     grants,
     holds,
     invoices,
@@ -52,6 +53,7 @@ _STATEMENTS = {
     **invoices.CHECKS,
     **low_balances.CHECKS,
     **workflows.CHECKS,
+    **descriptions.CHECKS,
 }
 
 

@@ -33,6 +33,8 @@ CHECKS = {
              UNION ALL
             SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', refund_id, -amount FROM payment_refunds
              UNION ALL
+            SELECT mandate_no, NULL, 'PAYMENT_PROVIDER', reference, amount FROM budget_movements WHERE amount < 0
+             UNION ALL
             SELECT r.mandate_no, NULL, 'PROMOTIONAL', r.promotion_id::text, p.amount
               FROM promotion_redemptions r JOIN promotions p ON p.id = r.promotion_id
              UNION ALL

@@ -28,7 +28,6 @@ __all__ = [
     "Cancellation",
     "EventKey",
     "given_events",
-    "has_cancellations",
     "insert_cancellations",
     "read_cancellations",
     "read_charges",
@@ -75,12 +74,6 @@ async def read_cancellations(connection: AsyncConnection, keys: Collection[Event
     rows = await connection.execute(read.select_from(given.join(cancellations, _named(cancellations, given))))
     found = [Cancellation(*row) for row in rows]
     return {each.key: each for each in found}
-
-
-async def has_cancellations(connection: AsyncConnection, mandate_no: int) -> bool:
-    """Whether any usage of a mandate, which the caller has locked, was cancelled, so that it has to be looked up."""
-    read = sa.select(mandates.c.has_cancellations).where(mandates.c.no == mandate_no)
-    return bool(await connection.scalar(read))
 
 
 async def insert_cancellations(connection: AsyncConnection, cancelled: Sequence[Cancellation], now: datetime) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.usage.fast import UsageData
 from services.billing.charging.cancellation_event import CancellationEvent, by_kind
+from services.billing.charging.description_cache import DescriptionCache
 from services.billing.charging.late_events import count_in_open_period, late_usage, refused_late
 from services.billing.charging.metrics import FAST_FORM_ERRORS, PUBLISHED_FORM
 from services.billing.charging.recent_events import RecentEvents
@@ -33,6 +34,7 @@ from services.billing.charging.usage_events import (
     distinct,
     refused_usage,
 )
+from services.billing.ledger.descriptions import keep_descriptions
 from services.billing.ledger.domain import BEYOND_BALANCE_MAX, Posting
 from services.billing.ledger.errors import RowsRefused
 from services.billing.ledger.holds import settle_holds
@@ -197,11 +199,13 @@ class Charges:
     def __init__(self, default_markup: Decimal) -> None:
         self._default_markup = default_markup
         self._charge_keys = ChargeKeyCache()
+        self._descriptions = DescriptionCache()
         self._tariffs = Tariffs()
         self._quotes: Quotes | None = None
 
     async def assign_charge_keys(self, connection: AsyncConnection, usages: Sequence[Usage], now: datetime) -> None:
-        """Gives each event its charge keys; new ones are committed by themselves, before the charge that needs them."""
+        """Gives each event its charge keys; new ones are committed by themselves, before the charge that needs them,
+        and so are new descriptions."""
         unknown: dict[UsageDimensions, None] = {}
         for usage in usages:
             keys = self._charge_keys.get(usage.names)
@@ -218,6 +222,11 @@ class Charges:
             for usage in usages:
                 if usage.names in found:
                     usage.keys = found[UsageDimensions(*usage.names)]
+        described = self._descriptions.unknown(usages)
+        if described:
+            async with begin(connection):
+                kept = await keep_descriptions(connection, described)
+            self._descriptions.remember(kept)
 
     async def pricing_context(
         self, connection: AsyncConnection, usages: Iterable[Usage], cancellations: Iterable[CancellationEvent] = ()

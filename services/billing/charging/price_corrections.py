@@ -11,12 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.charging.cancellations import EventKey, given_events
 from services.billing.money import Exact, remainder_text
-from services.billing.tables import price_corrections
+from services.billing.tables import mandates, price_corrections
 from services.chassis.database import driver_connection
+from services.chassis.statements import one_of
 
-__all__ = ["PriceCorrection", "StandingPrice", "insert_price_corrections", "read_standing"]
+__all__ = ["Marks", "PriceCorrection", "StandingPrice", "insert_price_corrections", "read_marks", "read_standing"]
 
 _COLUMNS = ("mandate_no", "event_id", "number", "correction_id", "price", "rerating_id")
+
+
+class Marks(NamedTuple):
+    """Mandates that have cancelled usage or corrected prices at all, so that their charges have to be looked up."""
+
+    cancellations: Collection[int]
+    corrections: Collection[int]
 
 
 class StandingPrice(NamedTuple):
@@ -27,13 +35,22 @@ class StandingPrice(NamedTuple):
 
 
 class PriceCorrection(NamedTuple):
-    """A correction of what a usage event was charged: its number, the id of its row, and the exact price from then
-    on."""
+    """A correction of what a usage event of a mandate was charged: its number, the id of its row, and the exact price
+    from then on."""
 
+    mandate_no: int
     event_id: UUID
     number: int
     correction_id: bytes
     price: Exact
+
+
+async def read_marks(connection: AsyncConnection, numbers: Collection[int]) -> Marks:
+    """In which of these mandates charges may be cancelled or corrected."""
+    corrected = sa.select(sa.true()).where(price_corrections.c.mandate_no == mandates.c.no).correlate(mandates)
+    read = sa.select(mandates.c.no, mandates.c.has_cancellations, corrected.exists())
+    rows = (await connection.execute(read.where(one_of(mandates.c.no, numbers)))).all()
+    return Marks({no for no, cancelled, _ in rows if cancelled}, {no for no, _, corrected in rows if corrected})
 
 
 async def read_standing(connection: AsyncConnection, keys: Collection[EventKey]) -> dict[EventKey, StandingPrice]:
@@ -50,16 +67,16 @@ async def read_standing(connection: AsyncConnection, keys: Collection[EventKey])
 
 
 async def insert_price_corrections(
-    connection: AsyncConnection, mandate_no: int, corrections: Sequence[PriceCorrection], rerating_id: UUID
+    connection: AsyncConnection, corrections: Sequence[PriceCorrection], rerating_id: UUID
 ) -> None:
-    """Keeps corrections of a mandate for good; raises `UniqueViolationError` where one has been made meanwhile."""
+    """Keeps corrections for good; raises `UniqueViolationError` where one has been made meanwhile."""
     if not corrections:
         return
     # As the lines of a COPY, of numbers alone, in which nothing has to be escaped.
     lines = "".join(
         [
             f"{mandate_no}\t{event_id}\t{number}\t{correction_id.hex()}\t{remainder_text(price)}\t{rerating_id}\n"
-            for event_id, number, correction_id, price in corrections
+            for mandate_no, event_id, number, correction_id, price in corrections
         ]
     )
     driver = driver_connection(connection)

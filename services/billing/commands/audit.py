@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiokafka.errors import KafkaError
 
@@ -26,12 +26,20 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
     if given.json:
         print(json.dumps(_document(checks), indent=2))
     else:
+        width = max(len(check.name) for check in checks)
         for check in checks:
-            print(f"{check.name:<10} {check.looked_at:>9} looked at   {check.failing_count:>6} failing")
+            print(f"{check.name:<{width}} {check.looked_at:>9} looked at   {check.failing_count:>6} failing")
             for entry in check.failing:
-                print(f"           mandate {entry['mandateId']}  account {entry['accountId']}: {entry['detail']}")
+                print(f"           {_line(entry)}")
         print("the books add up" if not failing else f"{failing} failures")
     return 1 if failing else 0
+
+
+def _line(entry: Mapping[str, str | None]) -> str:
+    """What is wrong, after the mandate and the account, of which some checks are about neither."""
+    named = (("mandate", entry["mandateId"]), ("account", entry["accountId"]))
+    place = "  ".join(f"{word} {value}" for word, value in named if value is not None)
+    return f"{place}: {entry['detail']}" if place else str(entry["detail"])
 
 
 async def _audit(settings: BillingSettings) -> list[AuditCheck]:

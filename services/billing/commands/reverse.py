@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic_core import PydanticCustomError
 
 from rappen_contracts.types import parse_uuid
+from services.billing.corrections.errors import TransactionNamedError
 from services.billing.corrections.reverse_charge import Cancelled, cancel_event
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.mandates.errors import MandateUnknown
@@ -34,6 +35,9 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
         done = asyncio.run(_cancel(settings, given))
     except (MandateUnknown, BalanceOutOfRange) as error:
         print(f"{given.mandate}: {error.detail('en')}", file=sys.stderr)
+        return 1
+    except TransactionNamedError as named:
+        print(f"{given.event_id}: {_named(named)}", file=sys.stderr)
         return 1
     print(_said(done))
     if not done.new:
@@ -81,3 +85,9 @@ def _said(done: Cancelled) -> str:
     if done.transaction is None:
         return _SAID[done.state]
     return f"taken back: {done.transaction['amount']:f} CHF, by transaction {done.transaction['id']}"
+
+
+def _named(named: TransactionNamedError) -> str:
+    if named.charged is None:
+        return "this is a transaction that is no charge of usage; nothing was done"
+    return f"this is a transaction, not a usage event; the event that it charged is {named.charged}; nothing was done"

@@ -72,8 +72,10 @@ def _percent(text: str) -> Decimal:
     except InvalidOperation:
         percent = Decimal("NaN")
     exponent = percent.as_tuple().exponent
-    if not percent.is_finite() or not 0 <= percent < 100 or not isinstance(exponent, int) or -exponent > PLACES_MAX:
+    if not isinstance(exponent, int) or not 0 <= percent < 100:
         raise argparse.ArgumentTypeError("a percentage of 0 or more and less than 100 is needed, such as 8.8")
+    if -exponent > PLACES_MAX:
+        raise argparse.ArgumentTypeError(f"a percentage has at most {PLACES_MAX} places after the point, such as 8.8")
     return percent
 
 

@@ -1,17 +1,19 @@
 """Reads of the charges that a re-rating looks at: mandate by mandate, a page at a time."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
 from uuid import UUID
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.charging.correct_prices import Charge
-from services.billing.tables import accounts, dimensions, mandates, price_corrections, transactions
+from services.chassis.database import driver_connection
 
-__all__ = ["Marks", "PageRow", "Position", "Selection", "next_mandate", "read_marks", "read_page"]
+__all__ = ["EVERYTHING", "PageRow", "Part", "Position", "Selection", "read_page"]
+
+_NO_EVENT: Final = UUID(int=0)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Selection(NamedTuple):
@@ -22,29 +24,25 @@ class Selection(NamedTuple):
     provider: str | None = None
     model: str | None = None
 
-    def of_dimension(self) -> sa.ColumnElement[bool]:
-        """Whether a dimension is of the provider and model."""
-        named = {"provider": self.provider, "model": self.model}
-        return sa.and_(sa.true(), *(dimensions.c[name] == value for name, value in named.items() if value is not None))
 
-    def of_time(self) -> sa.ColumnElement[bool]:
-        """Whether a row's time is in it."""
-        return sa.and_(transactions.c.occurred_at >= self.from_time, transactions.c.occurred_at < self.to_time)
+class Part(NamedTuple):
+    """The mandates whose number leaves `number` when it is divided by `of`: whoever works on one part of a re-rating
+    and whoever works on another never meet at a mandate."""
+
+    number: int
+    of: int
+
+
+EVERYTHING: Final = Part(0, 1)
 
 
 class Position(NamedTuple):
-    """Up to where charges were looked at: all of the mandates before, and of this one those up to a time and event."""
+    """Up to where charges were looked at: all of the mandates before, and of this one those up to a time and event;
+    all of it where those are None."""
 
     mandate_no: int = 0
     occurred_at: datetime | None = None
     event_id: UUID | None = None
-
-
-class Marks(NamedTuple):
-    """Whether a mandate has cancelled usage or corrected prices at all, so that its charges have to be looked up."""
-
-    cancellations: bool
-    corrections: bool
 
 
 class PageRow(NamedTuple):
@@ -57,65 +55,47 @@ class PageRow(NamedTuple):
     derivation: str | None
 
 
-async def next_mandate(connection: AsyncConnection, selection: Selection, after: int) -> int | None:
-    """The first mandate after a number that has rows of the time, and dimensions of the provider and model."""
-    of_mandate = sa.and_(transactions.c.mandate_no == mandates.c.no, selection.of_time())
-    used = sa.select(sa.true()).select_from(transactions).where(of_mandate).correlate(mandates).exists()
-    named = (
-        sa.select(sa.true())
-        .select_from(dimensions)
-        .where(dimensions.c.mandate_no == mandates.c.no, selection.of_dimension())
-        .correlate(mandates)
-        .exists()
-    )
-    read = sa.select(mandates.c.no).where(mandates.c.no > after, named, used).order_by(mandates.c.no).limit(1)
-    number: int | None = await connection.scalar(read)
-    return number
-
-
-async def read_marks(connection: AsyncConnection, mandate_no: int) -> Marks:
-    """Whether charges of a mandate may be cancelled or corrected."""
-    corrected = sa.select(sa.true()).select_from(price_corrections).where(price_corrections.c.mandate_no == mandate_no)
-    read = sa.select(mandates.c.has_cancellations, corrected.exists()).where(mandates.c.no == mandate_no)
-    return Marks(*(await connection.execute(read)).one())
+# Of each mandate no more than a page, from the position on: the time alone first, because an index has it. Mandates are
+# read one after the other, in the order of the inner query, until the page is full: what depends on the row of another
+# and has a limit of its own is joined in no other way. To sort again before the limit would read all of them wherever
+# the planner knows too little of the tables. The columns are in the order of the fields of `Charge` and `PageRow`.
+_OF_DIMENSION: Final = "($6::text IS NULL OR d.provider = $6) AND ($7::text IS NULL OR d.model = $7)"
+_READ_PAGE: Final = (
+    "SELECT t.mandate_no, t.event_id, t.member_account_no, t.posted_account_no, a.type, t.seq, t.reference_type,"
+    " t.occurred_at, t.period_day, t.dimension_no, t.workflow_id, d.provider, d.model, t.amount, wanted.yes,"
+    " CASE WHEN wanted.yes THEN t.derivation END"
+    " FROM (SELECT of_mandate.* FROM (SELECT m.no FROM mandates m WHERE m.no >= $1 AND m.no % $9 = $8"
+    f" AND EXISTS (SELECT FROM dimensions d WHERE d.mandate_no = m.no AND {_OF_DIMENSION})"
+    " ORDER BY m.no OFFSET 0) AS m CROSS JOIN LATERAL"
+    " (SELECT c.* FROM transactions c WHERE c.mandate_no = m.no"
+    " AND c.occurred_at >= CASE WHEN m.no = $1 THEN greatest($2::timestamptz, $4::timestamptz) ELSE $4 END"
+    " AND c.occurred_at < $5"
+    " AND (m.no > $1 OR c.occurred_at > $2 OR c.event_id > $3)"
+    " AND NOT c.own AND c.contra_account = 'REVENUE' AND c.transaction_type = 'DEBIT'"
+    " ORDER BY c.occurred_at, c.event_id LIMIT {limit}) AS of_mandate LIMIT {limit}) AS t"
+    " JOIN accounts a ON a.mandate_no = t.mandate_no AND a.no = t.posted_account_no"
+    " LEFT JOIN dimensions d ON d.mandate_no = t.mandate_no AND d.no = t.dimension_no"
+    f" CROSS JOIN LATERAL (SELECT coalesce({_OF_DIMENSION}, false) AS yes) AS wanted"
+    " ORDER BY t.mandate_no, t.occurred_at, t.event_id"
+)
 
 
 async def read_page(
-    connection: AsyncConnection, selection: Selection, position: Position, limit: int
+    connection: AsyncConnection, selection: Selection, part: Part, position: Position, limit: int
 ) -> Sequence[PageRow]:
-    """The next `limit` charges of the position's mandate, by time and event; fewer are its last. Charges of other
-    providers and models are among them, so that no page takes long to be found."""
-    charge = transactions.c
-    is_charge = sa.and_(~charge.own, charge.contra_account == "REVENUE", charge.transaction_type == "DEBIT")
-    page = (
-        sa.select(transactions)
-        .where(charge.mandate_no == position.mandate_no, selection.of_time(), is_charge, *_after(position))
-        .order_by(charge.occurred_at, charge.event_id)
-        .limit(limit)
-        .subquery("page")
+    """The next `limit` charges of a part of the mandates, by mandate, time and event; fewer are the last. Charges of
+    other providers and models are among them, so that no page takes long to be found."""
+    begin, event_id = position.occurred_at, position.event_id
+    rows = await driver_connection(connection).fetch(
+        _READ_PAGE.format(limit=limit),
+        position.mandate_no if begin else position.mandate_no + 1,
+        begin or selection.from_time - _MICROSECOND,
+        event_id or _NO_EVENT,
+        selection.from_time,
+        selection.to_time,
+        selection.provider,
+        selection.model,
+        *part,
     )
-    row = page.c
-    posted = sa.and_(accounts.c.mandate_no == row.mandate_no, accounts.c.no == row.posted_account_no)
-    of_row = sa.and_(dimensions.c.mandate_no == row.mandate_no, dimensions.c.no == row.dimension_no)
-    # In the order of the fields of `Charge`.
-    columns = (
-        *(row.mandate_no, row.event_id, row.member_account_no, row.posted_account_no, accounts.c.type, row.seq),
-        *(row.reference_type, row.occurred_at, row.period_day, row.dimension_no, row.workflow_id),
-        *(dimensions.c.provider, dimensions.c.model),
-    )
-    wanted = sa.func.coalesce(selection.of_dimension(), sa.false())
-    read = (
-        sa.select(*columns, row.amount, wanted, sa.case((wanted, row.derivation)))
-        .select_from(page.join(accounts, posted).outerjoin(dimensions, of_row))
-        .order_by(row.occurred_at, row.event_id)
-    )
-    return [PageRow(Charge(*each[:-3]), *each[-3:]) for each in await connection.execute(read)]
-
-
-def _after(position: Position) -> list[sa.ColumnElement[Any]]:
-    """Rows behind the position; the time alone first, because an index has it."""
-    if position.occurred_at is None:
-        return []
-    at, event_id = transactions.c.occurred_at, transactions.c.event_id
-    behind = sa.or_(at > position.occurred_at, event_id > position.event_id)
-    return [at >= position.occurred_at, behind]
+    # By slices, because this is done for each charge.
+    return [PageRow(Charge(*row[:13]), row[13], row[14], row[15]) for row in rows]

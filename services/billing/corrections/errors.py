@@ -1,9 +1,11 @@
 """Refusals about corrections."""
 
+from uuid import UUID
+
 from services.chassis.problems import Problem
 from services.chassis.validation import both
 
-__all__ = ["NoUsageCharge", "ReratingUnknown"]
+__all__ = ["NoUsageCharge", "ReratingUnknown", "TransactionNamedError"]
 
 
 class NoUsageCharge(Problem):
@@ -25,3 +27,12 @@ class ReratingUnknown(Problem):
     code = "RERATING_UNKNOWN"
     title = "Unknown re-rating"
     texts = both("There is no such re-rating.", "Diese Neubewertung gibt es nicht.")
+
+
+class TransactionNamedError(Exception):
+    """A transaction is named where a usage event is meant; `charged` is the event that it charged, None where it is no
+    charge of usage."""
+
+    def __init__(self, charged: UUID | None) -> None:
+        super().__init__(charged)
+        self.charged = charged

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.types import parse_uuid
-from services.billing.corrections.charges import Position, Selection, next_mandate
+from services.billing.corrections.charges import EVERYTHING, Position, Selection
 from services.billing.corrections.errors import ReratingUnknown
 from services.billing.corrections.price_charges import NotPriced, Totals, price_page
 from services.billing.corrections.reratings import (
@@ -60,17 +60,15 @@ async def preview_rerating(
         if allow_long_answer is not None:
             await allow_long_answer(connection)
         quotes = await quotes_now(connection)
-        number = await next_mandate(connection, selection, 0)
-        while number is not None:
-            position: Position | None = Position(number)
-            while position is not None:
-                page = await price_page(connection, selection, position, quotes)
-                by_mandate.setdefault(number, Totals()).add(page.totals)
-                not_priced += page.not_priced
-                priced += page.totals.charges
-                progress(priced)
-                position = page.next
-            number = await next_mandate(connection, selection, number)
+        position: Position | None = Position()
+        while position is not None:
+            page = await price_page(connection, selection, EVERYTHING, position, quotes)
+            for number, totals in page.totals.items():
+                by_mandate.setdefault(number, Totals()).add(totals)
+                priced += totals.charges
+            not_priced += page.not_priced
+            progress(priced)
+            position = page.next
         listed = sorted(by_mandate, key=lambda no: abs(_difference(by_mandate[no])), reverse=True)[:MANDATES_MAX]
         names = await name_mandates(connection, listed)
     total = Totals()

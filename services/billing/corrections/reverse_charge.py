@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.charging.cancel_usage import cancel_usage
 from services.billing.charging.cancellations import Cancellation
 from services.billing.charging.reversals import reversal_id
-from services.billing.corrections.errors import NoUsageCharge
+from services.billing.corrections.errors import NoUsageCharge, TransactionNamedError
 from services.billing.corrections.queries import (
     UsageState,
     find_number,
@@ -21,6 +21,7 @@ from services.billing.corrections.queries import (
     read_reason,
     read_state,
 )
+from services.billing.ledger.domain import transaction_place
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.mandates.audit_log import record_change
 from services.billing.mandates.open_mandate import open_mandate
@@ -75,12 +76,14 @@ async def reverse_charge(
 
 async def cancel_event(database: Database, mandate_id: str, event_id: UUID, reason: str, *, clock: Clock) -> Cancelled:
     """Cancels a usage event for an operator, also one that has not arrived; a repeat changes nothing. Raises
-    `MandateUnknown` for a mandate without books that the directory does not know either."""
+    `MandateUnknown` for a mandate without books that the directory does not know either, and `TransactionNamedError`
+    where the id is that of a transaction of the mandate: as an event it would be awaited for ever."""
 
     async def cancel(connection: AsyncConnection) -> Cancelled:
         number = await find_number(connection, mandate_id)
         if number is None:
             number = await open_mandate(connection, mandate_id)
+        await _refuse_transaction(connection, number, event_id)
         new = await _cancel(connection, Cancellation(number, event_id, reason), actor=OPERATOR, now=clock())
         first_reason = await read_reason(connection, number, event_id)
         reversing = await find_reversal(connection, number, reversal_id(number, event_id))
@@ -89,6 +92,13 @@ async def cancel_event(database: Database, mandate_id: str, event_id: UUID, reas
         return Cancelled("reversed", first_reason, new, await read_transaction(connection, number, *reversing))
 
     return await _begun_again(database, cancel)
+
+
+async def _refuse_transaction(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> None:
+    place = transaction_place(event_id)
+    row = None if place is None else await find_transaction(connection, *place)
+    if row is not None and row["mandate_no"] == mandate_no:
+        raise TransactionNamedError(row["event_id"] if row["is_charge"] else None)
 
 
 async def _cancel(connection: AsyncConnection, cancellation: Cancellation, *, actor: str, now: datetime) -> bool:

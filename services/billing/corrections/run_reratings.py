@@ -1,5 +1,6 @@
-"""Running re-ratings: a page of charges in each transaction, which also says how far it is. Whoever dies in between is
-followed by somebody else, from there on.
+"""Running re-ratings: a page of charges in each transaction, which also says how far its part of the re-rating is.
+Several workers carry out parts at once, each on mandates of its own. Whoever dies is followed by somebody else, from
+there on.
 
 While the differences of a page are written, the next page is read and priced on a second connection. That needs no
 lock, and what is cancelled or corrected in between is found where its difference is posted.
@@ -12,10 +13,10 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.charging.correct_prices import correct_prices
-from services.billing.corrections.charges import Position, next_mandate
+from services.billing.corrections.charges import Part, Position
 from services.billing.corrections.price_charges import NotPriced, PricedPage, price_page
-from services.billing.corrections.reratings import Rerating, add_totals, lock_running, save_progress
-from services.billing.mandates.repository import lock_mandate
+from services.billing.corrections.reratings import RunningPart, add_totals, finish_if_last, lock_part, save_progress
+from services.billing.mandates.repository import lock_mandates
 from services.billing.pricing.quotes import Quotes
 from services.billing.pricing.repository import Tariffs, current_tariff
 from services.chassis.clock import Clock
@@ -43,9 +44,10 @@ class CurrentQuotes:
 
 
 class _Priced(NamedTuple):
-    """A page, of which re-rating, behind which position, by which quotes."""
+    """A page, of which part of which re-rating, behind which position, by which quotes."""
 
     rerating_id: UUID
+    part: Part
     position: Position
     quotes: Quotes
     page: PricedPage
@@ -59,16 +61,16 @@ class _ReadAhead:
         self._running: asyncio.Task[_Priced | None] | None = None
         self._priced: _Priced | None = None
 
-    def take(self, rerating: Rerating, position: Position, quotes: Quotes) -> PricedPage | None:
-        """The page behind a position, if it is the one that was priced, and by these quotes."""
+    def take(self, running: RunningPart, quotes: Quotes) -> PricedPage | None:
+        """The page behind the position of a part, if it is the one that was priced, and by these quotes."""
         priced, self._priced = self._priced, None
-        if priced is None or priced[:2] != (rerating.id, position) or priced.quotes is not quotes:
+        if priced is None or priced[:3] != (running.rerating_id, running.part, running.position):
             return None
-        return priced.page
+        return priced.page if priced.quotes is quotes else None
 
-    def begin(self, rerating: Rerating, position: Position, quotes: Quotes) -> None:
+    def begin(self, running: RunningPart, position: Position, quotes: Quotes) -> None:
         """Begins with the page behind a position; `finish` or `give_up` has to follow."""
-        self._running = asyncio.create_task(self._price(rerating, position, quotes))
+        self._running = asyncio.create_task(self._price(running, position, quotes))
 
     async def finish(self) -> None:
         """Waits until the page is priced, which `take` then gives."""
@@ -82,19 +84,19 @@ class _ReadAhead:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    async def _price(self, rerating: Rerating, position: Position, quotes: Quotes) -> _Priced | None:
+    async def _price(self, running: RunningPart, position: Position, quotes: Quotes) -> _Priced | None:
         try:
             async with self._database.reading() as connection:
-                page = await price_page(connection, rerating.selection, position, quotes)
+                page = await price_page(connection, running.selection, running.part, position, quotes)
         except DatabaseUnavailable:
             # No connection is to spare for it; the page is read when it is its turn.
             return None
-        return _Priced(rerating.id, position, quotes, page)
+        return _Priced(running.rerating_id, running.part, position, quotes, page)
 
 
 class RunReratings:
-    """Works on re-ratings, one page at a time. Several workers may: each re-rating is in one transaction at a time, and
-    of two that look at the same charges the second finds them corrected."""
+    """Works on re-ratings, one page at a time. Several workers may: each part is in one transaction at a time, and of
+    two re-ratings that look at the same charges the second finds them corrected."""
 
     def __init__(self, database: Database, *, clock: Clock, faults: FaultPoints, reads_ahead: bool = True) -> None:
         """`reads_ahead` is for a database with a connection to spare."""
@@ -103,16 +105,19 @@ class RunReratings:
         self._faults = faults
         self._quotes = CurrentQuotes(Tariffs())
         self._ahead = _ReadAhead(database) if reads_ahead else None
+        # The part that was worked on last, as (re-rating, number).
+        self._last = UUID(int=0), 0
 
     async def __call__(self, rerating_id: UUID | None = None) -> int:
-        """Goes one page on with the oldest re-rating, or the given one; 0 where there is nothing to do, or somebody
-        else does it."""
+        """Goes one page on with a part of the oldest re-rating, or of the given one; 0 where there is nothing to do, or
+        others do it."""
         try:
             async with self._database.transaction() as connection:
-                rerating = await lock_running(connection, rerating_id)
-                if rerating is None:
+                running = await lock_part(connection, rerating_id, self._last)
+                if running is None:
                     return 0
-                await save_progress(connection, await self._advance(connection, rerating))
+                self._last = running.rerating_id, running.part.number
+                await self._advance(connection, running)
                 self._faults.reach("before_rerating_commit")
             self._faults.reach("after_rerating_commit")
             # After the commit, so that nobody's lock waits for it.
@@ -124,35 +129,34 @@ class RunReratings:
             raise
         return 1
 
-    async def _advance(self, connection: AsyncConnection, rerating: Rerating) -> Rerating:
-        position = rerating.position
-        if position.occurred_at is None:
-            number = await next_mandate(connection, rerating.selection, position.mandate_no)
-            if number is None:
-                return rerating._replace(finished_at=self._clock())
-            position = Position(number)
+    async def _advance(self, connection: AsyncConnection, running: RunningPart) -> None:
         quotes = await self._quotes(connection)
-        page = None if self._ahead is None else self._ahead.take(rerating, position, quotes)
+        page = None if self._ahead is None else self._ahead.take(running, quotes)
         if page is None:
-            page = await price_page(connection, rerating.selection, position, quotes)
+            page = await price_page(connection, running.selection, running.part, running.position, quotes)
         if self._ahead is not None and page.next is not None:
-            self._ahead.begin(rerating, page.next, quotes)
+            self._ahead.begin(running, page.next, quotes)
         if page.due:
-            await self._correct(connection, rerating, position.mandate_no, page)
-        await add_totals(connection, rerating.id, position.mandate_no, page.totals)
-        return rerating._replace(
-            position=page.next or Position(position.mandate_no), not_priced=rerating.not_priced + page.not_priced
+            await self._correct(connection, running, page)
+        await add_totals(connection, running.rerating_id, page.totals)
+        moved = running._replace(
+            position=page.next or running.position, not_priced=running.not_priced + page.not_priced
         )
+        finished_at = None if page.next else self._clock()
+        await save_progress(connection, moved, finished_at=finished_at)
+        if finished_at is not None:
+            await finish_if_last(connection, running.rerating_id, now=finished_at)
 
-    async def _correct(
-        self, connection: AsyncConnection, rerating: Rerating, mandate_no: int, page: PricedPage
-    ) -> None:
+    async def _correct(self, connection: AsyncConnection, running: RunningPart, page: PricedPage) -> None:
         """Posts the differences, and counts those as they are that could not be, or were cancelled or corrected while
         the page was priced."""
-        mandate = await lock_mandate(connection, mandate_no)
-        done = await correct_prices(connection, page.due, mandate, rerating_id=rerating.id, now=self._clock())
+        mandates = await lock_mandates(connection, {each.charge.mandate_no for each in page.due})
+        left = await correct_prices(connection, page.due, mandates, rerating_id=running.rerating_id, now=self._clock())
+        if not left.meanwhile and not left.beyond_range:
+            return
         for charge, _, standing, wanted in page.due:
-            if charge.key not in done.keys:
-                page.totals.keep(standing, wanted.price)
-            if charge.key in done.beyond_range:
+            if charge.key in left.beyond_range:
                 page.not_priced[NotPriced(TOO_LARGE, charge.provider, charge.model, None)] += 1
+            elif charge.key not in left.meanwhile:
+                continue
+            page.totals[charge.mandate_no].keep(standing, wanted.price)

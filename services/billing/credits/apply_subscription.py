@@ -7,7 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from rappen_contracts.subscription.v1 import SubscriptionChanged
 from services.billing.credits.credit_mandate import MandateCredit, credit_mandate
+from services.billing.credits.refunded_budgets import Period
 from services.billing.credits.repository import budget_cause, count_members, mark_budget, read_budget
+from services.billing.credits.return_budget import take_told_refunds
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.ledger.keys import ensure_mandates
 from services.billing.ledger.low_balances import note_low_balances_of_mandate
@@ -86,5 +88,15 @@ async def _credit_budget(
         grant="BUDGET",
         expires_at=None if changed.plan.rollover else changed.period_end,
     )
-    await credit_mandate(connection, mandate, credit, now=now)
-    await mark_budget(connection, mandate.no, changed.subscription_id, changed.period_start, amount=amount, now=now)
+    given = await credit_mandate(connection, mandate, credit, now=now)
+    await mark_budget(
+        connection,
+        mandate.no,
+        changed.subscription_id,
+        changed.period_start,
+        amount=amount,
+        grant_nos=[part.grant_no for part in given],
+        now=now,
+    )
+    period = Period(mandate.no, changed.subscription_id, changed.period_start)
+    await take_told_refunds(connection, mandate, period, now=now)

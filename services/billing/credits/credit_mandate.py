@@ -4,6 +4,7 @@ parts."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,7 +26,7 @@ from services.billing.mandates.domain import share_equally
 from services.billing.mandates.open_accounts import open_member_accounts
 from services.billing.mandates.repository import LockedMandate
 
-__all__ = ["MandateCredit", "credit_id", "credit_mandate"]
+__all__ = ["GivenPart", "MandateCredit", "credit_id", "credit_mandate"]
 
 
 def credit_id(mandate: LockedMandate, cause: str) -> UUID:
@@ -59,13 +60,22 @@ class MandateCredit:
         return credit_id(mandate, self.cause)
 
 
+class GivenPart(NamedTuple):
+    """A row of a credit that is a grant: its id, the grant, and micro-CHF."""
+
+    event_id: UUID
+    grant_no: int
+    amount: int
+
+
 async def credit_mandate(
     connection: AsyncConnection, mandate: LockedMandate, credit: MandateCredit, *, now: datetime
-) -> None:
-    """Posts the credit in the caller's transaction; nothing when it was posted before."""
+) -> list[GivenPart]:
+    """Posts the credit in the caller's transaction; nothing when it was posted before. Gives the grants that it has
+    made."""
     event_id = credit.event_id(mandate)
     if credit.amount == 0 or await is_posted(connection, mandate.no, event_id):
-        return
+        return []
     targets = await _targets(connection, mandate, credit.user_id, now)
     # The first part has the identity of the whole, so that a repeat finds it even if the members have changed.
     event_ids = [event_id, *(_part(event_id, no) for no in targets[1:])]
@@ -99,6 +109,11 @@ async def credit_mandate(
         calendars={mandate.no: mandate.calendar},
         now=now,
     )
+    return [
+        GivenPart(each, grant_no, amount)
+        for (_, each, amount), grants in zip(parts, granted, strict=True)
+        for grant_no, _ in grants
+    ]
 
 
 async def _grants(

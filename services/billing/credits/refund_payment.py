@@ -28,8 +28,8 @@ async def refund_payment(
     connection: AsyncConnection, mandate: LockedMandate, event: Event, tariff: Tariff, *, now: datetime
 ) -> str | UnpostedEvent:
     """Takes back what a payment was credited, in the caller's transaction, and says what became of the event (refunded,
-    repeated, noted, or a conflict with an earlier one of the refund), or, where it has to wait for a rate, the event to
-    be parked.
+    repeated, noted, waiting for the budget of a subscription's period, or a conflict with an earlier one of the
+    refund), or, where it has to wait for a rate, the event to be parked.
 
     It does not look for the credit, which may come later by another topic. A dispute that was won took nothing. Of a
     subscription, its budget is taken back.

@@ -9,11 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.ledger.spending import read_grants_text
 from services.billing.tables import (
     accounts,
     directory_members,
-    grants,
     payment_credits,
     payment_refunds,
     promotion_redemptions,
@@ -24,7 +22,6 @@ from services.billing.tables import (
 )
 
 __all__ = [
-    "BudgetGrant",
     "Promotion",
     "Refund",
     "budget_cause",
@@ -36,14 +33,11 @@ __all__ = [
     "mark_budget",
     "mark_payment",
     "mark_refund",
-    "open_budget_grants",
     "posted_credit",
     "read_budget",
     "read_payment_mark",
     "read_promotion",
     "read_refund",
-    "refunds_of",
-    "taken_budget",
 ]
 
 
@@ -111,13 +105,6 @@ async def read_refund(connection: AsyncConnection, mandate_no: int, event_id: UU
     return None if row is None else Refund(*row)
 
 
-async def refunds_of(connection: AsyncConnection, mandate_no: int, reference: str) -> Sequence[str]:
-    """The refunds of a payment that have taken something back."""
-    mark = payment_refunds.c
-    read = sa.select(mark.refund_id).where(mark.mandate_no == mandate_no, mark.reference == reference, mark.amount > 0)
-    return (await connection.scalars(read)).all()
-
-
 async def mark_refund(
     connection: AsyncConnection,
     mandate_no: int,
@@ -159,63 +146,6 @@ async def read_budget(
     return amount
 
 
-class BudgetGrant(NamedTuple):
-    """A grant of a budget; amounts in micro-CHF."""
-
-    no: int
-    account_no: int
-    amount: int
-    remaining: int
-    expires_at: datetime | None
-    granted_at: datetime
-    reference_id: str
-    description: str
-
-    def is_over(self, now: datetime) -> bool:
-        """Whether its time is over."""
-        return self.expires_at is not None and self.expires_at <= now
-
-
-_BUDGET_GRANT = [grants.c[name] for name in BudgetGrant._fields]
-
-
-async def taken_budget(connection: AsyncConnection, mandate_no: int, event_id: UUID) -> BudgetGrant | None:
-    """The first grant that the row of this id has changed; None where it has changed none."""
-    text = await connection.scalar(sa.select(transactions.c.grants).where(*_own(transactions, mandate_no, event_id)))
-    changed = read_grants_text(text)
-    if not changed:
-        return None
-    read = sa.select(*_BUDGET_GRANT).where(grants.c.mandate_no == mandate_no, grants.c.no == changed[0][0])
-    row = (await connection.execute(read)).first()
-    return None if row is None else BudgetGrant(*row)
-
-
-async def open_budget_grants(
-    connection: AsyncConnection, mandate_no: int, event_id: UUID, again: Sequence[UUID], *, now: datetime
-) -> list[BudgetGrant]:
-    """What is left of the budget that the row of this id has given, on whatever accounts it is by now. No other period
-    ends when it does; one that does not expire is known by when it was given, and by the rows `again` that have given
-    it again, so not after a change of the model."""
-    first = await taken_budget(connection, mandate_no, event_id)
-    if first is None or first.is_over(now):
-        return []
-    same_time = grants.c.expires_at == first.expires_at
-    if first.expires_at is None:
-        later = [await taken_budget(connection, mandate_no, each) for each in again]
-        same_time = grants.c.granted_at.in_(
-            [first.granted_at, *(each.granted_at for each in later if each is not None)]
-        )
-    of_budget = (
-        grants.c.mandate_no == mandate_no,
-        grants.c.kind == "BUDGET",
-        grants.c.reference_type == "SUBSCRIPTION",
-        grants.c.reference_id == first.reference_id,
-        grants.c.open,
-    )
-    read = sa.select(*_BUDGET_GRANT).where(*of_budget, same_time).order_by(grants.c.no)
-    return [BudgetGrant(*row) for row in await connection.execute(read)]
-
-
 async def mark_budget(
     connection: AsyncConnection,
     mandate_no: int,
@@ -223,15 +153,17 @@ async def mark_budget(
     period_start: datetime,
     *,
     amount: int,
+    grant_nos: Sequence[int],
     now: datetime,
 ) -> None:
-    """Marks the budget of a period as credited with so many micro-CHF."""
+    """Marks the budget of a period as credited with so many micro-CHF, as these grants."""
     mark = sa.insert(subscription_budgets).values(
         mandate_no=mandate_no,
         subscription_id=subscription_id,
         period_start=period_start,
         amount=amount,
         credited_at=now,
+        grant_nos=list(grant_nos),
     )
     await connection.execute(mark)
 

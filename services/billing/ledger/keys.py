@@ -6,7 +6,8 @@ transaction of its own before the charge; a number that nothing uses does no har
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import product
+from typing import Final, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -108,6 +109,55 @@ def _characters(name: Iterable[str | None]) -> int:
     return sum(len(each) for each in name if each is not None)
 
 
+def _each_way(select: str, found: str, nullable: Sequence[str]) -> str:
+    """The statement that finds a row of what is `given`, apart for what is null of it: no index serves IS NOT DISTINCT
+    FROM, so each of a batch would be compared with every row of its mandate. OFFSET 0 keeps it a look-up of each,
+    whatever the statistics."""
+    arms = []
+    for nulls in product((False, True), repeat=len(nullable)):
+        of_columns = [
+            f"given.{name} IS NULL AND {name} IS NULL" if is_null else f"{name} = given.{name}"
+            for name, is_null in zip(nullable, nulls, strict=True)
+        ]
+        arms.append(f"{select} CROSS JOIN LATERAL ({' AND '.join([found, *of_columns])} OFFSET 0) AS found")
+    return " UNION ALL ".join(arms)
+
+
+_FOUND_CHARGE_KEYS: Final = (
+    "WITH given AS MATERIALIZED (SELECT * FROM"
+    " unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) WITH ORDINALITY"
+    " AS given (mandate_id, user_id, provider, model, feature_code, feature_instance_id, number)) "
+) + _each_way(
+    "SELECT given.number, m.no, own.no, pool.no, internal.no, found.no FROM given"
+    " JOIN mandates m ON m.id = given.mandate_id"
+    " CROSS JOIN LATERAL (SELECT no FROM accounts WHERE mandate_no = m.no AND type = 'USER'"
+    " AND user_id = given.user_id OFFSET 0) AS own"
+    " CROSS JOIN LATERAL (SELECT no FROM accounts WHERE mandate_no = m.no AND type = 'MANDATE'"
+    " AND user_id IS NULL OFFSET 0) AS pool"
+    " CROSS JOIN LATERAL (SELECT no FROM accounts WHERE mandate_no = m.no AND type = 'INTERNAL'"
+    " AND user_id IS NULL OFFSET 0) AS internal",
+    "SELECT no FROM dimensions WHERE mandate_no = m.no AND provider = given.provider AND model = given.model",
+    ("feature_code", "feature_instance_id"),
+)
+_FOUND_ACCOUNTS: Final = (
+    "WITH given AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::text[], $3::text[])"
+    " AS given (mandate_no, type, user_id)) "
+) + _each_way(
+    "SELECT given.*, found.no FROM given",
+    "SELECT no FROM accounts WHERE mandate_no = given.mandate_no AND type = given.type",
+    ("user_id",),
+)
+_GIVEN_DIMENSIONS: Final = (
+    "unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[])"
+    " AS given (mandate_no, provider, model, feature_code, feature_instance_id)"
+)
+_FOUND_DIMENSIONS: Final = f"WITH given AS MATERIALIZED (SELECT * FROM {_GIVEN_DIMENSIONS}) " + _each_way(
+    "SELECT given.*, found.no FROM given",
+    "SELECT no FROM dimensions WHERE mandate_no = given.mandate_no",
+    ("provider", "model", "feature_code", "feature_instance_id"),
+)
+
+
 async def find_charge_keys(
     connection: AsyncConnection, names: Collection[UsageDimensions]
 ) -> dict[UsageDimensions, ChargeKeys]:
@@ -116,20 +166,8 @@ async def find_charge_keys(
     asked = [name for name in names if name.provider is not None and name.model is not None]
     if not asked:
         return {}
-    rows = await driver_connection(connection).fetch(
-        "SELECT given.number, m.no, own.no, pool.no, internal.no, d.no"
-        " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) WITH ORDINALITY"
-        " AS given (mandate_id, user_id, provider, model, feature_code, feature_instance_id, number)"
-        " JOIN mandates m ON m.id = given.mandate_id"
-        " JOIN accounts own ON own.mandate_no = m.no AND own.type = 'USER' AND own.user_id = given.user_id"
-        " JOIN accounts pool ON pool.mandate_no = m.no AND pool.type = 'MANDATE' AND pool.user_id IS NULL"
-        " JOIN accounts internal ON internal.mandate_no = m.no AND internal.type = 'INTERNAL'"
-        " AND internal.user_id IS NULL"
-        " JOIN dimensions d ON d.mandate_no = m.no AND d.provider = given.provider AND d.model = given.model"
-        " AND d.feature_code IS NOT DISTINCT FROM given.feature_code"
-        " AND d.feature_instance_id IS NOT DISTINCT FROM given.feature_instance_id",
-        *(list(column) for column in zip(*asked, strict=True)),
-    )
+    columns = [list(column) for column in zip(*asked, strict=True)]
+    rows = await driver_connection(connection).fetch(_FOUND_CHARGE_KEYS, *columns)
     return {asked[number - 1]: ChargeKeys(*numbers) for number, *numbers in rows}
 
 
@@ -174,20 +212,14 @@ async def ensure_accounts(connection: AsyncConnection, keys: Sequence[AccountKey
     driver = driver_connection(connection)
     ordered = sorted(set(keys), key=lambda key: (key.mandate_no, key.type, key.user_id or ""))
     columns = [list(column) for column in zip(*ordered, strict=True)]
-    found = (
-        "SELECT a.mandate_no, a.type, a.user_id, a.no FROM unnest($1::int[], $2::text[], $3::text[])"
-        " AS given (mandate_no, type, user_id)"
-        " JOIN accounts a ON a.mandate_no = given.mandate_no AND a.type = given.type"
-        " AND a.user_id IS NOT DISTINCT FROM given.user_id"
-    )
-    rows = await driver.fetch(found, *columns)
+    rows = await driver.fetch(_FOUND_ACCOUNTS, *columns)
     if len(rows) < len(ordered):
         await driver.execute(
             "INSERT INTO accounts (mandate_no, type, user_id) SELECT * FROM unnest($1::int[], $2::text[], $3::text[])"
             " ON CONFLICT DO NOTHING",
             *columns,
         )
-        rows = await driver.fetch(found, *columns)
+        rows = await driver.fetch(_FOUND_ACCOUNTS, *columns)
     return {AccountKey(row["mandate_no"], row["type"], row["user_id"]): row["no"] for row in rows}
 
 
@@ -196,23 +228,12 @@ async def ensure_dimensions(connection: AsyncConnection, keys: Sequence[Dimensio
     driver = driver_connection(connection)
     ordered = sorted(set(keys), key=lambda key: tuple(str(part or "") for part in key))
     columns = [list(column) for column in zip(*ordered, strict=True)]
-    given = (
-        "unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[])"
-        " AS given (mandate_no, provider, model, feature_code, feature_instance_id)"
-    )
-    found = (
-        "SELECT d.mandate_no, d.provider, d.model, d.feature_code, d.feature_instance_id, d.no"
-        f" FROM {given} JOIN dimensions d ON d.mandate_no = given.mandate_no"
-        " AND d.provider IS NOT DISTINCT FROM given.provider AND d.model IS NOT DISTINCT FROM given.model"
-        " AND d.feature_code IS NOT DISTINCT FROM given.feature_code"
-        " AND d.feature_instance_id IS NOT DISTINCT FROM given.feature_instance_id"
-    )
-    rows = await driver.fetch(found, *columns)
+    rows = await driver.fetch(_FOUND_DIMENSIONS, *columns)
     if len(rows) < len(ordered):
         await driver.execute(
             "INSERT INTO dimensions (mandate_no, provider, model, feature_code, feature_instance_id)"
-            f" SELECT * FROM {given} ON CONFLICT DO NOTHING",
+            f" SELECT * FROM {_GIVEN_DIMENSIONS} ON CONFLICT DO NOTHING",
             *columns,
         )
-        rows = await driver.fetch(found, *columns)
+        rows = await driver.fetch(_FOUND_DIMENSIONS, *columns)
     return {DimensionKey(*tuple(row)[:5]): row["no"] for row in rows}

@@ -8,7 +8,7 @@ __all__ = ["MergeWorkflowBlocks"]
 
 # Mandates that are looked at in one run, and spans that are merged in one transaction.
 SLICE = 200
-AT_ONCE = 50
+AT_ONCE = 500
 
 
 class MergeWorkflowBlocks:

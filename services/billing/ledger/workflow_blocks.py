@@ -20,8 +20,8 @@ from services.billing.tables import accounts, mandates, workflow_blocks
 
 __all__ = ["KEPT_WORKFLOWS", "MANY", "SPAN", "Span", "merge_spans", "next_mandates", "spans_to_merge", "workflows_text"]
 
-# Rows of a span of the chain; block by block their ids are some tens of kilobytes of text.
-SPAN: Final = 2_000
+# Rows of a span of the chain: a search reads as many for each workflow that it finds.
+SPAN: Final = 200
 # So many blocks of a span are merged before the span is over.
 MANY: Final = 64
 _SEPARATOR: Final = "\n"

@@ -35,7 +35,7 @@ STATEMENTS = (
     """
     INSERT INTO billing.workflow_blocks (mandate_no, account_no, first_seq, last_seq, workflow_ids)
     SELECT mandate_no, posted_account_no, min(seq), max(seq), string_agg(DISTINCT workflow_id, chr(10))
-      FROM billing.transactions WHERE workflow_id IS NOT NULL GROUP BY mandate_no, posted_account_no, seq / 2000
+      FROM billing.transactions WHERE workflow_id IS NOT NULL GROUP BY mandate_no, posted_account_no, seq / 200
     """,
     "GRANT SELECT, INSERT, DELETE ON billing.workflow_blocks TO billing_app",
 )

@@ -9,15 +9,15 @@ from services.billing.errors import MalformedParameter
 from services.billing.http import Context, require_mandate_admin, router
 from services.billing.parameters import IntegerOf, MandateId, TextOf
 from services.billing.reports.bodies import MovementPage, MovementRow, MovementSlice
+from services.billing.reports.distinct_values import distinct_values
 from services.billing.reports.export_movements import CSV, RunningExports, export_movements
 from services.billing.reports.list_movements import (
     NEWEST_FIRST,
-    ListLimits,
-    distinct_values,
     list_newest,
     list_page,
     list_part,
 )
+from services.billing.reports.listing import ListLimits
 from services.billing.reports.scope import ContextScope, RequestedScope, Scope, requested_mandate
 from services.chassis.caller import CurrentCaller, require_person, require_system_admin
 from services.chassis.lists.pagination import PaginationText

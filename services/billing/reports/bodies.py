@@ -293,8 +293,8 @@ class ExplainedRecharge(AnswerBody):
 
 
 class ExplainedPayment(AnswerBody):
-    """The payment behind a credit, or behind a refund: its reference at the payment provider, and the whole of what was
-    credited for it, null for a payment that has not arrived."""
+    """The payment behind a credit, or behind a refund or what came back of one: its reference at the payment provider,
+    and the whole of what was credited for it, null for a payment that has not arrived."""
 
     reference: str
     amount: DecimalText | None

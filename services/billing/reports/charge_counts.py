@@ -21,6 +21,22 @@ _Value = sa.ColumnElement[Any]
 _NO_MEMBER = sa.cast(sa.null(), sa.BigInteger)
 
 
+def _rollups_of(account: sa.FromClause, *where: _Value, beside: Sequence[sa.FromClause] = ()) -> LateralFromClause:
+    """The rollups of each account; OFFSET 0 keeps it a look-up of each, whatever the statistics."""
+    of_account = (rollups.c.mandate_no == account.c.mandate_no, rollups.c.member_account_no == account.c.no)
+    found = sa.select(rollups.c.dimension_no, rollups.c.count).where(*of_account, *where)
+    return found.correlate(account, *beside).offset(0).lateral("of_each")
+
+
+# Made once: to name the columns of each anew takes a request longer than to count by them.
+_MANDATE, _ACCOUNT = mandates.alias("each_mandate"), accounts.alias("each_account")
+_OF_EACH = _rollups_of(_ACCOUNT)
+_LATER_OF_EACH = _rollups_of(_ACCOUNT, rollups.c.day > _MANDATE.c.summed_until, beside=(_MANDATE,))
+_OF_ACCOUNTS = _ACCOUNT.join(_OF_EACH, sa.true())
+_WITH_ACCOUNTS = _MANDATE.join(_ACCOUNT, _ACCOUNT.c.mandate_no == _MANDATE.c.no).join(_LATER_OF_EACH, sa.true())
+_WITH_ROLLUPS = _MANDATE.join(rollups, rollups.c.mandate_no == _MANDATE.c.no)
+
+
 @dataclass(frozen=True, slots=True)
 class _Arm:
     """Where numbers come from, their columns, how often they are there, and what else has to hold."""
@@ -64,7 +80,7 @@ class PlainCharges:
     def _members(self, numbers: frozenset[str]) -> sa.Select[Any]:
         """Members with plain charges: of most one look-up says that they have any; of those with other charges the
         counts do."""
-        account, beside = accounts.alias("each_account"), self._beside(row.member_account_no)
+        account, beside = _ACCOUNT, self._beside(row.member_account_no)
         of_account = (rollups.c.mandate_no == account.c.mandate_no, rollups.c.member_account_no == account.c.no)
         theirs = [*beside.where, row.mandate_no == account.c.mandate_no, row.member_account_no == account.c.no]
         count, less = (
@@ -95,29 +111,26 @@ class PlainCharges:
         source = arm.source
         for name, (table, condition) in TABLES.items():
             if name in self.tables:
-                source = source.outerjoin(table, with_columns(of_plain_charge(condition), arm.numbers))
+                source = source.outerjoin(table, with_columns(of_plain_charge(condition, described=True), arm.numbers))
         met = [with_columns(condition, arm.numbers) for condition in self.conditions]
         return _selected(replace(arm, source=source, where=[*arm.where, *met]))
 
     def _of_dimensions(self) -> list[_Arm]:
         """Without members: of days that are summed the sums of their months, of the days after those the rollups."""
-        kept, mandate, account = rollup_sums.c, mandates.alias("each_mandate"), accounts.alias("each_account")
-        until, of_extent = mandate.c.summed_until, self.extent.has_mandate(mandate.c.no)
-        later = _rollups_of(account, rollups.c.day > until, beside=(mandate,))
-        with_accounts = mandate.join(account, account.c.mandate_no == mandate.c.no).join(later, sa.true())
-        with_rollups = mandate.join(rollups, rollups.c.mandate_no == mandate.c.no)
+        kept, mandate, later = rollup_sums.c, _MANDATE.c, _LATER_OF_EACH.c
+        until, of_extent = mandate.summed_until, self.extent.has_mandate(mandate.no)
         in_months = [kept.period == "month", self.extent.has_mandate(kept.mandate_no)]
         return [
             _Arm(rollup_sums, _numbers(kept.mandate_no, _NO_MEMBER, kept.dimension_no), kept.count, in_months),
             _Arm(
-                with_accounts,
-                _numbers(mandate.c.no, _NO_MEMBER, later.c.dimension_no),
-                later.c.count,
+                _WITH_ACCOUNTS,
+                _numbers(mandate.no, _NO_MEMBER, later.dimension_no),
+                later.count,
                 [until.is_not(None), of_extent],
             ),
             _Arm(
-                with_rollups,
-                _numbers(mandate.c.no, _NO_MEMBER, rollups.c.dimension_no),
+                _WITH_ROLLUPS,
+                _numbers(mandate.no, _NO_MEMBER, rollups.c.dimension_no),
                 rollups.c.count,
                 [until.is_(None), of_extent],
             ),
@@ -125,11 +138,9 @@ class PlainCharges:
 
     def _of_members(self) -> _Arm:
         """Members are looked up one by one, but for those that no condition lets through."""
-        account = accounts.alias("each_account")
-        of_each = _rollups_of(account)
-        numbers = _numbers(account.c.mandate_no, account.c.no, of_each.c.dimension_no)
-        source = account.join(of_each, sa.true())
-        return _Arm(source, numbers, of_each.c.count, [self.extent.has_mandate(account.c.mandate_no)])
+        account, of_each = _ACCOUNT.c, _OF_EACH.c
+        numbers = _numbers(account.mandate_no, account.no, of_each.dimension_no)
+        return _Arm(_OF_ACCOUNTS, numbers, of_each.count, [self.extent.has_mandate(account.mandate_no)])
 
     def _beside(self, member: _Value) -> _Arm:
         """What the rollups count beside plain charges: other charges, and less what was taken back."""
@@ -150,10 +161,3 @@ def about_members(condition: _Value) -> bool:
 
 def _numbers(mandate_no: _Value, member_account_no: _Value, dimension_no: _Value) -> dict[str, _Value]:
     return {"mandate_no": mandate_no, "member_account_no": member_account_no, "dimension_no": dimension_no}
-
-
-def _rollups_of(account: sa.FromClause, *where: _Value, beside: Sequence[sa.FromClause] = ()) -> LateralFromClause:
-    """The rollups of each account; OFFSET 0 keeps it a look-up of each, whatever the statistics."""
-    of_account = (rollups.c.mandate_no == account.c.mandate_no, rollups.c.member_account_no == account.c.no)
-    found = sa.select(rollups.c.dimension_no, rollups.c.count).where(*of_account, *where)
-    return found.correlate(account, *beside).offset(0).lateral("of_each")

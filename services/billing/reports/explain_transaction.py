@@ -32,6 +32,8 @@ from services.billing.reports.scope import Scope
 from services.billing.reports.transactions import find_transaction, place_of
 from services.billing.storage.derivation import ExplainedStorage, explain_storage
 from services.billing.tables import (
+    budget_movements,
+    budget_refunds,
     dimensions,
     grants,
     holds,
@@ -234,19 +236,36 @@ async def _invoice_line(connection: AsyncConnection, row: sa.RowMapping) -> sa.R
 
 
 async def _payment(connection: AsyncConnection, row: sa.RowMapping) -> Payment | None:
-    """The payment behind a credit, or behind what takes one back, of which the row may be a part; None for every other
-    row. A refund may come before its payment, and be of one that never comes."""
+    """The payment behind a credit, or behind what takes one back or came back after all, of which the row may be a
+    part; None for every other row. A refund may come before its payment, and be of one that never comes."""
     if row["reference_type"] != "PAYMENT" or row["reference_id"] is None:
         return None
-    mandate_no, reference, refund = row["mandate_no"], row["reference_id"], None
+    mandate_no, reference = row["mandate_no"], row["reference_id"]
+    refund = await _first(connection, payment_refunds, mandate_no, "refund_id", reference)
     if row["transaction_type"] == "ADJUSTMENT":
-        refund = await _first(connection, payment_refunds, mandate_no, "refund_id", reference)
+        refund = refund or await _budget_refund(connection, mandate_no, reference)
         if refund is None:
             return None
+    if refund is not None:
         reference = refund["reference"]
     credit = await _first(connection, payment_credits, mandate_no, "reference", reference)
     recharge = await _first(connection, recharges, mandate_no, "cause", reference)
     return Payment(reference, credit, refund, recharge)
+
+
+async def _budget_refund(connection: AsyncConnection, mandate_no: int, refund_id: str) -> sa.RowMapping | None:
+    """A refund of a subscription's payment, with what it has taken of the budget of its period, in micro-CHF."""
+    kept, moved = budget_refunds.c, budget_movements.c
+    of_refund = (moved.mandate_no == mandate_no, moved.reference == refund_id, moved.amount < 0)
+    taken = sa.select(sa.func.coalesce(-sa.func.sum(moved.amount), 0)).where(*of_refund).scalar_subquery()
+    shown = (
+        kept.refund_id,
+        kept.reference,
+        sa.cast(taken, sa.BigInteger).label("amount"),
+        kept.noted_at.label("refunded_at"),
+    )
+    read = sa.select(*shown).where(kept.mandate_no == mandate_no, kept.refund_id == refund_id)
+    return (await connection.execute(read)).mappings().one_or_none()
 
 
 async def _first(

@@ -12,9 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from services.billing.reports.errors import TooManyExports
-from services.billing.reports.extent import extent_of
-from services.billing.reports.list_movements import ListLimits
-from services.billing.reports.listing import Listing
+from services.billing.reports.listing import Listing, ListLimits
 from services.billing.reports.movement_values import rows_of
 from services.billing.reports.scope import Scope
 from services.chassis.database import Database
@@ -68,8 +66,7 @@ async def export_movements(
     async with exports.one(scope.user_id):
         until = asyncio.get_running_loop().time() + export_s
         async with list_reading(database, statement_s=export_s) as connection:
-            extent = await extent_of(connection, scope)
-            listing = Listing.of(extent, pagination, page_size_max=limits.page_size_max)
+            listing = await Listing.read(connection, scope, pagination, limits)
             columns = list(listing.columns.by_name.values())
             yield (",".join(column.name for column in columns) + LINE_END).encode()
             read = _lines(listing, columns).execution_options(yield_per=LINES_TAKEN)

@@ -6,6 +6,7 @@ Names are looked up once, before the rows are read: so a condition on a row look
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.ledger.calendars import Calendar
 from services.billing.mandates.repository import calendar_of
 from services.billing.reports.scope import Scope
-from services.billing.tables import accounts, dimensions, mandates, transactions
+from services.billing.tables import accounts, dimensions, mandates, transactions, usage_descriptions
 from services.chassis.lists.conditions import Begin
 from services.chassis.statements import one_of
 
@@ -24,12 +25,14 @@ _Condition = sa.ColumnElement[bool]
 # A day, and [start, end).
 DayBorders = tuple[date, datetime, datetime]
 _LAST = datetime.max.replace(tzinfo=UTC)
+_SAYS_SOMETHING = usage_descriptions.c.description.is_distinct_from("")
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
     """Mandates by their numbers (None: every one), those of them whose rows are all shown, and whose and which other
-    rows are: the caller's accounts, and the dimensions of the instances that they administer."""
+    rows are: the caller's accounts, and the dimensions of the instances that they administer. And whether charges of
+    usage can have a description."""
 
     user_id: str
     mandates: tuple[int, ...] | None
@@ -38,6 +41,7 @@ class Extent:
     accounts: tuple[int, ...]
     dimensions: tuple[int, ...]
     calendars: tuple[tuple[Calendar, tuple[int, ...]], ...]
+    described: bool
 
     @property
     def is_whole(self) -> bool:
@@ -123,8 +127,11 @@ def day_borders(calendar: Calendar, first: datetime, last: datetime) -> list[Day
 async def extent_of(connection: AsyncConnection, scope: Scope) -> Extent:
     """The numbers of what a scope shows."""
     if scope.mandates is None:
-        return Extent(scope.user_id, None, (), (), (), (), await _all_calendars(connection))
-    columns = (mandates.c.no, mandates.c.id, mandates.c.time_zone, mandates.c.past_time_zones)
+        any_described = bool(await connection.scalar(sa.select(sa.exists().where(_SAYS_SOMETHING))))
+        return Extent(scope.user_id, None, (), (), (), (), await _all_calendars(connection), any_described)
+    described = sa.exists().where(usage_descriptions.c.mandate_no == mandates.c.no, _SAYS_SOMETHING).label("described")
+    columns: list[Any] = [mandates.c.no, mandates.c.id, described]
+    columns += [mandates.c.time_zone, mandates.c.past_time_zones]
     read = sa.select(*columns).where(one_of(mandates.c.id, scope.mandates)).order_by(mandates.c.no)
     rows = (await connection.execute(read)).mappings().all()
     numbers = tuple(row["no"] for row in rows)
@@ -140,6 +147,7 @@ async def extent_of(connection: AsyncConnection, scope: Scope) -> Extent:
         accounts=await _accounts_of(connection, scope, numbers),
         dimensions=await _dimensions_of(connection, scope, _numbers(rows, scope.instance_mandates)),
         calendars=tuple(calendars.items()),
+        described=any(row["described"] for row in rows),
     )
 
 

@@ -13,7 +13,6 @@ from sqlalchemy.sql.operators import custom_op
 from rappen_contracts.types import parse_uuid
 from services.billing.ledger.domain import transaction_place
 from services.billing.reports.extent import Extent
-from services.billing.reports.movement_search import search_of
 from services.billing.reports.movement_values import (
     CHARGE,
     KEY,
@@ -43,38 +42,35 @@ _DIMENSION, _MEMBER = frozenset({"dimension"}), frozenset({"member"})
 _NAMED = frozenset({"mandate", "directory"})
 _USER = frozenset({"member", "user"})
 
+# Made once, and not for each request.
+_ID, _DESCRIPTION = transaction_id(), description()
+_CREATOR = sa.func.coalesce(text_of(said(row.created_by_user_id, "")), sa.case((CHARGE, text_of(member.c.user_id))))
+_REFERENCE_ID = sa.func.coalesce(said(row.reference_id, ""), sa.case((CHARGE, sa.cast(row.event_id, sa.Text))))
+_USER_NAME = sa.func.coalesce(text_of(said(directory_users.c.display_name, "")), USER_ID, "")
+
 
 def movement_columns(extent: Extent) -> Columns:
     """The columns, by their names in JSON, as far as the extent shows them."""
     has_balance = sa.and_(moved.c.type != "INTERNAL", extent.shows_balance())
     balance = sa.case((has_balance, row.balance_after * MICRO))
-    charged_member = sa.case((CHARGE, text_of(member.c.user_id)))
-    creator = sa.func.coalesce(text_of(said(row.created_by_user_id, "")), charged_member)
-    of_event = sa.case((CHARGE, sa.cast(row.event_id, sa.Text)))
-    user_name = sa.func.coalesce(text_of(said(directory_users.c.display_name, "")), USER_ID, "")
     return Columns.of(
         (
-            Column("id", "text", transaction_id(), nullable=False, searchable=True, equals=_has_id),
-            Column("accountId", "text", sa.cast(row.member_account_no, sa.Text), nullable=False, searchable=True),
+            Column("id", "text", _ID, nullable=False, equals=_has_id),
+            Column("accountId", "text", sa.cast(row.member_account_no, sa.Text), nullable=False),
             Column("transactionType", "text", row.transaction_type, nullable=False),
             _number("amount", row.amount * MICRO, nullable=False, order=row.amount),
-            Column("description", "text", description(), _DIMENSION, nullable=False, searchable=True),
+            Column("description", "text", _DESCRIPTION, _DIMENSION, nullable=False),
             Column("referenceType", "text", row.reference_type, nullable=False),
-            Column("workflowId", "text", row.workflow_id, searchable=True),
+            Column("workflowId", "text", row.workflow_id),
             _dimension(extent, "featureCode", dimensions.c.feature_code),
             _dimension(extent, "featureInstanceId", dimensions.c.feature_instance_id),
             _dimension(extent, "aicoreProvider", dimensions.c.provider),
             _dimension(extent, "aicoreModel", dimensions.c.model),
-            Column("createdByUserId", "text", creator, _MEMBER, searchable=True),
+            Column("createdByUserId", "text", _CREATOR, _MEMBER),
             Column("createdAt", "time", row.occurred_at, nullable=False),
-            Column("mandateId", "text", text_of(mandates.c.id), _NAMED, nullable=False, searchable=True),
-            Column("mandateName", "text", MANDATE_NAME, _NAMED, nullable=False, searchable=True),
-            Column(
-                "referenceId",
-                "text",
-                sa.func.coalesce(said(row.reference_id, ""), of_event),
-                searchable=True,
-            ),
+            Column("mandateId", "text", text_of(mandates.c.id), _NAMED, nullable=False),
+            Column("mandateName", "text", MANDATE_NAME, _NAMED, nullable=False),
+            Column("referenceId", "text", _REFERENCE_ID),
             _number("balanceAfter", balance, needs=frozenset({"moved"})),
             _number("processingTime", row.processing_time_ms * _MILLI),
             _number("bytesSent", row.bytes_sent),
@@ -83,12 +79,11 @@ def movement_columns(extent: Extent) -> Columns:
             _number("inputTokens", row.input_tokens),
             _number("outputTokens", row.output_tokens),
             Column("recordedAt", "time", row.recorded_at, nullable=False),
-            Column("userId", "text", USER_ID, _MEMBER, searchable=True, equals=partial(_is_of_user, extent)),
-            Column("userName", "text", user_name, _USER, nullable=False, searchable=True),
+            Column("userId", "text", USER_ID, _MEMBER, equals=partial(_is_of_user, extent)),
+            Column("userName", "text", _USER_NAME, _USER, nullable=False),
         ),
         aliases={"sysCreatedAt": "createdAt"},
         computed=_metadata_column,
-        search=search_of(extent),
     )
 
 
@@ -153,4 +148,4 @@ def _dimension(extent: Extent, name: str, value: sa.Column[Any]) -> Column:
         named = sa.select(dimensions.c.no).where(one_of(value, [str(each) for each in values]))
         return among(row.dimension_no, named.where(extent.has_mandate(dimensions.c.mandate_no)))
 
-    return Column(name, "text", value, frozenset({"dimension"}), searchable=True, equals=equals)
+    return Column(name, "text", value, frozenset({"dimension"}), equals=equals)

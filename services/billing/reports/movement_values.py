@@ -84,9 +84,9 @@ def among(number: _Value, found: sa.SelectBase) -> sa.ColumnElement[bool]:
     return number == sa.any_(sa.func.array(found.scalar_subquery(), type_=sa.ARRAY(number.type)))
 
 
-def rows_of(needs: frozenset[str]) -> sa.FromClause:
-    """The ledger, with the tables of those names."""
-    joined: sa.FromClause = transactions
+def rows_of(needs: frozenset[str], ledger: sa.FromClause = transactions) -> sa.FromClause:
+    """The ledger, or what is joined with it, with the tables of those names."""
+    joined = ledger
     for name, (table, condition) in TABLES.items():
         if name in needs:
             joined = joined.outerjoin(table, condition)
@@ -126,8 +126,8 @@ def with_columns(value: _Value, columns: Mapping[str, _Value]) -> _Value:
     return visitors.replacement_traverse(value, {}, replaced)
 
 
-def movement_rows(balance_shown: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """Rows with everything that `transaction_json` reads of them."""
+def movement_rows(balance_shown: sa.ColumnElement[bool], ledger: sa.FromClause = transactions) -> sa.Select[Any]:
+    """Rows of the ledger, or of what is joined with it, with everything that `transaction_json` reads of them."""
     return sa.select(
         transactions,
         member.c.user_id.label("member_id"),
@@ -142,7 +142,7 @@ def movement_rows(balance_shown: sa.ColumnElement[bool]) -> sa.Select[Any]:
         directory_mandates.c.name,
         directory_users.c.display_name.label("user_name"),
         balance_shown.label("balance_shown"),
-    ).select_from(rows_of(frozenset(TABLES)))
+    ).select_from(rows_of(frozenset(TABLES), ledger))
 
 
 def description() -> _Value:
@@ -160,9 +160,8 @@ def description() -> _Value:
     )
 
 
-def transaction_id() -> _Value:
+def transaction_id(account: sa.ColumnElement[int] = row.posted_account_no, seq: _Value = row.seq) -> _Value:
     """The text of `ledger.domain.transaction_id`."""
-    account, seq = row.posted_account_no, row.seq
     high = sa.func.lpad(sa.func.to_hex(account.op(">>")(sa.literal_column("12"))), 12, "0")
     middle = sa.func.lpad(sa.func.to_hex(account.op("&")(sa.literal_column("4095"))), 3, "0")
     low = sa.func.to_hex(seq.op("|")(_VARIANT))

@@ -8,6 +8,8 @@ narrow key, so the ledger can be spread by mandate. Text ids are compared byte b
 from services.billing.tables.accounts import accounts, grants, holds, unpublished_balances
 from services.billing.tables.base import metadata
 from services.billing.tables.credits import (
+    budget_movements,
+    budget_refunds,
     payment_credits,
     payment_refunds,
     promotion_redemptions,
@@ -39,6 +41,7 @@ from services.billing.tables.ledger import (
     rollups,
     sealed_days,
     transactions,
+    usage_descriptions,
     workflow_blocks,
 )
 from services.billing.tables.mandates import audit_log, kept_answers, mandate_subscriptions, mandates
@@ -48,6 +51,7 @@ from services.billing.tables.usage import (
     price_corrections,
     publisher_silences,
     rerated_mandates,
+    rerating_parts,
     reratings,
     storage_periods,
     storage_reports,
@@ -60,6 +64,8 @@ from services.chassis.quarantine import quarantine_table
 __all__ = [
     "accounts",
     "audit_log",
+    "budget_movements",
+    "budget_refunds",
     "cancellations",
     "closed_days",
     "dimensions",
@@ -94,6 +100,7 @@ __all__ = [
     "rates",
     "recharges",
     "rerated_mandates",
+    "rerating_parts",
     "reratings",
     "rollup_sums",
     "rollups",
@@ -105,6 +112,7 @@ __all__ = [
     "transactions",
     "unposted_events",
     "unpublished_balances",
+    "usage_descriptions",
     "vat_rates",
     "workflow_blocks",
 ]

@@ -5,6 +5,8 @@ import sqlalchemy as sa
 from services.billing.tables.base import Id, Time, metadata
 
 __all__ = [
+    "budget_movements",
+    "budget_refunds",
     "payment_credits",
     "payment_refunds",
     "promotion_redemptions",
@@ -13,7 +15,7 @@ __all__ = [
     "subscription_budgets",
 ]
 
-# Budgets that were credited, one per subscription and period; the amount in micro-CHF.
+# Budgets that were credited, one per subscription and period: the amount in micro-CHF, and the grants that it made.
 subscription_budgets = sa.Table(
     "subscription_budgets",
     metadata,
@@ -22,6 +24,7 @@ subscription_budgets = sa.Table(
     sa.Column("period_start", Time, nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("credited_at", Time, nullable=False),
+    sa.Column("grant_nos", sa.ARRAY(sa.BigInteger), nullable=False, server_default="{}"),
     sa.PrimaryKeyConstraint("mandate_no", "subscription_id", "period_start"),
 )
 
@@ -52,6 +55,44 @@ payment_refunds = sa.Table(
     sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.Column("refunded_at", Time, nullable=False),
     sa.PrimaryKeyConstraint("mandate_no", "event_id"),
+)
+
+# What went back of the payment of a period, whether or not the period's budget was told of yet: `amount` of
+# `paid_amount`, both in the currency of the payment, takes the same part of the budget. Kept for ever.
+budget_refunds = sa.Table(
+    "budget_refunds",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    # The identity of one taking, as payments tells of it: Stripe's id, from the second on with `/` and its number.
+    sa.Column("refund_id", Id, nullable=False),
+    # Of the payment.
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("subscription_id", sa.Uuid, nullable=False),
+    sa.Column("period_start", Time, nullable=False),
+    sa.Column("amount", sa.Numeric, nullable=False),
+    sa.Column("paid_amount", sa.Numeric, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("refunded_at", Time, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("noted_at", Time, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "refund_id"),
+    sa.CheckConstraint("amount >= 0 AND paid_amount > 0", name="amount"),
+)
+
+# What refunds have taken of the budget of a period (below zero), and what was given again, in micro-CHF, under the id
+# of the row; `reference` is the refund, or what of it came back.
+budget_movements = sa.Table(
+    "budget_movements",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("event_id", sa.Uuid, nullable=False),
+    sa.Column("subscription_id", sa.Uuid, nullable=False),
+    sa.Column("period_start", Time, nullable=False),
+    sa.Column("reference", Id, nullable=False),
+    sa.Column("grant_no", sa.BigInteger, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("mandate_no", "event_id"),
+    sa.CheckConstraint("amount <> 0", name="amount"),
 )
 
 # Promotions: credit (micro-CHF) that expires, for one mandate, or for each that redeems the code.

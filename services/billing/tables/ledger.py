@@ -13,6 +13,7 @@ __all__ = [
     "rollups",
     "sealed_days",
     "transactions",
+    "usage_descriptions",
     "workflow_blocks",
 ]
 
@@ -72,7 +73,7 @@ transactions = sa.Table(
         "seq",
         postgresql_where=sa.text(
             "contra_account <> 'REVENUE' OR transaction_type <> 'DEBIT' OR reference_type <> 'WORKFLOW'"
-            " OR description IS NOT NULL OR reference_id IS NOT NULL OR created_by_user_id IS NOT NULL"
+            " OR reference_id IS NOT NULL OR created_by_user_id IS NOT NULL"
         ),
     ),
     sa.Index("ix_transactions_recorded_at", "recorded_at", postgresql_using="brin"),
@@ -117,6 +118,23 @@ dimensions = sa.Table(
         "feature_code",
         "feature_instance_id",
         name="uq_dimensions_names",
+        postgresql_nulls_not_distinct=True,
+    ),
+)
+
+# The descriptions that charges of usage of a dimension have, empty for none; null where they are more than are kept
+# (`ledger/descriptions.py`).
+usage_descriptions = sa.Table(
+    "usage_descriptions",
+    metadata,
+    sa.Column("mandate_no", sa.Integer, nullable=False),
+    sa.Column("dimension_no", sa.Integer, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.UniqueConstraint(
+        "mandate_no",
+        "dimension_no",
+        "description",
+        name="uq_usage_descriptions",
         postgresql_nulls_not_distinct=True,
     ),
 )

@@ -10,6 +10,7 @@ __all__ = [
     "price_corrections",
     "publisher_silences",
     "rerated_mandates",
+    "rerating_parts",
     "reratings",
     "storage_periods",
     "storage_reports",
@@ -67,9 +68,7 @@ cancellations = sa.Table(
     sa.PrimaryKeyConstraint("mandate_no", "event_id"),
 )
 
-# Re-ratings: charges of usage of [from, to), of a provider and model where they are named, priced again. What was
-# looked at lies before the position: all of the mandates before `mandate_no`, and of that one all, or what is up to
-# (occurred_at, event_id). `not_priced` counts the charges that were left as they are, by why.
+# Re-ratings: charges of usage of [from, to), of a provider and model where they are named, priced again.
 reratings = sa.Table(
     "reratings",
     metadata,
@@ -82,13 +81,27 @@ reratings = sa.Table(
     # The system administrator who asked for it; null for an operator's command.
     sa.Column("started_by_user_id", sa.Text),
     sa.Column("finished_at", Time),
+    sa.CheckConstraint("to_time > from_time", name="times"),
+)
+
+# How far a re-rating is, in parts that several workers carry out at once: each has the mandates whose number leaves
+# `part` when it is divided by four. What was looked at lies before the position: all of the mandates before
+# `mandate_no`, and of that one all, or what is up to (occurred_at, event_id). `not_priced` counts the charges that were
+# left as they are, by why.
+rerating_parts = sa.Table(
+    "rerating_parts",
+    metadata,
+    sa.Column("rerating_id", sa.Uuid, nullable=False),
+    sa.Column("part", sa.Integer, nullable=False),
     sa.Column("mandate_no", sa.Integer, nullable=False, server_default="0"),
     sa.Column("occurred_at", Time),
     sa.Column("event_id", sa.Uuid),
     sa.Column("not_priced", JSONB, nullable=False, server_default="[]"),
-    sa.CheckConstraint("to_time > from_time", name="times"),
+    sa.Column("finished_at", Time),
+    sa.PrimaryKeyConstraint("rerating_id", "part"),
     sa.CheckConstraint("(occurred_at IS NULL) = (event_id IS NULL)", name="position"),
-    sa.Index("ix_reratings_running", "started_at", postgresql_where=sa.text("finished_at IS NULL")),
+    sa.CheckConstraint("part BETWEEN 0 AND 3", name="part"),
+    sa.Index("ix_rerating_parts_running", "rerating_id", postgresql_where=sa.text("finished_at IS NULL")),
 )
 
 # What a re-rating found in a mandate: charges, those that it corrected, and the exact prices (CHF) of all of them

@@ -73,13 +73,11 @@ class Filter:
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The columns of a list, by name. `aliases` are other names of some, `computed` makes a column of a name that is
-    none of them, or None. `search` looks for a text in those that are searchable; where it is missing, in each by its
-    value."""
+    none of them, or None."""
 
     by_name: Mapping[str, Column]
     aliases: Mapping[str, str] = field(default_factory=dict)
     computed: Callable[[str], Column | None] = lambda name: None
-    search: Callable[[str], _Condition] | None = None
 
     @classmethod
     def of(
@@ -88,10 +86,9 @@ class Columns:
         *,
         aliases: Mapping[str, str] | None = None,
         computed: Callable[[str], Column | None] = lambda name: None,
-        search: Callable[[str], _Condition] | None = None,
     ) -> "Columns":
         """Those columns, in their order."""
-        return cls({column.name: column for column in columns}, aliases or {}, computed, search)
+        return cls({column.name: column for column in columns}, aliases or {}, computed)
 
     def to_filter_by(self, name: str) -> Column:
         """The column to filter by; `PaginationFault` where there is none of that name."""
@@ -106,7 +103,7 @@ class Columns:
     @property
     def searchable(self) -> list[Column]:
         """Those that a search looks into by their values."""
-        return [] if self.search is not None else [each for each in self.by_name.values() if each.searchable]
+        return [each for each in self.by_name.values() if each.searchable]
 
     def _find(self, name: str) -> Column | None:
         return self.by_name.get(self.aliases.get(name, name))

@@ -1,5 +1,6 @@
 """The `pagination` of a list: read from its JSON, every fault named, columns checked against those the list has."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Literal, get_args
@@ -17,13 +18,15 @@ from services.chassis.operations import reference
 __all__ = ["Condition", "Number", "PageRequest", "Pagination", "PaginationText", "SortedBy", "parse_pagination"]
 
 VALUES_MAX = 1000
+# More than any text that rows have: what a list shows or offers as a value can be filtered by.
+TEXT_MAX = 1000
 FILTERS_MAX = 50
 # Keeps the offset within the range of the database's integers.
 PAGE_MAX = 1_000_000_000
 
 # A number is exact.
 Number = Annotated[int | Decimal, WithJsonSchema({"type": "number"})]
-Scalar = Annotated[Text, Field(max_length=500)] | bool | Number | None
+Scalar = Annotated[Text, Field(max_length=TEXT_MAX)] | bool | Number | None
 Scalars = Annotated[list[Scalar], Field(max_length=VALUES_MAX)]
 
 
@@ -105,10 +108,15 @@ def parse_pagination(text: str, columns: Columns, *, page_size_max: int) -> Page
     try:
         given = _reader.validate_python(read_json(text.encode("utf-8", "surrogatepass")))
     except ValidationError as error:
-        place = error.errors(include_url=False, include_input=False, include_context=False)[0]["loc"]
+        found = error.errors(include_url=False, include_input=False)
+        place = found[0]["loc"]
         if len(place) < 2 or place[0] != "filters":
             raise PaginationFault.of(error) from None
-        raise PaginationFault(*_filter_texts(str(place[1])[:NAME_SHOWN_MAX], place[-1])) from None
+        # Which of the forms of a filter was meant, nobody knows; what is too long is so in any of them.
+        too_long = {
+            each["ctx"]["field_type"] for each in found if each["type"] == "too_long" and each["loc"][:2] == place[:2]
+        }
+        raise PaginationFault(*_filter_texts(str(place[1])[:NAME_SHOWN_MAX], place[-1], too_long)) from None
     except tuple(_UNREADABLE) as problem:
         raise PaginationFault(*(f"pagination: {text}" for text in _UNREADABLE[type(problem)])) from None
     if given.page_size > page_size_max:
@@ -125,11 +133,21 @@ def _filter(name: str, entry: object, columns: Columns) -> Filter:
     return read_filter(column, "in" if isinstance(entry, list) else "equals", entry)  # type: ignore[arg-type]
 
 
-def _filter_texts(name: str, part: object) -> tuple[str, str]:
+def _filter_texts(name: str, part: object, too_long: Collection[str]) -> tuple[str, str]:
     """A filter can have several forms, of which the first that does not fit says nothing; only its operator does."""
     if part == "operator":
         known = ", ".join(get_args(Operator))
         return f"filters.{name}.operator: one of {known} is expected", f"filters.{name}.operator: eines von {known}"
+    if "List" in too_long:
+        return (
+            f"filters.{name}: a list has more than {VALUES_MAX} values",
+            f"filters.{name}: eine Liste hat mehr als {VALUES_MAX} Werte",
+        )
+    if too_long:
+        return (
+            f"filters.{name}: a text is longer than {TEXT_MAX} characters",
+            f"filters.{name}: ein Text ist länger als {TEXT_MAX} Zeichen",
+        )
     return (
         f"filters.{name}: text, a number, true, false, null, a list of them, or operator and value are expected",
         f"filters.{name}: Text, eine Zahl, true, false, null, eine Liste davon oder operator und value werden erwartet",

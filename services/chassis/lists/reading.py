@@ -15,7 +15,13 @@ __all__ = ["list_reading"]
 
 # What lists ask differs from one to the next, so a plan for all values would often be a bad one. Compiling a statement
 # to machine code takes longer than most of them. A list has one core of the server, and leaves the others to charges.
-_SESSION = {"plan_cache_mode": "force_custom_plan", "jit": "off", "max_parallel_workers_per_gather": "0"}
+# Tables are joined in the order in which they are written: to weigh all orders took longer than a page takes.
+_SESSION = {
+    "plan_cache_mode": "force_custom_plan",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "join_collapse_limit": "1",
+}
 
 
 @asynccontextmanager

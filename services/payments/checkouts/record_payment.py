@@ -12,7 +12,7 @@ from services.chassis.logging import get_logger
 from services.chassis.outbox import OutboxRow, append_outbox, outbox_row
 from services.payments.checkouts.domain import Payment, ReceivedPayment
 from services.payments.checkouts.errors import PaymentNotPlaceable
-from services.payments.checkouts.repository import add_payment
+from services.payments.checkouts.repository import add_payment, publish_payment
 
 __all__ = ["payment_succeeded", "record_payment", "report_payment"]
 
@@ -23,9 +23,12 @@ AMOUNT_MISMATCHES = Counter("rappen_payments_amount_mismatches_total", "Payments
 _log = get_logger(__name__)
 
 
-async def record_payment(connection: AsyncConnection, payment: Payment) -> tuple[Payment, bool]:
+async def record_payment(
+    connection: AsyncConnection, payment: Payment, *, told_since: bool = False
+) -> tuple[Payment, bool]:
     """Adds a payment with its event, where that is published, in the caller's transaction; gives the one in the books,
-    and whether it is new.
+    and whether it is new. So is one that counted as credited by the system before this one, and that Stripe has told
+    of since (`told_since`), which it may do later than it shows it.
 
     Raises PaymentNotPlaceable for one that no event can carry.
     """
@@ -33,11 +36,12 @@ async def record_payment(connection: AsyncConnection, payment: Payment) -> tuple
     if not received.can_be_published:
         raise PaymentNotPlaceable
     recorded = await add_payment(connection, payment)
-    if recorded is not None:
-        return recorded, False
-    if payment.published:
-        await append_outbox(connection, [payment_succeeded(payment)])
-    return payment, True
+    is_new = recorded is None
+    if recorded is not None and told_since and not recorded.published:
+        is_new = await publish_payment(connection, recorded)
+    if is_new and payment.published:
+        await append_outbox(connection, [payment_succeeded(recorded or payment)])
+    return recorded or payment, is_new
 
 
 def report_payment(payment: Payment) -> None:

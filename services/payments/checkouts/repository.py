@@ -17,6 +17,7 @@ __all__ = [
     "add_payment",
     "find_checkout",
     "lock_checkout",
+    "publish_payment",
     "renew_stripe_attempt",
     "save_checkout_customer",
     "save_session",
@@ -152,3 +153,10 @@ async def add_payment(connection: AsyncConnection, payment: Payment) -> Payment 
         same |= payments.c.stripe_payment_intent_id == payment.stripe_payment_intent_id
     found = await connection.execute(sa.select(payments).where(same))
     return Payment(**found.mappings().one())
+
+
+async def publish_payment(connection: AsyncConnection, payment: Payment) -> bool:
+    """Notes that a payment is told of that was not before; False where somebody else has done so."""
+    unpublished = (payments.c.event_id == payment.event_id, ~payments.c.published)
+    noted = sa.update(payments).where(*unpublished).values(published=True).returning(payments.c.event_id)
+    return (await connection.execute(noted)).first() is not None

@@ -27,7 +27,7 @@ from services.payments.checkouts.domain import (
 )
 from services.payments.checkouts.record_payment import record_payment, report_payment
 from services.payments.checkouts.repository import save_state
-from services.payments.checkouts.take_over_session import lock_own_checkout
+from services.payments.checkouts.take_over_session import Arrival, arrival_of, lock_own_checkout
 from services.payments.customers.observe_methods import ObservedMethod
 from services.payments.observations import NextNumber
 from services.payments.stripe.errors import StripeObjectUnknown
@@ -67,12 +67,12 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class ObservedSession:
-    """A Checkout session as Stripe has it now, with the method that it was to save. Of one that the system before this
-    one has opened, that system has credited what was paid before `taken_over_at`."""
+    """A Checkout session as Stripe has it now, with the method that it was to save; `arrival` says who credits it, if
+    the system before this one has opened it."""
 
     session: CheckoutSession
     method: ObservedMethod | None = None
-    taken_over_at: datetime | None = None
+    arrival: Arrival = "ours"
 
     @classmethod
     async def fetch(cls, stripe: StripeGateway, session_id: str, numbers: NextNumber) -> Self | None:
@@ -85,7 +85,7 @@ class ObservedSession:
             return None
         method_id = _saved_method(session)
         method = None if method_id is None else await ObservedMethod.fetch(stripe, method_id, numbers)
-        return cls(session, method, stripe.taken_over_at)
+        return cls(session, method, await arrival_of(stripe, session))
 
     async def apply(self, connection: AsyncConnection, *, cause: str, now: datetime) -> Settlement | None:
         """Settles the session in the caller's transaction; None when it is not ours. Repeats change nothing. Raises
@@ -101,9 +101,9 @@ class ObservedSession:
         received = received_payment(session)
         payment, credited = None, False
         if received is not None and received.amount > 0:
-            published = not (checkout.is_taken_over and self._was_credited_before(received))
+            published = not (checkout.is_taken_over and self.arrival == "before")
             new = _payment(checkout, session, received, cause=cause, now=now, published=published)
-            payment, is_new = await record_payment(connection, new)
+            payment, is_new = await record_payment(connection, new, told_since=self.arrival == "told_since")
             credited = is_new and published
         state = advanced(CheckoutState(checkout.state), observed_state(session))
         if state != checkout.state or checkout.stripe_session_id is None:
@@ -114,9 +114,6 @@ class ObservedSession:
         return Settlement(
             checkout, state, credited, payment, method_saved=noted is not None and noted.outcome == "METHOD_SAVED"
         )
-
-    def _was_credited_before(self, received: ReceivedPayment) -> bool:
-        return self.taken_over_at is not None and received.paid_at < self.taken_over_at
 
 
 def _saved_method(session: CheckoutSession) -> str | None:

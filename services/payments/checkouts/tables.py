@@ -52,7 +52,7 @@ checkouts = sa.Table(
 )
 
 # Money that Stripe says it has, once each: the two unique keys are what makes webhook and confirm credit once.
-# Append-only. `event_id` is that of the published payment.succeeded.
+# Append-only, but for `published`. `event_id` is that of the published payment.succeeded.
 payments = sa.Table(
     "payments",
     _metadata,

@@ -81,7 +81,9 @@ def movements(paid: Decimal, known: Mapping[str, Refund], now: Sequence[MoneyBac
     left, and the rest once the other one comes back. One that was given back takes again when it is lost after all.
 
     A refund that failed before it was known moves nothing, and is known from then on: what was seen of it earlier, and
-    comes later, is known to be old."""
+    comes later, is known to be old. What the system before this one has taken is known as taken."""
+    before_us = (each for each in now if each.taken_before)
+    known = {**{each.id: Refund(each.id, each.kind, each.amount, RefundState.TAKEN, 1) for each in before_us}, **known}
     taken = sum((each.amount for each in known.values() if each.state is RefundState.TAKEN), Decimal(0))
     for back in now:
         before = known.get(back.id)

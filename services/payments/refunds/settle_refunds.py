@@ -24,6 +24,9 @@ __all__ = ["RefundSettlement", "refund_event", "settle_refunds"]
 
 _NAMESPACE = UUID("d40b7c1a-5e82-5a9d-9c36-f1a2b8e67d05")
 
+# What is said of money that was taken back and came to us again.
+_CAME_BACK = {"REFUND": "Failed refund", "DISPUTE": "Won dispute"}
+
 REFUNDS = Counter("rappen_payments_refunds_total", "Refunds and disputes told of.", ["outcome"])
 
 _log = get_logger(__name__)
@@ -127,6 +130,7 @@ def _given_back(payment: Payment, movement: Movement, amount: NonNegativeMoney, 
         stripe_payment_intent_id=movement.told_id if is_invoice else payment.stripe_payment_intent_id,
         paid_at=payment.paid_at,
         created_by_user_id=payment.created_by_user_id,
-        description=payment.description,
+        # It has the day and the rate of the payment, so only this tells the two apart in a list.
+        description=f"{_CAME_BACK[movement.back.kind]}: {payment.description or payment.reference}",
         cause=cause,
     )

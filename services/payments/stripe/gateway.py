@@ -29,9 +29,9 @@ from services.payments.stripe.errors import (
 from services.payments.stripe.http_client import HttpClient
 from services.payments.stripe.json_values import id_of, metadata_of
 from services.payments.stripe.objects import CheckoutSession, OpenedSession, PaymentIntent
+from services.payments.stripe.views import view
 
 if TYPE_CHECKING:
-    from stripe.checkout import SessionService
     from stripe.params.checkout import SessionCreateParams
 
 __all__ = ["StripeGateway", "TopUp", "from_minor", "payment_intent", "to_minor"]
@@ -112,12 +112,12 @@ class StripeGateway:
 
         Raises ValueError for an amount that is no whole number of minor units.
         """
-        params = _top_up_params(top_up)
-        session = await _answer(self._sessions.create_async(params, {"idempotency_key": idempotency_key}))
-        if session.url is None:
-            _log.error("stripe gave a session without an address", session_id=session.id)
+        params, options = _top_up_params(top_up), {"idempotency_key": idempotency_key}
+        session = await self.ask(lambda v1: v1.checkout.sessions.create_async(params, options))
+        if session.get("url") is None:
+            _log.error("stripe gave a session without an address", session_id=session.get("id"))
             raise StripeRefused
-        return OpenedSession(id=session.id, url=session.url)
+        return OpenedSession(id=session["id"], url=session["url"])
 
     async def checkout_session(self, session_id: str) -> CheckoutSession:
         """The session as Stripe has it now, with its payment; raises StripeObjectUnknown."""
@@ -128,23 +128,39 @@ class StripeGateway:
         """Makes a call of the client's that changes something, as `lambda v1: v1.customers.create_async(params,
         options)`; gives the JSON of the object that Stripe answers."""
         answer = await _answer(call(self._v1))
-        return cast("dict[str, Any]", answer.to_dict(for_json=True))
+        found = answer.to_dict(for_json=True) if isinstance(answer, stripe.StripeObject) else None
+        if not _has_id(found):
+            # The client gives JSON that is no object as it is; of what is no JSON at all it says this itself.
+            raise _translated(stripe.APIError("Stripe's answer is no object"))
+        return cast("dict[str, Any]", found)
 
     async def read(self, collection: str, object_id: str, **params: Any) -> dict[str, Any]:
         """The JSON of an object as Stripe has it now, as of `subscriptions`; raises StripeObjectUnknown."""
         if object_id in (".", ".."):
             # No id, and in an address it would name something else.
             raise StripeObjectUnknown
-        return await self._get(f"{collection}/{quote(object_id, safe='')}", params)
+        found = await self._get(f"{collection}/{quote(object_id, safe='')}", params)
+        if found.get("id", object_id) != object_id:
+            raise _unreadable("another object", collection)
+        return found
 
     async def read_list(self, collection: str, **params: Any) -> list[dict[str, Any]]:
-        """The JSON of every object of every page, newest first as Stripe lists them."""
-        page = await self._get(collection, params)
-        found: list[dict[str, Any]] = list(page["data"])
-        while page["has_more"]:
-            page = await self._get(collection, {**params, "starting_after": found[-1]["id"]})
-            found += page["data"]
-        return found
+        """The JSON of every object of every page, newest first as Stripe lists them. Raises StripeUnavailable for what
+        is no page, and for one that leads nowhere, because what is not seen of money would be told to nobody."""
+        found: dict[str, dict[str, Any]] = {}
+        after: dict[str, str] = {}
+        while True:
+            page = await self._get(collection, {**params, **after})
+            listed, has_more = page.get("data"), page.get("has_more")
+            if not isinstance(listed, list) or not isinstance(has_more, bool) or not all(map(_has_id, listed)):
+                raise _unreadable("no page of a list", collection)
+            new = {each["id"]: each for each in listed if each["id"] not in found}
+            found |= new
+            if not has_more:
+                return list(found.values())
+            if not new:
+                raise _unreadable("a page that leads nowhere", collection)
+            after = {"starting_after": listed[-1]["id"]}
 
     async def _get(self, path: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Over the client's HTTP, which tries again, and past its requests and objects, whose making costs more than
@@ -171,9 +187,14 @@ class StripeGateway:
             raise StripeNotConfigured
         return self._client.v1
 
-    @property
-    def _sessions(self) -> "SessionService":
-        return cast("SessionService", self._v1.checkout.sessions)
+
+def _has_id(found: object) -> bool:
+    return isinstance(found, dict) and isinstance(found.get("id"), str)
+
+
+def _unreadable(what: str, collection: str) -> StripeUnavailable:
+    _log.error("stripe gave what cannot be read", what=what, collection=collection)
+    return StripeUnavailable()
 
 
 def _top_up_params(top_up: TopUp) -> "SessionCreateParams":
@@ -209,6 +230,7 @@ def _top_up_params(top_up: TopUp) -> "SessionCreateParams":
     return params
 
 
+@view
 def _session(session: dict[str, Any]) -> CheckoutSession:
     intent, setup = session.get("payment_intent"), session.get("setup_intent")
     currency = (session.get("currency") or "").upper()
@@ -230,6 +252,7 @@ def _session(session: dict[str, Any]) -> CheckoutSession:
     )
 
 
+@view
 def payment_intent(intent: dict[str, Any]) -> PaymentIntent:
     """A payment intent from its JSON; the time of its charge is known where that is expanded."""
     charge = intent.get("latest_charge")

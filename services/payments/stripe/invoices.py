@@ -11,6 +11,7 @@ from uuid import UUID
 from services.payments.stripe.gateway import StripeGateway, from_minor, to_minor
 from services.payments.stripe.json_values import id_of, list_of, metadata_of, time_of
 from services.payments.stripe.objects import Invoice
+from services.payments.stripe.views import view
 
 __all__ = [
     "InvoiceOrder",
@@ -130,6 +131,7 @@ async def invoice_of_intent(stripe: StripeGateway, intent_id: str) -> str | None
     return next((invoice_id for each in found if (invoice_id := id_of(each.get("invoice"))) is not None), None)
 
 
+@view
 def invoice_of(found: Mapping[str, Any]) -> Invoice:
     """An invoice from its JSON, of this or an older version of Stripe's API."""
     currency = str(found.get("currency") or "").upper()

@@ -126,7 +126,8 @@ class Invoice:
 
 @dataclass(frozen=True, slots=True)
 class MoneyBack:
-    """A refund (`REFUND`) or dispute (`DISPUTE`) of a payment, with Stripe's word for where it stands."""
+    """A refund (`REFUND`) or dispute (`DISPUTE`) of a payment, with Stripe's word for where it stands; `taken_before`
+    where the system before this one has taken it back."""
 
     id: str
     kind: str
@@ -135,3 +136,4 @@ class MoneyBack:
     currency: str
     intent_id: str | None
     created_at: datetime
+    taken_before: bool = False

@@ -8,6 +8,7 @@ from typing import Any
 from services.payments.stripe.errors import StripeObjectUnknown
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.json_values import id_of, metadata_of
+from services.payments.stripe.views import view
 
 __all__ = ["Price", "PriceOrder", "ProductOrder", "create_price", "put_product", "read_prices", "read_product_name"]
 
@@ -90,6 +91,7 @@ async def put_product(stripe: StripeGateway, order: ProductOrder, *, exists: boo
     await stripe.ask(lambda v1: v1.products.create_async(params, options))
 
 
+@view
 def _price(found: Mapping[str, Any]) -> Price:
     recurring = found.get("recurring")
     exact = found.get("unit_amount_decimal")

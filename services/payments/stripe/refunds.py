@@ -1,12 +1,16 @@
 """Refunds and disputes at Stripe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from services.payments.stripe.errors import StripeObjectUnknown
+from services.payments.stripe.events import events_since
 from services.payments.stripe.gateway import StripeGateway, from_minor
 from services.payments.stripe.json_values import id_of, time_of
 from services.payments.stripe.objects import MoneyBack
+from services.payments.stripe.views import view
 
 __all__ = [
     "find_money_back",
@@ -47,8 +51,10 @@ async def _intent(stripe: StripeGateway, collection: str, object_id: str) -> str
 
 
 async def money_back(stripe: StripeGateway, intent_id: str) -> list[MoneyBack]:
-    """Every refund and dispute of a payment, oldest first, that is to be settled here."""
+    """Every refund and dispute of a payment, oldest first; of each, whether the system before this one has taken it
+    back."""
     found = await _list(stripe, payment_intent=intent_id)
+    found = await _with_taken_before(stripe, found)
     return sorted(found, key=lambda each: (each.created_at, each.id))
 
 
@@ -84,12 +90,41 @@ async def list_refunds(stripe: StripeGateway, *, created: Mapping[str, int]) -> 
 async def _list(stripe: StripeGateway, **which: Any) -> list[MoneyBack]:
     refunds = await stripe.read_list("refunds", **which, limit=100)
     disputes = await stripe.read_list("disputes", **which, limit=100)
-    found = [*(_money_back(each, "REFUND") for each in refunds), *(_money_back(each, "DISPUTE") for each in disputes)]
+    return [*(_money_back(each, "REFUND") for each in refunds), *(_money_back(each, "DISPUTE") for each in disputes)]
+
+
+async def _with_taken_before(stripe: StripeGateway, found: Sequence[MoneyBack]) -> list[MoneyBack]:
+    """The same with `taken_before`, by how each stood when this system took over, which events since then tell."""
     since = stripe.taken_over_at
-    # What went back before, the system before this one has taken back.
-    return [each for each in found if since is None or each.created_at >= since]
+    old = [each for each in found if since is not None and each.created_at < since]
+    if since is None or not old:
+        return list(found)
+    taken = await _refunds_taken_before(stripe, since, [each for each in old if each.kind == "REFUND"])
+    taken |= await _disputes_taken_before(stripe, since, [each for each in old if each.kind == "DISPUTE"])
+    return [replace(each, taken_before=each.id in taken) for each in found]
 
 
+async def _refunds_taken_before(stripe: StripeGateway, since: datetime, refunds: Sequence[MoneyBack]) -> set[str]:
+    if not refunds:
+        return set()
+    status = {each.id: each.status for each in refunds}
+    events = await events_since(stripe, since, ["refund.updated", "charge.refund.updated"])
+    # What the oldest of them says to have been before stands at last.
+    for event in reversed(events):
+        if event.object_id in status and event.status_before is not None:
+            status[event.object_id] = event.status_before
+    return {refund_id for refund_id, each in status.items() if each == "succeeded"}
+
+
+async def _disputes_taken_before(stripe: StripeGateway, since: datetime, disputes: Sequence[MoneyBack]) -> set[str]:
+    lost = {each.id for each in disputes if each.status == "lost"}
+    if not lost:
+        return set()
+    closed = await events_since(stripe, since, ["charge.dispute.closed"])
+    return lost - {event.object_id for event in closed}
+
+
+@view
 def _money_back(found: Mapping[str, Any], kind: str) -> MoneyBack:
     currency = str(found["currency"]).upper()
     created_at = time_of(found.get("created"))

@@ -9,6 +9,7 @@ from uuid import UUID
 from services.payments.stripe.gateway import StripeGateway
 from services.payments.stripe.json_values import id_of, list_of, metadata_of, time_of
 from services.payments.stripe.objects import OpenedSession, Subscription, SubscriptionItem
+from services.payments.stripe.views import view
 
 __all__ = [
     "ItemChange",
@@ -143,6 +144,7 @@ async def _update(
     return _subscription(await stripe.ask(lambda v1: v1.subscriptions.update_async(subscription_id, params, options)))
 
 
+@view
 def _subscription(found: Mapping[str, Any]) -> Subscription:
     items = [_item(each, found) for each in list_of(found.get("items"))]
     ends_at = time_of(found.get("cancel_at"))

@@ -58,7 +58,8 @@ class BillingApi:
 
 @pytest.fixture(scope="package")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPair]:
-    """Tests here audit all books hundreds of times, which takes seconds beside what tests with load leave behind."""
+    """Tests here audit all books hundreds of times, which takes minutes beside what tests with load leave behind: those
+    are in `under_load`, which comes last, and in a process of its own where there are several."""
     with ServerPair(tmp_path_factory.mktemp("servers")).running(["billing"]) as pair:
         yield pair
 

@@ -378,6 +378,11 @@ TAMPERINGS = {
         [("workflows", "pool"), ("workflows", "user_1")],
         "2 workflows of rows are not in their block, 0 of blocks are of no row, the first is w",
     ),
+    "a description of usage": Tampering(
+        "DELETE FROM usage_descriptions WHERE mandate_no = :no",
+        [("descriptions", None)],
+        "3 descriptions of charges are not kept, the first is ''",
+    ),
     "the limits of a mandate that is marked": Tampering(
         "DELETE FROM limits WHERE mandate_no = :no",
         [("limits", None)],

@@ -74,7 +74,9 @@ async def _mandate(database: Database, model: BillingModel = "PREPAY_MANDATE") -
         await charge(
             database,
             usage_record(mandate, user, amount=f"0.01000{number}123", at=at, hold_id=hold, workflow_id=f"w-{number}"),
-            usage_record(mandate, user, amount=f"0.00{number}00000007", at=at, workflow_id="w"),
+            usage_record(
+                mandate, user, amount=f"0.00{number}00000007", at=at, workflow_id="w", description=f"Asked by {user}"
+            ),
             usage_record(mandate, user, amount="0", at=at),
             usage_record(mandate, user, cost=None, model="unknown", tokens={"input": 5}, at=at),
         )

@@ -147,3 +147,5 @@ async def test_without_the_broker_the_books_are_checked_and_the_rest_is_not_call
     assert failing[0]["failures"][0]["detail"].startswith("published balances cannot be read from the broker: Kafka")
     code, text = await _audit(servers, broker="127.0.0.1:1")
     assert (code, text.splitlines()[-1]) == (1, "1 failures")
+    # A table, however long the name of a check is.
+    assert len({line.index(" looked at") for line in text.splitlines() if " looked at" in line}) == 1

@@ -269,6 +269,26 @@ async def test_a_refund_names_the_payment_that_it_takes_back(api: BillingApi, bo
         assert sum(Decimal(it["amount"]) for it in parts[of_payment]) == -4
 
 
+async def test_what_came_back_after_all_names_the_refund_and_the_payment(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    reference = f"cs_{uuid4().hex}"
+    refund_id = f"re_{reference}"
+    await CreditPayments(api.database, clock=system_clock)([paid(mandate, 10, reference=reference)], [])
+    back = paid(mandate, 4, reference=refund_id, description="Failed refund: Stripe payment")
+    await RefundPayments(api.database, clock=system_clock)(
+        [refunded(mandate, 4, reference=reference, refund_id=refund_id)], []
+    )
+    await CreditPayments(api.database, clock=system_clock)([back], [])
+    rows = [row for row in await books.rows(mandate) if row["contra_account"] == "PAYMENT_PROVIDER"]
+    for row in rows:
+        payment = (await explain(api, transaction_id(row["posted_account_no"], row["seq"])))["payment"]
+        assert (payment["reference"], payment["amount"]) == (reference, "10.000000")
+        named = payment["refund"] and (payment["refund"]["refundId"], payment["refund"]["amount"])
+        assert named == (None if row["reference_id"] == reference else (refund_id, "4.000000"))
+    assert sorted(row["amount"] for row in rows) == [-4_000_000, 4_000_000, 10_000_000]
+
+
 async def test_what_a_recharge_paid_names_the_recharge(api: BillingApi, books: Books) -> None:
     mandate = Recharged(api.database, datetime.now(UTC))
     await mandate.begin()

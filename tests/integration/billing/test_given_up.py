@@ -123,6 +123,27 @@ async def test_an_error_in_a_transaction_whose_connection_is_gone_is_the_one_tha
         await _both_ways(connection)
 
 
+async def test_a_transaction_that_the_server_does_not_begin_leaves_the_connection_fit_for_others(
+    single: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when somebody cancels what a backend is doing just as it begins; a part of one that runs fails by itself."""
+    real, refused = asyncpg.Connection.execute, list[str]()
+
+    async def execute(connection: asyncpg.Connection, query: str, *args: Any, **options: Any) -> str:
+        if query.startswith(("BEGIN", "SAVEPOINT")) and query.split(maxsplit=1)[0].rstrip(";") not in refused:
+            refused.append(query.split(maxsplit=1)[0].rstrip(";"))
+            # The server's own answer, with which the connection stays.
+            query = "SELECT 1 / 0"
+        return await real(connection, query, *args, **options)
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", execute)
+    for _ in range(2):
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await _with_savepoint(single)
+    assert refused == ["BEGIN", "SAVEPOINT"]
+    await _with_savepoint(single)
+
+
 async def _fail_without_connection(database: Database, admin: asyncpg.Connection) -> None:
     async with database.transaction() as connection, savepoint(connection):
         pid = await connection.scalar(sa.text("SELECT pg_backend_pid()"))

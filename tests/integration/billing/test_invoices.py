@@ -523,6 +523,9 @@ async def test_rates_of_vat_are_added_by_the_operator(servers: ServerPair, datab
     # What no invoice could have is a slip, which nobody could take away again.
     for words in (("XX", "2025-01-01", "20"), ("CH", "0228-01-01", "8.8"), ("CH", "2208-01-01", "8.8")):
         assert vat("add", *words)[0] == 2
+    code, told = vat("add", "CH", "2028-01-01", "8.88888")
+    assert code == 2
+    assert "argument PERCENT: a percentage has at most 4 places after the point" in told
     vienna = await Postpaid(database, JULY).begin(billingAddress={"company": "X", "country": "AT"})
     await vienna.use("12")
     vienna.now = AUGUST + 2 * HOUR

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -246,7 +247,7 @@ async def test_the_newest_of_all_mandates_are_the_operators(api: BillingApi, wor
     path = "/api/billing/view/mandates/transactions"
     answer = await api.call(system_admin(), "GET", path, params={"limit": 1000})
     assert {world.acme, world.beta} <= {row["mandateId"] for row in answer.json()}
-    times = [row["createdAt"] for row in answer.json()]
+    times = [datetime.fromisoformat(row["createdAt"]) for row in answer.json()]
     assert times == sorted(times, reverse=True)
     assert len((await api.call(system_admin(), "GET", path, params={"limit": 1})).json()) == 1
     for caller in (world.callers()["admin"], world.callers()["instance admin"], checker()):

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from services.billing.reports.distinct_values import distinct_values
 from services.billing.reports.errors import TooManyExports, TooManyValues
 from services.billing.reports.export_movements import RunningExports, export_movements
-from services.billing.reports.list_movements import ListLimits, distinct_values, list_newest, list_page, list_part
+from services.billing.reports.list_movements import list_newest, list_page, list_part
+from services.billing.reports.listing import ListLimits
 from services.billing.reports.scope import Scope
 from services.chassis.caller import Caller
 from services.chassis.lists.errors import ListTooCostly

@@ -66,18 +66,20 @@ async def test_an_unreadable_parked_event_is_set_aside_and_its_neighbours_are_ch
     assert await books.failing() == {}
 
 
-async def test_charge_keys_of_a_run_that_was_rolled_back_are_made_again(
-    api: BillingApi, servers: ServerPair, database: Database, mandate: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("missing", [("dimensions", "BWP"), ("usage_descriptions", "TZS")])
+async def test_what_a_run_that_was_rolled_back_has_made_is_made_again(
+    api: BillingApi, books: Books, mandate: str, monkeypatch: pytest.MonkeyPatch, missing: tuple[str, str]
 ) -> None:
-    books, failed = Books(servers.admin_dsn), 0
-    await charge(api.database, usage_record(mandate, currency="BWP", provider="anthropic", model="claude-sonnet-4-5"))
-    # As for usage that a release before dimensions were there has parked.
+    failed, database, (table, currency) = 0, api.database, missing
+    named = {"provider": "anthropic", "model": "claude-sonnet-4-5", "description": "Asked"}
+    await charge(api.database, usage_record(mandate, currency=currency, **named))
+    # As for usage that a release before these were there has parked.
     of_mandate = "mandate_no = (SELECT no FROM mandates WHERE id = $1)"
-    await books.fetch(f"DELETE FROM dimensions WHERE {of_mandate}", mandate)
+    await books.fetch(f"DELETE FROM {table} WHERE {of_mandate}", mandate)
     async with database.transaction() as connection:
         await set_rate(
             connection,
-            currency="BWP",
+            currency=currency,
             rate=Decimal("0.01"),
             valid_from=datetime.now(UTC) - timedelta(days=9),
             actor="admin",
@@ -108,6 +110,7 @@ async def test_charge_keys_of_a_run_that_was_rolled_back_are_made_again(
         "SELECT count(*) FROM transactions t WHERE NOT EXISTS (SELECT 1 FROM dimensions d WHERE d.no = t.dimension_no)"
     )
     assert await books.value(f"{lost} AND {of_mandate} AND dimension_no IS NOT NULL", mandate) == 0
+    assert await books.failing() == {}
 
 
 async def test_a_job_that_fails_is_told_and_tried_ever_more_rarely_and_ends_nothing() -> None:

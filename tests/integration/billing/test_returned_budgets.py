@@ -302,3 +302,30 @@ async def test_a_payment_whose_refund_failed_leaves_the_books_in_order(
     await CreditPayments(api.database, clock=lambda: START)([paid(mandate, 10, reference="re_1")], [])
     assert await books.pool(mandate) == 10 * CHF
     assert await books.failing() == {}
+
+
+async def test_what_does_not_expire_goes_after_a_switch_of_the_model_and_no_other_period_pays_for_it(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    """A switch makes one grant for each member of the budgets of both periods; the older one is spent first."""
+    team = uuid4()
+    later = budget(mandate, team, 7, version=2, start=LATER, end=LATER + timedelta(days=30), rollover=True)
+    await give(api, budget(mandate, team, 20, rollover=True), later)
+    await spend(api, [usage_record(mandate, amount="8")], START)
+    await api.switch(mandate, "PREPAY_USER")
+    switched = await books.money(mandate)
+    half = went_back(mandate, team, "33.5", outcome="refund", refund_id="re_1")
+    await refund(api, half, half)
+    # Of the first budget 8 CHF were left, of which half of the 20 takes all.
+    assert await books.money(mandate) == switched - 8 * CHF
+    await refund(api, went_back(mandate, team, "33.5", outcome="refund", refund_id="re_2"))
+    assert await books.money(mandate) == switched - 8 * CHF
+    other = went_back(mandate, team, outcome="refund", refund_id="re_3", reference="in_2", period_start=LATER)
+    await refund(api, other)
+    assert await books.money(mandate) == switched - 15 * CHF
+    await came_back(api, mandate, refund_id="re_3")
+    await api.switch(mandate, "PREPAY_MANDATE")
+    assert await books.money(mandate) == switched - 8 * CHF
+    await refund(api, went_back(mandate, team, refund_id="re_4", reference="in_2", period_start=LATER))
+    assert await books.money(mandate) == switched - 15 * CHF
+    assert await books.failing() == {}

@@ -197,6 +197,32 @@ async def test_the_command_says_what_became_of_usage(
     assert await books.failing() == {}
 
 
+async def test_the_command_tells_a_transaction_from_an_event(
+    servers: ServerPair, api: BillingApi, books: Books, mandate: str
+) -> None:
+    """Lists show the id of a transaction first. Cancelled as an event it would be awaited for ever, and the charge
+    would stand."""
+    event_id, transaction = await _charged(api, books, mandate)
+
+    def reverse(name: str) -> tuple[int, str]:
+        done = run_command(servers, "billing", "reverse", mandate, name, "--reason", "by hand")
+        return done.returncode, done.stdout + done.stderr
+
+    code, told = reverse(transaction)
+    assert code == 1
+    assert told.startswith(f"{transaction}: this is a transaction, not a usage event")
+    assert str(event_id) in told
+    assert await _reversals(books, mandate) == 0
+    assert await books.value("SELECT count(*) FROM cancellations WHERE event_id = $1", UUID(transaction)) == 0
+
+    assert reverse(str(event_id))[0] == 0
+    reversing = (await _reverse(api, transaction)).json()["id"]
+    assert reverse(reversing) == (
+        1,
+        f"{reversing}: this is a transaction that is no charge of usage; nothing was done\n",
+    )
+
+
 async def test_the_command_needs_a_mandate_that_is_there(servers: ServerPair, api: BillingApi, books: Books) -> None:
     nowhere, known = new_mandate(), new_mandate()
     done = run_command(servers, "billing", "reverse", nowhere, str(uuid4()), "--reason", "x")

@@ -96,8 +96,8 @@ async def ledger(server: tuple[str, str]) -> AsyncIterator[Ledger]:
     async with connected(admin_dsn, schema="billing") as connection:
         await connection.execute(
             "TRUNCATE closed_days, sealed_days, transactions, workflow_blocks, rollups, accounts, grants, mandates,"
-            " cancellations, subscription_budgets, mandate_subscriptions, audit_log, unposted_events,"
-            " unpublished_balances, dimensions"
+            " cancellations, subscription_budgets, budget_refunds, budget_movements, mandate_subscriptions, audit_log,"
+            " unposted_events, unpublished_balances, dimensions, usage_descriptions"
         )
     mandate = new_mandate()
     async with opened(app_dsn, pool_size=6) as database:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import re
 import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4, uuid5
 
 import asyncpg
@@ -24,7 +26,8 @@ from tests.support.charging import charge
 from tests.support.databases import connected, on_driver, opened
 from tests.support.events import usage_record
 from tests.support.facts import paid, subscription
-from tests.support.stack import ROOT, make_postgres
+from tests.support.processes import run_command
+from tests.support.stack import ROOT, ServerPair, make_postgres
 
 FOLDER = ROOT / "services" / "billing" / "migrations"
 FIRST_RELEASE = ("0001", "0002", "0003")
@@ -60,7 +63,7 @@ INSERT INTO transactions (mandate_no, event_id, account_no, moved_account_no, se
                           period_day, dimension_no, workflow_id, derivation, digest)
 VALUES (1, '{PAYMENT}', 1, 1, 1, 'CREDIT', 10000000, 10000000, 'PAYMENT_PROVIDER', 'PAYMENT', 'cs_old',
         'Stripe payment', now(), now(), now() AT TIME ZONE 'Europe/Zurich', NULL, NULL, NULL, '\\x00'),
-       (1, '{USAGE}', 2, 1, 2, 'DEBIT', 1000000, 9000000, 'REVENUE', 'WORKFLOW', NULL, NULL, '0001-01-01T00:00:00Z',
+       (1, '{USAGE}', 2, 1, 2, 'DEBIT', 1000000, 9000000, 'REVENUE', 'WORKFLOW', NULL, 'Asked', '0001-01-01T00:00:00Z',
         now(), '0001-01-01', 1, 'Flow-1',
         '{DERIVATION}', '\\x00');
 INSERT INTO rollups (mandate_no, account_no, day, dimension_no, cost, count) VALUES (1, 2, '-infinity', 1, 1000000, 1);
@@ -164,6 +167,43 @@ async def test_every_table_of_the_first_release_keeps_its_rows(first_release: Ds
     assert {table: after.get(RENAMED.get(table, table)) for table in before} == before
 
 
+async def test_a_schema_of_a_newer_release_is_left_as_it_is_and_the_operator_told(
+    first_release: Dsns, servers: ServerPair
+) -> None:
+    async with connected(first_release.owner) as connection:
+        await connection.execute("UPDATE billing.alembic_version SET version_num = '9999'")
+    before = await _counts(first_release.owner)
+    more = {"BILLING_DATABASE_OWNER_URL": first_release.owner}
+    ended = await asyncio.to_thread(run_command, servers, "billing", "migrate", more=more)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert re.fullmatch(
+        r"billing: schema billing is at revision 9999, and this release ends at \d{4}: use a newer one\n", ended.stderr
+    )
+    assert await _counts(first_release.owner) == before
+
+
+async def test_whether_there_is_something_to_migrate_is_said_without_doing_it(
+    first_release: Dsns, servers: ServerPair
+) -> None:
+    more = {"BILLING_DATABASE_OWNER_URL": first_release.owner}
+    before = await _counts(first_release.owner)
+    ended = await asyncio.to_thread(run_command, servers, "billing", "migrate", "--check", more=more)
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert re.fullmatch(r"billing: schema billing is at revision 0003, and this release ends at \d{4}\n", ended.stderr)
+    assert await _counts(first_release.owner) == before
+    newest = await asyncio.to_thread(migrate, first_release.owner, schema="billing", folder=FOLDER)
+    ended = await asyncio.to_thread(run_command, servers, "billing", "migrate", "--check", more=more)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"billing: at revision {newest}\n", "")
+
+
+async def test_migrate_takes_no_word_that_it_does_not_know(servers: ServerPair) -> None:
+    ended = await asyncio.to_thread(run_command, servers, "billing", "migrate", "--dry-run")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.endswith("migrate: error: unrecognized arguments: --dry-run\n")
+    ended = await asyncio.to_thread(run_command, servers, "billing", "migrate", "--help")
+    assert (ended.returncode, "at revision" in ended.stdout, "--check" in ended.stdout) == (0, False, True)
+
+
 async def test_renamed_columns_have_what_was_in_them_and_their_rights(upgraded: Database, first_release: Dsns) -> None:
     async with on_driver(upgraded) as connection:
         row = await connection.fetchrow(
@@ -187,6 +227,56 @@ async def test_workflows_of_the_first_release_are_in_blocks(upgraded: Database) 
         await connection.execute("DELETE FROM workflow_blocks")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute("UPDATE workflow_blocks SET last_seq = 3")
+
+
+async def test_descriptions_of_the_first_release_are_kept(upgraded: Database) -> None:
+    async with on_driver(upgraded) as connection:
+        rows = await connection.fetch("SELECT * FROM usage_descriptions")
+        assert [tuple(row) for row in rows] == [(1, 1, "Asked")]
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("DELETE FROM usage_descriptions")
+
+
+async def test_of_charges_of_before_without_a_description_that_is_kept(first_release: Dsns, upgraded: Database) -> None:
+    said = [("a", None), ("a", ""), ("b", None), ("b", "Asked"), ("c", "Asked"), *(("d", f"{n}") for n in range(101))]
+    usage = [usage_record("old", amount="0.001", model=model, description=text) for model, text in said]
+    await charge(upgraded, *usage, usage_record("old", amount="0.001", model="d"))
+    read = "SELECT mandate_no, dimension_no, description FROM usage_descriptions ORDER BY 1, 2, 3"
+    async with connected(first_release.owner) as owner, on_driver(upgraded) as connection:
+        kept = await connection.fetch(read)
+        assert [row["description"] for row in kept] == ["Asked", "", "", "Asked", "Asked", None]
+        await owner.execute("DELETE FROM usage_descriptions WHERE description = ''")
+        assert [check.name for check in await audit(connection) if check.failing_count] == ["descriptions"]
+        migration = _migration("0039_undescribed_charges.py")
+        async with owner.transaction():
+            for statement in migration.STATEMENTS:
+                await owner.execute(statement)
+        assert await connection.fetch(read) == kept
+        assert [check for check in await audit(connection) if check.failing_count] == []
+
+
+async def test_the_way_back_leaves_empty_descriptions_that_rows_have(first_release: Dsns, upgraded: Database) -> None:
+    said = [("a", None), ("b", ""), ("b", "Asked"), ("c", None), ("c", "Asked")]
+    usage = [usage_record("old", amount="0.001", model=model, description=text) for model, text in said]
+    await charge(upgraded, *usage)
+    async with connected(first_release.owner) as owner:
+        await owner.execute(_migration("0039_undescribed_charges.py").BACK)
+        kept = await owner.fetch("SELECT dimension_no, description FROM usage_descriptions ORDER BY 1, 2")
+        of_rows = (
+            "SELECT DISTINCT dimension_no, description FROM transactions"
+            " WHERE description IS NOT NULL AND contra_account = 'REVENUE' ORDER BY 1, 2"
+        )
+        assert kept == await owner.fetch(of_rows)
+        assert [row["description"] for row in kept] == ["Asked", "", "Asked", "Asked"]
+
+
+def _migration(name: str) -> Any:
+    spec = spec_from_file_location("migration", FOLDER / name)
+    assert spec is not None
+    assert spec.loader is not None
+    migration = module_from_spec(spec)
+    spec.loader.exec_module(migration)
+    return migration
 
 
 async def test_what_is_low_already_is_noted_and_not_told(upgraded: Database) -> None:

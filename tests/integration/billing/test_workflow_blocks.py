@@ -103,6 +103,14 @@ async def test_the_block_takes_no_statement_of_its_own(kept: Kept) -> None:
     assert len(await kept.blocks()) == 2
 
 
+async def test_workflows_are_found_whatever_the_case_of_any_alphabet(kept: Kept) -> None:
+    await charge(kept.api.database, usage_record(kept.mandate, workflow_id="flow-ik"))
+    # The small letters of these are of ASCII: the I of Istanbul with its dot, and the sign of Kelvin.
+    for text in ("flow-\u0130K", "FLOW-I\u212a", "\u0130k"):
+        assert await kept.listed(search=text) == ["flow-ik"], text
+        assert await kept.listed(filters={"workflowId": {"operator": "contains", "value": text}}) == ["flow-ik"], text
+
+
 async def test_what_takes_a_charge_back_is_in_a_block_too(kept: Kept) -> None:
     usage = usage_record(kept.mandate, workflow_id="w-1")
     await charge(kept.api.database, usage)

@@ -58,7 +58,7 @@ async def gateway(
 
 @pytest.fixture(scope="package")
 async def client(gateway: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=20, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=120, trust_env=False) as http:
         yield http
 
 
@@ -82,5 +82,5 @@ async def http(
     """A gateway in front of billing itself."""
     async with ServiceProcess(servers, "billing", "api", folder / "billing.log") as billing:
         async with GatewayProcess(servers, issuer, {**peers, "billing": billing}, folder, role="api") as gateway:
-            async with httpx.AsyncClient(base_url=gateway.url, timeout=20, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=gateway.url, timeout=120, trust_env=False) as client:
                 yield client

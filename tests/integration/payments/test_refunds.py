@@ -135,7 +135,8 @@ async def test_a_dispute_that_is_won_and_lost_after_all_takes_again(world: World
         (f"{dispute_id}/2", "dispute_lost", Decimal(100)),
     ]
     credited = [each.data for each in await world.published(person.mandate_id, count=2)]
-    assert [each.reference for each in credited if isinstance(each, PaymentSucceeded)][1:] == [dispute_id]
+    back = [each for each in credited if isinstance(each, PaymentSucceeded)][1:]
+    assert [(each.reference, each.description) for each in back] == [(dispute_id, "Won dispute: Stripe payment")]
     (row,) = await world.rows("SELECT * FROM refunds WHERE refund_id = $1", dispute_id)
     assert (row["state"], row["amount"], row["taken_count"]) == ("TAKEN", Decimal(100), 2)
 
@@ -247,6 +248,8 @@ async def test_a_refund_that_failed_after_all_is_credited_again(world: World) ->
         each.data for each in events if isinstance(each.data, PaymentSucceeded) and each.data.reference == refund_id
     )
     assert (back.amount.amount, back.reason) == (Decimal(25), "top_up")
+    # Beside the payment, of the same day, it would else look as if that was credited twice.
+    assert back.description == "Failed refund: Stripe payment"
     (row,) = await world.rows("SELECT state FROM refunds WHERE refund_id = $1", refund_id)
     assert row["state"] == "GIVEN_BACK"
 

@@ -9,10 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.billing.checks.together import TOGETHER_MAX, WAITING_MAX, Locked, Together
+from services.billing.checks.together import (
+    SLOW_MAX,
+    SLOW_S,
+    TOGETHER_MAX,
+    WAITING_FOR_LOCKS_MAX,
+    WAITING_MAX,
+    Locked,
+    Together,
+)
 from services.billing.ledger.domain import hold_id, hold_mandate_no, transaction_id
 from services.billing.ledger.holds import Hold
 from services.chassis.database import DatabaseUnavailable
+from services.chassis.requests import ANSWER_S
 from tests.support.waiting import eventually
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -117,6 +126,68 @@ async def test_who_waits_for_a_lock_holds_nobody_of_another_mandate_up() -> None
     assert await asyncio.gather(*locked) == [0, 2, 4]
     # The first was alone; the others came while it waited, and then waited together.
     assert work.waiting_for_lock == 2
+
+
+async def test_a_transaction_that_takes_long_holds_nobody_of_another_mandate_up() -> None:
+    stands, given = asyncio.Event(), list[str]()
+
+    async def work(asked: Sequence[str], wait: bool) -> list[str]:
+        given.extend(asked)
+        if asked[0].startswith("slow"):
+            await stands.wait()
+        return list(asked)
+
+    together = Together()
+    slow = [asyncio.create_task(together(work, "slow", "m0"))]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(ANSWER_S / 3):
+        assert await together(work, "fast", "m1") == "fast"
+    # Not without a bound: a database that stands still is not given ever more to do.
+    for number in range(10):
+        slow.append(asyncio.create_task(together(work, f"slow{number}", f"s{number}")))
+        await asyncio.sleep(SLOW_S / 5)
+    await asyncio.sleep(SLOW_S * (SLOW_MAX + 1))
+    assert len(slow) > sum(each.startswith("slow") for each in given)
+    stands.set()
+    assert len(await asyncio.gather(*slow)) == 11
+    assert await together(work, "fast", "m0") == "fast"
+
+
+async def test_who_has_gone_is_not_worked_for_where_each_is_tried_by_itself() -> None:
+    stands, alone = asyncio.Event(), 0
+
+    async def work(asked: Sequence[int], wait: bool) -> list[int]:
+        nonlocal alone
+        await asyncio.sleep(0.001)
+        if len(asked) > 1:
+            raise ZeroDivisionError
+        if asked[0] > 0:
+            alone += 1
+            await stands.wait()
+        return list(asked)
+
+    together = Together()
+    tasks = [asyncio.create_task(together(work, number, "m")) for number in range(20)]
+    await eventually(lambda: alone, what="one that is tried by itself")
+    for task in tasks[1:]:
+        task.cancel()
+    await asyncio.sleep(0)
+    stands.set()
+    assert await together(work, 0, "m") == 0
+    assert alone == 1
+
+
+async def test_who_has_gone_while_others_wait_for_locks_keeps_no_place_of_theirs() -> None:
+    work, together = Work({f"m{number}" for number in range(20)}), Together()
+    tasks = [asyncio.create_task(together(work, (f"m{number}", 0), f"m{number}")) for number in range(20)]
+    await eventually(lambda: work.waiting_for_lock == WAITING_FOR_LOCKS_MAX, what="as many as may wait for locks")
+    for task in tasks[WAITING_FOR_LOCKS_MAX:]:
+        task.cancel()
+    await asyncio.sleep(0)
+    work.release.set()
+    await asyncio.gather(*tasks[:WAITING_FOR_LOCKS_MAX])
+    assert await together(work, ("m19", 2), "m19") == 2
+    assert work.waiting_for_lock == WAITING_FOR_LOCKS_MAX + 1
 
 
 async def test_the_fault_of_one_is_not_that_of_the_others() -> None:

@@ -49,6 +49,8 @@ CALLS: list[tuple[Callable[..., Any], str]] = [
     (ClusterMetadata.leader_for_partition, "self, partition"),
     (GroupCoordinator.check_errors, "self"),
     (GroupCoordinator.fetch_committed_offsets, "self, partitions"),
+    (GroupCoordinator._do_heartbeat, "self"),
+    (GroupCoordinator.need_rejoin, "self, subscription"),
     (SubscriptionState.fetch_context, "self"),
     (Assignment.all_consumed_offsets, "self"),
     (Assignment.state_value, "self, tp"),

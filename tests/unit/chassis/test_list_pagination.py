@@ -74,6 +74,16 @@ def test_a_bare_value_means_equals_and_a_list_means_in() -> None:
         ('{"filters": {"name": {"operator": "regex", "value": "x"}}}', "operator: one of equals, notEquals, "),
         ('{"filters": {"name": {"value": "x"}}}', "filters.name.operator: one of equals"),
         ('{"filters": {"name": "a\\u0000b"}}', "filters.name: text, a number, true"),
+        (f'{{"filters": {{"name": "{"x" * 1001}"}}}}', "filters.name: a text is longer than 1000 characters"),
+        (f'{{"filters": {{"name": ["a", "{"x" * 1001}"]}}}}', "filters.name: a text is longer than 1000 characters"),
+        (
+            f'{{"filters": {{"name": {{"operator": "contains", "value": "{"x" * 1001}"}}}}}}',
+            "filters.name: a text is longer than 1000 characters",
+        ),
+        (
+            f'{{"filters": {{"name": {["a"] * 1001}}}}}'.replace("'", '"'),
+            "filters.name: a list has more than 1000 values",
+        ),
         ('{"search": "\\ud800"}', "pagination: this is not valid JSON"),
         ('{"search": 7}', "pagination.search"),
         (f'{{"search": "{"x" * 201}"}}', "pagination.search: is longer than 200 characters"),

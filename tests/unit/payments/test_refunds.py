@@ -1,5 +1,6 @@
 """What refunds and disputes take: by where each stands now, never more than was paid, whatever the order."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -117,6 +118,20 @@ def test_what_found_too_little_takes_the_rest_when_there_is_room() -> None:
         ("DISPUTE_2/2", "TAKEN", Decimal("80.00")),
     ]
     assert told(known, moved)["DISPUTE_2"].amount == PAID
+
+
+def test_what_the_system_before_has_taken_is_known_as_taken() -> None:
+    taken = replace(back(1, "REFUND", "succeeded", "80.00"), taken_before=True)
+    assert list(movements(PAID, {}, [taken])) == []
+    (rest,) = movements(PAID, {}, [taken, back(2, "DISPUTE", "lost", "100.00")])
+    assert (rest.told_id, rest.amount) == ("DISPUTE_2", Decimal("20.00"))
+    failed = replace(taken, status="failed")
+    moved = list(movements(PAID, {}, [failed]))
+    assert [(each.told_id, each.state.value, each.amount) for each in moved] == [
+        ("REFUND_1", "GIVEN_BACK", Decimal("80.00"))
+    ]
+    # What is known here stands, whatever was before.
+    assert list(movements(PAID, told({}, moved), [failed])) == []
 
 
 @st.composite

@@ -1,5 +1,6 @@
 """Which configurations are refused before anything runs."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -51,6 +52,20 @@ def test_a_configuration_that_mixes_test_and_real_money_is_refused(environment: 
 )
 def test_a_configuration_that_says_what_it_means_is_taken(environment: str, stripe: dict[str, Any], live: bool) -> None:
     assert settings(environment, stripe=stripe).livemode is live
+
+
+@pytest.mark.parametrize(
+    ("at", "taken"),
+    [
+        ("2026-11-01T00:00:00Z", True),
+        ("2026-11-01T00:00:00.000+01:00", True),
+        ("2026-11-01T00:00:00", False),
+        ("2026-11-01T00:00:00.5Z", False),
+    ],
+)
+def test_a_take_over_is_at_a_whole_second_with_an_offset(at: str, taken: bool) -> None:
+    with nullcontext() if taken else pytest.raises(ValidationError):
+        settings("development", stripe={"taken_over_at": at})
 
 
 @pytest.mark.parametrize("amounts", [[], ["0"], ["-10"], ["10.005"], ["NaN"]])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ import asyncpg
 import pytest
 
 from services.billing.corrections.rerate import show_rerating, start_rerating
+from services.billing.corrections.reratings import PARTS, lock_part
 from services.billing.credits.payment_events import CreditPayments
 from services.billing.credits.post_manual_credit import ManualCredit, post_manual_credit
 from services.billing.ledger.domain import BALANCE_MAX, transaction_id
@@ -20,10 +22,12 @@ from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, checker, member_of, system_admin
 from tests.support.charging import charge
+from tests.support.databases import opened
 from tests.support.events import RawRecord, new_mandate, usage_record, voided_record
 from tests.support.facts import paid
 from tests.support.ledger import Books
 from tests.support.rerating import carry_out, of_model, rerate, running
+from tests.support.stack import ServerPair
 
 PATH = "/api/billing/admin/rerate"
 AT = datetime(2026, 5, 4, 10, tzinfo=UTC)
@@ -366,6 +370,78 @@ async def test_charges_of_many_pages_and_of_one_moment_are_all_found(
     assert await books.failing() == {}
 
 
+async def test_pages_of_many_mandates_post_of_each_what_the_preview_says(
+    api: BillingApi, books: Books, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each part there are mandates of every kind, and pages begin and end within one."""
+    monkeypatch.setattr("services.billing.corrections.price_charges.PAGE", 8)
+    mandates = [new_mandate() for _ in range(6 * PARTS)]
+    await api.price(model, "0.001")
+    for mandate in mandates:
+        await api.directory(mandate, {"user-0": ["member"], "user-1": ["member"]})
+        await charge(api.database, *(tokens(mandate, model, 1 + number, f"user-{number % 2}") for number in range(5)))
+    numbers = [await books.value("SELECT no FROM mandates WHERE id = $1", mandate) for mandate in mandates]
+    by_part = [
+        [name for name, no in zip(mandates, numbers, strict=True) if no % PARTS == part] for part in range(PARTS)
+    ]
+    cancelled, switched, corrected = zip(*[names[:3] for names in by_part], strict=True)
+    for mandate in cancelled:
+        usage = tokens(mandate, model, 7)
+        await charge(api.database, usage)
+        await charge(api.database, voided_record(mandate, usage.event_id))
+    for mandate in switched:
+        await api.switch(mandate, "PREPAY_USER")
+    await api.price(model, "0.0013")
+    await rerate(api.database, of_model(model))
+    for mandate in corrected:
+        await charge(api.database, tokens(mandate, model, 7))
+    await api.price(model, "0.0007")
+    preview = await ask(api, preview=True, model=model)
+    assert (preview["charges"], preview["differing"]) == (len(mandates) * 5 + PARTS, len(mandates) * 5 + PARTS)
+    done = await rerate(api.database, of_model(model))
+
+    def by_mandate(answer: dict[str, Any]) -> dict[str, Any]:
+        return {each["mandateId"]: each for each in answer["mandates"]}
+
+    assert by_mandate(done) == by_mandate(preview)
+    assert by_mandate(done).keys() == set(mandates)
+    for mandate in mandates:
+        assert await books.rollups(mandate) == ((23_100, 6) if mandate in corrected else (15_750, 5))
+    assert await books.failing() == {}
+
+
+async def test_workers_take_different_parts_and_each_goes_on_with_its_own(
+    servers: ServerPair, api: BillingApi, model: str
+) -> None:
+    ordered = await start_rerating(api.database, of_model(model), user_id=None, clock=system_clock)
+    rerating, nobody = UUID(ordered["id"]), (uuid4(), 0)
+    async with opened(servers.dsn("billing"), pool_size=PARTS) as database, AsyncExitStack() as workers:
+        taken = []
+        for _ in range(PARTS):
+            connection = await workers.enter_async_context(database.transaction())
+            running = await lock_part(connection, rerating, nobody)
+            assert running is not None
+            taken.append(running.part.number)
+        assert sorted(taken) == list(range(PARTS))
+        async with api.database.transaction() as connection:
+            assert await lock_part(connection, rerating, nobody) is None
+    for part in (2, 0, 3):
+        async with api.database.transaction() as connection:
+            running = await lock_part(connection, rerating, (rerating, part))
+            assert running is not None
+            assert running.part.number == part
+    assert (await carry_out(api.database, ordered["id"]))["state"] == "DONE"
+
+
+async def test_the_last_parts_end_a_re_rating_also_where_they_end_at_once(api: BillingApi, model: str) -> None:
+    ordered = await start_rerating(api.database, of_model(model), user_id=None, clock=system_clock)
+    rerating = UUID(ordered["id"])
+    done = await asyncio.gather(*(running(api.database)(rerating) for _ in range(PARTS)))
+    while any(done):
+        done = await asyncio.gather(*(running(api.database)(rerating) for _ in range(PARTS)))
+    assert (await show_rerating(api.database, ordered["id"]))["state"] == "DONE"
+
+
 async def test_a_page_that_was_read_ahead_counts_for_nothing_once_it_is_another_turn(
     api: BillingApi, books: Books, mandate: str, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,7 +452,8 @@ async def test_a_page_that_was_read_ahead_counts_for_nothing_once_it_is_another_
     await api.price(model, "0.002")
     ordered = await start_rerating(api.database, of_model(model), user_id=None, clock=system_clock)
     rerating, first, second = UUID(ordered["id"]), running(api.database), running(api.database)
-    assert await first(rerating) == 1
+    while not await corrections(books, mandate):
+        assert await first(rerating) == 1
     # What the first has read by now is corrected by the second, cancelled, and then priced anew.
     assert await second(rerating) == 1
     assert await first(rerating) == 1
