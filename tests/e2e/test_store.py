@@ -89,16 +89,21 @@ def test_a_personal_mandate_has_its_five_effects(store: Store) -> None:
     assert personal == {"id": personal["id"], "name": "Home jo", "label": "Home jo"}
     info = store.get("/api/store/subscription-info")
     assert (info["plan"], info["status"], info["currentFeatureInstances"]) == ("TRIAL_7D", "TRIALING", 0)
-    # Membership, settings, pool account and the budget of the trial.
+    # Membership, settings, pool account and the budget of the trial, each by an event of its own.
     wait_until(
-        lambda: [each["balance"] for each in store.get("/api/billing/balance")] == [5], what="the trial's budget"
+        lambda: (
+            [(each["mandateId"], each["mandateName"], each["balance"]) for each in store.get("/api/billing/balance")]
+            == [(personal["id"], "Home jo", 5)]
+        ),
+        what="the trial's budget upon the named mandate",
     )
-    (balance,) = store.get("/api/billing/balance")
-    assert (balance["mandateId"], balance["mandateName"]) == (personal["id"], "Home jo")
     settings = store.get(f"/api/billing/admin/settings/{personal['id']}")
     assert settings["billingModel"] == "PREPAY_MANDATE"
-    accounts = store.get(f"/api/billing/admin/accounts/{personal['id']}")
-    assert sorted(each["accountType"] for each in accounts) == ["MANDATE", "USER"]
+
+    def account_types() -> list[str]:
+        return sorted(each["accountType"] for each in store.get(f"/api/billing/admin/accounts/{personal['id']}"))
+
+    wait_until(lambda: account_types() == ["MANDATE", "USER"], what="the accounts of the mandate and its member")
 
 
 def test_features_are_activated_on_the_trial_up_to_its_limit(store: Store) -> None:

@@ -110,7 +110,8 @@ dimensions = sa.Table(
     sa.Column("model", sa.Text),
     sa.Column("feature_code", sa.Text),
     sa.Column("feature_instance_id", sa.Text),
-    sa.PrimaryKeyConstraint("mandate_no", "no"),
+    # In this order, so that whoever looks for a name can only use the index of names, whatever the statistics.
+    sa.PrimaryKeyConstraint("no", "mandate_no"),
     sa.UniqueConstraint(
         "mandate_no",
         "provider",
