@@ -190,4 +190,5 @@ def remainder_text(remainder: Exact) -> str:
         return plain(in_chf(remainder))
     if not remainder:
         return "0"
-    return (f"0.{remainder:024d}" if remainder > 0 else f"-0.{-remainder:024d}").rstrip("0")
+    # A format with a width takes nearly twice as long, and this is done for each charge.
+    return (("0." if remainder > 0 else "-0.") + str(abs(remainder)).zfill(SCALE_PLACES)).rstrip("0")

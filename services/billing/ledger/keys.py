@@ -115,28 +115,32 @@ def _each_way(select: str, found: str, nullable: Sequence[str]) -> str:
     whatever the statistics."""
     arms = []
     for nulls in product((False, True), repeat=len(nullable)):
-        of_columns = [
-            f"given.{name} IS NULL AND {name} IS NULL" if is_null else f"{name} = given.{name}"
-            for name, is_null in zip(nullable, nulls, strict=True)
-        ]
-        arms.append(f"{select} CROSS JOIN LATERAL ({' AND '.join([found, *of_columns])} OFFSET 0) AS found")
+        columns = list(zip(nullable, nulls, strict=True))
+        same = [f"{name} IS NULL" if is_null else f"{name} = given.{name}" for name, is_null in columns]
+        these = [f"given.{name} IS {'NULL' if is_null else 'NOT NULL'}" for name, is_null in columns]
+        arms.append(
+            f"{select} CROSS JOIN LATERAL ({' AND '.join([found, *same])} OFFSET 0) AS found"
+            f" WHERE {' AND '.join(these)}"
+        )
     return " UNION ALL ".join(arms)
 
 
 _FOUND_CHARGE_KEYS: Final = (
-    "WITH given AS MATERIALIZED (SELECT * FROM"
-    " unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) WITH ORDINALITY"
-    " AS given (mandate_id, user_id, provider, model, feature_code, feature_instance_id, number)) "
-) + _each_way(
-    "SELECT given.number, m.no, own.no, pool.no, internal.no, found.no FROM given"
-    " JOIN mandates m ON m.id = given.mandate_id"
+    "WITH given AS MATERIALIZED (SELECT named.*, m.no AS mandate_no, own.no AS own_no, pool.no AS pool_no,"
+    " internal.no AS internal_no"
+    " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) WITH ORDINALITY"
+    " AS named (mandate_id, user_id, provider, model, feature_code, feature_instance_id, number)"
+    " JOIN mandates m ON m.id = named.mandate_id"
     " CROSS JOIN LATERAL (SELECT no FROM accounts WHERE mandate_no = m.no AND type = 'USER'"
-    " AND user_id = given.user_id OFFSET 0) AS own"
+    " AND user_id = named.user_id OFFSET 0) AS own"
     " CROSS JOIN LATERAL (SELECT no FROM accounts WHERE mandate_no = m.no AND type = 'MANDATE'"
     " AND user_id IS NULL OFFSET 0) AS pool"
     " CROSS JOIN LATERAL (SELECT no FROM accounts WHERE mandate_no = m.no AND type = 'INTERNAL'"
-    " AND user_id IS NULL OFFSET 0) AS internal",
-    "SELECT no FROM dimensions WHERE mandate_no = m.no AND provider = given.provider AND model = given.model",
+    " AND user_id IS NULL OFFSET 0) AS internal) "
+) + _each_way(
+    "SELECT given.number, given.mandate_no, own_no, pool_no, internal_no, found.no FROM given",
+    "SELECT no FROM dimensions WHERE mandate_no = given.mandate_no AND provider = given.provider"
+    " AND model = given.model",
     ("feature_code", "feature_instance_id"),
 )
 _FOUND_ACCOUNTS: Final = (

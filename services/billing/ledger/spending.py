@@ -119,7 +119,7 @@ def expiry(account: LockedAccount, grant: LockedGrant, now: datetime) -> Posting
 
 def grants_text(changes: Sequence[GrantChange]) -> bytes | None:
     """The changes as a row keeps them; None where there are none."""
-    return b" ".join([b"%d:%d" % (grant.no, change) for grant, change in changes]) if changes else None
+    return " ".join([f"{grant.no}:{change}" for grant, change in changes]).encode() if changes else None
 
 
 def read_grants_text(text: str | None) -> list[tuple[int, int]]:

@@ -101,6 +101,6 @@ async def test_rows_are_read_for_each_name_not_for_each_pair(connection: asyncpg
         )
         await connection.execute("DEALLOCATE looked_up")
         assert len(found) == LOOKED_UP
-        # For charge keys each name's mandate and three accounts are read in four ways, maybe upon reading all mandates.
+        # Of a charge key also its mandate, maybe upon reading all of them, and three accounts.
         read = _read(json.loads(explained[0])[0]["Plan"])
         assert read <= LOOKED_UP * LARGE / 40, (read, statement)

@@ -92,6 +92,20 @@ async def test_rows_of_a_batch_are_in_one_block_of_their_account(kept: Kept) -> 
     await kept.require_order()
 
 
+async def test_workflows_are_compressed_by_lz4_or_kept_as_they_are(kept: Kept) -> None:
+    await kept.use(*(f"workflow-{number:027}" for number in range(SPAN)))
+    ((size, length),) = await kept.books.fetch(
+        "SELECT pg_column_size(b.workflow_ids), octet_length(b.workflow_ids) FROM workflow_blocks b"
+        " JOIN mandates m ON m.no = b.mandate_no WHERE m.id = $1",
+        kept.mandate,
+    )
+    (by_lz4,) = await kept.books.fetch(
+        "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+    )
+    assert length == SPAN * 37 - 1
+    assert size < length if by_lz4[0] else size == length
+
+
 async def test_the_block_takes_no_statement_of_its_own(kept: Kept) -> None:
     counted, calls = CountedDatabase(kept.api.database), []
     await kept.use("w-1")
