@@ -66,9 +66,12 @@ def test_the_entrys_own_date_comes_before_that_of_the_import() -> None:
         (listed(tier="default"), "lists[0].tier: default means standard, which is the name to price by"),
         (listed(tier=["batch", "auto"]), "lists[0].tier: auto is what was asked for, not what was served"),
         (listed(clock=[{"zone": "UTC"}]), "lists[0].clock[0]: hours or weekdays are expected"),
-        (
-            listed(clock=[{"weekdays": [1], "zone": "Mars/Olympus"}]),
-            "lists[0].clock[0]: zone is the name of a time zone, like Europe/Zurich",
+        *(
+            (
+                listed(clock=[{"weekdays": [1], "zone": zone}]),
+                "lists[0].clock[0]: zone is the name of a time zone, like Europe/Zurich",
+            )
+            for zone in ("Mars/Olympus", "localtime", "Factory", "posixrules", "right/UTC", "right/Europe/Zurich")
         ),
         ([], "entry: an object is expected"),
         (entry(colour="red"), "entry: unknown field 'colour'"),
