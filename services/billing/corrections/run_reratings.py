@@ -18,7 +18,7 @@ from services.billing.corrections.price_charges import NotPriced, PricedPage, pr
 from services.billing.corrections.reratings import RunningPart, add_totals, finish_if_last, lock_part, save_progress
 from services.billing.mandates.repository import lock_mandates
 from services.billing.pricing.quotes import Quotes
-from services.billing.pricing.repository import Tariffs, current_tariff
+from services.billing.pricing.repository import Tariffs, current_tariff, keep_revision
 from services.chassis.clock import Clock
 from services.chassis.database import Database, DatabaseUnavailable
 from services.chassis.faults import FaultPoints
@@ -130,6 +130,8 @@ class RunReratings:
         return 1
 
     async def _advance(self, connection: AsyncConnection, running: RunningPart) -> None:
+        # Who orders a re-rating after a change of prices finds all that was corrected by those before.
+        await keep_revision(connection)
         quotes = await self._quotes(connection)
         page = None if self._ahead is None else self._ahead.take(running, quotes)
         if page is None:

@@ -26,6 +26,7 @@ from tests.support.databases import opened
 from tests.support.events import RawRecord, new_mandate, usage_record, voided_record
 from tests.support.facts import paid
 from tests.support.ledger import Books
+from tests.support.locks import held
 from tests.support.rerating import carry_out, of_model, rerate, running
 from tests.support.stack import ServerPair
 
@@ -333,6 +334,27 @@ async def test_two_at_once_and_live_usage_post_each_difference_once(
     assert done[0]["differing"] + done[1]["differing"] == 3000
     assert len(await corrections(books, mandate)) == 3000
     assert await books.rollups(mandate) == (3000 * 3001 // 2 * 3000 + 40 * 15_000, 3040)
+    assert await books.failing() == {}
+
+
+async def test_a_price_that_changes_while_a_page_waits_counts_for_whoever_comes_after(
+    servers: ServerPair, api: BillingApi, books: Books, mandate: str, model: str
+) -> None:
+    await api.price(model, "0.001")
+    await charge(api.database, tokens(mandate, model, 1000))
+    await api.price(model, "0.002")
+    ordered = await start_rerating(api.database, of_model(model), user_id=None, clock=system_clock)
+
+    async def take_it_back() -> dict[str, Any]:
+        await api.price(model, "0.001")
+        return await rerate(api.database, of_model(model))
+
+    locking = "SELECT FROM billing.mandates WHERE id = $1 FOR NO KEY UPDATE"
+    async with held(servers.admin_dsn, locking, mandate) as lock:
+        await lock.begin(carry_out(api.database, ordered["id"]), take_it_back())
+        first, second = await lock.release()
+    assert (first["state"], second["state"]) == ("DONE", "DONE")
+    assert await books.rollups(mandate) == (1_500_000, 1)
     assert await books.failing() == {}
 
 
