@@ -107,16 +107,21 @@ class RunReratings:
         self._ahead = _ReadAhead(database) if reads_ahead else None
         # The part that was worked on last, as (re-rating, number).
         self._last = UUID(int=0), 0
+        # Parts that could not go on, as where somebody holds a mandate, since the others were looked at.
+        self._failed: set[tuple[UUID, int]] = set()
 
     async def __call__(self, rerating_id: UUID | None = None) -> int:
         """Goes one page on with a part of the oldest re-rating, or of the given one; 0 where there is nothing to do, or
         others do it."""
         try:
             async with self._database.transaction() as connection:
-                running = await lock_part(connection, rerating_id, self._last)
+                running = await lock_part(connection, rerating_id, self._last, self._failed)
                 if running is None:
                     return 0
-                self._last = running.rerating_id, running.part.number
+                this = running.rerating_id, running.part.number
+                if this in self._failed:
+                    self._failed.clear()
+                self._last = this
                 await self._advance(connection, running)
                 self._faults.reach("before_rerating_commit")
             self._faults.reach("after_rerating_commit")
@@ -124,6 +129,7 @@ class RunReratings:
             if self._ahead is not None:
                 await self._ahead.finish()
         except BaseException:
+            self._failed.add(self._last)
             if self._ahead is not None:
                 await self._ahead.give_up()
             raise

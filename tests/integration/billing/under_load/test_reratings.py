@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from asyncpg.exceptions import LockNotAvailableError
 
 from services.billing.corrections.rerate import show_rerating, start_rerating
 from services.billing.corrections.reratings import PARTS, lock_part
@@ -453,6 +454,33 @@ async def test_workers_take_different_parts_and_each_goes_on_with_its_own(
             assert running is not None
             assert running.part.number == part
     assert (await carry_out(api.database, ordered["id"]))["state"] == "DONE"
+
+
+async def test_a_part_that_waits_for_a_mandate_keeps_its_worker_from_no_other(
+    servers: ServerPair, api: BillingApi, books: Books, model: str
+) -> None:
+    mandates = [new_mandate() for _ in range(2 * PARTS)]
+    await api.price(model, "0.001")
+    for each in mandates:
+        await charge(api.database, tokens(each, model, 1000))
+    await api.price(model, "0.002")
+    numbers = {each: await books.value("SELECT no FROM mandates WHERE id = $1", each) for each in mandates}
+    ordered = await start_rerating(api.database, of_model(model), user_id=None, clock=system_clock)
+    # Two parts, those that a worker takes first.
+    stuck = [each for each in mandates if numbers[each] % PARTS < 2]
+    locking = "SELECT FROM billing.mandates WHERE id = ANY($1) ORDER BY no FOR NO KEY UPDATE"
+    run, failures = running(api.database), 0
+    async with held(servers.admin_dsn, locking, stuck):
+        for _ in range(PARTS):
+            try:
+                await run(UUID(ordered["id"]))
+            except LockNotAvailableError:
+                failures += 1
+        assert failures == 2
+        for each in mandates:
+            assert bool(await corrections(books, each)) is (each not in stuck)
+    assert (await carry_out(api.database, ordered["id"]))["differing"] == len(mandates)
+    assert await books.failing() == {}
 
 
 async def test_the_last_parts_end_a_re_rating_also_where_they_end_at_once(api: BillingApi, model: str) -> None:
