@@ -1,7 +1,7 @@
 """Re-ratings as they are stored: what was asked for, how far each part of it is, and what it came to."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -92,19 +92,23 @@ async def find_rerating(connection: AsyncConnection, rerating_id: UUID) -> Rerat
 
 
 async def lock_part(
-    connection: AsyncConnection, rerating_id: UUID | None, last: tuple[UUID, int]
+    connection: AsyncConnection,
+    rerating_id: UUID | None,
+    last: tuple[UUID, int],
+    failed: Collection[tuple[UUID, int]] = (),
 ) -> RunningPart | None:
     """A part that is not finished, of the oldest re-rating or of the given one, for this transaction alone; None where
     there is none, or somebody else works on each. The part that the caller worked on `last`, given as (re-rating,
-    number), is his before others."""
+    number), is his before others, and one that has `failed` comes after all others."""
     columns, asked = rerating_parts.c, reratings.c
     wanted = [] if rerating_id is None else [columns.rerating_id == rerating_id]
     own = sa.and_(columns.rerating_id == last[0], columns.part == last[1])
+    after = sa.tuple_(columns.rerating_id, columns.part).in_(failed)
     read = (
         sa.select(*columns, asked.from_time, asked.to_time, asked.provider, asked.model)
         .select_from(rerating_parts.join(reratings, asked.id == columns.rerating_id))
         .where(columns.finished_at.is_(None), *wanted)
-        .order_by(own.desc(), asked.started_at, columns.rerating_id, columns.part)
+        .order_by(after, own.desc(), asked.started_at, columns.rerating_id, columns.part)
     )
     locked = read.limit(1).with_for_update(skip_locked=True, of=rerating_parts)
     row = (await connection.execute(locked)).mappings().one_or_none()

@@ -18,7 +18,7 @@ from services.billing.corrections.price_charges import NotPriced, PricedPage, pr
 from services.billing.corrections.reratings import RunningPart, add_totals, finish_if_last, lock_part, save_progress
 from services.billing.mandates.repository import lock_mandates
 from services.billing.pricing.quotes import Quotes
-from services.billing.pricing.repository import Tariffs, current_tariff
+from services.billing.pricing.repository import Tariffs, current_tariff, keep_revision
 from services.chassis.clock import Clock
 from services.chassis.database import Database, DatabaseUnavailable
 from services.chassis.faults import FaultPoints
@@ -107,16 +107,21 @@ class RunReratings:
         self._ahead = _ReadAhead(database) if reads_ahead else None
         # The part that was worked on last, as (re-rating, number).
         self._last = UUID(int=0), 0
+        # Parts that could not go on, as where somebody holds a mandate, since the others were looked at.
+        self._failed: set[tuple[UUID, int]] = set()
 
     async def __call__(self, rerating_id: UUID | None = None) -> int:
         """Goes one page on with a part of the oldest re-rating, or of the given one; 0 where there is nothing to do, or
         others do it."""
         try:
             async with self._database.transaction() as connection:
-                running = await lock_part(connection, rerating_id, self._last)
+                running = await lock_part(connection, rerating_id, self._last, self._failed)
                 if running is None:
                     return 0
-                self._last = running.rerating_id, running.part.number
+                this = running.rerating_id, running.part.number
+                if this in self._failed:
+                    self._failed.clear()
+                self._last = this
                 await self._advance(connection, running)
                 self._faults.reach("before_rerating_commit")
             self._faults.reach("after_rerating_commit")
@@ -124,12 +129,15 @@ class RunReratings:
             if self._ahead is not None:
                 await self._ahead.finish()
         except BaseException:
+            self._failed.add(self._last)
             if self._ahead is not None:
                 await self._ahead.give_up()
             raise
         return 1
 
     async def _advance(self, connection: AsyncConnection, running: RunningPart) -> None:
+        # Who orders a re-rating after a change of prices finds all that was corrected by those before.
+        await keep_revision(connection)
         quotes = await self._quotes(connection)
         page = None if self._ahead is None else self._ahead.take(running, quotes)
         if page is None:

@@ -35,12 +35,7 @@ async def keep_descriptions(connection: AsyncConnection, given: Collection[Descr
     that are kept, and the dimensions that have more. Nothing else is read: all that is kept of the dimensions of a
     batch can be some ten megabytes."""
     kept = await _kept_of(connection, given)
-    many = {each[:2] for each in kept if each.description is None}
-    known = set(kept)
-    new: dict[tuple[int, int], list[Described]] = {}
-    for each in given:
-        if each not in known and each[:2] not in many:
-            new.setdefault(each[:2], []).append(each)
+    new = _new(given, kept)
     if not new:
         return kept
     # Who waits for a description of somebody else's waits for its mandate: so captures of other mandates go on, which
@@ -48,6 +43,9 @@ async def keep_descriptions(connection: AsyncConnection, given: Collection[Descr
     await driver_connection(connection).execute(
         "SELECT FROM mandates WHERE no = ANY($1) ORDER BY no FOR NO KEY UPDATE", sorted({key[0] for key in new})
     )
+    # What somebody has kept meanwhile would count twice.
+    kept = await _kept_of(connection, given)
+    new = _new(given, kept)
     counts = await _counts(connection, new)
     added = [
         each
@@ -62,6 +60,17 @@ async def keep_descriptions(connection: AsyncConnection, given: Collection[Descr
         *_columns(added),
     )
     return [*kept, *added]
+
+
+def _new(given: Collection[Described], kept: Collection[Described]) -> dict[tuple[int, int], list[Described]]:
+    """What of the given is still to be kept, by mandate and dimension."""
+    many = {each[:2] for each in kept if each.description is None}
+    known = set(kept)
+    new: dict[tuple[int, int], list[Described]] = {}
+    for each in given:
+        if each not in known and each[:2] not in many:
+            new.setdefault(each[:2], []).append(each)
+    return new
 
 
 async def _kept_of(connection: AsyncConnection, given: Collection[Described]) -> list[Described]:

@@ -30,6 +30,7 @@ __all__ = [
     "add_rate",
     "add_versions",
     "current_tariff",
+    "keep_revision",
     "lock_revision",
     "raise_revision",
     "read_rates",
@@ -82,6 +83,12 @@ async def lock_revision(connection: AsyncConnection) -> int:
     """The present revision, which nobody else raises until this transaction ends."""
     revision: int = (await connection.execute(_REVISION.with_for_update())).scalar_one()
     return revision
+
+
+async def keep_revision(connection: AsyncConnection) -> None:
+    """Nobody raises the revision until this transaction ends. Several may keep it at once, and who raises it waits for
+    those before alone: a lock of its row would let others that follow each other closely keep it waiting for ever."""
+    await connection.execute(sa.text(f"LOCK TABLE {price_book.name} IN SHARE MODE"))
 
 
 async def _read(connection: AsyncConnection) -> Tariff:

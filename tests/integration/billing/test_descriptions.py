@@ -101,6 +101,24 @@ async def test_two_that_keep_the_same_wait_for_each_other(database: Database, bo
     assert [text for _, text in await kept(books, mandate)] == ["", "Ask", "Read", "Write"] * 2
 
 
+async def test_two_that_keep_the_same_at_once_do_not_count_it_twice(database: Database, books: Books) -> None:
+    mandate = new_mandate()
+    await charge(database, usage_record(mandate, model="a"))
+    (row,) = await books.fetch(
+        "SELECT d.mandate_no, d.no FROM dimensions d JOIN mandates m ON m.no = d.mandate_no WHERE m.id = $1", mandate
+    )
+    given = [Described(*row, f"Of {number}") for number in range(KEPT_MAX - 1)]
+
+    async def keep() -> None:
+        async with database.transaction() as connection:
+            await keep_descriptions(connection, given)
+            await asyncio.sleep(0.05)
+
+    await asyncio.gather(keep(), keep())
+    found = await kept(books, mandate)
+    assert (len(found), None in [text for _, text in found]) == (KEPT_MAX, False)
+
+
 async def test_who_keeps_a_description_and_stands_still_holds_up_no_other_mandate(
     api: BillingApi, database: Database, books: Books
 ) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from asyncpg.exceptions import LockNotAvailableError
 
 from services.billing.corrections.rerate import show_rerating, start_rerating
 from services.billing.corrections.reratings import PARTS, lock_part
@@ -26,6 +27,7 @@ from tests.support.databases import opened
 from tests.support.events import RawRecord, new_mandate, usage_record, voided_record
 from tests.support.facts import paid
 from tests.support.ledger import Books
+from tests.support.locks import held
 from tests.support.rerating import carry_out, of_model, rerate, running
 from tests.support.stack import ServerPair
 
@@ -336,6 +338,27 @@ async def test_two_at_once_and_live_usage_post_each_difference_once(
     assert await books.failing() == {}
 
 
+async def test_a_price_that_changes_while_a_page_waits_counts_for_whoever_comes_after(
+    servers: ServerPair, api: BillingApi, books: Books, mandate: str, model: str
+) -> None:
+    await api.price(model, "0.001")
+    await charge(api.database, tokens(mandate, model, 1000))
+    await api.price(model, "0.002")
+    ordered = await start_rerating(api.database, of_model(model), user_id=None, clock=system_clock)
+
+    async def take_it_back() -> dict[str, Any]:
+        await api.price(model, "0.001")
+        return await rerate(api.database, of_model(model))
+
+    locking = "SELECT FROM billing.mandates WHERE id = $1 FOR NO KEY UPDATE"
+    async with held(servers.admin_dsn, locking, mandate) as lock:
+        await lock.begin(carry_out(api.database, ordered["id"]), take_it_back())
+        first, second = await lock.release()
+    assert (first["state"], second["state"]) == ("DONE", "DONE")
+    assert await books.rollups(mandate) == (1_500_000, 1)
+    assert await books.failing() == {}
+
+
 async def test_usage_that_is_cancelled_while_it_is_corrected_comes_back_in_full(
     api: BillingApi, books: Books, mandate: str, model: str
 ) -> None:
@@ -431,6 +454,33 @@ async def test_workers_take_different_parts_and_each_goes_on_with_its_own(
             assert running is not None
             assert running.part.number == part
     assert (await carry_out(api.database, ordered["id"]))["state"] == "DONE"
+
+
+async def test_a_part_that_waits_for_a_mandate_keeps_its_worker_from_no_other(
+    servers: ServerPair, api: BillingApi, books: Books, model: str
+) -> None:
+    mandates = [new_mandate() for _ in range(2 * PARTS)]
+    await api.price(model, "0.001")
+    for each in mandates:
+        await charge(api.database, tokens(each, model, 1000))
+    await api.price(model, "0.002")
+    numbers = {each: await books.value("SELECT no FROM mandates WHERE id = $1", each) for each in mandates}
+    ordered = await start_rerating(api.database, of_model(model), user_id=None, clock=system_clock)
+    # Two parts, those that a worker takes first.
+    stuck = [each for each in mandates if numbers[each] % PARTS < 2]
+    locking = "SELECT FROM billing.mandates WHERE id = ANY($1) ORDER BY no FOR NO KEY UPDATE"
+    run, failures = running(api.database), 0
+    async with held(servers.admin_dsn, locking, stuck):
+        for _ in range(PARTS):
+            try:
+                await run(UUID(ordered["id"]))
+            except LockNotAvailableError:
+                failures += 1
+        assert failures == 2
+        for each in mandates:
+            assert bool(await corrections(books, each)) is (each not in stuck)
+    assert (await carry_out(api.database, ordered["id"]))["differing"] == len(mandates)
+    assert await books.failing() == {}
 
 
 async def test_the_last_parts_end_a_re_rating_also_where_they_end_at_once(api: BillingApi, model: str) -> None:
