@@ -39,10 +39,14 @@ def only_one(home: Home) -> Iterator[None]:
 def is_held(home: Home) -> bool:
     """Say whether a supervisor of this home is alive."""
     path = home.state / "lock"
-    if not path.exists():
+    try:
+        with path.open("r+") as file:
+            return not _lock(file)
+    except FileNotFoundError:
         return False
-    with path.open("r+") as file:
-        return not _lock(file)
+    except OSError as error:
+        # As where somebody else has started it: only its owner may look into the folder.
+        raise StackError(f"{path} cannot be opened: {error.strerror}") from error
 
 
 def _lock(file: TextIO) -> bool:

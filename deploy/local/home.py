@@ -69,11 +69,17 @@ class Home:
 
     def make(self) -> None:
         """Make the folders. Only their owner may look into the one with the secrets."""
-        for folder in (self.folder, self.logs, self.data):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.state.mkdir(mode=0o700, exist_ok=True)
-        # So that no checkout ever offers its secrets to version control, whatever its own list of ignored files says.
-        (self.folder / ".gitignore").write_text("*\n")
+        try:
+            for folder in (self.folder, self.logs, self.data):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.state.mkdir(mode=0o700, exist_ok=True)
+            # So that no checkout ever offers its secrets to version control, whatever its own list of ignored files
+            # says.
+            (self.folder / ".gitignore").write_text("*\n")
+        except OSError as error:
+            raise StackError(
+                f"{self.folder} cannot be written ({error.strerror}); name another folder for it: RAPPEN_HOME=FOLDER"
+            ) from error
 
 
 def find_home() -> Home:
@@ -115,6 +121,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise StackError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise StackError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict):

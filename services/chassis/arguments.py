@@ -3,11 +3,15 @@
 import argparse
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
+from pydantic_core import PydanticCustomError
+
+from rappen_contracts.types import parse_time
 from services.chassis.database import OPERATOR_TIMEOUTS, Database
 from services.chassis.settings import ServiceSettings
 
-__all__ = ["LISTED_MAX", "add_limit", "operator_database", "whole_number"]
+__all__ = ["LISTED_MAX", "add_limit", "operator_database", "point_in_time", "utf8_text", "whole_number"]
 
 # Lines that a command lists at most.
 LISTED_MAX = 10_000
@@ -24,6 +28,23 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def point_in_time(text: str) -> datetime:
+    """An argparse type: a time with an offset."""
+    try:
+        return parse_time(text)
+    except PydanticCustomError as error:
+        raise argparse.ArgumentTypeError(f"{error.message()}, as in 2026-05-01T00:00:00Z") from None
+
+
+def utf8_text(text: str) -> str:
+    """An argparse type: a text that the database can be asked for, whatever bytes the terminal has sent."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("text that is UTF-8 is needed") from None
+    return text
 
 
 def add_limit(parser: argparse.ArgumentParser, *, low: int = 1) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "extend_timeouts",
     "is_transient",
     "is_undecided",
+    "raise_what_the_driver_raised",
     "savepoint",
 ]
 
@@ -169,7 +170,7 @@ class Database:
         self.engine.sync_engine.dialect.do_terminate = _terminate  # type: ignore[method-assign]
         event.listen(self.engine.sync_engine, "checkin", _close_in_transaction)
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
-        event.listen(self.engine.sync_engine, "handle_error", _raise_what_the_driver_raised)
+        event.listen(self.engine.sync_engine, "handle_error", raise_what_the_driver_raised)
 
     async def start(self) -> None:
         """Opens a first connection; raises when the server is away."""
@@ -242,7 +243,7 @@ class Database:
                 await asyncio.sleep(0)
             return await connect()
         except Exception as error:
-            # Below SQLAlchemy's own connection nothing has called `_raise_what_the_driver_raised`.
+            # Below SQLAlchemy's own connection nothing has called `raise_what_the_driver_raised`.
             found = _drivers_own(error)
             if is_transient(found):
                 raise DatabaseUnavailable from found
@@ -366,7 +367,7 @@ def _refuse_closed(connection: DBAPIConnection, *_: object) -> None:
         raise DisconnectionError
 
 
-def _raise_what_the_driver_raised(context: ExceptionContext) -> None:
+def raise_what_the_driver_raised(context: ExceptionContext) -> None:
     """Unwraps the two exceptions of SQLAlchemy, so that errors of the server are asyncpg's wherever they are
     handled."""
     error = _drivers_own(context.original_exception)

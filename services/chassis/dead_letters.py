@@ -14,7 +14,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 
 from rappen_contracts.registry import RECORD_BYTES_MAX
-from services.chassis.arguments import add_limit, operator_database, whole_number
+from services.chassis.arguments import add_limit, operator_database, utf8_text, whole_number
 from services.chassis.clock import Clock, platform_clock
 from services.chassis.database import driver_connection
 from services.chassis.dead_letter_limit import read_stopped, resume
@@ -57,20 +57,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rappen dlq", description="Records that could not be processed, and why.")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="the newest dead letters, a line each")
-    listing.add_argument("--code", help="only those refused with this error code")
+    listing.add_argument("--code", type=utf8_text, help="only those refused with this error code")
     add_limit(listing, low=0)
     listing.add_argument("--all", action="store_true", help="also those that are closed")
     showing = actions.add_parser("show", help="one dead letter with its headers and bytes")
     showing.add_argument("id", type=number, metavar="ID", help="its number in the list")
     replaying = actions.add_parser("replay", help="publishes originals to the topic they came from")
     replaying.add_argument("id", type=number, nargs="*", metavar="ID", help="numbers in the list")
-    replaying.add_argument("--code", help="only those refused with this error code")
+    replaying.add_argument("--code", type=utf8_text, help="only those refused with this error code")
     replaying.add_argument("--all", action="store_true", help="all that were neither replayed nor closed yet")
     closing = actions.add_parser("close", help="notes that nothing more is done about dead letters, and why")
     closing.add_argument("id", type=number, nargs="+", metavar="ID", help="numbers in the list")
     closing.add_argument("--reason", type=_reason, required=True, metavar="TEXT", help="why; kept with each of them")
     resuming = actions.add_parser("resume", help="reads a topic again after its consumer has stopped")
-    resuming.add_argument("topic", metavar="TOPIC", help="one that the list says is stopped")
+    resuming.add_argument("topic", type=utf8_text, metavar="TOPIC", help="one that the list says is stopped")
     return parser
 
 

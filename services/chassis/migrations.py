@@ -8,6 +8,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from services.chassis.database import raise_what_the_driver_raised
+
 __all__ = ["NewerSchemaError", "OlderSchemaError", "migrate", "service_metadata"]
 
 # A migration that cannot get its lock must not queue every charge behind it.
@@ -46,6 +48,7 @@ def migrate(owner_url: str, *, schema: str, folder: Path, check: bool = False) -
 async def _migrate(owner_url: str, schema: str, folder: Path, *, check: bool) -> str:
     url = make_url(owner_url).set(drivername="postgresql+asyncpg")
     engine = create_async_engine(url, poolclass=NullPool)
+    sa.event.listen(engine.sync_engine, "handle_error", raise_what_the_driver_raised)
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(_upgrade, schema, folder, check)

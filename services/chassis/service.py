@@ -3,13 +3,16 @@
 import argparse
 import gc
 import importlib
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import asyncpg
 from aiokafka.errors import KafkaConnectionError
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from services.chassis.database import is_transient
 from services.chassis.logging import configure_command_logging, configure_logging
@@ -27,6 +30,9 @@ __all__ = ["command", "run_service"]
 INTERRUPTED = 130
 # The exit code of `migrate --check` where there is something to migrate.
 BEHIND = 3
+
+# What a server says where user, password or database are not those that it has.
+_NOT_LET_IN = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -73,9 +79,10 @@ def run_service(
     if settings is None:
         return 2
     if word == "migrate":
-        return _migrate(name, settings, migrations, arguments)
+        return _in_a_line(word, lambda: _migrate(name, settings, migrations, arguments))
     if word in commands:
-        return _command(word, commands[word], settings, arguments)
+        configure_command_logging()
+        return _in_a_line(word, lambda: until_closed(lambda: commands[word](settings, arguments)))
     configure_logging(service=name, role=word, instance=settings.instance)
     # Nearly all that is imported stays, so that to look for garbage meanwhile is a fifth of the start for nothing;
     # `run_process` collects once and begins again.
@@ -92,8 +99,9 @@ def _migrate(name: str, settings: ServiceSettings, folder: Path, arguments: Sequ
     if settings.database_owner_url is None:
         print(f"{name.upper()}_DATABASE_OWNER_URL is needed to migrate", file=sys.stderr)  # noqa: T201
         return 2
+    owner_url = settings.database_owner_url.get_secret_value()
     try:
-        revision = migrate(settings.database_owner_url.get_secret_value(), schema=name, folder=folder, check=check)
+        revision = migrate(owner_url, schema=name, folder=folder, check=check)
     except (NewerSchemaError, OlderSchemaError) as error:
         print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
         return BEHIND if isinstance(error, OlderSchemaError) else 1
@@ -101,14 +109,13 @@ def _migrate(name: str, settings: ServiceSettings, folder: Path, arguments: Sequ
     return 0
 
 
-def _command(word: str, command: Callable[[S, Sequence[str]], int], settings: S, arguments: Sequence[str]) -> int:
-    configure_command_logging()
+def _in_a_line(word: str, command: Callable[[], int]) -> int:
     try:
-        return until_closed(lambda: command(settings, arguments))
+        return command()
     except Exception as error:
-        if not (is_transient(error) or isinstance(error, KafkaConnectionError)):
+        if not (is_transient(error) or isinstance(error, (KafkaConnectionError, *_NOT_LET_IN))):
             raise
-        # A server is away, which an operator reads in a line better than in a traceback.
+        # A server is away or lets nobody in, which an operator reads in a line better than in a traceback.
         cause = error.__cause__ or error
         print(f"rappen {word}: {str(cause) or type(cause).__name__}", file=sys.stderr)  # noqa: T201
         return 1
@@ -130,4 +137,10 @@ def _read_settings(name: str, settings_class: type[S]) -> S | None:
         for place, text in configuration_faults(error):
             variable = "__".join([name, *place]).upper()
             print(f"{variable.replace('__', '_', 1)}: {text}", file=sys.stderr)  # noqa: T201
+        return None
+    except SettingsError as error:
+        # It says which one in its text alone.
+        named = re.search(r'"(\w+)"', str(error))
+        variable = f"{name}_{named[1] if named else ''}".upper()
+        print(f"{variable}: JSON is expected; the parts of a group are set as {variable}__NAME", file=sys.stderr)  # noqa: T201
         return None

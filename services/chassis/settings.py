@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 __all__ = ["DatabaseSettings", "HttpSettings", "KafkaSettings", "ServiceSettings", "SettingsGroup"]
 
@@ -80,6 +82,17 @@ class ServiceSettings(BaseSettings):
     faults_folder: Path | None = None
     # How far the platform's time is ahead of the machine's (services/chassis/clock.py). Never in production.
     clock_file: Path | None = None
+
+    @field_validator("database_url", "database_owner_url")
+    @classmethod
+    def _is_of_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        try:
+            if url is None or make_url(url.get_secret_value()).get_backend_name() == "postgresql":
+                return url
+        except (ArgumentError, ValueError):
+            # It shows the URL, which has the password.
+            pass
+        raise ValueError("a URL such as postgresql://user:password@host:5432/database is expected")
 
     @model_validator(mode="after")
     def _production_is_real(self) -> Self:

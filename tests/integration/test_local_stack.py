@@ -550,6 +550,16 @@ def test_ctrl_c_before_the_command_line_is_made_is_no_traceback(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    "words", [("up",), ("up", "--detach"), ("status",), ("down",), ("down", "--purge"), ("audit",)]
+)
+def test_a_folder_that_cannot_be_used_is_told_in_a_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / ".rappen").write_text("")
+    done = rappen(ROOT, *words, env={**os.environ, "RAPPEN_HOME": str(tmp_path)})
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert done.stderr.startswith(f"rappen: {tmp_path / '.rappen'}")
+
+
+@pytest.mark.parametrize(
     "words",
     [
         *(("audit",), ("dlq",), ("dlq", "list"), ("dlq", "replay"), ("prices",), ("migrate",), ("status",), ("demo",)),

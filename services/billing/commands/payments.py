@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic_core import PydanticCustomError
-
-from rappen_contracts.types import parse_time
 from services.billing.credits.queries import list_payment_credits, list_payment_refunds
 from services.billing.money import from_micro
 from services.billing.settings import BillingSettings
-from services.chassis.arguments import operator_database
+from services.chassis.arguments import operator_database, point_in_time
 
 __all__ = ["run"]
 
@@ -23,17 +20,10 @@ def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="rappen payments", description="Payments credited and refunds taken back, as JSON."
     )
-    parser.add_argument("--since", required=True, type=_time, metavar="TIME", help="booked from then on")
+    parser.add_argument("--since", required=True, type=point_in_time, metavar="TIME", help="booked from then on")
     given = parser.parse_args(list(arguments))
     print(json.dumps(asyncio.run(_read(settings, given.since)), indent=2))
     return 0
-
-
-def _time(text: str) -> datetime:
-    try:
-        return parse_time(text)
-    except PydanticCustomError as error:
-        raise argparse.ArgumentTypeError(error.message()) from None
 
 
 async def _read(settings: BillingSettings, since: datetime) -> dict[str, Any]:

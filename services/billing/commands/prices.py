@@ -4,18 +4,13 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import PydanticCustomError
-
-from rappen_contracts.types import parse_instant
-from services.billing.pricing import OUT_OF_TIME, in_time
 from services.billing.pricing.import_prices import PriceFileError, PriceImport, import_prices, read_price_file
 from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
-from services.chassis.arguments import operator_database
+from services.chassis.arguments import operator_database, point_in_time
 from services.chassis.clock import platform_clock
 
 __all__ = ["run"]
@@ -57,23 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--valid-from",
-        type=_time,
+        type=point_in_time,
         metavar="TIME",
         help="from when prices hold that name no time of their own, like 2026-01-31T00:00:00Z (default: now)",
     )
     parser.add_argument("--apply", action="store_true", help="make the changes; without it they are only shown")
     parser.add_argument("--all", action="store_true", help=f"show every entry, not only {LISTED_MAX} of a kind")
     return parser
-
-
-def _time(text: str) -> datetime:
-    try:
-        time = parse_instant(text)
-    except PydanticCustomError as error:
-        raise argparse.ArgumentTypeError(error.message()) from None
-    if not in_time(time):
-        raise argparse.ArgumentTypeError(OUT_OF_TIME)
-    return time
 
 
 async def _import(settings: BillingSettings, content: bytes, given: argparse.Namespace) -> PriceImport:

@@ -5,19 +5,15 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import PydanticCustomError
-
-from rappen_contracts.types import parse_time
 from services.billing.corrections.charges import Selection
 from services.billing.corrections.rerate import preview_rerating, show_rerating, start_rerating
 from services.billing.corrections.run_reratings import RunReratings
 from services.billing.pricing.repository import Tariffs
 from services.billing.settings import BillingSettings
-from services.chassis.arguments import LISTED_MAX, add_limit, operator_database
+from services.chassis.arguments import LISTED_MAX, add_limit, operator_database, point_in_time
 from services.chassis.clock import platform_clock
 from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
@@ -52,22 +48,17 @@ def _parser() -> argparse.ArgumentParser:
         " markup that they were charged with. With --apply each difference is posted, never edited.",
     )
     parser.add_argument(
-        "--from", dest="from_time", required=True, type=_time, metavar="TIME", help="usage from then on"
+        "--from", dest="from_time", required=True, type=point_in_time, metavar="TIME", help="usage from then on"
     )
-    parser.add_argument("--to", dest="to_time", required=True, type=_time, metavar="TIME", help="and before then")
+    parser.add_argument(
+        "--to", dest="to_time", required=True, type=point_in_time, metavar="TIME", help="and before then"
+    )
     parser.add_argument("--provider", type=_name, metavar="NAME", help="only of this provider, exactly as reported")
     parser.add_argument("--model", type=_name, metavar="NAME", help="only of this model, exactly as reported")
     parser.add_argument("--apply", action="store_true", help="post the differences; without it they are only shown")
     parser.add_argument("--json", action="store_true", help="the answer for a program")
     add_limit(parser)
     return parser
-
-
-def _time(text: str) -> datetime:
-    try:
-        return parse_time(text)
-    except PydanticCustomError as error:
-        raise argparse.ArgumentTypeError(error.message()) from None
 
 
 def _name(text: str) -> str:

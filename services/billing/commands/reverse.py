@@ -14,7 +14,7 @@ from services.billing.corrections.reverse_charge import Cancelled, cancel_event
 from services.billing.ledger.errors import BalanceOutOfRange
 from services.billing.mandates.errors import MandateUnknown
 from services.billing.settings import BillingSettings
-from services.chassis.arguments import operator_database
+from services.chassis.arguments import operator_database, utf8_text
 from services.chassis.clock import platform_clock
 
 __all__ = ["run"]
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Cancels a usage event, also one that has not arrived, and takes back what it was charged: once,"
         " by a transaction of its own.",
     )
-    parser.add_argument("mandate", metavar="MANDATE", help="the mandate's id")
+    parser.add_argument("mandate", type=utf8_text, metavar="MANDATE", help="the mandate's id")
     parser.add_argument("event_id", metavar="EVENT_ID", type=_event_id, help="the id of the usage event, its ce_id")
     parser.add_argument(
         "--reason", required=True, type=_reason, metavar="TEXT", help="why; it is kept with the transaction"
@@ -67,10 +67,7 @@ def _event_id(text: str) -> UUID:
 
 
 def _reason(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError("text that is UTF-8 is needed") from None
+    utf8_text(text)
     if not text.strip() or len(text) > REASON_LENGTH_MAX:
         raise argparse.ArgumentTypeError(f"text of 1 to {REASON_LENGTH_MAX} characters is needed")
     return text

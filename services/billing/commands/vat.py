@@ -2,10 +2,11 @@
 
 import argparse
 import asyncio
+import re
 import sys
 from collections.abc import Sequence
 from datetime import date
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from iso3166 import countries_by_alpha2
 
@@ -19,6 +20,10 @@ from services.chassis.arguments import operator_database
 __all__ = ["run"]
 
 PLACES_MAX = 4
+
+# Other forms that Python reads, such as 1_9, are more likely a slip, which nobody could take away again.
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_PERCENT = re.compile(r"[0-9]{1,2}(\.[0-9]+)?")
 
 
 def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
@@ -58,7 +63,7 @@ def _country(text: str) -> str:
 
 def _day(text: str) -> date:
     try:
-        day = date.fromisoformat(text)
+        day = date.fromisoformat(text if _DAY.fullmatch(text) else "")
     except ValueError:
         raise argparse.ArgumentTypeError("a day is needed, such as 2028-01-01") from None
     if not TIME_START.date() <= day < TIME_END.date():
@@ -67,16 +72,11 @@ def _day(text: str) -> date:
 
 
 def _percent(text: str) -> Decimal:
-    try:
-        percent = Decimal(text)
-    except InvalidOperation:
-        percent = Decimal("NaN")
-    exponent = percent.as_tuple().exponent
-    if not isinstance(exponent, int) or not 0 <= percent < 100:
+    if not _PERCENT.fullmatch(text):
         raise argparse.ArgumentTypeError("a percentage of 0 or more and less than 100 is needed, such as 8.8")
-    if -exponent > PLACES_MAX:
+    if len(text.partition(".")[2]) > PLACES_MAX:
         raise argparse.ArgumentTypeError(f"a percentage has at most {PLACES_MAX} places after the point, such as 8.8")
-    return percent
+    return Decimal(text)
 
 
 async def _list(settings: BillingSettings) -> list[tuple[str, date, Decimal]]:

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.chassis.arguments import add_limit, operator_database
+from services.chassis.arguments import add_limit, operator_database, utf8_text
 from services.chassis.clock import platform_clock
 from services.payments.inbox.queries import find_event, list_events
 from services.payments.inbox.repository import reopen_events
@@ -28,9 +28,9 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--unfinished", action="store_true", help="only what waits, fails or was set aside")
     add_limit(listing)
     showing = actions.add_parser("show", help="one stored event, with what Stripe sent")
-    showing.add_argument("event_id", metavar="ID", help="as in the list: evt_...")
+    showing.add_argument("event_id", type=utf8_text, metavar="ID", help="as in the list: evt_...")
     retry = actions.add_parser("retry", help="have stored events processed again, now")
-    retry.add_argument("event_id", nargs="+", metavar="ID", help="as in the list: evt_...")
+    retry.add_argument("event_id", type=utf8_text, nargs="+", metavar="ID", help="as in the list: evt_...")
 
 
 def act(settings: PaymentsSettings, options: argparse.Namespace) -> int:

@@ -5,15 +5,11 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import PydanticCustomError
-
-from rappen_contracts.types import parse_time
-from services.chassis.arguments import operator_database
+from services.chassis.arguments import operator_database, point_in_time
 from services.chassis.clock import platform_clock
 from services.chassis.problems import Problem
 from services.payments.reconciliation.domain import Others, Window
@@ -52,8 +48,10 @@ def _parser() -> argparse.ArgumentParser:
         # `rappen reconcile` reads --from too, and would not know it cut short.
         allow_abbrev=False,
     )
-    parser.add_argument("--from", dest="from_time", type=_time, metavar="TIME", help="from then on (3 days ago)")
-    parser.add_argument("--to", dest="to_time", type=_time, metavar="TIME", help="and before then (now)")
+    parser.add_argument(
+        "--from", dest="from_time", type=point_in_time, metavar="TIME", help="from then on (3 days ago)"
+    )
+    parser.add_argument("--to", dest="to_time", type=point_in_time, metavar="TIME", help="and before then (now)")
     parser.add_argument("--apply", action="store_true", help="heal what is safe; without it nothing is changed")
     parser.add_argument("--json", action="store_true", help="the answer for a program")
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="what billing's command `payments` has answered")
@@ -61,13 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         "--subscriptions", type=Path, metavar="FILE", help="what the command `records` of subscriptions has answered"
     )
     return parser
-
-
-def _time(text: str) -> datetime:
-    try:
-        return parse_time(text)
-    except PydanticCustomError as error:
-        raise argparse.ArgumentTypeError(error.message()) from None
 
 
 def _others(given: argparse.Namespace) -> Others:

@@ -523,6 +523,9 @@ async def test_rates_of_vat_are_added_by_the_operator(servers: ServerPair, datab
     # What no invoice could have is a slip, which nobody could take away again.
     for words in (("XX", "2025-01-01", "20"), ("CH", "0228-01-01", "8.8"), ("CH", "2208-01-01", "8.8")):
         assert vat("add", *words)[0] == 2
+    for words in (("DE", "2028-01-01", "1_9"), ("DE", "2028-01-01", "١٩"), ("DE", "2028-W01-6", "19")):
+        assert vat("add", *words)[0] == 2
+    assert "DE" not in vat("list")[1]
     code, told = vat("add", "CH", "2028-01-01", "8.88888")
     assert code == 2
     assert "argument PERCENT: a percentage has at most 4 places after the point" in told
