@@ -11,7 +11,9 @@ import orjson
 from rappen_contracts.billing.v1 import InvoiceIssued
 from services.billing.charging.cancellation_event import CancellationEvent
 from services.billing.corrections.reverse_charge import reverse_charge
+from services.billing.credits.give_credit import give_credit
 from services.billing.credits.payment_events import CreditPayments, RefundPayments
+from services.billing.credits.post_manual_credit import ManualCredit
 from services.billing.invoices.close_month import close_month
 from services.billing.invoices.postpay_spans import PostpaySpans
 from services.billing.invoices.queries import InvoiceScope, list_invoices, show_invoice
@@ -123,6 +125,12 @@ class Postpaid:
             clock=self.clock,
             faults=faults or FaultPoints(None),
         )
+
+    async def deduct(self, amount: str | Decimal) -> None:
+        """Takes so many CHF from the pool by hand; gives them where they are below zero."""
+        credit = ManualCredit(None, -Decimal(amount), "By hand", None)
+        most, caller = Decimal(100_000), system_admin()
+        await give_credit(self.database, self.id, credit, amount_max=most, caller=caller, clock=self.clock)
 
     async def pay(self, invoice: str, amount: str, **more: Any) -> list[str]:
         """Tells of a payment of an invoice; gives the codes of what was refused."""

@@ -23,6 +23,7 @@ __all__ = [
     "PaymentState",
     "Totals",
     "applied_credit",
+    "brought_forward",
     "draft_totals",
     "invoice_number",
     "is_qr_iban",
@@ -30,11 +31,13 @@ __all__ = [
     "payment_reference",
     "payment_state",
     "rounded_lines",
+    "unspent",
 ]
 
 # USAGE and STORAGE are charges; a CORRECTION takes charges of an earlier invoice back, or prices them again; BUDGET and
-# PROMOTION are what was given, CREDIT what was paid already, and each pays for a part of them.
-LineKind = Literal["USAGE", "STORAGE", "CORRECTION", "BUDGET", "PROMOTION", "CREDIT"]
+# PROMOTION are what was given, CREDIT what was paid already, and each pays for a part of them. BALANCE is what is owed
+# otherwise: deductions by hand, a debt from before CREDIT_POSTPAY, a payment that went back.
+LineKind = Literal["USAGE", "STORAGE", "CORRECTION", "BUDGET", "PROMOTION", "CREDIT", "BALANCE"]
 PaymentState = Literal["OPEN", "PARTLY_PAID", "PAID", "OVERPAID"]
 
 MICROS_OF_A_RAPPEN: Final = 10_000
@@ -119,14 +122,20 @@ def rounded_lines(draft: Draft, vat_percent: Decimal) -> list[IssuedLine]:
     return issued
 
 
-def applied_credit(*, paid_balance: int, later: int, open_before: int, draft: Draft, total: int) -> int:
-    """How much of a total (micro-CHF) is settled by money that is on the pool already, in whole Rappen.
+def unspent(*, paid_balance: int, later: int, open_before: int, draft: Draft) -> int:
+    """What the pool's paid balance (micro-CHF) would be if everything that is asked for were paid: this invoice, what
+    of earlier ones is open, and what the next ones will ask for (`later`). Below zero it is owed and on no invoice."""
+    return paid_balance + later + open_before + draft.exact
 
-    That is what the pool's paid balance would be if nothing were owed: neither this invoice, nor what of earlier ones
-    is open, nor what the next ones will ask for (`later`).
-    """
-    unspent = paid_balance + later + open_before + draft.exact
+
+def applied_credit(unspent: int, total: int) -> int:
+    """How much of a total (micro-CHF) is settled by money that is on the pool already, in whole Rappen."""
     return max(0, min(total, unspent // MICROS_OF_A_RAPPEN * MICROS_OF_A_RAPPEN))
+
+
+def brought_forward(unspent: int) -> int:
+    """What is owed beside all that is asked for (micro-CHF), in whole Rappen."""
+    return max(0, -unspent // MICROS_OF_A_RAPPEN * MICROS_OF_A_RAPPEN)
 
 
 def payment_state(due: int, paid: int) -> PaymentState:

@@ -12,12 +12,15 @@ from services.billing.invoices.domain import (
     MICROS_OF_A_RAPPEN,
     Draft,
     DraftLine,
+    LineKind,
     applied_credit,
+    brought_forward,
     draft_totals,
     invoice_number,
     is_qr_iban,
     payment_reference,
     rounded_lines,
+    unspent,
 )
 from services.billing.invoices.errors import NoSeller
 from services.billing.invoices.publications import invoice_issued
@@ -65,33 +68,34 @@ async def issue_invoice(
     settings: InvoiceSettings,
     now: datetime,
 ) -> UUID | None:
-    """Issues the invoice of what is due, and gives its id; None where nothing, or too little, is to be asked for.
+    """Issues the invoice of what is due, and gives its id; None where nothing, or too little, is to be asked for. What
+    is owed and on no invoice yet, as after a deduction by hand, is due too.
 
     What is too little waits for the next invoice. At a switch there is none, so anything from a Rappen on is asked for.
     """
     draft = Draft(await draft_lines(connection, mandate.no, usage), last.carry)
+    paid_balance, open_before = pool.balance - pool.granted, await open_amount(connection, mandate.no)
+    left = unspent(paid_balance=paid_balance, later=usage.later, open_before=open_before, draft=draft)
+    if owed := brought_forward(left):
+        draft = replace(draft, lines=[_of_balance("BALANCE", closing, owed), *draft.lines])
     asked = draft_totals(draft, Decimal(0)).total
     used = sum(line.cost for line in draft.lines if line.kind in ("USAGE", "STORAGE", "CORRECTION"))
     if asked < 0 or not draft.lines or (asked == 0 and used < MICROS_OF_A_RAPPEN):
         return None
-    credit = applied_credit(
-        paid_balance=pool.balance - pool.granted,
-        later=usage.later,
-        open_before=await open_amount(connection, mandate.no),
-        draft=draft,
-        total=asked,
-    )
+    credit = applied_credit(left, asked)
     if closing.cause != "SWITCH" and 0 < asked - credit < to_micro(settings.minimum_chf):
         return None
     if credit:
-        deduction = DraftLine(
-            "CREDIT", closing.period_start, closing.period_end, None, None, None, None, count=0, cost=-credit
-        )
-        draft = replace(draft, lines=[*draft.lines, deduction])
+        draft = replace(draft, lines=[*draft.lines, _of_balance("CREDIT", closing, -credit)])
     invoice = await _invoice(connection, mandate, closing, usage=usage, draft=draft, settings=settings, now=now)
     await insert_invoice(connection, invoice)
     await append_outbox(connection, [invoice_issued(mandate, invoice)])
     return invoice.id
+
+
+def _of_balance(kind: LineKind, closing: Closing, cost: int) -> DraftLine:
+    """A line of the pool's balance, not of usage."""
+    return DraftLine(kind, closing.period_start, closing.period_end, None, None, None, None, count=0, cost=cost)
 
 
 async def _invoice(

@@ -104,7 +104,9 @@ invoice_lines = sa.Table(
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("net", sa.BigInteger, nullable=False),
     sa.PrimaryKeyConstraint("invoice_id", "position"),
-    sa.CheckConstraint("kind IN ('USAGE', 'STORAGE', 'CORRECTION', 'BUDGET', 'PROMOTION', 'CREDIT')", name="kind"),
+    sa.CheckConstraint(
+        "kind IN ('USAGE', 'STORAGE', 'CORRECTION', 'BUDGET', 'PROMOTION', 'CREDIT', 'BALANCE')", name="kind"
+    ),
 )
 
 # What was paid of an invoice (micro-CHF), under the id of the payment's credit; what went back is negative.

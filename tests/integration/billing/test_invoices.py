@@ -11,7 +11,7 @@ import pytest
 
 from rappen_contracts.subscription.v1 import Plan
 from services.billing.credits.apply_subscription import ApplySubscription
-from services.billing.credits.payment_events import CreditPayments
+from services.billing.credits.payment_events import CreditPayments, RefundPayments
 from services.billing.invoices.close_months import CloseMonths
 from services.billing.invoices.errors import NoSeller
 from services.billing.settings import InvoiceSettings
@@ -19,7 +19,7 @@ from services.chassis.database import Database
 from services.chassis.faults import FaultPoints
 from tests.integration.billing.conftest import BillingApi
 from tests.support.databases import connected
-from tests.support.facts import money, paid, subscription
+from tests.support.facts import money, paid, refunded, subscription
 from tests.support.invoicing import INVOICES, Postpaid
 from tests.support.ledger import Books
 from tests.support.processes import run_command
@@ -233,6 +233,53 @@ async def test_usage_that_credit_pays_has_an_invoice_of_nothing(postpaid: Postpa
     assert amounts(invoice) == {"net": "0.000000", "vat": "0.000000", "total": "0.000000"}
     assert (invoice["state"], invoice["open"]["amount"]) == ("PAID", "0.000000")
     assert await books.pool(postpaid.id) == 88_000_000
+    assert await books.failing() == {}
+
+
+async def test_what_is_taken_by_hand_is_asked_for_once(postpaid: Postpaid, books: Books) -> None:
+    await postpaid.deduct("50")
+    await postpaid.use("20")
+    postpaid.now = AUGUST + 2 * HOUR
+    await postpaid.close(2026, 7)
+    (first,) = await postpaid.invoices()
+    assert lines(first) == [
+        ("BALANCE", "", "2026-07-01", "2026-07-31", 0, "50.000000"),
+        ("USAGE", "claude-sonnet-4-5", "2026-07-01", "2026-07-01", 1, "20.000000"),
+    ]
+    assert first["total"]["amount"] == "70.000000"
+    # Neither again while it is open, nor what was taken by mistake and given back; also where nothing was used.
+    await postpaid.deduct("9")
+    await postpaid.deduct("-7")
+    postpaid.now = SEPTEMBER + 2 * HOUR
+    await postpaid.close(2026, 8)
+    second = (await postpaid.invoices())[1]
+    assert [(each[0], each[5]) for each in lines(second)] == [("BALANCE", "2.000000")]
+    for invoice in (first, second):
+        await postpaid.pay(invoice["id"], amounts(invoice)["total"])
+    assert await books.pool(postpaid.id) == 0
+    assert await books.failing() == {}
+
+
+async def test_a_debt_from_before_and_a_credit_that_went_back_are_asked_for(database: Database, books: Books) -> None:
+    postpaid = await Postpaid(database, JULY).begin(model="PREPAY_MANDATE", defaultUserCredit=Decimal(0))
+    await postpaid.use("4.004")
+    await postpaid.switch("CREDIT_POSTPAY")
+    top_up = paid(postpaid.id, 30, stripe_payment_intent_id="pi_credit")
+    await CreditPayments(database, clock=postpaid.clock)([top_up], [])
+    await postpaid.use("40")
+    postpaid.now = AUGUST + 2 * HOUR
+    await postpaid.close(2026, 7)
+    back = refunded(postpaid.id, 30, stripe_payment_intent_id="pi_credit")
+    await RefundPayments(database, clock=postpaid.clock)([back], [])
+    postpaid.now = AUGUST + DAY
+    await postpaid.use("1")
+    await postpaid.switch("PREPAY_MANDATE")
+    first, second = await postpaid.invoices()
+    assert [(each[0], each[5]) for each in lines(first)] == [("USAGE", "40.000000"), ("CREDIT", "-25.990000")]
+    assert [(each[0], each[5]) for each in lines(second)] == [("BALANCE", "29.990000"), ("USAGE", "1.000000")]
+    for invoice in (first, second):
+        await postpaid.pay(invoice["id"], amounts(invoice)["total"])
+    assert await books.pool(postpaid.id) == -4_000
     assert await books.failing() == {}
 
 

@@ -14,6 +14,7 @@ from services.billing.invoices.domain import (
     Draft,
     DraftLine,
     applied_credit,
+    brought_forward,
     draft_totals,
     invoice_number,
     is_qr_iban,
@@ -21,6 +22,7 @@ from services.billing.invoices.domain import (
     payment_reference,
     payment_state,
     rounded_lines,
+    unspent,
 )
 from services.billing.invoices.texts import TEXTS, describe_line, written_amount, written_percent
 from services.billing.ledger.calendars import Calendar
@@ -97,16 +99,19 @@ def test_vat_of_a_round_amount() -> None:
         (-77_000_000, 7_000_000, 40_000_000, 30_000_000, 0),
         (-76_990_001, 7_000_000, 40_000_000, 30_000_000, 0),
         (-76_980_000, 7_000_000, 40_000_000, 30_000_000, 20_000),
-        # A debt from before is not asked for.
-        (-35_000_000, 0, 0, 30_000_000, 0),
+        # A debt from before.
+        (-35_000_000, 0, 0, 30_000_000, -5_000_000),
+        (-77_020_001, 7_000_000, 40_000_000, 30_000_000, -20_000),
+        # What rounding has left over is less than a Rappen.
+        (-30_009_999, 0, 0, 30_000_000, 0),
     ],
 )
-def test_credit_that_is_there_is_deducted(
+def test_credit_that_is_there_is_deducted_and_a_debt_that_is_there_asked_for(
     paid_balance: int, later: int, open_before: int, total: int, credit: int
 ) -> None:
-    draft = drafted([30_000_000])
-    found = applied_credit(paid_balance=paid_balance, later=later, open_before=open_before, draft=draft, total=total)
-    assert found == credit
+    left = unspent(paid_balance=paid_balance, later=later, open_before=open_before, draft=drafted([30_000_000]))
+    assert applied_credit(left, total) == max(0, credit)
+    assert brought_forward(left) == max(0, -credit)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +175,7 @@ def test_amounts_are_written_as_in_switzerland(micros: int, text: str) -> None:
 def test_both_languages_have_the_same_words_and_every_kind_of_line() -> None:
     assert TEXTS["de"].keys() == TEXTS["en"].keys()
     for language in ("de", "en"):
-        for kind in ("USAGE", "STORAGE", "CORRECTION", "BUDGET", "PROMOTION", "CREDIT"):
+        for kind in ("USAGE", "STORAGE", "CORRECTION", "BUDGET", "PROMOTION", "CREDIT", "BALANCE"):
             assert describe_line(replace(LINE, kind=kind), language).startswith(TEXTS[language][kind])
     nameless = replace(LINE, provider=None, model=None)
     assert describe_line(nameless, "de") == "AI-Nutzung · unbekannt"
