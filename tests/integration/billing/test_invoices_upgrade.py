@@ -1,4 +1,5 @@
-"""Who was in CREDIT_POSTPAY before there were invoices is asked for what was used since the switch, and no more."""
+"""Who was in CREDIT_POSTPAY before there were invoices is asked for what was used since the switch, and for what was
+owed before as a line of its own."""
 
 import asyncio
 import shutil
@@ -51,6 +52,8 @@ async def test_the_first_invoice_has_all_since_the_switch(tmp_path: Path) -> Non
             old = Postpaid(database, datetime(2026, 8, 1, tzinfo=UTC), id="old")
             assert await old.close(2026, 7)
             (invoice,) = await old.invoices()
-            assert (invoice["total"]["amount"], invoice["recipient"]["company"]) == ("5.000000", "old")
+            assert (invoice["total"]["amount"], invoice["recipient"]["company"]) == ("12.000000", "old")
+            asked = [(line["kind"], line["amount"]["amount"]) for line in invoice["lines"]]
+            assert asked == [("BALANCE", "7.000000"), ("USAGE", "5.000000")]
             assert (invoice["periodStart"], invoice["periodEnd"]) == ("2026-07-10", "2026-07-31")
             assert not await Postpaid(database, datetime(2026, 8, 1, tzinfo=UTC), id="new").close(2026, 7)
