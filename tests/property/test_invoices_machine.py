@@ -1,5 +1,5 @@
-"""Invoices against the ledger: usage, late usage, corrections, budgets, payments and switches in any order, while the
-clock moves on and months are closed.
+"""Invoices against the ledger: usage, late usage, corrections, budgets, payments, refunds and switches in any order,
+while the clock moves on and months are closed.
 
 The real use cases work on a real PostgreSQL, without HTTP and Kafka. After every step: what all invoices have and what
 the next ones will have is exactly what the ledger has of CREDIT_POSTPAY, and what is asked for is what is owed, so that
@@ -21,7 +21,7 @@ from rappen_contracts.subscription.v1 import Plan
 from services.billing.audit import audit
 from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.credits.expire_grants import ExpireGrants
-from services.billing.credits.payment_events import CreditPayments
+from services.billing.credits.payment_events import CreditPayments, RefundPayments
 from services.billing.invoices.close_months import CloseMonths
 from services.billing.invoices.repository import (
     first_row,
@@ -34,7 +34,7 @@ from services.billing.invoices.usage import Rows, read_usage
 from services.billing.mandates.errors import ModelUnchanged
 from services.chassis.faults import FaultPoints
 from tests.support.databases import on_driver
-from tests.support.facts import money, paid, subscription
+from tests.support.facts import money, paid, refunded, subscription
 from tests.support.invoicing import INVOICES, Postpaid
 from tests.support.machines import World, empty_ledger, run_until_reached
 
@@ -67,6 +67,8 @@ class Invoices(RuleBasedStateMachine):
         # What was charged in CREDIT_POSTPAY (micro-CHF), by charge, less what was taken back in it.
         self.postpaid: dict[UUID, int] = {}
         self.used_in_postpay = 0
+        # What was paid: of which invoice, if of one, and how much.
+        self.payments: list[tuple[str | None, Decimal]] = []
         self.model = "CREDIT_POSTPAY"
 
     @initialize(seed=st.integers(0, 2**32))
@@ -141,9 +143,23 @@ class Invoices(RuleBasedStateMachine):
     def top_up(self, amount: int) -> None:
         event = paid(self.mandate.id, amount, paid_at=self.mandate.now)
         self.world.wait(CreditPayments(self.world.database, clock=self.mandate.clock)([event], []))
+        self.payments.append((None, Decimal(amount)))
+
+    @rule(data=st.data(), outcome=st.sampled_from(["refund", "dispute_lost"]))
+    def refund(self, data: st.DataObject, outcome: str) -> None:
+        if not self.payments:
+            return
+        invoice, amount = self.payments.pop(data.draw(st.integers(0, len(self.payments) - 1)))
+        of_invoice = {} if invoice is None else {"reason": "invoice", "reference": invoice}
+        event = refunded(self.mandate.id, str(amount), outcome=outcome, refunded_at=self.mandate.now, **of_invoice)
+        self.world.wait(RefundPayments(self.world.database, clock=self.mandate.clock)([event], []))
+        self.world.seen["refunded"] += invoice is not None
 
     @rule(amount=by_hand)
     def deduct(self, amount: Decimal) -> None:
+        if self.model == "PREPAY_USER":
+            # It has to name a member.
+            return
         self.world.wait(self.mandate.deduct(amount))
 
     @rule(data=st.data(), part=st.sampled_from(["all", "all", "less", "more"]))
@@ -159,9 +175,10 @@ class Invoices(RuleBasedStateMachine):
         amount = {"none": Decimal(0), "all": due, "less": due / 2, "more": due + 3}[part].quantize(Decimal("0.01"))
         if amount:
             assert self.world.wait(self.mandate.pay(invoice["id"], str(amount))) == []
+            self.payments.append((invoice["id"], amount))
             self.world.seen[f"paid {part}"] += 1
 
-    @rule(model=st.sampled_from([*["CREDIT_POSTPAY"] * 5, "PREPAY_MANDATE", "UNLIMITED"]))
+    @rule(model=st.sampled_from([*["CREDIT_POSTPAY"] * 6, "PREPAY_MANDATE", "PREPAY_USER", "UNLIMITED"]))
     def switch(self, model: Any) -> None:
         try:
             self.world.wait(self.mandate.switch(model))
@@ -244,6 +261,6 @@ def _micros(amount: dict[str, str]) -> int:
 
 def test_any_history_is_invoiced_once(world: World) -> None:
     machine = type("InvoicesOfTheWorld", (Invoices,), {"world": world})
-    reached = {"used", "used late", "taken back", "closed", "asked", "paid more", "brought forward"}
+    reached = {"used", "used late", "taken back", "closed", "asked", "paid more", "refunded", "brought forward"}
     run_until_reached(machine, world, reached, runs=30, steps=30)
     assert any(name.startswith("switched to") for name in world.seen)
