@@ -29,7 +29,7 @@ CHECKS = {
                               AND t.charge <= coalesce(o.to_seq, t.charge))),
              ordered AS (
             SELECT i.*, lag(up_to_seq) OVER w AS had_seq, lag(through_day) OVER w AS had_day
-              FROM invoices i WINDOW w AS (PARTITION BY mandate_no ORDER BY up_to_seq, through_day)),
+              FROM invoices i WINDOW w AS (PARTITION BY mandate_no ORDER BY series_year, series_no)),
              expected AS (
             SELECT i.id, date_trunc('month', t.period_day::timestamp) AS month, d.provider, d.model, d.feature_code,
                    d.feature_instance_id, sum(t.cost) AS cost

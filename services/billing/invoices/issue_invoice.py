@@ -71,12 +71,13 @@ async def issue_invoice(
     """Issues the invoice of what is due, and gives its id; None where nothing, or too little, is to be asked for. What
     is owed and on no invoice yet, as after a deduction by hand, is due too.
 
-    What is too little waits for the next invoice. At a switch there is none, so anything from a Rappen on is asked for.
+    What is too little waits for the next invoice. At a switch there is none, so anything from a Rappen on is asked for;
+    but what is owed otherwise stays in the balance, because a top-up or a recharge would be asked for it as well.
     """
     draft = Draft(await draft_lines(connection, mandate.no, usage), last.carry)
     paid_balance, open_before = pool.balance - pool.granted, await open_amount(connection, mandate.no)
     left = unspent(paid_balance=paid_balance, later=usage.later, open_before=open_before, draft=draft)
-    if owed := brought_forward(left):
+    if closing.cause != "SWITCH" and (owed := brought_forward(left)):
         draft = replace(draft, lines=[_of_balance("BALANCE", closing, owed), *draft.lines])
     asked = draft_totals(draft, Decimal(0)).total
     used = sum(line.cost for line in draft.lines if line.kind in ("USAGE", "STORAGE", "CORRECTION"))

@@ -271,13 +271,18 @@ async def test_a_debt_from_before_and_a_credit_that_went_back_are_asked_for(data
     await postpaid.close(2026, 7)
     back = refunded(postpaid.id, 30, stripe_payment_intent_id="pi_credit")
     await RefundPayments(database, clock=postpaid.clock)([back], [])
-    postpaid.now = AUGUST + DAY
     await postpaid.use("1")
+    # Not at a switch: in the other model a top-up or a recharge covers it.
     await postpaid.switch("PREPAY_MANDATE")
-    first, second = await postpaid.invoices()
+    first, switched = await postpaid.invoices()
+    assert [(each[0], each[5]) for each in lines(switched)] == [("USAGE", "1.000000")]
+    await postpaid.switch("CREDIT_POSTPAY")
+    postpaid.now = SEPTEMBER + 2 * HOUR
+    await postpaid.close(2026, 8)
+    second = (await postpaid.invoices())[2]
     assert [(each[0], each[5]) for each in lines(first)] == [("USAGE", "40.000000"), ("CREDIT", "-25.990000")]
-    assert [(each[0], each[5]) for each in lines(second)] == [("BALANCE", "29.990000"), ("USAGE", "1.000000")]
-    for invoice in (first, second):
+    assert [(each[0], each[5]) for each in lines(second)] == [("BALANCE", "29.990000")]
+    for invoice in (first, switched, second):
         await postpaid.pay(invoice["id"], amounts(invoice)["total"])
     assert await books.pool(postpaid.id) == -4_000
     assert await books.failing() == {}
