@@ -86,13 +86,15 @@ class ServiceSettings(BaseSettings):
     @field_validator("database_url", "database_owner_url")
     @classmethod
     def _is_of_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        expected = "a URL such as postgresql://user:password@host:5432/database is expected"
         try:
-            if url is None or make_url(url.get_secret_value()).get_backend_name() == "postgresql":
-                return url
+            backend = "postgresql" if url is None else make_url(url.get_secret_value()).get_backend_name()
         except (ArgumentError, ValueError):
-            # It shows the URL, which has the password.
-            pass
-        raise ValueError("a URL such as postgresql://user:password@host:5432/database is expected")
+            # What it says shows the URL, which has the password.
+            raise ValueError(expected) from None
+        if backend != "postgresql":
+            raise ValueError(expected)
+        return url
 
     @model_validator(mode="after")
     def _production_is_real(self) -> Self:

@@ -128,14 +128,14 @@ def unspent(*, paid_balance: int, later: int, open_before: int, draft: Draft) ->
     return paid_balance + later + open_before + draft.exact
 
 
-def applied_credit(unspent: int, total: int) -> int:
-    """How much of a total (micro-CHF) is settled by money that is on the pool already, in whole Rappen."""
-    return max(0, min(total, unspent // MICROS_OF_A_RAPPEN * MICROS_OF_A_RAPPEN))
+def applied_credit(left: int, total: int) -> int:
+    """How much of a total (micro-CHF) is settled by what is `unspent`, in whole Rappen."""
+    return max(0, min(total, left // MICROS_OF_A_RAPPEN * MICROS_OF_A_RAPPEN))
 
 
-def brought_forward(unspent: int) -> int:
-    """What is owed beside all that is asked for (micro-CHF), in whole Rappen."""
-    return max(0, -unspent // MICROS_OF_A_RAPPEN * MICROS_OF_A_RAPPEN)
+def brought_forward(left: int) -> int:
+    """What is owed beside all that is asked for (micro-CHF) where less than nothing is `unspent`, in whole Rappen."""
+    return max(0, -left // MICROS_OF_A_RAPPEN * MICROS_OF_A_RAPPEN)
 
 
 def payment_state(due: int, paid: int) -> PaymentState:
