@@ -318,8 +318,8 @@ async def _claim(connection: AsyncConnection, unposted: Sequence[UnpostedEvent],
 async def _lock(connection: AsyncConnection, context: PricingContext, *, priced: bool) -> None:
     """Locks the mandates, whose terms and prices must be those that the events were priced by.
 
-    Locking may have taken long. A re-rating that was ordered meanwhile does not find what is not written yet, so where
-    prices have changed the events are priced anew; it waits for who has seen here that they have not.
+    The locks may have been waited for. A re-rating that was ordered meanwhile does not find what is not written yet, so
+    where prices have changed the events are priced anew. Where they have not, the re-rating waits for these locks.
     """
     if context.terms:
         versions = await lock_pricing_versions(connection, context.terms)

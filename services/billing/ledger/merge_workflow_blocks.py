@@ -36,9 +36,10 @@ class MergeWorkflowBlocks:
             numbers = await next_mandates(connection, after=self._after, limit=SLICE)
             spans = await spans_to_merge(connection, numbers, limit=SPANS) if numbers else []
             for start in range(0, len(spans), AT_ONCE):
+                if start:
+                    await asyncio.sleep(PAUSE_S)
                 # No lock on accounts: charges only add blocks, and what is deleted is written by the same statement.
                 await merge_spans(connection, spans[start : start + AT_ONCE])
-                await asyncio.sleep(PAUSE_S)
             if spans:
                 self._faults.reach("merge_before_commit")
         if len(spans) < SPANS:
