@@ -163,7 +163,10 @@ class RunReratings:
     async def _correct(self, connection: AsyncConnection, running: RunningPart, page: PricedPage) -> None:
         """Posts the differences, and counts those as they are that could not be, or were cancelled or corrected while
         the page was priced."""
-        mandates = await lock_mandates(connection, {each.charge.mandate_no for each in page.due})
+        numbers = sorted({each.charge.mandate_no for each in page.due})
+        # First without a lock, so that where somebody holds one of them charges of the others need not wait, too.
+        await wait_for_holders(connection, numbers)
+        mandates = await lock_mandates(connection, numbers)
         left = await correct_prices(connection, page.due, mandates, rerating_id=running.rerating_id, now=self._clock())
         if not left.meanwhile and not left.beyond_range:
             return

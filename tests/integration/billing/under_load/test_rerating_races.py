@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.support.charging import charge
 from tests.support.events import RawRecord, new_mandate, usage_record
 from tests.support.ledger import Books
 from tests.support.locks import PlacedLock, held, held_accounts
-from tests.support.rerating import carry_out, of_model, rerate
+from tests.support.rerating import carry_out, of_model, rerate, running
 from tests.support.stack import ServerPair
 
 LOCK_MANDATE = "SELECT 1 FROM billing.mandates WHERE id = $1 FOR NO KEY UPDATE"
@@ -102,6 +102,34 @@ async def test_a_re_rating_that_waits_for_a_mandate_keeps_none_of_the_others_wai
         await lock.release()
     done = await show_rerating(api.database, ordered["id"])
     assert (done["state"], done["differing"]) == ("DONE", len(mandates))
+    assert await books.failing() == {}
+
+
+async def test_a_page_that_waits_for_a_mandate_keeps_none_of_the_others_waiting(
+    servers: ServerPair, api: BillingApi, books: Books, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.billing.corrections.price_charges.PAGE", 2)
+    mandates = [new_mandate() for _ in range(PARTS + 1)]
+    await api.price(model, "0.001")
+    for each in mandates:
+        await charge(api.database, *(usage(each, model) for _ in range(3)))
+    await api.price(model, "0.002")
+    first, *_, last = mandates
+    numbers = [await books.value("SELECT no FROM mandates WHERE id = $1", each) for each in (first, last)]
+    assert numbers[0] % PARTS == numbers[1] % PARTS
+    ordered = await start_rerating(api.database, of_model(model), user_id=None, clock=system_clock)
+    rerating, run = UUID(ordered["id"]), running(api.database)
+    # Two of the three charges of the first mandate are a page; the third is on one with a charge of the last.
+    while len(await books.rows(first)) == 3:
+        await run(rerating)
+    assert len(await books.rows(first)) == 5
+    async with held(servers.admin_dsn, LOCK_MANDATE, last) as lock:
+        await _waits(lock, run(rerating))
+        async with asyncio.timeout(2):
+            await charge(api.database, usage(first, model))
+        assert await lock.release() == [1]
+    done = await carry_out(api.database, ordered["id"])
+    assert done["differing"] == 3 * len(mandates)
     assert await books.failing() == {}
 
 
