@@ -23,7 +23,6 @@ from services.billing.pricing import (
 from services.billing.pricing.rating import Tariff
 from services.billing.tables import price_book, prices, rates
 from services.billing.unusable import report_unusable
-from services.chassis.database import driver_connection
 
 __all__ = [
     "StoredRate",
@@ -44,8 +43,6 @@ __all__ = [
 _RATE_TEXT_MAX = 64
 _WHY_MAX = 300
 _REVISION = sa.select(price_book.c.revision)
-# For the driver, because each charge reads it.
-_READ_REVISION = "SELECT revision FROM price_book"
 
 
 class StoredRate(NamedTuple):
@@ -80,7 +77,7 @@ class Tariffs:
 
 async def current_revision(connection: AsyncConnection) -> int:
     """The present revision of the price book."""
-    revision: int = await driver_connection(connection).fetchval(_READ_REVISION)
+    revision: int = (await connection.execute(_REVISION)).scalar_one()
     return revision
 
 
