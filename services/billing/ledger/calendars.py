@@ -102,7 +102,12 @@ def period_day(at: datetime, zone: str) -> date:
     except OverflowError:
         # The local time is before year 1 or after year 9999, outside what a date can represent: the day in UTC counts.
         return at.astimezone(UTC).date()
-    _days[zone] = _first_moment(day, zone), _end(day, place), day
+    end = _end(day, place)
+    if end <= at < _END:
+        # The clock was put back over midnight, so the evening comes once more; the day that has begun goes on.
+        day += timedelta(days=1)
+        end = _end(day, place)
+    _days[zone] = _first_moment(day, zone), end, day
     return day
 
 

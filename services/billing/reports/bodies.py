@@ -234,7 +234,8 @@ class Rounding(AnswerBody):
 
 
 class ExplainedPosting(AnswerBody):
-    """By how much the row changes the balance of an account, and the other side."""
+    """By how much the row changes the balance of an account, and the other side. What is left of the balance is told to
+    those who see it in the transaction."""
 
     account_id: str
     account_type: AccountType
@@ -332,7 +333,8 @@ class CorrectedPrice(AnswerBody):
 
 
 class ExplainedInvoiceLine(AnswerBody):
-    """The line of an invoice that asks for a charge with others of its kind: their exact cost, and its amount."""
+    """The line of an invoice that asks for a charge with others of its kind: their exact cost, and its amount. It is
+    told to those who see the invoice."""
 
     invoice_id: str
     number: str

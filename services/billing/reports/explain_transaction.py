@@ -67,13 +67,15 @@ async def explain_transaction(database: Database, scope: Scope, transaction: str
             raise TransactionUnknown
         corrects = await _corrected(connection, row)
         standing = None if corrects is None else await _standing(connection, row, corrects)
+        # A line of an invoice adds up what everybody has used.
+        shows_all = scope.shows_whole(row["mandate_id"])
         related = Related(
             corrections=await _corrections(connection, row["mandate_no"], transaction_id(*place)),
             corrects=corrects,
             hold=None if row["own"] else await _settled_hold(connection, row),
             payment=await _payment(connection, row),
             grants=await _changed_grants(connection, row),
-            invoice_line=await _invoice_line(connection, row),
+            invoice_line=await _invoice_line(connection, row) if shows_all else None,
             standing=standing,
             storage=_storage(row),
         )

@@ -15,7 +15,7 @@ from services.billing.pricing import PriceVersion, Rate, version_to_json
 from services.billing.pricing.explained import Explained
 from services.billing.pricing.sheet import Selection
 from services.billing.pricing.usage import Line
-from services.billing.reports.transactions import transaction_json
+from services.billing.reports.transactions import has_balance, transaction_json
 from services.billing.storage.derivation import ExplainedStorage, StorageTerms
 
 __all__ = ["Payment", "Related", "StandingPrice", "explanation_json"]
@@ -225,8 +225,7 @@ def _posting_json(row: sa.RowMapping) -> dict[str, Any]:
         "userId": row["moved_user_id"],
         "contraAccount": row["contra_account"],
         "amount": _amount(movement(row["transaction_type"], row["amount"])),
-        # Usage of an UNLIMITED mandate moves nobody's balance.
-        "balanceAfter": None if row["moved_type"] == "INTERNAL" else _amount(row["balance_after"]),
+        "balanceAfter": _amount(row["balance_after"]) if has_balance(row) else None,
     }
 
 

@@ -79,6 +79,10 @@ class Scope:
         seen = {*self.administered, *self.member_of, *self.instance_mandates}
         return tuple(sorted(each for each in seen if self.mandate_id in (None, each)))
 
+    def shows_whole(self, mandate_id: str) -> bool:
+        """Whether all of a mandate of which anything can be seen is shown, and so what adds up all of it."""
+        return self.everything or mandate_id in self.administered
+
     def of_member(self) -> Self:
         """Without what an administrator of instances sees: balances and accounts."""
         return replace(self, instances=(), instance_mandates=())

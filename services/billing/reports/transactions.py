@@ -15,7 +15,14 @@ from services.billing.reports.movement_values import USER_ID, movement_rows
 from services.billing.reports.scope import Scope
 from services.billing.tables import accounts, dimensions, mandates, transactions
 
-__all__ = ["find_transaction", "place_of", "read_transaction", "transaction_json", "user_transaction_json"]
+__all__ = [
+    "find_transaction",
+    "has_balance",
+    "place_of",
+    "read_transaction",
+    "transaction_json",
+    "user_transaction_json",
+]
 
 
 async def read_transaction(
@@ -82,7 +89,7 @@ def transaction_json(row: sa.RowMapping) -> dict[str, Any]:
         "mandateId": row["mandate_id"],
         "mandateName": display_name(row["label"], row["name"], row["mandate_id"]),
         "referenceId": row["reference_id"] or (str(row["event_id"]) if usage else None),
-        "balanceAfter": from_micro(row["balance_after"]) if _has_balance(row) else None,
+        "balanceAfter": from_micro(row["balance_after"]) if has_balance(row) else None,
         "processingTime": _seconds(row["processing_time_ms"]),
         "bytesSent": row["bytes_sent"],
         "bytesReceived": row["bytes_received"],
@@ -93,7 +100,7 @@ def transaction_json(row: sa.RowMapping) -> dict[str, Any]:
     }
 
 
-def _has_balance(row: sa.RowMapping) -> bool:
+def has_balance(row: sa.RowMapping) -> bool:
     """Usage of an UNLIMITED mandate moves nobody's balance; others are not everybody's to see."""
     return row["moved_type"] != "INTERNAL" and bool(row["balance_shown"])
 

@@ -47,7 +47,7 @@ async def show_runway(
         members = await read_member_costs(connection, scope, facts.no, period)
         money = await read_money(connection, facts, now=now)
     asked = _Asked(today, language, facts.billing_model == "CREDIT_POSTPAY")
-    shows_all = scope.everything or mandate_id in scope.administered
+    shows_all = scope.shows_whole(mandate_id)
     return {
         "mandateId": mandate_id,
         "mandateName": facts.name,

@@ -16,7 +16,8 @@ from services.chassis.lists.errors import PaginationFault
 
 __all__ = ["cursor_of", "read_cursor"]
 
-CURSOR_LENGTH_MAX = 6_000
+# More than the longest place: ten texts of 500 letters, each of which JSON may write with six.
+CURSOR_LENGTH_MAX = 50_000
 _INTEGER_END = 2**63
 
 

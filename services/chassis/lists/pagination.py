@@ -112,11 +112,15 @@ def parse_pagination(text: str, columns: Columns, *, page_size_max: int) -> Page
         place = found[0]["loc"]
         if len(place) < 2 or place[0] != "filters":
             raise PaginationFault.of(error) from None
-        # Which of the forms of a filter was meant, nobody knows; what is too long is so in any of them.
-        too_long = {
-            each["ctx"]["field_type"] for each in found if each["type"] == "too_long" and each["loc"][:2] == place[:2]
-        }
-        raise PaginationFault(*_filter_texts(str(place[1])[:NAME_SHOWN_MAX], place[-1], too_long)) from None
+        # Which of the forms of a filter was meant, nobody knows; what is too long, or has a NUL, is so in any of them.
+        of_filter = [each for each in found if each["loc"][:2] == place[:2]]
+        too_long = {each["ctx"]["field_type"] for each in of_filter if each["type"] == "too_long"}
+        name = str(place[1]).replace("\x00", "")[:NAME_SHOWN_MAX]
+        if any(each["type"] == "BAD_TEXT" for each in of_filter):
+            raise PaginationFault(
+                f"filters.{name}: text must not contain NUL", f"filters.{name}: Text darf kein NUL enthalten"
+            ) from None
+        raise PaginationFault(*_filter_texts(name, place[-1], too_long)) from None
     except tuple(_UNREADABLE) as problem:
         raise PaginationFault(*(f"pagination: {text}" for text in _UNREADABLE[type(problem)])) from None
     if given.page_size > page_size_max:

@@ -36,6 +36,19 @@ USAGE = (
 )
 # It reads, and gives a mandate to whoever administers none.
 MAKING = {"store-list-mandates"}
+# Whose answer names no mandate, or an object that only a test of its own can make: who finds it is asked there.
+ELSEWHERE = {
+    *MAKING,
+    "billing-explain-transaction",
+    "billing-get-invoice",
+    "billing-get-invoice-pdf",
+    "billing-get-rerating",
+    "payments-confirm-checkout",
+    "payments-receive-stripe-event",
+    "store-deactivate",
+}
+# What is changed in the mandate that the body names.
+NAMED_IN_BODY = {"billing-redeem": {"code": "NONE"}, "store-activate": {"featureCode": "chat"}}
 # The query names the mandate, which its administrators alone may ask about.
 FOR_ADMINISTRATORS = {"billing-list-invoices"}
 # Who has a mandate, which the header that names another must not lead out of.
@@ -319,6 +332,64 @@ def _expected(asked: Asked, caller: Asking) -> set[int]:
     return {403, 404} if of_object else {403}
 
 
+class Change(NamedTuple):
+    """A request of an operation that changes something, and the mandate of which it names it."""
+
+    operation: dict[str, Any]
+    named: str | None
+    method: str
+    path: str
+    body: dict[str, str]
+
+    def is_for(self, name: str) -> bool:
+        """Whether a caller may get as far as to be told what is wrong with the body."""
+        access = self.operation["x-access"]
+        if access == "program":
+            return False
+        return name == "root" or (name == "chief" and access != "system-admin" and self.named in (OWN, None))
+
+
+def _changes(document: dict[str, Any]) -> Iterator[Change]:
+    """Every operation that changes something, in each mandate that it can name."""
+    for method, path, operation in operations(document):
+        if method == "GET" or operation["operationId"] in ELSEWHERE:
+            continue
+        names, body = set(re.findall(r"\{(\w+)\}", path)), NAMED_IN_BODY.get(operation["operationId"])
+        for mandate, letter in ((OWN, "a"), (FOREIGN, "b"), (UNKNOWN, "nowhere")):
+            if not names and body is None and mandate != OWN:
+                continue
+            values = {"mandateId": mandate, "userId": f"mia-{letter}", "instanceId": f"inst-{letter}", "role": "member"}
+            collection = path.partition("/{id}")[0].rsplit("/", 1)[-1]
+            values["id"] = {"mandates": mandate, "users": f"mia-{letter}"}.get(collection, f"inst-{letter}")
+            where = re.sub(r"\{(\w+)\}", lambda each, values=values: values.get(each[1], str(uuid4())), path)
+            named = {} if body is None else {**body, "mandateId": mandate}
+            yield Change(operation, mandate if names or body else None, method, where, named)
+
+
+async def test_nobody_changes_what_they_do_not_administer(surface: Surface, asking: dict[str, Asking]) -> None:
+    at_once = asyncio.Semaphore(8)
+
+    async def ask(change: Change, name: str) -> str | None:
+        caller = asking[name]
+        async with at_once:
+            answer = await surface.http.request(change.method, change.path, json=change.body, headers=caller.headers)
+        if answer.status_code == (401 if caller.status == 401 else 403):
+            return None
+        return f"{change.method} {change.path} {change.body} as {name}: {answer.status_code} {answer.text}"
+
+    sent = [ask(change, name) for change in _changes(surface.document) for name in asking if not change.is_for(name)]
+    faults = [fault for fault in await asyncio.gather(*sent) if fault]
+    assert not faults, "\n".join(faults)
+    assert len(sent) > 500
+
+
+def test_every_operation_is_asked(surface: Surface) -> None:
+    asked = {each.operation["operationId"] for each in _requests(surface.document)}
+    asked |= {each.operation["operationId"] for each in _changes(surface.document)}
+    every = {operation["operationId"] for _, _, operation in operations(surface.document)}
+    assert every - asked == ELSEWHERE
+
+
 async def test_totals_are_made_of_the_rows_that_are_seen(surface: Surface, asking: dict[str, Asking]) -> None:
     for name, caller in asking.items():
         if caller.status == 401 or name == "service":
@@ -369,3 +440,7 @@ async def test_a_row_of_others_is_not_there(surface: Surface, asking: dict[str, 
                 continue
             answer = await surface.http.get(f"/api/billing/transactions/{item['id']}/explain", headers=caller.headers)
             assert answer.status_code == (200 if int(item["amount"]) in caller.costs else 404), (name, item)
+            if answer.status_code == 200:
+                told = answer.json()
+                left = {each["balanceAfter"] is None for each in [told["transaction"], *told["postings"]]}
+                assert left == {name == "instance-admin"}, (name, told)

@@ -304,6 +304,22 @@ async def test_what_a_recharge_paid_names_the_recharge(api: BillingApi, books: B
     assert (payment["recharge"]["rechargeId"], payment["recharge"]["amount"]) == (told["recharge_id"], amount)
 
 
+async def test_what_is_left_of_a_balance_is_not_shown_to_the_administrator_of_an_instance_alone(
+    api: BillingApi, books: Books, mandate: str
+) -> None:
+    instance = f"i-{uuid4()}"
+    usage = usage_record(mandate, amount="1", feature_instance_id=instance)
+    await charge(api.database, usage)
+    await charge(api.database, voided_record(mandate, usage.event_id))
+    instance_admin = Caller(user_id="far", instances=frozenset([instance]), instance_mandates=frozenset([mandate]))
+    for transaction, left in zip(await transactions(books, mandate), ("-1.500000", "0.000000"), strict=True):
+        it = await explain(api, transaction, instance_admin)
+        (posting,) = it["postings"]
+        assert (it["transaction"]["balanceAfter"], posting["balanceAfter"]) == (None, None)
+        for caller in (admin_of(mandate), system_admin()):
+            assert (await explain(api, transaction, caller))["postings"] == [{**posting, "balanceAfter": left}]
+
+
 async def test_usage_of_an_unlimited_mandate_shows_no_balance(api: BillingApi, books: Books, mandate: str) -> None:
     await api.switch(mandate, "UNLIMITED")
     await charge(api.database, usage_record(mandate, amount="1"))

@@ -206,3 +206,25 @@ async def test_a_charge_is_explained_with_the_line_that_asks_for_it(api: Billing
     assert (await line(3))["kind"] == "CORRECTION"
     assert (await line(4))["position"] == 1
     assert second is not None
+
+
+async def test_the_line_of_an_invoice_is_told_to_those_who_see_the_invoice(api: BillingApi, books: Books) -> None:
+    # It adds up what everybody has used.
+    mandate = await Postpaid(api.database, JULY).begin()
+    await mandate.use("10", user_id="user-1", feature_instance_id="i-1")
+    await mandate.use("4", user_id="user-2", feature_instance_id="i-1")
+    mandate.now = AUGUST + timedelta(hours=2)
+    await mandate.close(2026, 7)
+    (row,) = [row for row in await books.rows(mandate.id) if row["seq"] == 1]
+    path = f"/api/billing/transactions/{transaction_id(row['posted_account_no'], 1)}/explain"
+    instances = Caller(user_id="far", instances=frozenset({"i-1"}), instance_mandates=frozenset({mandate.id}))
+    for caller, amount in (
+        (admin_of(mandate.id), "14.000000"),
+        (system_admin(), "14.000000"),
+        (member_of(mandate.id, user_id="user-1"), None),
+        (instances, None),
+    ):
+        answer = await api.call(caller, "GET", path)
+        assert answer.status_code == 200, answer.text
+        line = answer.json()["invoiceLine"]
+        assert (line and line["amount"]) == amount, caller

@@ -88,3 +88,23 @@ def test_a_day_begins_where_its_first_time_falls(calendar: Calendar) -> None:
         assert calendar.begin(day) <= at < calendar.begin(day + timedelta(days=1))
         assert calendar.day(calendar.begin(day)) == day
         assert calendar.day(calendar.begin(day) - timedelta(microseconds=1)) < day
+
+
+@pytest.mark.parametrize(
+    ("zone", "midnight"),
+    [
+        # At one minute past midnight it was one minute past eleven again.
+        ("America/St_Johns", datetime(2010, 11, 7, 2, 30, tzinfo=UTC)),
+        # At two in the morning it was eleven in the evening again.
+        ("Antarctica/Casey", datetime(2010, 3, 4, 13, tzinfo=UTC)),
+    ],
+)
+def test_a_day_that_has_begun_goes_on_where_the_clock_is_put_back_over_midnight(zone: str, midnight: datetime) -> None:
+    calendar, day = Calendar(zone), midnight.astimezone(ZoneInfo(zone)).date()
+    assert calendar.begin(day) == midnight
+    times = [midnight + number * timedelta(minutes=7) for number in range(-300, 300)]
+    # In any order: a day that was asked for is remembered.
+    for each in (times, times[::-1], Random(3).sample(times, len(times))):
+        for at in each:
+            assert calendar.begin(calendar.day(at)) <= at < calendar.begin(calendar.day(at) + timedelta(days=1)), at
+            assert (calendar.day(at) < day) == (at < midnight), at

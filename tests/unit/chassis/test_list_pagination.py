@@ -73,8 +73,14 @@ def test_a_bare_value_means_equals_and_a_list_means_in() -> None:
         ('{"filters": {"name": {"operator": "isEmpty", "value": "yes"}}}', "isEmpty takes true or false"),
         ('{"filters": {"name": {"operator": "regex", "value": "x"}}}', "operator: one of equals, notEquals, "),
         ('{"filters": {"name": {"value": "x"}}}', "filters.name.operator: one of equals"),
-        ('{"filters": {"name": "a\\u0000b"}}', "filters.name: text, a number, true"),
         (f'{{"filters": {{"name": "{"x" * 1001}"}}}}', "filters.name: a text is longer than 1000 characters"),
+        ('{"filters": {"name": "a\\u0000b"}}', "filters.name: text must not contain NUL"),
+        ('{"filters": {"name": ["a", "\\u0000"]}}', "filters.name: text must not contain NUL"),
+        (
+            '{"filters": {"name": {"operator": "contains", "value": "\\u0000"}}}',
+            "filters.name: text must not contain NUL",
+        ),
+        ('{"filters": {"na\\u0000me": 1}}', "filters.name: text must not contain NUL"),
         (f'{{"filters": {{"name": ["a", "{"x" * 1001}"]}}}}', "filters.name: a text is longer than 1000 characters"),
         (
             f'{{"filters": {{"name": {{"operator": "contains", "value": "{"x" * 1001}"}}}}}}',
