@@ -105,15 +105,40 @@ async def test_a_refund_of_an_invoice_that_failed_settles_the_invoice_again(worl
     assert {each.amount.amount for each in parts} == {Decimal("107.56")}
 
 
-async def test_an_invoice_of_nothing_needs_no_payment(world: World) -> None:
-    invoice = issued(new_mandate(), lines=[], net=chf("0"), vat=chf("0"), total=chf("0"))
-    await world.ask(INVOICE_ISSUED_V1, invoice)
-
+async def outcome_of(world: World, invoice: InvoiceIssued) -> str:
     async def outcome() -> Any:
         rows = await world.rows("SELECT outcome FROM stripe_requests WHERE request_id = $1", invoice.invoice_id)
         return rows and rows[0]["outcome"]
 
-    assert await eventually(outcome, what="the outcome") == "NOTHING_TO_PAY"
+    return str(await eventually(outcome, what="the outcome"))
+
+
+async def test_an_invoice_of_nothing_needs_no_payment(world: World) -> None:
+    invoice = issued(new_mandate(), lines=[], net=chf("0"), vat=chf("0"), total=chf("0"))
+    await world.ask(INVOICE_ISSUED_V1, invoice)
+    assert await outcome_of(world, invoice) == "NOTHING_TO_PAY"
+
+
+@pytest.mark.parametrize("total", ["0.01", "0.49", "1000000.00", "999999999.99"])
+async def test_what_stripe_cannot_be_paid_at_once_has_no_twin(world: World, total: str) -> None:
+    """Stripe would call it paid, and ask for it on its next invoice, which may be that of a subscription."""
+    mandate = new_mandate()
+    beyond = issued(mandate, net=chf(total), vat=chf("0"), total=chf(total))
+    await world.ask(INVOICE_ISSUED_V1, beyond)
+    assert await outcome_of(world, beyond) == "NOT_PAYABLE"
+    assert await world.rows("SELECT 1 FROM invoices WHERE invoice_id = $1", beyond.invoice_id) == []
+    after = issued(mandate, number="2026-000043")
+    await world.ask(INVOICE_ISSUED_V1, after)
+    twin = await world.stripe.v1.invoices.retrieve_async((await mirrored(world, after))["stripe_invoice_id"])
+    assert (twin.status, twin.amount_due) == ("open", 10756)
+
+
+@pytest.mark.parametrize(("total", "minor"), [("0.50", 50), ("999999.99", 99_999_999)])
+async def test_the_least_and_the_most_that_stripe_can_be_paid_has_a_twin(world: World, total: str, minor: int) -> None:
+    invoice = issued(new_mandate(), net=chf(total), vat=chf("0"), total=chf(total))
+    await world.ask(INVOICE_ISSUED_V1, invoice)
+    twin = await world.stripe.v1.invoices.retrieve_async((await mirrored(world, invoice))["stripe_invoice_id"])
+    assert (twin.status, twin.amount_due) == ("open", minor)
 
 
 async def test_what_a_lost_answer_has_put_on_a_draft_is_not_asked_for_twice(world: World) -> None:
