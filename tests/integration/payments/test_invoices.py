@@ -149,3 +149,31 @@ async def test_what_a_lost_answer_has_put_on_a_draft_is_not_asked_for_twice(worl
     row = await mirrored(world, invoice)
     found = (await world.stripe.v1.invoices.retrieve_async(row["stripe_invoice_id"])).to_dict(for_json=True)
     assert (found["status"], found["total"]) == ("open", 10756)
+
+
+@pytest.mark.parametrize(
+    ("balance", "parts"),
+    [(-2_000, {"20", "87.56"}), (-10_756, {"107.56"}), (-50_000, {"107.56"})],
+    ids=["a part", "all of it", "more"],
+)
+async def test_what_the_customers_balance_at_stripe_pays_settles_it_too(
+    world: World, balance: int, parts: set[str]
+) -> None:
+    mandate, stripe = new_mandate(), world.stripe.v1
+    before = issued(mandate)
+    await world.ask(INVOICE_ISSUED_V1, before)
+    stripe_invoice_id = (await mirrored(world, before))["stripe_invoice_id"]
+    customer = str((await stripe.invoices.retrieve_async(stripe_invoice_id)).customer)
+    await stripe.customers.update_async(customer, {"balance": balance})
+    invoice = issued(mandate, number="2026-000043")
+    await world.ask(INVOICE_ISSUED_V1, invoice)
+    stripe_invoice_id = (await mirrored(world, invoice))["stripe_invoice_id"]
+    if len(parts) > 1:
+        method = await stripe.payment_methods.attach_async("pm_card_visa", {"customer": customer})
+        await stripe.invoices.pay_async(stripe_invoice_id, {"payment_method": method.id})
+    events = [each.data for each in await world.published(mandate, count=len(parts))]
+    payments = [each for each in events if isinstance(each, PaymentSucceeded)]
+    assert {each.reference for each in payments} == {str(invoice.invoice_id)}
+    assert {each.amount.amount for each in payments} == {Decimal(part) for part in parts}
+    # Told apart by what they were paid by.
+    assert len({each.stripe_payment_intent_id for each in payments}) == len(parts)
