@@ -70,6 +70,9 @@ class ObservedMonthlyInvoice:
             (uuid5(_NAMESPACE, invoice.id), invoice.amount_paid, self.intent_id),
             (uuid5(_NAMESPACE, f"{invoice.id}/balance"), invoice.credit_used, None),
         ]
+        if self.intent_id is None:
+            # Payments of an invoice are told apart by their intents, so what has none is one.
+            parts = [(uuid5(_NAMESPACE, invoice.id), invoice.amount_paid + invoice.credit_used, None)]
         if invoice.status != "paid" or all(amount <= 0 for _, amount, _ in parts):
             return InvoiceSettlement((invoice.status or "unknown").upper())
         new = []

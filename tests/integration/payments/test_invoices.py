@@ -151,6 +151,18 @@ async def test_what_a_lost_answer_has_put_on_a_draft_is_not_asked_for_twice(worl
     assert (found["status"], found["total"]) == ("open", 10756)
 
 
+async def mirrored_with_balance(world: World, mandate: str, balance: int) -> tuple[InvoiceIssued, str, str]:
+    """An invoice of a customer with that balance at Stripe, and the ids there of invoice and customer."""
+    before = issued(mandate)
+    await world.ask(INVOICE_ISSUED_V1, before)
+    stripe_invoice_id = (await mirrored(world, before))["stripe_invoice_id"]
+    customer = str((await world.stripe.v1.invoices.retrieve_async(stripe_invoice_id)).customer)
+    await world.stripe.v1.customers.update_async(customer, {"balance": balance})
+    invoice = issued(mandate, number="2026-000043")
+    await world.ask(INVOICE_ISSUED_V1, invoice)
+    return invoice, (await mirrored(world, invoice))["stripe_invoice_id"], customer
+
+
 @pytest.mark.parametrize(
     ("balance", "parts"),
     [(-2_000, {"20", "87.56"}), (-10_756, {"107.56"}), (-50_000, {"107.56"})],
@@ -160,14 +172,7 @@ async def test_what_the_customers_balance_at_stripe_pays_settles_it_too(
     world: World, balance: int, parts: set[str]
 ) -> None:
     mandate, stripe = new_mandate(), world.stripe.v1
-    before = issued(mandate)
-    await world.ask(INVOICE_ISSUED_V1, before)
-    stripe_invoice_id = (await mirrored(world, before))["stripe_invoice_id"]
-    customer = str((await stripe.invoices.retrieve_async(stripe_invoice_id)).customer)
-    await stripe.customers.update_async(customer, {"balance": balance})
-    invoice = issued(mandate, number="2026-000043")
-    await world.ask(INVOICE_ISSUED_V1, invoice)
-    stripe_invoice_id = (await mirrored(world, invoice))["stripe_invoice_id"]
+    invoice, stripe_invoice_id, customer = await mirrored_with_balance(world, mandate, balance)
     if len(parts) > 1:
         method = await stripe.payment_methods.attach_async("pm_card_visa", {"customer": customer})
         await stripe.invoices.pay_async(stripe_invoice_id, {"payment_method": method.id})
@@ -177,3 +182,13 @@ async def test_what_the_customers_balance_at_stripe_pays_settles_it_too(
     assert {each.amount.amount for each in payments} == {Decimal(part) for part in parts}
     # Told apart by what they were paid by.
     assert len({each.stripe_payment_intent_id for each in payments}) == len(parts)
+
+
+async def test_what_was_paid_elsewhere_and_by_the_balance_is_one_payment(world: World) -> None:
+    mandate = new_mandate()
+    invoice, stripe_invoice_id, _ = await mirrored_with_balance(world, mandate, -2_000)
+    await world.stripe.v1.invoices.pay_async(stripe_invoice_id, {"paid_out_of_band": True})
+    (event,) = await world.published(mandate)
+    assert isinstance(event.data, PaymentSucceeded)
+    assert (event.data.reference, event.data.amount.amount) == (str(invoice.invoice_id), Decimal("107.56"))
+    assert event.data.stripe_payment_intent_id is None
