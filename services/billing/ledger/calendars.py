@@ -102,7 +102,12 @@ def period_day(at: datetime, zone: str) -> date:
     except OverflowError:
         # The local time is before year 1 or after year 9999, outside what a date can represent: the day in UTC counts.
         return at.astimezone(UTC).date()
-    _days[zone] = _first_moment(day, zone), _end(day, place), day
+    end = _end(day, place)
+    if end <= at < _END:
+        # Clocks were put back over midnight, as in St. John's until 2011: the day that has begun goes on.
+        day += timedelta(days=1)
+        end = _end(day, place)
+    _days[zone] = _first_moment(day, zone), end, day
     return day
 
 

@@ -49,6 +49,25 @@ def test_the_borders_are_exact() -> None:
     assert changed.day(datetime(2026, 12, 2, 5, tzinfo=UTC)) == date(2026, 12, 2)
 
 
+@pytest.mark.parametrize(
+    ("zone", "begins"),
+    [
+        ("America/St_Johns", datetime(2009, 11, 1, 2, 30, tzinfo=UTC)),
+        ("America/Goose_Bay", datetime(2010, 11, 7, 3, tzinfo=UTC)),
+        ("Antarctica/Casey", datetime(2010, 3, 4, 13, tzinfo=UTC)),
+    ],
+)
+def test_a_day_goes_on_where_clocks_are_put_back_over_midnight(zone: str, begins: datetime) -> None:
+    day = (begins + timedelta(hours=12)).date()
+    times = [begins + timedelta(minutes=minutes) for minutes in range(-180, 300, 10)]
+    assert Calendar(zone).begin(day) == begins
+    # Whatever was asked before.
+    for before in times:
+        for at in times:
+            period_day(before, zone)
+            assert period_day(at, zone) == (day if at >= begins else day - timedelta(days=1))
+
+
 def test_a_zone_that_never_came_into_force_is_forgotten() -> None:
     changed = ZURICH.changed("Asia/Tokyo", NOW).changed("America/New_York", NOW + timedelta(days=1))
     assert changed == ZURICH.changed("America/New_York", NOW)
