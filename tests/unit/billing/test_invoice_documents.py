@@ -244,3 +244,14 @@ def test_what_is_more_than_a_qr_bill_can_ask_for_is_paid_by_a_transfer(rappen: i
     xml = einvoice_xml(document).decode()
     assert f"{rappen // 100}.{rappen % 100:02d}</ram:GrandTotalAmount>" in xml
     assert document.reference in xml
+
+
+@pytest.mark.parametrize(
+    ("number", "is_one"),
+    [("CHE-987.654.321 MWST", True), ("DE123456789", True), ("EL123456789", True), ("UID CHE-987.654.321", False)],
+)
+def test_a_number_of_vat_that_begins_with_no_country_is_none_for_programs(number: str, is_one: bool) -> None:
+    document = replace(DOCUMENT, recipient=DOCUMENT.recipient._replace(vat_number=number))
+    numbers = etree.fromstring(einvoice_xml(document)).xpath("//*[local-name()='ID'][@schemeID='VA']/text()")
+    assert (number in numbers) is is_one
+    assert number in page_texts(draw_invoice(document))[0]
