@@ -17,11 +17,20 @@ from services.billing.ledger.keys import ChargeKeys
 from services.billing.ledger.write_postings import PreparedPostings, move_accounts
 from services.billing.mandates.domain import Terms
 from services.billing.money import Exact, Markup, exact
+from services.billing.pricing import PriceBook, Rate, RateTable
 from services.billing.pricing.quotes import Quotes
 from services.billing.pricing.rating import Tariff
 from tests.support.events import RawRecord
 from tests.support.examples import many
-from tests.support.priced_usage import NOW, any_number, any_record, any_tariff, is_accepted
+from tests.support.priced_usage import (
+    NOW,
+    any_number,
+    any_record,
+    any_tariff,
+    fitting_record,
+    is_accepted,
+    version_with_windows,
+)
 from tests.support.records import arrived_record
 
 
@@ -67,9 +76,24 @@ def _charged_the_same(random: Random) -> None:
     SEEN["charged"] += len(ones[0].rows)
 
 
-SEEN = {"fast": 0, "published": 0, "charged": 0}
+@many(300)
+def _charged_the_same_in_windows(random: Random) -> None:
+    version = version_with_windows(random)
+    tariff = Tariff(1, PriceBook([version]), RateTable([Rate("USD", version.valid_from, Decimal("0.8"), "0")]))
+    batch = [record for _ in range(4) if is_accepted(record := fitting_record(random, version))]
+    read = reader(NOW)
+    fast = [read(arrived_record("usage.recorded", record)) for record in batch]
+    ones = _charged(fast, tariff, Decimal(50), exact(Decimal(0)))
+    others = _charged([_published(record) for record in batch], tariff, Decimal(50), exact(Decimal(0)))
+    assert ones[1] == others[1]
+    assert ones[0].rows == others[0].rows
+    SEEN["in windows"] += sum(1 for usage in fast if usage.event is None)
+
+
+SEEN = {"fast": 0, "published": 0, "charged": 0, "in windows": 0}
 
 
 def test_a_batch_is_charged_the_same_in_both_forms() -> None:
     _charged_the_same()
+    _charged_the_same_in_windows()
     assert min(SEEN.values()) > 100, SEEN

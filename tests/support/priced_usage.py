@@ -9,7 +9,7 @@ from uuid import UUID
 from rappen_contracts import ContractError, decode
 from rappen_contracts.usage.v1 import TOKEN_KINDS
 from services.billing.pricing import PriceBook, PriceError, PriceList, PriceVersion, Rate, RateTable
-from services.billing.pricing.clock import Window
+from services.billing.pricing.clock import ALL_DAYS, DAY_MINUTES, Window
 from services.billing.pricing.rating import Tariff
 from services.billing.pricing.version import Factor
 from tests.support.events import RawRecord, usage_record
@@ -24,11 +24,20 @@ __all__ = [
     "any_versions",
     "fitting_record",
     "is_accepted",
+    "version_with_windows",
 ]
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 STARTS = [NOW - timedelta(days=days) for days in (900, 40, 1)]
 CURRENCIES = ("USD", "EUR")
+# Half hours from UTC, clock changes by half an hour and at midnight, and a day that there never was.
+ZONES = ("UTC", "Europe/Zurich", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia")
+CLOCK_CHANGES = (
+    datetime(2026, 3, 29, 1, tzinfo=UTC),
+    datetime(2025, 10, 26, 1, tzinfo=UTC),
+    datetime(2026, 4, 4, 15, tzinfo=UTC),
+    datetime(2026, 3, 8, 5, 30, tzinfo=UTC),
+)
 MODELS = [("anthropic", "claude"), ("anthropic", "Ä")]
 
 
@@ -44,13 +53,32 @@ def _list(random: Random) -> PriceList:
         random.choice([("standard",), ("standard",), ("batch",), ("batch", "flex"), ("*",)]),
         *random.choice([(None, None), (None, None), (None, 1000), (1000, None), (0, 200_000)]),
         random.choice([{}, {}, {}, {"region": "eu"}, {"region": "*"}, {"speed": "fast"}]),
-        random.choice([(), (), (), (), (Window(9 * 60, 18 * 60, (1, 2, 3, 4, 5), "Europe/Zurich"),)]),
+        random.choice([(), (), (), (), tuple(_window(random) for _ in range(random.choice([1, 1, 3])))]),
     )
+
+
+def _window(random: Random) -> Window:
+    minutes = [0, 9 * 60, 9 * 60 + 1, 16 * 60 + 30, 18 * 60, random.randrange(DAY_MINUTES)]
+    weekdays = sorted(random.sample(ALL_DAYS, random.choice([1, 5, 7, 7])))
+    return Window(random.choice(minutes), random.choice([*minutes, DAY_MINUTES]), tuple(weekdays), random.choice(ZONES))
+
+
+def _any_time(random: Random) -> datetime:
+    """Now, before and after a day's border, on the nights of a clock change, or any time."""
+    before = [0, 1, 40_000, 86_400, 86_401, 10_000_000, random.randrange(10**8), random.randrange(10**8)]
+    at = random.choice([NOW - timedelta(seconds=random.choice(before)), random.choice(CLOCK_CHANGES)])
+    around = timedelta(minutes=random.randrange(-200, 200)) if at in CLOCK_CHANGES else timedelta()
+    return at + around - timedelta(microseconds=random.choice([0, 1, 7]))
 
 
 def _factor(random: Random) -> Factor:
     factor = any_number(random, (3, 6))
-    return random.choice([Factor(factor, random.choice(["batch", "flex"])), Factor(factor, when={"region": "us"})])
+    kinds = [
+        Factor(factor, random.choice(["batch", "flex"])),
+        Factor(factor, when={"region": "us"}),
+        Factor(factor, clock=(_window(random),)),
+    ]
+    return random.choice(kinds)
 
 
 def any_versions(
@@ -75,6 +103,28 @@ def any_versions(
     return versions
 
 
+def version_with_windows(random: Random) -> PriceVersion:
+    """Prices that only the time and the length of the prompt decide on."""
+    kinds = ["input", "output", *random.sample(["cache_read", "images"], random.randrange(3))]
+
+    def prices() -> dict[str, Decimal]:
+        return {kind: any_number(random, (4, 12)) for kind in kinds}
+
+    windows = [(), *(tuple(_window(random) for _ in range(random.choice([1, 1, 3]))) for _ in range(2))]
+    lengths = random.choice([[(None, None)], [(None, 1_000), (1_000, None)]])
+    factor = Factor(Decimal(random.choice(["0.5", "1.375", "0"])), clock=(_window(random),))
+    return PriceVersion(
+        *random.choice(MODELS),
+        random.choice(["USD", "CHF"]),
+        STARTS[0],
+        tuple(
+            PriceList(prices(), above=above, up_to=up_to, clock=each) for each in windows for above, up_to in lengths
+        ),
+        random.choice([(), (factor,)]),
+        id="0",
+    )
+
+
 def any_rates(random: Random) -> list[Rate]:
     """Rates, in the order in which they are recorded, with the numbers of that as ids."""
     return [
@@ -94,7 +144,7 @@ def any_record(random: Random, models: Sequence[tuple[str, str]] = MODELS) -> Ra
     body["provider"], body["model"] = random.choice(models)
     if random.random() < 0.3:
         body["conditions"] = random.choice([{"region": "eu"}, {"region": "us"}, {"speed": "fast"}, {"x": "y"}])
-    at = NOW - timedelta(seconds=random.choice([0, 1, 40_000, 86_400, 86_401, 10_000_000]), microseconds=7)
+    at = _any_time(random)
     cost = {"cost": None} if "cost" not in body else {}
     mandate_id, user_id = body.pop("mandate_id"), body.pop("user_id")
     return usage_record(mandate_id, user_id, event_id=UUID(int=random.getrandbits(128)), at=at, **cost | body)
@@ -111,7 +161,7 @@ def fitting_record(random: Random, version: PriceVersion) -> RawRecord:
     return usage_record(
         "m",
         event_id=UUID(int=random.getrandbits(128)),
-        at=max(version.valid_from, NOW - timedelta(seconds=random.choice([1, 40_000, 86_401, 10_000_000]))),
+        at=max(version.valid_from, _any_time(random)),
         cost=None,
         provider=version.provider,
         model=version.model,

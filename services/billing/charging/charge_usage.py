@@ -55,7 +55,7 @@ from services.billing.mandates.repository import lock_mandates, lock_pricing_ver
 from services.billing.money import Markup, exact
 from services.billing.pricing.quotes import Quotes
 from services.billing.pricing.rating import Parked, PriceSource, Tariff, billable, rate_usage
-from services.billing.pricing.repository import Tariffs
+from services.billing.pricing.repository import Tariffs, current_revision
 from services.billing.pricing.unposted import UnpostedEvent, insert_unposted
 from services.billing.storage.keep_reports import keep_reports
 from services.billing.storage.repository import StorageReport
@@ -267,7 +267,7 @@ class Charges:
         postings, unposted, reports = split_by_price(usages, context, now, arrived)
         count_in_open_period(postings, context.terms, arrived, now)
         if not locked:
-            await _lock(connection, context)
+            await _lock(connection, context, priced=bool(postings or unposted))
         await _look_up(connection, context.to_look_up(postings), unposted, late)
         prepared = await _write(connection, usages, postings, context, now)
         too_large = _those(usages, {posting.identity for posting in prepared.out_of_range})
@@ -315,11 +315,18 @@ async def _claim(connection: AsyncConnection, unposted: Sequence[UnpostedEvent],
         await mark_unposted(connection, unmarked)
 
 
-async def _lock(connection: AsyncConnection, context: PricingContext) -> None:
-    """Locks the mandates, whose terms must be those that the events were priced by."""
+async def _lock(connection: AsyncConnection, context: PricingContext, *, priced: bool) -> None:
+    """Locks the mandates, whose terms and prices must be those that the events were priced by.
+
+    The locks may have been waited for. A re-rating that was ordered meanwhile does not find what is not written yet, so
+    where prices have changed the events are priced anew. Where they have not, the re-rating waits for these locks.
+    """
     if context.terms:
         versions = await lock_pricing_versions(connection, context.terms)
         if any(versions[no] != terms.pricing_version for no, terms in context.terms.items()):
+            raise TermsChanged
+        # In a statement of its own, because that of the lock sees what was committed before it began to wait.
+        if priced and await current_revision(connection) != context.tariff.revision:
             raise TermsChanged
 
 

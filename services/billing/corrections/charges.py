@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.charging.correct_prices import Charge
 from services.chassis.database import driver_connection
 
-__all__ = ["EVERYTHING", "PageRow", "Part", "Position", "Selection", "read_page"]
+__all__ = ["EVERYTHING", "PageRow", "Part", "Position", "Selection", "mandates_of", "read_page"]
 
 _NO_EVENT: Final = UUID(int=0)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -78,6 +78,12 @@ _READ_PAGE: Final = (
     f" CROSS JOIN LATERAL (SELECT coalesce({_OF_DIMENSION}, false) AS yes) AS wanted"
     " ORDER BY t.mandate_no, t.occurred_at, t.event_id"
 )
+
+
+async def mandates_of(connection: AsyncConnection, part: Part) -> list[int]:
+    """The mandates of a part, by number."""
+    rows = await driver_connection(connection).fetch("SELECT no FROM mandates WHERE no % $2 = $1 ORDER BY no", *part)
+    return [row["no"] for row in rows]
 
 
 async def read_page(

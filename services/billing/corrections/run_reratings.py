@@ -13,10 +13,10 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.charging.correct_prices import correct_prices
-from services.billing.corrections.charges import Part, Position
+from services.billing.corrections.charges import Part, Position, mandates_of
 from services.billing.corrections.price_charges import NotPriced, PricedPage, price_page
 from services.billing.corrections.reratings import RunningPart, add_totals, finish_if_last, lock_part, save_progress
-from services.billing.mandates.repository import lock_mandates
+from services.billing.mandates.repository import lock_mandates, wait_for_holders
 from services.billing.pricing.quotes import Quotes
 from services.billing.pricing.repository import Tariffs, current_tariff, keep_revision
 from services.chassis.clock import Clock
@@ -136,6 +136,11 @@ class RunReratings:
         return 1
 
     async def _advance(self, connection: AsyncConnection, running: RunningPart) -> None:
+        if running.position == Position():
+            # Charges that were priced before this was ordered and are being written. Whoever locks a mandate later sees
+            # under the lock that prices have changed. Of all mandates, because what is written may be the first of its
+            # provider and model.
+            await wait_for_holders(connection, await mandates_of(connection, running.part))
         # Who orders a re-rating after a change of prices finds all that was corrected by those before.
         await keep_revision(connection)
         quotes = await self._quotes(connection)
@@ -158,7 +163,10 @@ class RunReratings:
     async def _correct(self, connection: AsyncConnection, running: RunningPart, page: PricedPage) -> None:
         """Posts the differences, and counts those as they are that could not be, or were cancelled or corrected while
         the page was priced."""
-        mandates = await lock_mandates(connection, {each.charge.mandate_no for each in page.due})
+        numbers = sorted({each.charge.mandate_no for each in page.due})
+        # First without a lock, so that where somebody holds one of them charges of the others need not wait, too.
+        await wait_for_holders(connection, numbers)
+        mandates = await lock_mandates(connection, numbers)
         left = await correct_prices(connection, page.due, mandates, rerating_id=running.rerating_id, now=self._clock())
         if not left.meanwhile and not left.beyond_range:
             return

@@ -1,6 +1,6 @@
 """The locks of mandates, their settings and terms, and the marks of opening credit."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -31,12 +31,15 @@ __all__ = [
     "mark_unposted",
     "past_zones_json",
     "read_terms",
+    "wait_for_holders",
     "write_settings",
     "write_terms",
 ]
 
 # The markup, or null where it cannot be used: in PostgreSQL, NaN and infinity are larger than every number.
 USABLE_PERCENT = "CASE WHEN {0} >= 0 AND {0} < 1e15 AND scale({0}) <= 24 THEN {0} END"
+# Mandates that `wait_for_holders` locks together, for the moment that it takes to see that nobody else has.
+_LOOKED_AT_ONCE = 1_000
 # With every change of what charges are priced by.
 _PRICED_ANEW: Mapping[str, Any] = {"pricing_version": mandates.c.pricing_version + 1}
 
@@ -92,6 +95,28 @@ async def lock_pricing_versions(
         sorted(set(numbers)),
     )
     return {row["no"]: row["pricing_version"] for row in rows}
+
+
+async def wait_for_holders(connection: AsyncConnection, numbers: Sequence[int]) -> None:
+    """Waits until whoever has locked one of these mandates by now is done, so that what they write is seen from then
+    on. Keeps no lock, and waits for one mandate at a time, so that nobody waits here for a mandate that nobody holds.
+    """
+    driver = driver_connection(connection)
+
+    async def locked(some: Sequence[int], *, wait: bool) -> dict[int, int]:
+        look = driver.transaction()
+        await look.start()
+        try:
+            return await lock_pricing_versions(connection, some, wait=wait)
+        finally:
+            await look.rollback()
+
+    for start in range(0, len(numbers), _LOOKED_AT_ONCE):
+        some = numbers[start : start + _LOOKED_AT_ONCE]
+        free = await locked(some, wait=False)
+        for number in some:
+            if number not in free:
+                await locked([number], wait=True)
 
 
 async def lock_mandate(connection: AsyncConnection, number: int) -> LockedMandate:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from rappen_contracts.types import TIME_START
 from services.billing.ledger.calendars import HOST_ZONES, zone_known
 
 __all__ = ["ALL_DAYS", "DAY_MINUTES", "Clock", "Window"]
@@ -16,6 +17,8 @@ DAY_MINUTES = 24 * 60
 _WEEK_MINUTES = 7 * DAY_MINUTES
 ALL_DAYS = (1, 2, 3, 4, 5, 6, 7)
 _UTC = "UTC"
+# Minutes whose segments are remembered.
+_MINUTES_MAX = 2 * DAY_MINUTES
 # Zones that count leap seconds, half a minute beside everybody's clock; few machines have them.
 _WITH_LEAP_SECONDS = "right/"
 
@@ -70,11 +73,22 @@ class Clock:
             by_zone.setdefault(window.zone, []).append(window)
         self._weeks = [_Week(zone, those) for zone, those in by_zone.items()]
         self._places = {zone: place for place, zone in enumerate(by_zone)}
+        self._by_minute: dict[int, tuple[int, ...]] = {}
 
     def segments(self, at: datetime) -> tuple[int, ...]:
         """The segment of this moment in each zone."""
         weeks = self._weeks
         return (weeks[0].segment(at),) if len(weeks) == 1 else tuple(week.segment(at) for week in weeks)
+
+    def segments_of_minute(self, minute: int) -> tuple[int, ...]:
+        """The segment in each zone of a minute, by its number since the year 2000. From that year on every zone is
+        whole minutes apart from UTC, so no segment begins within one."""
+        found = self._by_minute.get(minute)
+        if found is None:
+            if len(self._by_minute) >= _MINUTES_MAX:
+                self._by_minute.clear()
+            found = self._by_minute[minute] = self.segments(TIME_START + timedelta(minutes=minute))
+        return found
 
     def is_open(self, window: Window, segments: tuple[int, ...]) -> bool:
         """Whether a window, one of those that were given, is open in these segments."""

@@ -1,25 +1,30 @@
 """The fast form of pricing: what tokens and other units cost in CHF, rate and markup included, as whole numbers.
 
 `rate_usage` is the published form, and this one is made from the same price book and rates. Where a quote has an
-answer it is the exact price that `rate_usage` gives, to the last digit (tests/property/test_quotes.py), because unit
-price, factor, rate and markup are multiplied exactly before the counts are, and the product is only used where it is a
-whole number of 10^-24 CHF. It has none where anything but counts decides: hours of the day, conditions that the version
-names; nor where something has no price or the price is zero. Those are rated in the published way.
+answer it is the exact price that `rate_usage` gives, to the last digit (tests/property/test_fast_charging.py), because
+unit price, factor, rate and markup are multiplied exactly before the counts are, and the product is only used where it
+is a whole number of 10^-24 CHF. It has none where conditions that the version names are reported, nor where something
+has no price or the price is zero. Those are rated in the published way.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from operator import itemgetter, mul
 from typing import Final, NamedTuple, TypeVar
 
 from rappen_contracts.types import TIME_START, since_epoch
 from rappen_contracts.usage.fast import Cost, UsageData
 from rappen_contracts.usage.v1 import TOKEN_KINDS
+from services.billing.ledger.calendars import MINUTE
 from services.billing.money import EXACT, Markup, exact
+from services.billing.pricing.clock import Clock
 from services.billing.pricing.rates import Rate
 from services.billing.pricing.rating import PriceSource, Tariff
+from services.billing.pricing.sheet import PricedVersion
 from services.billing.pricing.version import PROMPT_KINDS, STANDARD
 
 __all__ = ["Quotes", "output_counts"]
@@ -32,6 +37,8 @@ _UNPRICED: Final = 10**90
 # periods are in use at a time, and their quotes are looked through one by one.
 _QUOTES_MAX: Final = 10_000
 _PERIODS_MAX: Final = 32
+# Segments of a clock whose prices a quote keeps.
+_SEGMENTS_MAX: Final = 100
 
 _K = TypeVar("_K")
 _Q = TypeVar("_Q")
@@ -46,14 +53,34 @@ class _Prices(NamedTuple):
 
 class _ModelQuote(NamedTuple):
     """Prices of a model in a tier under one rate and markup, for times from `begin` to before `end` (microseconds since
-    2000), by bands of the prompt's length."""
+    2000), by bands of the prompt's length; where the time of day decides, those of each segment of the clock."""
 
     begin: int
     end: int
     borders: Sequence[int]
     bands: list[_Prices]
+    hours: "_Hours | None"
     names_conditions: bool
     source: PriceSource
+
+
+@dataclass(slots=True)
+class _Hours:
+    """Prices of a version that has windows, by the segments of its clock, each made when it is first asked for."""
+
+    clock: Clock
+    bands_in: Callable[[tuple[int, ...]], list[_Prices]]
+    _bands: dict[tuple[int, ...], list[_Prices]] = field(default_factory=dict)
+
+    def bands(self, at: int) -> list[_Prices]:
+        """The prices at a time, by bands of the prompt's length."""
+        segments = self.clock.segments_of_minute(at // MINUTE)
+        found = self._bands.get(segments)
+        if found is None:
+            if len(self._bands) >= _SEGMENTS_MAX:
+                self._bands.clear()
+            found = self._bands[segments] = self.bands_in(segments)
+        return found
 
 
 class _CostQuote(NamedTuple):
@@ -89,9 +116,10 @@ class Quotes:
             quote = made
         if quote.names_conditions and data.conditions:
             return None
-        prices = quote.bands[0]
+        bands = quote.bands if quote.hours is None else quote.hours.bands(at)
+        prices = bands[0]
         if quote.borders and counts:
-            prices = quote.bands[bisect_left(quote.borders, sum(counts) - sum(output_counts(counts)))]
+            prices = bands[bisect_left(quote.borders, sum(counts) - sum(output_counts(counts)))]
         price = sum(map(mul, counts, prices.tokens))
         if data.quantities:
             price += _price_of_units(data.quantities, prices.units)
@@ -117,17 +145,16 @@ class Quotes:
         if held is None:
             return None
         version, begin, end = held
-        prices = version.unit_prices(data.service_tier or STANDARD)
         rate = self.tariff.rates.held(version.version.currency, time)
-        if prices is None or rate is None:
+        if rate is None:
             return None
-        factor = _factor(rate[0], markup)
-        bands = [_scaled({name: EXACT.multiply(price, factor) for name, price in band.items()}) for band in prices]
+        bands_in = partial(_bands, version, data.service_tier or STANDARD, _factor(rate[0], markup))
         quote = _ModelQuote(
             since_epoch(max(begin, rate[1])),
             since_epoch(min(end, rate[2])),
             version.borders,
-            bands,
+            bands_in(()) if version.clock is None else [],
+            None if version.clock is None else _Hours(version.clock, bands_in),
             version.names_conditions,
             PriceSource(markup.text, rate[0].id or None, version.version.id),
         )
@@ -162,6 +189,13 @@ class Quotes:
 
 def _factor(rate: Rate, markup: Markup) -> Decimal:
     return EXACT.multiply(rate.rate, markup.factor)
+
+
+def _bands(version: PricedVersion, service_tier: str, factor: Decimal, segments: tuple[int, ...]) -> list[_Prices]:
+    return [
+        _scaled({name: EXACT.multiply(price, factor) for name, price in band.items()})
+        for band in version.unit_prices(service_tier, segments)
+    ]
 
 
 def _scaled(prices: Mapping[str, Decimal]) -> _Prices:

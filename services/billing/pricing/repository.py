@@ -23,12 +23,14 @@ from services.billing.pricing import (
 from services.billing.pricing.rating import Tariff
 from services.billing.tables import price_book, prices, rates
 from services.billing.unusable import report_unusable
+from services.chassis.database import driver_connection
 
 __all__ = [
     "StoredRate",
     "Tariffs",
     "add_rate",
     "add_versions",
+    "current_revision",
     "current_tariff",
     "keep_revision",
     "lock_revision",
@@ -42,6 +44,8 @@ __all__ = [
 _RATE_TEXT_MAX = 64
 _WHY_MAX = 300
 _REVISION = sa.select(price_book.c.revision)
+# For the driver, because each charge reads it.
+_READ_REVISION = "SELECT revision FROM price_book"
 
 
 class StoredRate(NamedTuple):
@@ -74,9 +78,15 @@ class Tariffs:
         return tariff
 
 
+async def current_revision(connection: AsyncConnection) -> int:
+    """The present revision of the price book."""
+    revision: int = await driver_connection(connection).fetchval(_READ_REVISION)
+    return revision
+
+
 async def current_tariff(connection: AsyncConnection, tariffs: Tariffs) -> Tariff:
     """The tariff at the present revision."""
-    return await tariffs.at(connection, (await connection.execute(_REVISION)).scalar_one())
+    return await tariffs.at(connection, await current_revision(connection))
 
 
 async def lock_revision(connection: AsyncConnection) -> int:
@@ -94,7 +104,7 @@ async def keep_revision(connection: AsyncConnection) -> None:
 async def _read(connection: AsyncConnection) -> Tariff:
     """Every price and rate that can be used; a row that cannot is reported, and stops only usage of its own model."""
     # The revision first: what is added meanwhile is read too, and read again when the revision is seen to have grown.
-    revision = (await connection.execute(_REVISION)).scalar_one()
+    revision = await current_revision(connection)
     read = sa.select(prices.c.id, prices.c.version, prices.c.set_aside).order_by(prices.c.id)
     versions: list[PriceVersion] = []
     for row in (await connection.execute(read)).mappings():

@@ -165,13 +165,16 @@ class PricedVersion:
         """Whether reported conditions may change the price."""
         return bool(self._conditions)
 
-    def unit_prices(self, service_tier: str) -> list[Mapping[str, Decimal]] | None:
-        """What a token of each kind and a unit of each quantity is charged at in a tier, for each band of the prompt's
-        length, where no conditions are reported; None where the time of day decides on prices."""
-        if self._clock is not None:
-            return None
+    @property
+    def clock(self) -> Clock | None:
+        """The week by which prices change; None where the time of day does not decide on them."""
+        return self._clock
+
+    def unit_prices(self, service_tier: str, segments: tuple[int, ...]) -> list[Mapping[str, Decimal]]:
+        """What a token of each kind and a unit of each quantity is charged at in a tier and in segments of the clock,
+        for each band of the prompt's length, where no conditions are reported."""
         values = (None,) * len(self._conditions)
-        bands = [_Situation(self._tier(service_tier), band, (), values) for band in range(len(self._borders) + 1)]
+        bands = [_Situation(self._tier(service_tier), band, segments, values) for band in range(len(self._borders) + 1)]
         sheets = [self._sheets.get(situation) or self._sheet(situation) for situation in bands]
         return [
             {name: price.charged for name, price in (sheet.borrowed | sheet.tokens | sheet.quantities).items()}

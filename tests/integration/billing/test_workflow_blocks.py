@@ -20,9 +20,15 @@ from tests.support.callers import admin_of, system_admin
 from tests.support.charging import charge
 from tests.support.events import new_mandate, usage_record, voided_record
 from tests.support.ledger import Books
+from tests.support.locks import held
 from tests.support.machines import Crash, CrashPoint
+from tests.support.stack import ServerPair
 from tests.support.statements import CountedDatabase
 
+_LOCK_BLOCKS = (
+    "SELECT 1 FROM billing.workflow_blocks b JOIN billing.mandates m ON m.no = b.mandate_no WHERE m.id = $1"
+    " FOR UPDATE OF b"
+)
 LIST = "/api/billing/view/users/transactions"
 
 
@@ -73,10 +79,15 @@ async def kept(api: BillingApi, books: Books) -> Kept:
     return Kept(api, books, new_mandate())
 
 
+async def _turns(database: Database) -> int:
+    """In how many runs a job has looked at all mandates."""
+    async with database.reading() as connection:
+        return int(await connection.scalar(sa.select(sa.func.count()).select_from(mandates)) or 0) // SLICE + 1
+
+
 async def _merge(database: Database, faults: FaultPoints | None = None) -> int:
     """Merges until all mandates were looked at in turn and nothing was left to merge; gives how many spans were."""
-    async with database.reading() as connection:
-        turns = int(await connection.scalar(sa.select(sa.func.count()).select_from(mandates)) or 0) // SLICE + 1
+    turns = await _turns(database)
     merge, merged, idle = MergeWorkflowBlocks(database, faults=faults or FaultPoints(None)), 0, 0
     while idle < turns:
         found = await merge()
@@ -211,6 +222,24 @@ async def test_a_crash_before_the_commit_leaves_the_blocks_as_they_were(kept: Ke
         await _merge(kept.api.database, crash)
     assert crash.armed is None
     assert await kept.blocks() == before
+    await _merge(kept.api.database)
+    assert await kept.blocks() == [(1, MANY, {f"w-{number}" for number in range(MANY)})]
+
+
+async def test_one_worker_merges_at_a_time_and_others_do_not_wait(kept: Kept, servers: ServerPair) -> None:
+    await kept.use_by_turns([f"w-{number}" for number in range(MANY)])
+    turns = await _turns(kept.api.database)
+    first, other = (MergeWorkflowBlocks(kept.api.database, faults=FaultPoints(None)) for _ in range(2))
+
+    async def look(job: MergeWorkflowBlocks) -> int:
+        return sum([await job() for _ in range(turns)])
+
+    async with held(servers.admin_dsn, _LOCK_BLOCKS, kept.mandate) as lock:
+        await lock.begin(look(first))
+        await lock.begin(look(other))
+        # The other one is done.
+        assert lock.waited == 1
+        assert (await lock.release())[1] == 0
     await _merge(kept.api.database)
     assert await kept.blocks() == [(1, MANY, {f"w-{number}" for number in range(MANY)})]
 

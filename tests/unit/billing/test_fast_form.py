@@ -3,7 +3,9 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import product
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from prometheus_client import REGISTRY
@@ -13,11 +15,12 @@ from rappen_contracts.types import since_epoch
 from rappen_contracts.usage import fast
 from services.billing.charging.charge_usage import PricingContext, split_by_price
 from services.billing.charging.usage_events import Usage, reader
-from services.billing.ledger.calendars import Calendar
+from services.billing.ledger.calendars import HOST_ZONES, Calendar
 from services.billing.ledger.keys import ChargeKeyCache, ChargeKeys, UsageDimensions
 from services.billing.mandates.domain import Terms
 from services.billing.money import Markup
 from services.billing.pricing import PriceBook, PriceList, PriceVersion, Rate, RateTable
+from services.billing.pricing.clock import Window
 from services.billing.pricing.quotes import Quotes
 from services.billing.pricing.rating import Tariff
 from tests.support.events import usage_record
@@ -98,10 +101,36 @@ def test_a_quote_holds_from_one_price_to_the_next() -> None:
     assert prices == [None, None, (7, "1"), (7, "1"), (14, "2"), (14, "2"), (21, "3")]
 
 
+def test_usage_of_a_model_with_windows_is_priced_in_the_fast_form() -> None:
+    night = Window(22 * 60 + 30, 60, zone="Europe/Zurich")
+    lists = (PriceList({"input": Decimal(2)}), PriceList({"input": Decimal(1)}, clock=(night,)))
+    tariff = Tariff(1, PriceBook([PriceVersion("acme", "m", "USD", SINCE, lists, id="1")]), TARIFF.rates)
+    context = PricingContext(_context().terms, tariff, Quotes(tariff))
+    borders = [datetime(2026, 3, 28, 21, 30, tzinfo=UTC), datetime(2026, 3, 29, tzinfo=UTC)]
+    # The night after, the clock is an hour ahead.
+    borders += [datetime(2026, 3, 29, 20, 30, tzinfo=UTC), datetime(2026, 3, 29, 23, tzinfo=UTC)]
+    times = [border + timedelta(microseconds=by) for border in borders for by in (-1, 0)]
+    usages = [_read(at=at, cost=None, provider="acme", model="m", tokens={"input": 7}) for at in times]
+    postings, unposted, _ = split_by_price(usages, context, NOW, {})
+    assert (unposted, [usage.event for usage in usages]) == ([], [None] * len(times))
+    day, dark = 14 * 10**24, 7 * 10**24
+    assert [posting.price for posting in postings] == [day, dark, dark, day, day, dark, dark, day]
+
+
+def test_no_zone_has_a_border_within_a_minute_from_the_year_2000_on() -> None:
+    for name in sorted(available_timezones()):
+        zone = ZoneInfo(name)
+        for year, month in product(range(2000, 2101), (1, 7)):
+            offset = datetime(year, month, 1, tzinfo=zone).utcoffset()
+            assert name in HOST_ZONES or name.startswith("right/") or not (offset or timedelta()).seconds % 60, name
+
+
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast, "_NAMES_MAX", 100)
     monkeypatch.setattr(fast, "_SECONDS_MAX", 100)
     monkeypatch.setattr("services.billing.pricing.quotes._QUOTES_MAX", 100)
+    monkeypatch.setattr("services.billing.pricing.quotes._SEGMENTS_MAX", 10)
+    monkeypatch.setattr("services.billing.pricing.clock._MINUTES_MAX", 100)
     quotes = Quotes(TARIFF)
     for number in range(1_000):
         usage = _read(feature_code=f"f-{number}", at=NOW - timedelta(seconds=number))
@@ -110,6 +139,18 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(fast._known_names) <= 100
     assert len(fast._seconds) <= 100
     assert sum(map(len, quotes._by_currency.values())) <= 100
+
+    windows = tuple(Window(start, start + 1) for start in range(0, 1_000, 2))
+    lists = (PriceList({"input": Decimal(2)}), PriceList({"input": Decimal(1)}, clock=windows))
+    quotes = Quotes(Tariff(1, PriceBook([PriceVersion("acme", "m", "USD", SINCE, lists, id="1")]), TARIFF.rates))
+    for minute in range(1_000):
+        usage = _read(at=NOW - timedelta(minutes=minute), cost=None, provider="acme", model="m", tokens={"input": 7})
+        assert isinstance(usage.data, fast.UsageData)
+        assert quotes.price(usage.data, usage.counts, usage.time, Markup.of(Decimal(0))) is not None
+    ((quote,),) = quotes._by_model.values()
+    assert quote.hours is not None
+    assert len(quote.hours._bands) <= 10
+    assert len(quote.hours.clock._by_minute) <= 100
 
 
 def test_long_names_take_no_more_room_than_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
