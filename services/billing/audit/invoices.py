@@ -11,7 +11,8 @@ CHECKS = {
     # Each row of a pool that is from CREDIT_POSTPAY, or corrects one that is, is on the first invoice that reaches it
     # and its day. So the lines of each invoice add up, by month and what it was for, to exactly those rows. Lines add
     # up to net amount and total, and with what rounding left over before to what it leaves over. The numbers of each
-    # year have no gap. What was paid of an invoice was credited.
+    # year have no gap; at its turn one of the old year may come after one of the new year, so it is the rows that say
+    # which invoice is earlier. What was paid of an invoice was credited.
     "invoices": f"""
         WITH usage AS (
             SELECT t.mandate_no, t.seq, t.period_day, t.dimension_no, t.transaction_type,
@@ -29,7 +30,7 @@ CHECKS = {
                               AND t.charge <= coalesce(o.to_seq, t.charge))),
              ordered AS (
             SELECT i.*, lag(up_to_seq) OVER w AS had_seq, lag(through_day) OVER w AS had_day
-              FROM invoices i WINDOW w AS (PARTITION BY mandate_no ORDER BY series_year, series_no)),
+              FROM invoices i WINDOW w AS (PARTITION BY mandate_no ORDER BY up_to_seq, series_year, series_no)),
              expected AS (
             SELECT i.id, date_trunc('month', t.period_day::timestamp) AS month, d.provider, d.model, d.feature_code,
                    d.feature_instance_id, sum(t.cost) AS cost

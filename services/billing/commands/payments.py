@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,8 @@ __all__ = ["run"]
 
 
 def run(settings: BillingSettings, arguments: Sequence[str]) -> int:
-    """Prints them as JSON: CHF by the reference of the payment, and by the id of the refund."""
+    """Prints them as JSON: CHF by the reference of the payment, of which an invoice may have several, and by the id of
+    the refund."""
     parser = argparse.ArgumentParser(
         prog="rappen payments", description="Payments credited and refunds taken back, as JSON."
     )
@@ -30,7 +32,10 @@ async def _read(settings: BillingSettings, since: datetime) -> dict[str, Any]:
     async with operator_database(settings) as database, database.reading() as connection:
         credited = await list_payment_credits(connection, since=since)
         taken = await list_payment_refunds(connection, since=since)
+    credits_: defaultdict[str, list[str]] = defaultdict(list)
+    for reference, amount in credited:
+        credits_[reference].append(str(from_micro(amount)))
     return {
-        "credits": {reference: str(from_micro(amount)) for reference, amount in credited},
+        "credits": credits_,
         "refunds": {refund_id: str(from_micro(abs(amount))) for refund_id, amount in taken},
     }

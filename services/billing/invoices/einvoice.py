@@ -4,6 +4,7 @@ from typing import Any
 
 from facturx import generate_from_binary
 from facturx.generate_xml import generate_cii_xml
+from iso3166 import countries_by_alpha2
 
 from services.billing.invoices.document import Document, Party
 from services.billing.invoices.texts import TEXTS
@@ -18,6 +19,8 @@ STANDARD, OUTSIDE = "S", "O"
 # Zero is a rate of its own.
 ZERO = "Z"
 NAME_LENGTH_MAX = 200
+# What numbers of VAT begin with that is no country: those of Greece and of Northern Ireland.
+VAT_AREAS = frozenset(("EL", "XI"))
 
 
 def einvoice_xml(document: Document) -> bytes:
@@ -118,7 +121,7 @@ def _party(party: Party, *, taxed: bool, legal: bool) -> dict[str, Any]:
 
 def _has_prefix(number: str) -> bool:
     """Whether it begins with a country, without which no number of VAT is one in EN 16931."""
-    return len(number) > 2 and number[:2].isalpha() and number[:2].isupper()
+    return len(number) > 2 and (number[:2] in countries_by_alpha2 or number[:2] in VAT_AREAS)
 
 
 def _decimal(micros: int) -> str:

@@ -19,8 +19,9 @@ LEFT, RIGHT = 20 * mm, WIDTH - 20 * mm
 TOP, BOTTOM = PAGE_HEIGHT - 20 * mm, 22 * mm
 ROW, DESCRIPTION_WIDTH = 4.6 * mm, 92 * mm
 COUNT_AT, DAYS_AT = LEFT + 112 * mm, LEFT + 116 * mm
-# Above the QR-bill, and what the sums take.
-ROOM_OF_BILL, ROOM_OF_TOTALS = HEIGHT + 6 * mm, 34 * mm
+VALUES_AT = LEFT + 40 * mm
+# Above the QR-bill, what the sums take, and what title and facts do at most.
+ROOM_OF_BILL, ROOM_OF_TOTALS, ROOM_OF_FACTS = HEIGHT + 6 * mm, 34 * mm, 70 * mm
 
 
 def draw_invoice(document: Document) -> bytes:
@@ -75,7 +76,10 @@ class _Pages:
         self._y = TOP - 32 * mm
         for line in _address_lines(recipient):
             self._text(LEFT + 98 * mm, line, size=10, width=72 * mm)
-        self._y = TOP - 62 * mm
+        # What follows stands at the same place, unless an address is so long that it would be written over.
+        self._y = min(TOP - 62 * mm, self._y - 6 * mm)
+        if self._y - ROOM_OF_FACTS < BOTTOM:
+            self._next_page()
 
     def _facts(self) -> None:
         document, texts = self._document, self._texts
@@ -92,8 +96,9 @@ class _Pages:
             facts.append((texts["customer_vat"], document.recipient.vat_number))
         for name, value in facts:
             draw(self._canvas, LEFT, self._y, name, size=9)
-            draw(self._canvas, LEFT + 40 * mm, self._y, legible(value), size=9)
-            self._y -= ROW
+            for text in wrapped(value, REGULAR, 9, RIGHT - VALUES_AT):
+                draw(self._canvas, VALUES_AT, self._y, text, size=9)
+                self._y -= ROW
         self._y -= 3 * mm
 
     def _head_of_lines(self) -> None:

@@ -60,7 +60,7 @@ class Calendar(NamedTuple):
             until, in_force = past[-1]
             past = past[:-1]
         else:
-            until, in_force = _next_month(now, self.zone), self.zone
+            until, in_force = _next_month(self.day(now), self.zone), self.zone
         return Calendar(zone, past if zone == in_force else (*past, (until, in_force)))
 
 
@@ -77,9 +77,8 @@ def day_of_minute(calendar: Calendar, minute: int) -> date:
     return calendar.day(TIME_START + timedelta(minutes=minute))
 
 
-def _next_month(now: datetime, zone: str) -> datetime:
-    """The first moment of the next month in a zone, in UTC."""
-    today = period_day(now, zone)
+def _next_month(today: date, zone: str) -> datetime:
+    """The first moment of the month after that of a day in a zone, in UTC."""
     year, month = divmod(today.year * 12 + today.month, 12)
     return datetime.combine(date(year, month + 1, 1), time.min, ZoneInfo(zone)).astimezone(UTC)
 

@@ -75,7 +75,7 @@ async def explain_transaction(database: Database, scope: Scope, transaction: str
             hold=None if row["own"] else await _settled_hold(connection, row),
             payment=await _payment(connection, row),
             grants=await _changed_grants(connection, row),
-            invoice_line=await _invoice_line(connection, row) if shows_all else None,
+            invoice_line=await _invoice_line(connection, row, corrects) if shows_all else None,
             standing=standing,
             storage=_storage(row),
         )
@@ -207,21 +207,22 @@ async def _settled_hold(connection: AsyncConnection, row: sa.RowMapping) -> sa.R
     return (await connection.execute(read.order_by(columns.created_at).limit(1))).mappings().one_or_none()
 
 
-async def _invoice_line(connection: AsyncConnection, row: sa.RowMapping) -> sa.RowMapping | None:
+async def _invoice_line(
+    connection: AsyncConnection, row: sa.RowMapping, corrects: sa.RowMapping | None
+) -> sa.RowMapping | None:
     """The line of the invoice that asks for a charge, or that corrects one; None where no invoice does yet. It is on
-    the first one that reaches the row and its day."""
+    the first one of its time in CREDIT_POSTPAY that reaches the row and its day; where that ended without one, what
+    was left is in the balance. The correction of a charge from another billing model is on none."""
     if row["contra_account"] != "REVENUE" or row["moved_type"] != "MANDATE":
         return None
     span, issued, line, dimension = postpay_spans.c, invoices.c, invoice_lines.c, dimensions.c
-    of_postpay = sa.exists().where(
-        span.mandate_no == row["mandate_no"],
-        span.from_seq < row["seq"],
-        sa.or_(span.to_seq.is_(None), span.to_seq >= row["seq"]),
-    )
     reached = sa.and_(
         issued.mandate_no == row["mandate_no"], issued.up_to_seq >= row["seq"], issued.through_day >= row["period_day"]
     )
-    first = sa.select(issued.id, issued.number).where(reached, of_postpay)
+    of_span = sa.exists().where(_spans(row), sa.or_(span.to_seq.is_(None), span.to_seq >= issued.up_to_seq))
+    first = sa.select(issued.id, issued.number).where(reached, of_span)
+    if corrects is not None:
+        first = first.where(sa.exists().where(_spans(corrects)))
     invoice = first.order_by(issued.up_to_seq, issued.through_day).limit(1).subquery("invoice")
     names = ("provider", "model", "feature_code", "feature_instance_id")
     same = sa.and_(*(line[name].is_not_distinct_from(dimension[name]) for name in names))
@@ -235,6 +236,13 @@ async def _invoice_line(connection: AsyncConnection, row: sa.RowMapping) -> sa.R
     read = sa.select(invoice.c.id, invoice.c.number, line.position, line.kind, line.amount, line.cost)
     found = read.select_from(joined).where(line.kind.in_(kinds), of_month).order_by(line.kind).limit(1)
     return (await connection.execute(found)).mappings().one_or_none()
+
+
+def _spans(row: sa.RowMapping) -> sa.ColumnElement[bool]:
+    """The time in CREDIT_POSTPAY of which a row of the pool is."""
+    span = postpay_spans.c
+    ends_later = sa.or_(span.to_seq.is_(None), span.to_seq >= row["seq"])
+    return sa.and_(span.mandate_no == row["mandate_no"], span.from_seq < row["seq"], ends_later)
 
 
 async def _payment(connection: AsyncConnection, row: sa.RowMapping) -> Payment | None:

@@ -65,7 +65,9 @@ def _others(given: argparse.Namespace) -> Others:
     ledger = None if given.ledger is None else json.loads(given.ledger.read_bytes())
     records = None if given.subscriptions is None else json.loads(given.subscriptions.read_bytes())
     return Others(
-        credits=None if ledger is None else _amounts(ledger["credits"]),
+        credits=None
+        if ledger is None
+        else {reference: [Decimal(each) for each in parts] for reference, parts in ledger["credits"].items()},
         refunds=None if ledger is None else _amounts(ledger["refunds"]),
         statuses=None if records is None else {each["subscriptionId"]: each["status"] for each in records["items"]},
     )

@@ -1,5 +1,6 @@
 """Gives a monthly invoice a twin at Stripe, by which it can be paid; the invoice itself is billing's."""
 
+from decimal import Decimal
 from math import ceil
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,6 +24,9 @@ from services.payments.stripe.invoices import InvoiceOrder, complete_invoice, dr
 __all__ = ["MirrorInvoice"]
 
 SECONDS_PER_DAY = 86_400
+# The least and the most (CHF) that Stripe can be paid at once. An invoice of less or more it calls paid, and adds it to
+# its next one of the customer, whatever that is for.
+PAYABLE_MIN, PAYABLE_MAX = Decimal("0.50"), Decimal("999999.99")
 
 
 class MirrorInvoice:
@@ -41,6 +45,8 @@ class MirrorInvoice:
         issued = InvoiceIssued.model_validate_json(request.data)
         if issued.total.amount == 0:
             return Done("NOTHING_TO_PAY")
+        if not PAYABLE_MIN <= issued.total.amount <= PAYABLE_MAX:
+            return Done("NOT_PAYABLE")
         try:
             return await self._mirror(request, issued)
         except StripeNotConfigured:

@@ -1,7 +1,10 @@
-"""A monthly invoice as Stripe has it now: paid, it is a payment with the invoice as its reference."""
+"""A monthly invoice as Stripe has it now: paid, it is a payment with the invoice as its reference. What the customer's
+balance at Stripe paid of it is one of its own, without a payment intent."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Self
 from uuid import UUID, uuid5
 
@@ -26,17 +29,17 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class InvoiceSettlement:
-    """What became of an invoice; `payment` is the one that is new."""
+    """What became of an invoice; `payments` are those that are new."""
 
     outcome: str
-    payment: Payment | None
+    payments: Sequence[Payment] = ()
     unplaced_id: str | None = None
 
     def report(self) -> None:
         """Counts and logs what was paid, and what is of a customer of ours and of nothing that we know; called after
         the commit."""
-        if self.payment is not None:
-            report_payment(self.payment)
+        for payment in self.payments:
+            report_payment(payment)
         if self.unplaced_id is not None:
             UNPLACED.labels("invoice").inc()
             _log.error("object of stripe cannot be placed", object_id=self.unplaced_id)
@@ -62,27 +65,48 @@ class ObservedMonthlyInvoice:
         if known is None:
             customer_id = invoice.customer_id
             ours = customer_id is not None and await find_mandate(connection, customer_id) is not None
-            return InvoiceSettlement("UNPLACED", None, invoice.id) if ours else None
-        if invoice.status != "paid" or invoice.amount_paid <= 0:
-            return InvoiceSettlement((invoice.status or "unknown").upper(), None)
-        payment = _payment(known, invoice, self.intent_id, cause=cause, now=now)
-        recorded, new = await record_payment(connection, payment)
-        return InvoiceSettlement("CREDITED" if new else "ALREADY_CREDITED", recorded if new else None)
+            return InvoiceSettlement("UNPLACED", unplaced_id=invoice.id) if ours else None
+        parts = [
+            (uuid5(_NAMESPACE, invoice.id), invoice.amount_paid, self.intent_id),
+            (uuid5(_NAMESPACE, f"{invoice.id}/balance"), invoice.credit_used, None),
+        ]
+        if self.intent_id is None:
+            # Payments of an invoice are told apart by their intents, so what has none is one.
+            parts = [(uuid5(_NAMESPACE, invoice.id), invoice.amount_paid + invoice.credit_used, None)]
+        if invoice.status != "paid" or all(amount <= 0 for _, amount, _ in parts):
+            return InvoiceSettlement((invoice.status or "unknown").upper())
+        new = []
+        for event_id, amount, intent_id in parts:
+            if amount > 0:
+                payment = _payment(known, invoice, event_id, amount, intent_id, cause=cause, now=now)
+                recorded, is_new = await record_payment(connection, payment)
+                new += [recorded] if is_new else []
+        return InvoiceSettlement("CREDITED" if new else "ALREADY_CREDITED", new)
 
 
-def _payment(known: KnownInvoice, invoice: Invoice, intent_id: str | None, *, cause: str, now: datetime) -> Payment:
+def _payment(
+    known: KnownInvoice,
+    invoice: Invoice,
+    event_id: UUID,
+    amount: Decimal,
+    intent_id: str | None,
+    *,
+    cause: str,
+    now: datetime,
+) -> Payment:
     paid_at = now if invoice.paid_at is None else min(invoice.paid_at, now)
+    paid = invoice.amount_paid + invoice.credit_used
     return Payment(
-        event_id=uuid5(_NAMESPACE, invoice.id),
+        event_id=event_id,
         reason="invoice",
         mandate_id=known.mandate_id,
         user_id=None,
         created_by_user_id=None,
-        amount=invoice.amount_paid,
+        amount=amount,
         currency=invoice.currency,
         requested_amount=known.total,
         requested_currency=known.currency,
-        mismatch=(invoice.amount_paid, invoice.currency) != (known.total, known.currency),
+        mismatch=(paid, invoice.currency) != (known.total, known.currency),
         checkout_id=None,
         stripe_session_id=None,
         stripe_payment_intent_id=intent_id,

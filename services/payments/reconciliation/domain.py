@@ -1,6 +1,6 @@
 """Differences between what Stripe has, what payments has recorded, and what other services made of that."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -79,10 +79,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """What the other services say: credits by the reference of the payment, refunds by their id, both in CHF, and the
-    status in which the subscriptions service last saw each subscription at Stripe, by our id. None where nobody was
-    asked."""
+    """What the other services say: credits by the reference of the payment, of which an invoice may have several, and
+    refunds by their id, all in CHF, and the status in which the subscriptions service last saw each subscription at
+    Stripe, by our id. None where nobody was asked."""
 
-    credits: Mapping[str, Decimal] | None = None
+    credits: Mapping[str, Sequence[Decimal]] | None = None
     refunds: Mapping[str, Decimal] | None = None
     statuses: Mapping[str, str] | None = None

@@ -4,6 +4,7 @@ subscriptions service where they were asked. Changes nothing."""
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from services.chassis.database import Database
 from services.payments.checkouts.domain import Payment, received_of_intent
@@ -103,8 +104,9 @@ async def _invoices(database: Database, stripe: StripeGateway) -> list[Differenc
             invoice = await read_invoice(stripe, stripe_invoice_id)
         except StripeObjectUnknown:
             continue
-        if invoice.status == "paid" and invoice.amount_paid > 0:
-            detail = f"{invoice.amount_paid} {invoice.currency} paid"
+        paid = invoice.amount_paid + invoice.credit_used
+        if invoice.status == "paid" and paid > 0:
+            detail = f"{paid} {invoice.currency} paid"
             found.append(Difference(Kind.INVOICE_PAYMENT_MISSING, stripe_invoice_id, mandate_id, detail))
     return found
 
@@ -201,12 +203,16 @@ async def _ledger(database: Database, window: Window, others: Others) -> Sequenc
         refunds = [each for each in await refunds_in(connection, window) if each.currency == CHF]
         known = await known_references(connection, credited)
     found: list[Difference] = []
+    # Parts of one invoice are told apart by their amount alone, so each credit is one of them once.
+    left = {reference: list(amounts) for reference, amounts in credited.items()}
     for payment in payments:
-        stripe_id, credit = payment.stripe_payment_intent_id or payment.reference, credited.get(payment.reference)
-        if credit is None:
+        stripe_id, amounts = payment.stripe_payment_intent_id or payment.reference, left.get(payment.reference)
+        if not amounts:
             found.append(_difference(Kind.LEDGER_CREDIT_MISSING, stripe_id, payment, f"{payment.amount} CHF paid"))
-        elif credit != payment.amount:
-            detail = f"{payment.amount} CHF paid, {credit} CHF credited"
+        elif payment.amount in amounts:
+            amounts.remove(payment.amount)
+        else:
+            detail = f"{payment.amount} CHF paid, {_listed(amounts)} CHF credited"
             found.append(_difference(Kind.LEDGER_AMOUNT_DIFFERS, stripe_id, payment, detail))
     for refund in refunds:
         booked = taken.get(told_id(refund.refund_id, refund.taken_count))
@@ -217,5 +223,12 @@ async def _ledger(database: Database, window: Window, others: Others) -> Sequenc
             detail = f"{refund.amount} CHF went back, {booked} CHF taken back"
             found.append(Difference(Kind.LEDGER_AMOUNT_DIFFERS, refund.refund_id, refund.mandate_id, detail))
     unknown = sorted(set(credited) - known)
-    found += [Difference(Kind.LEDGER_CREDIT_UNKNOWN, each, None, f"{credited[each]} CHF credited") for each in unknown]
+    found += [
+        Difference(Kind.LEDGER_CREDIT_UNKNOWN, each, None, f"{_listed(credited[each])} CHF credited")
+        for each in unknown
+    ]
     return found
+
+
+def _listed(amounts: Sequence[Decimal]) -> str:
+    return ", ".join(map(str, amounts))

@@ -146,6 +146,7 @@ def invoice_of(found: Mapping[str, Any]) -> Invoice:
         metadata=metadata_of(found),
         total=from_minor(found.get("total") or 0, currency),
         amount_paid=from_minor(found.get("amount_paid") or 0, currency),
+        credit_used=from_minor(_credit_used(found), currency),
         currency=currency,
         period_start=start,
         period_end=end,
@@ -153,6 +154,13 @@ def invoice_of(found: Mapping[str, Any]) -> Invoice:
         attempts=found.get("attempt_count") or 0,
         hosted_url=found.get("hosted_invoice_url"),
     )
+
+
+def _credit_used(invoice: Mapping[str, Any]) -> int:
+    """What of the customer's credit a final invoice has used, in minor units: a balance below zero is credit, one above
+    is what the customer owes on the next invoice."""
+    before, after = invoice.get("starting_balance") or 0, invoice.get("ending_balance")
+    return 0 if after is None else max(0, min(after, 0) - min(before, 0))
 
 
 def _charged_period(invoice: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:

@@ -106,7 +106,8 @@ class Subscription:
 @dataclass(frozen=True, slots=True)
 class Invoice:
     """An invoice. `subscription_id` is found wherever this or an older version of Stripe's API puts it; the period is
-    the one that its lines charge for, null where they do not agree."""
+    the one that its lines charge for, null where they do not agree. `credit_used` is what of it the customer's balance
+    at Stripe paid, which is no part of `amount_paid`."""
 
     id: str
     customer_id: str | None
@@ -116,6 +117,7 @@ class Invoice:
     metadata: Mapping[str, str]
     total: Decimal
     amount_paid: Decimal
+    credit_used: Decimal
     currency: str
     period_start: datetime | None
     period_end: datetime | None

@@ -95,6 +95,24 @@ async def test_invoices_in_order_fail_nothing(admin: asyncpg.Connection, number:
     assert check.looked_at > 0
 
 
+async def test_one_of_the_old_year_after_one_of_the_new_year_fails_nothing(
+    admin: asyncpg.Connection, database: Database
+) -> None:
+    """Who waited for the mandate at the turn of the year, or whose clock is behind, still counts in the old year."""
+    turn = datetime(2026, 12, 31, 23, tzinfo=UTC)
+    mandate = await Postpaid(database, datetime(2026, 11, 20, tzinfo=UTC)).begin(timeZone="Pacific/Kiritimati")
+    mandate.now = turn - timedelta(days=2)
+    await mandate.use("5")
+    mandate.now = turn
+    await mandate.close(2026, 12)
+    mandate.now = turn - timedelta(microseconds=1)
+    await mandate.use("7")
+    await mandate.switch("PREPAY_MANDATE")
+    found = {each["cause"]: (each["number"][:4], each["total"]["amount"]) for each in await mandate.invoices()}
+    assert found == {"MONTH": ("2027", "5.000000"), "SWITCH": ("2026", "7.000000")}
+    assert await failing(admin) == {}
+
+
 @pytest.mark.parametrize("what", TAMPERINGS)
 async def test_what_somebody_changed_is_named(admin: asyncpg.Connection, number: int, what: str) -> None:
     statement, detail = TAMPERINGS[what]

@@ -1,6 +1,7 @@
 """A month of CREDIT_POSTPAY becomes one invoice; what comes later is on the next one, and nothing on two."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -538,6 +539,20 @@ async def test_round_numbers_have_no_exponent(postpaid: Postpaid) -> None:
     (invoice,) = await postpaid.invoices()
     assert [each[5] for each in lines(invoice)] == ["10000.000000", "20000.000000"]
     assert amounts(invoice)["total"] == "30000.000000"
+
+
+async def test_each_part_that_was_paid_of_an_invoice_is_listed_for_comparing(
+    postpaid: Postpaid, servers: ServerPair
+) -> None:
+    await postpaid.use("108.1")
+    postpaid.now = AUGUST + 2 * HOUR
+    await postpaid.close(2026, 7)
+    (invoice,) = await postpaid.invoices()
+    await postpaid.pay(invoice["id"], "88.1")
+    await postpaid.pay(invoice["id"], "20", stripe_payment_intent_id=None)
+    assert (await postpaid.invoices())[0]["state"] == "PAID"
+    listed = run_command(servers, "billing", "payments", "--since", JULY.isoformat())
+    assert sorted(json.loads(listed.stdout)["credits"][invoice["id"]]) == ["20.000000", "88.100000"]
 
 
 async def test_storage_has_a_line_of_its_own(postpaid: Postpaid, books: Books) -> None:

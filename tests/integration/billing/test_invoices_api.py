@@ -8,12 +8,15 @@ import pytest
 from facturx import get_xml_from_pdf
 from lxml import etree
 
+from rappen_contracts.subscription.v1 import Plan
+from services.billing.credits.apply_subscription import ApplySubscription
 from services.billing.ledger.domain import transaction_id
 from services.chassis.caller import Caller
 from services.chassis.lists.cursors import cursor_of
 from tests.integration.billing.conftest import BillingApi
 from tests.support.callers import admin_of, checker, member_of, system_admin
 from tests.support.documents import page_texts, qr_codes
+from tests.support.facts import money, subscription
 from tests.support.invoicing import Postpaid
 from tests.support.ledger import Books
 
@@ -228,3 +231,34 @@ async def test_the_line_of_an_invoice_is_told_to_those_who_see_the_invoice(api: 
         assert answer.status_code == 200, answer.text
         line = answer.json()["invoiceLine"]
         assert (line and line["amount"]) == amount, caller
+
+
+async def test_what_no_invoice_asks_for_is_explained_with_no_line(api: BillingApi, books: Books) -> None:
+    mandate = await Postpaid(api.database, JULY).begin(model="PREPAY_MANDATE")
+    prepaid = await mandate.use("3")
+    await mandate.deduct("5")
+    await mandate.switch("CREDIT_POSTPAY")
+    plan = Plan(key="TEAM", budget=money(10))
+    given = subscription(mandate.id, uuid4(), 1, "ACTIVE", plan=plan, at=JULY, period_start=JULY, budget_due=True)
+    await ApplySubscription(api.database, clock=mandate.clock)([given], [])
+    # The budget covered more than was used, so the time in CREDIT_POSTPAY ends without an invoice.
+    await mandate.use("2")
+    await mandate.switch("PREPAY_MANDATE")
+    assert await mandate.invoices() == []
+    await mandate.switch("CREDIT_POSTPAY")
+    await mandate.use("1")
+    await mandate.reverse(prepaid)
+    mandate.now = AUGUST + timedelta(hours=2)
+    await mandate.close(2026, 7)
+    (invoice,) = await mandate.invoices()
+    assert [(each["kind"], each["cost"]["amount"]) for each in invoice["lines"] if each["kind"] == "USAGE"] == [
+        ("USAGE", "1.000000")
+    ]
+    explained = []
+    for row in await books.rows(mandate.id):
+        if row["contra_account"] == "REVENUE":
+            named = transaction_id(row["posted_account_no"], row["seq"])
+            answer = await api.call(admin_of(mandate.id), "GET", f"/api/billing/transactions/{named}/explain")
+            line = answer.json()["invoiceLine"]
+            explained.append((row["amount"], line and line["position"]))
+    assert explained == [(3_000_000, None), (2_000_000, None), (1_000_000, 1), (3_000_000, None)]

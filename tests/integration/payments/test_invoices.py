@@ -105,15 +105,40 @@ async def test_a_refund_of_an_invoice_that_failed_settles_the_invoice_again(worl
     assert {each.amount.amount for each in parts} == {Decimal("107.56")}
 
 
-async def test_an_invoice_of_nothing_needs_no_payment(world: World) -> None:
-    invoice = issued(new_mandate(), lines=[], net=chf("0"), vat=chf("0"), total=chf("0"))
-    await world.ask(INVOICE_ISSUED_V1, invoice)
-
+async def outcome_of(world: World, invoice: InvoiceIssued) -> str:
     async def outcome() -> Any:
         rows = await world.rows("SELECT outcome FROM stripe_requests WHERE request_id = $1", invoice.invoice_id)
         return rows and rows[0]["outcome"]
 
-    assert await eventually(outcome, what="the outcome") == "NOTHING_TO_PAY"
+    return str(await eventually(outcome, what="the outcome"))
+
+
+async def test_an_invoice_of_nothing_needs_no_payment(world: World) -> None:
+    invoice = issued(new_mandate(), lines=[], net=chf("0"), vat=chf("0"), total=chf("0"))
+    await world.ask(INVOICE_ISSUED_V1, invoice)
+    assert await outcome_of(world, invoice) == "NOTHING_TO_PAY"
+
+
+@pytest.mark.parametrize("total", ["0.01", "0.49", "1000000.00", "999999999.99"])
+async def test_what_stripe_cannot_be_paid_at_once_has_no_twin(world: World, total: str) -> None:
+    """Stripe would call it paid, and ask for it on its next invoice, which may be that of a subscription."""
+    mandate = new_mandate()
+    beyond = issued(mandate, net=chf(total), vat=chf("0"), total=chf(total))
+    await world.ask(INVOICE_ISSUED_V1, beyond)
+    assert await outcome_of(world, beyond) == "NOT_PAYABLE"
+    assert await world.rows("SELECT 1 FROM invoices WHERE invoice_id = $1", beyond.invoice_id) == []
+    after = issued(mandate, number="2026-000043")
+    await world.ask(INVOICE_ISSUED_V1, after)
+    twin = await world.stripe.v1.invoices.retrieve_async((await mirrored(world, after))["stripe_invoice_id"])
+    assert (twin.status, twin.amount_due) == ("open", 10756)
+
+
+@pytest.mark.parametrize(("total", "minor"), [("0.50", 50), ("999999.99", 99_999_999)])
+async def test_the_least_and_the_most_that_stripe_can_be_paid_has_a_twin(world: World, total: str, minor: int) -> None:
+    invoice = issued(new_mandate(), net=chf(total), vat=chf("0"), total=chf(total))
+    await world.ask(INVOICE_ISSUED_V1, invoice)
+    twin = await world.stripe.v1.invoices.retrieve_async((await mirrored(world, invoice))["stripe_invoice_id"])
+    assert (twin.status, twin.amount_due) == ("open", minor)
 
 
 async def test_what_a_lost_answer_has_put_on_a_draft_is_not_asked_for_twice(world: World) -> None:
@@ -124,3 +149,46 @@ async def test_what_a_lost_answer_has_put_on_a_draft_is_not_asked_for_twice(worl
     row = await mirrored(world, invoice)
     found = (await world.stripe.v1.invoices.retrieve_async(row["stripe_invoice_id"])).to_dict(for_json=True)
     assert (found["status"], found["total"]) == ("open", 10756)
+
+
+async def mirrored_with_balance(world: World, mandate: str, balance: int) -> tuple[InvoiceIssued, str, str]:
+    """An invoice of a customer with that balance at Stripe, and the ids there of invoice and customer."""
+    before = issued(mandate)
+    await world.ask(INVOICE_ISSUED_V1, before)
+    stripe_invoice_id = (await mirrored(world, before))["stripe_invoice_id"]
+    customer = str((await world.stripe.v1.invoices.retrieve_async(stripe_invoice_id)).customer)
+    await world.stripe.v1.customers.update_async(customer, {"balance": balance})
+    invoice = issued(mandate, number="2026-000043")
+    await world.ask(INVOICE_ISSUED_V1, invoice)
+    return invoice, (await mirrored(world, invoice))["stripe_invoice_id"], customer
+
+
+@pytest.mark.parametrize(
+    ("balance", "parts"),
+    [(-2_000, {"20", "87.56"}), (-10_756, {"107.56"}), (-50_000, {"107.56"})],
+    ids=["a part", "all of it", "more"],
+)
+async def test_what_the_customers_balance_at_stripe_pays_settles_it_too(
+    world: World, balance: int, parts: set[str]
+) -> None:
+    mandate, stripe = new_mandate(), world.stripe.v1
+    invoice, stripe_invoice_id, customer = await mirrored_with_balance(world, mandate, balance)
+    if len(parts) > 1:
+        method = await stripe.payment_methods.attach_async("pm_card_visa", {"customer": customer})
+        await stripe.invoices.pay_async(stripe_invoice_id, {"payment_method": method.id})
+    events = [each.data for each in await world.published(mandate, count=len(parts))]
+    payments = [each for each in events if isinstance(each, PaymentSucceeded)]
+    assert {each.reference for each in payments} == {str(invoice.invoice_id)}
+    assert {each.amount.amount for each in payments} == {Decimal(part) for part in parts}
+    # Told apart by what they were paid by.
+    assert len({each.stripe_payment_intent_id for each in payments}) == len(parts)
+
+
+async def test_what_was_paid_elsewhere_and_by_the_balance_is_one_payment(world: World) -> None:
+    mandate = new_mandate()
+    invoice, stripe_invoice_id, _ = await mirrored_with_balance(world, mandate, -2_000)
+    await world.stripe.v1.invoices.pay_async(stripe_invoice_id, {"paid_out_of_band": True})
+    (event,) = await world.published(mandate)
+    assert isinstance(event.data, PaymentSucceeded)
+    assert (event.data.reference, event.data.amount.amount) == (str(invoice.invoice_id), Decimal("107.56"))
+    assert event.data.stripe_payment_intent_id is None

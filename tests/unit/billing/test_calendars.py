@@ -70,6 +70,13 @@ def test_december_is_followed_by_january() -> None:
     assert changed.past == ((datetime(2027, 1, 31, 23, tzinfo=UTC), "Europe/Zurich"),)
 
 
+def test_a_zone_that_is_changed_again_while_its_first_day_is_not_there_yet_keeps_its_month() -> None:
+    behind = ZURICH.changed("Pacific/Pago_Pago", NOW)
+    # In Pago Pago it is November still.
+    again = behind.changed("UTC", DECEMBER + timedelta(hours=5))
+    assert again.past == ((DECEMBER, "Europe/Zurich"), (datetime(2027, 1, 1, 11, tzinfo=UTC), "Pacific/Pago_Pago"))
+
+
 @pytest.mark.parametrize(
     "calendar",
     [

@@ -19,7 +19,7 @@ from services.billing.invoices.einvoice import einvoice_xml, with_einvoice
 from services.billing.invoices.pdf import draw_invoice
 from services.billing.invoices.qr_bill import qr_bill_of
 from services.chassis.problems import Unavailable
-from tests.support.documents import page_texts, qr_codes
+from tests.support.documents import page_texts, qr_codes, written_over
 
 NUMBER = "2026-000042"
 LINE = ShownLine("AI-Nutzung · openai · gpt-5", 1234, date(2026, 5, 1), date(2026, 5, 31), 12_340_000, 11_420_000)
@@ -72,6 +72,15 @@ def test_every_page_fits_the_paper() -> None:
     # The left and right edge above the QR-bill are white.
     for x in (5, 590):
         assert {image.getpixel((x, y)) for y in range(530)} == {255}
+
+
+@pytest.mark.parametrize("letter", ["i", "W", "Wort "])
+def test_the_longest_address_is_written_over_nothing(letter: str) -> None:
+    longest = (letter * 200)[:200]
+    recipient = Party(longest, longest, longest, longest, "DE", longest)
+    content = draw_invoice(replace(DOCUMENT, recipient=recipient))
+    assert "".join(page_texts(content)).count(letter[0]) >= 5 * longest.count(letter[0])
+    assert written_over(content) == []
 
 
 @pytest.mark.parametrize(("rappen", "text"), [(1, "0.01"), (10, "0.10"), (100_000_00, "100000.00")])
@@ -235,3 +244,14 @@ def test_what_is_more_than_a_qr_bill_can_ask_for_is_paid_by_a_transfer(rappen: i
     xml = einvoice_xml(document).decode()
     assert f"{rappen // 100}.{rappen % 100:02d}</ram:GrandTotalAmount>" in xml
     assert document.reference in xml
+
+
+@pytest.mark.parametrize(
+    ("number", "is_one"),
+    [("CHE-987.654.321 MWST", True), ("DE123456789", True), ("EL123456789", True), ("UID CHE-987.654.321", False)],
+)
+def test_a_number_of_vat_that_begins_with_no_country_is_none_for_programs(number: str, is_one: bool) -> None:
+    document = replace(DOCUMENT, recipient=DOCUMENT.recipient._replace(vat_number=number))
+    numbers = etree.fromstring(einvoice_xml(document)).xpath("//*[local-name()='ID'][@schemeID='VA']/text()")
+    assert (number in numbers) is is_one
+    assert number in page_texts(draw_invoice(document))[0]

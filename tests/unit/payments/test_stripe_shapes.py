@@ -111,6 +111,27 @@ def test_an_invoice_of_nobody_knows_which_is_of_none(more: dict[str, Any]) -> No
     assert invoice_of({"id": "in_1", "status": "paid", **more}).subscription_id is None
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "used"),
+    [
+        (None, None, "0"),
+        (0, 0, "0"),
+        (-2_000, None, "0"),
+        (-2_000, 0, "20"),
+        (-50_000, -39_244, "107.56"),
+        # What the customer owes is no credit, whether it was asked for with the invoice or is to be with the next one.
+        (120, 0, "0"),
+        (0, 10, "0"),
+        (-5, 5, "0.05"),
+    ],
+)
+def test_of_the_customers_balance_an_invoice_uses_credit_alone(
+    before: int | None, after: int | None, used: str
+) -> None:
+    balances = {"starting_balance": before, "ending_balance": after}
+    assert invoice_of({"id": "in_1", "status": "paid", "currency": "chf", **balances}).credit_used == Decimal(used)
+
+
 def test_a_renewal_paid_from_the_customers_balance_is_paid() -> None:
     found = invoice_of(
         {
