@@ -136,10 +136,10 @@ class InvoiceIssued(Contract):
     due_at: Timestamp
     recipient: InvoiceRecipient
     lines: Annotated[list[InvoiceLine], Field(max_length=500)]
-    net: NonNegativeMoney
+    net: NonNegativeBalance
     vat_percent: NonNegativeDecimal
-    vat: NonNegativeMoney
-    total: NonNegativeMoney
+    vat: NonNegativeBalance
+    total: NonNegativeBalance
     language: Literal["de", "en"]
     cause: Text
 

@@ -7,7 +7,7 @@ from uuid import uuid5
 
 from rappen_contracts.billing.v1 import InvoiceIssued, InvoiceLine, InvoiceRecipient
 from rappen_contracts.registry import INVOICE_ISSUED_V1
-from rappen_contracts.types import Money, NonNegativeMoney
+from rappen_contracts.types import Money, NonNegativeBalance
 from services.billing.invoices.domain import IssuedLine
 from services.billing.invoices.repository import NewInvoice
 from services.billing.invoices.texts import describe_line, describe_rest
@@ -61,8 +61,8 @@ def _line(description: str, net: int) -> InvoiceLine:
     return InvoiceLine(description=description[:DESCRIPTION_LENGTH_MAX], net=Money(amount=_chf(net), currency="CHF"))
 
 
-def _amount(micros: int) -> NonNegativeMoney:
-    return NonNegativeMoney(amount=_chf(micros), currency="CHF")
+def _amount(micros: int) -> NonNegativeBalance:
+    return NonNegativeBalance(amount=_chf(micros), currency="CHF")
 
 
 def _chf(micros: int) -> Decimal:

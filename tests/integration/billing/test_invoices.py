@@ -541,6 +541,21 @@ async def test_round_numbers_have_no_exponent(postpaid: Postpaid) -> None:
     assert amounts(invoice)["total"] == "30000.000000"
 
 
+async def test_more_than_a_billion_is_asked_for(postpaid: Postpaid, books: Books) -> None:
+    """One charge has less than a billion; a month, or what a switch closes, may have more."""
+    for _ in range(2):
+        await postpaid.use("900000000")
+    postpaid.now = AUGUST + 2 * HOUR
+    await postpaid.close(2026, 7)
+    await postpaid.use("999999999")
+    await postpaid.use("999999999")
+    await postpaid.switch("PREPAY_MANDATE")
+    totals = ["1800000000.000000", "1999999998.000000"]
+    assert [amounts(each)["total"] for each in await postpaid.invoices()] == totals
+    assert [f"{each.total.amount:f}" for each in await postpaid.issued()] == totals
+    assert await books.failing() == {}
+
+
 async def test_each_part_that_was_paid_of_an_invoice_is_listed_for_comparing(
     postpaid: Postpaid, servers: ServerPair
 ) -> None:
