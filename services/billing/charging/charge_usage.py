@@ -73,6 +73,8 @@ GROUP = "billing"
 TOPIC = "usage.recorded"
 # How many times a batch may begin again at once. Each time it knows more of what is recorded already, so few suffice.
 TRIES_MAX = 20
+# How many of them may find that terms or prices have changed. The next one reads both under the locks.
+CHANGES_MAX = 2
 
 _log = get_logger(__name__)
 
@@ -126,12 +128,16 @@ class ChargeUsage:
             await assign_mandates(connection, cancellations)
             usages, repeats, others = distinct(delivered)
             known = await self._known_already(connection, usages)
+            changes = 0
             for _ in range(TRIES_MAX):
                 fresh, again, other = compare(usages, known)
                 try:
                     async with begin(connection):
-                        context = await self._charges.pricing_context(connection, usages, cancellations)
-                        outcome = await self._charges.charge(connection, fresh, context, now, cancellations)
+                        locked = changes >= CHANGES_MAX
+                        context = await self._charges.pricing_context(connection, usages, cancellations, lock=locked)
+                        outcome = await self._charges.charge(
+                            connection, fresh, context, now, cancellations, locked=locked
+                        )
                         conflicts = contradicting(others, known)
                         too_large = [
                             refused_usage(usage, "AMOUNT_TOO_LARGE", BEYOND_BALANCE_MAX) for usage in outcome.too_large
@@ -149,6 +155,7 @@ class ChargeUsage:
                 except AlreadyRecorded as found_recorded:
                     known |= found_recorded.digests
                 except TermsChanged:
+                    changes += 1
                     await asyncio.sleep(0)
                 except RowsRefused as error:
                     why = await faulty_rows(connection, error.rows)
@@ -229,10 +236,19 @@ class Charges:
             self._descriptions.remember(kept)
 
     async def pricing_context(
-        self, connection: AsyncConnection, usages: Iterable[Usage], cancellations: Iterable[CancellationEvent] = ()
+        self,
+        connection: AsyncConnection,
+        usages: Iterable[Usage],
+        cancellations: Iterable[CancellationEvent] = (),
+        *,
+        lock: bool = False,
     ) -> PricingContext:
-        """Reads the terms of the events' mandates, and the tariff."""
+        """Reads the terms of the events' mandates, and the tariff. With `lock` it locks the mandates before, until the
+        caller's transaction ends: for who would otherwise begin again for ever, because reading all prices can take
+        longer than it is until they change the next time."""
         numbers = {usage.keys.mandate_no for usage in usages} | {each.mandate_no for each in cancellations}
+        if lock:
+            await lock_pricing_versions(connection, numbers)
         terms, revision = await read_terms(connection, numbers, default_markup=self._default_markup)
         tariff = await self._tariffs.at(connection, revision)
         if self._quotes is None or self._quotes.tariff is not tariff:

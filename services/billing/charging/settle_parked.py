@@ -8,7 +8,7 @@ from decimal import Decimal
 from asyncpg.exceptions import UniqueViolationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.charging.charge_usage import AlreadyRecorded, Charges, TermsChanged
+from services.billing.charging.charge_usage import AlreadyRecorded, Charges
 from services.billing.charging.usage_events import Usage
 from services.billing.ledger.repository import recorded_digests
 from services.billing.mandates.repository import lock_mandates, read_terms
@@ -53,8 +53,8 @@ class SettleParked:
             try:
                 async with self._forgetting(), begin(connection):
                     looked_at = await self._settle(connection, now)
-            except (UniqueViolationError, AlreadyRecorded, TermsChanged):
-                # A redelivery charged one of them at the same moment, or settings changed: the next run sees it.
+            except (UniqueViolationError, AlreadyRecorded):
+                # A redelivery charged one of them at the same moment: the next run sees it.
                 return self._again()
             except FAULTS_OF_DATA as error:
                 # Fewer at once, until the one that cannot be charged is alone and its neighbours are settled.
@@ -82,7 +82,7 @@ class SettleParked:
         _, revision = await read_terms(connection, (), default_markup=self._default_markup)
         taken = await take_parked(connection, own=False, revision=revision, limit=self._limit)
         # All of them, in one order, and outside of the savepoint, whose end would let them go: while a cancellation
-        # looks for parked usage, none comes to be there.
+        # looks for parked usage, none comes to be there. What they are priced by is read under these locks.
         await lock_mandates(connection, {row["mandate_no"] for row in taken})
         parked = await read_parked(connection, taken, revision, now)
         try:
@@ -103,7 +103,7 @@ class SettleParked:
         arrived = {each.identity: each.row["recorded_at"] for each in parked}
         await self._charges.assign_charge_keys(connection, usages, now)
         context = await self._charges.pricing_context(connection, usages)
-        outcome = await self._charges.charge(connection, usages, context, now, arrived=arrived)
+        outcome = await self._charges.charge(connection, usages, context, now, arrived=arrived, locked=True)
         too_large = {usage.identity for usage in outcome.too_large}
         await insert_unposted(
             connection,

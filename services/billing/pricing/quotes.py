@@ -33,12 +33,11 @@ __all__ = ["Quotes", "output_counts"]
 output_counts: Final = itemgetter(*[at for at, kind in enumerate(TOKEN_KINDS) if kind not in PROMPT_KINDS])
 # More than any exact price; the price of what has none, so that a sum with it is no answer.
 _UNPRICED: Final = 10**90
-# Quotes kept; a model has one for each tier and markup, and for each period in which its price and rate stand. Few
-# periods are in use at a time, and their quotes are looked through one by one.
+# Quotes kept; a model has one for each tier and markup, and for each period in which its price and rate stand; where
+# the time of day decides, prices of each segment of the clock count as one more. Few periods are in use at a time, and
+# their quotes are looked through one by one.
 _QUOTES_MAX: Final = 10_000
 _PERIODS_MAX: Final = 32
-# Segments of a clock whose prices a quote keeps.
-_SEGMENTS_MAX: Final = 100
 
 _K = TypeVar("_K")
 _Q = TypeVar("_Q")
@@ -70,17 +69,7 @@ class _Hours:
 
     clock: Clock
     bands_in: Callable[[tuple[int, ...]], list[_Prices]]
-    _bands: dict[tuple[int, ...], list[_Prices]] = field(default_factory=dict)
-
-    def bands(self, at: int) -> list[_Prices]:
-        """The prices at a time, by bands of the prompt's length."""
-        segments = self.clock.segments_of_minute(at // MINUTE)
-        found = self._bands.get(segments)
-        if found is None:
-            if len(self._bands) >= _SEGMENTS_MAX:
-                self._bands.clear()
-            found = self._bands[segments] = self.bands_in(segments)
-        return found
+    bands: dict[tuple[int, ...], list[_Prices]] = field(default_factory=dict)
 
 
 class _CostQuote(NamedTuple):
@@ -116,7 +105,7 @@ class Quotes:
             quote = made
         if quote.names_conditions and data.conditions:
             return None
-        bands = quote.bands if quote.hours is None else quote.hours.bands(at)
+        bands = quote.bands if quote.hours is None else self._bands_at(quote.hours, at)
         prices = bands[0]
         if quote.borders and counts:
             prices = bands[bisect_left(quote.borders, sum(counts) - sum(output_counts(counts)))]
@@ -174,17 +163,29 @@ class Quotes:
         self._keep(self._by_currency, (currency, markup.text), quote)
         return quote
 
+    def _bands_at(self, hours: _Hours, at: int) -> list[_Prices]:
+        """The prices at a time, by bands of the prompt's length."""
+        segments = hours.clock.segments_of_minute(at // MINUTE)
+        found = hours.bands.get(segments)
+        if found is None:
+            self._count_one_more()
+            found = hours.bands[segments] = hours.bands_in(segments)
+        return found
+
     def _keep(self, kept: dict[_K, list[_Q]], key: _K, quote: _Q) -> None:
+        self._count_one_more()
+        quotes = kept.setdefault(key, [])
+        if len(quotes) >= _PERIODS_MAX:
+            # It stays counted, and so do its hours: all are forgotten the sooner.
+            del quotes[0]
+        quotes.append(quote)
+
+    def _count_one_more(self) -> None:
         if self._kept >= _QUOTES_MAX:
             self._by_model.clear()
             self._by_currency.clear()
             self._kept = 0
-        quotes = kept.setdefault(key, [])
-        if len(quotes) >= _PERIODS_MAX:
-            del quotes[0]
-        else:
-            self._kept += 1
-        quotes.append(quote)
+        self._kept += 1
 
 
 def _factor(rate: Rate, markup: Markup) -> Decimal:

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable
+from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from services.billing.charging.charge_usage import Charges, PricingContext
 from services.billing.corrections.rerate import show_rerating, start_rerating
 from services.billing.corrections.reratings import PARTS
 from services.billing.mandates.repository import wait_for_holders
 from services.chassis.clock import system_clock
 from tests.integration.billing.conftest import BillingApi
-from tests.support.charging import charge
+from tests.support.charging import charge, settling
 from tests.support.events import RawRecord, new_mandate, usage_record
 from tests.support.ledger import Books
 from tests.support.locks import PlacedLock, held, held_accounts
@@ -29,6 +31,18 @@ def model() -> str:
 
 def usage(mandate: str, model: str) -> RawRecord:
     return usage_record(mandate, cost=None, model=model, tokens={"input": 1000})
+
+
+def _prices_change_at_each_reading(api: BillingApi, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where they are imported one after the other, and reading all of them takes longer than that."""
+    read, thousandths = Charges.pricing_context, count(2)
+
+    async def then_changed(*given: Any, **named: Any) -> PricingContext:
+        context = await read(*given, **named)
+        await api.price(model, f"0.{next(thousandths):03d}")
+        return context
+
+    monkeypatch.setattr(Charges, "pricing_context", then_changed)
 
 
 async def _waits(lock: PlacedLock, work: Awaitable[Any]) -> None:
@@ -61,6 +75,35 @@ async def test_usage_that_has_got_a_price_while_it_waited_for_its_mandate_is_cha
         assert await lock.release() == [None]
     assert await books.parked([mandate]) == 1
     assert [row["amount"] for row in await books.rows(mandate)] == [3_000_000]
+    assert await books.failing() == {}
+
+
+async def test_usage_is_charged_however_often_prices_change(
+    api: BillingApi, books: Books, mandate: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.price(model, "0.001")
+    with monkeypatch.context() as meanwhile:
+        _prices_change_at_each_reading(api, model, meanwhile)
+        await charge(api.database, usage(mandate, model))
+    await api.price(model, "0.1")
+    done = await rerate(api.database, of_model(model))
+    assert (done["state"], done["charges"], done["differing"]) == ("DONE", 1, 1)
+    assert await books.pool(mandate) == -150_000_000
+    assert await books.failing() == {}
+
+
+async def test_usage_that_waited_for_a_price_is_charged_however_often_prices_change(
+    api: BillingApi, books: Books, mandate: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await charge(api.database, usage(mandate, model))
+    await api.price(model, "0.001")
+    with monkeypatch.context() as meanwhile:
+        _prices_change_at_each_reading(api, model, meanwhile)
+        await settling(api.database)()
+    assert len(await books.rows(mandate)) == 1
+    await api.price(model, "0.1")
+    await rerate(api.database, of_model(model))
+    assert await books.pool(mandate) == -150_000_000
     assert await books.failing() == {}
 
 
