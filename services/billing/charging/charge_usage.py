@@ -283,7 +283,7 @@ class Charges:
         postings, unposted, reports = split_by_price(usages, context, now, arrived)
         count_in_open_period(postings, context.terms, arrived, now)
         if not locked:
-            await _lock(connection, context, priced=bool(postings or unposted))
+            await _lock(connection, context)
         await _look_up(connection, context.to_look_up(postings), unposted, late)
         prepared = await _write(connection, usages, postings, context, now)
         too_large = _those(usages, {posting.identity for posting in prepared.out_of_range})
@@ -331,7 +331,7 @@ async def _claim(connection: AsyncConnection, unposted: Sequence[UnpostedEvent],
         await mark_unposted(connection, unmarked)
 
 
-async def _lock(connection: AsyncConnection, context: PricingContext, *, priced: bool) -> None:
+async def _lock(connection: AsyncConnection, context: PricingContext) -> None:
     """Locks the mandates, whose terms and prices must be those that the events were priced by.
 
     The locks may have been waited for. A re-rating that was ordered meanwhile does not find what is not written yet, so
@@ -342,7 +342,7 @@ async def _lock(connection: AsyncConnection, context: PricingContext, *, priced:
         if any(versions[no] != terms.pricing_version for no, terms in context.terms.items()):
             raise TermsChanged
         # In a statement of its own, because that of the lock sees what was committed before it began to wait.
-        if priced and await current_revision(connection) != context.tariff.revision:
+        if await current_revision(connection) != context.tariff.revision:
             raise TermsChanged
 
 

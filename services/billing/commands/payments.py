@@ -32,10 +32,10 @@ async def _read(settings: BillingSettings, since: datetime) -> dict[str, Any]:
     async with operator_database(settings) as database, database.reading() as connection:
         credited = await list_payment_credits(connection, since=since)
         taken = await list_payment_refunds(connection, since=since)
-    credits_: defaultdict[str, list[str]] = defaultdict(list)
+    by_reference: defaultdict[str, list[str]] = defaultdict(list)
     for reference, amount in credited:
-        credits_[reference].append(str(from_micro(amount)))
+        by_reference[reference].append(str(from_micro(amount)))
     return {
-        "credits": credits_,
+        "credits": by_reference,
         "refunds": {refund_id: str(from_micro(abs(amount))) for refund_id, amount in taken},
     }

@@ -119,10 +119,6 @@ def expiry(account: LockedAccount, grant: LockedGrant, now: datetime) -> Posting
 
 def grants_text(changes: Sequence[GrantChange]) -> bytes | None:
     """The changes as a row keeps them; None where there are none."""
-    if len(changes) == 1:
-        # As nearly every charge has them.
-        ((grant, change),) = changes
-        return b"%d:%d" % (grant.no, change)
     return b" ".join([b"%d:%d" % (grant.no, change) for grant, change in changes]) if changes else None
 
 
